@@ -1,0 +1,44 @@
+"""How dwf is timed: sides interleaved in one run, ratios of medians, spread kept.
+
+These machines are noisy: absolute times are not comparable between runs, ratios within one are.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Result:
+    """One benchmark: what was measured and what it must reach."""
+
+    name: str
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    """Side -> seconds of each repeat; the first side is ours."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """Other numbers, units in the name (`share of peak`, `memory (MiB)`)."""
+    targets: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """Figure or `side / ours` ratio -> (">=" or "<=", value)."""
+
+    def values(self) -> dict[str, float]:
+        """Median seconds of each side, ratio of each other side to ours, and the figures."""
+        medians = {side: statistics.median(times) for side, times in self.seconds.items()}
+        out = {f"{side} (s)": value for side, value in medians.items()}
+        if medians:
+            ours, *others = medians
+            out |= {f"{side} / {ours}": medians[side] / medians[ours] for side in others}
+        return out | self.figures
+
+
+def interleave(sides: dict[str, Callable[[], object]], repeats: int = 5) -> dict[str, list[float]]:
+    """Time each side `repeats` times, in turn, after one untimed call of each."""
+    for run in sides.values():
+        run()
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(repeats):
+        for side, run in sides.items():
+            start = time.perf_counter()
+            run()
+            seconds[side].append(time.perf_counter() - start)
+    return seconds

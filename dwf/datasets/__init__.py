@@ -1,0 +1,1 @@
+"""Datasets that zoo members are trained on: checksummed, decoded once, memory-mapped."""

@@ -1,0 +1,52 @@
+"""A dataset: mapped arrays, cut into train, val and test, and how they are prepared.
+
+Shape suffixes: A images of a stored array, M images of a part, B images of a batch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some images of a stored array: train, val or test."""
+
+    images: torch.Tensor
+    """The whole stored array, shape [A, *shape], uint8 (images) or float32 (tables), mapped."""
+    labels: torch.Tensor
+    """int64, shape [A]."""
+    index: torch.Tensor
+    """Which of them are this part's, int64, shape [M]."""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (images, labels) at positions of this part, int64 of shape [B], as stored."""
+        rows = self.index.index_select(0, positions)
+        return self.images.index_select(0, rows), self.labels.index_select(0, rows)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images or rows of a table with labels, and their preparation for a network."""
+
+    train: Part
+    val: Part
+    test: Part
+    num_classes: int
+    scale: torch.Tensor
+    """Prepared = stored * scale + shift; broadcast against [B, *shape]."""
+    shift: torch.Tensor | None
+    """None where nothing is added."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input: [channels, height, width], or [features]."""
+        return tuple(self.train.images.shape[1:])
+
+    def prepare(self, stored: torch.Tensor) -> torch.Tensor:
+        """Return stored inputs of shape [..., *shape] as a network takes them, float32."""
+        prepared = stored.to(torch.float32, copy=True).mul_(self.scale.to(stored.device))
+        return prepared if self.shift is None else prepared.add_(self.shift.to(stored.device))

@@ -1,0 +1,80 @@
+"""What a user can get wrong, and how a command tells them.
+
+A `DwfError` says what is wrong, where, the value found, the value expected and the command that
+mends it. `launch/` prints it as one line and exits with 2; anything else is our bug and keeps its
+traceback.
+"""
+
+import sys
+from collections.abc import Callable
+
+
+class DwfError(Exception):
+    """Base of every error that a user can mend."""
+
+
+class ConfigError(DwfError):
+    """A setting is unknown, of the wrong type, or out of its range."""
+
+
+class DataUnavailable(DwfError):
+    """A dataset is in no source, or its bytes are not the published ones."""
+
+
+class NotAZoo(DwfError):
+    """A folder is not a zoo, or of another format version."""
+
+
+class IncompleteZoo(DwfError):
+    """Shards of a zoo are missing."""
+
+
+class CorruptShard(DwfError):
+    """A shard is truncated, altered, or holds numbers that are not finite."""
+
+
+class ShapeMismatch(DwfError):
+    """Two things that must have one layout or shape do not."""
+
+
+class TooFewNetworks(DwfError):
+    """A zoo holds fewer networks than a method needs."""
+
+
+class RunConflict(DwfError):
+    """A run folder exists with another configuration, or does not exist."""
+
+
+class WorkFailed(DwfError):
+    """Units of work failed; the others are whole."""
+
+
+class Preempted(Exception):  # noqa: N818  not an error: the run is saved and goes on later
+    """Raised at a step boundary after the state has been saved."""
+
+
+def exit_cleanly(main: Callable[[], None]) -> None:
+    """Run a command; print a user's error as one line and exit with 2.
+
+    Exits with 130 after Ctrl-C or a preemption signal: what was finished is saved.
+    """
+    try:
+        main()
+    except DwfError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        print(
+            f"error: {error.strerror}{where}. What was finished is kept; free the resource and "
+            "give the same command again.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    except (KeyboardInterrupt, Preempted):
+        print(
+            "stopped; what was finished is saved: give the same command to go on", file=sys.stderr
+        )
+        sys.exit(130)

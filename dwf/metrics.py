@@ -1,0 +1,124 @@
+"""What a run tells while it works: numbers to a file, progress to a person.
+
+On a terminal progress is a bar; elsewhere it is one log line a minute.
+"""
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger("dwf")
+
+SECONDS_BETWEEN_LINES = 60.0
+
+
+def log_to_stderr() -> None:
+    """Show dwf's log lines; called by the commands under `launch/`."""
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logger.setLevel(logging.INFO)
+
+
+class MetricsLog:
+    """Numbers of a run, one JSON object a line, in order of `step`.
+
+    Args:
+        path: the file; appended to.
+        step: the step a resumed run goes on from: lines of later steps are dropped, so that an
+            interrupted run's file equals an uninterrupted one's.
+    """
+
+    def __init__(self, path: Path, step: int = 0):
+        self.path = path
+        if path.exists():
+            whole = [line for line in path.read_text().splitlines() if line.endswith("}")]
+            kept = [line for line in whole if json.loads(line)["step"] <= step]
+            path.write_text("".join(f"{line}\n" for line in kept))
+        self._file = open(path, "a")  # noqa: SIM115  held for the run's life
+
+    def write(self, step: int, **values: float | int | str) -> None:
+        """Add one line; units belong in the names (`seconds`, `networks/s`)."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a metrics file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+class Progress:
+    """How far long work is: a bar with rate and time left, or a log line a minute.
+
+    Args:
+        what: what is done, for a person: "train zoo mnist_mlp".
+        total: units of work in all.
+        unit: the unit's plural: "networks", "steps".
+        done: units done before this process began; not counted in the rate.
+    """
+
+    def __init__(self, what: str, total: int, unit: str, done: float = 0):
+        self.what, self.total, self.unit = what, total, unit
+        self._begun_with = self.done = done
+        self._started = self._last_line = time.monotonic()
+        self._bar = _bar(what, total, done) if sys.stderr.isatty() else None
+
+    def __enter__(self) -> "Progress":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+        else:
+            logger.info("%s", self.line())
+
+    def update(self, done: float, **facts: str) -> None:
+        """Say how many units are done, with facts to show (`accuracy="96.1 %"`)."""
+        self.done = done
+        shown = "  ".join(f"{name} {value}" for name, value in facts.items())
+        if self._bar:
+            self._bar.update(
+                0, completed=done, rate=f"{self._rate():.3g} {self.unit}/s", facts=shown
+            )
+        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            logger.info("%s  %s", self.line(), shown)
+
+    def line(self) -> str:
+        """The state in words."""
+        rate = self._rate()
+        left = (self.total - self.done) / rate if rate else float("inf")
+        tail = f"{left:.0f} s left" if self.done < self.total else f"{self._seconds():.1f} s"
+        done = f"{self.done:.4g}" if self.done < self.total else f"{self.total}"
+        return f"{self.what}: {done} of {self.total} {self.unit}, {rate:.3g} {self.unit}/s, {tail}"
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def _rate(self) -> float:
+        return (self.done - self._begun_with) / max(self._seconds(), 1e-9)
+
+
+def _bar(what: str, total: int, done: float) -> Any:
+    from rich import progress
+    from rich.console import Console
+
+    bar = progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TextColumn("{task.fields[rate]}"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[facts]}"),
+        console=Console(stderr=True),
+    )
+    bar.add_task(what, total=total, completed=done, rate="", facts="")
+    return bar

@@ -1,0 +1,1 @@
+"""Architectures of zoo members, and running many of them at once."""

@@ -1,0 +1,36 @@
+"""Stop at a step boundary when a signal asks for it.
+
+The handler only sets a flag: work in a handler would run in the middle of a step. The step
+boundary sees the flag, saves, and raises `Preempted`.
+"""
+
+import signal
+from types import FrameType
+
+from dwf.errors import Preempted
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+_previous: dict[int, object] = {}
+_asked: list[int] = []
+
+
+def _set_flag(number: int, frame: FrameType | None) -> None:
+    if number in _asked and number == signal.SIGINT:
+        raise KeyboardInterrupt  # a second Ctrl-C does not wait for the step boundary
+    _asked.append(number)
+
+
+def watch() -> None:
+    """Install the handlers; call once, in the main thread of a process that trains."""
+    for number in SIGNALS:
+        _previous.setdefault(number, signal.signal(number, _set_flag))
+
+
+def is_asked() -> bool:
+    """Whether a signal has asked this process to stop."""
+    return bool(_asked)
+
+
+def stop() -> None:
+    """Leave the program after its state was saved, by raising `Preempted`."""
+    raise Preempted(f"stopped by {signal.Signals(_asked[0]).name}")

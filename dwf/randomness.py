@@ -1,0 +1,33 @@
+"""Random streams that depend on the configuration alone.
+
+Every stream is named: `stream(zoo_seed, "shuffle", network, epoch)` gives the same numbers in any
+process, on any node, before and after a resume. Nothing uses `hash()`, which Python randomises.
+"""
+
+import zlib
+
+import numpy as np
+
+
+def seed_of(seed: int, *key: int | str) -> int:
+    """Return the 63-bit seed of the stream `key` under `seed`, stable over processes.
+
+    Args:
+        seed: the seed a user chose, >= 0.
+        key: what the stream is for: words and non-negative numbers.
+    """
+    words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key]
+    state = np.random.SeedSequence([seed, *words]).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
+
+
+def numpy_stream(seed: int, *key: int | str) -> np.random.Generator:
+    """Return the NumPy generator of a named stream."""
+    return np.random.default_rng(seed_of(seed, *key))
+
+
+def torch_stream(seed: int, *key: int | str, device: str = "cpu"):
+    """Return the `torch.Generator` of a named stream."""
+    import torch
+
+    return torch.Generator(device).manual_seed(seed_of(seed, *key))

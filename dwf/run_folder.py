@@ -1,0 +1,158 @@
+"""The folder of one run: what ran, with which settings, what it logged, whether it is finished.
+
+    config.yaml  command.txt  environment.json  uncommitted.diff  metrics.jsonl  checkpoints/
+    done.json    written last: the run is finished, and this is its summary
+
+Everything is written under a temporary name, flushed to disk, then renamed: a file with its final
+name is whole.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dwf.errors import RunConflict
+from dwf.settings import flatten, to_dict
+
+_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "torchdiffeq", "scikit-learn")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path of this attempt alone; on success flush it and rename it to `path`.
+
+    On failure the temporary file is removed and `path` is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:12]}")
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file, or leave what was there."""
+    with replacing(path) as partial:
+        partial.write_text(text)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write a whole JSON file, or leave what was there."""
+    write_text(path, json.dumps(data, indent=1) + "\n")
+
+
+def commit() -> str | None:
+    """The commit of the code that runs, `-dirty` where it was changed; None outside a checkout."""
+    described = _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    return described.strip() or None
+
+
+class RunFolder:
+    """One run's record on disk.
+
+    Args:
+        path: the folder; made if it is missing.
+        config: the run's settings, a dataclass or plain data.
+
+    Raises:
+        RunConflict: the folder holds a run with other settings; names the first key that differs.
+    """
+
+    def __init__(self, path: Path, config: Any):
+        self.path = Path(path)
+        self.config = to_dict(config)
+        self._refuse_other_settings()
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.config_path.exists():
+            write_text(self.config_path, yaml.safe_dump(self.config, sort_keys=False))
+        self._record_attempt()
+
+    @property
+    def config_path(self) -> Path:
+        """The merged settings."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON object a line: `step` and values with their units in the name."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the saved states."""
+        return self.path / "checkpoints"
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """What the finished run said of itself; None while it is not finished."""
+        done = self.path / "done.json"
+        return json.loads(done.read_text()) if done.exists() else None
+
+    def finish(self, **summary: Any) -> None:
+        """Mark the run as finished."""
+        write_json(self.path / "done.json", summary)
+
+    def _refuse_other_settings(self) -> None:
+        if not self.config_path.exists():
+            return
+        old = flatten(yaml.safe_load(self.config_path.read_text()) or {})
+        new = flatten(self.config)
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key):
+                raise RunConflict(
+                    f"{self.path} holds a run with {key} = {old.get(key)!r}, this one has "
+                    f"{new.get(key)!r}: give another --name, or remove the folder"
+                )
+
+    def _record_attempt(self) -> None:
+        with open(self.path / "command.txt", "a") as file:
+            file.write(shlex.join(sys.argv) + "\n")
+        write_json(self.path / "environment.json", _environment())
+        difference = _git("diff", "HEAD")
+        if difference:
+            write_text(self.path / "uncommitted.diff", difference)
+
+
+def _environment() -> dict[str, Any]:
+    installed = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            installed[package] = metadata.version(package)
+    return {
+        "commit": commit(),
+        "host": platform.node(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "packages": installed,
+        "job": {key: value for key, value in os.environ.items() if key.startswith("SLURM_")},
+    }
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the checkout that dwf is installed from; nothing where there is none."""
+    source = Path(__file__).parent.parent
+    if not (source / ".git").exists():
+        return ""
+    try:
+        ran = subprocess.run(
+            ["git", "-C", str(source), *arguments], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return ran.stdout if ran.returncode == 0 else ""

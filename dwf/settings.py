@@ -1,0 +1,365 @@
+"""Settings: frozen dataclasses <- a strict YAML file <- flags. The only parser.
+
+Precedence: defaults < file < flags. A field's type is its contract: `Literal` and `Bounds` say what
+is allowed, a union of dataclasses is chosen by `kind:`. No torch is imported here.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union
+
+import yaml
+
+from dwf.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The range of a number: `low <= value <= high`, or `low < value` where `open` is set."""
+
+    low: float
+    high: float = float("inf")
+    open: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (self.low < value if self.open else self.low <= value) and value <= self.high
+
+    def __str__(self) -> str:
+        lower = f"{'above' if self.open else 'at least'} {self.low:g}"
+        return lower if self.high == float("inf") else f"{lower}, at most {self.high:g}"
+
+
+Count = Annotated[int, Bounds(1)]
+Whole = Annotated[int, Bounds(0)]
+Positive = Annotated[float, Bounds(0, open=True)]
+NonNegative = Annotated[float, Bounds(0)]
+Fraction = Annotated[float, Bounds(0, 1)]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Flags that every command has."""
+
+    config: Path
+    """YAML file of the settings (the science)."""
+    name: str | None = None
+    """Name of the folder written; default: the configuration file's stem."""
+    root: Path = Path()
+    """Folder that holds zoos/, runs/ and reports/."""
+    dry_run: bool = False
+    """Print the plan and the merged settings with the origin of each; touch nothing."""
+    resume: bool = False
+    """Take the settings from the folder called --name instead of from a file, and go on."""
+
+
+@dataclass(frozen=True)
+class Parsed(Generic[T]):
+    """A command line, understood."""
+
+    config: T
+    launch: Launch
+    origins: dict[str, str]
+    """Dotted key -> `default`, `file` or `flag`."""
+
+    @property
+    def name(self) -> str:
+        """The run's name: `--name`, or the configuration file's stem."""
+        return self.launch.name or self.launch.config.stem
+
+    def describe(self) -> str:
+        """Return the merged settings, one line each, with where each value came from."""
+        rows = [(key, str(value)) for key, value in flatten(to_dict(self.config)).items()]
+        width = max(len(key) for key, _ in rows)
+        return "\n".join(
+            f"  {key:<{width}}  {value}  ({self.origins.get(key, 'default')})"
+            for key, value in rows
+        )
+
+
+def build(cls: type[T], data: dict[str, Any], source: str) -> T:
+    """Make a settings object from plain data, strictly.
+
+    Args:
+        cls: a frozen dataclass.
+        data: nested dictionaries, lists and scalars, as YAML gives them.
+        source: the file's name, for errors.
+
+    Raises:
+        ConfigError: unknown key, wrong type, value not allowed or a required key missing; names
+            the source, the dotted key, the value, what is allowed and the nearest name.
+    """
+    return _convert(data, cls, source, "")
+
+
+def load(cls: type[T], path: Path | str) -> T:
+    """Read a YAML file into a settings object.
+
+    Raises:
+        ConfigError: no such file, not YAML, or as in `build`.
+    """
+    return build(cls, read_yaml(path), str(path))
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping."""
+    path = Path(path)
+    if not path.is_file():
+        siblings = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise ConfigError(f"{path}: no such file{_nearest(str(path), siblings)}")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected settings as `key: value`, found {data!r}")
+    return data
+
+
+def parse(
+    cls: type[T], default_file: str, argv: Sequence[str] | None = None, folder: str = "runs"
+) -> Parsed[T]:
+    """Understand a command line: `--config FILE`, then a flag for every setting.
+
+    Args:
+        cls: the command's settings.
+        default_file: the configuration taken without `--config`.
+        argv: arguments without the program's name; default `sys.argv[1:]`.
+        folder: where the command's run folders lie under `--root`, for `--resume`.
+
+    Raises:
+        ConfigError: as in `build`, for the file and for the flags.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    early = Launch(
+        config=Path(_flag(argv, "--config") or default_file),
+        name=_flag(argv, "--name"),
+        root=Path(_flag(argv, "--root") or ""),
+        resume="--resume" in argv,
+    )
+    path = _recorded_config(early, folder) if early.resume else early.config
+    data = read_yaml(path)
+    if "-h" in argv or "--help" in argv:
+        data = _fill_required(cls, data)
+    by_flag = _flags_for_missing(cls, data, argv)
+    data |= by_flag
+    from_file = build(cls, data, str(path))
+    config, launch = _run_tyro(cls, from_file, early, argv)
+    before, after = flatten(to_dict(from_file)), flatten(to_dict(config))
+    origins = {key: "flag" if key in by_flag else "file" for key in flatten(data)}
+    origins |= {key: "flag" for key, value in after.items() if before.get(key) != value}
+    build(cls, to_dict(config), "command line")  # flags are held to the same ranges
+    return Parsed(config, launch, origins)
+
+
+def find(registry: dict[str, str], kind: str) -> Any:
+    """Import what a registry (`kind` -> `"module:name"`) says; modules load on first use."""
+    module, _, name = registry[kind].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def to_dict(config: Any) -> Any:
+    """Return settings as plain data that YAML and JSON can hold; inverse of `build`."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, dict):
+        return {key: to_dict(value) for key, value in config.items()}
+    if isinstance(config, (tuple, list)):
+        return [to_dict(value) for value in config]
+    return str(config) if isinstance(config, Path) else config
+
+
+def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as dotted keys: `{"a": {"b": 1}}` -> `{"a.b": 1}`."""
+    flat = {}
+    for key, value in data.items():
+        nested = isinstance(value, dict) and value
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
+
+
+# --- strict conversion -----------------------------------------------------------------------
+
+
+def _convert(value: Any, hint: Any, source: str, key: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is Annotated:
+        inner, *marks = typing.get_args(hint)
+        converted = _convert(value, inner, source, key)
+        for bounds in (m for m in marks if isinstance(m, Bounds)):
+            if converted not in bounds:
+                raise ConfigError(f"{source}: {key} = {value!r}: allowed is {bounds}")
+        return converted
+    if hint is Any:
+        return value
+    if origin is Literal:
+        return _convert_literal(value, typing.get_args(hint), source, key)
+    if origin in (Union, types.UnionType):
+        return _convert_union(value, typing.get_args(hint), source, key)
+    if dataclasses.is_dataclass(hint):
+        return _convert_dataclass(value, hint, source, key)
+    if origin in (tuple, list):
+        return _convert_sequence(value, typing.get_args(hint), source, key)
+    if origin is dict:
+        return _convert_dict(value, typing.get_args(hint), source, key)
+    return _convert_scalar(value, hint, source, key)
+
+
+def _convert_literal(value: Any, choices: tuple, source: str, key: str) -> Any:
+    if value in choices and not isinstance(value, bool):
+        return value
+    allowed = ", ".join(map(str, choices))
+    hint = _nearest(str(value), [str(c) for c in choices])
+    raise ConfigError(f"{source}: {key} = {value!r}: allowed is one of {allowed}{hint}")
+
+
+def _convert_union(value: Any, options: tuple, source: str, key: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    options = tuple(o for o in options if o is not type(None))
+    by_kind = {_kind(option): option for option in options if dataclasses.is_dataclass(option)}
+    if isinstance(value, dict) and by_kind:
+        if len(by_kind) == 1:
+            return _convert(value, next(iter(by_kind.values())), source, key)
+        kind = value.get("kind")
+        if kind not in by_kind:
+            allowed = ", ".join(map(str, by_kind))
+            hint = _nearest(str(kind), list(by_kind))
+            raise ConfigError(f"{source}: {key}.kind = {kind!r}: allowed is one of {allowed}{hint}")
+        return _convert(value, by_kind[kind], source, key)
+    errors = []
+    for option in options:
+        try:
+            return _convert(value, option, source, key)
+        except ConfigError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _convert_dataclass(value: Any, cls: type, source: str, key: str) -> Any:
+    prefix = f"{key}." if key else ""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{source}: {key} = {value!r}: expected settings of {cls.__name__}")
+    hints = typing.get_type_hints(cls, include_extras=True)
+    for name in value:
+        if name not in hints:
+            raise ConfigError(
+                f"{source}: {prefix}{name}: no such setting in {cls.__name__}"
+                f"{_nearest(str(name), list(hints))}; it has {', '.join(hints)}"
+            )
+    missing = [f.name for f in dataclasses.fields(cls) if f.name not in value and _required(f)]
+    if missing:
+        flag = (prefix + missing[0]).replace("_", "-")
+        raise ConfigError(f"{source}: {prefix}{missing[0]} is missing; set it there or by --{flag}")
+    try:
+        return cls(**{n: _convert(v, hints[n], source, prefix + n) for n, v in value.items()})
+    except ValueError as error:  # a rule between settings, in __post_init__
+        raise ConfigError(f"{source}: {key or cls.__name__}: {error}") from None
+
+
+def _convert_sequence(value: Any, items: tuple, source: str, key: str) -> tuple:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{source}: {key} = {value!r}: expected a list")
+    return tuple(_convert(v, items[0], source, f"{key}[{i}]") for i, v in enumerate(value))
+
+
+def _convert_dict(value: Any, items: tuple, source: str, key: str) -> dict:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{source}: {key} = {value!r}: expected `name: value` pairs")
+    return {str(k): _convert(v, items[1], source, f"{key}.{k}") for k, v in value.items()}
+
+
+def _convert_scalar(value: Any, cls: type, source: str, key: str) -> Any:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if cls is float and is_number:
+        return float(value)
+    if cls is float and isinstance(value, str):  # PyYAML reads 3e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if cls is Path and isinstance(value, (str, Path)):
+        return Path(value)
+    if isinstance(value, cls) and (cls is bool or not isinstance(value, bool)):
+        return value
+    raise ConfigError(
+        f"{source}: {key} = {value!r}: expected {cls.__name__}, found {type(value).__name__}"
+    )
+
+
+def _nearest(word: str, words: list[str]) -> str:
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _kind(cls: type) -> str:
+    return typing.get_args(typing.get_type_hints(cls)["kind"])[0]
+
+
+def _required(f: dataclasses.Field) -> bool:
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
+# --- the command line ------------------------------------------------------------------------
+
+
+def _flag(argv: Sequence[str], name: str) -> str | None:
+    """The value of one flag, before the command line is understood as a whole."""
+    for i, word in enumerate(argv):
+        if word == name and i + 1 < len(argv):
+            return argv[i + 1]
+        if word.startswith(f"{name}="):
+            return word.split("=", 1)[1]
+    return None
+
+
+def _recorded_config(launch: Launch, folder: str) -> Path:
+    name = launch.name or launch.config.stem
+    for path in (launch.root / folder / name / sub / "config.yaml" for sub in ("", "run")):
+        if path.is_file():
+            return path
+    raise ConfigError(
+        f"--resume: {launch.root / folder / name} holds no run; start one without --resume"
+    )
+
+
+def _missing(cls: type, data: dict[str, Any]) -> list[dataclasses.Field]:
+    return [f for f in dataclasses.fields(cls) if _required(f) and f.name not in data]
+
+
+def _fill_required(cls: type, data: dict[str, Any]) -> dict[str, Any]:
+    """For `--help` only: a stand-in for required words that the file leaves to flags."""
+    return data | {f.name: "REQUIRED" for f in _missing(cls, data) if f.type in (str, "str")}
+
+
+def _flags_for_missing(cls: type, data: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]:
+    """Required words that the file leaves out and a flag gives."""
+    words = (f for f in _missing(cls, data) if f.type in (str, "str"))
+    values = {f.name: _flag(argv, "--" + f.name.replace("_", "-")) for f in words}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _run_tyro(cls: type[T], default: T, launch: Launch, argv: list[str]) -> tuple[T, Launch]:
+    import tyro
+
+    @dataclass(frozen=True)
+    class Command:
+        launch: Annotated[Launch, tyro.conf.arg(name="")]
+        config: Annotated[cls, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+
+    command = tyro.cli(
+        tyro.conf.configure(tyro.conf.AvoidSubcommands)(Command),
+        args=argv,
+        default=Command(launch, default),
+    )
+    return command.config, command.launch

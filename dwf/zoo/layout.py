@@ -1,0 +1,140 @@
+"""Layout: which numbers of a row of weights are which tensor.
+
+Shape suffixes: N networks, D numbers of one network.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from dwf.errors import ShapeMismatch
+
+Role = Literal["weight", "bias", "norm", "buffer"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a network: its place in a row and what it is for."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    role: Role
+
+    @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
+    @property
+    def stop(self) -> int:
+        """The offset behind its last number."""
+        return self.offset + self.size
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The tensors of a network, in the order in which a row holds them."""
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, network: Any) -> "Layout":
+        """Return the layout of an `nn.Module`: its floating-point parameters and buffers.
+
+        Integer buffers (BatchNorm's step counters) are left out: they are rebuilt, not learnt.
+        """
+        import torch
+
+        norms = {
+            name for name, module in network.named_modules() if "Norm" in type(module).__name__
+        }
+        parameters = dict(network.named_parameters())
+        entries, offset = [], 0
+        for name, tensor in network.state_dict().items():
+            if not torch.is_floating_point(tensor):
+                continue
+            owner, _, leaf = name.rpartition(".")
+            role: Role = "bias" if "bias" in leaf else "weight"
+            role = "norm" if owner in norms else role
+            role = role if name in parameters else "buffer"
+            entries.append(Entry(name, tuple(tensor.shape), offset, role))
+            offset = entries[-1].stop
+        return cls(tuple(entries))
+
+    @property
+    def size(self) -> int:
+        """D: how many numbers a network has."""
+        return self.entries[-1].stop if self.entries else 0
+
+    @cached_property
+    def by_name(self) -> dict[str, Entry]:
+        """The entries by their tensors' names."""
+        return {entry.name: entry for entry in self.entries}
+
+    @cached_property
+    def digest(self) -> str:
+        """A short stable name of this layout: equal layouts, equal digests."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def flatten(self, state: Mapping[str, Any]) -> Any:
+        """Return a state as rows.
+
+        Args:
+            state: name -> tensor of shape [*shape], or [N, *shape] for N networks.
+
+        Returns:
+            weights_D, or weights_ND, float32.
+
+        Raises:
+            ShapeMismatch: a tensor is missing or has another shape.
+        """
+        import torch
+
+        parts = []
+        for entry in self.entries:
+            if entry.name not in state:
+                raise ShapeMismatch(f"the state lacks {entry.name}; it has {', '.join(state)}")
+            tensor = state[entry.name]
+            batch = tensor.shape[: tensor.dim() - len(entry.shape)]
+            if tuple(tensor.shape[len(batch) :]) != entry.shape or len(batch) > 1:
+                raise ShapeMismatch(
+                    f"{entry.name} has shape {list(tensor.shape)}, the layout {list(entry.shape)}"
+                )
+            parts.append(tensor.detach().float().reshape(*batch, entry.size))
+        return torch.cat(parts, dim=-1)
+
+    def unflatten(self, weights: Any) -> dict[str, Any]:
+        """Return views of rows by name, without copying.
+
+        Args:
+            weights: tensor of shape [D] or [N, D].
+
+        Returns:
+            name -> view of shape [*shape] or [N, *shape].
+
+        Raises:
+            ShapeMismatch: the rows have another length.
+        """
+        if weights.shape[-1] != self.size:
+            raise ShapeMismatch(
+                f"rows of {weights.shape[-1]} numbers are not of this layout, which has {self.size}"
+            )
+        batch = weights.shape[:-1]
+        return {
+            e.name: weights[..., e.offset : e.stop].view(*batch, *e.shape) for e in self.entries
+        }
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return plain data; `from_json` is the inverse."""
+        return [asdict(entry) | {"shape": list(entry.shape)} for entry in self.entries]
+
+    @classmethod
+    def from_json(cls, data: list[dict[str, Any]]) -> "Layout":
+        """Return the layout that `to_json` wrote."""
+        return cls(tuple(Entry(e["name"], tuple(e["shape"]), e["offset"], e["role"]) for e in data))

@@ -1,0 +1,274 @@
+"""Zoo: a folder of shards read as one matrix with a layout and a table of facts.
+
+    zoo.json                    network, data, recipe, layout, seed, number of shards, provenance
+    shard-00003-of-00064.h5     see shard.py
+    zoo.h5                      a virtual view of all shards, for any HDF5 tool
+
+Equal zoos are equal files: nothing of host, job or time is in them.
+
+Shape suffixes: N rows of a zoo, R rows asked for, D numbers of one network, W numbers of a window.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from dwf.errors import IncompleteZoo, NotAZoo, ShapeMismatch
+from dwf.run_folder import replacing, write_json
+from dwf.settings import build
+from dwf.zoo.layout import Layout
+from dwf.zoo.shard import Block, Columns, Shard, shard_name, write_shard
+
+FORMAT, VERSION = "dwf-zoo", 1
+STREAM_BYTES = 32 * 2**20
+
+
+def create_zoo(path: Path, layout: Layout, num_shards: int, **facts: Any) -> None:
+    """Write `zoo.json`, before any shard.
+
+    Args:
+        path: the zoo's folder.
+        layout: the layout of all its networks.
+        num_shards: how many shards make it whole.
+        facts: what it is: `network`, `data` and `seed` (see `ZooConfig`), `recipe`, `provenance`.
+    """
+    head = {"format": FORMAT, "version": VERSION, "num_shards": num_shards}
+    write_json(path / "zoo.json", head | facts | {"layout": layout.to_json()})
+
+
+def finish_zoo(path: Path) -> "Zoo":
+    """Write the virtual view `zoo.h5` of a zoo whose shards are all there, and open it."""
+    zoo = Zoo.open(path)
+    with replacing(path / "zoo.h5") as partial, h5py.File(partial, "w") as file:
+        view = h5py.VirtualLayout((len(zoo), zoo.layout.size), "<f4")
+        for start, shard in zip(zoo._starts, zoo.shards, strict=False):
+            if shard.num_rows:
+                source = h5py.VirtualSource(
+                    shard.path.name, "weights", (shard.num_rows, shard.num_weights)
+                )
+                view[start : start + shard.num_rows] = source
+        file.create_virtual_dataset("weights", view, fillvalue=np.nan)
+        for name, values in zoo.columns.items():
+            file[name] = np.char.encode(values, "utf-8") if values.dtype.kind == "U" else values
+    return zoo
+
+
+def write_zoo(
+    path: Path, layout: Layout, num_rows: int, blocks: Iterable[Block], **facts: Any
+) -> "Zoo":
+    """Write a whole zoo of one shard from a stream of (columns, weights) blocks.
+
+    Args:
+        path: the zoo's folder.
+        layout: the layout of its networks.
+        num_rows: N, all blocks together.
+        blocks: see `write_shard`.
+        facts: see `create_zoo`.
+    """
+    create_zoo(path, layout, 1, **facts)
+    write_shard(path / shard_name(0, 1), layout.digest, layout.size, num_rows, blocks)
+    return finish_zoo(path)
+
+
+class Zoo:
+    """A zoo opened for reading. Use `Zoo.open`."""
+
+    def __init__(self, path: Path, facts: dict[str, Any], shards: list[Shard]):
+        self.path, self.facts, self.shards = path, facts, shards
+        self.layout = Layout.from_json(facts["layout"])
+        self._starts = np.cumsum([0] + [shard.num_rows for shard in shards])
+
+    @classmethod
+    def open(cls, path: Path | str, incomplete: bool = False) -> "Zoo":
+        """Open a zoo.
+
+        Args:
+            path: its folder.
+            incomplete: open it although shards are missing.
+
+        Raises:
+            NotAZoo: no `zoo.json`, or of another format version.
+            IncompleteZoo: shards are missing.
+            CorruptShard, ShapeMismatch: a shard is damaged, or of another zoo.
+        """
+        path = Path(path)
+        facts = read_facts(path)
+        digest = Layout.from_json(facts["layout"]).digest
+        num = facts["num_shards"]
+        files = [path / shard_name(i, num) for i in range(num)]
+        missing = [file for file in files if not file.exists()]
+        if missing and not incomplete:
+            raise IncompleteZoo(
+                f"{path} lacks {len(missing)} of {num} shards, first {missing[0].name}: give the "
+                "command that makes this zoo again (for a trained zoo: python launch/zoo.py "
+                f"--resume --name {path.name})"
+            )
+        return cls(path, facts, [Shard(file, digest) for file in files if file.exists()])
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    def __len__(self) -> int:
+        """N: the number of rows."""
+        return int(self._starts[-1])
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The table of facts: name -> array of shape [N]."""
+        tables = [shard.columns for shard in self.shards if shard.num_rows]
+        if not tables:
+            return {}
+        return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+
+    @property
+    def diverged(self) -> list[tuple[int, int, str]]:
+        """(network, step, reason) of the networks that were kept out."""
+        return [entry for shard in self.shards for entry in shard.diverged]
+
+    def rows(
+        self, split: str | None = None, epoch: int | Literal["last"] | None = None
+    ) -> np.ndarray:
+        """Return the indices of rows, int64, in order.
+
+        Args:
+            split: `train`, `val` or `test`: of these networks only.
+            epoch: of this epoch only; `last` takes each network's last row.
+        """
+        keep = np.ones(len(self), bool)
+        if split is not None and len(self):
+            keep &= self.columns["split"] == split
+        if epoch == "last" and len(self):
+            network, at = self.columns["network"], self.columns["epoch"]
+            order = np.lexsort((at, network))
+            last = np.append(network[order][1:] != network[order][:-1], True)
+            keep &= np.isin(np.arange(len(self)), order[last])
+        elif epoch is not None and len(self):
+            keep &= self.columns["epoch"] == epoch
+        return np.flatnonzero(keep)
+
+    def read(
+        self,
+        rows: np.ndarray | slice | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        out: np.ndarray | None = None,
+        check: bool = False,
+    ) -> np.ndarray:
+        """Read rows, only the bytes of the window asked for.
+
+        Args:
+            rows: indices, any order; default all.
+            start: first number of each row.
+            stop: number behind the last; default D.
+            out: float32 array of shape [R, W] to fill.
+            check: hold whole rows to their checksums.
+
+        Returns:
+            weights_RW, float32.
+
+        Raises:
+            CorruptShard: `check`, and a row does not match its checksum.
+        """
+        rows = np.arange(len(self))[rows if rows is not None else slice(None)]
+        stop = self.layout.size if stop is None else stop
+        out = np.empty((len(rows), stop - start), np.float32) if out is None else out
+        if out.shape != (len(rows), stop - start):
+            raise ShapeMismatch(f"out has shape {out.shape}, not {(len(rows), stop - start)}")
+        owner = np.searchsorted(self._starts, rows, side="right") - 1
+        for index in np.unique(owner):
+            self._read_shard(index, rows, owner == index, slice(start, stop), out, check)
+        return out
+
+    def _read_shard(
+        self,
+        index: int,
+        rows: np.ndarray,
+        mine: np.ndarray,
+        window: slice,
+        out: np.ndarray,
+        check: bool,
+    ) -> None:
+        shard = self.shards[index]
+        local = rows[mine] - self._starts[index]
+        first, last = local[0], local[-1] + 1
+        in_order = last - first == len(local) and (np.diff(local) == 1).all()
+        taken = shard.weights[first:last, window] if in_order else shard.weights[local, window]
+        if mine.all():
+            out[:] = taken
+        else:
+            out[mine] = taken
+        if check:
+            shard.check(local, out[mine])
+
+    def build_network(self) -> Any:
+        """Return one `nn.Module` of the zoo's architecture, in evaluation mode."""
+        from dwf.networks.config import NetworkConfig
+        from dwf.networks.functional import build_network
+
+        return build_network(build(NetworkConfig, self.facts["network"], str(self.path)))
+
+    def load_data(self) -> Any:
+        """Return the `Dataset` the zoo was trained on, prepared as its recipe says."""
+        from dwf.datasets.config import DataConfig
+        from dwf.datasets.load import load_dataset
+
+        return load_dataset(build(DataConfig, self.facts["data"], str(self.path)))
+
+    def stream(
+        self, rows: np.ndarray | None = None, check: bool = False, max_bytes: int = STREAM_BYTES
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (rows_B, weights_BD) in order, at most `max_bytes` of weights at a time."""
+        rows = np.arange(len(self)) if rows is None else rows
+        step = max(1, max_bytes // (4 * max(self.layout.size, 1)))
+        for i in range(0, len(rows), step):
+            yield rows[i : i + step], self.read(rows[i : i + step], check=check)
+
+    def verify(self) -> None:
+        """Hold every row to its checksum; raises `CorruptShard` at the first that differs."""
+        for _ in self.stream(check=True):
+            pass
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return what `zoo.json` says.
+
+    Raises:
+        NotAZoo: the folder is not a zoo, or of another format version.
+    """
+    file = path / "zoo.json"
+    if not file.exists():
+        raise NotAZoo(f"{path} is not a zoo: it has no zoo.json; make one with launch/zoo.py")
+    try:
+        facts = json.loads(file.read_text())
+        found = (facts["format"], facts["version"])
+    except (ValueError, KeyError, TypeError):
+        raise NotAZoo(f"{file} is not the description of a zoo") from None
+    if found != (FORMAT, VERSION):
+        raise NotAZoo(f"{file}: format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}")
+    return facts
+
+
+def split_networks(count: int, val: float, test: float, seed: int) -> np.ndarray:
+    """Draw each network's split once: an array of `train`, `val`, `test`, shape [count].
+
+    Args:
+        count: number of networks.
+        val: share of the networks held out for choices.
+        test: share held out for reports.
+        seed: the zoo's seed.
+    """
+    from dwf.randomness import numpy_stream
+
+    names = np.full(count, "train", dtype="U6")
+    order = numpy_stream(seed, "split").permutation(count)
+    num_val, num_test = round(val * count), round(test * count)
+    names[order[:num_val]] = "val"
+    names[order[num_val : num_val + num_test]] = "test"
+    return names

@@ -1,0 +1,34 @@
+"""Package dwf. Ranges are stated here; `constraints.txt` holds the versions that were tested."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="dwf",
+    version="0.1.0",
+    description="Zoos of neural networks, the distribution of their weights, new networks from it",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["dwf", "dwf.*"]),
+    install_requires=[
+        "torch>=2.9,<3",
+        "torchvision>=0.24,<1",
+        "deepspeed>=0.19,<1",
+        "ray[tune]>=2.49,<3",
+        "torchdiffeq>=0.2.5,<0.3",
+        "scipy>=1.14,<2",
+        "submitit>=1.5.3,<2",
+        "h5py>=3.12,<4",
+        "mpi4py>=4,<5",
+        "numpy>=2,<3",
+        "PyYAML>=6,<7",
+        "tyro>=1,<2",
+        "rich>=13,<16",
+        "matplotlib>=3.9,<4",
+        "scikit-learn>=1.6,<2",
+        "safetensors>=0.5,<1",
+        "tensorboard>=2.18,<3",
+    ],
+    extras_require={
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.6", "codespell>=2.3", "mpich>=4.3"],
+    },
+)
