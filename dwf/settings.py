@@ -127,7 +127,11 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 
 def parse(
-    cls: type[T], default_file: str, argv: Sequence[str] | None = None, folder: str = "runs"
+    cls: type[T],
+    default_file: str,
+    argv: Sequence[str] | None = None,
+    folder: str = "runs",
+    flags: type[Launch] = Launch,
 ) -> Parsed[T]:
     """Understand a command line: `--config FILE`, then a flag for every setting.
 
@@ -136,12 +140,13 @@ def parse(
         default_file: the configuration taken without `--config`.
         argv: arguments without the program's name; default `sys.argv[1:]`.
         folder: where the command's run folders lie under `--root`, for `--resume`.
+        flags: the flags beside the settings: `Launch`, or a dataclass that adds to it.
 
     Raises:
         ConfigError: as in `build`, for the file and for the flags.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    early = Launch(
+    early = flags(
         config=Path(_flag(argv, "--config") or default_file),
         name=_flag(argv, "--name"),
         root=Path(_flag(argv, "--root") or ""),
@@ -352,11 +357,12 @@ def _flags_for_missing(cls: type, data: dict[str, Any], argv: Sequence[str]) -> 
 def _run_tyro(cls: type[T], default: T, launch: Launch, argv: list[str]) -> tuple[T, Launch]:
     import tyro
 
-    @dataclass(frozen=True)
-    class Command:
-        launch: Annotated[Launch, tyro.conf.arg(name="")]
-        config: Annotated[cls, tyro.conf.arg(name="")]  # type: ignore[valid-type]
-
+    # `name=""`: both groups' flags stand at the top, `--nodes` and not `--launch.nodes`.
+    parts = [
+        (name, Annotated[type(value), tyro.conf.arg(name="")])
+        for name, value in (("launch", launch), ("config", default))
+    ]
+    Command = dataclasses.make_dataclass("Command", parts, frozen=True)
     command = tyro.cli(
         tyro.conf.configure(tyro.conf.AvoidSubcommands)(Command),
         args=argv,

@@ -1,4 +1,6 @@
-"""Run and score N networks at once, as they lie in `weights_ND`: `layout.unflatten` gives their state without copying.
+"""Run and score N networks at once, as they lie in `weights_ND`.
+
+`layout.unflatten(weights_ND)` gives their state without copying.
 
 Shape suffixes: N networks, B images of a batch, M images of a part, K classes.
 """

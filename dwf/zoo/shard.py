@@ -55,21 +55,20 @@ def write_shard(
         ShapeMismatch: the blocks do not add up to N rows of D numbers.
         CorruptShard: a weight is not finite: such a row never enters a zoo.
     """
-    with replacing(path) as partial:
-        with h5py.File(partial, "w") as file:
-            file.attrs.update(format=FORMAT, version=VERSION, layout=digest)
-            # Space is set aside early and never filled: each row is written exactly once.
-            creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            creation.set_layout(h5py.h5d.CONTIGUOUS)
-            creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            space = h5py.h5s.create_simple((num_rows, num_weights))
-            h5py.h5d.create(file.id, b"weights", h5py.h5t.IEEE_F32LE, space, creation)
-            columns = _write_rows(file["weights"], blocks, path)
-            for name, values in columns.items():
-                file.create_dataset(name, data=values)
-            file.attrs["columns"] = list(columns)
-            file.attrs["columns_checksum"] = _columns_checksum(columns)
-            _write_diverged(file, diverged or [])
+    with replacing(path) as partial, h5py.File(partial, "w") as file:
+        file.attrs.update(format=FORMAT, version=VERSION, layout=digest)
+        # Space is set aside early and never filled: each row is written exactly once.
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_layout(h5py.h5d.CONTIGUOUS)
+        creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        space = h5py.h5s.create_simple((num_rows, num_weights))
+        h5py.h5d.create(file.id, b"weights", h5py.h5t.IEEE_F32LE, space, creation)
+        columns = _write_rows(file["weights"], blocks, path)
+        for name, values in columns.items():
+            file.create_dataset(name, data=values)
+        file.attrs["columns"] = list(columns)
+        file.attrs["columns_checksum"] = _columns_checksum(columns)
+        _write_diverged(file, diverged or [])
 
 
 def _write_rows(weights: h5py.Dataset, blocks: Iterable[Block], path: Path) -> Columns:

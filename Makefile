@@ -1,0 +1,39 @@
+# make demo: the whole way on real MNIST.   make test: the default tests.   make lint: style and layers.
+PYTHON := .venv/bin/python
+INSTALLED := .venv/.installed
+DEMO := configs/pipeline/mnist_mlp.yaml
+
+.PHONY: demo test test-all lint format bench environment
+
+environment:
+	@if [ $(INSTALLED) -nt setup.py ] && [ $(INSTALLED) -nt constraints.txt ]; then \
+		echo "environment: .venv is ready"; \
+	else \
+		echo "environment: installing into .venv (a few minutes)"; \
+		test -x $(PYTHON) || python3 -m venv .venv; \
+		$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt \
+			&& touch $(INSTALLED); \
+	fi
+
+demo: environment
+	$(PYTHON) launch/pipeline.py --config $(DEMO)
+
+test: environment
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile \
+		-m "not slow and not cluster and not ray and not mpi and not deepspeed and not gpu"
+
+test-all: environment
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m "not gpu"
+
+lint: environment
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m codespell_lib .
+	$(PYTHON) -m pytest tests/test_layers.py
+
+format: environment
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+bench: environment
+	$(PYTHON) benchmarks/run.py

@@ -1,0 +1,1 @@
+"""Where units of work run. Imported by `launch/` alone; knows no stage."""

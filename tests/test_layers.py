@@ -1,0 +1,102 @@
+"""The design's rules that a reader cannot be trusted to keep in mind."""
+
+import ast
+import importlib
+import importlib.machinery
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# Data flows down: a package imports only what stands before it, and the ground.
+PACKAGES = (
+    "datasets",
+    "networks",
+    "zoo",
+    "align",
+    "backbones",
+    "training",
+    "codecs",
+    "densities",
+    "generators",
+    "evaluation",
+    "predictors",
+    "cluster",
+)
+GROUND = ("settings", "run_folder", "errors", "metrics", "randomness", "ranks", "preemption")
+SOURCES = sorted((ROOT / "dwf").rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """The parts of dwf that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "dwf":
+            found |= {f"dwf.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return {name.split(".")[1] for name in found if name.startswith("dwf.")}
+
+
+def modules_at_top(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+    return {n.split(".")[0] for n in names} | {
+        (n.module or "").split(".")[0] for n in nodes if isinstance(n, ast.ImportFrom)
+    }
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_up_the_list_or_to_the_ground(path):
+    part = path.relative_to(ROOT / "dwf").parts[0].removesuffix(".py")
+    below = imported(path) - set(GROUND) - {"__version__"}
+    if part in PACKAGES:
+        allowed = set(PACKAGES[: PACKAGES.index(part) + 1])
+        if part == "cluster":
+            allowed = {"cluster"}  # knows no stage
+        assert below <= allowed, f"{path} imports {below - allowed}"
+    else:
+        assert part in (*GROUND, "__init__"), f"{path}: no such place in the design"
+        assert not below, f"the ground imports {below}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "dwf").glob("*/config.py")), ids=str)
+def test_settings_import_no_torch(path):
+    assert "torch" not in modules_at_top(path)
+
+
+def test_launch_names_shadow_no_module():
+    for script in (ROOT / "launch").glob("*.py"):
+        others = [p for p in sys.path if p and Path(p).resolve() != (ROOT / "launch").resolve()]
+        spec = importlib.machinery.PathFinder.find_spec(script.stem, others)
+        assert spec is None, f"launch/{script.name} shadows {spec.origin}"
+        assert script.stem not in sys.stdlib_module_names
+
+
+def test_launch_scripts_are_thin():
+    for script in (ROOT / "launch").glob("*.py"):
+        assert len(script.read_text().splitlines()) <= 60, f"{script} is no thin script"
+
+
+def test_files_and_functions_are_short():
+    for path in SOURCES:
+        text = path.read_text()
+        assert len(text.splitlines()) <= 400, f"{path} holds more than one idea"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{path}: {node.name} is too long"
+
+
+def test_registries_name_things_that_exist():
+    from dwf.settings import find
+
+    for path in (ROOT / "dwf").glob("*/config.py"):
+        module = importlib.import_module(f"dwf.{path.parent.name}.config")
+        for name, table in vars(module).items():
+            if name.isupper() and isinstance(table, dict):
+                for kind in table:
+                    assert find(table, kind) is not None
