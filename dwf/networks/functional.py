@@ -5,6 +5,7 @@
 Shape suffixes: N networks, B images of a batch, M images of a part, K classes.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -17,8 +18,8 @@ from dwf.datasets.dataset import Dataset, Part
 from dwf.networks.config import NETWORKS, NetworkConfig
 from dwf.settings import find
 
-# Activations of one batch: past the last-level cache every layer would be a trip to memory.
-_ACTIVATION_BYTES = 16 * 2**20
+# Inputs and activations of one batch: past the cache every layer would be a trip to memory.
+_ACTIVATION_BYTES = 8 * 2**20
 
 
 def build_network(config: NetworkConfig) -> nn.Module:
@@ -87,10 +88,11 @@ def score_networks(
     state = {name: tensor.to(device) for name, tensor in state.items()}
     num = len(next(iter(state.values())))
     widest = max(tensor[0].numel() for tensor in state.values() if tensor.dim() == 2)
+    per_image = 4 * (math.prod(data.shape) + widest * num)
     num_images = len(part)
     loss_N = torch.zeros(num, dtype=torch.float64, device=device)
     wrong_NM = torch.empty(num, num_images, dtype=torch.bool, device=device)
-    batch = max(64, min(num_images, _ACTIVATION_BYTES // (4 * widest * max(num, 1))))
+    batch = max(64, min(num_images, _ACTIVATION_BYTES // per_image))
     for start in range(0, num_images, batch):
         images, labels = part.batch(torch.arange(start, min(start + batch, num_images)))
         labels = labels.to(device)
