@@ -13,8 +13,9 @@ class DataConfig:
     kind: Literal["mnist", "fashion_mnist", "cifar10", "iris", "digits"]
     """The dataset."""
     validation: Fraction = 0.1
-    """Share of the training images that is held out for choices."""
+    """Share of the training images that is held out for choices; below 1."""
     seed: Whole = 0
     """Seed of that cut (and, where none is published, of the cut into training and test)."""
     scaling: Literal["unit", "standard"] = "unit"
-    """`unit`: into [0, 1] (ToTensor); `standard`: mean 0, deviation 1 over the training images."""
+    """`unit`: into [0, 1] (ToTensor; tables by the training rows' minimum and maximum); `standard`:
+    mean 0, deviation 1 over the training part, per channel or feature."""

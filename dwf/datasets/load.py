@@ -1,0 +1,136 @@
+"""Load a dataset, cut and scaled as its settings say.
+
+    python -m dwf.datasets.load mnist         # fetch and verify; `make demo` does this first
+
+Fetches the named datasets into `$DWF_DATA` (default: `dwf` in the user's cache folder), or says
+that they are there. After that nothing needs a network.
+
+Shape suffixes: A images of a stored array, M images of a part, F features, C channels.
+"""
+
+import argparse
+import time
+import typing
+
+import torch
+
+from dwf.datasets.cache import data_folder, open_arrays
+from dwf.datasets.config import DataConfig
+from dwf.datasets.dataset import Dataset, Part
+from dwf.datasets.sources import PUBLISHED
+from dwf.errors import ConfigError, exit_cleanly
+from dwf.metrics import log_to_stderr
+from dwf.randomness import numpy_stream
+
+TEST_SHARE = 0.2
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """Return a dataset; fetch it first where this machine has not got it.
+
+    The test part is the published one; Iris and digits have none, and 20 % of their rows, in
+    proportion to the classes, are cut for it (scikit-learn's `train_test_split` with
+    `random_state=seed`, so seed 42 is the published cut of Iris). Val is cut at random from what
+    is left. The same settings give the same cut anywhere.
+
+    `unit` scales images by 1 / their largest value and tables by the minimum and maximum of the
+    training rows; `standard` takes mean and deviation of the training part, without val and
+    test, per channel of images and per feature of tables.
+
+    Raises:
+        DataUnavailable: no source has it, or its bytes are not the published ones.
+        ConfigError: nothing is left to train on.
+    """
+    arrays = {name: torch.from_numpy(array) for name, array in open_arrays(config.kind).items()}
+    images, labels = arrays["x_train"], arrays["y_train"]
+    if "x_test" in arrays:
+        rest = torch.arange(len(labels))
+        test = Part(arrays["x_test"], arrays["y_test"], torch.arange(len(arrays["y_test"])))
+    else:
+        rest, test_rows = _cut_test(labels, config.seed)
+        test = Part(images, labels, test_rows)
+    train_rows, val_rows = _cut_val(rest, config)
+    train = Part(images, labels, train_rows)
+    published = PUBLISHED[config.kind]
+    scale, shift = _scaling(train, published.largest, config.scaling)
+    return Dataset(train, Part(images, labels, val_rows), test, published.num_classes, scale, shift)
+
+
+def _cut_test(labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    from sklearn.model_selection import train_test_split
+
+    rest, test = train_test_split(
+        torch.arange(len(labels)).numpy(),
+        test_size=TEST_SHARE,
+        stratify=labels.numpy(),
+        random_state=seed % 2**32,
+    )
+    return torch.from_numpy(rest), torch.from_numpy(test).sort().values
+
+
+def _cut_val(rest: torch.Tensor, config: DataConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cut rows of a stored array into training and val, each in ascending order."""
+    num_val = round(config.validation * len(rest))
+    if num_val == len(rest):
+        raise ConfigError(
+            f"validation = {config.validation} leaves none of the {len(rest)} training images of "
+            f"{config.kind} to train on: give a smaller share, 0.1 for example"
+        )
+    order = torch.from_numpy(numpy_stream(config.seed, "validation").permutation(len(rest)))
+    return rest[order[num_val:]].sort().values, rest[order[:num_val]].sort().values
+
+
+def _scaling(
+    train: Part, largest: float | None, scaling: str
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return (scale, shift) with prepared = stored * scale + shift, float32."""
+    if largest is None:
+        centre, spread = _statistics_of_table(train, scaling)
+    elif scaling == "unit":
+        return torch.tensor(1 / largest), None
+    else:
+        centre, spread = _statistics_of_images(train)
+    scale = 1 / torch.where(spread > 0, spread, 1.0)  # a constant feature is only centred
+    return scale.float(), (-centre * scale).float()
+
+
+def _statistics_of_table(train: Part, scaling: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return minimum and range, or mean and deviation, per feature: float64, shape [F]."""
+    rows_MF = train.images[train.index].double()
+    if scaling == "unit":
+        low, high = rows_MF.aminmax(dim=0)
+        return low, high - low
+    return rows_MF.mean(0), rows_MF.std(0, correction=0)
+
+
+def _statistics_of_images(train: Part) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and deviation per channel: float64, shape [C, 1, 1]; exact, from counts."""
+    values = torch.arange(256, dtype=torch.float64)
+    means, deviations = [], []
+    for channel in range(train.images.shape[1]):
+        stored = train.images[:, channel].index_select(0, train.index)
+        share = torch.bincount(stored.flatten(), minlength=256).double() / stored.numel()
+        mean = share @ values
+        means.append(mean)
+        deviations.append((share @ (values - mean) ** 2).sqrt())
+    return torch.stack(means)[:, None, None], torch.stack(deviations)[:, None, None]
+
+
+def main() -> None:
+    """Fetch and verify datasets: `python -m dwf.datasets.load KIND ...`."""
+    kinds = typing.get_args(typing.get_type_hints(DataConfig)["kind"])
+    parser = argparse.ArgumentParser(description="Fetch and verify datasets.")
+    parser.add_argument("kinds", nargs="+", choices=kinds, metavar="KIND", help=", ".join(kinds))
+    log_to_stderr()
+    for kind in parser.parse_args().kinds:
+        started = time.monotonic()
+        data = load_dataset(DataConfig(kind))
+        print(
+            f"{kind}: {len(data.train)} + {len(data.val)} + {len(data.test)} of shape "
+            f"{list(data.shape)}, verified, in {data_folder() / kind} "
+            f"({time.monotonic() - started:.2f} s)"
+        )
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
