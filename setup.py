@@ -20,6 +20,7 @@ setup(
         "h5py>=3.12,<4",
         "mpi4py>=4,<5",
         "numpy>=2,<3",
+        "Pillow>=10",
         "PyYAML>=6,<7",
         "tyro>=1,<2",
         "rich>=13,<16",

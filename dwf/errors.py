@@ -45,6 +45,14 @@ class RunConflict(DwfError):
     """A run folder exists with another configuration, or does not exist."""
 
 
+class TrainingDiverged(DwfError):
+    """A loss is not finite."""
+
+
+class CorruptCheckpoint(DwfError):
+    """A saved state is truncated or altered."""
+
+
 class WorkFailed(DwfError):
     """Units of work failed; the others are whole."""
 

@@ -4,7 +4,9 @@ Every stream is named: `stream(zoo_seed, "shuffle", network, epoch)` gives the s
 process, on any node, before and after a resume. Nothing uses `hash()`, which Python randomises.
 """
 
+import contextlib
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,7 +19,8 @@ def seed_of(seed: int, *key: int | str) -> int:
         key: what the stream is for: words and non-negative numbers.
     """
     words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key]
-    state = np.random.SeedSequence([seed, *words]).generate_state(1, np.uint64)
+    # With their number, since SeedSequence takes trailing zeros for nothing.
+    state = np.random.SeedSequence([seed, len(words), *words]).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
 
 
@@ -31,3 +34,17 @@ def torch_stream(seed: int, *key: int | str, device: str = "cpu"):
     import torch
 
     return torch.Generator(device).manual_seed(seed_of(seed, *key))
+
+
+@contextlib.contextmanager
+def seeded(seed: int, *key: int | str) -> Iterator[None]:
+    """Within the block torch's global generators are a named stream; after it, as before.
+
+    For what takes no generator: the initialisation of a module, dropout.
+    """
+    import torch
+
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed_of(seed, *key))
+        yield

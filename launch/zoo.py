@@ -3,6 +3,8 @@
 python launch/zoo.py --config configs/zoo/mnist_mlp.yaml
 """
 
+from collections.abc import Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dwf import preemption, settings
@@ -20,9 +22,10 @@ class ZooLaunch(settings.Launch):
     """Worker processes on this machine; default: one per core. Changes no byte of the zoo."""
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, train."""
-    parsed = settings.parse(ZooConfig, "configs/zoo/mnist_mlp.yaml", folder="zoos", flags=ZooLaunch)
+    default = "configs/zoo/mnist_mlp.yaml"
+    parsed = settings.parse(ZooConfig, default, argv, folder="zoos", flags=ZooLaunch)
     log_to_stderr()
     from dwf.cluster import local
     from dwf.zoo import stage

@@ -21,7 +21,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 # Batched steps free and take the same tens of megabytes again and again; returning them to the
 # kernel each time costs a page fault per 4 KiB (measured: a step takes 1.3 times as long).
-_KEEP_FREED_MEMORY = {
+KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "67108864",
@@ -62,7 +62,7 @@ def run(work: Work, workers: int) -> None:
     todo = [index for index in range(work.count) if not work.is_done(index)]
     if not todo:
         return
-    os.environ.update(_KEEP_FREED_MEMORY | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+    os.environ.update(KEEP_FREED_MEMORY | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
     # Spawned, not forked: HDF5 and torch hold threads and locks that do not survive a fork.
     context = multiprocessing.get_context("spawn")
     share, fact = work.progress()

@@ -100,7 +100,7 @@ def score_networks(
         logits_NKB = logits_NBK.transpose(1, 2)
         labels_NB = labels.expand(num, -1)
         loss_N += cross_entropy(logits_NKB, labels_NB, reduction="none").double().sum(1)
-        best_NB = logits_NKB.nan_to_num(nan=-torch.inf).argmax(1)
+        best_NB = logits_NKB.argmax(1)
         finite_NB = logits_NKB.isfinite().all(1)
         wrong_NM[:, start : start + batch] = (best_NB != labels_NB) | ~finite_NB
     accuracy_N = 1 - wrong_NM.double().mean(1)

@@ -61,6 +61,7 @@ def write_shard(
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         creation.set_layout(h5py.h5d.CONTIGUOUS)
         creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        creation.set_obj_track_times(False)  # equal shards are equal files
         space = h5py.h5s.create_simple((num_rows, num_weights))
         h5py.h5d.create(file.id, b"weights", h5py.h5t.IEEE_F32LE, space, creation)
         columns = _write_rows(file["weights"], blocks, path)

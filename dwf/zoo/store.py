@@ -45,17 +45,27 @@ def finish_zoo(path: Path) -> "Zoo":
     """Write the virtual view `zoo.h5` of a zoo whose shards are all there, and open it."""
     zoo = Zoo.open(path)
     with replacing(path / "zoo.h5") as partial, h5py.File(partial, "w") as file:
-        view = h5py.VirtualLayout((len(zoo), zoo.layout.size), "<f4")
-        for start, shard in zip(zoo._starts, zoo.shards, strict=False):
-            if shard.num_rows:
-                source = h5py.VirtualSource(
-                    shard.path.name, "weights", (shard.num_rows, shard.num_weights)
-                )
-                view[start : start + shard.num_rows] = source
-        file.create_virtual_dataset("weights", view, fillvalue=np.nan)
+        _create_view(file, zoo)
         for name, values in zoo.columns.items():
             file[name] = np.char.encode(values, "utf-8") if values.dtype.kind == "U" else values
     return zoo
+
+
+def _create_view(file: h5py.File, zoo: "Zoo") -> None:
+    """One virtual dataset over the shards; a row whose shard is missing reads as NaN."""
+    shape = (len(zoo), zoo.layout.size)
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_fill_value(np.array([np.nan], "<f4"))
+    creation.set_obj_track_times(False)
+    for start, shard in zip(zoo._starts, zoo.shards, strict=False):
+        if shard.num_rows:
+            size = (shard.num_rows, shard.num_weights)
+            here = h5py.h5s.create_simple(shape)
+            here.select_hyperslab((int(start), 0), size)
+            there = h5py.h5s.create_simple(size)
+            creation.set_virtual(here, shard.path.name.encode(), b"weights", there)
+    space = h5py.h5s.create_simple(shape)
+    h5py.h5d.create(file.id, b"weights", h5py.h5t.IEEE_F32LE, space, creation)
 
 
 def write_zoo(

@@ -1,0 +1,92 @@
+"""Run the benchmarks, print each against its target, record them.
+
+python benchmarks/run.py [--quick] [zoo store align pca flow evaluation]
+
+A record holds command, commit, hardware, n and spread: benchmarks/results/NAME.json. `--quick` does
+less work of each, to see that they run; its figures are not recorded.
+"""
+
+import argparse
+import importlib
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+# As `cluster/local.py` starts its workers; read by the C library before Python runs.
+from dwf.cluster.local import KEEP_FREED_MEMORY
+from dwf.run_folder import commit, write_json
+
+TOPICS = ("zoo", "store", "align", "pca", "flow", "evaluation")
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Each topic runs in a process of its own, so that none warms another's caches."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("topics", nargs="*", default=TOPICS)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside:
+        run_topic(options.topics[0], options.quick)
+        return
+    for topic in options.topics:
+        words = [sys.executable, __file__, topic, "--inside"] + ["--quick"] * options.quick
+        subprocess.run(words, check=True, env=os.environ | KEEP_FREED_MEMORY)
+
+
+def run_topic(topic: str, quick: bool) -> None:
+    """Run one topic here, print and record it."""
+    records = []
+    for result in importlib.import_module(topic).run(quick):
+        values = result.values()
+        print(f"\n{result.name}")
+        for name, value in values.items():
+            print(f"  {name:<60} {value:10.4g}{_verdict(result.targets.get(name), value)}")
+        for side, times in result.seconds.items():
+            spread = statistics.quantiles(times, n=4) if len(times) > 1 else []
+            text = ", ".join(f"{one:.4g}" for one in spread)
+            print(f"  quartiles of {side:<47} {text} s, n = {len(times)}")
+        records.append(
+            {"name": result.name, "values": values, "seconds": result.seconds}
+            | {"targets": result.targets}
+        )
+    if not quick:
+        write_json(HERE / "results" / f"{topic}.json", _conditions() | {"results": records})
+
+
+def _verdict(target: tuple[str, float] | None, value: float) -> str:
+    if target is None:
+        return ""
+    sign, bound = target
+    met = value >= bound if sign == ">=" else value <= bound
+    return f"   target {sign} {bound:.3g}: {'met' if met else 'MISSED'}"
+
+
+def _conditions() -> dict[str, object]:
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    import torch
+
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "commit": commit(),
+        "date": date.today().isoformat(),
+        "hardware": f"{cpu}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "torch": torch.__version__,
+    }
+
+
+if __name__ == "__main__":
+    main()

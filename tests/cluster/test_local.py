@@ -1,0 +1,54 @@
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dwf.cluster import local
+from dwf.errors import ConfigError, WorkFailed
+
+
+def unit(folder: Path, index: int) -> None:
+    if index == 2:
+        raise ConfigError("this unit cannot work")
+    if index == 4:
+        raise ValueError("a bug")
+    (folder / f"{index}").write_text(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}")
+
+
+def unit_that_dies(folder: Path, index: int) -> None:
+    os.kill(os.getpid(), 9)
+
+
+@dataclass
+class Work:
+    folder: Path
+    unit: object = unit
+    count: int = 6
+    what: str = "test"
+    size: int = 6
+    unit_name: str = "units"
+
+    def is_done(self, index: int) -> bool:
+        return (self.folder / f"{index}").exists()
+
+    def progress(self) -> tuple[float, str]:
+        return sum(map(self.is_done, range(self.count))) / self.count, ""
+
+
+def test_every_unit_is_tried_and_failures_are_listed(tmp_path):
+    (tmp_path / "5").write_text("done before")
+    with pytest.raises(WorkFailed) as failure:
+        local.runner(workers=2)(Work(tmp_path))
+    text = str(failure.value)
+    assert "2 of 6 units" in text and "unit 2: this unit cannot work" in text
+    assert "unit 4: ValueError: a bug" in text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1", "3", "5"]
+    assert (tmp_path / "5").read_text() == "done before", "a finished unit ran again"
+    pid, threads = (tmp_path / "0").read_text().split()
+    assert int(pid) != os.getpid() and threads == "1"
+
+
+def test_a_worker_that_is_killed_is_reported(tmp_path):
+    with pytest.raises(WorkFailed, match=r"a worker process died .* fewer --workers"):
+        local.runner(workers=1)(Work(tmp_path, unit=unit_that_dies, count=1))

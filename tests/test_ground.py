@@ -1,0 +1,135 @@
+"""The small parts of the ground: errors, metrics, randomness, ranks, the preemption flag."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from dwf import preemption
+from dwf.errors import DwfError, Preempted, exit_cleanly
+from dwf.metrics import MetricsLog, Progress, read_metrics
+from dwf.randomness import numpy_stream, seed_of, torch_stream
+from dwf.ranks import Ranks, find_ranks
+
+
+def test_a_users_error_is_one_line_and_exit_code_2(capsys):
+    def main():
+        raise DwfError("zoos/x lacks a shard: give the command again")
+
+    with pytest.raises(SystemExit) as exited:
+        exit_cleanly(main)
+    assert exited.value.code == 2
+    assert capsys.readouterr().err == "error: zoos/x lacks a shard: give the command again\n"
+
+
+def test_our_own_bugs_keep_their_traceback():
+    def main():
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        exit_cleanly(main)
+
+
+def test_a_full_disk_is_named(capsys):
+    def main():
+        raise OSError(28, "No space left on device", "zoos/x/shard.h5")
+
+    with pytest.raises(SystemExit):
+        exit_cleanly(main)
+    assert "No space left on device: zoos/x/shard.h5" in capsys.readouterr().err
+
+
+def test_a_resumed_run_drops_the_metrics_it_will_write_again(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    log = MetricsLog(file)
+    for step in range(4):
+        log.write(step, loss=step / 2)
+    log.close()
+    with open(file, "a") as out:
+        out.write('{"step": 4, "lo')  # killed in the middle of a line
+    log = MetricsLog(file, step=1)
+    log.write(2, loss=9.0)
+    log.close()
+    assert [line["loss"] for line in read_metrics(file)] == [0.0, 0.5, 9.0]
+
+
+def test_progress_without_a_terminal_is_one_line_a_minute(caplog, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("dwf.metrics.time.monotonic", lambda: now[0])
+    with caplog.at_level(logging.INFO, "dwf"), Progress("train", 100, "networks") as bar:
+        for second in range(0, 150, 10):
+            now[0] = float(second)
+            bar.update(second / 2, accuracy="96 %")
+        assert len(caplog.messages) == 2
+        assert caplog.messages[0] == (
+            "train: 30 of 100 networks, 0.5 networks/s, 140 s left  accuracy 96 %"
+        )
+
+
+def test_streams_are_the_same_in_every_process():
+    program = "from dwf.randomness import seed_of; print(seed_of(3, 'shuffle', 7))"
+    seeds = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for hash_seed in ("1", "2")
+    }
+    assert seeds == {str(seed_of(3, "shuffle", 7))}
+
+
+def test_streams_of_different_names_are_different():
+    names = [("a", 0), ("a", 1), ("b", 0), ("a",), (0, "a")]
+    draws = {tuple(numpy_stream(0, *name).integers(0, 2**60, 2)) for name in names}
+    assert len(draws) == len(names)
+    first = torch.rand(3, generator=torch_stream(0, "a"))
+    assert torch.equal(first, torch.rand(3, generator=torch_stream(0, "a")))
+    assert 0 <= seed_of(np.iinfo(np.int64).max, "x") < 2**63
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, Ranks(0, 1, 0)),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, Ranks(3, 4, 1)),
+        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "2"}, Ranks(5, 8, 2)),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, Ranks(1, 2, 0)),
+        ({"PMI_RANK": "1", "PMI_SIZE": "3"}, Ranks(1, 3, 0)),
+        ({"RANK": "0", "WORLD_SIZE": "1", "SLURM_PROCID": "5", "SLURM_NTASKS": "8"}, Ranks(0, 1, 0)),
+    ],
+)
+def test_ranks_come_from_whatever_launched_this_process(environment, expected):
+    found = find_ranks(environment)
+    assert found == expected and found.is_first == (expected.rank == 0)
+
+
+def test_a_signal_only_sets_a_flag():
+    program = (
+        "import os, signal; from dwf import preemption; preemption.watch()\n"
+        "print(preemption.is_asked()); os.kill(os.getpid(), signal.SIGTERM)\n"
+        "print(preemption.is_asked()); preemption.stop()\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout.split() == ["False", "True"]
+    assert "Preempted: stopped by SIGTERM" in ran.stderr
+
+
+def test_preempted_is_no_users_error():
+    assert not issubclass(Preempted, DwfError) and not preemption.is_asked()
+    assert signal.SIGTERM in preemption.SIGNALS
+
+
+def test_metrics_are_plain_json(tmp_path):
+    log = MetricsLog(tmp_path / "m.jsonl")
+    log.write(1, **{"networks/s": 2.5})
+    log.close()
+    assert json.loads((tmp_path / "m.jsonl").read_text()) == {"step": 1, "networks/s": 2.5}

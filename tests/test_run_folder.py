@@ -1,0 +1,59 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dwf.errors import RunConflict
+from dwf.run_folder import RunFolder, replacing, write_text
+
+
+def test_the_same_settings_go_on_and_others_are_refused_by_key(tmp_path):
+    settings = {"flow": {"width": 3, "rate": 0.1}, "seed": 0}
+    RunFolder(tmp_path / "run", settings)
+    assert RunFolder(tmp_path / "run", settings).summary is None
+    with pytest.raises(RunConflict, match=r"flow.width = 3, this one has 4: give another --name"):
+        RunFolder(tmp_path / "run", {"flow": {"width": 4, "rate": 0.1}, "seed": 0})
+    with pytest.raises(RunConflict, match=r"seed = 0, this one has None"):
+        RunFolder(tmp_path / "run", {"flow": {"width": 3, "rate": 0.1}})
+
+
+def test_a_finished_run_says_so(tmp_path):
+    run = RunFolder(tmp_path / "run", {"seed": 0})
+    run.finish(loss=0.5)
+    assert RunFolder(tmp_path / "run", {"seed": 0}).summary == {"loss": 0.5}
+    recorded = json.loads((run.path / "environment.json").read_text())
+    assert recorded["packages"]["torch"] and recorded["python"]
+    assert len((run.path / "command.txt").read_text().splitlines()) == 2
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    file = tmp_path / "file"
+    write_text(file, "before")
+    with pytest.raises(RuntimeError), replacing(file) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert file.read_text() == "before" and list(tmp_path.iterdir()) == [file]
+
+
+def test_kill_9_while_writing_never_shows_a_half_written_file(tmp_path):
+    """A process rewrites a large file for ever; whenever it dies the file is whole."""
+    file = tmp_path / "file"
+    program = (
+        "import itertools, sys; from pathlib import Path; from dwf.run_folder import write_text\n"
+        "for i in itertools.count():\n"
+        "    write_text(Path(sys.argv[1]), f'{i % 10}' * 3_000_000)\n"
+    )
+    for pause in (0.02, 0.1, 0.3):
+        process = subprocess.Popen([sys.executable, "-c", program, str(file)])
+        deadline = time.monotonic() + 20
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(pause)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        text = file.read_text()
+        assert len(text) == 3_000_000 and len(set(text)) == 1
