@@ -1,0 +1,1 @@
+"""How good and how new networks are: scores, novelty, baselines and the report."""

@@ -1,0 +1,126 @@
+"""The report as one HTML page that needs nothing else: figures are inside it."""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from dwf.evaluation.report import HOW_TO_READ, TEST_COLUMNS, NetworkSet, Report
+
+_STYLE = """
+:root { color-scheme: light dark; --text: #1d2430; --soft: #5b6573; --line: #d9dee5;
+  --page: #fbfbf9; --mark: #fff4c2; --stripe: #f1f3f5; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e6e9ee; --soft: #a3adba; --line: #39424e; --page: #171b21; --mark: #4a4216;
+    --stripe: #1f252d; } }
+body { background: var(--page); color: var(--text); margin: 0 auto; max-width: 72rem;
+  padding: 2.5rem 1.5rem 5rem; font: 1.02rem/1.6 system-ui, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 1.1rem; font-weight: 600; color: var(--soft); margin: 0 0 1rem; }
+h2 { font-size: 1.3rem; margin: 3rem 0 0.8rem; }
+h3 { font-size: 1rem; margin: 1.6rem 0 0.4rem; }
+p, li { max-width: 46rem; }
+.headline { font-size: 1.4rem; line-height: 1.45; max-width: 52rem; margin: 0 0 1rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
+th, td { padding: 0.35rem 0.5rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
+th { color: var(--soft); font-weight: 600; }
+th:first-child, td:first-child { text-align: left; }
+tr.samples td { background: var(--mark); font-weight: 600; }
+tr.first-baseline td { border-top: 2px solid var(--soft); }
+figure { margin: 1.8rem 0; }
+figure img { background: white; border-radius: 6px; max-width: 100%; padding: 0.8rem;
+  box-sizing: border-box; border: 1px solid var(--line); }
+figcaption { color: var(--soft); font-size: 0.95rem; max-width: 46rem; margin-top: 0.4rem; }
+details { margin: 0.6rem 0; } summary { cursor: pointer; }
+details td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.soft { color: var(--soft); }
+"""
+
+_EXPLAINED = {
+    "Novelty against accuracy": "A generator that has learnt the zoo's distribution puts its "
+    "networks where the held-out networks are: in the shaded corner. Near-copies lie at the left, "
+    "broken networks at the bottom. The third test, of wrong answers, cannot be seen here.",
+    "Accuracies of all networks": "Each dot is a network; none is left out.",
+    "Map of originals and samples": "Only two of many directions: near-copies and lost variety can "
+    "be seen here, novelty cannot.",
+    "Training curves": "How the zoo and the generators were trained.",
+}
+
+
+def write_page(report: Report, environment: dict[str, Any], figures: dict[str, Path]) -> str:
+    """Return the page.
+
+    Args:
+        report: the numbers.
+        environment: what ran it: `environment.json` of the run folder.
+        figures: caption -> PNG file.
+    """
+    lead, *rest = report.headline
+    body = [
+        f"<h1>Report: {escape(report.name)}</h1>",
+        f'<p class="headline">{_text(lead)}</p>',
+        *(f"<p>{_text(paragraph)}</p>" for paragraph in rest),
+        _table(report.columns, report.table, report.sets),
+        *(_figure(caption, file) for caption, file in figures.items()),
+        "<h2>Which tests are passed</h2>",
+        f"<p>{_text(report.limits_text)}</p>",
+        _table(TEST_COLUMNS, report.tests_table, report.sets),
+        "<h2>How to read this</h2>",
+        "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in HOW_TO_READ) + "</ul>",
+        "<h2>What was run</h2>",
+        f"<p>{escape(_hardware(report, environment))}</p>",
+        *(_details(title, facts) for title, facts in report.facts.items()),
+        _details("settings of this evaluation", report.config),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(report.name)}: how good, how new</title><style>{_STYLE}</style></head>"
+        "<body>\n" + "\n".join(body) + "\n</body></html>\n"
+    )
+
+
+def _text(words: str) -> str:
+    return escape(words).replace("+-", "&plusmn;")
+
+
+def _table(
+    heading: tuple[str, ...], rows: list[tuple[str, ...]], sets: Sequence[NetworkSet]
+) -> str:
+    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in heading) + "</tr>"]
+    first_baseline = next((i for i, one in enumerate(sets) if one.is_baseline), None)
+    for i, (cells, one) in enumerate(zip(rows, sets, strict=True)):
+        kind = "samples" if one.family == "samples" else ""
+        kind = "first-baseline" if i == first_baseline else kind
+        shown = "".join(f"<td>{_text(cell)}</td>" for cell in cells)
+        lines.append(f'<tr class="{kind}">{shown}</tr>')
+    return '<div class="scroll"><table>' + "\n".join(lines) + "</table></div>"
+
+
+def _figure(caption: str, file: Path) -> str:
+    data = base64.b64encode(file.read_bytes()).decode()
+    text = f"<b>{escape(caption)}.</b> {escape(_EXPLAINED.get(caption, ''))}"
+    return (
+        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def _hardware(report: Report, environment: dict[str, Any]) -> str:
+    versions = environment.get("packages", {})
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    commit = environment.get("commit") or "unknown (not run from a checkout)"
+    return (
+        f"Commit {commit}; {environment['cores']} cores, {environment['system']}; Python "
+        f"{environment['python']}, {packages}. Seed of the baselines: {report.config['seed']}."
+    )
+
+
+def _details(title: str, facts: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(str(key))}</td><td>{escape(str(value))}</td></tr>"
+        for key, value in facts.items()
+    )
+    return f"<details><summary>{escape(title)}</summary><table>{rows}</table></details>"

@@ -1,0 +1,267 @@
+"""The report: every set's numbers, summarised over all its networks, and written for people.
+
+    reports/NAME/report.json   all numbers, of every network; equal runs write equal bytes
+    reports/NAME/report.md     the tables;  report.html: one page with the figures in it;  *.png
+
+Shape suffixes: S networks of a set, C axes of the map.
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dwf.evaluation.accuracy import Measured
+from dwf.evaluation.novelty import Limits
+from dwf.run_folder import write_json, write_text
+
+TEST_COLUMNS = ("networks", "n", "accurate", "distant", "different mistakes", "all three")
+
+HOW_TO_READ = (
+    "Accuracy is mean +- standard deviation over all n networks; none is left out, none is chosen.",
+    "Distance is to the nearest training network, in the zoo's one fixed frame, as a ratio to the "
+    "median distance between a training network and the nearest other one: 0 is a copy, 1 is as "
+    "far as two independent networks; the median over the set.",
+    "Overlap is of wrong answers with that nearest training network, |both| / |either|; the "
+    "mean over the set. The originals' distance and overlap are to the nearest other one.",
+    "Dispersion is the set's root mean square distance to its own mean over that of the training "
+    "networks: below 0.7 a generator has lost much of the variety that it learnt from.",
+    "Good and novel networks pass three tests, set by the training networks alone. Held-out "
+    "networks, trained like the originals and seen by no generator, are the ceiling.",
+)
+
+
+@dataclass(frozen=True)
+class NetworkSet:
+    """One row of the report: a set of networks and all its numbers."""
+
+    title: str
+    family: str
+    """`originals`, `held-out`, `samples`, or a baseline's family."""
+    summary: dict[str, Any]
+    """n, statistics of each measure, dispersion, and the share that passes each test."""
+    networks: dict[str, list[Any]]
+    """Measure -> one value for each network."""
+
+    @property
+    def share(self) -> float:
+        """Share of good and novel networks."""
+        return self.summary["good_and_novel"]
+
+    @property
+    def n(self) -> int:
+        """How many networks."""
+        return self.summary["n"]
+
+    @property
+    def scored(self) -> str:
+        """The accuracy that counts: `test_accuracy`, or `val_accuracy` where choices are made."""
+        return "test_accuracy" if "test_accuracy" in self.summary else "val_accuracy"
+
+    @property
+    def accuracy_S(self) -> np.ndarray:  # noqa: N802  a shape, not a word
+        """That accuracy of every network."""
+        return self.values(self.scored)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is made from training networks without a generator."""
+        return self.family not in ("originals", "held-out", "samples")
+
+    def values(self, measure: str) -> np.ndarray:
+        """Return one measure of all networks; NaN where a number was not finite."""
+        numbers = self.networks[measure]
+        return np.array([math.nan if v is None else v for v in numbers], float)
+
+
+@dataclass(frozen=True)
+class Report:
+    """An evaluation's outcome."""
+
+    name: str
+    config: dict[str, Any]
+    limits: dict[str, float]
+    """See `novelty.Limits`."""
+    sets: tuple[NetworkSet, ...]
+    """Originals, held-out networks, samples, baselines."""
+    headline: tuple[str, ...]
+    """What the numbers say, in sentences."""
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What was evaluated: zoo, data, alignment, generators, samples."""
+    map_share: tuple[float, ...] = ()
+    """Share of the training networks' variance along each axis of the map."""
+
+    def of(self, family: str) -> list[NetworkSet]:
+        """Return the sets of a family, in order."""
+        return [one for one in self.sets if one.family == family]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The main table's heading."""
+        accuracy = f"{self.config['split']} accuracy (%)"
+        first = ("networks", "n", "good and novel", accuracy, "median", "best", "worst")
+        return (*first, "distance", "overlap", "dispersion")
+
+    @property
+    def table(self) -> list[tuple[str, ...]]:
+        """The main table's cells, without the heading."""
+        return [_cells(one) for one in self.sets]
+
+    @property
+    def tests_table(self) -> list[tuple[str, ...]]:
+        """Cells of the table of tests passed, without the heading `TEST_COLUMNS`."""
+        tests = ("accurate", "distant", "different", "good_and_novel")
+        return [
+            (one.title, str(one.n), *(_percent(one.summary[test]) for test in tests))
+            for one in self.sets
+        ]
+
+    @property
+    def limits_text(self) -> str:
+        """The three tests in words, with their numbers."""
+        limits = Limits(**self.limits)
+        accuracy, overlap = 100 * limits.accuracy, limits.overlap
+        text = (
+            f"Accurate: accuracy of at least {accuracy:.2f} % (the training networks' mean "
+            "minus two standard deviations). Distant: at least "
+            f"{limits.distance / limits.unit:.3f} of the unit of distance from the nearest "
+            "training network (1st percentile of the training networks' own leave-one-out "
+            f"distances; the unit is {limits.unit:.4g}). Different mistakes: overlap with that "
+            f"network of at most {overlap:.3f} (99th percentile of the training networks' own)."
+        )
+        if limits.overlap_tests_nothing:
+            text += (
+                " This percentile is 1, because networks make so few mistakes here: the third "
+                "test tests nothing."
+            )
+        return text
+
+    def save(self, folder: Path) -> None:
+        """Write `report.json` and `report.md`."""
+        content = {
+            "name": self.name,
+            "headline": list(self.headline),
+            "config": self.config,
+            "facts": self.facts,
+            "limits": self.limits,
+            "map_share": list(self.map_share),
+            "sets": [vars(one) for one in self.sets],
+        }
+        write_json(folder / "report.json", plain(content))
+        write_text(folder / "report.md", self.markdown())
+
+    @classmethod
+    def load(cls, folder: Path) -> "Report":
+        """Return the report that `save` wrote."""
+        content = json.loads((folder / "report.json").read_text())
+        content["sets"] = tuple(NetworkSet(**one) for one in content["sets"])
+        content["headline"] = tuple(content["headline"])
+        content["map_share"] = tuple(content["map_share"])
+        return cls(**content)
+
+    def markdown(self) -> str:
+        """Return the report as Markdown."""
+        parts = [f"# Report: {self.name}", *self.headline]
+        parts += [_markdown_table(self.columns, self.table)]
+        parts += ["## Which tests are passed", self.limits_text]
+        parts += [_markdown_table(TEST_COLUMNS, self.tests_table)]
+        parts += ["## How to read this", "\n".join(f"- {line}" for line in HOW_TO_READ)]
+        parts += ["## What was evaluated"]
+        for title, facts in self.facts.items():
+            rows = [(key, str(value)) for key, value in facts.items()]
+            parts += [f"### {title}", _markdown_table(("fact", "value"), rows)]
+        return "\n\n".join(parts) + "\n"
+
+
+def network_set(
+    title: str,
+    family: str,
+    measured: Measured,
+    limits: Limits,
+    zoo_spread: float,
+    split: str,
+    labels: dict[str, np.ndarray],
+) -> NetworkSet:
+    """Summarise a measured set over all its networks.
+
+    Args:
+        title: its name in the report.
+        family: see `NetworkSet`.
+        measured: its numbers.
+        limits: what good and novel means here.
+        zoo_spread: `spread` of the training networks.
+        split: the images that were scored, `test` or `val`.
+        labels: more columns to keep, shape [S]: which networks these are.
+    """
+    passed = limits.passed(measured.accuracy_S, measured.distance_S, measured.overlap_S)
+    numbers = {
+        f"{split}_accuracy": measured.accuracy_S,
+        "val_accuracy": measured.val_accuracy_S,
+        f"{split}_loss": measured.loss_S,
+        "distance": measured.distance_S,
+        "distance_ratio": measured.distance_S / limits.unit,
+        "overlap": measured.overlap_S,
+        "highest_overlap": measured.highest_overlap_S,
+    }
+    summary: dict[str, Any] = {"n": len(measured.distance_S)}
+    summary |= {name: statistics(values_S) for name, values_S in numbers.items()}
+    summary["dispersion"] = measured.spread / zoo_spread
+    summary |= {test: float(passed_S.mean()) for test, passed_S in passed.items()}
+    columns = labels | numbers | passed
+    networks = {name: values_S.tolist() for name, values_S in columns.items()}
+    networks["map"] = measured.map_SC.tolist()
+    return NetworkSet(title, family, plain(summary), plain(networks))
+
+
+def statistics(values_S: np.ndarray) -> dict[str, float]:
+    """Return mean, std (n - 1; NaN for one), median, min and max over all networks."""
+    return {
+        "mean": float(values_S.mean()),
+        "std": float(values_S.std(ddof=1)) if len(values_S) > 1 else math.nan,
+        "median": float(np.median(values_S)),
+        "min": float(values_S.min()),
+        "max": float(values_S.max()),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return data as JSON can hold it: numbers that are not finite become None."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _cells(one: NetworkSet) -> tuple[str, ...]:
+    accuracy = {key: value and 100 * value for key, value in one.summary[one.scored].items()}
+    spread = "" if accuracy["std"] is None else f" +- {accuracy['std']:.2f}"
+    return (
+        one.title,
+        str(one.n),
+        _percent(one.share),
+        f"{accuracy['mean']:.2f}{spread}",
+        *(f"{accuracy[key]:.2f}" for key in ("median", "max", "min")),
+        _number(one.summary["distance_ratio"]["median"]),
+        _number(one.summary["overlap"]["mean"]),
+        _number(one.summary["dispersion"]),
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _markdown_table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    rule = "|".join(["---"] + ["---:"] * (len(heading) - 1))
+    lines = [" | ".join(heading), rule, *(" | ".join(row) for row in rows)]
+    return "\n".join(f"| {line} |" for line in lines)

@@ -1,0 +1,214 @@
+"""The stage: score generated networks against the zoo that their generators learnt from."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dwf import preemption
+from dwf.errors import ConfigError, RunConflict
+from dwf.evaluation.accuracy import Measured, Yardstick
+from dwf.evaluation.baselines import BASELINES, Baseline, Drawn, nearest_original
+from dwf.evaluation.config import EvaluateConfig
+from dwf.evaluation.figures import draw_figures
+from dwf.evaluation.headline import headline
+from dwf.evaluation.page import write_page
+from dwf.evaluation.report import NetworkSet, Report, network_set
+from dwf.generators.stage import describe_origin
+from dwf.metrics import Progress, read_metrics
+from dwf.run_folder import RunFolder, write_text
+from dwf.settings import flatten, read_yaml, to_dict
+from dwf.zoo.store import Zoo
+
+logger = logging.getLogger(__name__)
+
+_SPLITS = ("train", "val", "test")
+_LONGEST_LIST = 16
+
+
+def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
+    """Score samples, originals, held-out networks and all baselines; write the report.
+
+    Every network of every set counts. Distances are taken in the zoo's own frame: samples are
+    neither aligned again nor matched to the network they are compared with.
+
+    Args:
+        config: which zoos, which baselines.
+        root: folder that holds zoos/, runs/ and reports/.
+        name: the report's name; it is written to root/reports/NAME.
+
+    Returns:
+        The report; read from disk where it is finished already.
+
+    Raises:
+        ConfigError: samples say that they were learnt from another zoo.
+        RunConflict: the report is finished, and the zoos have changed since.
+        ShapeMismatch: samples of another layout than the zoo's.
+        TooFewNetworks: the zoo has fewer than four training networks, or samples have none.
+        DataUnavailable: networks do not have the accuracies that their zoo records.
+    """
+    zoo = Zoo.open(root / "zoos" / config.zoo)
+    samples = [Zoo.open(root / "zoos" / each) for each in config.samples]
+    _refuse_other_frame(zoo, samples)
+    run = RunFolder(root / "reports" / name, config)
+    fingerprints = {each.name: _fingerprint(each) for each in (zoo, *samples)}
+    if run.summary is not None:
+        if run.summary["fingerprints"] != fingerprints:
+            raise RunConflict(
+                f"{run.path} is about networks that are no longer those of "
+                f"{', '.join(fingerprints)}: give another --name, or remove the folder"
+            )
+        logger.info("report %s is finished already: %s", name, run.path)
+        return Report.load(run.path)
+    device = _device(config.device)
+    yardstick = Yardstick(zoo, zoo.load_data(), device, config.split)
+    sets = _measure_all(config, yardstick, samples)
+    report = Report(
+        name=name,
+        config=to_dict(config),
+        limits=yardstick.limits.to_json(),
+        sets=tuple(sets),
+        headline=headline(sets, yardstick.limits),
+        facts=_facts(root, zoo, samples) | {"evaluation": {"device": device}},
+        map_share=tuple(yardstick.axes_share_C.tolist()),
+    )
+    report.save(run.path)
+    figures = draw_figures(report, run.path, _curves(root, zoo, samples))
+    environment = json.loads((run.path / "environment.json").read_text())
+    write_text(run.path / "report.html", write_page(report, environment, figures))
+    run.finish(headline=list(report.headline), fingerprints=fingerprints)
+    return report
+
+
+def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
+    """In another frame than that of its training networks every near-copy looks new."""
+    expected = describe_origin(zoo, seed=0)["fingerprint"]
+    for each in samples:
+        provenance = each.facts.get("provenance") or {}
+        if provenance.get("zoo_fingerprint", expected) != expected:
+            raise ConfigError(
+                f"zoo = {zoo.name!r}: the generator of {each.name} learnt from "
+                f"{provenance.get('zoo')!r} of fingerprint {provenance['zoo_fingerprint']}, this "
+                f"zoo has {expected}: evaluate samples against the zoo they were learnt from"
+            )
+
+
+def _fingerprint(zoo: Zoo) -> str:
+    checksums_N = zoo.columns.get("checksum", np.zeros(0)).astype("<u4")
+    return hashlib.sha256(checksums_N.tobytes()).hexdigest()[:16]
+
+
+def _measure_all(
+    config: EvaluateConfig, yardstick: Yardstick, samples: list[Zoo]
+) -> list[NetworkSet]:
+    zoo, training, limits = yardstick.zoo, yardstick.training, yardstick.limits
+    baselines = [one for draw in BASELINES.values() for one in draw(config, len(training))]
+    sets: list[NetworkSet] = []
+
+    def add(title: str, family: str, measured: Measured, **labels: np.ndarray) -> None:
+        labels["nearest"] = zoo.columns["network"][training.rows][measured.nearest_S]
+        spread = yardstick.originals.spread
+        sets.append(network_set(title, family, measured, limits, spread, config.split, labels))
+        progress.update(len(sets))
+        if preemption.is_asked():
+            preemption.stop()
+
+    def add_baseline(baseline: Baseline) -> None:
+        drawn = Drawn(baseline, training, yardstick.deviation_D, config.seed)
+        add(baseline.title, baseline.family, yardstick.measure(drawn))
+
+    def add_rows(title: str, family: str, of: Zoo, rows: np.ndarray) -> Measured:
+        measured = yardstick.measure_zoo(of, rows)
+        add(title, family, measured, network=of.columns["network"][rows])
+        return measured
+
+    held_out = zoo.rows(split=config.split, epoch="last")
+    total = 1 + bool(len(held_out)) + 2 * len(samples) + len(baselines)
+    with Progress(f"evaluate {zoo.name}", total, "sets of networks") as progress:
+        originals = zoo.columns["network"][training.rows]
+        add("originals (training)", "originals", yardstick.originals, network=originals)
+        if len(held_out):
+            add_rows("held-out networks", "held-out", zoo, held_out)
+        generated = {
+            each.name: add_rows(each.name, "samples", each, np.arange(len(each)))
+            for each in samples
+        }
+        for baseline in baselines:
+            add_baseline(baseline)
+        for name, measured in generated.items():
+            add_baseline(nearest_original(name, measured.nearest_S, len(training)))
+    return sets
+
+
+def _device(wanted: str) -> str:
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise ConfigError("device = 'cuda': no GPU is visible here; give --device cpu")
+    return "cuda" if available and wanted != "cpu" else "cpu"
+
+
+def _facts(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, Any]]:
+    """What was evaluated, as far as the folders tell; nothing of host or time."""
+    described = {"network", "data", "seed", "recipe", "provenance"}
+    counts = {f"{split} networks": len(zoo.rows(split, "last")) for split in _SPLITS}
+    about_zoo = {key: value for key, value in zoo.facts.items() if key in described}
+    facts = {f"zoo {zoo.name}": counts | _scalars(about_zoo)}
+    facts[f"how zoo {zoo.name} was made"] = _summary(zoo.path / "run")
+    for each in samples:
+        facts[f"samples {each.name}"] = _scalars(each.facts.get("provenance") or {})
+        facts[f"how samples {each.name} were drawn"] = _summary(each.path / "run")
+    for generator, path in _generators(root, samples).items():
+        facts[f"generator {generator}"] = _summary(path)
+        if (path / "config.yaml").exists():
+            facts[f"settings of generator {generator}"] = _scalars(read_yaml(path / "config.yaml"))
+    return {title: found for title, found in facts.items() if found}
+
+
+def _generators(root: Path, samples: list[Zoo]) -> dict[str, Path]:
+    provenances = [each.facts.get("provenance") or {} for each in samples]
+    names = [str(one["generator"]) for one in provenances if "generator" in one]
+    return {name: root / "runs" / name for name in names}
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    done = path / "done.json"
+    return _scalars(json.loads(done.read_text())) if done.exists() else {}
+
+
+def _scalars(data: dict[str, Any]) -> dict[str, Any]:
+    short = {
+        key: value
+        for key, value in flatten(data).items()
+        if not isinstance(value, (list, tuple)) or len(value) <= _LONGEST_LIST
+    }
+    return {key: f"{v:.4g}" if isinstance(v, float) else v for key, v in short.items()}
+
+
+def _curves(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, np.ndarray]]:
+    """Title -> name of a line -> points_P2: accuracies of the zoo, losses of the generators."""
+    curves = {}
+    epochs = np.unique(zoo.columns["epoch"][zoo.rows(split="train")])
+    if len(epochs) > 1:
+        curves[f"zoo {zoo.name}: mean accuracy"] = {
+            name: np.array([[at, zoo.columns[name][zoo.rows("train", at)].mean()] for at in epochs])
+            for name in ("train_accuracy", "val_accuracy")
+            if name in zoo.columns
+        }
+    for generator, path in _generators(root, samples).items():
+        for file in sorted(path.rglob("metrics.jsonl")):
+            where = "/".join((generator, *file.parent.relative_to(path).parts))
+            curves[f"generator {where}"] = _losses(read_metrics(file))
+    return {title: lines for title, lines in curves.items() if lines}
+
+
+def _losses(lines: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    names = dict.fromkeys(key for line in lines for key in line if "loss" in key)
+    found = {
+        name: np.array([(line["step"], line[name]) for line in lines if name in line], float)
+        for name in names
+    }
+    return {name: points[np.isfinite(points[:, 1])] for name, points in found.items()}

@@ -1,0 +1,100 @@
+"""Two small zoos on the digits: trained networks, and samples made from them."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from dwf.datasets.config import DataConfig
+from dwf.datasets.load import load_dataset
+from dwf.evaluation.figures import STYLE
+from dwf.networks.config import MLPConfig
+from dwf.networks.functional import build_network, score_networks
+from dwf.randomness import seeded
+from dwf.settings import to_dict
+from dwf.zoo.layout import Layout
+from dwf.zoo.store import Zoo, write_zoo
+
+CONFIG, DATA = MLPConfig((64, 8, 10)), DataConfig(kind="digits")
+NUM = 60
+SPLIT = np.array(["train"] * 30 + ["val"] * 5 + ["test"] * 25)
+
+
+def train(epochs=12):
+    """Weights after the first and the last epoch, all networks at once: [2, N, D]."""
+    data = load_dataset(DATA)
+    with seeded(0, "evaluation tests"):
+        networks = [build_network(CONFIG) for _ in range(NUM)]
+        layout = Layout.of(networks[0])
+        weights_ND = torch.stack([layout.flatten(one.state_dict()) for one in networks])
+        weights_ND.requires_grad_()
+        optimizer, kept = torch.optim.Adam([weights_ND], lr=0.01), []
+        for _ in range(epochs):
+            for positions in torch.randperm(len(data.train)).split(64):
+                images, labels = data.train.batch(positions)
+                state = layout.unflatten(weights_ND)
+                logits_NBK = networks[0].run_stacked(state, data.prepare(images))
+                labels_NB = labels.expand(NUM, -1)
+                loss = cross_entropy(logits_NBK.transpose(1, 2), labels_NB) * NUM
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            kept.append(weights_ND.detach().numpy().copy())
+    return layout, np.stack([kept[0], kept[-1]])
+
+
+@pytest.fixture(autouse=True)
+def coarse_figures(monkeypatch):
+    """Figures of few pixels: drawn and written like all others, in less time."""
+    monkeypatch.setitem(STYLE, "savefig.dpi", 20)
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """(layout, weights [2, N, D], accuracies on val and test [2, N])."""
+    layout, weights_END = train()
+    data, network = load_dataset(DATA), build_network(CONFIG)
+    states = [layout.unflatten(torch.from_numpy(weights_ND)) for weights_ND in weights_END]
+    accuracies = {
+        f"{name}_accuracy": np.stack(
+            [score_networks(network, state, data, part).accuracy_N for state in states]
+        )
+        for name, part in (("val", data.val), ("test", data.test))
+    }
+    return layout, weights_END, accuracies
+
+
+@pytest.fixture
+def zoo(trained, tmp_path) -> Zoo:
+    """A zoo of 30 training, 5 validation and 25 test networks at two epochs."""
+    layout, weights_END, accuracies = trained
+    columns = {
+        "network": np.repeat(np.arange(NUM) + 100, 2),
+        "epoch": np.tile([1, 12], NUM),
+        "split": np.repeat(SPLIT, 2),
+    }
+    columns |= {name: values_EN.T.reshape(-1) for name, values_EN in accuracies.items()}
+    rows_ND = weights_END.transpose(1, 0, 2).reshape(2 * NUM, -1)
+    facts = {"network": to_dict(CONFIG), "data": to_dict(DATA), "seed": 0}
+    return write_zoo(tmp_path / "zoos" / "z", layout, 2 * NUM, [(columns, rows_ND)], **facts)
+
+
+@pytest.fixture
+def write_samples(zoo):
+    """Write a zoo of generated networks: `write_samples(name, weights_SD) -> Zoo`."""
+
+    def write(name: str, weights_SD: np.ndarray, **provenance: str) -> Zoo:
+        num = len(weights_SD)
+        columns = {
+            "network": np.arange(num),
+            "seed": np.arange(num),
+            "epoch": np.zeros(num, np.int64),
+            "split": np.full(num, "sample"),
+        }
+        facts = {key: zoo.facts[key] for key in ("network", "data", "seed")}
+        provenance |= {"generator": "flow", "seed": 7, "solver": "rk4", "steps": 100}
+        block = (columns, weights_SD.astype(np.float32))
+        path = zoo.path.parent / name
+        return write_zoo(path, zoo.layout, num, [block], provenance=provenance, **facts)
+
+    return write

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from dwf.evaluation.headline import exceeds, headline
+from dwf.evaluation.novelty import Limits
+from dwf.evaluation.report import NetworkSet, statistics
+
+LIMITS = Limits(accuracy=0.95, distance=0.9, overlap=0.6, unit=1.0)
+
+
+def one(title, family, share, n=100, accuracy=0.96, ratio=1.0, dispersion=1.0):
+    values = accuracy + 0.002 * np.linspace(-1, 1, n)
+    summary = {
+        "n": n,
+        "test_accuracy": statistics(values),
+        "distance_ratio": {"median": ratio},
+        "dispersion": dispersion,
+        "accurate": 1.0,
+        "distant": 1.0 if ratio >= 0.9 else 0.0,
+        "different": 1.0,
+        "good_and_novel": share,
+    }
+    return NetworkSet(title, family, summary, {})
+
+
+def words(sample, baseline_share=0.0, limits=LIMITS, **baseline):
+    held_out = one("held-out networks", "held-out", 0.94)
+    other = one("PCA + Gaussian", "gaussian", baseline_share, **({"accuracy": 0.3} | baseline))
+    return " ".join(headline([held_out, sample, other], limits))
+
+
+@pytest.mark.parametrize(
+    ("share", "baseline", "said"),
+    [
+        (0.56, 0.0, "it beats every baseline (none has any)"),
+        (0.56, 0.12, "it beats every baseline (the best: PCA + Gaussian, 12 %)"),
+        (0.15, 0.12, "it is not clearly above the baselines (the best: PCA + Gaussian, 12 %)"),
+        (0.03, 0.0, "it is not clearly above the baselines (none has any)"),
+        (0.12, 0.12, "it does not beat the baselines (the best: PCA + Gaussian, 12 %)"),
+        (0.0, 0.0, "it does not beat the baselines (none has any)"),
+    ],
+)
+def test_says_whether_the_baselines_are_beaten(share, baseline, said):
+    text = words(one("flow", "samples", share), baseline)
+    assert text.startswith(f"{100 * share:g} % of the 100 networks in flow are good and novel")
+    assert said in text and "The ceiling: 94 % of 100 held-out networks." in text
+
+
+def test_a_difference_counts_above_its_standard_error():
+    # Difference 0.1; standard error sqrt(2 * 0.25 / n): 1.96 of them are 0.139 and 0.031.
+    assert not exceeds(one("a", "samples", 0.55), one("b", "noise", 0.45))
+    assert exceeds(one("a", "samples", 0.55, n=2000), one("b", "noise", 0.45, n=2000))
+
+
+def test_names_copies_lost_variety_and_the_baseline_that_is_as_good():
+    text = words(one("flow", "samples", 0.0, ratio=0.02, dispersion=0.4), accuracy=0.96, ratio=0.03)
+    assert "near-copies" in text and "100 % are too close to a training network" in text
+    assert "Their spread is only 0.40 of the zoo's" in text
+    assert '"PCA + Gaussian" is as accurate (96.00 %) and no closer (0.030)' in text
+
+
+def test_a_baseline_that_is_closer_or_less_accurate_is_not_as_good():
+    sample = one("flow", "samples", 0.0, ratio=0.02)
+    assert "as accurate" not in words(sample, accuracy=0.96, ratio=0.01)
+    assert "as accurate" not in words(sample, accuracy=0.95, ratio=0.5)
+
+
+def test_says_where_overlap_tests_nothing_and_what_one_network_does():
+    limits = Limits(accuracy=0.95, distance=0.9, overlap=1.0, unit=1.0)
+    assert "tests nothing" in words(one("flow", "samples", 0.5), limits=limits)
+    assert "tests nothing" not in words(one("flow", "samples", 0.5))
+    soup = one("average of all 9", "average", 1.0, n=1)
+    sets = [one("flow", "samples", 0.5), one("PCA + Gaussian", "gaussian", 0.0), soup]
+    text = " ".join(headline(sets, LIMITS))
+    assert "beats every baseline" in text
+    assert "The one network that is the average of all 9 is good and novel too." in text
+
+
+def test_without_samples_it_only_gives_the_scale():
+    sets = [one("held-out networks", "held-out", 0.9), one("x", "gaussian", 0.0)]
+    assert headline(sets, LIMITS)[0].startswith("No generated networks were scored")
