@@ -1,0 +1,188 @@
+"""What every codec of vectors is: the numbers it covers, a template for the others, a folder.
+
+    codec.json    kind, settings, layout and what was measured in fitting; written last
+    codec.npz     its arrays
+
+Shape suffixes: N networks, D numbers of a network, K numbers of a code.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dwf.codecs.codes import Codes
+from dwf.codecs.config import CODECS, CodecConfig
+from dwf.codecs.moments import Sources, count_networks
+from dwf.errors import RunConflict, ShapeMismatch
+from dwf.run_folder import RunFolder, replacing, write_json
+from dwf.settings import build, find, to_dict
+from dwf.zoo.layout import Layout
+
+HEAD, ARRAYS = "codec.json", "codec.npz"
+Span = tuple[int, int]
+
+
+def codec_folder(run: RunFolder) -> Path:
+    """The folder of a run that its codec is kept in."""
+    return run.path / "codec"
+
+
+def covered_spans(layout: Layout, buffers: bool) -> list[Span]:
+    """Return the stretches (start, stop) of a row that a codec covers, buffers only if asked."""
+    spans: list[Span] = []
+    for entry in layout.entries:
+        if entry.role == "buffer" and not buffers:
+            continue
+        if spans and spans[-1][1] == entry.offset:
+            spans[-1] = (spans[-1][0], entry.stop)
+        else:
+            spans.append((entry.offset, entry.stop))
+    return spans
+
+
+def count_covered(layout: Layout, buffers: bool) -> int:
+    """Return how many numbers of a network `covered_spans` holds."""
+    return sum(stop - start for start, stop in covered_spans(layout, buffers))
+
+
+class Codec:
+    """Base of the codecs whose codes are vectors.
+
+    Args:
+        config: its settings.
+        layout: of the networks it was fitted to.
+        arrays: name -> array of what it learnt; `template_D` (float32) is always among them: the
+            mean training network, which fills what the codec does not cover.
+        facts: what was measured in fitting, plain data.
+    """
+
+    def __init__(
+        self,
+        config: CodecConfig,
+        layout: Layout | None = None,
+        arrays: dict[str, np.ndarray] | None = None,
+        facts: dict[str, Any] | None = None,
+    ):
+        self.config, self.layout = config, layout
+        self.arrays, self.facts = arrays or {}, facts or {}
+
+    @classmethod
+    def planned_size(cls, config: CodecConfig, layout: Layout, num_train: int) -> int:
+        """Return K before fitting; where it depends on the networks, the most it can be."""
+        raise NotImplementedError
+
+    def fit(self, train: Sources, val: Sources, run: RunFolder) -> "Codec":
+        """Learn from training networks; measure on held-out ones.
+
+        Args:
+            train: networks to learn from, of one layout.
+            val: networks held out for choices; may be none.
+            run: large arrays are written to its `codec_folder`.
+
+        Raises:
+            TooFewNetworks: none, or fewer than the method needs.
+            ShapeMismatch: the zoos differ in layout.
+            CorruptShard: a row does not match its checksum.
+        """
+        raise NotImplementedError
+
+    @property
+    def spans(self) -> list[Span]:
+        """The stretches of a row that it covers."""
+        return covered_spans(self.layout, self.config.buffers)
+
+    @property
+    def num_covered(self) -> int:
+        """How many numbers of a network it covers."""
+        return count_covered(self.layout, self.config.buffers)
+
+    def encode(self, weights_ND: torch.Tensor, layout: Layout) -> Codes:
+        """Return the codes of networks.
+
+        Args:
+            weights_ND: float32.
+            layout: the networks' layout.
+
+        Raises:
+            ShapeMismatch: the layout is not the one it was fitted to.
+        """
+        self._refuse_other(layout.digest)
+        return Codes(self._encode(weights_ND), layout.digest)
+
+    def decode(self, codes: Codes, layout: Layout) -> torch.Tensor:
+        """Return weights_ND, float32, of codes; uncovered numbers come from the template.
+
+        Raises:
+            ShapeMismatch: the layout is not the one it was fitted to.
+        """
+        self._refuse_other(codes.layout)
+        self._refuse_other(layout.digest)
+        template_D = torch.from_numpy(self.arrays["template_D"])
+        weights_ND = template_D.repeat(len(codes), 1)
+        self._decode_into(codes.values, weights_ND)
+        return weights_ND
+
+    def encode_zoo(self, sources: Sources) -> Codes:
+        """Return the codes of networks of zoos, reading them block by block."""
+        values_NK = torch.empty(count_networks(sources), self.code_size)
+        at = 0
+        for zoo, rows in sources:
+            for _, weights_BD in zoo.stream(rows):
+                codes = self.encode(torch.from_numpy(weights_BD), zoo.layout)
+                values_NK[at : at + len(codes)] = codes.values
+                at += len(codes)
+        return Codes(values_NK, self.layout.digest)
+
+    @property
+    def code_size(self) -> int:
+        """K: how many numbers a code has."""
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write it to a folder; `load` reads it."""
+        with replacing(folder / ARRAYS) as partial, open(partial, "wb") as file:
+            np.savez(file, **self.arrays)
+        head = {"kind": self.config.kind, "config": to_dict(self.config), "facts": self.facts}
+        write_json(folder / HEAD, head | {"layout": self.layout.to_json()})
+
+    @classmethod
+    def load(cls, folder: Path) -> "Codec":
+        """Read a codec that `save` wrote; called on `Codec`, any kind.
+
+        Raises:
+            RunConflict: the folder holds no whole codec.
+        """
+        try:
+            head = json.loads((folder / HEAD).read_text())
+            with np.load(folder / ARRAYS) as stored:
+                arrays = dict(stored)  # reading them holds them to the archive's checksums
+            own = find(CODECS, head["kind"])
+            config = build(CodecConfig, head["config"], str(folder / HEAD))
+            codec = own(config, Layout.from_json(head["layout"]), arrays, head["facts"])
+            codec._open(folder)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise RunConflict(
+                f"{folder} holds no whole codec ({error}): remove the run's folder and fit the "
+                "generator again with launch/generator.py"
+            ) from None
+        return codec
+
+    def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def _decode_into(self, values_NK: torch.Tensor, weights_ND: torch.Tensor) -> None:
+        raise NotImplementedError
+
+    def _open(self, folder: Path) -> None:
+        """Open what is kept beside the arrays."""
+
+    def _refuse_other(self, digest: str) -> None:
+        if digest != self.layout.digest:
+            raise ShapeMismatch(
+                f"the networks have layout {digest}, this codec was fitted to "
+                f"{self.layout.digest}: give it networks of the zoo's architecture, or fit another"
+            )

@@ -1,0 +1,87 @@
+"""The weights themselves as a code, shifted and scaled by what the training networks show.
+
+Shape suffixes: N networks, D numbers of a network, K numbers that the codec covers.
+"""
+
+import numpy as np
+import torch
+
+from dwf.codecs.codec import Codec, count_covered
+from dwf.codecs.config import FlatConfig
+from dwf.codecs.moments import Moments, Sources, common_layout, measure_moments
+from dwf.run_folder import RunFolder
+from dwf.zoo.layout import Layout
+
+# A weight that no training network varies is scaled as if it varied by this share of its tensor's
+# deviation: so neither does a held-out network's code explode, nor does a sample's noise show.
+_LEAST_DEVIATION = 1e-3
+
+
+class FlatCodec(Codec):
+    """Codes are weights: `(weight - shift) / scale`, exact both ways up to float32 rounding."""
+
+    @classmethod
+    def planned_size(cls, config: FlatConfig, layout: Layout, num_train: int) -> int:
+        """Return K: all that is covered."""
+        return count_covered(layout, config.buffers)
+
+    def fit(self, train: Sources, val: Sources, run: RunFolder) -> "FlatCodec":
+        """Learn shift and scale from training networks; see `Codec.fit`."""
+        self.layout = common_layout(train)
+        moments = measure_moments(train)
+        shift_D, scale_D = _standardisation(moments, self.layout, self.config.standardise)
+        covered = np.concatenate([np.arange(*span) for span in self.spans])
+        self.arrays = {
+            "template_D": moments.mean_D.astype(np.float32),
+            "shift_K": shift_D[covered].astype(np.float32),
+            "scale_K": _floored(scale_D[covered]).astype(np.float32),
+        }
+        self.facts = {"networks": moments.num_networks, "code_size": self.code_size}
+        return self
+
+    @property
+    def code_size(self) -> int:
+        """K: how many numbers a code has."""
+        return self.num_covered
+
+    def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
+        values_NK = torch.cat([weights_ND[:, start:stop] for start, stop in self.spans], 1)
+        if self.config.standardise == "none":
+            return values_NK
+        return values_NK.sub_(self._array("shift_K")).div_(self._array("scale_K"))
+
+    def _decode_into(self, values_NK: torch.Tensor, weights_ND: torch.Tensor) -> None:
+        if self.config.standardise != "none":
+            values_NK = values_NK * self._array("scale_K") + self._array("shift_K")
+        at = 0
+        for start, stop in self.spans:
+            weights_ND[:, start:stop] = values_NK[:, at : at + stop - start]
+            at += stop - start
+
+    def _array(self, name: str) -> torch.Tensor:
+        return torch.from_numpy(self.arrays[name])
+
+
+def _standardisation(
+    moments: Moments, layout: Layout, standardise: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (shift_D, scale_D), float64."""
+    if standardise == "none":
+        return np.zeros(layout.size), np.ones(layout.size)
+    shift_D, scale_D = moments.mean_D.copy(), np.sqrt(moments.variance_D)
+    for entry in layout.entries:
+        part = slice(entry.offset, entry.stop)
+        spread = np.sqrt(moments.variance_D[part].mean())
+        if standardise == "per_weight":
+            scale_D[part] = np.maximum(scale_D[part], _LEAST_DEVIATION * spread)
+        else:
+            mean_D = moments.mean_D[part]
+            shift_D[part] = mean_D.mean()
+            scale_D[part] = np.sqrt(spread**2 + mean_D.var())
+    return shift_D, scale_D
+
+
+def _floored(scale_K: np.ndarray) -> np.ndarray:
+    """Keep tensors that no training network varies near their value; and never divide by 0."""
+    spread = np.sqrt(np.mean(scale_K**2))
+    return np.maximum(scale_K, _LEAST_DEVIATION * spread) if spread else np.ones_like(scale_K)

@@ -1,0 +1,228 @@
+"""Exact PCA of more numbers than memory holds, by a streamed Gram matrix.
+
+With N networks of K numbers and N << K the principal components lie in the span of the networks:
+they follow from the eigenvectors of the N x N matrix of inner products. Two passes over windows of
+columns: one sums that matrix in float64, one writes the components to the run folder. Memory is
+O(N^2 + one window); the components are mapped, not loaded, when networks are decoded.
+
+    components.npy       components_CK, float32, orthonormal rows, beside the codec's arrays
+
+Shape suffixes: N networks, D numbers of a network, K numbers that the codec covers, W columns of a
+window, C components.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dwf import preemption
+from dwf.codecs.codec import Codec, Span, codec_folder
+from dwf.codecs.codes import Codes
+from dwf.codecs.config import PcaConfig
+from dwf.codecs.moments import Sources, common_layout, count_networks, measure_moments
+from dwf.errors import TooFewNetworks
+from dwf.metrics import Progress
+from dwf.run_folder import RunFolder, replacing
+from dwf.zoo.layout import Layout
+
+COMPONENTS = "components.npy"
+WINDOW_BYTES = 32 * 2**20
+Reader = Callable[[int, int], np.ndarray]
+"""(start, stop) of a row's numbers -> networks_NW."""
+
+
+class PcaCodec(Codec):
+    """Codes are scores on the principal components of the training networks."""
+
+    components_CK: np.ndarray
+    """float32, orthonormal rows, mapped from the codec's folder."""
+
+    @classmethod
+    def planned_size(cls, config: PcaConfig, layout: Layout, num_train: int) -> int:
+        """Return C, or, with a variance target, the most it can be."""
+        return config.components or max(num_train - 1, 0)
+
+    def fit(self, train: Sources, val: Sources, run: RunFolder) -> "PcaCodec":
+        """Find the components of training networks; see `Codec.fit`.
+
+        Raises:
+            TooFewNetworks: more components are asked for than the training networks span.
+        """
+        self.layout = common_layout(train)
+        num = count_networks(train)
+        _refuse_too_many(self.config.components, num, num - 1)
+        moments = measure_moments(train)
+        self.arrays = {"template_D": moments.mean_D.astype(np.float32), "mean_D": moments.mean_D}
+        eigenvalues_N, vectors_NN = _decompose(self._gram(train))
+        _refuse_too_many(self.config.components, num, len(eigenvalues_N))
+        count = _choose(eigenvalues_N, self.config.components, self.config.variance)
+        kept_C = eigenvalues_N[:count]
+        self.arrays["deviation_C"] = np.sqrt(kept_C / (num - 1))
+        self.arrays["eigenvalues_N"] = eigenvalues_N
+        folder = codec_folder(run)
+        self._write_components(train, vectors_NN[:, :count] / np.sqrt(kept_C), folder)
+        self._open(folder)
+        self.facts = {
+            "networks": num,
+            "code_size": count,
+            "variance_captured_train": float(kept_C.sum() / eigenvalues_N.sum()),
+            "variance_captured_held_out": self.captured_variance(val),
+        }
+        return self
+
+    @property
+    def code_size(self) -> int:
+        """C: how many numbers a code has."""
+        return len(self.arrays["deviation_C"])
+
+    def encode_zoo(self, sources: Sources) -> Codes:
+        """Return the codes of networks of zoos; reads each component once, not once a block."""
+        scores_NC, _ = self._project_zoos(sources)
+        return Codes(self._as_codes(scores_NC), self.layout.digest)
+
+    def captured_variance(self, sources: Sources) -> float | None:
+        """Return the share of networks' squared distance to the mean that the components hold.
+
+        None where there are no networks, or none differs from the mean.
+        """
+        scores_NC, energy_N = self._project_zoos(sources)
+        return float((scores_NC**2).sum() / energy_N.sum()) if energy_N.sum() else None
+
+    def save(self, folder: Path) -> None:
+        """Write it to a folder; see `Codec.save`."""
+        source = Path(self.components_CK.filename)
+        if source.resolve() != (folder / COMPONENTS).resolve():
+            with replacing(folder / COMPONENTS) as partial:
+                shutil.copyfile(source, partial)
+        super().save(folder)
+
+    def _open(self, folder: Path) -> None:
+        self.components_CK = np.load(folder / COMPONENTS, mmap_mode="r")
+
+    def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
+        weights = weights_ND.numpy()
+        scores_NC, _ = self._project(lambda start, stop: weights[:, start:stop], len(weights))
+        return self._as_codes(scores_NC)
+
+    def _as_codes(self, scores_NC: np.ndarray) -> torch.Tensor:
+        scale_C = self.arrays["deviation_C"] if self.config.whiten else 1.0
+        return torch.from_numpy((scores_NC / scale_C).astype(np.float32))
+
+    def _decode_into(self, values_NK: torch.Tensor, weights_ND: torch.Tensor) -> None:
+        scores_NC = values_NK.numpy().astype(np.float64)
+        if self.config.whiten:
+            scores_NC *= self.arrays["deviation_C"]
+        weights = weights_ND.numpy()
+        for (start, stop), columns in self._windows(max(len(weights), self.code_size)):
+            window_NW = scores_NC @ self.components_CK[:, columns].astype(np.float64)
+            weights[:, start:stop] = window_NW + self.arrays["mean_D"][start:stop]
+
+    def _project_zoos(self, sources: Sources) -> tuple[np.ndarray, np.ndarray]:
+        for zoo, _ in sources:
+            self._refuse_other(zoo.layout.digest)
+        return self._project(_reader(sources), count_networks(sources))
+
+    def _project(self, read: Reader, num: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (scores_NC, squared distances to the mean, shape [N]), float64."""
+        scores_NC, energy_N = np.zeros((num, self.code_size)), np.zeros(num)
+        for span, columns in self._windows(max(num, self.code_size)):
+            centred_NW = self._centred(read, span)
+            energy_N += np.einsum("nw,nw->n", centred_NW, centred_NW)
+            scores_NC += centred_NW @ self.components_CK[:, columns].astype(np.float64).T
+        return scores_NC, energy_N
+
+    def _gram(self, train: Sources) -> np.ndarray:
+        """Return the inner products of centred networks, float64, shape [N, N]."""
+        read, num = _reader(train), count_networks(train)
+        gram_NN = np.zeros((num, num))
+        for span, _ in self._pass("pca: inner products", num):
+            centred_NW = self._centred(read, span)
+            gram_NN += centred_NW @ centred_NW.T  # NumPy computes one triangle of this product
+        return gram_NN
+
+    def _write_components(self, train: Sources, mixing_NC: np.ndarray, folder: Path) -> None:
+        """Write components_CK = mixing_NC^T @ centred networks, window by window.
+
+        Written, not mapped: a full disk is then an error and no bus fault.
+        """
+        for leftover in folder.glob(f"{COMPONENTS}.partial-*"):  # of an attempt that was killed
+            leftover.unlink()
+        read = _reader(train)
+        shape = (mixing_NC.shape[1], self.num_covered)
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        with replacing(folder / COMPONENTS) as partial, open(partial, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            begin = file.tell()
+            for span, columns in self._pass("pca: components", len(mixing_NC)):
+                window_CW = (mixing_NC.T @ self._centred(read, span)).astype("<f4")
+                for i, part_W in enumerate(window_CW):
+                    file.seek(begin + 4 * (i * shape[1] + columns.start))
+                    file.write(part_W.tobytes())
+
+    def _centred(self, read: Reader, span: Span) -> np.ndarray:
+        return read(*span).astype(np.float64) - self.arrays["mean_D"][slice(*span)]
+
+    def _windows(self, num_rows: int) -> Iterator[tuple[Span, slice]]:
+        """Yield (span of a network's numbers, the same columns of `components_CK`)."""
+        width = max(1, WINDOW_BYTES // (4 * max(num_rows, 1)))
+        at = 0
+        for begin, end in self.spans:
+            for start in range(begin, end, width):
+                stop = min(start + width, end)
+                yield (start, stop), slice(at, at + stop - start)
+                at += stop - start
+
+    def _pass(self, what: str, num_rows: int) -> Iterator[tuple[Span, slice]]:
+        """Yield the windows with progress; leave between two of them if a signal asks for it."""
+        with Progress(what, self.num_covered, "weights") as progress:
+            for span, columns in self._windows(num_rows):
+                if preemption.is_asked():
+                    preemption.stop()
+                yield span, columns
+                progress.update(columns.stop)
+
+
+def _reader(sources: Sources) -> Reader:
+    def read(start: int, stop: int) -> np.ndarray:
+        parts = [zoo.read(rows, start, stop) for zoo, rows in sources]
+        return np.concatenate(parts) if parts else np.empty((0, stop - start), np.float32)
+
+    return read
+
+
+def _decompose(gram_NN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the eigenvalues above rounding, largest first, and their vectors as columns."""
+    num = len(gram_NN)
+    values, vectors = np.linalg.eigh(gram_NN)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    rounding = num * np.finfo(np.float64).eps * values[0]
+    rank = min(int((values > rounding).sum()), num - 1)
+    values, vectors = values[:rank], vectors[:, :rank]
+    # The sign of an eigenvector is free: the largest entry is made positive.
+    largest = vectors[np.abs(vectors).argmax(0), np.arange(rank)]
+    return values.copy(), vectors * np.sign(largest)
+
+
+def _refuse_too_many(components: int | None, num: int, most: int) -> None:
+    if most < 1:
+        raise TooFewNetworks(
+            f"{num} training networks span {most} directions around their mean, pca needs 1 or "
+            "more: give it a zoo with more different networks"
+        )
+    if components is not None and components > most:
+        raise TooFewNetworks(
+            f"codec.components = {components}, but {num} training networks span only {most} "
+            f"directions around their mean: give --codec.components {most} or fewer, or a zoo of "
+            f"at least {components + 1} different training networks"
+        )
+
+
+def _choose(eigenvalues_N: np.ndarray, components: int | None, variance: float | None) -> int:
+    """Return how many components to keep."""
+    if variance is not None:
+        captured_N = np.cumsum(eigenvalues_N) / eigenvalues_N.sum()
+        return min(int(np.searchsorted(captured_N, variance)) + 1, len(eigenvalues_N))
+    return components or len(eigenvalues_N)

@@ -1,0 +1,1 @@
+"""Generators of networks: a codec and a density, fitted, saved, loaded, sampled."""

@@ -1,0 +1,186 @@
+"""A generator of networks: a codec and a density over its codes.
+
+    generator.json    kinds, settings and what it learns from; written first
+    codec/            see codecs/codec.py
+    density/          the density's own files; written last
+
+Shape suffixes: N networks, B networks of a block, D numbers of a network.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dwf.codecs.codec import HEAD as CODEC_HEAD
+from dwf.codecs.codec import Codec, codec_folder
+from dwf.codecs.config import CODECS, CodecConfig
+from dwf.codecs.moments import Sources
+from dwf.densities.config import DENSITIES, DensityConfig
+from dwf.errors import RunConflict
+from dwf.metrics import logger
+from dwf.run_folder import RunFolder, write_json
+from dwf.settings import find, to_dict
+
+FORMAT, VERSION = "dwf-generator", 1
+HEAD, DENSITY = "generator.json", "density"
+_BLOCK_BYTES = 2**28
+
+
+class Generator:
+    """A codec and a density.
+
+    Args:
+        codec: fitted, or to be fitted.
+        density: fitted to the codec's codes, or to be fitted.
+        origin: what it learns from, plain data: see `stage.describe_origin`.
+    """
+
+    def __init__(self, codec: Codec, density: Any, origin: dict[str, Any]):
+        self.codec, self.density, self.origin = codec, density, origin
+
+    @classmethod
+    def of(cls, codec: CodecConfig, density: DensityConfig, origin: dict[str, Any]) -> "Generator":
+        """Return one that is not fitted yet."""
+        make_codec, make_density = find(CODECS, codec.kind), find(DENSITIES, density.kind)
+        return cls(make_codec(codec), make_density(density), origin)
+
+    @property
+    def digest(self) -> str:
+        """A short name of settings and origin: equal digests, equal samples."""
+        text = json.dumps(self._head(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int) -> dict[str, Any]:
+        """Fit codec and density in a run folder, or go on where the run stopped.
+
+        Args:
+            train: networks to learn from.
+            val: networks held out for choices; may be none.
+            run: takes `generator.json`, `codec/`, `density/`, checkpoints and metrics.
+            seed: of initialisation, batches and noise.
+
+        Returns:
+            What was measured, plain data: the codec's facts, its `round_trip` on held-out networks
+            (see `round_trip_error`), and what the density says of its training.
+
+        Raises:
+            TooFewNetworks, ShapeMismatch, CorruptShard: see `Codec.fit` and the density's `fit`.
+        """
+        write_json(run.path / HEAD, self._head())
+        folder = codec_folder(run)
+        if (folder / CODEC_HEAD).exists():
+            logger.info("codec %s is fitted already: %s", self.codec.config.kind, folder)
+            self.codec = Codec.load(folder)
+        else:
+            self.codec.fit(train, val, run)
+            self.codec.save(folder)
+        codes = self.codec.encode_zoo(train), self.codec.encode_zoo(val)
+        outcome = self.density.fit(*codes, run, seed)
+        self.density.save(run.path / DENSITY)
+        return {
+            "codec": self.codec.facts | {"round_trip": round_trip_error(self.codec, val)},
+            "density": vars(outcome) if outcome is not None else {},
+        }
+
+    def sample(self, count: int, seed: int, first: int = 0, **solver: Any) -> torch.Tensor:
+        """Draw networks.
+
+        Args:
+            count: how many.
+            seed: sample i of a seed is the same network, up to rounding (and an adaptive solver's
+                tolerance), whatever `count` is.
+            first: number of the first sample.
+            solver: settings of the density's solver other than its own.
+
+        Returns:
+            weights_ND, float32; not held to be finite.
+        """
+        codes = self.density.sample(count, seed, first=first, **solver)
+        return self.codec.decode(codes, self.codec.layout)
+
+    def stream(self, count: int, seed: int, **solver: Any) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield (number of the first sample, weights_BD) in order, in blocks of bounded memory."""
+        size = max(1, _BLOCK_BYTES // (4 * self.codec.layout.size))
+        for first in range(0, count, size):
+            yield first, self.sample(min(size, count - first), seed, first, **solver)
+
+    def save(self, folder: Path) -> None:
+        """Write it to a folder; `load` reads it."""
+        write_json(folder / HEAD, self._head())
+        self.codec.save(folder / "codec")
+        self.density.save(folder / DENSITY)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Generator":
+        """Read what `save` or a finished `fit` wrote.
+
+        Raises:
+            RunConflict: the folder holds no generator, or one that is not fitted to the end.
+            CorruptCheckpoint: a file of the density is damaged.
+        """
+        head = read_head(folder)
+        codec = Codec.load(folder / "codec")
+        try:
+            density = find(DENSITIES, head["density"]["kind"]).load(folder / DENSITY)
+        except FileNotFoundError:
+            raise RunConflict(
+                f"{folder} holds a generator that is not fitted to the end: go on with python "
+                f"launch/generator.py --resume --name {folder.name}"
+            ) from None
+        return cls(codec, density, head["origin"])
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "codec": to_dict(self.codec.config),
+            "density": to_dict(self.density.config),
+            "origin": self.origin,
+        }
+
+
+def read_head(folder: Path) -> dict[str, Any]:
+    """Return what `generator.json` says.
+
+    Raises:
+        RunConflict: there is none, or of another format version.
+    """
+    file = folder / HEAD
+    try:
+        head = json.loads(file.read_text())
+        found = (head["format"], head["version"])
+    except FileNotFoundError:
+        raise RunConflict(
+            f"{folder} holds no generator ({HEAD} is missing): fit one with launch/generator.py"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise RunConflict(f"{file} is not the description of a generator") from None
+    if found != (FORMAT, VERSION):
+        raise RunConflict(f"{file}: format {found}, this dwf reads {(FORMAT, VERSION)}")
+    return head
+
+
+def round_trip_error(codec: Codec, sources: Sources) -> dict[str, float] | None:
+    """Return what is lost by encoding and decoding networks; None where there are none.
+
+    Returns:
+        `rmse`: root mean squared error of a weight; `relative`: root of the share of the networks'
+        squared distance to the training networks' mean that is lost. Numbers that the codec does
+        not cover count.
+    """
+    lost, energy, count = 0.0, 0.0, 0
+    template_D = torch.from_numpy(codec.arrays["template_D"])
+    for zoo, rows in sources:
+        for _, weights in zoo.stream(rows):
+            weights_BD = torch.from_numpy(weights)
+            decoded_BD = codec.decode(codec.encode(weights_BD, zoo.layout), zoo.layout)
+            lost += (decoded_BD - weights_BD).double().square().sum().item()
+            energy += (weights_BD - template_D).double().square().sum().item()
+            count += weights_BD.numel()
+    if not count:
+        return None
+    return {"rmse": (lost / count) ** 0.5, "relative": (lost / energy) ** 0.5 if energy else 0.0}

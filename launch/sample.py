@@ -1,0 +1,31 @@
+"""Draw networks from a generator, as the zoo zoos/NAME (default GENERATOR-samples).
+
+python launch/sample.py --generator mnist_mlp --count 100
+"""
+
+from dwf import preemption, settings
+from dwf.errors import exit_cleanly
+from dwf.generators.config import SampleConfig
+from dwf.metrics import log_to_stderr
+
+
+def main() -> None:
+    """Parse, plan, draw."""
+    parsed = settings.parse(SampleConfig, "configs/sample/default.yaml", folder="zoos")
+    launch, config = parsed.launch, parsed.config
+    name = launch.name or f"{config.generator}-samples"
+    log_to_stderr()
+    runs, zoos = launch.root / "runs", launch.root / "zoos"
+    print(f"{config.count} networks: {runs / config.generator} -> {zoos / name}")
+    if launch.dry_run:
+        print(parsed.describe())
+        return
+    from dwf.generators.stage import sample_networks
+
+    preemption.watch()
+    zoo = sample_networks(config, launch.root, name)
+    print(f"{len(zoo)} rows in {zoo.path}")
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

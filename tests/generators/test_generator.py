@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import torch
+
+from dwf.errors import RunConflict
+from dwf.generators import generator as module
+from dwf.generators.generator import Generator, read_head, round_trip_error
+from dwf.generators.stage import fit_generator
+
+
+@pytest.fixture(params=["flow_on_pca", "gaussian_on_weights"])
+def fitted(request, make_zoo, tmp_path) -> Generator:
+    make_zoo()
+    return fit_generator(request.getfixturevalue(request.param), tmp_path, "fitted")
+
+
+def test_saved_and_loaded_it_draws_the_same_bit_for_bit(fitted, tmp_path):
+    fitted.save(tmp_path / "copy")
+    drawn = fitted.sample(7, seed=3)
+    for folder in (tmp_path / "copy", tmp_path / "runs" / "fitted"):
+        loaded = Generator.load(folder)
+        assert torch.equal(loaded.sample(7, seed=3), drawn)
+        assert loaded.digest == fitted.digest
+        assert loaded.codec.layout == fitted.codec.layout
+
+
+def test_a_sample_depends_on_its_seed_and_number_alone(fitted, monkeypatch):
+    drawn = fitted.sample(9, seed=3)
+    torch.testing.assert_close(fitted.sample(4, seed=3), drawn[:4], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(fitted.sample(2, seed=3, first=6), drawn[6:8], rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 4 * fitted.codec.layout.size * 2)
+    blocks = list(fitted.stream(9, seed=3))
+    assert [first for first, _ in blocks] == [0, 2, 4, 6, 8]
+    streamed = torch.cat([block for _, block in blocks])
+    torch.testing.assert_close(streamed, drawn, rtol=1e-5, atol=1e-6)
+    assert (fitted.sample(9, seed=4) - drawn).abs().min(1).values.max() > 1e-4
+
+
+def test_gaussian_samples_have_the_zoos_moments(make_zoo, tmp_path, gaussian_on_weights):
+    zoo = make_zoo(count=40)
+    generator = fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    train = zoo.read(zoo.rows(split="train")).astype(np.float64)
+    drawn = generator.sample(4000, seed=0).double().numpy()
+    error = np.abs(drawn.mean(0) - train.mean(0)) / train.std(0)
+    assert error.max() < 6 / np.sqrt(4000)
+    np.testing.assert_allclose(drawn.var(0), train.var(0, ddof=1), rtol=0.15)
+
+
+def test_round_trip_error_is_brute_force(make_zoo, tmp_path, flow_on_pca):
+    zoo = make_zoo()
+    codec = fit_generator(flow_on_pca, tmp_path, "fitted").codec
+    rows = zoo.rows(split="val")
+    weights = zoo.read(rows).astype(np.float64)
+    back = codec.decode(codec.encode_zoo([(zoo, rows)]), zoo.layout).numpy()
+    mean = zoo.read(zoo.rows(split="train")).astype(np.float64).mean(0)
+    error = round_trip_error(codec, [(zoo, rows)])
+    lost = ((back - weights) ** 2).sum()
+    np.testing.assert_allclose(error["rmse"], np.sqrt(lost / weights.size), rtol=1e-5)
+    relative = np.sqrt(lost / ((weights - mean) ** 2).sum())
+    np.testing.assert_allclose(error["relative"], relative, rtol=1e-5)
+    captured = codec.facts["variance_captured_held_out"]
+    np.testing.assert_allclose(error["relative"] ** 2, 1 - captured, rtol=1e-4)
+    assert round_trip_error(codec, [(zoo, rows[:0])]) is None
+
+
+def test_refuses_a_folder_without_a_generator(tmp_path):
+    with pytest.raises(RunConflict, match=r"generator\.json is missing.*launch/generator\.py"):
+        Generator.load(tmp_path / "runs" / "nothing")
+
+
+def test_refuses_one_that_is_not_fitted_to_the_end(fitted, tmp_path):
+    for file in (tmp_path / "runs" / "fitted" / "density").iterdir():
+        file.unlink()
+    with pytest.raises(RunConflict, match=r"not fitted to the end.*--resume --name fitted"):
+        Generator.load(tmp_path / "runs" / "fitted")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": "dwf-generator", "version": 9}'])
+def test_refuses_another_format(tmp_path, text):
+    (tmp_path / "generator.json").write_text(text)
+    with pytest.raises(RunConflict, match=r"generator\.json"):
+        read_head(tmp_path)
