@@ -1,0 +1,109 @@
+"""What the networks of a zoo are matched to; found from its training networks alone.
+
+Shape suffixes: D numbers of one network.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dwf.align.chunks import read_chunks
+from dwf.align.config import AlignConfig
+from dwf.align.symmetry import Group, permute
+from dwf.errors import ConfigError, TooFewNetworks
+from dwf.metrics import logger
+from dwf.run_folder import replacing
+from dwf.zoo.store import Zoo
+
+Match = Callable[[torch.Tensor, torch.Tensor], list[torch.Tensor]]
+"""(weights_ND, reference_D) -> orders; see `match_networks`."""
+
+# A round costs as much as aligning the zoo: below this relative gain another one is not worth it.
+_LEAST_GAIN = 1e-4
+
+
+def find_reference(
+    zoo: Zoo, groups: Sequence[Group], match: Match, config: AlignConfig, file: Path
+) -> torch.Tensor:
+    """Return the reference that the settings ask for, float64, shape [D].
+
+    Args:
+        zoo: the zoo to align.
+        groups: the groups of its architecture.
+        match: how networks are matched.
+        config: which reference, and how many rounds.
+        file: where the rounds of an iterated mean are kept, so that an interrupted search goes on.
+
+    Raises:
+        ConfigError: the chosen network is no training network of this zoo.
+        TooFewNetworks: the zoo has no training networks.
+        CorruptShard: a training network is damaged.
+    """
+    row = reference_row(zoo, config)
+    _, start_1D = next(read_chunks(zoo, np.array([row]), groups))
+    start_D = start_1D[0].double()
+    if config.reference == "network":
+        return start_D
+    return _iterated_mean(zoo, groups, match, start_D, config.max_rounds, file)
+
+
+def reference_row(zoo: Zoo, config: AlignConfig) -> int:
+    """Return the row of the network that is, or begins, the reference; errors as above."""
+    rows = zoo.rows(split="train", epoch="last")
+    if not len(rows):
+        raise TooFewNetworks(
+            f"{zoo.path} has no training networks among its {len(zoo)}, and a reference is found "
+            "from those alone: make a zoo with a smaller share of val and test networks"
+        )
+    if config.reference_network is None:
+        return int(rows[0])
+    networks = zoo.columns["network"][rows]
+    if config.reference_network not in networks:
+        raise ConfigError(
+            f"reference_network = {config.reference_network}: not a training network of "
+            f"{zoo.path}; it has {len(networks)} of them, from {networks.min()} to {networks.max()}"
+        )
+    return int(rows[networks == config.reference_network][0])
+
+
+def _iterated_mean(
+    zoo: Zoo,
+    groups: Sequence[Group],
+    match: Match,
+    start_D: torch.Tensor,
+    max_rounds: int,
+    file: Path,
+) -> torch.Tensor:
+    """Match all training networks to the reference, take their mean as the next, and so on.
+
+    Every round matches each network from its own order, as the held-out ones will be in the end.
+    A mean is kept while its round brings the networks closer to each other: closeness is the
+    squared norm of their mean, which is the mean inner product over all pairs.
+    """
+    state = {"closeness": [], "best": start_D, "next": start_D}
+    if file.exists():
+        state = torch.load(file, weights_only=True)
+    while state["next"] is not None and len(state["closeness"]) < max_rounds:
+        mean_D = _mean_of_aligned(zoo, groups, match, state["next"])
+        *before, last = closeness = [*state["closeness"], float(mean_D @ mean_D)]
+        if not before or last > before[-1] * (1 + _LEAST_GAIN):
+            state = {"closeness": closeness, "best": state["next"], "next": mean_D}
+        else:
+            state = {"closeness": closeness, "best": state["best"], "next": None}
+        with replacing(file) as partial:
+            torch.save(state, partial)
+        logger.info("reference, round %d: mean inner product %.5g", len(closeness), last)
+    return state["best"] if state["next"] is None else state["next"]
+
+
+def _mean_of_aligned(
+    zoo: Zoo, groups: Sequence[Group], match: Match, reference_D: torch.Tensor
+) -> torch.Tensor:
+    rows = zoo.rows(split="train", epoch="last")
+    sum_D = torch.zeros_like(reference_D)
+    for _, weights_BD in read_chunks(zoo, rows, groups):
+        orders = match(weights_BD, reference_D)
+        sum_D += permute(weights_BD, zoo.layout, groups, orders).sum(0, dtype=torch.float64)
+    return sum_D / len(rows)

@@ -1,0 +1,109 @@
+"""How much closer an alignment brought the networks of a zoo.
+
+Shape suffixes: P pairs of networks, E networks that are in a pair, D numbers of one network.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from dwf.networks.functional import score_networks
+from dwf.randomness import numpy_stream
+from dwf.zoo.store import Zoo
+
+# Networks scored at once.
+_AT_ONCE = 64
+
+_LINES = {
+    "l2_to_reference": "L2 distance to the reference",
+    "cosine_to_reference": "matched inner product with the reference (cosine)",
+    "pairwise_l2": "L2 distance of a pair",
+    "loss_barrier": "loss barrier at a pair's midpoint (nats)",
+}
+
+
+def compare_pairs(zoo: Zoo, aligned: Zoo, num_pairs: int, seed: int) -> dict[str, Any]:
+    """Measure the same pairs of networks before and after an alignment.
+
+    The loss barrier of a pair is the loss of the midpoint of its weights minus the mean loss of
+    its two ends, on validation images.
+
+    Args:
+        zoo: the zoo that was aligned.
+        aligned: the aligned zoo; the same rows.
+        num_pairs: how many pairs are drawn, from the last epochs of all networks; all pairs where
+            there are not more.
+        seed: seed of the draw.
+
+    Returns:
+        `pairs` (how many), `pairwise_l2` and `loss_barrier`: mean over pairs `before` and `after`.
+    """
+    rows = zoo.rows(epoch="last")
+    pairs_P2 = rows[_draw_pairs(len(rows), num_pairs, seed)]
+    if not len(pairs_P2):
+        return {"pairs": 0}
+    ends_E, place_P2 = np.unique(pairs_P2, return_inverse=True)
+    end_losses_E = _losses(zoo, (zoo.read(part) for part in _parts(ends_E)))
+    end_losses_P = end_losses_E[place_P2.reshape(-1, 2)].mean(1)
+    report: dict[str, Any] = {"pairs": len(pairs_P2), "pairwise_l2": {}, "loss_barrier": {}}
+    for when, of in (("before", zoo), ("after", aligned)):
+        distance = np.concatenate([_distances(of, part) for part in _parts(pairs_P2)])
+        middle_P = _losses(zoo, (_midpoints(of, part) for part in _parts(pairs_P2)))
+        report["pairwise_l2"][when] = float(distance.mean())
+        report["loss_barrier"][when] = float((middle_P - end_losses_P).mean())
+    return report
+
+
+def read_report(zoo: Zoo) -> dict[str, Any]:
+    """Return the report of a finished alignment."""
+    return json.loads((zoo.path / "run" / "done.json").read_text())
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """Print a report as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"{report['networks']} networks, {report['pairs']} pairs"
+    table = Table("mean", "before", "after", title=title)
+    for key, words in _LINES.items():
+        if key in report:
+            table.add_row(words, f"{report[key]['before']:.4f}", f"{report[key]['after']:.4f}")
+    Console().print(table)
+
+
+def _draw_pairs(count: int, num_pairs: int, seed: int) -> np.ndarray:
+    """Indices of pairs of two different networks, int64, shape [P, 2]."""
+    if count * (count - 1) // 2 <= num_pairs:
+        return np.array(list(itertools.combinations(range(count), 2)), np.int64).reshape(-1, 2)
+    generator = numpy_stream(seed, "pairs")
+    first_P = generator.integers(count, size=num_pairs)
+    step_P = generator.integers(1, count, size=num_pairs)
+    return np.stack([first_P, (first_P + step_P) % count], 1)
+
+
+def _parts(array: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(array), _AT_ONCE):
+        yield array[start : start + _AT_ONCE]
+
+
+def _distances(zoo: Zoo, pairs_P2: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(zoo.read(pairs_P2[:, 0]) - zoo.read(pairs_P2[:, 1]), axis=1)
+
+
+def _midpoints(zoo: Zoo, pairs_P2: np.ndarray) -> np.ndarray:
+    return (zoo.read(pairs_P2[:, 0]) + zoo.read(pairs_P2[:, 1])) / 2
+
+
+def _losses(zoo: Zoo, parts: Iterator[np.ndarray]) -> np.ndarray:
+    """Losses of networks of a zoo's architecture on its validation images."""
+    network, data = zoo.build_network(), zoo.load_data()
+    losses = []
+    for weights_ND in parts:
+        state = zoo.layout.unflatten(torch.from_numpy(weights_ND))
+        losses.append(score_networks(network, state, data, data.val).loss_N)
+    return np.concatenate(losses)

@@ -1,0 +1,132 @@
+"""Align one shard: match its networks, then write their rows in the new order.
+
+What was matched is kept in the run folder, so that a shard that is lost is only written anew.
+
+Shape suffixes: B rows of a chunk, M networks of a shard, D numbers of one network, U units of a
+group.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dwf.align.chunks import read_chunks
+from dwf.align.reference import Match
+from dwf.align.symmetry import Group, permute
+from dwf.run_folder import replacing
+from dwf.zoo.shard import Block, write_shard
+from dwf.zoo.store import Zoo
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Networks and how they were matched to a reference."""
+
+    network_M: np.ndarray
+    """Their numbers in the zoo, rising."""
+    orders: list[np.ndarray]
+    """For each group int32, shape [M, U]: the unit of the network that became unit u."""
+    distance_M2: np.ndarray
+    """L2 distance to the reference before and after, float64."""
+    cosine_M2: np.ndarray
+    """Inner product with the reference over both norms, before and after, float64."""
+
+    @classmethod
+    def join(cls, parts: Sequence["Matched"]) -> "Matched":
+        """Return the networks of all parts, each once."""
+        network_M, first_M = np.unique(
+            np.concatenate([part.network_M for part in parts]), return_index=True
+        )
+        num_groups = len(parts[0].orders)
+        orders = [np.concatenate([p.orders[g] for p in parts])[first_M] for g in range(num_groups)]
+        distance_M2 = np.concatenate([part.distance_M2 for part in parts])[first_M]
+        cosine_M2 = np.concatenate([part.cosine_M2 for part in parts])[first_M]
+        return cls(network_M, orders, distance_M2, cosine_M2)
+
+    def save(self, file: Path) -> None:
+        """Write them to a file that is whole or not there."""
+        arrays = {f"order_{g}": order_MU for g, order_MU in enumerate(self.orders)}
+        arrays |= {"distance": self.distance_M2, "cosine": self.cosine_M2}
+        with replacing(file) as partial, open(partial, "wb") as opened:
+            np.savez(opened, network=self.network_M, **arrays)
+
+    @classmethod
+    def load(cls, file: Path, num_groups: int) -> "Matched":
+        """Return what `save` wrote."""
+        with np.load(file) as saved:
+            orders = [saved[f"order_{g}"] for g in range(num_groups)]
+            return cls(saved["network"], orders, saved["distance"], saved["cosine"])
+
+
+def match_shard(
+    zoo: Zoo, index: int, groups: Sequence[Group], match: Match, reference_D: torch.Tensor
+) -> Matched:
+    """Match the networks of a shard, each at its last epoch.
+
+    Raises:
+        CorruptShard: a row is damaged.
+    """
+    last = zoo.rows(epoch="last")
+    network = zoo.columns["network"][last]
+    mine = np.isin(network, zoo.shards[index].columns.get("network", []))
+    rows = last[mine][np.argsort(network[mine])]
+    num = len(rows)
+    # In place from the start: small arrays kept between large ones would pin the heap in pieces.
+    matched = Matched(
+        zoo.columns["network"][rows],
+        [np.empty((num, group.size), np.int32) for group in groups],
+        np.empty((num, 2)),
+        np.empty((num, 2)),
+    )
+    done = 0
+    for rows_B, weights_BD in read_chunks(zoo, rows, groups):
+        here = slice(done, done + len(rows_B))
+        orders = match(weights_BD, reference_D)
+        for order_MU, order_BU in zip(matched.orders, orders, strict=True):
+            order_MU[here] = order_BU
+        aligned_BD = permute(weights_BD, zoo.layout, groups, orders)
+        for when, w_BD in enumerate((weights_BD, aligned_BD)):
+            distance_B, cosine_B = _closeness(w_BD, reference_D.float())
+            matched.distance_M2[here, when] = distance_B
+            matched.cosine_M2[here, when] = cosine_B
+        done = here.stop
+    return matched
+
+
+def write_aligned_shard(
+    zoo: Zoo, index: int, groups: Sequence[Group], matched: Matched, path: Path
+) -> None:
+    """Write a shard's rows, permuted, with the same columns.
+
+    Raises:
+        CorruptShard: a row is damaged.
+    """
+    shard = zoo.shards[index]
+    blocks = _aligned_blocks(zoo, index, groups, matched)
+    write_shard(path, zoo.layout.digest, zoo.layout.size, shard.num_rows, blocks, shard.diverged)
+
+
+def _closeness(
+    weights_BD: torch.Tensor, reference_D: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """L2 distance and cosine to the reference, shape [B], without a copy of the weights."""
+    by_difference = "donot_use_mm_for_euclid_dist"
+    distance_B1 = torch.cdist(weights_BD, reference_D[None], compute_mode=by_difference)
+    cosine_B = weights_BD @ reference_D / (weights_BD.norm(dim=1) * reference_D.norm())
+    return distance_B1[:, 0], cosine_B
+
+
+def _aligned_blocks(
+    zoo: Zoo, index: int, groups: Sequence[Group], matched: Matched
+) -> Iterator[Block]:
+    shard = zoo.shards[index]
+    start = sum(before.num_rows for before in zoo.shards[:index])
+    rows = np.arange(start, start + shard.num_rows)
+    for rows_B, weights_BD in read_chunks(zoo, rows, groups):
+        columns = {name: values[rows_B - start] for name, values in shard.columns.items()}
+        at_B = np.searchsorted(matched.network_M, columns["network"])
+        orders = [torch.from_numpy(order_MU[at_B]).long() for order_MU in matched.orders]
+        yield columns, permute(weights_BD, zoo.layout, groups, orders).numpy()
