@@ -49,6 +49,10 @@ class TrainingDiverged(DwfError):
     """A loss is not finite."""
 
 
+class SolverFailed(DwfError):
+    """A differential equation has no solution at the tolerance asked for."""
+
+
 class CorruptCheckpoint(DwfError):
     """A saved state is truncated or altered."""
 
@@ -57,7 +61,7 @@ class WorkFailed(DwfError):
     """Units of work failed; the others are whole."""
 
 
-class Preempted(Exception):  # noqa: N818  not an error: the run is saved and goes on later
+class Preempted(Exception):
     """Raised at a step boundary after the state has been saved."""
 
 

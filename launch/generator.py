@@ -3,15 +3,17 @@
 python launch/generator.py --config configs/generator/mnist_mlp.yaml
 """
 
+from collections.abc import Sequence
+
 from dwf import preemption, settings
 from dwf.errors import exit_cleanly
 from dwf.generators.config import GeneratorConfig
 from dwf.metrics import log_to_stderr
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, fit."""
-    parsed = settings.parse(GeneratorConfig, "configs/generator/mnist_mlp.yaml", folder="runs")
+    parsed = settings.parse(GeneratorConfig, "configs/generator/mnist_mlp.yaml", argv, "runs")
     log_to_stderr()
     from dwf.generators.stage import describe_plan, fit_generator
 

@@ -3,15 +3,17 @@
 python launch/sample.py --generator mnist_mlp --count 100
 """
 
+from collections.abc import Sequence
+
 from dwf import preemption, settings
 from dwf.errors import exit_cleanly
 from dwf.generators.config import SampleConfig
 from dwf.metrics import log_to_stderr
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, draw."""
-    parsed = settings.parse(SampleConfig, "configs/sample/default.yaml", folder="zoos")
+    parsed = settings.parse(SampleConfig, "configs/sample/default.yaml", argv, "zoos")
     launch, config = parsed.launch, parsed.config
     name = launch.name or f"{config.generator}-samples"
     log_to_stderr()

@@ -4,7 +4,6 @@ python launch/zoo.py --config configs/zoo/mnist_mlp.yaml
 """
 
 from collections.abc import Sequence
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dwf import preemption, settings

@@ -104,7 +104,10 @@ def test_streams_of_different_names_are_different():
         ({"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "2"}, Ranks(5, 8, 2)),
         ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, Ranks(1, 2, 0)),
         ({"PMI_RANK": "1", "PMI_SIZE": "3"}, Ranks(1, 3, 0)),
-        ({"RANK": "0", "WORLD_SIZE": "1", "SLURM_PROCID": "5", "SLURM_NTASKS": "8"}, Ranks(0, 1, 0)),
+        (
+            {"RANK": "0", "WORLD_SIZE": "1", "SLURM_PROCID": "5", "SLURM_NTASKS": "8"},
+            Ranks(0, 1, 0),
+        ),
     ],
 )
 def test_ranks_come_from_whatever_launched_this_process(environment, expected):

@@ -43,7 +43,9 @@ def test_stacked_networks_compute_what_each_computes_alone(activation, own, widt
 
 
 def test_a_module_without_a_stacked_form_runs_under_vmap():
-    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 3))
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 3)
+    )
     layout = Layout.of(network)
     weights_ND, inputs = torch.randn(4, layout.size), torch.randn(5, 1, 4, 4)
     found = run_networks(network, layout.unflatten(weights_ND), inputs)

@@ -80,7 +80,9 @@ def test_a_finished_zoo_is_not_trained_again(whole):
 
 def test_other_settings_are_refused_by_name(whole):
     other = dataclasses.replace(CONFIG, recipe=dataclasses.replace(CONFIG.recipe, epochs=7))
-    with pytest.raises(RunConflict, match=r"recipe.epochs = 6, this one has 7: give another --name"):
+    with pytest.raises(
+        RunConflict, match=r"recipe.epochs = 6, this one has 7: give another --name"
+    ):
         stage.train_zoo(other, whole.path.parent.parent, "zoo")
 
 

@@ -150,7 +150,7 @@ def test_every_flipped_bit_in_weights_or_columns_is_found(three_shards):
         damaged = bytearray(whole)
         damaged[place] ^= 0x10
         file.write_bytes(damaged)
-        with raises(CorruptShard, match="row 3 does not match its checksum|columns do not match"):
+        with raises(CorruptShard, match=r"row 3 does not match its checksum|columns do not match"):
             Zoo.open(path).verify()
         assert place > 8, what
 

@@ -1,0 +1,86 @@
+"""Everything shipped is executed: each YAML file by its script, each README command."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = {"zoo": [], "align": ["--zoo", "any"], "generator": [], "sample": ["--generator", "any"]}
+SCRIPTS |= {"evaluate": ["--zoo", "any"], "pipeline": []}
+CONFIGS = sorted(p.relative_to(ROOT) for p in (ROOT / "configs").glob("*/*.yaml"))
+
+
+def run(words: list[str], cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *words], cwd=cwd, capture_output=True, text=True)
+
+
+def test_every_config_has_a_script_and_a_header():
+    for config in CONFIGS:
+        assert config.parent.name in SCRIPTS, config
+        text = (ROOT / config).read_text()
+        assert text.startswith("# ") and "launch/" in text.split("\n\n")[0], config
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_every_config_is_understood_by_its_script(config):
+    """In this process, since each script would import torch anew."""
+    from dwf import settings
+
+    sys.path.insert(0, str(ROOT / "launch"))
+    try:
+        script = __import__(config.parent.name)
+    finally:
+        sys.path.pop(0)
+    cls = next(
+        value
+        for name, value in vars(script).items()
+        if name.lower() == f"{config.parent.name}config" or name == "PipelineConfig"
+    )
+    data = yaml.safe_load((ROOT / config).read_text())
+    missing = dict.fromkeys(
+        (flag.strip("-") for flag in SCRIPTS[config.parent.name] if flag.startswith("--")), "any"
+    )
+    parsed = settings.build(cls, missing | data, str(config))
+    assert settings.build(cls, settings.to_dict(parsed), "again") == parsed
+
+
+@pytest.mark.parametrize(
+    "pipeline", sorted(ROOT.glob("configs/pipeline/*.yaml")), ids=lambda p: p.stem
+)
+def test_a_dry_run_of_the_whole_way_shows_every_command_and_touches_nothing(pipeline, tmp_path):
+    words = ["launch/pipeline.py", "--config", str(pipeline), "--root", str(tmp_path), "--dry-run"]
+    ran = run(words)
+    assert ran.returncode == 0, ran.stderr
+    shown = re.findall(r"^\$ python launch/(\w+).py", ran.stdout, re.MULTILINE)
+    assert shown[:2] == ["zoo", "align"] and shown[-1] == "evaluate" and "generator" in shown
+    assert not list(tmp_path.iterdir())
+
+
+def readme_commands() -> list[str]:
+    text = (ROOT / "README.md").read_text()
+    return sorted(set(re.findall(r"^    (python launch/.*)$", text, re.MULTILINE)))
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_every_readme_command_runs_dry(command, tmp_path):
+    words = shlex.split(command.split("#")[0])[1:]
+    ran = run([*words, *["--dry-run"] * ("--help" not in words), "--root", str(tmp_path)])
+    assert ran.returncode == 0, ran.stderr
+    assert not list(tmp_path.iterdir()), "a dry run touched something"
+
+
+def test_a_users_mistake_is_one_line(tmp_path):
+    ran = run(["launch/zoo.py", "--count", "0", "--root", str(tmp_path)])
+    assert ran.returncode == 2
+    assert ran.stderr.strip() == "error: command line: count = 0: allowed is at least 1"
+    ran = run(["launch/zoo.py", "--config", "configs/zoo/mnist_mpl.yaml"])
+    assert ran.returncode == 2 and "did you mean 'configs/zoo/mnist_mlp.yaml'" in ran.stderr
+    ran = run(["launch/align.py", "--zoo", "nowhere", "--root", str(tmp_path)])
+    assert ran.returncode == 2 and "is not a zoo" in ran.stderr and "launch/zoo.py" in ran.stderr
+    ran = run(["launch/zoo.py", "--resume", "--name", "nowhere", "--root", str(tmp_path)])
+    assert ran.returncode == 2 and "holds no run" in ran.stderr
