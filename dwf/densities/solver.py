@@ -1,0 +1,72 @@
+"""Solve a density's differential equation, and draw the noise it starts from.
+
+Shape suffixes: B points, K numbers of a point.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torchdiffeq import odeint
+
+from dwf.densities.config import SolverConfig
+from dwf.errors import SolverFailed
+from dwf.randomness import torch_stream
+
+State = torch.Tensor | tuple[torch.Tensor, ...]
+
+
+def solve(
+    velocity: Callable[[torch.Tensor, State], State],
+    state: State,
+    config: SolverConfig,
+    start: float = 0.0,
+    end: float = 1.0,
+) -> State:
+    """Return the solution at `end` of d state / d time = velocity(time, state).
+
+    Args:
+        velocity: takes a scalar tensor of time and the state.
+        state: a tensor, or a tuple of tensors, at `start`.
+        config: method, and number of equal intervals or tolerances.
+        start: first time.
+        end: last time; may be the earlier one.
+
+    Raises:
+        SolverFailed: `dopri5` finds no step short enough.
+    """
+    first = state if isinstance(state, torch.Tensor) else state[0]
+    times = torch.tensor([start, end], dtype=first.dtype, device=first.device)
+    if config.method == "dopri5":
+        # It would step over the end, where velocities were never learnt, and interpolate back.
+        options = {"step_t": times[-1:]}
+    else:
+        options = {"grid_constructor": lambda func, y0, t: _equal_steps(t, config.steps)}
+    tolerances = {"rtol": config.rtol, "atol": config.atol}
+    try:
+        solution = odeint(
+            velocity, state, times, method=config.method, options=options, **tolerances
+        )
+    except AssertionError as error:  # torchdiffeq's word for a step that cannot be short enough
+        raise SolverFailed(
+            f"{config.method} with rtol = {config.rtol:g}, atol = {config.atol:g}: {error}: the "
+            "velocity is not finite, or the tolerances are below the rounding of float32; raise "
+            "them, or choose rk4"
+        ) from None
+    return solution[-1] if isinstance(state, torch.Tensor) else tuple(s[-1] for s in solution)
+
+
+def _equal_steps(times: torch.Tensor, steps: int) -> torch.Tensor:
+    first, last = times[0].item(), times[-1].item()
+    return torch.linspace(first, last, steps + 1, dtype=times.dtype, device=times.device)
+
+
+def draw_noise(count: int, num_features: int, seed: int, first: int = 0) -> torch.Tensor:
+    """Return standard normal noise_BK of samples `first`, `first + 1`, ..., float32 on the CPU.
+
+    Each sample has a stream of its own: it is the same whatever else is drawn with it.
+    """
+    rows = [
+        torch.randn(num_features, generator=torch_stream(seed, "sample", first + i))
+        for i in range(count)
+    ]
+    return torch.stack(rows) if rows else torch.empty(0, num_features)

@@ -1,0 +1,147 @@
+import itertools
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from dwf.densities.config import FlowConfig
+from dwf.densities.matching import (
+    FlowMatching,
+    draw_source,
+    draw_times,
+    pair,
+    velocity_of_target,
+)
+
+NUM = 400_000
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("uniform", stats.uniform.cdf),
+        ("beta", stats.beta(2, 5).cdf),
+        ("logit_normal", lambda t: stats.norm.cdf(torch.logit(torch.as_tensor(t)))),
+    ],
+)
+def test_times_have_their_distribution(kind, wanted):
+    times = draw_times(kind, 20_000, generator()).double().numpy()
+    assert stats.kstest(times, wanted).pvalue > 0.01
+
+
+def test_pairing_is_as_good_as_every_order_tried():
+    x0, x1 = torch.randn(6, 3, generator=generator(1)), torch.randn(6, 3, generator=generator(2))
+    cost = lambda order: (x0[list(order)] - x1).square().sum().item()  # noqa: E731
+    best = min(cost(order) for order in itertools.permutations(range(6)))
+    assert cost(pair(x0, x1).tolist()) == pytest.approx(best, rel=1e-6)
+
+
+class Recorder(nn.Module):
+    """A backbone that answers zero and keeps what it was asked."""
+
+    def forward(self, x_BK, t_B):
+        self.x, self.t = x_BK, t_B
+        return torch.zeros_like(x_BK, requires_grad=True)
+
+
+def regress(config, codes, batch_size, coefficient):
+    """Return the regression task's points and times, and what it wants there.
+
+    The wanted vector is found from outside, by the losses of constant answers: for the squared
+    error |v - u|^2, loss(0) - loss(v) = (2 v.u - v.v) / (B K).
+    """
+    task = FlowMatching(config, nn.Identity(), codes, codes[:0], seed=0)
+    recorder = Recorder()
+    zero = task.loss(recorder, batch_size, generator(5)).item()
+    answer = coefficient(recorder.x, recorder.t)
+    other = task.loss(lambda x, t: answer, batch_size, generator(5)).item()
+    product = ((zero - other) * answer.numel() + answer.square().sum().item()) / 2
+    return recorder.x, recorder.t, product / len(answer)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.3])
+@pytest.mark.parametrize("source_std", [1.0, 0.5])
+def test_target_averages_to_the_velocity_of_a_gaussian(sigma, source_std):
+    """For codes ~ N(m, c^2): E[x1 - x0 | x_t] = m + (t c^2 - (1-t) s^2) (x_t - t m) / var(x_t)."""
+    mean, deviation = torch.tensor([1.0, -2.0]), torch.tensor([0.7, 2.0])
+    codes = mean + deviation * torch.randn(NUM, 2, generator=generator())
+
+    def analytic(x, t):
+        t = t.unsqueeze(1)
+        variance = t**2 * deviation**2 + (1 - t) ** 2 * source_std**2 + sigma**2
+        slope = (t * deviation**2 - (1 - t) * source_std**2) / variance
+        return mean + slope * (x - t * mean)
+
+    config = FlowConfig(sigma=sigma, source_std=source_std)
+    # E[a.u] for any a(x, t) equals E[a.E[u | x, t]]: tried on functions that tell them apart.
+    probes = [
+        lambda x, t: torch.ones_like(x),
+        lambda x, t: x * (t < 0.3).unsqueeze(1),
+        lambda x, t: x * (t > 0.7).unsqueeze(1),
+        lambda x, t: x.sin() + t.unsqueeze(1),
+    ]
+    for probe in probes:
+        x, t, product = regress(config, codes, NUM, probe)
+        wanted = (probe(x, t) * analytic(x, t)).sum(1).mean().item()
+        assert product == pytest.approx(wanted, abs=0.03)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.3])
+def test_target_prediction_has_the_same_velocity(sigma):
+    """The oracle's E[x1 | x_t] and E[x1 - x0 | x_t] of Gaussian codes, joined by the formula."""
+    s, c, m = 0.5, 2.0, 1.5
+    x = torch.randn(50, 1, generator=generator(), dtype=torch.float64) * 3
+    for t in torch.linspace(0, 0.99, 12, dtype=torch.float64):
+        variance = t**2 * c**2 + (1 - t) ** 2 * s**2 + sigma**2
+        target = m + t * c**2 / variance * (x - t * m)
+        velocity = m + (t * c**2 - (1 - t) * s**2) / variance * (x - t * m)
+        torch.testing.assert_close(velocity_of_target(target, x, t, s, sigma), velocity)
+
+
+def test_without_sigma_the_velocity_is_the_way_left_over_the_time_left():
+    x1, x = torch.randn(2, 5, 3, generator=generator())
+    velocity = velocity_of_target(x1, x, torch.tensor(0.6), 0.01, 0.0)
+    torch.testing.assert_close(velocity, (x1 - x) / 0.4)
+
+
+def test_fixed_sources_are_the_published_bank():
+    codes = torch.zeros(12, 3)
+    config = FlowConfig(source="fixed", source_std=0.01)
+    task = FlowMatching(config, nn.Identity(), codes, codes[:0], seed=4)
+    again = FlowMatching(config, nn.Identity(), codes, codes[:0], seed=4)
+    assert torch.equal(task.bank_NK, again.bank_NK)
+    recorder = Recorder()
+    task.loss(recorder, 500, generator())
+    sources = recorder.x / (1 - recorder.t).unsqueeze(1)  # the codes are zero
+    nearest = torch.cdist(sources, task.bank_NK).min(1)
+    assert nearest.values.max() < 1e-5
+    assert set(nearest.indices.tolist()) == set(range(12))
+
+
+def test_optimal_transport_straightens_paths():
+    codes = torch.randn(256, 2, generator=generator())
+    losses = {}
+    for pairing in ("independent", "optimal_transport"):
+        config = FlowConfig(pairing=pairing)
+        task = FlowMatching(config, nn.Identity(), codes, codes, seed=0)
+        losses[pairing] = task.loss(Recorder(), 256, generator()).item()
+    # E|x1 - x0|^2 / K is 2 for independent standard normals, near 0 for paired ones.
+    assert losses["independent"] == pytest.approx(2, rel=0.2)
+    assert losses["optimal_transport"] < 0.2
+
+
+def test_validation_is_the_same_each_time():
+    codes = torch.randn(30, 2, generator=generator())
+    task = FlowMatching(FlowConfig(), nn.Identity(), codes, codes[:7], seed=0)
+    assert task.validate(Recorder()) == task.validate(Recorder())
+    assert FlowMatching(FlowConfig(), nn.Identity(), codes, codes[:0], 0).validate(None) is None
+
+
+def test_source_has_its_deviation():
+    noise = draw_source(torch.empty(50_000, 2), 0.01, generator())
+    assert noise.std().item() == pytest.approx(0.01, rel=0.02)
