@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from dwf import preemption
+from dwf.align.canonical import balance
 from dwf.align.symmetry import Group
 from dwf.errors import CorruptShard
 from dwf.zoo.store import Zoo
@@ -21,6 +22,7 @@ def read_chunks(
 ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     """Yield (rows_B, weights_BD) in order, as many as can be matched in a bounded memory.
 
+    Groups that rescale come balanced: whoever reads through here has networks of one scale.
     Between two chunks a run that was asked to stop does so.
 
     Raises:
@@ -34,7 +36,7 @@ def read_chunks(
         if preemption.is_asked():
             preemption.stop()
         _refuse_not_finite(zoo, rows_B, weights_BD)
-        yield rows_B, torch.from_numpy(weights_BD)
+        yield rows_B, balance(torch.from_numpy(weights_BD), zoo.layout, groups)
 
 
 def _refuse_not_finite(zoo: Zoo, rows_B: np.ndarray, weights_BD: np.ndarray) -> None:

@@ -5,6 +5,8 @@ from typing import Literal
 
 from dwf.settings import Count, Whole
 
+Scale = Literal["none", "balanced"]
+
 
 @dataclass(frozen=True)
 class AlignConfig:
@@ -14,6 +16,9 @@ class AlignConfig:
     """Name of the zoo to align; it lies in zoos/ under the root."""
     method: Literal["git_rebasin"] = "git_rebasin"
     """How units are matched: Git Re-Basin's weight matching."""
+    scale: Scale = "none"
+    """What is done before units are matched: nothing, or (ReLU alone) every hidden unit is rescaled
+    until the norm of its incoming weights and bias is the norm of its outgoing weights."""
     reference: Literal["network", "iterated_mean"] = "network"
     """What they are matched to: one training network, or the mean of the aligned training networks,
     found in rounds that begin with that network."""

@@ -27,10 +27,12 @@ PERMUTATIONS = "permutations.h5"
 def align_zoo(config: AlignConfig, root: Path, name: str) -> Zoo:
     """Write a zoo's networks, their units reordered to match one reference, as a new zoo.
 
-    Every network keeps its function, its columns and its place. All epochs of a network get the
-    permutation of its last. `permutations.h5` lies beside the shards: `network`, and for group g
-    of the architecture `group_g`, int32 of shape [networks, units], with `group_g[n, u]` the unit
-    of network n that became its unit u. An interrupted run goes on where it was, to the same bytes.
+    Every network keeps its function, its columns and its place. With `scale` set, units are
+    rescaled first, and the report's distances to the reference `before` are those of rescaled
+    networks. All epochs of a network get the permutation of its last. `permutations.h5` lies beside
+    the shards: `network`, and for group g of the architecture `group_g`, int32 of shape [networks,
+    units], with `group_g[n, u]` the unit of network n that became its unit u. An interrupted run
+    goes on where it was, to the same bytes.
 
     Args:
         config: which zoo, and how.
@@ -51,7 +53,7 @@ def align_zoo(config: AlignConfig, root: Path, name: str) -> Zoo:
     _refuse_other_zoo(path, zoo)
     if not len(zoo):
         raise TooFewNetworks(f"{zoo.path} holds no networks: train some with launch/zoo.py")
-    groups = symmetry_of(zoo.build_network(), zoo.layout)
+    groups = symmetry_of(zoo.build_network(), zoo.layout, config.scale)
     first = reference_row(zoo, config)
     run = RunFolder(path / "run", config)
     if run.summary is not None and _is_whole(path, len(zoo.shards)):
@@ -96,6 +98,7 @@ def _facts(zoo: Zoo, config: AlignConfig, first: int) -> dict[str, Any]:
     provenance = {
         "aligned_from": zoo.name,
         "method": config.method,
+        "scale": config.scale,
         "reference": config.reference,
         "reference_network": int(zoo.columns["network"][first]),
         "seed": config.seed,

@@ -1,5 +1,7 @@
 """Which axes of a network's tensors can be permuted together without changing its function.
 
+ReLU units can be scaled as well: see `canonical.py`.
+
 Shape suffixes: N networks, D numbers of one network, U units of a group.
 """
 
@@ -8,7 +10,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from dwf.align.config import Scale
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.networks.mlp import MLP
 from dwf.zoo.layout import Layout
@@ -21,10 +25,13 @@ class Group:
     size: int
     """U: how many units are ordered."""
     members: tuple[tuple[str, int], ...]
-    """(tensor's name, axis of its shape) of every axis that runs over these units."""
+    """(tensor's name, axis of its shape) of every axis that runs over these units: axis 0 of what
+    comes into them, axis 1 of what goes out."""
+    rescales: bool = False
+    """Whether an alignment also fixes each unit's scale: incoming times s > 0, outgoing over s."""
 
 
-def symmetry_of(network: nn.Module, layout: Layout) -> tuple[Group, ...]:
+def symmetry_of(network: nn.Module, layout: Layout, scale: Scale = "none") -> tuple[Group, ...]:
     """Return the groups of a network's architecture.
 
     Hidden layer l of an MLP is one group: the rows of `layers.l.weight`, `layers.l.bias`, and the
@@ -33,9 +40,10 @@ def symmetry_of(network: nn.Module, layout: Layout) -> tuple[Group, ...]:
     Args:
         network: a network of the architecture; its weights take no part.
         layout: the layout of the zoo's rows.
+        scale: `balanced` if units are to be rescaled too, which takes ReLU.
 
     Raises:
-        ConfigError: the architecture's symmetry is not known.
+        ConfigError: the architecture's symmetry is not known, or its units cannot be rescaled.
         ShapeMismatch: the layout is of another architecture.
     """
     if not isinstance(network, MLP):
@@ -48,10 +56,16 @@ def symmetry_of(network: nn.Module, layout: Layout) -> tuple[Group, ...]:
             f"the layout {layout.digest} is not of this network, which has "
             f"{Layout.of(network).digest}: take both from one zoo"
         )
+    if scale == "balanced" and network.activation is not functional.relu:
+        raise ConfigError(
+            f"scale = 'balanced': units with {network.activation.__name__} compute something else "
+            "once they are scaled, only those with relu do not; set scale to none"
+        )
     return tuple(
         Group(
             layer.out_features,
             ((f"layers.{i}.weight", 0), (f"layers.{i}.bias", 0), (f"layers.{i + 1}.weight", 1)),
+            rescales=scale == "balanced",
         )
         for i, layer in enumerate(network.layers[:-1])
     )

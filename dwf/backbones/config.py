@@ -1,13 +1,16 @@
 """Settings of the networks that generators are made of, and the table of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from dwf.errors import ConfigError
 from dwf.settings import Bounds, Count, find
 
 BACKBONES = {
     "mlp": "dwf.backbones.mlp:PublishedMLP",
     "residual_mlp": "dwf.backbones.mlp:ResidualMLP",
+    "transformer": "dwf.backbones.transformer:Transformer",
 }
 
 Dropout = Annotated[float, Bounds(0, 0.99)]
@@ -49,15 +52,56 @@ class ResidualMLPConfig:
             raise ValueError(f"time_features = {self.time_features} must be even")
 
 
-BackboneConfig = PublishedMLPConfig | ResidualMLPConfig
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Attention between tokens; tokens of one layer are exchangeable."""
+
+    width: Count = 128
+    """Width of the residual stream."""
+    heads: Count = 4
+    """Attention heads; they share the width."""
+    depth: Count = 3
+    """Blocks of attention and a two-layer perceptron."""
+    expansion: Count = 4
+    """Hidden units of a block's perceptron, as a multiple of `width`."""
+    kind: Literal["transformer"] = "transformer"
+    """The architecture."""
+
+    def __post_init__(self):
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width = {self.width} must be a multiple of 2 x heads = {2 * self.heads}"
+            )
+
+
+BackboneConfig = PublishedMLPConfig | ResidualMLPConfig | TransformerConfig
 """Union of all backbones' settings."""
 
 
-def build_backbone(config: BackboneConfig, num_features: int) -> Any:
+def build_backbone(
+    config: BackboneConfig, num_features: int, groups: Sequence[tuple[int, int]] | None = None
+) -> Any:
     """Return a backbone: an `nn.Module` called as `module(x_BK, t_B)`, which returns [B, K].
 
     Args:
         config: its settings.
         num_features: K, numbers of a code.
+        groups: where a code is a sequence, for each of its layers (tokens, numbers of each): x_BK
+            holds them token after token. None: codes are vectors.
+
+    Raises:
+        ConfigError: the backbone is for vectors and codes are sequences, or the reverse.
     """
-    return find(BACKBONES, config.kind)(config, num_features)
+    takes_tokens = isinstance(config, TransformerConfig)
+    if takes_tokens and groups is None:
+        raise ConfigError(
+            f"backbone.kind = '{config.kind}' takes tokens, and the codes are vectors of "
+            f"{num_features} numbers: choose a codec of tokens (neurons), or another backbone"
+        )
+    if groups is not None and not takes_tokens:
+        raise ConfigError(
+            f"backbone.kind = '{config.kind}' takes vectors, and the codes are sequences of "
+            f"{sum(count for count, _ in groups)} tokens: choose the backbone transformer, or a "
+            "codec of vectors (flat, pca)"
+        )
+    return find(BACKBONES, config.kind)(config, groups if takes_tokens else num_features)

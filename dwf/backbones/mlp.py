@@ -16,7 +16,8 @@ from dwf.backbones.config import PublishedMLPConfig, ResidualMLPConfig
 _LOWEST_FREQUENCY, _HIGHEST_FREQUENCY = 0.25, 8.0
 
 
-def _zeroed(layer: nn.Linear) -> nn.Linear:
+def zeroed(layer: nn.Linear) -> nn.Linear:
+    """Return the layer with weights and bias of zero: what ends in it begins as nothing."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
@@ -51,7 +52,7 @@ class PublishedMLP(nn.Module):
             nn.Linear(hidden // 2, hidden),
             nn.LayerNorm(hidden),
             nn.GELU(),
-            _zeroed(nn.Linear(hidden, num_features)),
+            zeroed(nn.Linear(hidden, num_features)),
         )
 
     def forward(self, x_BK: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
@@ -85,7 +86,7 @@ class _Block(nn.Module):
     def __init__(self, config: ResidualMLPConfig):
         super().__init__()
         width, hidden = config.width, config.width * config.expansion
-        self.modulate = _zeroed(nn.Linear(config.time_features, 3 * width))
+        self.modulate = zeroed(nn.Linear(config.time_features, 3 * width))
         self.layers = nn.Sequential(
             nn.Linear(width, hidden),
             nn.SiLU(),
@@ -114,8 +115,8 @@ class ResidualMLP(nn.Module):
         )
         self.enter = nn.Linear(num_features, width)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
-        self.modulate = _zeroed(nn.Linear(num_time, 2 * width))
-        self.leave = _zeroed(nn.Linear(width, num_features))
+        self.modulate = zeroed(nn.Linear(num_time, 2 * width))
+        self.leave = zeroed(nn.Linear(width, num_features))
 
     def forward(self, x_BK: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
         """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K]."""

@@ -1,4 +1,4 @@
-"""What every codec of vectors is: the numbers it covers, a template for the others, a folder.
+"""What every codec is: the numbers it covers, a template for the others, a folder.
 
     codec.json    kind, settings, layout and what was measured in fitting; written last
     codec.npz     its arrays
@@ -8,6 +8,7 @@ Shape suffixes: N networks, D numbers of a network, K numbers of a code.
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def count_covered(layout: Layout, buffers: bool) -> int:
 
 
 class Codec:
-    """Base of the codecs whose codes are vectors.
+    """Base of the codecs: of vectors, and, with `_like` overridden, of sequences.
 
     Args:
         config: its settings.
@@ -74,6 +75,11 @@ class Codec:
     def planned_size(cls, config: CodecConfig, layout: Layout, num_train: int) -> int:
         """Return K before fitting; where it depends on the networks, the most it can be."""
         raise NotImplementedError
+
+    @classmethod
+    def planned_groups(cls, config: CodecConfig, layout: Layout) -> Any:
+        """Return `Codes.groups` before fitting; None where codes are vectors."""
+        return None
 
     def fit(self, train: Sources, val: Sources, run: RunFolder) -> "Codec":
         """Learn from training networks; measure on held-out ones.
@@ -111,7 +117,7 @@ class Codec:
             ShapeMismatch: the layout is not the one it was fitted to.
         """
         self._refuse_other(layout.digest)
-        return Codes(self._encode(weights_ND), layout.digest)
+        return replace(self._like(), values=self._encode(weights_ND))
 
     def decode(self, codes: Codes, layout: Layout) -> torch.Tensor:
         """Return weights_ND, float32, of codes; uncovered numbers come from the template.
@@ -128,14 +134,14 @@ class Codec:
 
     def encode_zoo(self, sources: Sources) -> Codes:
         """Return the codes of networks of zoos, reading them block by block."""
-        values_NK = torch.empty(count_networks(sources), self.code_size)
-        at = 0
+        like, at = self._like(), 0
+        values = torch.empty(count_networks(sources), *like.values.shape[1:])
         for zoo, rows in sources:
             for _, weights_BD in zoo.stream(rows):
                 codes = self.encode(torch.from_numpy(weights_BD), zoo.layout)
-                values_NK[at : at + len(codes)] = codes.values
+                values[at : at + len(codes)] = codes.values
                 at += len(codes)
-        return Codes(values_NK, self.layout.digest)
+        return replace(like, values=values)
 
     @property
     def code_size(self) -> int:
@@ -171,10 +177,14 @@ class Codec:
             ) from None
         return codec
 
+    def _like(self) -> Codes:
+        """Return codes of no network, of the shape of all others."""
+        return Codes(torch.empty(0, self.code_size), self.layout.digest)
+
     def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
-    def _decode_into(self, values_NK: torch.Tensor, weights_ND: torch.Tensor) -> None:
+    def _decode_into(self, values: torch.Tensor, weights_ND: torch.Tensor) -> None:
         raise NotImplementedError
 
     def _open(self, folder: Path) -> None:

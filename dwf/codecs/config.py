@@ -8,6 +8,7 @@ from dwf.settings import Bounds, Count
 CODECS = {
     "flat": "dwf.codecs.flat:FlatCodec",
     "pca": "dwf.codecs.pca:PcaCodec",
+    "neurons": "dwf.codecs.neurons:NeuronsCodec",
 }
 
 
@@ -46,5 +47,16 @@ class PcaConfig:
             )
 
 
-CodecConfig = FlatConfig | PcaConfig
+@dataclass(frozen=True)
+class NeuronsConfig:
+    """One token per hidden unit of an MLP, with all weights that touch it alone."""
+
+    standardise: Literal["none", "per_feature", "per_weight"] = "per_feature"
+    """What has mean 0 and deviation 1 over the training networks: nothing, each feature of a
+    layer's units together, which leaves units exchangeable, or each weight by itself."""
+    kind: Literal["neurons"] = "neurons"
+    """The codec."""
+
+
+CodecConfig = FlatConfig | PcaConfig | NeuronsConfig
 """Union of all codecs' settings."""

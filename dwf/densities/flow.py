@@ -1,5 +1,8 @@
 """Flow matching as a density: fit to codes, sample, evaluate the likelihood.
 
+Within, all codes are vectors: of a sequence, the numbers that stand for weights, token after token.
+So a loss is a mean over weights, and a likelihood is on their space, whatever the padding.
+
 Shape suffixes: N codes, B codes of a chunk, K numbers of a code.
 """
 
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dwf.backbones.config import build_backbone
 from dwf.codecs.codes import Codes
@@ -41,14 +45,15 @@ class Flow:
         """Learn the velocity, or go on where the run stopped.
 
         Args:
-            train_codes: vectors [N, K] to learn from.
-            val_codes: held-out vectors, for validation; may be empty.
+            train_codes: to learn from, vectors [N, K] or sequences [N, T, C].
+            val_codes: held-out ones, for validation; may be empty.
             run: takes checkpoints and metrics; of this density alone.
             seed: of initialisation, batches and noise.
 
         Raises:
             TooFewNetworks: fewer training codes than the batch size.
-            ShapeMismatch: the codes are not vectors of one length.
+            ShapeMismatch: the codes are not of one shape; see `scaling.vectors`.
+            ConfigError: the backbone takes sequences and the codes are vectors, or the reverse.
             TrainingDiverged: the loss is not finite.
         """
         train_NK, val_NK = vectors(train_codes), vectors(val_codes, like=train_codes)
@@ -72,7 +77,7 @@ class Flow:
         self.like = replace(codes, values=codes.values[:0].cpu())
         self.scaling = scaling.to(self.device)
         with seeded(seed, "initialisation"):
-            module = build_backbone(self.config.backbone, codes.values.shape[1])
+            module = build_backbone(self.config.backbone, codes.size, codes.groups)
         self.module = module.to(self.device).eval()
 
     def velocity(self, x_BK: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -97,16 +102,16 @@ class Flow:
             solver: settings of `SolverConfig` other than the configured ones.
 
         Returns:
-            Codes on the CPU, values of shape [count, K].
+            Codes on the CPU, in the shape of the training codes.
         """
-        num_features = self.like.values.shape[1]
+        num_features = self.like.size
         settings = replace(self.config.solver, **solver)
         noise_NK = draw_noise(count, num_features, seed, first) * self.config.source_std
         chunk = chunk or max(1, _CHUNK_NUMBERS // num_features)
         for x_BK in noise_NK.split(chunk):  # views: the noise becomes the samples
             moved_BK = solve(lambda t, x: self.velocity(x, t), x_BK.to(self.device), settings)
             x_BK.copy_(self.scaling.undo(moved_BK))
-        return replace(self.like, values=noise_NK)
+        return self.like.refill(noise_NK)
 
     def log_prob(
         self,
@@ -121,7 +126,7 @@ class Flow:
         By the instantaneous change of variables (Chen et al., arXiv 1806.07366, eq. 8).
 
         Args:
-            codes: vectors [N, K].
+            codes: in the shape of the training codes.
             exact: the exact trace of the Jacobian, in O(K) more time; otherwise Hutchinson's
                 estimate (arXiv 1810.01367), unbiased. Default: exact up to 64 numbers.
             probes: random signs an estimate is the mean of.
@@ -147,7 +152,8 @@ class Flow:
                 return self._exact_divergence(state[0], t)
             return self._estimated_divergence(state[0], t, signs)
 
-        with torch.no_grad():
+        # Attention's fused kernels know no vmap: it would call them once for each row.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             start = (x_BK, x_BK.new_zeros(len(x_BK)))
             x0_BK, change_B = solve(rates, start, settings, start=1.0, end=0.0)
         variance = self.config.source_std**2

@@ -43,14 +43,14 @@ class Gaussian:
         """Estimate mean and covariance (divided by N - 1), exactly; draws nothing.
 
         Args:
-            train_codes: vectors [N, K], N >= 2.
+            train_codes: vectors [N, K], or sequences [N, T, C], N >= 2.
             val_codes: not used.
             run: not used.
             seed: not used.
 
         Raises:
             TooFewNetworks: fewer than two training codes.
-            ShapeMismatch: the codes are not vectors.
+            ShapeMismatch: see `scaling.vectors`.
         """
         values_NK = vectors(train_codes).double()
         if len(values_NK) < 2:
@@ -86,7 +86,7 @@ class Gaussian:
             rest = math.sqrt(self.floor)
             stretched_NR = along_NR * (self.variance_R.sqrt() - rest)
             centred_NK = rest * noise_NK + stretched_NR @ self.directions_RK
-        return replace(self.like, values=(self.mean_K + centred_NK).float())
+        return self.like.refill((self.mean_K + centred_NK).float())
 
     def log_prob(self, codes: Codes) -> torch.Tensor:
         """Return the log density of codes in nats, float64, shape [N].

@@ -12,29 +12,27 @@ from dwf.errors import ShapeMismatch
 
 
 def vectors(codes: Codes, like: Codes | None = None) -> torch.Tensor:
-    """Return the values of codes that are vectors, float32, shape [N, K].
+    """Return codes as vectors, sequences token after token, float32, shape [N, K].
 
     Args:
         codes: to take.
         like: codes that they must match in length and layout.
 
     Raises:
-        ShapeMismatch: they are sequences, or of another length or layout.
+        ShapeMismatch: sequences without positions and mask, or codes of another length or layout.
     """
     shape = list(codes.values.shape)
-    if len(shape) != 2:
+    if len(shape) != (2 if codes.groups is None else 3):
         raise ShapeMismatch(
-            f"codes of shape {shape} are not vectors [N, K]: choose a codec that makes vectors "
-            "(flat, pca), or a density for sequences"
+            f"codes of shape {shape} are not vectors [N, K], nor sequences [N, T, C] with "
+            "positions and a mask: take codes as a codec makes them"
         )
-    if like is None:
-        return codes.values.float()
-    if shape[1] != like.values.shape[1] or codes.layout != like.layout:
+    if like is not None and (codes.size, codes.layout) != (like.size, like.layout):
         raise ShapeMismatch(
-            f"codes of {shape[1]} numbers and layout {codes.layout} do not match codes of "
-            f"{like.values.shape[1]} numbers and layout {like.layout}: take one codec for both"
+            f"codes of {codes.size} numbers and layout {codes.layout} do not match codes of "
+            f"{like.size} numbers and layout {like.layout}: take one codec for both"
         )
-    return codes.values.float()
+    return codes.flatten().float()
 
 
 @dataclass(frozen=True)

@@ -102,23 +102,24 @@ def describe_plan(config: GeneratorConfig, root: Path) -> str:
     zoo = Zoo.open(path)
     num_train, num_val = (len(zoo.rows(split, "last")) for split in ("train", "val"))
     codec = find(CODECS, config.codec.kind)
+    groups = codec.planned_groups(config.codec, zoo.layout)
     size = codec.planned_size(config.codec, zoo.layout, num_train)
     most = "up to " if getattr(config.codec, "variance", None) else ""
     return (
         f"{num_train} training and {num_val} validation networks of {zoo.layout.size:,} weights "
         f"in {path}\n"
         f"{config.codec.kind} codes of {most}{size:,} numbers, density {config.density.kind}"
-        f"{_describe_backbone(config.density, size)}"
+        f"{_describe_backbone(config.density, size, groups)}"
     )
 
 
-def _describe_backbone(density: Any, code_size: int) -> str:
+def _describe_backbone(density: Any, code_size: int, groups: Any) -> str:
     if not hasattr(density, "backbone"):
         return ""
     from dwf.backbones.config import build_backbone
 
     with torch.device("meta"):  # shapes alone: nothing is allocated
-        backbone = build_backbone(density.backbone, code_size)
+        backbone = build_backbone(density.backbone, code_size, groups)
     num = sum(parameter.numel() for parameter in backbone.parameters())
     return f" with a backbone {density.backbone.kind} of {num:,} parameters"
 

@@ -95,6 +95,7 @@ def test_aligned_zoo_holds_the_same_networks_reordered(tmp_path):
     assert aligned.facts["provenance"] == {
         "aligned_from": "zoo",
         "method": "git_rebasin",
+        "scale": "none",
         "reference": "network",
         "reference_network": 1,
         "seed": 0,

@@ -26,6 +26,17 @@ def covariance(train, shrinkage=0.0):
     return (1 - shrinkage) * sample + shrinkage * spherical
 
 
+def test_a_sequence_is_the_vector_of_its_weights():
+    mask = torch.tensor([[True, True], [True, False]])
+    like = Codes(torch.empty(0, 2, 2), "layout", torch.tensor([[0, 0, 0], [1, 1, 0]]), mask)
+    vectors = codes(40, 3)
+    sequences = like.refill(vectors.values)
+    drawn = fit(sequences).sample(5, seed=1)
+    assert torch.equal(drawn.flatten(), fit(vectors).sample(5, seed=1).values)
+    assert not drawn.values[:, ~mask].any()
+    assert torch.equal(fit(sequences).log_prob(sequences), fit(vectors).log_prob(vectors))
+
+
 @pytest.mark.parametrize("shrinkage", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("count", [40, 5])
 def test_log_prob_is_scipys(count, shrinkage):
