@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import uuid
+import zipfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from dwf.errors import RunConflict
+from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.settings import flatten, to_dict
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "torchdiffeq", "scikit-learn")
@@ -54,6 +55,42 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Write a whole JSON file, or leave what was there."""
     write_text(path, json.dumps(data, indent=1) + "\n")
+
+
+def save_state(path: Path, state: Any) -> None:
+    """Write tensors, numbers, words and containers of them as one whole file, or leave what was."""
+    import torch
+
+    with replacing(path) as partial, open(partial, "wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+
+def load_state(path: Path, device: Any = "cpu") -> Any:
+    """Read what `save_state` wrote; nothing in the file is executed.
+
+    Args:
+        path: the file.
+        device: where its tensors go.
+
+    Raises:
+        CorruptCheckpoint: the file is truncated or altered.
+    """
+    import torch
+
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
+            altered = archive.testzip()
+        if altered is None:
+            return torch.load(path, map_location=device, weights_only=True)
+        reason = f"{altered} does not match its checksum"
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # what altered bytes raise depends on where they lie
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise CorruptCheckpoint(f"{path} is damaged ({reason}): remove it and give the command again")
 
 
 def commit() -> str | None:

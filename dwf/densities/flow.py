@@ -22,9 +22,8 @@ from dwf.densities.scaling import Scaling, vectors
 from dwf.densities.solver import draw_noise, solve
 from dwf.errors import TooFewNetworks
 from dwf.randomness import seeded, torch_stream
-from dwf.run_folder import RunFolder
+from dwf.run_folder import RunFolder, load_state, save_state
 from dwf.settings import build, to_dict
-from dwf.training.checkpoint import load_state, save_state
 from dwf.training.loop import Outcome, find_device, train
 
 FILE = "flow.pt"

@@ -18,9 +18,8 @@ from dwf.densities.config import GaussianConfig
 from dwf.densities.scaling import vectors
 from dwf.densities.solver import draw_noise
 from dwf.errors import TooFewNetworks
-from dwf.run_folder import RunFolder
+from dwf.run_folder import RunFolder, load_state, save_state
 from dwf.settings import build, to_dict
-from dwf.training.checkpoint import load_state, save_state
 
 FILE = "gaussian.pt"
 # Variances below this share of the greatest are rounding of float32 codes.

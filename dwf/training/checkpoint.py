@@ -1,51 +1,21 @@
-"""Saved states: written whole or not at all, held to their checksums when read.
+"""Checkpoints of a run that learns.
 
 checkpoints/step-00001000.pt    the newest two are kept
 """
 
 import logging
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dwf.errors import CorruptCheckpoint
-from dwf.run_folder import replacing
+from dwf.run_folder import load_state, save_state
 
 logger = logging.getLogger(__name__)
 
 NUM_KEPT = 2
-
-
-def save_state(path: Path, state: Any) -> None:
-    """Write tensors, numbers, words and containers of them as one file."""
-    with replacing(path) as partial:
-        torch.save(state, partial)
-
-
-def load_state(path: Path, device: torch.device | str = "cpu") -> Any:
-    """Read what `save_state` wrote; nothing in the file is executed.
-
-    Args:
-        path: the file.
-        device: where its tensors go.
-
-    Raises:
-        CorruptCheckpoint: the file is truncated or altered.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
-            altered = archive.testzip()
-        if altered is None:
-            return torch.load(path, map_location=device, weights_only=True)
-        reason = f"{altered} does not match its checksum"
-    except (FileNotFoundError, PermissionError):
-        raise
-    except Exception as error:  # what altered bytes raise depends on where they lie
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise CorruptCheckpoint(f"{path} is damaged ({reason}): remove it and give the command again")
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from dwf.datasets.dataset import Dataset
 from dwf.networks.functional import Scores, build_network, run_networks, score_networks
 from dwf.networks.initialisation import initialise
 from dwf.randomness import torch_stream
-from dwf.run_folder import replacing, write_json
+from dwf.run_folder import load_state, replacing, save_state, write_json
 from dwf.zoo import plan
 from dwf.zoo.config import RecipeConfig, ZooConfig
 from dwf.zoo.layout import Layout
@@ -250,14 +250,13 @@ class Cohort:
             "diverged": self.diverged_N,
             "curve": json.dumps(self.curve),
         }
-        with replacing(self.save_path) as partial:
-            torch.save(state, partial)
+        save_state(self.save_path, state)
         self._saved_at = time.monotonic()
 
     def _load(self) -> None:
         if not self.save_path.exists():
             return
-        saved = torch.load(self.save_path, weights_only=True)
+        saved = load_state(self.save_path)
         self.epoch, self.step = saved["epoch"], saved["step"]
         with torch.no_grad():
             for name, tensor in saved["state"].items():

@@ -6,8 +6,11 @@ Every row has a CRC-32 in the column `checksum`; the columns have one in the fil
 Shape suffixes: N networks of a shard, B networks of a block, D numbers of one network.
 """
 
+import contextlib
+import os
+import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -55,7 +58,7 @@ def write_shard(
         ShapeMismatch: the blocks do not add up to N rows of D numbers.
         CorruptShard: a weight is not finite: such a row never enters a zoo.
     """
-    with replacing(path) as partial, h5py.File(partial, "w") as file:
+    with replacing(path) as partial, _plain_errors(path), h5py.File(partial, "w") as file:
         file.attrs.update(format=FORMAT, version=VERSION, layout=digest)
         # Space is set aside early and never filled: each row is written exactly once.
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -70,6 +73,19 @@ def write_shard(
         file.attrs["columns"] = list(columns)
         file.attrs["columns_checksum"] = _columns_checksum(columns)
         _write_diverged(file, diverged or [])
+
+
+@contextlib.contextmanager
+def _plain_errors(path: Path) -> Iterator[None]:
+    """HDF5 tells of a full disk in the text of a `RuntimeError`; raise the `OSError` it was."""
+    try:
+        yield
+    except RuntimeError as error:
+        found = re.search(r"errno = (\d+)", f"{error} {error.__context__}")
+        if not found:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(path)) from None
 
 
 def _write_rows(weights: h5py.Dataset, blocks: Iterable[Block], path: Path) -> Columns:

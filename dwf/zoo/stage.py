@@ -97,6 +97,8 @@ def train_zoo(config: ZooConfig, root: Path, name: str, run: Runner = run_here) 
     summary = _summary(zoo)
     record.finish(**summary, seconds=round(time.monotonic() - started, 2))
     shutil.rmtree(_work_folder(folder), ignore_errors=True)
+    for left in folder.glob("*.partial-*"):  # of attempts that were killed
+        left.unlink(missing_ok=True)
     return zoo
 
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from dwf.errors import CorruptCheckpoint
-from dwf.training.checkpoint import load_newest, load_state, save_checkpoint, save_state
+from dwf.run_folder import load_state, save_state
+from dwf.training.checkpoint import load_newest, save_checkpoint
 
 
 def fill(folder, steps):

@@ -170,7 +170,7 @@ def test_a_disk_that_fills_up_is_named_and_nothing_is_lost(whole, tmp_path):
         env=os.environ | {"GIT_DIR": "/none"},  # a checkout's uncommitted.diff could be larger
     )
     assert ran.returncode == 2 and "3 of 3 units of" in ran.stderr, ran.stderr
-    assert "File too large" in ran.stderr and "Traceback" not in ran.stderr
+    assert ran.stderr.count("File too large") >= 3, ran.stderr
     assert not list((tmp_path / "zoos" / "zoo").glob("shard*"))
     subprocess.run(command(tmp_path), check=True, timeout=120)
     assert len(Zoo.open(tmp_path / "zoos" / "zoo")) == len(whole)
