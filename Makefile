@@ -16,6 +16,7 @@ environment:
 	fi
 
 demo: environment
+	$(PYTHON) -m dwf.datasets.load mnist
 	$(PYTHON) launch/pipeline.py --config $(DEMO)
 
 test: environment

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from dwf.align.canonical import balance
+from dwf.align.matching import match_networks
+from dwf.align.symmetry import Group, permute, symmetry_of
 from dwf.datasets.dataset import Dataset, Part
-from dwf.errors import DataUnavailable, ShapeMismatch, TooFewNetworks
+from dwf.errors import ConfigError, DataUnavailable, ShapeMismatch, TooFewNetworks
 from dwf.evaluation.novelty import (
     Blocks,
     Limits,
@@ -66,12 +69,18 @@ class Yardstick:
         split: the images that are scored, `test` or `val`.
 
     Raises:
+        ConfigError: there are no images of this split.
         TooFewNetworks: the zoo has fewer than four training networks.
         DataUnavailable: the networks do not have the accuracies that the zoo records.
     """
 
     def __init__(self, zoo: Zoo, data: Dataset, device: str = "cpu", split: str = "test"):
         self.zoo, self.data, self.device, self.split = zoo, data, device, split
+        if not len(getattr(data, split)):
+            raise ConfigError(
+                f"split = {split!r}: {zoo.path} was trained with data.validation = 0, so there are "
+                "no such images: give --split test"
+            )
         self.network = zoo.build_network().to(device)
         self.training = Rows(zoo, zoo.rows(split="train", epoch="last"))
         if len(self.training) < MIN_TRAINING:
@@ -83,6 +92,7 @@ class Yardstick:
         self.mean_D, self.deviation_D = gathered.mean_D, gathered.deviation_D
         first = Rows(zoo, self.training.rows[:MAP_NETWORKS])
         self.axes_CD, self.axes_share_C = principal_axes(first)
+        self.groups = self._groups_of_frame()
         self._wrong_NM: np.ndarray | None = None
         self.originals = self.measure_zoo(zoo, self.training.rows, leave_one_out=True)
         self._wrong_NM = self.originals.wrong_SM
@@ -94,7 +104,7 @@ class Yardstick:
         """Measure rows of a zoo, and hold them to the accuracies it records, if it does.
 
         Args:
-            zoo: this zoo, or one of generated networks in the same frame.
+            zoo: this zoo, or one of generated networks, which are put into its frame first.
             rows: which of its rows.
             leave_one_out: the rows are the training networks: each is held against the others.
 
@@ -112,7 +122,10 @@ class Yardstick:
                 f"({self.zoo.layout.size}): evaluate samples against the zoo that their generator "
                 "learnt from"
             )
-        measured = self.measure(Rows(zoo, rows, check=True), leave_one_out)
+        blocks: Blocks = Rows(zoo, rows, check=True)
+        if zoo is not self.zoo:
+            blocks = ((positions_B, self._into_frame(block_BD)) for positions_B, block_BD in blocks)
+        measured = self.measure(blocks, leave_one_out)
         self._check_accuracy(zoo, rows, measured.accuracy_S)
         return measured
 
@@ -133,6 +146,33 @@ class Yardstick:
         return Measured(
             **columns, overlap_S=overlap_S, highest_overlap_S=highest_S, spread=gathered.spread
         )
+
+    def _groups_of_frame(self) -> tuple[Group, ...]:
+        """What the zoo's alignment permuted and rescaled; nothing where it was not aligned."""
+        provenance = self.zoo.facts.get("provenance") or {}
+        if "aligned_from" not in provenance:
+            return ()
+        return symmetry_of(self.network, self.zoo.layout, provenance.get("scale", "none"))
+
+    def _into_frame(self, weights_BD: np.ndarray) -> np.ndarray:
+        """Return generated networks in the zoo's frame; what they compute stays.
+
+        A generator to which the order of units means nothing returns them in any order, and a copy
+        with its units shuffled must not pass for new. Each network is matched to the mean of the
+        training networks; of its two orders the one nearer to a training network counts.
+        """
+        if not self.groups:
+            return weights_BD
+        layout = self.zoo.layout
+        given_BD = balance(torch.from_numpy(weights_BD), layout, self.groups)
+        mean_D = torch.from_numpy(self.mean_D).float()
+        orders = match_networks(given_BD, mean_D, layout, self.groups)
+        matched_BD = permute(given_BD, layout, self.groups, orders).numpy()
+        given_BD = given_BD.numpy()
+        before_B, after_B = (
+            nearest(each, self.training, None, self.device)[0] for each in (given_BD, matched_BD)
+        )
+        return np.where((after_B < before_B)[:, None], matched_BD, given_BD)
 
     def _measure_block(
         self, weights_BD: np.ndarray, own_B: np.ndarray | None

@@ -1,13 +1,11 @@
 """The stage: score generated networks against the zoo that their generators learnt from."""
 
-import hashlib
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from dwf import preemption
 from dwf.errors import ConfigError, RunConflict
@@ -22,6 +20,7 @@ from dwf.generators.stage import describe_origin
 from dwf.metrics import Progress, read_metrics
 from dwf.run_folder import RunFolder, write_text
 from dwf.settings import flatten, read_yaml, to_dict
+from dwf.training.loop import find_device
 from dwf.zoo.store import Zoo
 
 logger = logging.getLogger(__name__)
@@ -33,8 +32,8 @@ _LONGEST_LIST = 16
 def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
     """Score samples, originals, held-out networks and all baselines; write the report.
 
-    Every network of every set counts. Distances are taken in the zoo's own frame: samples are
-    neither aligned again nor matched to the network they are compared with.
+    Every network of every set counts. Distances are taken in the zoo's own frame, into which
+    samples are put first (see `Yardstick`): a copy whose units are shuffled is a copy.
 
     Args:
         config: which zoos, which baselines.
@@ -55,7 +54,7 @@ def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
     samples = [Zoo.open(root / "zoos" / each) for each in config.samples]
     _refuse_other_frame(zoo, samples)
     run = RunFolder(root / "reports" / name, config)
-    fingerprints = {each.name: _fingerprint(each) for each in (zoo, *samples)}
+    fingerprints = {each.name: each.fingerprint for each in (zoo, *samples)}
     if run.summary is not None:
         if run.summary["fingerprints"] != fingerprints:
             raise RunConflict(
@@ -64,7 +63,7 @@ def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
             )
         logger.info("report %s is finished already: %s", name, run.path)
         return Report.load(run.path)
-    device = _device(config.device)
+    device = find_device(config.device).type
     yardstick = Yardstick(zoo, zoo.load_data(), device, config.split)
     sets = _measure_all(config, yardstick, samples)
     report = Report(
@@ -95,11 +94,6 @@ def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
                 f"{provenance.get('zoo')!r} of fingerprint {provenance['zoo_fingerprint']}, this "
                 f"zoo has {expected}: evaluate samples against the zoo they were learnt from"
             )
-
-
-def _fingerprint(zoo: Zoo) -> str:
-    checksums_N = zoo.columns.get("checksum", np.zeros(0)).astype("<u4")
-    return hashlib.sha256(checksums_N.tobytes()).hexdigest()[:16]
 
 
 def _measure_all(
@@ -142,13 +136,6 @@ def _measure_all(
         for name, measured in generated.items():
             add_baseline(nearest_original(name, measured.nearest_S, len(training)))
     return sets
-
-
-def _device(wanted: str) -> str:
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise ConfigError("device = 'cuda': no GPU is visible here; give --device cpu")
-    return "cuda" if available and wanted != "cpu" else "cpu"
 
 
 def _facts(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, Any]]:

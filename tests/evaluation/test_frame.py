@@ -1,0 +1,57 @@
+"""A copy is a copy in whatever order its units stand, and at whatever scale."""
+
+import numpy as np
+import pytest
+import torch
+
+from dwf.align.config import AlignConfig
+from dwf.align.stage import align_zoo
+from dwf.align.symmetry import permute, symmetry_of
+from dwf.evaluation.accuracy import Measured, Yardstick
+from dwf.zoo.store import Zoo, write_zoo
+
+
+def shuffled(zoo: Zoo, weights_ND: torch.Tensor, rescale: bool) -> torch.Tensor:
+    """The same functions with hidden units in random orders, and at random scales."""
+    stream = torch.Generator().manual_seed(0)
+    groups = symmetry_of(zoo.build_network(), zoo.layout)
+    orders = [
+        torch.stack([torch.randperm(group.size, generator=stream) for _ in weights_ND])
+        for group in groups
+    ]
+    moved_ND = permute(weights_ND, zoo.layout, groups, orders)
+    if rescale:
+        state = zoo.layout.unflatten(moved_ND)
+        scale_NU = torch.rand(len(moved_ND), 8, generator=stream) + 0.5
+        state["layers.0.weight"] *= scale_NU.unsqueeze(2)
+        state["layers.0.bias"] *= scale_NU
+        state["layers.1.weight"] /= scale_NU.unsqueeze(1)
+    return moved_ND
+
+
+def measure_shuffled_copies(zoo: Zoo, tmp_path, rescale: bool) -> tuple[Yardstick, Measured]:
+    rows = zoo.rows(split="train", epoch="last")
+    moved_ND = shuffled(zoo, torch.from_numpy(zoo.read(rows)), rescale)
+    columns = {"network": np.arange(len(rows)), "epoch": np.zeros(len(rows), np.int32)}
+    facts = {key: zoo.facts[key] for key in ("network", "data", "seed")}
+    blocks = [(columns, moved_ND.numpy())]
+    samples = write_zoo(tmp_path / "zoos" / "s", zoo.layout, len(rows), blocks, **facts)
+    yardstick = Yardstick(zoo, zoo.load_data())
+    return yardstick, yardstick.measure_zoo(samples, np.arange(len(rows)))
+
+
+@pytest.mark.parametrize("scale", ["none", "balanced"])
+def test_shuffled_copies_are_found_out(zoo, tmp_path, scale):
+    config = AlignConfig("z", scale=scale, reference="iterated_mean", num_pairs=0)
+    aligned = align_zoo(config, tmp_path, "aligned")
+    yardstick, measured = measure_shuffled_copies(aligned, tmp_path, rescale=scale == "balanced")
+    typical = np.median(yardstick.originals.distance_S)
+    assert (measured.distance_S < 1e-3 * typical).mean() > 0.9
+    assert measured.spread == pytest.approx(yardstick.originals.spread, rel=0.05)
+    np.testing.assert_allclose(measured.accuracy_S, yardstick.originals.accuracy_S, atol=0.01)
+
+
+def test_a_zoo_without_a_frame_takes_samples_as_they_are(zoo, tmp_path):
+    yardstick, measured = measure_shuffled_copies(zoo, tmp_path, rescale=False)
+    assert yardstick.groups == ()
+    assert np.median(measured.distance_S) > 0.5 * np.median(yardstick.originals.distance_S)
