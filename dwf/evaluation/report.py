@@ -24,8 +24,8 @@ HOW_TO_READ = (
     "Accuracy is mean +- standard deviation over all n networks; none is left out, none is chosen.",
     "Distance is to the nearest training network, in the zoo's frame (generated networks are "
     "matched to the mean of the training networks where that brings them nearer), as a ratio to "
-    "the median distance between a training network and the nearest other one: 0 is a copy, 1 is as "
-    "far as two independent networks; the median over the set.",
+    "the median distance between a training network and the nearest other one: 0 is a copy, 1 is "
+    "as far as two independent networks; the median over the set.",
     "Overlap is of wrong answers with that nearest training network, |both| / |either|; the "
     "mean over the set. The originals' distance and overlap are to the nearest other one.",
     "Dispersion is the set's root mean square distance to its own mean over that of the training "
