@@ -138,7 +138,12 @@ class RunFolder:
     def summary(self) -> dict[str, Any] | None:
         """What the finished run said of itself; None while it is not finished."""
         done = self.path / "done.json"
-        return json.loads(done.read_text()) if done.exists() else None
+        try:
+            return json.loads(done.read_text()) if done.exists() else None
+        except ValueError:
+            raise CorruptCheckpoint(
+                f"{done} is damaged: remove it and give the command again"
+            ) from None
 
     def finish(self, **summary: Any) -> None:
         """Mark the run as finished."""

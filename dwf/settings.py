@@ -7,6 +7,7 @@ is allowed, a union of dataclasses is chosen by `kind:`. No torch is imported he
 import dataclasses
 import difflib
 import importlib
+import math
 import sys
 import types
 import typing
@@ -31,7 +32,8 @@ class Bounds:
     open: bool = False
 
     def __contains__(self, value: float) -> bool:
-        return (self.low < value if self.open else self.low <= value) and value <= self.high
+        above = self.low < value if self.open else self.low <= value
+        return above and value <= self.high and math.isfinite(value)
 
     def __str__(self) -> str:
         lower = f"{'above' if self.open else 'at least'} {self.low:g}"
@@ -109,6 +111,19 @@ def load(cls: type[T], path: Path | str) -> T:
     return build(cls, read_yaml(path), str(path))
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                place = f"line {key.start_mark.line + 1}"
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} twice, {place}")
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path | str) -> dict[str, Any]:
     """Read a YAML file that holds one mapping."""
     path = Path(path)
@@ -116,8 +131,8 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         siblings = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise ConfigError(f"{path}: no such file{_nearest(str(path), siblings)}")
     try:
-        data = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        data = yaml.load(path.read_text(), _StrictLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if data is None:
         return {}
@@ -147,7 +162,7 @@ def parse(
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     early = flags(
-        config=Path(_flag(argv, "--config") or default_file),
+        config=Path(_flag(argv, "--config") or _find_default(default_file)),
         name=_flag(argv, "--name"),
         root=Path(_flag(argv, "--root") or ""),
         resume="--resume" in argv,
@@ -307,8 +322,9 @@ def _nearest(word: str, words: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _kind(cls: type) -> str:
-    return typing.get_args(typing.get_type_hints(cls)["kind"])[0]
+def _kind(cls: type) -> str | None:
+    hint = typing.get_type_hints(cls).get("kind")
+    return typing.get_args(hint)[0] if hint else None
 
 
 def _required(f: dataclasses.Field) -> bool:
@@ -328,13 +344,19 @@ def _flag(argv: Sequence[str], name: str) -> str | None:
     return None
 
 
+def _find_default(file: str) -> Path:
+    """The shipped settings, also where a command is given from another folder."""
+    return Path(file) if Path(file).exists() else Path(__file__).parent.parent / file
+
+
 def _recorded_config(launch: Launch, folder: str) -> Path:
     name = launch.name or launch.config.stem
     for path in (launch.root / folder / name / sub / "config.yaml" for sub in ("", "run")):
         if path.is_file():
             return path
     raise ConfigError(
-        f"--resume: {launch.root / folder / name} holds no run; start one without --resume"
+        f"--resume: {launch.root / folder / name} holds no run: give the --name of one that is "
+        "there, or start one without --resume"
     )
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dwf.errors import RunConflict
+from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.run_folder import RunFolder, replacing, write_text
 
 
@@ -25,9 +25,12 @@ def test_a_finished_run_says_so(tmp_path):
     run = RunFolder(tmp_path / "run", {"seed": 0})
     run.finish(loss=0.5)
     assert RunFolder(tmp_path / "run", {"seed": 0}).summary == {"loss": 0.5}
+    (run.path / "done.json").write_text('{"loss": 0')
+    with pytest.raises(CorruptCheckpoint, match=r"done.json is damaged: remove it"):
+        RunFolder(tmp_path / "run", {"seed": 0}).summary  # noqa: B018
     recorded = json.loads((run.path / "environment.json").read_text())
     assert recorded["packages"]["torch"] and recorded["python"]
-    assert len((run.path / "command.txt").read_text().splitlines()) == 2
+    assert len((run.path / "command.txt").read_text().splitlines()) == 3
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):

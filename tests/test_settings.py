@@ -9,7 +9,8 @@ import pytest
 
 from dwf import settings
 from dwf.errors import ConfigError
-from dwf.settings import Bounds, Count, Fraction, Positive
+from dwf.settings import Bounds, Count, Fraction, Positive, Whole
+from dwf.zoo.config import ZooConfig
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Kde:
 
 
 @dataclass(frozen=True)
+class Range:
+    low: Whole
+
+
+@dataclass(frozen=True)
 class Config:
     zoo: str
     density: Flow | Kde = field(default_factory=Flow)
@@ -34,6 +40,7 @@ class Config:
     widths: tuple[Count, ...] = (1, 2)
     mode: Literal["one", "two"] = "one"
     fast: bool = False
+    layers: tuple[Count, ...] | Range | None = None
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -86,6 +93,9 @@ def test_plain_data_comes_back_as_the_same_settings():
         ("share: 0.1", r"zoo is missing; set it there or by --zoo"),
         ("[1, 2]", r"expected settings as `key: value`"),
         ("zoo: [", r"config.yaml: not YAML"),
+        ("zoo: z\nzoo: y", r"config.yaml: not YAML: zoo twice, line 2"),
+        ("zoo: z\nlayers: {low: -1}", r"layers.low = -1: allowed is at least 0"),
+        ("zoo: z\nlayers: [0]", r"layers\[0\] = 0: allowed is at least 1"),
     ],
 )
 def test_a_wrong_file_says_where_and_what_is_allowed(tmp_path, text, message):
@@ -104,7 +114,28 @@ def test_a_missing_file_names_the_nearest(tmp_path):
         settings.load(Config, tmp_path / "confg.yaml")
 
 
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"config.yaml: not YAML"):
+        settings.load(Config, file)
+
+
+def test_a_union_without_kinds_takes_a_list_or_settings(tmp_path):
+    config = settings.load(Config, write(tmp_path, "zoo: z\nlayers: [3]"))
+    assert config.layers == (3,)
+    parsed = settings.parse(Config, str(write(tmp_path, "zoo: z\nlayers: {low: 3}")), [])
+    assert parsed.config.layers == Range(3)
+
+
+def test_the_shipped_settings_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parsed = settings.parse(ZooConfig, "configs/zoo/mnist_mlp.yaml", [])
+    assert parsed.config.count == 128 and parsed.name == "mnist_mlp"
+
+
 def test_bounds_say_what_they_allow():
+    assert float("inf") not in Bounds(0) and float("nan") not in Bounds(0)
     assert 0.0 not in Bounds(0, open=True) and 1e-9 in Bounds(0, open=True)
     assert str(Bounds(0, 1)) == "at least 0, at most 1"
     assert str(Bounds(0, open=True)) == "above 0"

@@ -40,10 +40,10 @@ def read_chunks(
 
 
 def _refuse_not_finite(zoo: Zoo, rows_B: np.ndarray, weights_BD: np.ndarray) -> None:
-    wrong = rows_B[~np.isfinite(weights_BD).all(1)]
+    wrong = rows_B[~torch.from_numpy(weights_BD).norm(dim=1).isfinite().numpy()]
     if len(wrong):
         network = zoo.columns["network"][wrong[0]]
         raise CorruptShard(
-            f"{zoo.path}: network {network} (row {wrong[0]}) holds weights that are not finite: "
-            "make this zoo again without it"
+            f"{zoo.path}: network {network} (row {wrong[0]}) holds weights that are not finite, "
+            "or whose squares are not: make this zoo again without it"
         )

@@ -19,7 +19,7 @@ from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.metrics import Progress, logger
 from dwf.run_folder import RunFolder, replacing
 from dwf.zoo.shard import shard_name
-from dwf.zoo.store import Zoo, create_zoo, finish_zoo
+from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole, read_facts
 
 PERMUTATIONS = "permutations.h5"
 
@@ -56,7 +56,7 @@ def align_zoo(config: AlignConfig, root: Path, name: str) -> Zoo:
     groups = symmetry_of(zoo.build_network(), zoo.layout, config.scale)
     first = reference_row(zoo, config)
     run = RunFolder(path / "run", config)
-    if run.summary is not None and _is_whole(path, len(zoo.shards)):
+    if run.summary is not None and is_whole(path) and (path / PERMUTATIONS).exists():
         logger.info("zoo %s is finished already: %s", name, path)
         return Zoo.open(path)
     match: Match = functools.partial(
@@ -66,8 +66,8 @@ def align_zoo(config: AlignConfig, root: Path, name: str) -> Zoo:
         max_sweeps=config.max_sweeps,
         seed=config.seed,
     )
-    reference_D = find_reference(zoo, groups, match, config, run.checkpoints / "reference.pt")
     create_zoo(path, zoo.layout, len(zoo.shards), **_facts(zoo, config, first))
+    reference_D = find_reference(zoo, groups, match, config, run.checkpoints / "reference.pt")
     matched = _align_shards(zoo, path, groups, match, reference_D, run)
     _write_permutations(path / PERMUTATIONS, groups, matched)
     aligned = finish_zoo(path)
@@ -81,15 +81,13 @@ def _refuse_other_zoo(path: Path, zoo: Zoo) -> None:
         raise ConfigError(f"{path} is the zoo to align: give the aligned one another --name")
     if (path / "zoo.json").exists() and not (path / "run").exists():
         raise RunConflict(f"{path} is another zoo: give another --name, or remove the folder")
-
-
-def _is_whole(path: Path, num_shards: int) -> bool:
-    names = [
-        PERMUTATIONS,
-        "zoo.h5",
-        *(shard_name(index, num_shards) for index in range(num_shards)),
-    ]
-    return all((path / name).exists() for name in names)
+    if (path / "zoo.json").exists():
+        old = read_facts(path)["provenance"].get("fingerprint", zoo.fingerprint)
+        if old != zoo.fingerprint:
+            raise RunConflict(
+                f"{path} was aligned from a zoo {zoo.name} of fingerprint {old}, which now has "
+                f"{zoo.fingerprint}: give another --name, or remove the folder"
+            )
 
 
 def _facts(zoo: Zoo, config: AlignConfig, first: int) -> dict[str, Any]:
@@ -97,6 +95,7 @@ def _facts(zoo: Zoo, config: AlignConfig, first: int) -> dict[str, Any]:
     own = {"format", "version", "num_shards", "layout"}
     provenance = {
         "aligned_from": zoo.name,
+        "fingerprint": zoo.fingerprint,
         "method": config.method,
         "scale": config.scale,
         "reference": config.reference,

@@ -12,6 +12,7 @@ window, C components.
 """
 
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,6 +65,7 @@ class PcaCodec(Codec):
         self.arrays["eigenvalues_N"] = eigenvalues_N
         folder = codec_folder(run)
         self._write_components(train, vectors_NN[:, :count] / np.sqrt(kept_C), folder)
+        self.arrays["components_checksum"] = np.array(_checksum(folder / COMPONENTS))
         self._open(folder)
         self.facts = {
             "networks": num,
@@ -100,7 +102,11 @@ class PcaCodec(Codec):
         super().save(folder)
 
     def _open(self, folder: Path) -> None:
-        self.components_CK = np.load(folder / COMPONENTS, mmap_mode="r")
+        path = folder / COMPONENTS
+        expected = self.arrays.get("components_checksum")
+        if expected is not None and _checksum(path) != int(expected):
+            raise ValueError(f"{COMPONENTS} does not match its checksum")
+        self.components_CK = np.load(path, mmap_mode="r")
 
     def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
         weights = weights_ND.numpy()
@@ -183,6 +189,15 @@ class PcaCodec(Codec):
                     preemption.stop()
                 yield span, columns
                 progress.update(columns.stop)
+
+
+def _checksum(path: Path) -> int:
+    """CRC-32 of a file, a block at a time: mapped all at once it would fill the memory."""
+    checksum = 0
+    with open(path, "rb") as file:
+        while block := file.read(WINDOW_BYTES):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
 
 
 def _reader(sources: Sources) -> Reader:

@@ -115,6 +115,12 @@ class Generator:
         self.density.save(folder / DENSITY)
 
     @classmethod
+    def is_whole(cls, folder: Path) -> bool:
+        """Whether all its parts are there; a damaged one that was removed is to be made again."""
+        heads = (folder / HEAD).exists() and (folder / "codec" / CODEC_HEAD).exists()
+        return heads and any((folder / DENSITY).glob("*.pt"))
+
+    @classmethod
     def load(cls, folder: Path) -> "Generator":
         """Read what `save` or a finished `fit` wrote.
 
@@ -158,7 +164,10 @@ def read_head(folder: Path) -> dict[str, Any]:
             f"{folder} holds no generator ({HEAD} is missing): fit one with launch/generator.py"
         ) from None
     except (ValueError, KeyError, TypeError):
-        raise RunConflict(f"{file} is not the description of a generator") from None
+        raise RunConflict(
+            f"{file} is not the description of a generator: remove it and go on with python "
+            f"launch/generator.py --resume --name {folder.name}"
+        ) from None
     if found != (FORMAT, VERSION):
         raise RunConflict(f"{file}: format {found}, this dwf reads {(FORMAT, VERSION)}")
     return head

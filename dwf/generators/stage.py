@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dwf import preemption
 from dwf.codecs.config import CODECS
 from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.generators.config import GeneratorConfig, SampleConfig
@@ -20,7 +21,7 @@ from dwf.metrics import Progress, logger
 from dwf.run_folder import RunFolder
 from dwf.settings import find, to_dict
 from dwf.zoo.shard import Block, shard_name, write_shard
-from dwf.zoo.store import Zoo, create_zoo, finish_zoo
+from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole
 
 
 def fit_generator(config: GeneratorConfig, root: Path, name: str) -> Generator:
@@ -45,7 +46,7 @@ def fit_generator(config: GeneratorConfig, root: Path, name: str) -> Generator:
     origin = describe_origin(zoo, config.seed)
     run = RunFolder(Path(root) / "runs" / name, config)
     _refuse_other_origin(run.path, origin)
-    if run.summary is not None:
+    if run.summary is not None and Generator.is_whole(run.path):
         logger.info("generator %s is finished already: %s", name, run.path)
         return Generator.load(run.path)
     generator = Generator.of(config.codec, config.density, origin)
@@ -79,6 +80,7 @@ def sample_networks(config: SampleConfig, root: Path, name: str) -> Zoo:
     run = RunFolder(path / "run", config)
     if run.summary is not None:
         _refuse_other_generator(path, run.summary, generator)
+    if run.summary is not None and is_whole(path):
         logger.info("zoo %s is finished already: %s", name, path)
         return Zoo.open(path)
     layout, shard = generator.codec.layout, path / shard_name(0, 1)
@@ -196,6 +198,8 @@ def _draw(generator: Generator, config: SampleConfig, solver: dict[str, Any]) ->
             bad += (first + torch.nonzero(~finite_B).squeeze(1)).tolist()
             num = len(weights_BD)
             progress.update(first + num)
+            if preemption.is_asked():
+                preemption.stop()
             if not bad:
                 columns = {
                     "network": np.arange(first, first + num),

@@ -214,7 +214,8 @@ class Cohort:
     def _end_epoch(self) -> None:
         """Score on validation images; keep the weights if this epoch becomes rows."""
         weights_ND = self.layout.flatten(self.state)
-        bad_N = ~weights_ND.isfinite().all(1) & (self.diverged_N < 0)
+        # Finite weights whose squares overflow are of no use to any stage that measures distances.
+        bad_N = ~weights_ND.norm(dim=1).isfinite() & (self.diverged_N < 0)
         self.diverged_N.masked_fill_(bad_N, self.epoch * self.steps_per_epoch)
         val = self._score(self.data.val)
         fine = self.diverged_N.numpy() < 0

@@ -1,5 +1,6 @@
 """Settings of a zoo: which networks, how each is trained, which rows are kept."""
 
+import typing
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -73,6 +74,18 @@ class VaryConfig:
     """Optimisers."""
     initialisation: tuple[Initialisation, ...] | None = None
     """Initialisations."""
+
+    def __post_init__(self):
+        allowed = typing.get_type_hints(RecipeConfig, include_extras=True)
+        for name, values in vars(self).items():
+            if values == ():
+                raise ValueError(f"{name} = []: a list of at least one value, or a range")
+            if isinstance(values, RangeConfig):
+                (bounds,) = typing.get_args(allowed[name])[1:]
+                if values.low not in bounds or values.high not in bounds:
+                    raise ValueError(
+                        f"{name} from {values.low:g} to {values.high:g}: allowed is {bounds}"
+                    )
 
 
 @dataclass(frozen=True)

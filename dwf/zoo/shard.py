@@ -77,10 +77,10 @@ def write_shard(
 
 @contextlib.contextmanager
 def _plain_errors(path: Path) -> Iterator[None]:
-    """HDF5 tells of a full disk in the text of a `RuntimeError`; raise the `OSError` it was."""
+    """HDF5 tells of a full disk in the text of its errors; raise the `OSError` it was."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         found = re.search(r"errno = (\d+)", f"{error} {error.__context__}")
         if not found:
             raise

@@ -5,6 +5,7 @@ zoo's folder, and leaves one whole file. Whoever calls `train_zoo` says where un
 """
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import yaml
 
 from dwf import __version__
 from dwf.datasets.load import load_dataset
+from dwf.errors import ConfigError
 from dwf.metrics import MetricsLog, logger
 from dwf.networks.functional import build_network
 from dwf.run_folder import RunFolder, write_json
@@ -25,7 +27,7 @@ from dwf.zoo import plan
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Block, shard_name, write_shard
-from dwf.zoo.store import Zoo, create_zoo, finish_zoo, read_facts, split_networks
+from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole, read_facts, split_networks
 
 SECONDS_BETWEEN_REPORTS = 1.0
 
@@ -72,7 +74,7 @@ def describe_plan(config: ZooConfig) -> str:
 
 
 def train_zoo(config: ZooConfig, root: Path, name: str, run: Runner = run_here) -> Zoo:
-    """Train a zoo into `root/zoos/name`, or go on with one.
+    """Train a zoo into `root/zoos/name`, or go on with one; a shard that is lost is made again.
 
     Args:
         config: the zoo's settings.
@@ -81,21 +83,25 @@ def train_zoo(config: ZooConfig, root: Path, name: str, run: Runner = run_here) 
         run: runs the units: `run_here`, or a runner of `dwf.cluster`.
 
     Raises:
+        ConfigError: the networks' inputs or classes are not those of the data.
         RunConflict: the folder holds a zoo of other settings.
         WorkFailed: shards failed; the others are whole.
     """
     folder = root / "zoos" / name
+    if not (folder / "run").exists():  # before a folder of these settings is there
+        _refuse_misfit(config)
     record = RunFolder(folder / "run", config)
-    if record.summary is not None:
+    finished = record.summary is not None
+    if finished and is_whole(folder):
         logger.info("zoo %s is finished already: %s", name, folder)
         return Zoo.open(folder)
     started = time.monotonic()
     _create(config, folder)
     run(_work(config, folder))
     zoo = finish_zoo(folder)
-    _write_curves(config, record)
-    summary = _summary(zoo)
-    record.finish(**summary, seconds=round(time.monotonic() - started, 2))
+    if not finished:  # else a lost shard was made again, and what was said of the zoo holds
+        _write_curves(config, record)
+        record.finish(**_summary(zoo), seconds=round(time.monotonic() - started, 2))
     shutil.rmtree(_work_folder(folder), ignore_errors=True)
     for left in folder.glob("*.partial-*"):  # of attempts that were killed
         left.unlink(missing_ok=True)
@@ -151,6 +157,16 @@ def _create(config: ZooConfig, folder: Path) -> None:
     facts["cohort"] = plan.cohort_size(config, layout.size, _num_inputs(config))
     facts["provenance"] = {"trained_by": f"dwf {__version__}"}
     create_zoo(folder, layout, config.num_shards, **facts)
+
+
+def _refuse_misfit(config: ZooConfig) -> None:
+    data, widths = load_dataset(config.data), config.network.widths
+    num_inputs = math.prod(data.shape)
+    if widths[0] != num_inputs or widths[-1] < data.num_classes:
+        raise ConfigError(
+            f"network.widths = {list(widths)}: {config.data.kind} has {num_inputs} inputs and "
+            f"{data.num_classes} classes: give {num_inputs} first and {data.num_classes} last"
+        )
 
 
 def _num_inputs(config: ZooConfig) -> int:

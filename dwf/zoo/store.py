@@ -9,6 +9,7 @@ Equal zoos are equal files: nothing of host, job or time is in them.
 Shape suffixes: N rows of a zoo, R rows asked for, D numbers of one network, W numbers of a window.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -85,6 +86,15 @@ def write_zoo(
     return finish_zoo(path)
 
 
+def is_whole(path: Path) -> bool:
+    """Whether all files of a zoo are there; a damaged one that was removed is to be made again."""
+    if not (path / "zoo.json").exists():
+        return False
+    num = read_facts(path)["num_shards"]
+    names = ["zoo.h5", *(shard_name(index, num) for index in range(num))]
+    return all((path / name).exists() for name in names)
+
+
 class Zoo:
     """A zoo opened for reading. Use `Zoo.open`."""
 
@@ -136,6 +146,12 @@ class Zoo:
         if not tables:
             return {}
         return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+
+    @property
+    def fingerprint(self) -> str:
+        """A short name of all its weights: equal weights in equal order, equal fingerprints."""
+        checksums_N = self.columns.get("checksum", np.zeros(0)).astype("<u4")
+        return hashlib.sha256(checksums_N.tobytes()).hexdigest()[:16]
 
     @property
     def diverged(self) -> list[tuple[int, int, str]]:
@@ -259,7 +275,10 @@ def read_facts(path: Path) -> dict[str, Any]:
         facts = json.loads(file.read_text())
         found = (facts["format"], facts["version"])
     except (ValueError, KeyError, TypeError):
-        raise NotAZoo(f"{file} is not the description of a zoo") from None
+        raise NotAZoo(
+            f"{file} is not the description of a zoo: remove it and give the command that makes "
+            "this zoo again"
+        ) from None
     if found != (FORMAT, VERSION):
         raise NotAZoo(f"{file}: format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}")
     return facts

@@ -1,6 +1,7 @@
 """The alignment stage: whole zoos, resumed zoos, damaged zoos."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,7 @@ def test_aligned_zoo_holds_the_same_networks_reordered(tmp_path):
     assert spread[1] < 0.3 * spread[0]  # planted: noise is all that is left
     assert aligned.facts["provenance"] == {
         "aligned_from": "zoo",
+        "fingerprint": zoo.fingerprint,
         "method": "git_rebasin",
         "scale": "none",
         "reference": "network",
@@ -241,6 +243,18 @@ def test_names_of_other_zoos_are_refused(tmp_path):
         align_zoo(AlignConfig("zoo"), tmp_path, "zoo")
     with pytest.raises(RunConflict, match="is another zoo"):
         align_zoo(AlignConfig("zoo"), tmp_path, "other")
+
+
+def test_a_zoo_that_changed_under_its_aligned_one_is_refused(tmp_path):
+    write_zoo(tmp_path)
+    aligned = align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, "aligned")
+    shutil.rmtree(tmp_path / "zoos" / "zoo")
+    write_zoo(tmp_path, per_shard=5)
+    with pytest.raises(RunConflict, match=r"aligned from a zoo zoo of fingerprint .* now has"):
+        align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, "aligned")
+    (aligned.path / shard_name(1, 4)).unlink()
+    with pytest.raises(RunConflict, match=r"aligned from a zoo zoo of fingerprint .* now has"):
+        align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, "aligned")
 
 
 def test_too_few_networks(tmp_path):

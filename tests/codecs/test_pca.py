@@ -141,6 +141,16 @@ def test_refuses_truncated_components(plant_zoo, run, tmp_path):
         Codec.load(tmp_path / "codec")
 
 
+def test_refuses_altered_components(plant_zoo, run, tmp_path):
+    fit(plant_zoo(), run).save(tmp_path / "codec")
+    components = tmp_path / "codec" / "components.npy"
+    altered = bytearray(components.read_bytes())
+    altered[-3] ^= 1
+    components.write_bytes(altered)
+    with pytest.raises(RunConflict, match=r"no whole codec \(components.npy does not match"):
+        Codec.load(tmp_path / "codec")
+
+
 def test_refuses_more_components_than_the_networks_span(plant_zoo, run):
     with pytest.raises(TooFewNetworks, match=r"components = 12, but 12 .* only 11.*at least 13"):
         fit(plant_zoo(), run, components=12)

@@ -218,6 +218,15 @@ def test_wrong_data_are_noticed(zoo):
         run(off)
 
 
+def test_a_split_without_images_is_refused(zoo):
+    columns = {k: v for k, v in zoo.columns.items() if k != "checksum"}
+    facts = {"network": zoo.facts["network"], "data": {"kind": "digits", "validation": 0}}
+    path = zoo.path.parent / "all"
+    without = write_zoo(path, zoo.layout, len(zoo), [(columns, zoo.read())], **facts)
+    with pytest.raises(ConfigError, match=r"split = 'val': .*validation = 0.*--split test"):
+        run(without, split="val")
+
+
 def test_too_few_training_networks_are_refused(make_zoo):
     zoo = make_zoo(3, name="tiny")
     with pytest.raises(TooFewNetworks, match="needs 4"):

@@ -14,8 +14,9 @@ import pytest
 import torch
 import yaml
 
+from dwf import preemption
 from dwf.codecs.config import PcaConfig
-from dwf.errors import ConfigError, NotAZoo, RunConflict, TooFewNetworks, WorkFailed
+from dwf.errors import ConfigError, NotAZoo, Preempted, RunConflict, TooFewNetworks, WorkFailed
 from dwf.generators import generator as module
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.generator import Generator
@@ -242,6 +243,29 @@ def test_finished_samples_are_left_alone_unless_the_generator_is_another(
     (tmp_path / "runs" / "other").rename(tmp_path / "runs" / "fitted")
     with pytest.raises(RunConflict, match="drawn from a generator fitted of digest"):
         sample_networks(config, tmp_path, "drawn")
+
+
+def test_a_part_that_is_lost_is_made_again_to_the_same_bytes(make_zoo, tmp_path, flow_on_pca):
+    make_zoo()
+    config = SampleConfig("fitted", count=3)
+    fit_generator(flow_on_pca, tmp_path, "fitted")
+    drawn = sample_networks(config, tmp_path, "drawn")
+    run = tmp_path / "runs" / "fitted"
+    for path in (drawn.shards[0].path, run / "density" / "flow.pt", run / "generator.json"):
+        expected = path.read_bytes()
+        path.unlink()
+        fit_generator(flow_on_pca, tmp_path, "fitted")
+        sample_networks(config, tmp_path, "drawn").verify()
+        assert path.read_bytes() == expected, path
+
+
+def test_sampling_stops_when_a_signal_asks(make_zoo, tmp_path, gaussian_on_weights, monkeypatch):
+    make_zoo()
+    fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    monkeypatch.setattr(preemption, "_asked", [signal.SIGTERM])
+    with pytest.raises(Preempted):
+        sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
+    assert not list((tmp_path / "zoos" / "drawn").glob("shard*"))
 
 
 def test_a_zoo_is_never_overwritten_by_samples(make_zoo, tmp_path, gaussian_on_weights):

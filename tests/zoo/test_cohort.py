@@ -168,6 +168,14 @@ def test_a_network_that_diverges_is_recorded_and_the_others_go_on(tmp_path):
     np.testing.assert_allclose(weights_of(cohort, 3)[others], expected, rtol=1e-4, atol=1e-6)
 
 
+def test_weights_whose_squares_overflow_have_diverged(tmp_path):
+    cohort = trained(config(), range(2), tmp_path)
+    with torch.no_grad():
+        cohort.state["layers.0.weight"][1] = 1e30
+    cohort._end_epoch()
+    assert (cohort.diverged_N >= 0).tolist() == [False, True]
+
+
 def test_dropout_drops_its_share_and_keeps_the_mean(tmp_path):
     zoo = config(vary=VaryConfig(dropout=(0.0, 0.25, 0.8)))
     drop = Cohort(zoo, range(3), blobs(), tmp_path)._dropout()

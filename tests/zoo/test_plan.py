@@ -5,6 +5,7 @@ import pytest
 
 from dwf.datasets.config import DataConfig
 from dwf.networks.config import MLPConfig
+from dwf.settings import build
 from dwf.zoo import plan
 from dwf.zoo.config import RangeConfig, RecipeConfig, SplitConfig, VaryConfig, ZooConfig
 
@@ -61,3 +62,13 @@ def test_settings_that_contradict_each_other_are_refused():
         SplitConfig(val=0.5, test=0.5)
     with pytest.raises(ValueError, match="low < high"):
         RangeConfig(0.0, 1.0, "log")
+    with pytest.raises(ValueError, match=r"dropout from 0.5 to 1.5: allowed is at least 0, at"):
+        VaryConfig(dropout=RangeConfig(0.5, 1.5))
+    with pytest.raises(ValueError, match=r"momentum = \[\]: a list of at least one value"):
+        VaryConfig(momentum=())
+
+
+def test_what_varies_may_be_a_list_or_a_range_in_a_file():
+    data = {"learning_rate": {"low": 0.1, "high": 1.0}, "dropout": [0.0, 0.5]}
+    vary = build(VaryConfig, data, "file")
+    assert vary == VaryConfig(learning_rate=RangeConfig(0.1, 1.0), dropout=(0.0, 0.5))

@@ -14,7 +14,7 @@ import yaml
 
 from dwf.cluster import local
 from dwf.datasets.config import DataConfig
-from dwf.errors import RunConflict, WorkFailed
+from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.networks.config import MLPConfig
 from dwf.settings import to_dict
 from dwf.zoo import stage
@@ -154,6 +154,28 @@ def test_a_zoo_that_is_killed_goes_on_bitwise_equal(whole, tmp_path, number):
     }
     Zoo.open(tmp_path / "zoos" / "zoo").verify()
     assert not list((tmp_path / "zoos").rglob("*.partial-*"))
+
+
+def test_a_lost_shard_of_a_finished_zoo_is_made_again(tmp_path):
+    config = dataclasses.replace(CONFIG, recipe=RecipeConfig(epochs=1), keep_epochs=())
+    folder = stage.train_zoo(config, tmp_path, "zoo").path
+    before = files_of(folder) | files_of(folder / "run")
+    (folder / "shard-00001-of-00003.h5").unlink()
+    stage.train_zoo(config, tmp_path, "zoo")
+    after = files_of(folder) | files_of(folder / "run")
+    recorded = {"command.txt", "environment.json", "uncommitted.diff"}
+    assert {k: v for k, v in after.items() if k not in recorded} == {
+        k: v for k, v in before.items() if k not in recorded
+    }
+    stage.train_zoo(config, tmp_path, "zoo").verify()
+
+
+@pytest.mark.parametrize("widths", [(63, 8, 10), (64, 8, 9)])
+def test_networks_that_do_not_fit_the_data_are_refused_before_a_folder_is_made(tmp_path, widths):
+    config = dataclasses.replace(CONFIG, network=MLPConfig(widths))
+    with pytest.raises(ConfigError, match=r"digits has 64 inputs and 10 classes: give 64 first"):
+        stage.train_zoo(config, tmp_path, "zoo")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_disk_that_fills_up_is_named_and_nothing_is_lost(whole, tmp_path):
