@@ -10,7 +10,6 @@ import argparse
 import importlib
 import os
 import platform
-import shlex
 import statistics
 import subprocess
 import sys
@@ -57,7 +56,8 @@ def run_topic(topic: str, quick: bool) -> None:
             | {"targets": result.targets}
         )
     if not quick:
-        write_json(HERE / "results" / f"{topic}.json", _conditions() | {"results": records})
+        record = _conditions(topic) | {"results": records}
+        write_json(HERE / "results" / f"{topic}.json", record)
 
 
 def _verdict(target: tuple[str, float] | None, value: float) -> str:
@@ -68,7 +68,7 @@ def _verdict(target: tuple[str, float] | None, value: float) -> str:
     return f"   target {sign} {bound:.3g}: {'met' if met else 'MISSED'}"
 
 
-def _conditions() -> dict[str, object]:
+def _conditions(topic: str) -> dict[str, object]:
     cpu = next(
         (
             line.split(":")[1].strip()
@@ -80,7 +80,7 @@ def _conditions() -> dict[str, object]:
     import torch
 
     return {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": f"python benchmarks/run.py {topic}",
         "commit": commit(),
         "date": date.today().isoformat(),
         "hardware": f"{cpu}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",

@@ -26,6 +26,7 @@ import yaml
 from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.settings import flatten, to_dict
 
+_RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff"}
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "torchdiffeq", "scikit-learn")
 
 
@@ -42,6 +43,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno and error.filename is None:  # a full disk, told without the file's name
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -152,6 +157,9 @@ class RunFolder:
     def _refuse_other_settings(self) -> None:
         if not self.config_path.exists():
             return
+        if self._is_unused():
+            self.config_path.unlink()
+            return
         old = flatten(yaml.safe_load(self.config_path.read_text()) or {})
         new = flatten(self.config)
         for key in sorted(old.keys() | new.keys()):
@@ -160,6 +168,13 @@ class RunFolder:
                     f"{self.path} holds a run with {key} = {old.get(key)!r}, this one has "
                     f"{new.get(key)!r}: give another --name, or remove the folder"
                 )
+
+    def _is_unused(self) -> bool:
+        """Whether nothing came of the run, as where its settings were refused: its name is free."""
+        results = {file.name for file in self.path.iterdir()} - _RECORDS
+        # The run of a zoo lies beside what it writes.
+        beside = self.path.name == "run" and len(list(self.path.parent.iterdir())) > 1
+        return not results and not beside
 
     def _record_attempt(self) -> None:
         with open(self.path / "command.txt", "a") as file:

@@ -1,8 +1,6 @@
-"""The whole way with one command: zoo, alignment, generators, samples, report.
+"""The whole way with one command; a finished stage is skipped.
 
 python launch/pipeline.py --config configs/pipeline/mnist_mlp.yaml
-
-It gives the other commands of this folder, one after the other; a finished stage is skipped.
 """
 
 import importlib
@@ -14,6 +12,7 @@ from pathlib import Path
 
 from dwf import settings
 from dwf.errors import exit_cleanly
+from dwf.run_folder import RunFolder
 from dwf.settings import Whole
 
 
@@ -40,13 +39,16 @@ def commands(config: PipelineConfig, name: str) -> Iterator[tuple[str, list[str]
         samples.append(f"{run}-samples")
         yield "generator", ["--config", file, "--name", run, "--zoo", aligned]
         yield "sample", ["--config", config.sample, "--name", samples[-1], "--generator", run]
-    flags = ["--config", config.evaluate, "--name", name, "--zoo", aligned]
-    yield "evaluate", [*flags, "--samples", *samples]
+    flags = ["--name", name, "--zoo", aligned, "--samples", *samples]
+    yield "evaluate", ["--config", config.evaluate, *flags]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, then give each command."""
-    parsed = settings.parse(PipelineConfig, "configs/pipeline/mnist_mlp.yaml", argv, "reports")
+    default = "configs/pipeline/mnist_mlp.yaml"
+    parsed = settings.parse(PipelineConfig, default, argv, folder="pipelines")
+    if not parsed.launch.dry_run:
+        RunFolder(parsed.launch.root / "pipelines" / parsed.name, parsed.config)
     common = ["--root", str(parsed.launch.root)] + ["--dry-run"] * parsed.launch.dry_run
     common += [] if parsed.config.seed is None else ["--seed", str(parsed.config.seed)]
     for stage, flags in commands(parsed.config, parsed.name):

@@ -79,7 +79,8 @@ def test_launch_names_shadow_no_module():
 
 def test_launch_scripts_are_thin():
     for script in (ROOT / "launch").glob("*.py"):
-        assert len(script.read_text().splitlines()) <= 60, f"{script} is no thin script"
+        lines = [line for line in script.read_text().splitlines() if line.strip()]
+        assert len(lines) <= 60, f"{script} is no thin script"
 
 
 def test_files_and_functions_are_short():

@@ -14,11 +14,32 @@ from dwf.run_folder import RunFolder, replacing, write_text
 def test_the_same_settings_go_on_and_others_are_refused_by_key(tmp_path):
     settings = {"flow": {"width": 3, "rate": 0.1}, "seed": 0}
     RunFolder(tmp_path / "run", settings)
-    assert RunFolder(tmp_path / "run", settings).summary is None
+    run = RunFolder(tmp_path / "run", settings)
+    assert run.summary is None
+    run.metrics_path.touch()
     with pytest.raises(RunConflict, match=r"flow.width = 3, this one has 4: give another --name"):
         RunFolder(tmp_path / "run", {"flow": {"width": 4, "rate": 0.1}, "seed": 0})
     with pytest.raises(RunConflict, match=r"seed = 0, this one has None"):
         RunFolder(tmp_path / "run", {"flow": {"width": 3, "rate": 0.1}})
+
+
+def test_a_run_that_nothing_came_of_leaves_its_name_free(tmp_path):
+    RunFolder(tmp_path / "run", {"components": 99})
+    assert RunFolder(tmp_path / "run", {"components": 11}).config == {"components": 11}
+    assert "11" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_the_run_of_a_zoo_is_held_to_its_settings_once_the_zoo_is_there(tmp_path):
+    RunFolder(tmp_path / "zoo" / "run", {"count": 3})
+    (tmp_path / "zoo" / "zoo.json").touch()
+    with pytest.raises(RunConflict, match="count = 3, this one has 4"):
+        RunFolder(tmp_path / "zoo" / "run", {"count": 4})
+
+
+def test_a_full_disk_is_told_with_the_files_name(tmp_path):
+    message = r"No space left.*report.md"
+    with pytest.raises(OSError, match=message), replacing(tmp_path / "report.md"):
+        raise OSError(28, "No space left on device")
 
 
 def test_a_finished_run_says_so(tmp_path):
