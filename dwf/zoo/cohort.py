@@ -33,8 +33,9 @@ _OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.
 _STEPS_BETWEEN_REPORTS = 50
 _GROUPED_BY = ("optimizer", "learning_rate", "weight_decay", "momentum")
 
-Report = Callable[[float, float], None]
-"""Called with the share of the cohort's work that is done and the mean validation accuracy."""
+Report = Callable[[float, float | None], None]
+"""Called with the share of the cohort's work that is done and the mean validation accuracy after
+its last epoch, None before the first has ended."""
 
 
 def learning_rate_factor(recipe: RecipeConfig, epoch: int) -> float:
@@ -108,8 +109,8 @@ class Cohort:
         """Steps of an epoch; the last one takes what images are left."""
         return -(-len(self.data.train) // self.recipe.batch_size)
 
-    def _latest_accuracy(self) -> float:
-        return self.curve[-1]["val_accuracy"] if self.curve else 0.0
+    def _latest_accuracy(self) -> float | None:
+        return self.curve[-1]["val_accuracy"] if self.epoch and self.curve else None
 
     def _begin(self) -> None:
         rows = []

@@ -185,10 +185,12 @@ def _work_folder(folder: Path) -> Path:
 # --- progress ----------------------------------------------------------------------------------
 
 
-def _reporter(folder: Path, shard: int, done: int, total: int) -> Callable[[float, float], None]:
+def _reporter(
+    folder: Path, shard: int, done: int, total: int
+) -> Callable[[float, float | None], None]:
     last = 0.0
 
-    def report(share: float, accuracy: float) -> None:
+    def report(share: float, accuracy: float | None) -> None:
         nonlocal last
         if time.monotonic() - last > SECONDS_BETWEEN_REPORTS:
             last = time.monotonic()
@@ -209,7 +211,7 @@ def _progress(config: ZooConfig, folder: Path) -> tuple[float, str]:
         if file.exists():
             told = json.loads(file.read_text())
             shares += told["share"] * size
-            accuracies.append(told["val_accuracy"])
+            accuracies += [told["val_accuracy"]] * (told["val_accuracy"] is not None)
     return shares, f"val accuracy {100 * np.mean(accuracies):.2f} %" if accuracies else ""
 
 
