@@ -113,7 +113,7 @@ class Layout:
         """Return views of rows by name, without copying.
 
         Args:
-            weights: tensor of shape [D] or [N, D].
+            weights: tensor or NumPy array of shape [D] or [N, D].
 
         Returns:
             name -> view of shape [*shape] or [N, *shape].
@@ -127,7 +127,7 @@ class Layout:
             )
         batch = weights.shape[:-1]
         return {
-            e.name: weights[..., e.offset : e.stop].view(*batch, *e.shape) for e in self.entries
+            e.name: weights[..., e.offset : e.stop].reshape(*batch, *e.shape) for e in self.entries
         }
 
     def to_json(self) -> list[dict[str, Any]]:

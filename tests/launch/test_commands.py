@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -72,6 +73,18 @@ def test_every_readme_command_runs_dry(command, tmp_path):
     ran = run([*words, *["--dry-run"] * ("--help" not in words), "--root", str(tmp_path)])
     assert ran.returncode == 0, ran.stderr
     assert not list(tmp_path.iterdir()), "a dry run touched something"
+
+
+def test_the_readmes_python_runs(tmp_path, monkeypatch):
+    text = (ROOT / "README.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(program, names)
+    assert names["weights_ND"].shape == (100, 131)
+    assert names["state"]["layers.0.weight"].shape == (100, 16, 4)
+    assert np.shares_memory(names["state"]["layers.1.bias"], names["weights_ND"])
 
 
 def test_a_users_mistake_is_one_line(tmp_path):
