@@ -4,7 +4,6 @@ Shape suffixes: N networks, B networks of a block, D numbers of one network.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,15 +15,46 @@ Sources = Sequence[tuple[Zoo, np.ndarray]]
 """Networks of one or more zoos: (zoo, indices of rows)."""
 
 
-@dataclass(frozen=True)
 class Moments:
-    """Mean and variance of each number over N networks."""
+    """Mean and variance of each number, gathered block by block in float64.
 
-    num_networks: int
-    mean_D: np.ndarray
-    """float64."""
-    variance_D: np.ndarray
-    """float64, of the population: divided by N."""
+    Blocks are merged by Chan, Golub and LeVeque (1983), Eq. 2.1: nothing cancels, however far the
+    mean lies from zero.
+    """
+
+    def __init__(self) -> None:
+        self.num_networks = 0
+        self.mean_D: np.ndarray = np.zeros(())  # takes the shape of the first block
+        self._squares_D: np.ndarray = np.zeros(())
+
+    def add(self, weights_BD: np.ndarray) -> None:
+        """Take a block of networks into account."""
+        block_BD = weights_BD.astype(np.float64)
+        block_mean_D = block_BD.mean(0)
+        block_BD -= block_mean_D
+        size, total = len(block_BD), self.num_networks + len(block_BD)
+        step_D = block_mean_D - self.mean_D
+        squares_D = self._squares_D + np.einsum("bd,bd->d", block_BD, block_BD)
+        self._squares_D = squares_D + step_D**2 * (self.num_networks * size / total)
+        self.mean_D = self.mean_D + step_D * (size / total)
+        self.num_networks = total
+
+    @property
+    def variance_D(self) -> np.ndarray:  # noqa: N802  a shape, not a word
+        """Variance of the networks themselves (divided by n)."""
+        return self._squares_D / self.num_networks
+
+    @property
+    def deviation_D(self) -> np.ndarray:  # noqa: N802
+        """Standard deviation that the networks let expect (by n - 1); NaN for one network."""
+        if self.num_networks < 2:
+            return np.full_like(self.mean_D, np.nan)
+        return np.sqrt(self._squares_D / (self.num_networks - 1))
+
+    @property
+    def spread(self) -> float:
+        """Root mean square distance of the networks to their mean (n - 1); NaN for one."""
+        return float(np.sqrt(np.square(self.deviation_D).sum()))
 
 
 def count_networks(sources: Sources) -> int:
@@ -58,8 +88,7 @@ def common_layout(sources: Sources) -> Layout:
 def measure_moments(sources: Sources, max_bytes: int = STREAM_BYTES) -> Moments:
     """Return mean and variance over the networks of all sources, in one pass.
 
-    Blocks are merged by Chan, Golub and LeVeque's update (1983), which loses no digits to large
-    means. Every row is held to its checksum on the way.
+    Every row is held to its checksum on the way.
 
     Args:
         sources: at least one network, of one layout.
@@ -68,16 +97,8 @@ def measure_moments(sources: Sources, max_bytes: int = STREAM_BYTES) -> Moments:
     Raises:
         CorruptShard: a row does not match its checksum.
     """
-    num_weights = sources[0][0].layout.size
-    count, mean_D, squares_D = 0, np.zeros(num_weights), np.zeros(num_weights)
+    gathered = Moments()
     for zoo, rows in sources:
         for _, weights_BD in zoo.stream(rows, check=True, max_bytes=max_bytes):
-            block_BD = weights_BD.astype(np.float64)
-            block_mean_D = block_BD.mean(0)
-            block_BD -= block_mean_D
-            step_D, size = block_mean_D - mean_D, len(block_BD)
-            squares_D += np.einsum("bd,bd->d", block_BD, block_BD)
-            squares_D += step_D**2 * (count * size / (count + size))
-            count += size
-            mean_D += step_D * (size / count)
-    return Moments(count, mean_D, squares_D / max(count, 1))
+            gathered.add(weights_BD)
+    return gathered

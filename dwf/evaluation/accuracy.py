@@ -12,12 +12,12 @@ import torch
 from dwf.align.canonical import balance
 from dwf.align.matching import match_networks
 from dwf.align.symmetry import Group, permute, symmetry_of
+from dwf.codecs.moments import Moments
 from dwf.datasets.dataset import Dataset, Part
 from dwf.errors import ConfigError, DataUnavailable, ShapeMismatch, TooFewNetworks
 from dwf.evaluation.novelty import (
     Blocks,
     Limits,
-    Moments,
     Rows,
     moments,
     nearest,

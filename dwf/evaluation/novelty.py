@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
+from dwf.codecs.moments import Moments
 from dwf.zoo.store import Zoo
 
 Blocks = Iterable[tuple[np.ndarray, np.ndarray]]
@@ -36,45 +37,6 @@ class Rows:
         for rows_B, weights_BD in self.zoo.stream(self.rows, check=self.check):
             yield np.arange(start, start + len(rows_B)), weights_BD
             start += len(rows_B)
-
-
-class Moments:
-    """Mean and standard deviation of each weight, in one pass and float64.
-
-    Blocks are merged by Chan, Golub and LeVeque (1983), Eq. 2.1: nothing cancels, however far
-    the mean lies from zero.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean_D: np.ndarray = np.zeros(0)
-        self._squares_D: np.ndarray = np.zeros(0)
-
-    def add(self, weights_BD: np.ndarray) -> None:
-        """Take a block of networks into account."""
-        num = len(weights_BD)
-        mean_D = weights_BD.mean(0, dtype=np.float64)
-        squares_D = np.square(weights_BD - mean_D).sum(0)
-        if not self.count:
-            self.count, self.mean_D, self._squares_D = num, mean_D, squares_D
-            return
-        total = self.count + num
-        shift_D = mean_D - self.mean_D
-        self._squares_D += squares_D + shift_D**2 * (self.count * num / total)
-        self.mean_D = self.mean_D + shift_D * (num / total)
-        self.count = total
-
-    @property
-    def deviation_D(self) -> np.ndarray:  # noqa: N802  a shape, not a word
-        """Standard deviation of each weight (divided by n - 1); NaN for one network."""
-        if self.count < 2:
-            return np.full_like(self.mean_D, np.nan)
-        return np.sqrt(self._squares_D / (self.count - 1))
-
-    @property
-    def spread(self) -> float:
-        """Root mean square distance of the networks to their mean (n - 1); NaN for one."""
-        return float(np.sqrt(np.square(self.deviation_D).sum()))
 
 
 def moments(blocks: Blocks) -> Moments:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from dwf.codecs.moments import Moments
 from dwf.evaluation.novelty import (
     Limits,
-    Moments,
     moments,
     nearest,
     overlap,
