@@ -1,5 +1,9 @@
 """What every test shares: one thread, no stray signals, small zoos of random networks."""
 
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,3 +38,37 @@ def make_zoo(tmp_path):
         return write_zoo(path, layout, count, [(columns, weights)], **facts)
 
     return make
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """A real Slurm on this machine, on whose login node the test runs."""
+
+    folder: Path
+    prefix: str
+
+    def __call__(self, *words: str, check: bool = True, timeout: float = 60) -> str:
+        """Give a Slurm command and return what it printed."""
+        ran = subprocess.run(
+            ["timeout", "-k", "5", str(timeout), *words], capture_output=True, text=True
+        )
+        assert not check or ran.returncode == 0, f"{words}: {ran.stdout}{ran.stderr}"
+        return ran.stdout
+
+    def tool(self, *words: str) -> None:
+        """Give a command of `slurm_cluster.py`: kill-node, cut-node, revive-node."""
+        tool = Path(__file__).parent / "slurm_cluster.py"
+        subprocess.run([sys.executable, str(tool), *words, "--dir", str(self.folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def slurm():
+    """Four nodes with a GPU each; partition `main` preempts `low`; SLURM_CONF is set."""
+    number = os.getpid() % 1000  # a session beside this one has its own cluster
+    cluster = Slurm(Path(f"/tmp/dwf-slurm-{number}"), f"t{number}n")
+    where = ["--port", str(20000 + 16 * number), "--prefix", cluster.prefix]
+    cluster.tool("start", "--nodes", "4", "--gpus", "1", "--mpi", "pmi2", *where)
+    os.environ["SLURM_CONF"] = str(cluster.folder / "slurm.conf")
+    yield cluster
+    cluster.tool("stop")
+    del os.environ["SLURM_CONF"]
