@@ -65,10 +65,15 @@ class Preempted(Exception):
     """Raised at a step boundary after the state has been saved."""
 
 
+class StillRunning(Exception):
+    """The work goes on elsewhere; says how to look again. Not an error."""
+
+
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a command; print a user's error as one line and exit with 2.
 
-    Exits with 130 after Ctrl-C or a preemption signal: what was finished is saved.
+    Exits with 130 after Ctrl-C or a preemption signal: what was finished is saved; with 0 where the
+    work goes on elsewhere.
     """
     try:
         main()
@@ -85,6 +90,8 @@ def exit_cleanly(main: Callable[[], None]) -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    except StillRunning as news:
+        print(news)
     except (KeyboardInterrupt, Preempted):
         print(
             "stopped; what was finished is saved: give the same command to go on", file=sys.stderr

@@ -26,6 +26,16 @@ def watch() -> None:
         _previous.setdefault(number, signal.signal(number, _set_flag))
 
 
+def previous(number: int) -> object:
+    """Return the handler that `watch` took the place of, as `submitit` sets one to requeue."""
+    return _previous.get(number)
+
+
+def asked_by() -> tuple[int, ...]:
+    """Return the signals that came, in order."""
+    return tuple(_asked)
+
+
 def is_asked() -> bool:
     """Whether a signal has asked this process to stop."""
     return bool(_asked)

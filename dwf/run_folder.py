@@ -8,6 +8,8 @@ name is whole.
 """
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import platform
@@ -24,9 +26,12 @@ from typing import Any
 import yaml
 
 from dwf.errors import CorruptCheckpoint, RunConflict
+from dwf.metrics import logger
 from dwf.settings import flatten, to_dict
 
-_RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff"}
+LOCK = "lock"
+_RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK}
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "torchdiffeq", "scikit-learn")
 
 
@@ -49,6 +54,38 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def hold(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Be the only process that writes in a run folder; the system frees it when the process ends.
+
+    Args:
+        folder: the run folder; made if it is missing.
+        wait: wait for another process to leave it, instead of refusing.
+
+    Raises:
+        RunConflict: another process holds it; names the process and its machine.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.seek(0)
+            raise RunConflict(
+                f"{folder} is being worked on by {file.read().strip() or 'another process'}: wait "
+                "for it, or stop it and give the command again"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            logger.warning("%s: this file system has no locks: start one command at a time", folder)
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} on {platform.node()} ({shlex.join(sys.argv)})\n")
+        file.flush()
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,10 +11,10 @@
 
 Every subcommand takes --dir (default $SLURM_CLUSTER_DIR or slurm-cluster in the temporary folder);
 two clusters at once need their own --dir, --port and --prefix. With --net ns (taken where it can
-be had) a node has its own host name, network, IP address and loopback, and shares all files but DIR/local,
-its own scratch; this machine is the login node, called `login` on the nodes. With --net host
-nodes share this machine's host name, ports and DIR/local. GPUs are fakes: Slurm allocates them
-and sets CUDA_VISIBLE_DEVICES, no more.
+be had) a node has its own host name, network, IP address and loopback, and shares all files but
+DIR/local, its own scratch; this machine is the login node, called `login` on the nodes. With
+--net host nodes share this machine's host name, ports and DIR/local. GPUs are fakes: Slurm
+allocates them and sets CUDA_VISIBLE_DEVICES, no more.
 """
 
 import argparse

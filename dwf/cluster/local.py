@@ -11,11 +11,13 @@ import sys
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from dwf import preemption
+from dwf.cluster.work import Work
 from dwf.errors import DwfError, Preempted, WorkFailed
 from dwf.metrics import Progress
+from dwf.run_folder import hold
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -26,25 +28,6 @@ KEEP_FREED_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "67108864",
 }
-
-
-class Work(Protocol):
-    """Units of work on one folder; a stage says what they are."""
-
-    unit: Any
-    folder: Any
-    count: int
-    what: str
-    size: int
-    unit_name: str
-
-    def is_done(self, index: int) -> bool:
-        """Whether unit `index` is whole on disk."""
-        ...
-
-    def progress(self) -> tuple[float, str]:
-        """Share of the work that is done, and a fact to show."""
-        ...
 
 
 def runner(workers: int | None = None) -> Any:
@@ -59,13 +42,17 @@ def run(work: Work, workers: int) -> None:
         WorkFailed: units failed; names each with its reason.
         Preempted: a signal asked to stop; the workers saved what they had.
     """
-    todo = [index for index in range(work.count) if not work.is_done(index)]
-    if not todo:
-        return
+    with hold(work.folder / "run"):
+        todo = sorted(set(range(work.count)) - work.finished(work.folder))
+        if todo:
+            _run(work, todo, workers)
+
+
+def _run(work: Work, todo: list[int], workers: int) -> None:
     os.environ.update(KEEP_FREED_MEMORY | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
     # Spawned, not forked: HDF5 and torch hold threads and locks that do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    share, fact = work.progress()
+    share, fact = work.progress(work.folder)
     with (
         ProcessPoolExecutor(min(workers, len(todo)), context, _begin, (os.getpid(),)) as pool,
         Progress(work.what, work.size, work.unit_name, done=share * work.size) as bar,
@@ -74,7 +61,7 @@ def run(work: Work, workers: int) -> None:
         waiting: set[Future] = set(futures)
         while waiting:
             _, waiting = wait(waiting, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
-            share, fact = work.progress()
+            share, fact = work.progress(work.folder)
             bar.update(share * work.size, **({"": fact} if fact else {}))
             if preemption.is_asked():
                 _stop_workers(pool)

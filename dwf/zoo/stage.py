@@ -4,6 +4,7 @@ A shard is the unit of work: `train_shard(folder, index)` is idempotent, needs n
 zoo's folder, and leaves one whole file. Whoever calls `train_zoo` says where units run.
 """
 
+import contextlib
 import json
 import math
 import shutil
@@ -21,7 +22,7 @@ from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
 from dwf.metrics import MetricsLog, logger
 from dwf.networks.functional import build_network
-from dwf.run_folder import RunFolder, write_json
+from dwf.run_folder import RunFolder, hold, write_json
 from dwf.settings import build
 from dwf.zoo import plan
 from dwf.zoo.config import ZooConfig
@@ -34,15 +35,18 @@ SECONDS_BETWEEN_REPORTS = 1.0
 
 @dataclass(frozen=True)
 class Work:
-    """Units of work on one folder, for whoever runs them (see `cluster/`)."""
+    """Units of work on one folder, for whoever runs them (see `cluster/`).
 
-    unit: Callable[[Path, int], None]
-    """Importable and idempotent: does unit `index` of the work in `folder`."""
+    Its functions are importable, so that another process or node can call them.
+    """
+
     folder: Path
     count: int
-    is_done: Callable[[int], bool]
-    """Looks at the disk alone."""
-    progress: Callable[[], tuple[float, str]]
+    unit: Callable[[Path, int], None]
+    """Does unit `index` of the work in `folder`; idempotent."""
+    finished: Callable[[Path], set[int]]
+    """Which units are whole; looks at the disk alone."""
+    progress: Callable[[Path], tuple[float, str]]
     """Share of the work done, and a fact to show."""
     what: str
     size: int
@@ -51,12 +55,13 @@ class Work:
 
 
 Runner = Callable[[Work], None]
+"""Returns when every unit is whole; raises `WorkFailed`, `Preempted` or `StillRunning` else."""
 
 
 def run_here(work: Work) -> None:
     """Run the units one after the other in this process."""
-    for index in range(work.count):
-        if not work.is_done(index):
+    with hold(work.folder / "run"):
+        for index in sorted(set(range(work.count)) - work.finished(work.folder)):
             work.unit(work.folder, index)
 
 
@@ -84,24 +89,31 @@ def train_zoo(config: ZooConfig, root: Path, name: str, run: Runner = run_here) 
 
     Raises:
         ConfigError: the networks' inputs or classes are not those of the data.
-        RunConflict: the folder holds a zoo of other settings.
+        RunConflict: the folder holds a zoo of other settings, or another process trains it.
         WorkFailed: shards failed; the others are whole.
+        StillRunning: the runner left the work to others; call again to look.
     """
     folder = root / "zoos" / name
     if not (folder / "run").exists():  # before a folder of these settings is there
         _refuse_misfit(config)
     record = RunFolder(folder / "run", config)
-    finished = record.summary is not None
-    if finished and is_whole(folder):
-        logger.info("zoo %s is finished already: %s", name, folder)
-        return Zoo.open(folder)
     started = time.monotonic()
-    _create(config, folder)
-    run(_work(config, folder))
+    if record.summary is None or not is_whole(folder):
+        _create(config, folder)
+        run(_work(config, folder))
+    with hold(record.path, wait=True):  # of two that watched the same jobs, one finishes
+        if record.summary is not None and is_whole(folder):
+            logger.info("zoo %s is finished already: %s", name, folder)
+            return Zoo.open(folder)
+        return _finish(config, record, time.monotonic() - started)
+
+
+def _finish(config: ZooConfig, record: RunFolder, seconds: float) -> Zoo:
+    folder = record.path.parent
     zoo = finish_zoo(folder)
-    if not finished:  # else a lost shard was made again, and what was said of the zoo holds
+    if record.summary is None:  # else a lost shard was made again, and what was said holds
         _write_curves(config, record)
-        record.finish(**_summary(zoo), seconds=round(time.monotonic() - started, 2))
+        record.finish(**_summary(zoo), seconds=round(seconds, 2))
     shutil.rmtree(_work_folder(folder), ignore_errors=True)
     for left in folder.glob("*.partial-*"):  # of attempts that were killed
         left.unlink(missing_ok=True)
@@ -136,13 +148,18 @@ def train_shard(folder: Path, index: int) -> None:
         torch.set_num_threads(threads)
 
 
+def finished_shards(folder: Path) -> set[int]:
+    """Return which shards of the zoo in `folder` are whole: those that have their final name."""
+    return {int(file.name.split("-")[1]) for file in folder.glob("shard-*-of-*.h5")}
+
+
 def _work(config: ZooConfig, folder: Path) -> Work:
     return Work(
-        unit=train_shard,
-        folder=folder,
+        folder=folder.absolute(),
         count=config.num_shards,
-        is_done=lambda index: (folder / shard_name(index, config.num_shards)).exists(),
-        progress=lambda: _progress(config, folder),
+        unit=train_shard,
+        finished=finished_shards,
+        progress=training_progress,
         what=f"train zoo {folder.name}",
         size=config.count,
         unit_name="networks",
@@ -200,19 +217,20 @@ def _reporter(
     return report
 
 
-def _progress(config: ZooConfig, folder: Path) -> tuple[float, str]:
-    shares, accuracies = 0.0, []
-    for index in range(config.num_shards):
-        size = len(plan.networks_of_shard(config, index)) / config.count
-        if (folder / shard_name(index, config.num_shards)).exists():
-            shares += size
-            continue
-        file = _work_folder(folder) / f"progress-{index:05d}.json"
-        if file.exists():
+def training_progress(folder: Path) -> tuple[float, str]:
+    """Return the share of the networks' training that is done, and a validation accuracy."""
+    config = _read_config(folder)
+    done, accuracies = finished_shards(folder), []
+    networks: float = sum(len(plan.networks_of_shard(config, index)) for index in done)
+    for file in _work_folder(folder).glob("progress-*.json"):
+        index = int(file.stem.split("-")[1])
+        with contextlib.suppress(FileNotFoundError):  # another launch has just finished the zoo
             told = json.loads(file.read_text())
-            shares += told["share"] * size
-            accuracies += [told["val_accuracy"]] * (told["val_accuracy"] is not None)
-    return shares, f"val accuracy {100 * np.mean(accuracies):.2f} %" if accuracies else ""
+            if index not in done:
+                networks += told["share"] * len(plan.networks_of_shard(config, index))
+                accuracies += [told["val_accuracy"]] * (told["val_accuracy"] is not None)
+    share = networks / config.count
+    return share, f"val accuracy {100 * np.mean(accuracies):.2f} %" if accuracies else ""
 
 
 # --- from cohorts to a shard -------------------------------------------------------------------
