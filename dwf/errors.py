@@ -61,6 +61,10 @@ class WorkFailed(DwfError):
     """Units of work failed; the others are whole."""
 
 
+class WrongLaunch(DwfError):
+    """Several ranks were started that cannot work together."""
+
+
 class Preempted(Exception):
     """Raised at a step boundary after the state has been saved."""
 

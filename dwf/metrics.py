@@ -61,13 +61,14 @@ class Progress:
         total: units of work in all.
         unit: the unit's plural: "networks", "steps".
         done: units done before this process began; not counted in the rate.
+        bar: whether to draw a bar on a terminal.
     """
 
-    def __init__(self, what: str, total: int, unit: str, done: float = 0):
+    def __init__(self, what: str, total: int, unit: str, done: float = 0, bar: bool = True):
         self.what, self.total, self.unit = what, total, unit
         self._begun_with = self.done = done
         self._started = self._last_line = time.monotonic()
-        self._bar = _bar(what, total, done) if sys.stderr.isatty() else None
+        self._bar = _bar(what, total, done) if bar and sys.stderr.isatty() else None
 
     def __enter__(self) -> "Progress":
         if self._bar:

@@ -178,7 +178,8 @@ def parse(
     before, after = flatten(to_dict(from_file)), flatten(to_dict(config))
     origins = {key: "flag" if key in by_flag else "file" for key in flatten(data)}
     origins |= {key: "flag" for key, value in after.items() if before.get(key) != value}
-    build(cls, to_dict(config), "command line")  # flags are held to the same ranges
+    for value in (config, launch):  # flags are held to the same ranges
+        build(type(value), to_dict(value), "command line")
     return Parsed(config, launch, origins)
 
 

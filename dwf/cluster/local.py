@@ -11,15 +11,18 @@ import sys
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing.context import SpawnContext
 from typing import Any
 
 from dwf import preemption
-from dwf.cluster.work import Work
-from dwf.errors import DwfError, Preempted, WorkFailed
-from dwf.metrics import Progress
+from dwf.cluster.work import Work, attempt, missing, raise_failures, reason
+from dwf.errors import Preempted
+from dwf.metrics import Progress, logger
 from dwf.run_folder import hold
 
 SECONDS_BETWEEN_LOOKS = 0.5
+_POOLS = 3
+_WORKER_DIED = "a worker process died (killed, or out of memory): try fewer --workers"
 
 # Batched steps free and take the same tens of megabytes again and again; returning them to the
 # kernel each time costs a page fault per 4 KiB (measured: a step takes 1.3 times as long).
@@ -28,6 +31,7 @@ KEEP_FREED_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "67108864",
 }
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def runner(workers: int | None = None) -> Any:
@@ -39,25 +43,46 @@ def run(work: Work, workers: int) -> None:
     """Run the units that are not done; every unit is tried though others fail.
 
     Raises:
+        RunConflict: another process works in this folder.
         WorkFailed: units failed; names each with its reason.
         Preempted: a signal asked to stop; the workers saved what they had.
     """
     with hold(work.folder / "run"):
-        todo = sorted(set(range(work.count)) - work.finished(work.folder))
-        if todo:
-            _run(work, todo, workers)
+        raise_failures(work, run_units(work, missing(work), workers))
 
 
-def _run(work: Work, todo: list[int], workers: int) -> None:
-    os.environ.update(KEEP_FREED_MEMORY | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+def run_units(work: Work, units: list[int], workers: int) -> dict[int, str]:
+    """Run units in worker processes; return why those failed that did.
+
+    A GPU of `$CUDA_VISIBLE_DEVICES` goes to one worker each, in turn.
+
+    Raises:
+        Preempted: a signal asked to stop; the workers saved what they had.
+    """
+    if not units:
+        return {}
+    os.environ.update(KEEP_FREED_MEMORY | ONE_THREAD)
+    failed: dict[int, str] = {}
+    share, _ = work.progress(work.folder)
+    with Progress(work.what, work.size, work.unit_name, done=share * work.size) as bar:
+        for _ in range(_POOLS):  # a worker that is killed takes its pool with it
+            for index in units:
+                failed.pop(index, None)
+            failed |= _run_pool(work, units, workers, bar)
+            units = [index for index, why in failed.items() if why == _WORKER_DIED]
+            if not units:
+                break
+            logger.warning("a worker process died; it took %d units with it", len(units))
+    return failed
+
+
+def _run_pool(work: Work, units: list[int], workers: int, bar: Progress) -> dict[int, str]:
     # Spawned, not forked: HDF5 and torch hold threads and locks that do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    share, fact = work.progress(work.folder)
-    with (
-        ProcessPoolExecutor(min(workers, len(todo)), context, _begin, (os.getpid(),)) as pool,
-        Progress(work.what, work.size, work.unit_name, done=share * work.size) as bar,
-    ):
-        futures = {pool.submit(work.unit, work.folder, index): index for index in todo}
+    workers = min(workers, len(units))
+    start = (os.getpid(), _devices(context, workers))
+    with ProcessPoolExecutor(workers, context, _begin, start) as pool:
+        futures = {pool.submit(attempt, work.unit, work.folder, index): index for index in units}
         waiting: set[Future] = set(futures)
         while waiting:
             _, waiting = wait(waiting, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
@@ -65,17 +90,34 @@ def _run(work: Work, todo: list[int], workers: int) -> None:
             bar.update(share * work.size, **({"": fact} if fact else {}))
             if preemption.is_asked():
                 _stop_workers(pool)
-        failed = {index: future.exception() for future, index in futures.items()}
-    _raise_failures(work, {index: error for index, error in failed.items() if error})
+    errors = {index: future.exception() for future, index in futures.items()}
+    if preemption.is_asked() and any(errors.values()):  # told just after the last look
+        preemption.stop()
+    if any(isinstance(error, Preempted) for error in errors.values()):
+        raise Preempted(f"workers of {work.folder} were stopped by a signal")
+    return {index: _reason(error) for index, error in errors.items() if error}
 
 
-def _begin(parent: int) -> None:
+def _devices(context: SpawnContext, workers: int) -> Any:
+    """Hand out the visible GPUs; nothing where there is at most one."""
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if len(visible) < 2:
+        return None
+    queue = context.SimpleQueue()
+    for worker in range(workers):
+        queue.put(visible[worker % len(visible)])
+    return queue
+
+
+def _begin(parent: int, devices: Any) -> None:
     """First call in a worker: watch for signals, and do not outlive the parent."""
     preemption.watch()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)
+    if devices is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
 
 
 def _stop_workers(pool: ProcessPoolExecutor) -> None:
@@ -86,21 +128,5 @@ def _stop_workers(pool: ProcessPoolExecutor) -> None:
     preemption.stop()
 
 
-def _raise_failures(work: Work, failed: dict[int, BaseException]) -> None:
-    if not failed:
-        return
-    if all(isinstance(error, Preempted) for error in failed.values()):
-        raise Preempted(f"{len(failed)} units of {work.folder} stopped by a signal")
-    lines = [f"  unit {index}: {_reason(error)}" for index, error in sorted(failed.items())]
-    raise WorkFailed(
-        f"{len(failed)} of {work.count} units of {work.folder} failed; the others are whole. Mend "
-        "the cause and give the same command again:\n" + "\n".join(lines[:20])
-    )
-
-
 def _reason(error: BaseException) -> str:
-    if isinstance(error, DwfError):
-        return str(error)
-    if isinstance(error, BrokenProcessPool):
-        return "a worker process died (killed, or out of memory): try fewer --workers"
-    return f"{type(error).__name__}: {error}"
+    return _WORKER_DIED if isinstance(error, BrokenProcessPool) else reason(error)

@@ -1,8 +1,17 @@
-"""What a stage asks to be done, as those who run it see it."""
+"""What a stage asks to be done, and what all who run it have in common."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
+
+from dwf.errors import DwfError, WorkFailed
+from dwf.metrics import logger
+
+# A shared file system fails now and then; work that fails for another reason would fail again.
+ATTEMPTS = 3
+SECONDS_BEFORE_AGAIN = 2.0
+_LONGEST_LIST = 20
 
 
 class Work(Protocol):
@@ -19,3 +28,38 @@ class Work(Protocol):
     what: str
     size: int
     unit_name: str
+
+
+def missing(work: Work) -> list[int]:
+    """Return the units that are not whole on disk, in order."""
+    return sorted(set(range(work.count)) - work.finished(work.folder))
+
+
+def attempt(unit: Callable[[Path, int], None], folder: Path, index: int) -> None:
+    """Do a unit; where a file could not be read or written, try again."""
+    for again in range(1, ATTEMPTS + 1):
+        try:
+            return unit(folder, index)
+        except OSError as error:
+            if again == ATTEMPTS:
+                raise
+            logger.warning("unit %d: %s: trying again (%d)", index, error, again)
+            time.sleep(SECONDS_BEFORE_AGAIN * again)
+
+
+def reason(error: BaseException) -> str:
+    """Say in a line why a unit failed."""
+    return str(error) if isinstance(error, DwfError) else f"{type(error).__name__}: {error}"
+
+
+def raise_failures(work: Work, failed: Mapping[int, str]) -> None:
+    """Raise `WorkFailed` with the reason of each unit that failed, if one did."""
+    if not failed:
+        return
+    lines = [f"  unit {index}: {why}" for index, why in sorted(failed.items())]
+    more = len(lines) - _LONGEST_LIST
+    lines = lines[:_LONGEST_LIST] + [f"  ... and {more} more"] * (more > 0)
+    raise WorkFailed(
+        f"{len(failed)} of {work.count} units of {work.folder} failed; the others are whole. Mend "
+        "the cause and give the same command again:\n" + "\n".join(lines)
+    )

@@ -36,6 +36,11 @@ def data_folder() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "dwf"
 
 
+def is_cached(kind: str) -> bool:
+    """Whether a dataset is on this machine, so that nothing need be fetched."""
+    return _is_whole(data_folder() / kind)
+
+
 def open_arrays(kind: str) -> Arrays:
     """Return a dataset's arrays, memory-mapped; fetch and decode them first where they are missing.
 

@@ -8,6 +8,7 @@ Shape suffixes: N networks of the cohort, B images of a batch, M training images
 network.
 """
 
+import itertools
 import json
 import math
 import time
@@ -103,6 +104,20 @@ class Cohort:
         diverged = [(n, step, "loss or weights not finite") for n, step in pairs if step >= 0]
         write_json(self.done_path, {"diverged": sorted(diverged), "curve": self.curve})
         self.save_path.unlink(missing_ok=True)
+
+    def time_steps(self, seconds: float, warm_up: int) -> float:
+        """Return what a step takes, as the mean over about `seconds`; writes nothing."""
+        self._begin()
+        order_NM = self._shuffle()
+        size = self.recipe.batch_size
+        places = itertools.cycle(range(0, order_NM.shape[1], size))
+        for done, place in enumerate(places):
+            if done == warm_up:
+                began = time.perf_counter()
+            self._step(order_NM[:, place : place + size])
+            if done >= warm_up and time.perf_counter() - began > seconds:
+                return (time.perf_counter() - began) / (done - warm_up + 1)
+        raise AssertionError("a cycle has no end")
 
     @property
     def steps_per_epoch(self) -> int:

@@ -100,7 +100,7 @@ def train_zoo(config: ZooConfig, root: Path, name: str, run: Runner = run_here) 
     started = time.monotonic()
     if record.summary is None or not is_whole(folder):
         _create(config, folder)
-        run(_work(config, folder))
+        run(work_of(config, folder))
     with hold(record.path, wait=True):  # of two that watched the same jobs, one finishes
         if record.summary is not None and is_whole(folder):
             logger.info("zoo %s is finished already: %s", name, folder)
@@ -153,7 +153,8 @@ def finished_shards(folder: Path) -> set[int]:
     return {int(file.name.split("-")[1]) for file in folder.glob("shard-*-of-*.h5")}
 
 
-def _work(config: ZooConfig, folder: Path) -> Work:
+def work_of(config: ZooConfig, folder: Path) -> Work:
+    """Return the shards of a zoo as units of work."""
     return Work(
         folder=folder.absolute(),
         count=config.num_shards,

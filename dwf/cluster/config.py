@@ -1,0 +1,118 @@
+"""Where work runs: the flags of a launch, and the file that describes a site."""
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from dwf.errors import ConfigError
+from dwf.settings import Count, Launch, Positive, Whole, load
+
+Backend = Literal["slurm", "ray", "local"]
+_TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
+
+
+@dataclass(frozen=True)
+class SiteConfig:
+    """A partition of a Slurm cluster; what is not said is asked of `sinfo`, or left to Slurm."""
+
+    partition: str | None = None
+    """Partition; default: the cluster's."""
+    account: str | None = None
+    """Account that pays."""
+    qos: str | None = None
+    """Quality of service."""
+    constraint: str | None = None
+    """Features that a node must have."""
+    gpus_per_node: Whole | None = None
+    """GPUs of a node; one worker each. 0 on a CPU partition: then one worker per core."""
+    cpus_per_node: Count | None = None
+    """Cores of a node."""
+    memory_gb: Positive | None = None
+    """Memory of a node; a job that takes part of a node asks for its part."""
+    time: str = "4:00:00"
+    """Time limit of a job, as Slurm writes it; work that is not done by then is saved and requeued.
+    Quoted: YAML reads a bare 4:00:00 as a number."""
+    signal_seconds: Count = 120
+    """How long before the time limit a job is told to save; longer than a step takes."""
+    requeues: Count = 1000
+    """How often a job may run into its time limit before it is given up."""
+    setup: tuple[str, ...] = ()
+    """Shell lines at the start of a job: modules, environment."""
+    scratch: Path | None = None
+    """Folder of each node for temporary files; becomes `TMPDIR`."""
+    sbatch: dict[str, str] = field(default_factory=dict)
+    """Further options of sbatch, without the dashes: `{reservation: mine}`."""
+
+    def __post_init__(self):
+        if minutes(self.time) < 1:
+            raise ValueError(f"time = {self.time!r}: at least one minute")
+
+
+@dataclass(frozen=True)
+class ClusterLaunch(Launch):
+    """Where the work is done."""
+
+    nodes: Count | None = None
+    """Nodes to use at once, through Slurm; default: this machine alone."""
+    backend: Backend | None = None
+    """Default: slurm with --nodes, else local."""
+    local: bool = False
+    """The same as --backend local: worker processes on this machine, however many nodes."""
+    cluster: Path | None = None
+    """YAML file of the site; default: $DWF_CLUSTER, or what `sinfo` says."""
+    gpus_per_node: Whole | None = None
+    """Takes the place of the site's."""
+    partition: str | None = None
+    """Takes the place of the site's."""
+    time: str | None = None
+    """Takes the place of the site's."""
+    wait: bool = True
+    """Wait for the jobs and show how far they are; else --resume shows it later."""
+    workers: Count | None = None
+    """Worker processes on this machine, or on each node; default: one per core or GPU. Changes no
+    byte of what is made."""
+
+
+def chosen_backend(launch: ClusterLaunch) -> Backend:
+    """Return which backend the flags ask for.
+
+    Raises:
+        ConfigError: they contradict each other.
+    """
+    if launch.local and launch.backend not in (None, "local"):
+        raise ConfigError(f"--local and --backend {launch.backend}: give one of them")
+    if launch.local:
+        return "local"
+    return launch.backend or ("slurm" if launch.nodes else "local")
+
+
+def read_site(launch: ClusterLaunch) -> SiteConfig:
+    """Return the site: its file, with what flags say in the place of what it says.
+
+    Raises:
+        ConfigError: no such file, or a setting that is wrong.
+    """
+    file = launch.cluster or os.environ.get("DWF_CLUSTER")
+    site = load(SiteConfig, file) if file else SiteConfig()
+    flags = {name: getattr(launch, name) for name in ("gpus_per_node", "partition", "time")}
+    try:
+        return replace(site, **{name: value for name, value in flags.items() if value is not None})
+    except ValueError as error:
+        raise ConfigError(f"command line: {error}") from None
+
+
+def minutes(time: str) -> int:
+    """Return a Slurm time (`30`, `4:00:00`, `2-12`, `2-12:30`) in minutes, rounded up."""
+    match = _TIME.fullmatch(time.strip())
+    if not match:
+        raise ValueError(f"time = {time!r}: expected minutes, H:MM:SS or D-HH:MM")
+    days, *parts = match.groups()
+    numbers = [int(part) for part in parts if part is not None]
+    if days is not None:
+        hours, mins, seconds = (*numbers, 0, 0)[:3]
+        return int(days) * 1440 + hours * 60 + mins + (seconds > 0)
+    if len(numbers) == 3:
+        return numbers[0] * 60 + numbers[1] + (numbers[2] > 0)
+    return numbers[0] + (len(numbers) == 2 and numbers[1] > 0)

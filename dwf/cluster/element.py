@@ -1,0 +1,91 @@
+"""What runs on a node: one element of a job array, which does a group of units.
+
+submitit pickles it and calls it there. When a signal comes, the units save and stop; submitit's
+own handler then puts the job back into the queue, and the same element goes on where it was.
+"""
+
+import contextlib
+import os
+import platform
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dwf import preemption
+from dwf.cluster import slurm
+from dwf.cluster.local import run_units
+from dwf.cluster.work import Work
+from dwf.errors import Preempted
+from dwf.metrics import log_to_stderr
+from dwf.run_folder import write_json
+
+SIGNAL = signal.SIGUSR2
+"""What submitit asks Slurm to send before the time limit and before a preemption."""
+
+
+def jobs_folder(folder: Path) -> Path:
+    """Return where the records and logs of a run's jobs lie."""
+    return folder / "run" / "jobs"
+
+
+def failure_path(folder: Path, index: int) -> Path:
+    """Return the file that says why a unit failed."""
+    return jobs_folder(folder) / f"failed-{index:05d}.json"
+
+
+@dataclass
+class Group:
+    """Units that one element does, `workers` at a time."""
+
+    work: Work
+    units: list[int]
+    workers: int
+
+    def __call__(self) -> None:
+        """Do the units; write down why those failed that did."""
+        preemption.watch()
+        log_to_stderr()
+        folder = self.work.folder
+        todo = sorted(set(self.units) - self.work.finished(folder))
+        for index in todo:
+            failure_path(folder, index).unlink(missing_ok=True)
+        try:
+            failed = run_units(self.work, todo, self.workers)
+        except Preempted:
+            _give_back()
+            raise
+        for index, why in failed.items():
+            write_json(failure_path(folder, index), {"unit": index, "reason": why} | _place())
+
+    def checkpoint(self, *arguments: Any, **settings: Any) -> Any:
+        """Return what submitit is to call when the job runs again: the same."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, *arguments, **settings)
+
+
+def _give_back() -> None:
+    """Requeue this job, through the handler that submitit set; units have saved.
+
+    Slurm's own SIGTERM alone says too little: at a preemption it will requeue the job itself, at
+    `scancel` it must not be. So wait for what comes, unless the job is being ended already.
+    """
+    while SIGNAL not in preemption.asked_by():
+        if slurm.own_state() != "RUNNING":
+            return
+        time.sleep(1)
+    handler = preemption.previous(SIGNAL)
+    if callable(handler):
+        handler(SIGNAL, None)
+
+
+def _place() -> dict[str, str]:
+    place = {"node": os.environ.get("SLURMD_NODENAME", platform.node())}
+    with contextlib.suppress(Exception):  # not in a job
+        from submitit import JobEnvironment
+
+        environment = JobEnvironment()
+        place |= {"job": environment.job_id, "log": str(environment.paths.stderr)}
+    return place

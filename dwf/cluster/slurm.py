@@ -1,0 +1,129 @@
+"""Ask Slurm: which jobs live, how jobs ended, what the nodes of a partition are."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from dwf.cluster.config import SiteConfig
+from dwf.errors import ConfigError
+from dwf.metrics import logger
+
+SECONDS_FOR_AN_ANSWER = 60
+_GPUS = re.compile(r"gpu(?::[^:,()]+)?:(\d+)")
+_CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True)
+class Element:
+    """An element of a job array, as `squeue` shows it."""
+
+    state: str
+    node: str
+    why: str
+    """Slurm's reason while it waits."""
+
+
+Key = tuple[str, int]
+"""(job, index in its array)."""
+
+
+def has_slurm() -> bool:
+    """Whether this machine can submit jobs."""
+    return shutil.which("sbatch") is not None
+
+
+def require_slurm() -> None:
+    """Raise `ConfigError` where jobs cannot be submitted."""
+    if not has_slurm():
+        raise ConfigError(
+            "no `sbatch` on this machine: add --local to work here, or run on a login node of a "
+            "Slurm cluster"
+        )
+
+
+def living() -> dict[Key, Element] | None:
+    """Return the user's jobs that Slurm has not ended; None where it gives no answer."""
+    answer = _ask("squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%F|%K|%T|%N|%r")
+    if answer is None:
+        return None
+    found = {}
+    for line in answer.splitlines():
+        job, index, state, node, why = line.strip().split("|")
+        found[job, int(index) if index.isdigit() else 0] = Element(state, node, why)
+    return found
+
+
+def ends(keys: Iterable[Key]) -> dict[Key, tuple[str, str]]:
+    """Return how elements ended: their last (state, node), of those that accounting knows."""
+    jobs = ",".join(sorted({job for job, _ in keys}))
+    form = ["-X", "-n", "-P", "--array", "-o", "JobID,State,NodeList"]
+    answer = _ask("sacct", "-j", jobs, *form) if jobs else None
+    found = {}
+    for line in (answer or "").splitlines():
+        name, state, node = line.split("|")
+        job, _, index = name.partition("_")
+        if not index or index.isdigit():  # else elements that never began, as one line
+            found[job, int(index or 0)] = (state.split()[0], node)
+    return found
+
+
+def was_cancelled(state: str) -> bool:
+    """Whether somebody ended the job on purpose."""
+    return state == _CANCELLED
+
+
+def own_state() -> str:
+    """Return the state of the job that this process belongs to; `RUNNING` where unknown."""
+    answer = _ask("squeue", "-h", "-j", os.environ.get("SLURM_JOB_ID", "0"), "-o", "%T")
+    return (answer or "").strip() or "RUNNING"
+
+
+def most_elements() -> int:
+    """Return how many elements an array may have."""
+    answer = _ask("scontrol", "show", "config") if shutil.which("scontrol") else None
+    match = re.search(r"MaxArraySize\s*=\s*(\d+)", answer or "")
+    return max(1, int(match[1]) - 1) if match else 1000
+
+
+def complete(site: SiteConfig) -> SiteConfig:
+    """Fill in cores and GPUs of a node that the site does not say, as `sinfo` says them."""
+    if site.gpus_per_node is not None and site.cpus_per_node is not None:
+        return site
+    answer = _ask("sinfo", "-h", "-e", "-o", "%P|%c|%G") if shutil.which("sinfo") else None
+    rows = [line.split("|") for line in (answer or "").splitlines()]
+    rows = [row for row in rows if _is_partition(row[0], site.partition)]
+    cpus = min((int(row[1]) for row in rows), default=1)
+    gpus = min((_count_gpus(row[2]) for row in rows), default=0)
+    return replace(
+        site,
+        gpus_per_node=gpus if site.gpus_per_node is None else site.gpus_per_node,
+        cpus_per_node=cpus if site.cpus_per_node is None else site.cpus_per_node,
+    )
+
+
+def _is_partition(name: str, wanted: str | None) -> bool:
+    return name.endswith("*") if wanted is None else name.removesuffix("*") == wanted
+
+
+def _count_gpus(resources: str) -> int:
+    return sum(int(number) for number in _GPUS.findall(resources))
+
+
+def _ask(*words: str) -> str | None:
+    """Return what a command of Slurm says; None, and a log line, where it fails."""
+    try:
+        ran = _run(words)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        logger.warning("%s: %s", words[0], error)
+        return None
+    if ran.returncode:
+        logger.warning("%s: %s", words[0], " ".join(ran.stderr.split()))
+        return None
+    return ran.stdout
+
+
+def _run(words: Sequence[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(words, capture_output=True, text=True, timeout=SECONDS_FOR_AN_ANSWER)

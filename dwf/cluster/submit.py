@@ -1,0 +1,172 @@
+"""Run units of work as a Slurm job array, through submitit.
+
+The array's elements are groups of units, a node-full of GPUs (or cores) at most, of which no more
+than `nodes` run at once. What is whole is read from the disk, what lives from `squeue`: submitit
+takes a node's failure for the job's end, though Slurm runs the job again. So a launch can be given
+twice, stopped and given again: jobs that live are watched, units that nobody does are submitted.
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dwf.cluster import slurm
+from dwf.cluster.config import SiteConfig, minutes
+from dwf.cluster.element import Group, jobs_folder
+from dwf.cluster.slurm import Key
+from dwf.cluster.work import Work, missing
+from dwf.errors import ConfigError
+from dwf.metrics import logger
+from dwf.run_folder import write_json
+
+RECORD, LAUNCH = "submitted.json", "launch.json"
+
+
+@dataclass(frozen=True)
+class Array:
+    """What is submitted: groups of units, and what each asks of a node."""
+
+    groups: list[list[int]]
+    workers: int
+    gpus: int
+    cpus: int
+    parameters: dict[str, Any]
+    """As submitit calls them."""
+
+
+def plan_array(
+    work: Work, units: Sequence[int], nodes: int, site: SiteConfig, workers: int | None = None
+) -> Array:
+    """Cut units into groups, each a node-full at most; more where the array would be too long.
+
+    Args:
+        work: whose units they are.
+        units: those to be done.
+        nodes: how many groups run at once.
+        site: complete, see `slurm.complete`.
+        workers: units that a node does at once; default: one for each GPU, or core.
+    """
+    gpus, cpus = site.gpus_per_node or 0, site.cpus_per_node or 1
+    full = workers or gpus or cpus
+    width = max(1, min(full, -(-len(units) // nodes)))
+    length = max(width, -(-len(units) // slurm.most_elements()))
+    groups = [list(units[i : i + length]) for i in range(0, len(units), length)]
+    asked = {
+        "gpus": -(-gpus * width // full),
+        "cpus": max(1, -(-cpus * width // full)),
+        "memory_gb": site.memory_gb and site.memory_gb * width / full,
+    }
+    parameters = _parameters(work, site, nodes, **asked)
+    return Array(groups, width, asked["gpus"], asked["cpus"], parameters)
+
+
+def _parameters(
+    work: Work, site: SiteConfig, nodes: int, gpus: int, cpus: int, memory_gb: float | None
+) -> dict[str, Any]:
+    named = {
+        "partition": site.partition,
+        "account": site.account,
+        "qos": site.qos,
+        "constraint": site.constraint,
+        "gpus_per_node": gpus or None,
+        "mem": f"{round(memory_gb * 1024)}MB" if memory_gb else None,
+    }
+    setup = list(site.setup)
+    if site.scratch:
+        setup += [f"export TMPDIR={shlex.quote(str(site.scratch))}", 'mkdir -p "$TMPDIR"']
+    return {key: value for key, value in named.items() if value is not None} | {
+        "job_name": work.folder.name,
+        "time": minutes(site.time),
+        "cpus_per_task": cpus,
+        "array_parallelism": nodes,
+        "signal_delay_s": site.signal_seconds,
+        "setup": setup,
+        # Since Slurm 22.05 srun does not take the job's number of cores over.
+        "srun_args": [f"--cpus-per-task={cpus}"],
+        "additional_parameters": {"requeue": True} | site.sbatch,
+    }
+
+
+def script(work: Work, array: Array) -> str:
+    """Return the sbatch script that `submit` hands in."""
+    from submitit.slurm import slurm as submitit_slurm
+
+    folder = jobs_folder(work.folder)
+    command = (
+        f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+    )
+    count = {"map_count": len(array.groups)} if len(array.groups) > 1 else {}
+    return submitit_slurm._make_sbatch_string(
+        command=command, folder=folder, **array.parameters, **count
+    )
+
+
+def submit(work: Work, array: Array, site: SiteConfig) -> str:
+    """Hand an array in and write down what it does; return the job's number.
+
+    Raises:
+        ConfigError: Slurm refuses the job; says why.
+    """
+    import submitit
+    from submitit.core.utils import FailedJobError
+
+    folder = jobs_folder(work.folder)
+    executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=site.requeues)
+    executor.update_parameters(**array.parameters)
+    try:
+        with executor.batch():
+            jobs = [executor.submit(Group(work, units, array.workers)) for units in array.groups]
+    except FailedJobError as error:
+        raise ConfigError(f"sbatch refused the job: {' '.join(str(error).split())}") from None
+    job = jobs[0].job_id.partition("_")[0]
+    write_json(folder / RECORD, [*_records(work.folder), {"job": job, "groups": array.groups}])
+    logger.info("submitted job %s: %d elements", job, len(array.groups))
+    return job
+
+
+def submit_missing(work: Work, nodes: int, site: SiteConfig, workers: int | None = None) -> None:
+    """Submit the units that are neither whole nor in a living job. Hold the run folder."""
+    alive = in_work(work.folder)
+    if alive:
+        jobs = ", ".join(sorted({job for job, _ in alive}))
+        logger.info("attached to what runs already: job %s", jobs)
+    taken = {unit for units in alive.values() for unit in units}
+    units = [index for index in missing(work) if index not in taken]
+    if units:
+        submit(work, plan_array(work, units, nodes, site, workers), site)
+
+
+def in_work(folder: Path) -> dict[Key, list[int]]:
+    """Return the elements of a folder's jobs that live, and their units.
+
+    Raises:
+        ConfigError: Slurm gives no answer.
+    """
+    recorded = elements(folder)
+    if not recorded:
+        return {}
+    alive = slurm.living()
+    if alive is None:
+        raise ConfigError(
+            f"{folder} was submitted to Slurm, and `squeue` does not answer here: go on where it "
+            f"does, or remove {jobs_folder(folder) / RECORD} if those jobs are gone"
+        )
+    return {key: units for key, units in recorded.items() if key in alive}
+
+
+def elements(folder: Path) -> dict[Key, list[int]]:
+    """Return the units of every element that was ever submitted for a folder."""
+    return {
+        (record["job"], index): units
+        for record in _records(folder)
+        for index, units in enumerate(record["groups"])
+    }
+
+
+def _records(folder: Path) -> list[dict[str, Any]]:
+    file = jobs_folder(folder) / RECORD
+    return json.loads(file.read_text()) if file.exists() else []

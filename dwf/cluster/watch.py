@@ -1,0 +1,132 @@
+"""Watch units of work that run on a cluster until all are whole, or nobody is left to do them."""
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dwf import preemption
+from dwf.cluster import slurm
+from dwf.cluster.board import Board
+from dwf.cluster.config import SiteConfig
+from dwf.cluster.element import failure_path, jobs_folder
+from dwf.cluster.slurm import Element, Key
+from dwf.cluster.submit import elements, submit_missing
+from dwf.cluster.work import Work, missing, raise_failures
+from dwf.errors import StillRunning
+from dwf.run_folder import hold
+
+SECONDS_BETWEEN_LOOKS = 5.0
+_SHARE_OF_LOOKING = 0.02
+"""At most this share of the time goes into looking."""
+_LOOKS_TO_BELIEVE = 2
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """Runs `Work` as job arrays."""
+
+    site: SiteConfig
+    nodes: int
+    wait: bool = True
+    workers: int | None = None
+
+    def __call__(self, work: Work) -> None:
+        """Submit what is missing and wait for it.
+
+        A job that was lost (its node died where nothing is requeued, it ran out of time unheard)
+        is submitted again, twice at most; one that was cancelled, or whose unit failed, is not.
+
+        Raises:
+            RunConflict: a process works in this folder.
+            WorkFailed: units failed; names node, reason and log file of each.
+            StillRunning: `wait` is off, or a signal came; the jobs go on.
+        """
+        slurm.require_slurm()
+        for _ in range(_ROUNDS):
+            with hold(work.folder / "run"):
+                submit_missing(work, self.nodes, self.site, self.workers)
+            if not self.wait:
+                raise StillRunning(f"{work.what}: submitted; {_look_again(work)}")
+            watch(work)
+            failed = failures(work)
+            if not any(lost for _, lost in failed.values()):
+                break
+        raise_failures(work, {index: why for index, (why, _) in failed.items()})
+
+
+def watch(work: Work) -> None:
+    """Show how far the work is until its units are whole or no living job has one of them."""
+    alone = 0
+    with Board(work) as board:
+        while True:
+            began = time.monotonic()
+            todo = set(missing(work))
+            alive = slurm.living()
+            if alive is not None:
+                mine = [
+                    (alive[key], todo.intersection(units))
+                    for key, units in elements(work.folder).items()
+                    if key in alive and todo.intersection(units)
+                ]
+                board.show(len(todo), *_count(work, todo, mine))
+                # A job between a node's failure and its next run must not be taken for gone.
+                alone = 0 if mine else alone + 1
+            if not todo or alone >= _LOOKS_TO_BELIEVE:
+                return
+            _sleep(work, max(SECONDS_BETWEEN_LOOKS, (time.monotonic() - began) / _SHARE_OF_LOOKING))
+
+
+def _sleep(work: Work, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if preemption.is_asked():
+            raise StillRunning(f"\n{work.what}: the jobs go on; {_look_again(work)}")
+        time.sleep(0.2)
+
+
+def _look_again(work: Work) -> str:
+    jobs = " ".join(sorted({job for job, _ in elements(work.folder)}))
+    return (
+        f"look again with: python launch/zoo.py --resume --name {work.folder.name}\n"
+        f"  logs: {jobs_folder(work.folder)}\n  end them with: scancel {jobs}"
+    )
+
+
+def _count(
+    work: Work, todo: set[int], mine: list[tuple[Element, set[int]]]
+) -> tuple[Counter, set[str]]:
+    """Count units by what is known of them, and collect why jobs wait."""
+    counts: Counter = Counter()
+    waiting = set()
+    for element, units in mine:
+        pending = element.state in ("PENDING", "REQUEUED", "CONFIGURING")
+        counts["queued" if pending else "running"] += len(units)
+        if pending and element.why not in ("None", "JobArrayTaskLimit"):
+            waiting.add(element.why)
+    counts["failed"] = sum(failure_path(work.folder, index).exists() for index in todo)
+    return counts, waiting
+
+
+def failures(work: Work) -> dict[int, tuple[str, bool]]:
+    """Return why each missing unit is missing, and whether its job was lost and may run again."""
+    todo = missing(work)
+    owner = {unit: key for key, units in elements(work.folder).items() for unit in units}
+    ended = slurm.ends({owner[index] for index in todo})
+    return {index: _why(work.folder, index, owner[index], ended) for index in todo}
+
+
+def _why(folder: Path, index: int, key: Key, ended: dict[Key, tuple[str, str]]) -> tuple[str, bool]:
+    file = failure_path(folder, index)
+    if file.exists():
+        told: dict[str, Any] = json.loads(file.read_text())
+        where = f" (node {told['node']}" + (f", log {told['log']})" if "log" in told else ")")
+        return told["reason"] + where, False
+    state, node = ended.get(key, ("gone from the queue", "unknown"))
+    logs = sorted(jobs_folder(folder).glob(f"{key[0]}*{key[1]}_0_log.err"))
+    log = f", log {logs[-1]}" if logs else ""
+    why = f"its job {key[0]}_{key[1]} is {state} (node {node}{log})"
+    return why, not slurm.was_cancelled(state)
