@@ -46,6 +46,8 @@ class Slurm:
 
     folder: Path
     prefix: str
+    small: Path
+    """A file system of 4 MB that the nodes share."""
 
     def __call__(self, *words: str, check: bool = True, timeout: float = 60) -> str:
         """Give a Slurm command and return what it printed."""
@@ -65,10 +67,16 @@ class Slurm:
 def slurm():
     """Four nodes with a GPU each; partition `main` preempts `low`; SLURM_CONF is set."""
     number = os.getpid() % 1000  # a session beside this one has its own cluster
-    cluster = Slurm(Path(f"/tmp/dwf-slurm-{number}"), f"t{number}n")
+    folder = Path(f"/tmp/dwf-slurm-{number}")
+    cluster = Slurm(folder, f"t{number}n", folder.with_name(f"{folder.name}-small"))
+    cluster.small.mkdir(exist_ok=True)
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(cluster.small)]
+    subprocess.run(mounted, check=True)  # before the nodes start: they take over what is mounted
     where = ["--port", str(20000 + 16 * number), "--prefix", cluster.prefix]
     cluster.tool("start", "--nodes", "4", "--gpus", "1", "--mpi", "pmi2", *where)
     os.environ["SLURM_CONF"] = str(cluster.folder / "slurm.conf")
     yield cluster
     cluster.tool("stop")
+    subprocess.run(["umount", str(cluster.small)], check=True)
+    cluster.small.rmdir()
     del os.environ["SLURM_CONF"]

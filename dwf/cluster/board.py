@@ -36,7 +36,7 @@ class Board:
     def show(self, todo: int, counts: Counter, waiting: Collection[str]) -> None:
         """Show the counts of units now; `waiting` says why jobs wait."""
         share, fact = self.work.progress(self.work.folder)
-        counts = counts | {"done": self.work.count - todo}
+        counts["done"] = self.work.count - todo
         if self._live:
             self._live.update(self._table(counts, share, fact, waiting))
             return

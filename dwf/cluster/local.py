@@ -17,7 +17,7 @@ from typing import Any
 from dwf import preemption
 from dwf.cluster.work import Work, attempt, missing, raise_failures, reason
 from dwf.errors import Preempted
-from dwf.metrics import Progress, logger
+from dwf.metrics import Progress, log_to_stderr, logger
 from dwf.run_folder import hold
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -112,6 +112,7 @@ def _devices(context: SpawnContext, workers: int) -> Any:
 def _begin(parent: int, devices: Any) -> None:
     """First call in a worker: watch for signals, and do not outlive the parent."""
     preemption.watch()
+    log_to_stderr()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:

@@ -1,6 +1,7 @@
 """Watch units of work that run on a cluster until all are whole, or nobody is left to do them."""
 
 import json
+import shlex
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -90,8 +91,10 @@ def _sleep(work: Work, seconds: float) -> None:
 
 def _look_again(work: Work) -> str:
     jobs = " ".join(sorted({job for job, _ in elements(work.folder)}))
+    root = work.folder.parent.parent
+    where = "" if root == Path.cwd() else f" --root {shlex.quote(str(root))}"
     return (
-        f"look again with: python launch/zoo.py --resume --name {work.folder.name}\n"
+        f"look again with: python launch/zoo.py --resume --name {work.folder.name}{where}\n"
         f"  logs: {jobs_folder(work.folder)}\n  end them with: scancel {jobs}"
     )
 

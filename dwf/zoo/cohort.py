@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from dwf import preemption
 from dwf.datasets.dataset import Dataset
+from dwf.metrics import logger
 from dwf.networks.functional import Scores, build_network, run_networks, score_networks
 from dwf.networks.initialisation import initialise
 from dwf.randomness import torch_stream
@@ -282,3 +283,4 @@ class Cohort:
             self.optimizers[kind].load_state_dict(state)
         self.diverged_N.copy_(saved["diverged"])
         self.curve = json.loads(saved["curve"])
+        logger.info("%s goes on from epoch %d, step %d", self.name, self.epoch, self.step)

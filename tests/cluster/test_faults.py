@@ -1,0 +1,260 @@
+"""Zoos on a real Slurm through everything a cluster does to them; the bytes are always the same."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dwf.cluster import local
+from dwf.datasets.config import DataConfig
+from dwf.networks.config import MLPConfig
+from dwf.settings import to_dict
+from dwf.zoo import stage
+from dwf.zoo.config import RecipeConfig, ZooConfig
+from dwf.zoo.store import Zoo
+
+pytestmark = pytest.mark.cluster
+
+# Four shards, each some seconds of work after its process has begun.
+CONFIG = ZooConfig(
+    network=MLPConfig((64, 16, 10)),
+    data=DataConfig("digits", validation=0.2),
+    count=16,
+    recipe=RecipeConfig(epochs=120, batch_size=32, learning_rate=0.003),
+    keep_epochs=(60, 120),
+    cohort=4,
+    shard=4,
+    save_seconds=0.3,
+)
+SITE = {"gpus_per_node": 1, "cpus_per_node": 2, "time": "10", "signal_seconds": 30}
+
+
+@dataclass
+class Launch:
+    """One launch/zoo.py in a process of its own."""
+
+    root: Path
+    process: subprocess.Popen
+    log: Path
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def wait(self, slurm, code: int = 0, seconds: float = 240) -> str:
+        """Wait for its end; jobs that wait to be begun again begin at once."""
+        end = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < end, f"still running:\n{self.text}\n{slurm('squeue')}"
+            begin_again(slurm)
+            time.sleep(0.5)
+        assert self.process.returncode == code, self.text
+        return self.text
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "zoos" / "zoo"
+
+    @property
+    def logs(self) -> str:
+        jobs = self.folder / "run" / "jobs"
+        return "".join(file.read_text() for file in sorted(jobs.glob("*_log.*")))
+
+
+def begin_again(slurm) -> None:
+    """Slurm lets a requeued job wait for two minutes."""
+    waiting = slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%A|%r", check=False).split()
+    for line in waiting:
+        job, reason = line.split("|")
+        if reason == "BeginTime":
+            slurm("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Zoo:
+    """The same zoo, trained on this machine."""
+    return stage.train_zoo(CONFIG, tmp_path_factory.mktemp("whole"), "zoo", local.runner(2))
+
+
+@pytest.fixture
+def launch(slurm, tmp_path):
+    """Give `launch/zoo.py FLAGS`; whatever is left is cancelled at the end."""
+    begun: list[Launch] = []
+    (tmp_path / "zoo.yaml").write_text(yaml.safe_dump(to_dict(CONFIG)))
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(SITE))
+
+    def give(*flags: str, root: Path = tmp_path) -> Launch:
+        words = ["launch/zoo.py", "--config", str(tmp_path / "zoo.yaml"), "--root", str(root)]
+        environment = os.environ | {"DWF_CLUSTER": str(tmp_path / "site.yaml")}
+        log = tmp_path / f"launch-{len(begun)}.log"
+        with open(log, "w") as file:
+            process = subprocess.Popen(
+                [sys.executable, *words, *flags], stdout=file, stderr=file, env=environment
+            )
+        begun.append(Launch(root, process, log))
+        return begun[-1]
+
+    yield give
+    for one in begun:
+        one.process.kill()
+        one.process.wait()
+    slurm("scancel", "-u", "root", check=False)
+    until(lambda: not slurm("squeue", "-h").strip(), 60)
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def saved(launch: Launch, count: int = 1) -> Callable[[], bool]:
+    """Whether cohorts have saved themselves while they were trained."""
+    return lambda: len(list((launch.folder / "run" / "work").glob("cohort-*.pt"))) >= count
+
+
+def node_of(slurm, state: str = "R") -> str:
+    return slurm("squeue", "-h", "-t", state, "-o", "%N").split()[0]
+
+
+def equal(launch: Launch, whole: Zoo) -> None:
+    """Every file of the zoo has the bytes of the local one, and nothing else is left."""
+    found = {file.name: file.read_bytes() for file in launch.folder.glob("*") if file.is_file()}
+    assert found == {
+        file.name: file.read_bytes() for file in whole.path.glob("*") if file.is_file()
+    }
+    assert not list(launch.folder.rglob("*.partial-*"))
+
+
+def test_the_whole_way(slurm, launch, whole):
+    """Submitted as shown, attached to by others, refused here meanwhile; all nodes were used."""
+    shown = launch("--name", "zoo", "--nodes", "4", "--dry-run")
+    script = shown.wait(slurm).split("sbatch script:\n")[1]
+    script = re.sub(r"^  ", "", script, flags=re.MULTILINE)
+    assert not (shown.root / "zoos").exists(), "a dry run touched something"
+
+    first = launch("--name", "zoo", "--nodes", "4", "--no-wait")
+    said = first.wait(slurm)
+    assert "submitted; look again with: python launch/zoo.py --resume --name zoo" in said
+    jobs = first.folder / "run" / "jobs"
+    (submitted,) = jobs.glob("*_submission.sh")
+    assert script.startswith(submitted.read_text().rstrip())
+    assert "--cpus-per-task=2 " in script and "#SBATCH --signal=USR2@30" in script
+
+    here = launch("--name", "zoo", "--local")
+    job = submitted.name.split("_")[0]
+    assert f"is being worked on by Slurm job {job}: watch it" in here.wait(slurm, code=2)
+    bare = launch("--name", "zoo", "--resume")  # from another shell, told nothing of Slurm
+    again = launch("--name", "zoo", "--nodes", "2")
+    for watching in (bare, again):
+        text = watching.wait(slurm)
+        assert f"attached to what runs already: job {job}" in text, text
+        assert "32 rows in" in text
+    equal(first, whole)
+    used = slurm("sacct", "-j", job, "-X", "-n", "-P", "-o", "NodeList").split()
+    assert len(set(used)) == 4, used
+    assert "finished already" in launch("--name", "zoo", "--resume").wait(slurm)
+
+
+def test_a_preempted_job_goes_on_from_its_last_save(slurm, launch, whole):
+    one = launch("--name", "zoo", "--nodes", "4", "--partition", "low")
+    until(saved(one, count=4))
+    slurm("srun", "-p", "main", "-N4", "-n4", "--gpus-per-node=1", "true")
+    one.wait(slurm)
+    equal(one, whole)
+    assert re.search(r"cohort-\d+ goes on from epoch [1-9]", one.logs), one.logs
+    assert "Requeued job" in one.logs
+
+
+def test_a_dead_node_is_no_end(slurm, launch, whole):
+    one = launch("--name", "zoo", "--nodes", "4")
+    until(saved(one, count=4))
+    node = node_of(slurm)
+    slurm.tool("kill-node", node)
+    try:
+        one.wait(slurm)
+        equal(one, whole)
+    finally:
+        slurm.tool("revive-node", node)
+
+
+def test_a_node_that_lost_its_network_and_goes_on_writing(slurm, launch, whole):
+    """Slurm runs its shard elsewhere meanwhile: two attempts at one shard, one whole shard."""
+    one = launch("--name", "zoo", "--nodes", "4")
+    until(saved(one, count=4))
+    node = node_of(slurm)
+    slurm.tool("cut-node", node)
+    try:
+        one.wait(slurm)
+        equal(one, whole)
+        Zoo.open(one.folder).verify()
+    finally:
+        slurm.tool("revive-node", node)
+
+
+def test_cancelled_then_resumed_trains_only_what_is_missing(slurm, launch, whole):
+    one = launch("--name", "zoo", "--nodes", "1")
+    until(lambda: list(one.folder.glob("shard-*")))
+    slurm("scancel", "-u", "root")
+    assert re.search(r"unit \d: its job \d+_\d is CANCELLED", one.wait(slurm, code=2)), one.text
+    before = {file.name: file.stat().st_mtime_ns for file in one.folder.glob("shard-*")}
+    assert 1 <= len(before) < 4
+    again = launch("--name", "zoo", "--resume")
+    again.wait(slurm)
+    equal(again, whole)
+    after = {file.name: file.stat().st_mtime_ns for file in one.folder.glob("shard-*")}
+    assert after == after | before
+
+
+def test_a_shard_that_always_fails_is_reported_after_the_others(slurm, launch, whole):
+    one = launch("--name", "zoo", "--nodes", "4")
+    blocked = one.folder / "run" / "work" / "cohort-0000008-epoch-00120.npz"
+    (blocked / "in the way").mkdir(parents=True)
+    said = one.wait(slurm, code=2)
+    (line,) = (line for line in said.splitlines() if "unit " in line)
+    assert "unit 2: IsADirectoryError" in line, said
+    node, log = re.search(r"\(node (\S+), log (\S+)\)", line).groups()
+    assert node.startswith(slurm.prefix) and "trying again (2)" in Path(log).read_text()
+    assert len(list(one.folder.glob("shard-*"))) == 3 and not (one.folder / "zoo.h5").exists()
+    (blocked / "in the way").rmdir()
+    blocked.rmdir()
+    again = launch("--name", "zoo", "--resume")
+    again.wait(slurm)
+    equal(again, whole)
+
+
+def test_a_file_system_that_is_full_for_a_while(slurm, launch, whole):
+    """Writes fail with ENOSPC on the nodes; space is made while they try again."""
+    filler = slurm.small / "filler"
+    one = launch("--name", "zoo", "--nodes", "4", root=slurm.small)
+    until(lambda: saved(one)() or list(one.folder.glob("shard-*")))
+    with open(filler, "wb") as file:
+        try:
+            while file.write(bytes(4096)):
+                file.flush()
+        except OSError:
+            pass
+    until(lambda: "No space left on device" in one.logs and "trying again" in one.logs)
+    filler.unlink()
+    one.wait(slurm)
+    equal(one, whole)
+
+
+def test_a_time_limit_shorter_than_the_work(slurm, launch, tmp_path):
+    """A minute each time, of which Slurm tells the job up to 35 seconds before."""
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(SITE | {"time": "1", "signal_seconds": 5}))
+    longer = ("--name", "zoo", "--count", "4", "--recipe.epochs", "900", "--keep-epochs", "900")
+    here = launch(*longer, "--local", root=tmp_path / "here")
+    one = launch(*longer, "--nodes", "1")
+    one.wait(slurm, seconds=400)
+    here.wait(slurm)
+    equal(one, Zoo.open(here.folder))
+    assert "Requeued job" in one.logs and "goes on from epoch" in one.logs, one.logs
