@@ -47,7 +47,7 @@ class Slurm:
     folder: Path
     prefix: str
     small: Path
-    """A file system of 4 MB that the nodes share."""
+    """A file system of 16 MB that the nodes share."""
 
     def __call__(self, *words: str, check: bool = True, timeout: float = 60) -> str:
         """Give a Slurm command and return what it printed."""
@@ -70,7 +70,7 @@ def slurm():
     folder = Path(f"/tmp/dwf-slurm-{number}")
     cluster = Slurm(folder, f"t{number}n", folder.with_name(f"{folder.name}-small"))
     cluster.small.mkdir(exist_ok=True)
-    mounted = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(cluster.small)]
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(cluster.small)]
     subprocess.run(mounted, check=True)  # before the nodes start: they take over what is mounted
     where = ["--port", str(20000 + 16 * number), "--prefix", cluster.prefix]
     cluster.tool("start", "--nodes", "4", "--gpus", "1", "--mpi", "pmi2", *where)

@@ -13,7 +13,8 @@ from dwf.metrics import logger
 
 SECONDS_FOR_AN_ANSWER = 60
 _GPUS = re.compile(r"gpu(?::[^:,()]+)?:(\d+)")
-_CANCELLED = "CANCELLED"
+LOST = ("NODE_FAIL", "BOOT_FAIL", "FAILED", "TIMEOUT", "PREEMPTED")
+"""Ends that nobody asked for and that another run may not come to."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +59,18 @@ def living() -> dict[Key, Element] | None:
 
 def ends(keys: Iterable[Key]) -> dict[Key, tuple[str, str]]:
     """Return how elements ended: their last (state, node), of those that accounting knows."""
+    from submitit.slurm.slurm import read_job_id
+
     jobs = ",".join(sorted({job for job, _ in keys}))
-    form = ["-X", "-n", "-P", "--array", "-o", "JobID,State,NodeList"]
-    answer = _ask("sacct", "-j", jobs, *form) if jobs else None
+    answer = _ask("sacct", "-j", jobs, "-X", "-n", "-P", "-o", "JobID,State,NodeList")
     found = {}
     for line in (answer or "").splitlines():
         name, state, node = line.split("|")
-        job, _, index = name.partition("_")
-        if not index or index.isdigit():  # else elements that never began, as one line
-            found[job, int(index or 0)] = (state.split()[0], node)
+        for job, *span in read_job_id(name):  # elements that never began stand in one line
+            first, *last = map(int, span or ["0"])
+            for index in range(first, (last or [first])[0] + 1):
+                found[job, index] = (state.split()[0], node)
     return found
-
-
-def was_cancelled(state: str) -> bool:
-    """Whether somebody ended the job on purpose."""
-    return state == _CANCELLED
 
 
 def own_state() -> str:

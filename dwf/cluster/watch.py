@@ -118,7 +118,7 @@ def failures(work: Work) -> dict[int, tuple[str, bool]]:
     """Return why each missing unit is missing, and whether its job was lost and may run again."""
     todo = missing(work)
     owner = {unit: key for key, units in elements(work.folder).items() for unit in units}
-    ended = slurm.ends({owner[index] for index in todo})
+    ended = slurm.ends({owner[index] for index in todo}) if todo else {}
     return {index: _why(work.folder, index, owner[index], ended) for index in todo}
 
 
@@ -132,4 +132,4 @@ def _why(folder: Path, index: int, key: Key, ended: dict[Key, tuple[str, str]]) 
     logs = sorted(jobs_folder(folder).glob(f"{key[0]}*{key[1]}_0_log.err"))
     log = f", log {logs[-1]}" if logs else ""
     why = f"its job {key[0]}_{key[1]} is {state} (node {node}{log})"
-    return why, not slurm.was_cancelled(state)
+    return why, state in slurm.LOST

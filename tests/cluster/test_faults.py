@@ -1,5 +1,6 @@
 """Zoos on a real Slurm through everything a cluster does to them; the bytes are always the same."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -232,19 +233,20 @@ def test_a_shard_that_always_fails_is_reported_after_the_others(slurm, launch, w
 
 
 def test_a_file_system_that_is_full_for_a_while(slurm, launch, whole):
-    """Writes fail with ENOSPC on the nodes; space is made while they try again."""
-    filler = slurm.small / "filler"
-    one = launch("--name", "zoo", "--nodes", "4", root=slurm.small)
-    until(lambda: saved(one)() or list(one.folder.glob("shard-*")))
-    with open(filler, "wb") as file:
-        try:
-            while file.write(bytes(4096)):
-                file.flush()
-        except OSError:
-            pass
-    until(lambda: "No space left on device" in one.logs and "trying again" in one.logs)
-    filler.unlink()
+    """The cohorts' saves fail with ENOSPC on the nodes; space is made while they try again."""
+    one = launch("--help")
+    work = one.folder / "run" / "work"
+    work.parent.mkdir(parents=True)
+    work.symlink_to(slurm.small)
+    one = launch("--name", "zoo", "--nodes", "4")
+    until(saved(one))
+    with open(slurm.small / "filler", "wb") as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            file.flush()
+    until(lambda: "trying again" in one.logs)
+    (slurm.small / "filler").unlink()
     one.wait(slurm)
+    assert "No space left on device" in one.logs
     equal(one, whole)
 
 

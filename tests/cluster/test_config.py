@@ -1,0 +1,131 @@
+"""What flags and a site's file say together, and what becomes of it in an array."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dwf.cluster import slurm as slurm_module
+from dwf.cluster import submit
+from dwf.cluster.config import ClusterLaunch, SiteConfig, chosen_backend, minutes, read_site
+from dwf.errors import ConfigError
+from dwf.settings import load
+from tests.cluster.test_local import Work
+
+SITES = sorted((Path(__file__).parents[2] / "configs" / "cluster").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", SITES, ids=lambda file: file.stem)
+def test_every_site_is_understood(file):
+    load(SiteConfig, file)
+    assert file.read_text().startswith("# ") and "python launch/" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ("30", 30),
+        ("30:01", 31),
+        ("4:00:00", 240),
+        ("1:00:30", 61),
+        ("2-0", 2880),
+        ("1-12:30", 2190),
+        ("1-00:00:01", 1441),
+    ],
+)
+def test_times_are_slurms(time, expected):
+    assert minutes(time) == expected
+
+
+@pytest.mark.parametrize("time", ["soon", "1:2:3:4", "", "0", "-5"])
+def test_times_that_are_none_are_refused(time):
+    with pytest.raises(ValueError, match="time = "):
+        SiteConfig(time=time)
+
+
+def test_a_time_that_yaml_reads_as_a_number_is_refused(tmp_path):
+    (tmp_path / "site.yaml").write_text("time: 4:00:00\n")
+    with pytest.raises(ConfigError, match=r"site.yaml: time = 14400: expected str"):
+        load(SiteConfig, tmp_path / "site.yaml")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({}, "local"),
+        ({"nodes": 2}, "slurm"),
+        ({"nodes": 2, "local": True}, "local"),
+        ({"backend": "slurm"}, "slurm"),
+        ({"nodes": 2, "backend": "ray"}, "ray"),
+    ],
+)
+def test_what_flags_choose(flags, expected):
+    assert chosen_backend(ClusterLaunch(Path("x"), **flags)) == expected
+
+
+def test_flags_that_contradict_each_other_are_refused():
+    with pytest.raises(ConfigError, match="--local and --backend ray: give one"):
+        chosen_backend(ClusterLaunch(Path("x"), local=True, backend="ray"))
+
+
+def test_flags_take_the_place_of_what_the_site_says(tmp_path, monkeypatch):
+    (tmp_path / "site.yaml").write_text('partition: gpu\ntime: "10"\ngpus_per_node: 8\n')
+    monkeypatch.setenv("DWF_CLUSTER", str(tmp_path / "site.yaml"))
+    site = read_site(ClusterLaunch(Path("x"), partition="low", time="2:00:00"))
+    assert (site.partition, site.time, site.gpus_per_node) == ("low", "2:00:00", 8)
+    with pytest.raises(ConfigError, match="command line: time = 'x'"):
+        read_site(ClusterLaunch(Path("x"), time="x"))
+    with pytest.raises(ConfigError, match="no such file"):
+        read_site(ClusterLaunch(Path("x"), cluster=tmp_path / "none.yaml"))
+
+
+def groups(tmp_path, units, nodes, workers=None, **site):
+    array = submit.plan_array(Work(tmp_path), range(units), nodes, SiteConfig(**site), workers)
+    assert sorted(unit for group in array.groups for unit in group) == list(range(units))
+    return array, sorted({len(group) for group in array.groups})
+
+
+@pytest.mark.parametrize(
+    ("units", "nodes", "site", "elements", "sizes", "gpus", "cpus"),
+    [
+        (16, 16, {"gpus_per_node": 1, "cpus_per_node": 64}, 16, [1], 1, 64),
+        (16, 16, {"gpus_per_node": 8, "cpus_per_node": 64}, 16, [1], 1, 8),
+        (256, 16, {"gpus_per_node": 8, "cpus_per_node": 64}, 32, [8], 8, 64),
+        (20, 16, {"gpus_per_node": 8, "cpus_per_node": 96}, 10, [2], 2, 24),
+        (100, 2, {"gpus_per_node": 0, "cpus_per_node": 32}, 4, [4, 32], 0, 32),
+        (1, 16, {}, 1, [1], 0, 1),
+    ],
+)
+def test_a_group_is_a_node_full_at_most(
+    tmp_path, monkeypatch, units, nodes, site, elements, sizes, gpus, cpus
+):
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    array, found = groups(tmp_path, units, nodes, **site)
+    assert (len(array.groups), found, array.gpus, array.cpus) == (elements, sizes, gpus, cpus)
+    assert array.parameters["array_parallelism"] == nodes
+
+
+def test_an_array_is_never_longer_than_the_cluster_takes(tmp_path):
+    """The usual MaxArraySize, 1001: indices up to 1000."""
+    array, sizes = groups(tmp_path, 62_500, 16, gpus_per_node=8, cpus_per_node=64)
+    assert len(array.groups) <= 1000 and max(sizes) == 63 and array.workers == 8
+
+
+def test_a_part_of_a_node_asks_for_its_part_of_the_memory(tmp_path):
+    site = {"gpus_per_node": 8, "cpus_per_node": 64, "memory_gb": 512.0}
+    array, _ = groups(tmp_path, 32, 16, **site)
+    assert array.workers == 2 and array.parameters["mem"] == f"{128 * 1024}MB"
+
+
+def test_no_slurm_is_an_error_and_no_fall_back(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ConfigError, match="no `sbatch` on this machine: add --local, or|to work"):
+        slurm_module.require_slurm()
+
+
+@pytest.mark.cluster
+def test_what_a_site_does_not_say_is_asked_of_the_cluster(slurm):
+    found = slurm_module.complete(SiteConfig())
+    assert (found.gpus_per_node, found.cpus_per_node) == (1, 64)
+    assert slurm_module.complete(SiteConfig(partition="low", gpus_per_node=0)).gpus_per_node == 0
+    assert slurm_module.most_elements() == 1000
