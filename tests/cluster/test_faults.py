@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -142,23 +143,28 @@ def test_the_whole_way(slurm, launch, whole):
     script = re.sub(r"^  ", "", script, flags=re.MULTILINE)
     assert not (shown.root / "zoos").exists(), "a dry run touched something"
 
-    first = launch("--name", "zoo", "--nodes", "4", "--no-wait")
-    said = first.wait(slurm)
-    assert "submitted; look again with: python launch/zoo.py --resume --name zoo" in said
-    jobs = first.folder / "run" / "jobs"
-    (submitted,) = jobs.glob("*_submission.sh")
-    assert script.startswith(submitted.read_text().rstrip())
-    assert "--cpus-per-task=2 " in script and "#SBATCH --signal=USR2@30" in script
+    slurm("scontrol", "update", "partition=main", "state=down")  # jobs wait
+    try:
+        first = launch("--name", "zoo", "--nodes", "4", "--no-wait")
+        said = first.wait(slurm)
+        assert "submitted; look again with: python launch/zoo.py --resume --name zoo" in said
+        jobs = first.folder / "run" / "jobs"
+        (submitted,) = jobs.glob("*_submission.sh")
+        assert script.startswith(submitted.read_text().rstrip())
+        assert "--cpus-per-task=2 " in script and "#SBATCH --signal=USR2@30" in script
 
-    here = launch("--name", "zoo", "--local")
-    job = submitted.name.split("_")[0]
-    assert f"is being worked on by Slurm job {job}: watch it" in here.wait(slurm, code=2)
-    bare = launch("--name", "zoo", "--resume")  # from another shell, told nothing of Slurm
-    again = launch("--name", "zoo", "--nodes", "2")
-    for watching in (bare, again):
-        text = watching.wait(slurm)
-        assert f"attached to what runs already: job {job}" in text, text
-        assert "32 rows in" in text
+        here = launch("--name", "zoo", "--local")
+        left = launch("--name", "zoo", "--nodes", "4")
+        bare = launch("--name", "zoo", "--resume")  # from another shell, told nothing of Slurm
+        job = submitted.name.split("_")[0]
+        assert f"is being worked on by Slurm job {job}: watch it" in here.wait(slurm, code=2)
+        for attached in (left, bare):
+            until(lambda a=attached: f"attached to what runs already: job {job}" in a.text)
+        left.process.send_signal(signal.SIGINT)
+        assert "the jobs go on; look again with: python launch/zoo.py --resume" in left.wait(slurm)
+    finally:
+        slurm("scontrol", "update", "partition=main", "state=up")
+    assert "32 rows in" in bare.wait(slurm)
     equal(first, whole)
     used = slurm("sacct", "-j", job, "-X", "-n", "-P", "-o", "NodeList").split()
     assert len(set(used)) == 4, used
@@ -240,9 +246,9 @@ def test_a_file_system_that_is_full_for_a_while(slurm, launch, whole):
     work.symlink_to(slurm.small)
     one = launch("--name", "zoo", "--nodes", "4")
     until(saved(one))
-    with open(slurm.small / "filler", "wb") as file, contextlib.suppress(OSError):
-        while file.write(bytes(4096)):
-            file.flush()
+    with open(slurm.small / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(4096)):
+            pass
     until(lambda: "trying again" in one.logs)
     (slurm.small / "filler").unlink()
     one.wait(slurm)
