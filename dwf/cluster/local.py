@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -84,10 +85,14 @@ def _run_pool(work: Work, units: list[int], workers: int, bar: Progress) -> dict
     with ProcessPoolExecutor(workers, context, _begin, start) as pool:
         futures = {pool.submit(attempt, work.unit, work.folder, index): index for index in units}
         waiting: set[Future] = set(futures)
+        next_look = 0.0
         while waiting:
             _, waiting = wait(waiting, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
-            share, fact = work.progress(work.folder)
-            bar.update(share * work.size, **({"": fact} if fact else {}))
+            began = time.monotonic()
+            if began >= next_look or not waiting:  # tens of thousands of units take long to list
+                share, fact = work.progress(work.folder)
+                bar.update(share * work.size, **({"": fact} if fact else {}))
+                next_look = time.monotonic() + 50 * (time.monotonic() - began)
             if preemption.is_asked():
                 _stop_workers(pool)
     errors = {index: future.exception() for future, index in futures.items()}

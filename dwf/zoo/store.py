@@ -2,7 +2,7 @@
 
     zoo.json                    network, data, recipe, layout, seed, number of shards, provenance
     shard-00003-of-00064.h5     see shard.py
-    zoo.h5                      a virtual view of all shards, for any HDF5 tool
+    zoo.h5                      all shards as one matrix, for any HDF5 tool; see view.py
 
 Equal zoos are equal files: nothing of host, job or time is in them.
 
@@ -16,17 +16,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 
 from dwf.errors import IncompleteZoo, NotAZoo, ShapeMismatch
-from dwf.run_folder import replacing, write_json
+from dwf.run_folder import write_json
 from dwf.settings import build
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Block, Columns, Shard, shard_name, write_shard
+from dwf.zoo.view import read_view, write_view
 
 FORMAT, VERSION = "dwf-zoo", 1
 STREAM_BYTES = 32 * 2**20
+_MOST_MAPPED = 256  # a mapped file is an open one, and a process may often have 1,024 of those
 
 
 def create_zoo(path: Path, layout: Layout, num_shards: int, **facts: Any) -> None:
@@ -43,30 +44,10 @@ def create_zoo(path: Path, layout: Layout, num_shards: int, **facts: Any) -> Non
 
 
 def finish_zoo(path: Path) -> "Zoo":
-    """Write the virtual view `zoo.h5` of a zoo whose shards are all there, and open it."""
+    """Write the view `zoo.h5` of a zoo whose shards are all there, and open it."""
     zoo = Zoo.open(path)
-    with replacing(path / "zoo.h5") as partial, h5py.File(partial, "w") as file:
-        _create_view(file, zoo)
-        for name, values in zoo.columns.items():
-            file[name] = np.char.encode(values, "utf-8") if values.dtype.kind == "U" else values
+    write_view(path, zoo.layout.digest, zoo.layout.size, zoo.shards, zoo.columns)
     return zoo
-
-
-def _create_view(file: h5py.File, zoo: "Zoo") -> None:
-    """One virtual dataset over the shards; a row whose shard is missing reads as NaN."""
-    shape = (len(zoo), zoo.layout.size)
-    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    creation.set_fill_value(np.array([np.nan], "<f4"))
-    creation.set_obj_track_times(False)
-    for start, shard in zip(zoo._starts, zoo.shards, strict=False):
-        if shard.num_rows:
-            size = (shard.num_rows, shard.num_weights)
-            here = h5py.h5s.create_simple(shape)
-            here.select_hyperslab((int(start), 0), size)
-            there = h5py.h5s.create_simple(size)
-            creation.set_virtual(here, shard.path.name.encode(), b"weights", there)
-    space = h5py.h5s.create_simple(shape)
-    h5py.h5d.create(file.id, b"weights", h5py.h5t.IEEE_F32LE, space, creation)
 
 
 def write_zoo(
@@ -95,12 +76,26 @@ def is_whole(path: Path) -> bool:
     return all((path / name).exists() for name in names)
 
 
+def shard_files(path: Path, facts: dict[str, Any]) -> list[Path]:
+    """Return the files of the shards that make a zoo whole, whether they are there or not."""
+    num = facts["num_shards"]
+    return [path / shard_name(index, num) for index in range(num)]
+
+
 class Zoo:
     """A zoo opened for reading. Use `Zoo.open`."""
 
-    def __init__(self, path: Path, facts: dict[str, Any], shards: list[Shard]):
-        self.path, self.facts, self.shards = path, facts, shards
-        self.layout = Layout.from_json(facts["layout"])
+    def __init__(
+        self,
+        path: Path,
+        facts: dict[str, Any],
+        layout: Layout,
+        shards: list[Shard],
+        columns: Columns | None = None,
+    ):
+        self.path, self.facts, self.layout, self.shards = path, facts, layout, shards
+        self._columns = columns
+        self._mapped: dict[int, None] = {}  # shards, the one that was used last at the end
         self._starts = np.cumsum([0] + [shard.num_rows for shard in shards])
 
     @classmethod
@@ -118,17 +113,21 @@ class Zoo:
         """
         path = Path(path)
         facts = read_facts(path)
-        digest = Layout.from_json(facts["layout"]).digest
-        num = facts["num_shards"]
-        files = [path / shard_name(i, num) for i in range(num)]
+        layout = Layout.from_json(facts["layout"])
+        files = shard_files(path, facts)
         missing = [file for file in files if not file.exists()]
         if missing and not incomplete:
             raise IncompleteZoo(
-                f"{path} lacks {len(missing)} of {num} shards, first {missing[0].name}: give the "
-                "command that makes this zoo again (for a trained zoo: python launch/zoo.py "
-                f"--resume --name {path.name})"
+                f"{path} lacks {len(missing)} of {len(files)} shards, first {missing[0].name}: "
+                "give the command that makes this zoo again (for a trained zoo: python "
+                f"launch/zoo.py --resume --name {path.name}); all that are missing: python -m "
+                f"dwf.zoo status {path}"
             )
-        return cls(path, facts, [Shard(file, digest) for file in files if file.exists()])
+        view = None if missing else read_view(path, layout.digest, layout.size, files)
+        if view:
+            return cls(path, facts, layout, *view)
+        there = [Shard(file, layout.digest) for file in files if file.exists()]
+        return cls(path, facts, layout, there)
 
     @property
     def name(self) -> str:
@@ -142,6 +141,8 @@ class Zoo:
     @cached_property
     def columns(self) -> Columns:
         """The table of facts: name -> array of shape [N]."""
+        if self._columns is not None:
+            return self._columns
         tables = [shard.columns for shard in self.shards if shard.num_rows]
         if not tables:
             return {}
@@ -232,6 +233,12 @@ class Zoo:
             out[mine] = taken
         if check:
             shard.check(local, out[mine])
+        self._mapped.pop(index, None)
+        self._mapped[index] = None
+        if len(self._mapped) > _MOST_MAPPED:
+            oldest = next(iter(self._mapped))
+            del self._mapped[oldest]
+            self.shards[oldest].unmap()
 
     def build_network(self) -> Any:
         """Return one `nn.Module` of the zoo's architecture, in evaluation mode."""

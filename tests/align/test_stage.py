@@ -155,16 +155,17 @@ def test_iterated_mean_brings_training_networks_closer_and_uses_no_others(tmp_pa
 
 
 def _mend_checksums(path):
-    from dwf.zoo.shard import _columns_checksum, row_checksums
+    from dwf.zoo.checksums import row_checksums
+    from dwf.zoo.shard import columns_checksum
 
     with h5py.File(path, "r+") as file:
         file["checksum"][:] = row_checksums(file["weights"][()])
         columns = {name: file[name][()] for name in file.attrs["columns"]}
-        file.attrs["columns_checksum"] = _columns_checksum(columns)
+        file.attrs["columns_checksum"] = columns_checksum(columns)
 
 
-@pytest.mark.parametrize("reference", ["network", "iterated_mean"])
-def test_stopped_anywhere_it_goes_on_to_the_same_bytes(tmp_path, monkeypatch, reference):
+@pytest.mark.parametrize(("reference", "reads"), [("network", 5), ("iterated_mean", 7)])
+def test_stopped_anywhere_it_goes_on_to_the_same_bytes(tmp_path, monkeypatch, reference, reads):
     zoo = write_zoo(tmp_path)
     monkeypatch.setattr(chunks, "_CHUNK_BYTES", 150_000)  # a few networks at a time
     config = AlignConfig("zoo", reference=reference, max_rounds=3, num_pairs=5)
@@ -172,7 +173,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(tmp_path, monkeypatch, re
     stops = 0
     while True:
         asked = iter(range(10**6))
-        monkeypatch.setattr(preemption, "is_asked", lambda asked=asked: next(asked) >= 5)
+        monkeypatch.setattr(preemption, "is_asked", lambda asked=asked: next(asked) >= reads)
         monkeypatch.setattr(preemption, "stop", _stop)
         try:
             resumed = align_zoo(config, tmp_path, "resumed")

@@ -1,0 +1,293 @@
+"""Look after zoos: how far they are, what they are, whether they are damaged; put them together.
+
+Each command tells by its exit code whether all is well (0) or something is missing or damaged (1).
+`verify` and `statistics` share the work where they are started as several ranks:
+`mpiexec -n 4 python -m dwf.zoo verify zoos/mnist_mlp`.
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from dwf.errors import ConfigError
+from dwf.metrics import Progress
+from dwf.ranks import world
+from dwf.settings import Count
+from dwf.zoo.store import Zoo, finish_zoo, read_facts, shard_files
+from dwf.zoo.view import NAME
+
+_SEVERAL = tyro.conf.arg(metavar="FOLDER [FOLDER ...]")
+Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, _SEVERAL]
+Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+
+_LINES = 20
+_MIB = 2**20
+
+
+def status(folders: Folders) -> int:
+    """How far zoos are: shards whole, in work, missing; who works on them. Reads no weights.
+
+    Args:
+        folders: the zoos.
+    """
+    return world().on_first(lambda: _print_status(folders))
+
+
+def _print_status(folders: Sequence[Path]) -> int:
+    from dwf.zoo.status import Status, read_status
+
+    found: list[Status] = [read_status(folder) for folder in _some(folders)]
+    head = ["zoo", "whole", "in work", "missing", "damaged", "networks", "rows", "diverged"]
+    rows = [
+        [str(one.folder), f"{len(one.whole)} of {one.num_shards}"]
+        + [str(len(each)) for each in (one.in_work, one.missing, one.damaged)]
+        + [str(number) for number in (one.num_networks, one.num_rows, one.num_diverged)]
+        for one in found
+    ]
+    _print_table(head, rows)
+    for one in found:
+        for line in _details(one):
+            print(line)
+    return int(not all(one.is_whole for one in found))
+
+
+def _details(one: Any) -> Iterator[str]:
+    where = f"{one.folder}:"
+    if one.holder:
+        yield f"{where} worked on by {one.holder}"
+    yield from _short(
+        f"{where} shard {index} is at {100 * told['share']:.0f} %" + _accuracy(told)
+        for index, told in one.in_work.items()
+    )
+    yield from _short(f"{where} shard {i} is damaged: {why}" for i, why in one.damaged.items())
+    if one.missing:
+        yield f"{where} missing shards: {_in_short(one.missing)}"
+    if len(one.whole) == one.num_shards and not one.has_view:
+        yield f"{where} all shards are whole, {NAME} is still to be written"
+    yield from _short(f"{where} job record {job}" for job in one.jobs)
+    if one.leftovers:
+        whose = "of attempts in work or killed" if one.holder else "of attempts that were killed"
+        yield f"{where} {len(one.leftovers)} partial files {whose}, first {one.leftovers[0].name}"
+    if not one.is_whole and not one.holder:
+        yield f"{where} go on with: {_command_that_made(one.folder)}"
+
+
+def _accuracy(told: dict[str, Any]) -> str:
+    value = told.get("val_accuracy")
+    return "" if value is None else f", val accuracy {100 * value:.2f} %"
+
+
+def info(folder: Folder, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> int:
+    """What a zoo is: network, data, recipe, layout, accuracies, where it came from.
+
+    Args:
+        folder: the zoo.
+        as_json: print it as JSON.
+    """
+    return world().on_first(lambda: _print_info(folder, as_json))
+
+
+def _print_info(folder: Path, as_json: bool) -> int:
+    from dwf.settings import flatten
+    from dwf.zoo.info import describe_zoo
+
+    told = describe_zoo(folder)
+    if as_json:
+        print(json.dumps(told, indent=1))
+        return 0
+    layout, splits = told.pop("layout"), told.pop("splits")
+    told |= {"layout": {key: layout[key] for key in ("digest", "weights")}}
+    told["bytes"] = f"{told['bytes']:,} ({told['bytes'] / _MIB:,.1f} MiB)"
+    _print_table(["", ""], [[key, str(value)] for key, value in flatten(told).items()])
+    entries = [[e["name"], str(e["shape"]), e["role"]] for e in layout["tensors"]]
+    _print_table(["tensor", "shape", "role"], entries)
+    scores = [
+        [split, str(one["networks"])]
+        + [_spread(one.get(f"{p}_accuracy")) for p in ("train", "val")]
+        for split, one in splits.items()
+    ]
+    _print_table(["networks", "count", "accuracy on train images", "on val images"], scores)
+    return 0
+
+
+def _spread(one: dict[str, float] | None) -> str:
+    return f"{100 * one['mean']:.2f} +- {100 * one['std']:.2f} %" if one else ""
+
+
+def verify(folders: Folders, threads: Count | None = None, mend: bool = False) -> int:
+    """Hold every byte of zoos to its checksum; name every damaged file and the cure.
+
+    Args:
+        folders: the zoos.
+        threads: of each process; default: one a core, or one where there are several MPI ranks.
+        mend: write a zoo's view `zoo.h5` anew where that alone is damaged.
+    """
+    from dwf.zoo.verify import find_damage
+
+    is_damaged = False
+    for folder in _some(folders):
+        facts = world().on_first(lambda folder=folder: read_facts(folder))
+        num = len(shard_files(folder, facts))
+        with _progress(f"verify {folder.name}", num, "shards") as report:
+            damages = find_damage(folder, threads, report)
+        if mend and [damage.file.name for damage in damages] == [NAME]:
+            world().on_first(lambda folder=folder: _write_view(folder))
+            damages = []
+        is_damaged |= bool(damages)
+        if world().is_first:
+            _tell(folder, num, damages)
+    return int(is_damaged)
+
+
+def _write_view(folder: Path) -> None:
+    (folder / NAME).unlink(missing_ok=True)
+    finish_zoo(folder)
+    print(f"{folder / NAME} is written anew")
+
+
+def _tell(folder: Path, num_shards: int, damages: Sequence[Any]) -> None:
+    if not damages:
+        print(f"{folder}: {num_shards} shards are whole")
+        return
+    for damage in damages:
+        print(f"{damage.file}: {damage.reason}")
+    if [damage.file.name for damage in damages] == [NAME]:
+        print(f"{folder}: mend it with: python -m dwf.zoo verify --mend {shlex.quote(str(folder))}")
+        return
+    there = [str(damage.file) for damage in damages if damage.file.exists()]
+    remove = f"rm {shlex.join(there)} && " if there else ""
+    print(f"{folder}: {len(damages)} to mend with: {remove}{_command_that_made(folder)}")
+
+
+def statistics(
+    folder: Folder,
+    split: Literal["train", "val", "test", "all"] = "train",
+    epoch: Annotated[str, tyro.conf.arg(metavar="last|all|INT")] = "last",
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> int:
+    """Mean, spread, range and norm of each tensor over the networks of a zoo.
+
+    Args:
+        folder: the zoo.
+        split: the networks measured.
+        epoch: which of a network's rows: `last`, `all`, or a number.
+        as_json: print them as JSON.
+    """
+    from dwf.zoo.tensor_statistics import measure_tensors
+
+    if epoch not in ("last", "all") and not epoch.isdecimal():
+        raise ConfigError(f"--epoch = {epoch!r}: allowed is last, all or a number")
+    world().on_first(lambda: len(Zoo.open(folder)))  # what is wrong with it is said once
+    zoo = Zoo.open(folder)
+    at = {"all": None, "last": "last"}[epoch] if epoch in ("all", "last") else int(epoch)
+    rows = zoo.rows(None if split == "all" else split, at)
+    with _progress(f"measure {zoo.name}", len(rows), "rows") as report:
+        measured = measure_tensors(zoo, rows, report)
+    if not world().is_first:
+        return 0
+    names = ("mean", "std", "low", "high", "mean_norm")
+    told = {n: {name: getattr(one, name) for name in names} for n, one in measured.items()}
+    if as_json:
+        print(json.dumps(told, indent=1))
+        return 0
+    print(f"{zoo.path}: {len(rows)} rows, split {split}, epoch {epoch}")
+    table = [[n, *(f"{one[name]:.6g}" for name in names)] for n, one in told.items()]
+    _print_table(["tensor", "mean", "std", "min", "max", "mean norm"], table)
+    return 0
+
+
+def merge(folder: Folder, sources: Folders) -> int:
+    """Write zoos of one network and one dataset as one new zoo; the given ones stay.
+
+    Args:
+        folder: the new zoo.
+        sources: the zoos to put together, two or more.
+    """
+    return world().on_first(lambda: _merge(folder, sources))
+
+
+def _merge(folder: Path, sources: Sequence[Path]) -> int:
+    from dwf.zoo.merge import merge_zoos
+
+    total = sum(len(Zoo.open(source)) for source in sources)
+    with _progress(f"merge into {folder.name}", total, "rows") as report:
+        zoo = merge_zoos(folder, sources, report)
+    print(f"{len(zoo)} rows of {len(sources)} zoos in {zoo.path}")
+    return 0
+
+
+# --- for a person ------------------------------------------------------------------------------
+
+
+def _some(folders: Sequence[Path]) -> Sequence[Path]:
+    if not folders:
+        raise ConfigError("no zoo was given: expected one folder or more, as zoos/mnist_mlp")
+    return folders
+
+
+@contextmanager
+def _progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """Progress on the first rank alone."""
+    if not world().is_first:
+        yield lambda done: None
+        return
+    with Progress(what, total, unit) as bar:
+        yield bar.update
+
+
+def _print_table(head: list[str], rows: list[list[str]]) -> None:
+    """A table on a terminal, aligned text elsewhere."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(show_header=any(head))
+        for word in head:
+            table.add_column(word, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+        return
+    lines = [head, *rows] if any(head) else rows
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
+        print("  ".join(f"{word:<{w}}" for word, w in zip(line, widths, strict=True)).rstrip())
+
+
+def _short(lines: Iterator[str]) -> list[str]:
+    every = list(lines)
+    more = [f"  and {len(every) - _LINES} more"] if len(every) > _LINES else []
+    return every[:_LINES] + more
+
+
+def _in_short(numbers: list[int]) -> str:
+    """`0-3, 7, 9-12`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    words = ["-".join(map(str, run)) for run in runs]
+    return ", ".join(words[:_LINES]) + (", ..." if len(words) > _LINES else "")
+
+
+def _command_that_made(folder: Path) -> str:
+    """The command that makes what is missing of a zoo, as far as its folder tells."""
+    provenance = read_facts(folder).get("provenance") or {}
+    name, place = shlex.quote(folder.name), folder.absolute().parent
+    if "merged_by" in provenance:
+        beside = [str(folder.parent / zoo["name"]) for zoo in provenance["zoos"]]
+        return f"python -m dwf.zoo merge {shlex.join([str(folder), *beside])}"
+    if "trained_by" in provenance and place.name == "zoos":
+        root = "" if place.parent == Path.cwd() else f" --root {shlex.quote(str(place.parent))}"
+        return f"python launch/zoo.py --resume --name {name}{root}"
+    record = folder / "run" / "command.txt"
+    lines = record.read_text().splitlines() if record.exists() else []
+    return f"python {lines[-1]}" if lines else "give the command that made this zoo again"

@@ -1,0 +1,114 @@
+"""How far a zoo is, from its folder alone: also while it is trained, or after that was stopped."""
+
+import fcntl
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dwf.errors import CorruptShard, NotAZoo, ShapeMismatch
+from dwf.run_folder import LOCK
+from dwf.zoo.layout import Layout
+from dwf.zoo.shard import Shard, reason_of
+from dwf.zoo.store import read_facts, shard_files
+from dwf.zoo.view import NAME, read_view
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the folder of a zoo holds."""
+
+    folder: Path
+    num_shards: int
+    whole: list[int]
+    """Shards that are there and can be opened; `verify` looks at their weights, too."""
+    in_work: dict[int, dict[str, Any]]
+    """Shard -> the `share` of its training that is done and its `val_accuracy` so far."""
+    damaged: dict[int, str]
+    """Shard -> what is wrong with it."""
+    num_rows: int
+    num_networks: int
+    num_diverged: int
+    has_view: bool
+    """Whether `zoo.h5` is there, which is written last."""
+    holder: str | None
+    """The process that works on the zoo."""
+    jobs: list[Path] = field(default_factory=list)
+    """Records of cluster jobs."""
+    leftovers: list[Path] = field(default_factory=list)
+    """Partial files: of attempts in work, or that were killed."""
+
+    @property
+    def missing(self) -> list[int]:
+        """Shards that are not there and not in work."""
+        there = {*self.whole, *self.in_work, *self.damaged}
+        return [index for index in range(self.num_shards) if index not in there]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is left to make."""
+        return len(self.whole) == self.num_shards and self.has_view
+
+
+def read_status(folder: Path) -> Status:
+    """Return how far a zoo is; changes nothing.
+
+    Raises:
+        NotAZoo: the folder is not a zoo.
+    """
+    facts = read_facts(folder)
+    layout, files = Layout.from_json(facts["layout"]), shard_files(folder, facts)
+    view = read_view(folder, layout.digest, layout.size, files)
+    shards, damaged = (dict(enumerate(view[0])), {}) if view else _open(files, layout.digest)
+    networks = [s.columns["network"] for s in shards.values() if "network" in s.columns]
+    done = {*shards, *damaged}
+    return Status(
+        folder=folder,
+        num_shards=len(files),
+        whole=sorted(shards),
+        in_work={i: told for i, told in _progress(folder).items() if i not in done},
+        damaged=damaged,
+        num_rows=sum(shard.num_rows for shard in shards.values()),
+        num_networks=len(np.unique(np.concatenate(networks))) if networks else 0,
+        num_diverged=sum(len(shard.diverged) for shard in shards.values()),
+        has_view=(folder / NAME).exists(),
+        holder=_holder(folder / "run"),
+        jobs=sorted((folder / "run" / "jobs").glob("*.json")),
+        leftovers=sorted([*folder.glob("*.partial-*"), *folder.glob("run/work/*.partial-*")]),
+    )
+
+
+def _open(files: list[Path], digest: str) -> tuple[dict[int, Shard], dict[int, str]]:
+    shards, damaged = {}, {}
+    for index, file in enumerate(files):
+        if not file.exists():
+            continue
+        try:
+            shards[index] = Shard(file, digest)
+        except (CorruptShard, NotAZoo, ShapeMismatch) as error:
+            damaged[index] = reason_of(error)
+    return shards, damaged
+
+
+def _progress(folder: Path) -> dict[int, dict[str, Any]]:
+    told = {}
+    for file in sorted(folder.glob("run/work/progress-*.json")):
+        with suppress(FileNotFoundError, ValueError):  # it may end while this looks
+            told[int(file.stem.split("-")[1])] = json.loads(file.read_text())
+    return told
+
+
+def _holder(run: Path) -> str | None:
+    """Who holds the lock of `run_folder.hold`; None where nobody does, or it cannot be known."""
+    try:
+        with open(run / LOCK) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "another process"
+    except OSError:
+        pass
+    return None

@@ -1,0 +1,175 @@
+"""Find every damaged file of a zoo: all bytes of all shards, and the view `zoo.h5`.
+
+Threads share a rank's shards, ranks share the zoo's: checksums and page faults run outside
+Python's lock. Weights are mapped, never loaded, so memory does not grow with the zoo.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dwf.errors import CorruptShard, NotAZoo, ShapeMismatch
+from dwf.ranks import world
+from dwf.zoo.layout import Layout
+from dwf.zoo.shard import Shard, reason_of
+from dwf.zoo.store import read_facts, shard_files
+from dwf.zoo.view import NAME, View
+
+# Shards of a group are looked at together; progress is told, and ranks meet, between groups.
+_GROUP_SHARDS, _GROUP_BYTES = 64, 2**30
+_PART_BYTES = 16 * 2**20
+_ROWS_NAMED = 10
+MISSING = "missing"
+_OTHER_SHARDS = "it is not made of the shards that are there"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file of a zoo that is not as it was written."""
+
+    file: Path
+    reason: str
+
+
+def find_damage(
+    folder: Path, threads: int | None = None, report: Callable[[int], None] = lambda done: None
+) -> list[Damage]:
+    """Hold every byte of a zoo to its checksums; under MPI each rank takes a share of the shards.
+
+    Args:
+        folder: the zoo.
+        threads: of each rank; default: one a core, or one where there are several ranks.
+        report: called with the number of shards looked at so far.
+
+    Returns:
+        What is missing or damaged, in the order of the shards, `zoo.h5` last; the same on all
+        ranks.
+
+    Raises:
+        NotAZoo: the folder is not a zoo.
+    """
+    facts = read_facts(folder)
+    layout, files = Layout.from_json(facts["layout"]), shard_files(folder, facts)
+    ranks = world()
+    threads = threads or (len(os.sched_getaffinity(0)) if ranks.size == 1 else 1)
+    groups, damages, done = _groups(files, ranks.size), [], 0
+    with ThreadPoolExecutor(threads) as pool:
+        checker = Checker(folder, layout, files, pool.map if threads > 1 else map)
+        found = ranks.in_order(len(groups), lambda index: checker.check(groups[index]))
+        for group, damaged in zip(groups, found, strict=True):
+            damages += damaged
+            done += len(group)
+            report(done)
+    of_view = [damage for damage in damages if damage.file == checker.view_path]
+    of_shards = [damage for damage in damages if damage.file != checker.view_path]
+    if any(damage.reason == MISSING for damage in of_shards):
+        return of_shards  # the view is written after the last of them
+    return of_shards + (checker.check_view() + of_view)[:1]
+
+
+def _groups(files: list[Path], num_ranks: int) -> list[range]:
+    """Runs of shards; small enough that every rank has some."""
+    most = _GROUP_SHARDS if num_ranks == 1 else max(1, len(files) // (4 * num_ranks))
+    groups, start, size = [], 0, 0
+    for index, file in enumerate(files):
+        own = file.stat().st_size if file.exists() else 0
+        if index > start and (index - start >= most or size + own > _GROUP_BYTES):
+            groups.append(range(start, index))
+            start, size = index, 0
+        size += own
+    return [*groups, range(start, len(files))]
+
+
+class Checker:
+    """Checks shards of one zoo.
+
+    Args:
+        folder: the zoo.
+        layout: its layout.
+        files: its shards, in order.
+        run: as `map`, perhaps in several threads.
+    """
+
+    def __init__(
+        self, folder: Path, layout: Layout, files: list[Path], run: Callable[..., Iterable]
+    ):
+        self._layout, self._files, self._run = layout, files, run
+        self.view_path, self._view, self._view_reason = folder / NAME, None, MISSING
+        try:
+            self._view = View(folder, layout.digest, layout.size)
+        except CorruptShard as error:
+            if self.view_path.exists():
+                self._view_reason = reason_of(error)
+
+    def check(self, group: range) -> list[Damage]:
+        """Return what is wrong with some shards, in their order; the view, too, if they tell."""
+        looks = list(self._run(self._look, group))
+        parts = [(look, rows) for look in looks for rows in look.parts]
+        checked = self._run(lambda part: _wrong_rows(part[0].shard, part[1]), parts)
+        for (look, _), rows in zip(parts, checked, strict=True):
+            look.wrong += rows.tolist()
+        return [damage for look in looks for damage in self._damages(look)]
+
+    def check_view(self) -> list[Damage]:
+        """Return what is wrong with `zoo.h5`, but for what the shards tell."""
+        if self._view is None:
+            return [Damage(self.view_path, self._view_reason)]
+        same = len(self._files) == len(self._view.shards)
+        return [] if same else [Damage(self.view_path, _OTHER_SHARDS)]
+
+    def _look(self, index: int) -> "_Look":
+        """Open a shard; check its rows unless they are so many that threads should share them."""
+        file = self._files[index]
+        if not file.exists():
+            return _Look(file, MISSING)
+        fits = self._view is not None and self._view.fits(index, file)
+        try:
+            if fits:
+                shard = self._view.shard(index, file, only="checksum")
+            else:
+                shard = Shard(file, self._layout.digest)
+        except (CorruptShard, NotAZoo, ShapeMismatch) as error:
+            return _Look(file, reason_of(error))
+        step = max(1, _PART_BYTES // max(4 * shard.num_weights, 1))
+        starts = range(0, shard.num_rows, step)
+        parts = [np.arange(i, min(i + step, shard.num_rows)) for i in starts]
+        look = _Look(file, "", shard, fits or self._view is None)
+        if len(parts) == 1:
+            look.wrong += _wrong_rows(shard, parts.pop()).tolist()
+        look.parts = parts
+        return look
+
+    def _damages(self, look: "_Look") -> list[Damage]:
+        if look.shard is None:
+            return [Damage(look.file, look.reason)]
+        if look.wrong:
+            return [Damage(look.file, _in_words(look.wrong))]
+        return [] if look.fits else [Damage(self.view_path, _OTHER_SHARDS)]
+
+
+@dataclass
+class _Look:
+    """What is known of a shard so far."""
+
+    file: Path
+    reason: str
+    shard: Shard | None = None
+    fits: bool = True
+    """Whether it is the file that the view was made of."""
+    parts: list[np.ndarray] = field(default_factory=list)
+    """Rows still to be checked."""
+    wrong: list[int] = field(default_factory=list)
+
+
+def _wrong_rows(shard: Shard, rows: np.ndarray) -> np.ndarray:
+    return shard.wrong_rows(rows, shard.weights[rows[0] : rows[-1] + 1])
+
+
+def _in_words(rows: list[int]) -> str:
+    named = ", ".join(map(str, rows[:_ROWS_NAMED]))
+    more = f" and {len(rows) - _ROWS_NAMED} more" if len(rows) > _ROWS_NAMED else ""
+    return f"rows {named}{more} do not match their checksums"

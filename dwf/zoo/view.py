@@ -1,0 +1,201 @@
+"""The virtual view `zoo.h5`: all shards as one matrix for any HDF5 tool, and one table of facts.
+
+It also says where in each shard the weights lie, and the CRC-32 of every other byte of the file,
+and begins with the CRC-32 of its own bytes. A whole zoo is opened from it alone: reading a thousand
+shards' tables by HDF5 takes a second, comparing their bytes a twentieth of that, and finds a shard
+that was cut, altered or replaced.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+from isal import isal_zlib
+
+from dwf.errors import CorruptShard
+from dwf.run_folder import replacing
+from dwf.zoo.shard import (
+    Columns,
+    Shard,
+    read_dataset,
+    readable,
+    rest_checksum,
+    storable,
+)
+
+NAME = "zoo.h5"
+_DAMAGED = (OSError, KeyError, RuntimeError, ValueError)  # what HDF5 raises for altered bytes
+_FORMAT, _HEAD_BYTES = b"dwf-view 1", 512  # HDF5 looks for itself at byte 0, 512, 1024 ...
+_BUFFER_BYTES = 2**20
+_INDEX = [("rows", "<i8"), ("offset", "<i8"), ("size", "<i8"), ("checksum", "<u4")]
+_DIVERGED = [("shard", "<i8"), ("network", "<i8"), ("step", "<i8"), ("reason", "S64")]
+
+
+def write_view(
+    folder: Path, digest: str, num_weights: int, shards: Sequence[Shard], columns: Columns
+) -> None:
+    """Write `zoo.h5` of a zoo whose shards are all there.
+
+    Args:
+        folder: the zoo's folder.
+        digest: digest of its layout.
+        num_weights: D.
+        shards: its shards, in order.
+        columns: the table of all rows.
+    """
+    stored = {name: storable(values) for name, values in columns.items()}
+    index = {"index/shards": _index(shards), "index/diverged": _diverged(shards)}
+    with replacing(folder / NAME) as partial:
+        with h5py.File(partial, "w", userblock_size=_HEAD_BYTES) as file:
+            _create_matrix(file, num_weights, shards)
+            for name, values in (stored | index).items():
+                file.create_dataset(name, data=values)
+            file["index"].attrs.update(layout=digest, columns=list(stored))
+        with open(partial, "r+b") as opened:
+            head = _head(opened)
+            opened.seek(0)
+            opened.write(head)
+
+
+def _head(file: BinaryIO) -> bytes:
+    """What a view begins with, before what HDF5 reads: the CRC-32 of all bytes behind it."""
+    file.seek(_HEAD_BYTES)
+    buffer, checksum = memoryview(bytearray(_BUFFER_BYTES)), 0
+    while size := file.readinto(buffer):
+        checksum = isal_zlib.crc32(buffer[:size], checksum)
+    return b"%s %08x\n" % (_FORMAT, checksum)
+
+
+def _index(shards: Sequence[Shard]) -> np.ndarray:
+    rows = [
+        (shard.num_rows, shard.offset, *rest_checksum(shard.path, shard.offset, shard.num_bytes))
+        for shard in shards
+    ]
+    return np.array(rows, dtype=_INDEX)
+
+
+def _diverged(shards: Sequence[Shard]) -> np.ndarray:
+    rows = [
+        (index, network, step, reason.encode())
+        for index, shard in enumerate(shards)
+        for network, step, reason in shard.diverged
+    ]
+    return np.array(rows, dtype=_DIVERGED)
+
+
+def _create_matrix(file: h5py.File, num_weights: int, shards: Sequence[Shard]) -> None:
+    """One virtual dataset over the shards; a row whose shard is missing reads as NaN."""
+    shape = (sum(shard.num_rows for shard in shards), num_weights)
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_fill_value(np.array([np.nan], "<f4"))
+    creation.set_obj_track_times(False)
+    start = 0
+    for shard in shards:
+        if shard.num_rows:
+            size = (shard.num_rows, num_weights)
+            here = h5py.h5s.create_simple(shape)
+            here.select_hyperslab((start, 0), size)
+            there = h5py.h5s.create_simple(size)
+            creation.set_virtual(here, shard.path.name.encode(), b"weights", there)
+            start += shard.num_rows
+    space = h5py.h5s.create_simple(shape)
+    h5py.h5d.create(file.id, b"weights", h5py.h5t.IEEE_F32LE, space, creation)
+
+
+class View:
+    """What `zoo.h5` says of a zoo.
+
+    Args:
+        folder: the zoo's folder.
+        digest: digest of its layout.
+        num_weights: D.
+
+    Raises:
+        CorruptShard: there is no such file, it is damaged or of another layout.
+    """
+
+    def __init__(self, folder: Path, digest: str, num_weights: int):
+        self.path, self._num_weights = folder / NAME, num_weights
+        try:
+            with open(self.path, "rb") as opened:
+                head = _head(opened)
+                opened.seek(0)
+                if opened.read(len(head)) != head:
+                    raise ValueError("its bytes do not match their checksum")
+            with h5py.File(self.path, "r", locking=False) as file:
+                if file["index"].attrs["layout"] != digest:
+                    raise ValueError("it is of another layout")
+                names = file["index"].attrs["columns"]
+                stored = {name: read_dataset(file, name) for name in names}
+                index = {
+                    name: read_dataset(file, f"index/{name}") for name in ("shards", "diverged")
+                }
+        except _DAMAGED as error:
+            raise CorruptShard(f"{self.path} is damaged ({error})") from None
+        self._stored = stored
+        self.shards: list[tuple[int, int, int, int]] = index["shards"].tolist()
+        """Of each shard: rows, offset of the weights, bytes, checksum of all but the weights."""
+        self.starts = np.cumsum([0, *index["shards"]["rows"]]).tolist()
+        self._diverged: dict[int, list[tuple[int, int, str]]] = {}
+        for shard, network, step, reason in index["diverged"].tolist():
+            self._diverged.setdefault(shard, []).append((network, step, reason.decode()))
+
+    def fits(self, number: int, file: Path) -> bool:
+        """Whether a shard's file has the bytes that it had when the view was written.
+
+        All bytes are compared but the weights, which have checksums of their own.
+        """
+        if number >= len(self.shards):
+            return False
+        rows, offset, *expected = self.shards[number]
+        try:
+            return rest_checksum(file, offset, 4 * rows * self._num_weights) == tuple(expected)
+        except OSError:
+            return False
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The table of all rows."""
+        return {name: readable(values) for name, values in self._stored.items()}
+
+    def shard(self, number: int, file: Path, only: str | None = None) -> Shard:
+        """Return a shard whose file fits, without reading it.
+
+        Args:
+            number: its place among the shards.
+            file: its path.
+            only: the one column that it is to have, where the others are not needed.
+        """
+        rows, offset, _, _ = self.shards[number]
+        mine = slice(self.starts[number], self.starts[number] + rows)
+        table = self.columns if only is None else {only: self._stored.get(only, np.zeros(0))}
+        columns = {name: values[mine] for name, values in table.items()}
+        shape, diverged = (rows, self._num_weights), self._diverged.get(number, [])
+        return Shard.described(file, shape, offset, columns, diverged)
+
+
+def read_view(
+    folder: Path, digest: str, num_weights: int, files: Sequence[Path]
+) -> tuple[list[Shard], Columns] | None:
+    """Return the shards and the table of a zoo as `zoo.h5` tells them.
+
+    Args:
+        folder: the zoo's folder.
+        digest: digest of its layout.
+        num_weights: D.
+        files: its shards' files, in order.
+
+    Returns:
+        None where `zoo.h5` is missing, damaged, or does not fit every file: the shards themselves
+        then say what is wrong.
+    """
+    try:
+        view = View(folder, digest, num_weights)
+    except CorruptShard:
+        return None
+    if len(view.shards) != len(files) or not all(view.fits(*each) for each in enumerate(files)):
+        return None
+    return [view.shard(number, file) for number, file in enumerate(files)], view.columns
