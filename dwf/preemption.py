@@ -1,17 +1,21 @@
 """Stop at a step boundary when a signal asks for it.
 
 The handler only sets a flag: work in a handler would run in the middle of a step. The step
-boundary sees the flag, saves, and raises `Preempted`.
+boundary sees the flag, saves, and raises `Preempted`. Ranks that work together see signals at
+different steps, so they agree at the boundary: otherwise one would save while another waits for it.
 """
 
 import signal
+import sys
 from types import FrameType
 
 from dwf.errors import Preempted
+from dwf.ranks import world
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 _previous: dict[int, object] = {}
 _asked: list[int] = []
+_has_agreed = False
 
 
 def _set_flag(number: int, frame: FrameType | None) -> None:
@@ -41,6 +45,36 @@ def is_asked() -> bool:
     return bool(_asked)
 
 
+def forget() -> None:
+    """Take back the flag, as in a worker process that goes on to another unit of work."""
+    _asked.clear()
+
+
+def agreed() -> bool:
+    """Whether a signal has asked any rank to stop; all ranks call it at the same step boundary.
+
+    The ranks are those of `torch.distributed` where it is set up, else those of MPI, else this
+    process alone.
+
+    Raises:
+        WrongLaunch: see `ranks.world`.
+    """
+    torch = sys.modules.get("torch")  # who has set up its ranks has imported it
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        distributed = torch.distributed
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        flag = torch.tensor(int(is_asked()), device=device)
+        distributed.all_reduce(flag, distributed.ReduceOp.MAX)
+        return bool(flag)
+    global _has_agreed
+    _has_agreed = world().any(is_asked())
+    return _has_agreed
+
+
 def stop() -> None:
     """Leave the program after its state was saved, by raising `Preempted`."""
-    raise Preempted(f"stopped by {signal.Signals(_asked[0]).name}")
+    by = signal.Signals(_asked[0]).name if _asked else "a signal to another rank"
+    stopped = Preempted(f"stopped by {by}")
+    if _has_agreed:
+        world().shared_error = stopped  # all ranks raise it now
+    raise stopped

@@ -1,4 +1,4 @@
-"""The small parts of the ground: errors, metrics, randomness, ranks, the preemption flag."""
+"""The small parts of the ground: errors, metrics, randomness, the preemption flag."""
 
 import json
 import logging
@@ -15,7 +15,6 @@ from dwf import preemption
 from dwf.errors import DwfError, Preempted, exit_cleanly
 from dwf.metrics import MetricsLog, Progress, read_metrics
 from dwf.randomness import numpy_stream, seed_of, torch_stream
-from dwf.ranks import Ranks, find_ranks
 
 
 def test_a_users_error_is_one_line_and_exit_code_2(capsys):
@@ -94,25 +93,6 @@ def test_streams_of_different_names_are_different():
     first = torch.rand(3, generator=torch_stream(0, "a"))
     assert torch.equal(first, torch.rand(3, generator=torch_stream(0, "a")))
     assert 0 <= seed_of(np.iinfo(np.int64).max, "x") < 2**63
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, Ranks(0, 1, 0)),
-        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, Ranks(3, 4, 1)),
-        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "2"}, Ranks(5, 8, 2)),
-        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, Ranks(1, 2, 0)),
-        ({"PMI_RANK": "1", "PMI_SIZE": "3"}, Ranks(1, 3, 0)),
-        (
-            {"RANK": "0", "WORLD_SIZE": "1", "SLURM_PROCID": "5", "SLURM_NTASKS": "8"},
-            Ranks(0, 1, 0),
-        ),
-    ],
-)
-def test_ranks_come_from_whatever_launched_this_process(environment, expected):
-    found = find_ranks(environment)
-    assert found == expected and found.is_first == (expected.rank == 0)
 
 
 def test_a_signal_only_sets_a_flag():

@@ -4,6 +4,7 @@ Shape suffixes: D numbers of one network.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from dwf.align.config import AlignConfig
 from dwf.align.symmetry import Group, permute
 from dwf.errors import ConfigError, TooFewNetworks
 from dwf.metrics import logger
-from dwf.run_folder import replacing
+from dwf.ranks import world
+from dwf.run_folder import load_state, save_state
 from dwf.zoo.store import Zoo
 
 Match = Callable[[torch.Tensor, torch.Tensor], list[torch.Tensor]]
@@ -40,10 +42,15 @@ def find_reference(
         ConfigError: the chosen network is no training network of this zoo.
         TooFewNetworks: the zoo has no training networks.
         CorruptShard: a training network is damaged.
+        CorruptCheckpoint: what was kept of the rounds is damaged.
     """
-    row = reference_row(zoo, config)
-    _, start_1D = next(read_chunks(zoo, np.array([row]), groups))
-    start_D = start_1D[0].double()
+
+    def read_start() -> torch.Tensor:
+        row = reference_row(zoo, config)
+        _, start_1D = next(read_chunks(zoo, np.array([row]), groups))
+        return start_1D[0].double()
+
+    start_D = world().on_first(read_start)
     if config.reference == "network":
         return start_D
     return _iterated_mean(zoo, groups, match, start_D, config.max_rounds, file)
@@ -82,28 +89,41 @@ def _iterated_mean(
     A mean is kept while its round brings the networks closer to each other: closeness is the
     squared norm of their mean, which is the mean inner product over all pairs.
     """
+    ours = world()
     state = {"closeness": [], "best": start_D, "next": start_D}
-    if file.exists():
-        state = torch.load(file, weights_only=True)
+    state = ours.on_first(lambda: load_state(file) if file.exists() else state)
     while state["next"] is not None and len(state["closeness"]) < max_rounds:
         mean_D = _mean_of_aligned(zoo, groups, match, state["next"])
-        *before, last = closeness = [*state["closeness"], float(mean_D @ mean_D)]
+        # One rank decides: on other hardware the last bit of a product may differ.
+        last = ours.on_first(partial(_squared_norm, mean_D))
+        *before, _ = closeness = [*state["closeness"], last]
         if not before or last > before[-1] * (1 + _LEAST_GAIN):
             state = {"closeness": closeness, "best": state["next"], "next": mean_D}
         else:
             state = {"closeness": closeness, "best": state["best"], "next": None}
-        with replacing(file) as partial:
-            torch.save(state, partial)
+        ours.on_first(partial(save_state, file, state))
         logger.info("reference, round %d: mean inner product %.5g", len(closeness), last)
     return state["best"] if state["next"] is None else state["next"]
+
+
+def _squared_norm(mean_D: torch.Tensor) -> float:
+    return float(mean_D @ mean_D)
 
 
 def _mean_of_aligned(
     zoo: Zoo, groups: Sequence[Group], match: Match, reference_D: torch.Tensor
 ) -> torch.Tensor:
+    """Sums of shards, added in their order: the same bits for any number of ranks."""
     rows = zoo.rows(split="train", epoch="last")
-    sum_D = torch.zeros_like(reference_D)
-    for _, weights_BD in read_chunks(zoo, rows, groups):
-        orders = match(weights_BD, reference_D)
-        sum_D += permute(weights_BD, zoo.layout, groups, orders).sum(0, dtype=torch.float64)
-    return sum_D / len(rows)
+    ends = np.cumsum([shard.num_rows for shard in zoo.shards])
+    of_shards = np.split(rows, np.searchsorted(rows, ends[:-1]))
+
+    def sum_shard(index: int) -> np.ndarray:
+        sum_D = torch.zeros_like(reference_D)
+        for _, weights_BD in read_chunks(zoo, of_shards[index], groups):
+            orders = match(weights_BD, reference_D)
+            sum_D += permute(weights_BD, zoo.layout, groups, orders).sum(0, dtype=torch.float64)
+        return sum_D.numpy()
+
+    sum_D = world().add_up(len(of_shards), sum_shard, tuple(reference_D.shape))
+    return torch.from_numpy(sum_D) / len(rows)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from dwf.align.shards import Matched, match_shard, write_aligned_shard
 from dwf.align.symmetry import Group, symmetry_of
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.metrics import Progress, logger
-from dwf.run_folder import RunFolder, replacing
+from dwf.ranks import world
+from dwf.run_folder import RunFolder, hold, replacing
 from dwf.zoo.shard import shard_name
 from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole, read_facts
 
@@ -32,7 +34,8 @@ def align_zoo(config: AlignConfig, root: Path, name: str) -> Zoo:
     networks. All epochs of a network get the permutation of its last. `permutations.h5` lies beside
     the shards: `network`, and for group g of the architecture `group_g`, int32 of shape [networks,
     units], with `group_g[n, u]` the unit of network n that became its unit u. An interrupted run
-    goes on where it was, to the same bytes.
+    goes on where it was, to the same bytes. Started as several ranks, each aligns shards of its
+    own, to the same bytes, too.
 
     Args:
         config: which zoo, and how.
@@ -45,20 +48,46 @@ def align_zoo(config: AlignConfig, root: Path, name: str) -> Zoo:
     Raises:
         TooFewNetworks: the zoo has no networks, or none to take a reference from.
         ConfigError: the architecture cannot be aligned, or the reference is no training network.
-        RunConflict: another zoo, or another alignment, has this name.
+        RunConflict: another zoo, or another alignment, has this name; or another process is at it.
         NotAZoo, IncompleteZoo, CorruptShard: the zoo cannot be read.
     """
-    path = Path(root) / "zoos" / name
-    zoo = Zoo.open(Path(root) / "zoos" / config.zoo)
+    path, ours = Path(root) / "zoos" / name, world()
+    with ExitStack() as held:
+        begun = ours.on_first(lambda: _begin(config, Path(root), path, held))
+        if begun is not None:
+            _align(config, path, *begun)
+    return ours.on_all(lambda: Zoo.open(path))
+
+
+def _begin(
+    config: AlignConfig, root: Path, path: Path, held: ExitStack
+) -> tuple[Zoo, RunFolder] | None:
+    """Hold the aligned zoo's run folder and write what does not depend on the weights.
+
+    Returns:
+        The zoo to align, no weight of it read, and the run: other ranks get them from the first.
+        None where the aligned zoo is finished already.
+    """
+    zoo = Zoo.open(root / "zoos" / config.zoo)
     _refuse_other_zoo(path, zoo)
     if not len(zoo):
         raise TooFewNetworks(f"{zoo.path} holds no networks: train some with launch/zoo.py")
-    groups = symmetry_of(zoo.build_network(), zoo.layout, config.scale)
+    symmetry_of(zoo.build_network(), zoo.layout, config.scale)  # or it cannot be aligned
     first = reference_row(zoo, config)
+    held.enter_context(hold(path / "run"))
     run = RunFolder(path / "run", config)
     if run.summary is not None and is_whole(path) and (path / PERMUTATIONS).exists():
-        logger.info("zoo %s is finished already: %s", name, path)
-        return Zoo.open(path)
+        logger.info("zoo %s is finished already: %s", path.name, path)
+        return None
+    for leftover in path.glob("*.partial-*"):  # of an attempt that was killed
+        leftover.unlink()
+    create_zoo(path, zoo.layout, len(zoo.shards), **_facts(zoo, config, first))
+    return zoo, run
+
+
+def _align(config: AlignConfig, path: Path, zoo: Zoo, run: RunFolder) -> None:
+    """Match and write all shards, each by one rank; the first closes the zoo and reports."""
+    groups = symmetry_of(zoo.build_network(), zoo.layout, config.scale)
     match: Match = functools.partial(
         match_networks,
         layout=zoo.layout,
@@ -66,14 +95,16 @@ def align_zoo(config: AlignConfig, root: Path, name: str) -> Zoo:
         max_sweeps=config.max_sweeps,
         seed=config.seed,
     )
-    create_zoo(path, zoo.layout, len(zoo.shards), **_facts(zoo, config, first))
     reference_D = find_reference(zoo, groups, match, config, run.checkpoints / "reference.pt")
-    matched = _align_shards(zoo, path, groups, match, reference_D, run)
-    _write_permutations(path / PERMUTATIONS, groups, matched)
-    aligned = finish_zoo(path)
-    pairs = compare_pairs(zoo, aligned, config.num_pairs, config.seed)
-    run.finish(**_closeness(matched), **pairs)
-    return aligned
+    parts = _align_shards(zoo, path, groups, match, reference_D, run)
+
+    def close() -> None:
+        matched = Matched.join(parts)
+        _write_permutations(path / PERMUTATIONS, groups, matched)
+        pairs = compare_pairs(zoo, finish_zoo(path), config.num_pairs, config.seed)
+        run.finish(**_closeness(matched), **pairs)
+
+    world().on_first(close)
 
 
 def _refuse_other_zoo(path: Path, zoo: Zoo) -> None:
@@ -115,22 +146,28 @@ def _align_shards(
     match: Match,
     reference_D: torch.Tensor,
     run: RunFolder,
-) -> Matched:
-    parts = []
+) -> list[Matched]:
+    """Return how the networks of each shard were matched; on other ranks than the first, none."""
+
+    def align_shard(index: int) -> Matched:
+        target = path / shard_name(index, len(zoo.shards))
+        file = run.checkpoints / f"matched-{index:05d}.npz"
+        if file.exists():
+            matched = Matched.load(file, len(groups))
+        else:
+            matched = match_shard(zoo, index, groups, match, reference_D)
+            matched.save(file)
+        if not target.exists():
+            write_aligned_shard(zoo, index, groups, matched, target)
+        return matched
+
+    parts = world().to_first(len(zoo.shards), align_shard)
+    kept = []
     with Progress(f"align {zoo.name}", len(zoo), "rows") as progress:
-        for index, shard in enumerate(zoo.shards):
-            target = path / shard_name(index, len(zoo.shards))
-            file = run.checkpoints / f"matched-{index:05d}.npz"
-            if file.exists():
-                matched = Matched.load(file, len(groups))
-            else:
-                matched = match_shard(zoo, index, groups, match, reference_D)
-                matched.save(file)
-            if not target.exists():
-                write_aligned_shard(zoo, index, groups, matched, target)
-            parts.append(matched)
+        for shard, matched in zip(zoo.shards, parts, strict=True):
             progress.update(progress.done + shard.num_rows)
-    return Matched.join(parts)
+            kept += [matched] if matched is not None else []
+    return kept
 
 
 def _write_permutations(path: Path, groups: Sequence[Group], matched: Matched) -> None:

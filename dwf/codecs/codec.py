@@ -82,7 +82,7 @@ class Codec:
         return None
 
     def fit(self, train: Sources, val: Sources, run: RunFolder) -> "Codec":
-        """Learn from training networks; measure on held-out ones.
+        """Learn from training networks; measure on held-out ones. Ranks call it together.
 
         Args:
             train: networks to learn from, of one layout.

@@ -3,16 +3,22 @@
 Shape suffixes: N networks, B networks of a block, D numbers of one network.
 """
 
+import itertools
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from dwf.errors import ShapeMismatch, TooFewNetworks
+from dwf.ranks import world
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import STREAM_BYTES, Zoo
 
 Sources = Sequence[tuple[Zoo, np.ndarray]]
 """Networks of one or more zoos: (zoo, indices of rows)."""
+MOST_PARTS = 64
+"""Parts of a pass, so the ranks among which it can be shared. Other parts, other last bits."""
+T = TypeVar("T")
 
 
 class Moments:
@@ -32,10 +38,18 @@ class Moments:
         block_BD = weights_BD.astype(np.float64)
         block_mean_D = block_BD.mean(0)
         block_BD -= block_mean_D
-        size, total = len(block_BD), self.num_networks + len(block_BD)
-        step_D = block_mean_D - self.mean_D
-        squares_D = self._squares_D + np.einsum("bd,bd->d", block_BD, block_BD)
-        self._squares_D = squares_D + step_D**2 * (self.num_networks * size / total)
+        self._merge(len(block_BD), block_mean_D, np.einsum("bd,bd->d", block_BD, block_BD))
+
+    def merge(self, other: "Moments") -> None:
+        """Take other networks into account that were gathered apart."""
+        if other.num_networks:
+            self._merge(other.num_networks, other.mean_D, other._squares_D)
+
+    def _merge(self, size: int, mean_D: np.ndarray, squares_D: np.ndarray) -> None:
+        total = self.num_networks + size
+        step_D = mean_D - self.mean_D
+        self._squares_D = self._squares_D + squares_D
+        self._squares_D += step_D**2 * (self.num_networks * size / total)
         self.mean_D = self.mean_D + step_D * (size / total)
         self.num_networks = total
 
@@ -86,9 +100,10 @@ def common_layout(sources: Sources) -> Layout:
 
 
 def measure_moments(sources: Sources, max_bytes: int = STREAM_BYTES) -> Moments:
-    """Return mean and variance over the networks of all sources, in one pass.
+    """Return mean and variance over the networks of all sources, in one pass shared by all ranks.
 
-    Every row is held to its checksum on the way.
+    Every row is held to its checksum on the way. The last bit depends on `max_bytes`, not on the
+    number of ranks.
 
     Args:
         sources: at least one network, of one layout.
@@ -97,8 +112,34 @@ def measure_moments(sources: Sources, max_bytes: int = STREAM_BYTES) -> Moments:
     Raises:
         CorruptShard: a row does not match its checksum.
     """
-    gathered = Moments()
-    for zoo, rows in sources:
-        for _, weights_BD in zoo.stream(rows, check=True, max_bytes=max_bytes):
-            gathered.add(weights_BD)
-    return gathered
+    blocks = [
+        (zoo, rows_B)
+        for zoo, rows in sources
+        for rows_B in _split(rows, max(1, max_bytes // (4 * max(zoo.layout.size, 1))))
+    ]
+    parts = cut(blocks)
+
+    def gather(part: int) -> Moments:
+        gathered = Moments()
+        for zoo, rows_B in parts[part]:
+            gathered.add(zoo.read(rows_B, check=True))
+        return gathered
+
+    total = Moments()
+    for gathered in world().in_order(len(parts), gather):
+        total.merge(gathered)
+    return total
+
+
+def cut(blocks: list[T]) -> list[list[T]]:
+    """Cut a pass into the parts that ranks share: as many for one rank as for many.
+
+    What a part gives is as large as the sum, and is sent: so there are no more than are of use.
+    """
+    num = max(1, min(len(blocks), MOST_PARTS))
+    edges = [len(blocks) * part // num for part in range(num + 1)]
+    return [blocks[start:stop] for start, stop in itertools.pairwise(edges)]
+
+
+def _split(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

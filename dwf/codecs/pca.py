@@ -3,7 +3,8 @@
 With N networks of K numbers and N << K the principal components lie in the span of the networks:
 they follow from the eigenvectors of the N x N matrix of inner products. Two passes over windows of
 columns: one sums that matrix in float64, one writes the components to the run folder. Memory is
-O(N^2 + one window); the components are mapped, not loaded, when networks are decoded.
+O(N^2 + one window); the components are mapped, not loaded, when networks are decoded. Ranks share
+the windows of each pass; what they give is added in order, so their number changes no bit.
 
     components.npy       components_CK, float32, orthonormal rows, beside the codec's arrays
 
@@ -12,20 +13,22 @@ window, C components.
 """
 
 import shutil
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
+from isal import isal_zlib
 
 from dwf import preemption
 from dwf.codecs.codec import Codec, Span, codec_folder
 from dwf.codecs.codes import Codes
 from dwf.codecs.config import PcaConfig
-from dwf.codecs.moments import Sources, common_layout, count_networks, measure_moments
+from dwf.codecs.moments import Sources, common_layout, count_networks, cut, measure_moments
 from dwf.errors import TooFewNetworks
 from dwf.metrics import Progress
+from dwf.ranks import world
 from dwf.run_folder import RunFolder, replacing
 from dwf.zoo.layout import Layout
 
@@ -33,6 +36,8 @@ COMPONENTS = "components.npy"
 WINDOW_BYTES = 32 * 2**20
 Reader = Callable[[int, int], np.ndarray]
 """(start, stop) of a row's numbers -> networks_NW."""
+Window = tuple[Span, slice]
+"""(span of a network's numbers, the same columns of `components_CK`)."""
 
 
 class PcaCodec(Codec):
@@ -52,28 +57,43 @@ class PcaCodec(Codec):
         Raises:
             TooFewNetworks: more components are asked for than the training networks span.
         """
-        self.layout = common_layout(train)
-        num = count_networks(train)
-        _refuse_too_many(self.config.components, num, num - 1)
+        ours = world()
+        num = ours.on_all(lambda: self._begin(train))
         moments = measure_moments(train)
         self.arrays = {"template_D": moments.mean_D.astype(np.float32), "mean_D": moments.mean_D}
-        eigenvalues_N, vectors_NN = _decompose(self._gram(train))
-        _refuse_too_many(self.config.components, num, len(eigenvalues_N))
-        count = _choose(eigenvalues_N, self.config.components, self.config.variance)
-        kept_C = eigenvalues_N[:count]
+        gram_NN = self._gram(train)
+        # One rank decomposes: on other hardware the last bit may differ, and others lose no time.
+        eigenvalues_N, vectors_NC = ours.on_first(lambda: self._decompose(gram_NN))
+        kept_C = eigenvalues_N[: vectors_NC.shape[1]]
         self.arrays["deviation_C"] = np.sqrt(kept_C / (num - 1))
         self.arrays["eigenvalues_N"] = eigenvalues_N
         folder = codec_folder(run)
-        self._write_components(train, vectors_NN[:, :count] / np.sqrt(kept_C), folder)
-        self.arrays["components_checksum"] = np.array(_checksum(folder / COMPONENTS))
-        self._open(folder)
+        # Of one memory order everywhere: a product's last bit depends on it.
+        mixing_CN = np.ascontiguousarray((vectors_NC / np.sqrt(kept_C)).T)
+        self._write_components(train, mixing_CN, folder)
+        checksum = ours.on_first(lambda: _checksum(folder / COMPONENTS))
+        self.arrays["components_checksum"] = np.array(checksum)
+        self._map(folder)
         self.facts = {
             "networks": num,
-            "code_size": count,
+            "code_size": len(kept_C),
             "variance_captured_train": float(kept_C.sum() / eigenvalues_N.sum()),
-            "variance_captured_held_out": self.captured_variance(val),
+            "variance_captured_held_out": ours.on_first(lambda: self.captured_variance(val)),
         }
         return self
+
+    def _begin(self, train: Sources) -> int:
+        self.layout = common_layout(train)
+        num = count_networks(train)
+        _refuse_too_many(self.config.components, num, num - 1)
+        return num
+
+    def _decompose(self, gram_NN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return all eigenvalues and the vectors that are kept."""
+        eigenvalues_N, vectors_NN = _decompose(gram_NN)
+        _refuse_too_many(self.config.components, len(gram_NN), len(eigenvalues_N))
+        count = _choose(eigenvalues_N, self.config.components, self.config.variance)
+        return eigenvalues_N, vectors_NN[:, :count]
 
     @property
     def code_size(self) -> int:
@@ -106,7 +126,10 @@ class PcaCodec(Codec):
         expected = self.arrays.get("components_checksum")
         if expected is not None and _checksum(path) != int(expected):
             raise ValueError(f"{COMPONENTS} does not match its checksum")
-        self.components_CK = np.load(path, mmap_mode="r")
+        self._map(folder)
+
+    def _map(self, folder: Path) -> None:
+        self.components_CK = np.load(folder / COMPONENTS, mmap_mode="r")
 
     def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
         weights = weights_ND.numpy()
@@ -141,38 +164,52 @@ class PcaCodec(Codec):
         return scores_NC, energy_N
 
     def _gram(self, train: Sources) -> np.ndarray:
-        """Return the inner products of centred networks, float64, shape [N, N]."""
+        """Return the inner products of centred networks, float64, shape [N, N].
+
+        Each rank sums parts of its own, reading these columns alone.
+        """
         read, num = _reader(train), count_networks(train)
-        gram_NN = np.zeros((num, num))
-        for span, _ in self._pass("pca: inner products", num):
-            centred_NW = self._centred(read, span)
-            gram_NN += centred_NW @ centred_NW.T  # NumPy computes one triangle of this product
+        parts = cut(list(self._windows(num)))
+        with Progress("pca: inner products", self.num_covered, "weights") as progress:
+
+            def inner_products(part: int) -> np.ndarray:
+                gram_NN = np.zeros((num, num))
+                for span, columns in _watched(parts[part]):
+                    centred_NW = self._centred(read, span)
+                    gram_NN += centred_NW @ centred_NW.T  # NumPy computes one triangle of this
+                    progress.update(columns.stop)
+                return gram_NN
+
+            gram_NN = world().add_up(len(parts), inner_products, (num, num))
+            progress.update(self.num_covered)
         return gram_NN
 
-    def _write_components(self, train: Sources, mixing_NC: np.ndarray, folder: Path) -> None:
-        """Write components_CK = mixing_NC^T @ centred networks, window by window.
+    def _write_components(self, train: Sources, mixing_CN: np.ndarray, folder: Path) -> None:
+        """Write components_CK = mixing_CN @ centred networks, window by window.
 
-        Written, not mapped: a full disk is then an error and no bus fault.
+        Ranks compute windows of their own, the first writes them.
         """
-        for leftover in folder.glob(f"{COMPONENTS}.partial-*"):  # of an attempt that was killed
-            leftover.unlink()
-        read = _reader(train)
-        shape = (mixing_NC.shape[1], self.num_covered)
-        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-        with replacing(folder / COMPONENTS) as partial, open(partial, "wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            begin = file.tell()
-            for span, columns in self._pass("pca: components", len(mixing_NC)):
-                window_CW = (mixing_NC.T @ self._centred(read, span)).astype("<f4")
-                for i, part_W in enumerate(window_CW):
-                    file.seek(begin + 4 * (i * shape[1] + columns.start))
-                    file.write(part_W.tobytes())
+        ours, read = world(), _reader(train)
+        windows = list(self._windows(mixing_CN.shape[1]))
+
+        def compute(index: int) -> np.ndarray:
+            ((span, _),) = _watched(windows[index : index + 1])
+            return (mixing_CN @ self._centred(read, span)).astype("<f4")
+
+        shape = (len(mixing_CN), self.num_covered)
+        file = _matrix_file(folder / COMPONENTS, shape) if ours.is_first else nullcontext()
+        with Progress("pca: components", self.num_covered, "weights") as progress, file as write:
+            computed = ours.to_first(len(windows), compute)
+            for (_, columns), window_CW in zip(windows, computed, strict=True):
+                if write is not None:
+                    write(columns, window_CW)
+                progress.update(columns.stop)
 
     def _centred(self, read: Reader, span: Span) -> np.ndarray:
         return read(*span).astype(np.float64) - self.arrays["mean_D"][slice(*span)]
 
-    def _windows(self, num_rows: int) -> Iterator[tuple[Span, slice]]:
-        """Yield (span of a network's numbers, the same columns of `components_CK`)."""
+    def _windows(self, num_rows: int) -> Iterator[Window]:
+        """Yield windows of what is covered."""
         width = max(1, WINDOW_BYTES // (4 * max(num_rows, 1)))
         at = 0
         for begin, end in self.spans:
@@ -181,14 +218,34 @@ class PcaCodec(Codec):
                 yield (start, stop), slice(at, at + stop - start)
                 at += stop - start
 
-    def _pass(self, what: str, num_rows: int) -> Iterator[tuple[Span, slice]]:
-        """Yield the windows with progress; leave between two of them if a signal asks for it."""
-        with Progress(what, self.num_covered, "weights") as progress:
-            for span, columns in self._windows(num_rows):
-                if preemption.is_asked():
-                    preemption.stop()
-                yield span, columns
-                progress.update(columns.stop)
+
+def _watched(windows: Iterable[Window]) -> Iterator[Window]:
+    """Yield windows; leave between two of them if a signal asks for it."""
+    for window in windows:
+        if preemption.is_asked():
+            preemption.stop()
+        yield window
+
+
+@contextmanager
+def _matrix_file(path: Path, shape: tuple[int, int]) -> Iterator[Callable]:
+    """Yield a function that writes columns of a float32 matrix: `write(columns, values_CW)`.
+
+    Written, not mapped: a full disk is then an error and no bus fault.
+    """
+    for leftover in path.parent.glob(f"{path.name}.partial-*"):  # of an attempt that was killed
+        leftover.unlink()
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with replacing(path) as partial, open(partial, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        begin = file.tell()
+
+        def write(columns: slice, values_CW: np.ndarray) -> None:
+            for i, part_W in enumerate(values_CW):
+                file.seek(begin + 4 * (i * shape[1] + columns.start))
+                file.write(part_W.tobytes())
+
+        yield write
 
 
 def _checksum(path: Path) -> int:
@@ -196,7 +253,7 @@ def _checksum(path: Path) -> int:
     checksum = 0
     with open(path, "rb") as file:
         while block := file.read(WINDOW_BYTES):
-            checksum = zlib.crc32(block, checksum)
+            checksum = isal_zlib.crc32(block, checksum)
     return checksum
 
 

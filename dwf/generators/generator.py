@@ -22,6 +22,7 @@ from dwf.codecs.moments import Sources
 from dwf.densities.config import DENSITIES, DensityConfig
 from dwf.errors import RunConflict
 from dwf.metrics import logger
+from dwf.ranks import world
 from dwf.run_folder import RunFolder, write_json
 from dwf.settings import find, to_dict
 
@@ -63,6 +64,9 @@ class Generator:
             run: takes `generator.json`, `codec/`, `density/`, checkpoints and metrics.
             seed: of initialisation, batches and noise.
 
+        Ranks share the codec's passes over the networks; the density is fitted by the first, and
+        the others' is not.
+
         Returns:
             What was measured, plain data: the codec's facts, its `round_trip` on held-out networks
             (see `round_trip_error`), and what the density says of its training.
@@ -70,14 +74,19 @@ class Generator:
         Raises:
             TooFewNetworks, ShapeMismatch, CorruptShard: see `Codec.fit` and the density's `fit`.
         """
-        write_json(run.path / HEAD, self._head())
-        folder = codec_folder(run)
-        if (folder / CODEC_HEAD).exists():
-            logger.info("codec %s is fitted already: %s", self.codec.config.kind, folder)
-            self.codec = Codec.load(folder)
-        else:
+        ours, folder = world(), codec_folder(run)
+        ours.on_first(lambda: write_json(run.path / HEAD, self._head()))
+        if not ours.on_first((folder / CODEC_HEAD).exists):
             self.codec.fit(train, val, run)
-            self.codec.save(folder)
+            ours.on_first(lambda: self.codec.save(folder))
+        else:
+            logger.info("codec %s is fitted already: %s", self.codec.config.kind, folder)
+            self.codec = ours.on_all(lambda: Codec.load(folder))
+        return ours.on_first(lambda: self._fit_density(train, val, run, seed))
+
+    def _fit_density(
+        self, train: Sources, val: Sources, run: RunFolder, seed: int
+    ) -> dict[str, Any]:
         codes = self.codec.encode_zoo(train), self.codec.encode_zoo(val)
         outcome = self.density.fit(*codes, run, seed)
         self.density.save(run.path / DENSITY)

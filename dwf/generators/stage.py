@@ -18,6 +18,7 @@ from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.generator import HEAD, Generator, read_head
 from dwf.metrics import Progress, logger
+from dwf.ranks import world
 from dwf.run_folder import RunFolder
 from dwf.settings import find, to_dict
 from dwf.zoo.shard import Block, shard_name, write_shard
@@ -29,7 +30,7 @@ def fit_generator(config: GeneratorConfig, root: Path, name: str) -> Generator:
 
     It learns from the zoo's training networks, choices are made on its validation networks, both
     at their last epoch; its test networks are not read. An interrupted run goes on to the same
-    bytes.
+    bytes, and so does one of several ranks, which share the codec's passes over the networks.
 
     Args:
         config: which zoo, codec and density.
@@ -42,17 +43,27 @@ def fit_generator(config: GeneratorConfig, root: Path, name: str) -> Generator:
         TrainingDiverged: the density's loss is not finite.
         NotAZoo, IncompleteZoo, CorruptShard: the zoo cannot be read.
     """
-    zoo = Zoo.open(Path(root) / "zoos" / config.zoo)
+    ours = world()
+    zoo = ours.on_all(lambda: Zoo.open(Path(root) / "zoos" / config.zoo))
     origin = describe_origin(zoo, config.seed)
-    run = RunFolder(Path(root) / "runs" / name, config)
-    _refuse_other_origin(run.path, origin)
-    if run.summary is not None and Generator.is_whole(run.path):
-        logger.info("generator %s is finished already: %s", name, run.path)
-        return Generator.load(run.path)
+    run = ours.on_first(lambda: _begin(config, Path(root) / "runs" / name, origin))
+    if run is None:
+        return ours.on_all(lambda: Generator.load(Path(root) / "runs" / name))
     generator = Generator.of(config.codec, config.density, origin)
     train, val = ([(zoo, zoo.rows(split, "last"))] for split in ("train", "val"))
-    run.finish(**generator.fit(train, val, run, config.seed), digest=generator.digest)
-    return generator
+    measured = generator.fit(train, val, run, config.seed)
+    ours.on_first(lambda: run.finish(**measured, digest=generator.digest))
+    return generator if ours.is_first else Generator.load(run.path)
+
+
+def _begin(config: GeneratorConfig, path: Path, origin: dict[str, Any]) -> RunFolder | None:
+    """Return the run; None where it is finished already."""
+    run = RunFolder(path, config)
+    _refuse_other_origin(path, origin)
+    if run.summary is None or not Generator.is_whole(path):
+        return run
+    logger.info("generator %s is finished already: %s", path.name, path)
+    return None
 
 
 def sample_networks(config: SampleConfig, root: Path, name: str) -> Zoo:
