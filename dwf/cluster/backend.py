@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dwf.cluster import local, slurm, submit
-from dwf.cluster.config import ClusterLaunch, SiteConfig, chosen_backend, read_site
+from dwf.cluster.config import ClusterLaunch, SiteConfig, chosen_backend, read_site, with_flags
 from dwf.cluster.element import jobs_folder
 from dwf.cluster.watch import Slurm
 from dwf.cluster.work import Work, missing
@@ -70,7 +70,7 @@ def _recorded(launch: ClusterLaunch, folder: Path) -> Slurm | None:
     if not launch.resume or said or not file.exists():
         return None
     told = json.loads(file.read_text())
-    site = build(SiteConfig, told["site"], str(file))
+    site = with_flags(build(SiteConfig, told["site"], str(file)), launch)
     return Slurm(site, told["nodes"], launch.wait, told["workers"])
 
 

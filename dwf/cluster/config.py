@@ -95,7 +95,11 @@ def read_site(launch: ClusterLaunch) -> SiteConfig:
         ConfigError: no such file, or a setting that is wrong.
     """
     file = launch.cluster or os.environ.get("DWF_CLUSTER")
-    site = load(SiteConfig, file) if file else SiteConfig()
+    return with_flags(load(SiteConfig, file) if file else SiteConfig(), launch)
+
+
+def with_flags(site: SiteConfig, launch: ClusterLaunch) -> SiteConfig:
+    """Return a site with what flags say in the place of what it says; errors as above."""
     flags = {name: getattr(launch, name) for name in ("gpus_per_node", "partition", "time")}
     try:
         return replace(site, **{name: value for name, value in flags.items() if value is not None})
