@@ -37,8 +37,8 @@ _STOPPED = "stopped by a signal"
 def connect(workers: int | None = None) -> None:
     """Join the Ray at `$RAY_ADDRESS`, or start one on this machine; once per process.
 
-    Every task gets one thread. A Ray that is started here ends with this process and leaves no
-    files; it sends no usage statistics and opens no dashboard.
+    Every task gets one thread. A Ray that is started here ends with this process, also by kill -9,
+    which leaves its logs in the temporary folder; it sends no usage statistics, has no dashboard.
 
     Args:
         workers: tasks at once of a Ray started here; default: one per core. One that is joined
@@ -180,7 +180,7 @@ def _refuse_several_nodes() -> None:
     if nodes != "1":
         raise ConfigError(
             f"this job has {nodes} nodes, and no Ray runs on them (RAY_ADDRESS is not set): "
-            f"`sbatch --nodes {nodes} slurm/zoo.sh` and the same flags starts one on each"
+            f"`sbatch --nodes {nodes} slurm/zoo.sh` with the same flags (or sweep.sh) starts one"
         )
 
 

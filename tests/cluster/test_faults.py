@@ -52,10 +52,10 @@ class Launch:
 
     def wait(self, slurm, code: int = 0, seconds: float = 240) -> str:
         """Wait for its end; jobs that wait to be begun again begin at once."""
-        end = time.monotonic() + seconds
+        end, seen = time.monotonic() + seconds, {}
         while self.process.poll() is None:
             assert time.monotonic() < end, f"still running:\n{self.text}\n{slurm('squeue')}"
-            begin_again(slurm)
+            begin_again(slurm, seen)
             time.sleep(0.5)
         assert self.process.returncode == code, self.text
         return self.text
@@ -70,13 +70,17 @@ class Launch:
         return "".join(file.read_text() for file in sorted(jobs.glob("*_log.*")))
 
 
-def begin_again(slurm) -> None:
-    """Slurm lets a requeued job wait for two minutes."""
+def begin_again(slurm, seen: dict[str, float]) -> None:
+    """Slurm lets a requeued job wait for two minutes; `seen` is when each was first found waiting.
+
+    A few seconds it needs: until then the end of the last attempt may be taken for the next's.
+    """
     waiting = slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%A|%r", check=False).split()
     for line in waiting:
         job, reason = line.split("|")
-        if reason == "BeginTime":
+        if reason == "BeginTime" and time.monotonic() - seen.setdefault(job, time.monotonic()) > 3:
             slurm("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
+            del seen[job]
 
 
 @pytest.fixture(scope="module")
