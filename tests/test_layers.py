@@ -22,6 +22,7 @@ PACKAGES = (
     "generators",
     "evaluation",
     "predictors",
+    "sweeps",
     "cluster",
 )
 GROUND = ("settings", "run_folder", "errors", "metrics", "randomness", "ranks", "preemption")

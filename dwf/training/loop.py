@@ -8,7 +8,7 @@ import contextlib
 import copy
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ from dwf.training.schedule import rate_at
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 1.0
+_listeners: list[Callable[[int, float | None], None]] = []
 
 
 class Task(Protocol):
@@ -80,6 +81,16 @@ def find_device(choice: str) -> torch.device:
     if choice == "auto":
         choice = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(choice)
+
+
+@contextlib.contextmanager
+def heard_by(listener: Callable[[int, float | None], None]) -> Iterator[None]:
+    """Call `listener(step, validation loss)` after each validation of what is trained within."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 def train(task: Task, config: LoopConfig, seed: int, run: RunFolder, what: str) -> Outcome:
@@ -209,6 +220,8 @@ class _Loop:
         elif self.config.keep == "best":
             raise ConfigError("keep = 'best' needs held-out networks, and there are none: set last")
         self.log.write(self.step, **values)
+        for listener in _listeners:
+            listener(self.step, self.val_loss)
         self.since = (time.perf_counter(), self.step)
 
     def _note_best(self) -> None:

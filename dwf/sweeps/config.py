@@ -1,0 +1,138 @@
+"""Settings of a sweep: the stages, what is tried of them, and by what a trial is judged."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from dwf.settings import Bounds, Count, NonNegative, Positive, Whole
+
+LOWER_IS_BETTER = ("overlap", "val_loss")
+"""Of what a trial can be judged by; of the other metrics the highest is best."""
+
+
+@dataclass(frozen=True)
+class AxisConfig:
+    """What is tried of one setting: exactly one of these."""
+
+    grid: tuple[Any, ...] | None = None
+    """Every value, with every value of the other grids."""
+    choice: tuple[Any, ...] | None = None
+    """One of these values, each as likely."""
+    uniform: tuple[float, ...] | None = None
+    """A number between low and high."""
+    log_uniform: tuple[float, ...] | None = None
+    """A number between low and high, its logarithm uniform."""
+    integer: tuple[int, ...] | None = None
+    """A whole number from low to high, both included."""
+
+    def __post_init__(self):
+        given = {name: values for name, values in vars(self).items() if values is not None}
+        if len(given) != 1:
+            raise ValueError(
+                f"{', '.join(given) or 'nothing'}: give one of {', '.join(vars(self))}"
+            )
+        ((kind, values),) = given.items()
+        if kind in ("grid", "choice"):
+            if not values or any(value in values[:i] for i, value in enumerate(values)):
+                raise ValueError(f"{kind} = {list(values)}: a list of values that differ")
+        elif len(values) != 2 or not values[0] < values[1]:
+            raise ValueError(f"{kind} = {list(values)}: two numbers, low < high")
+        if kind == "log_uniform" and values[0] <= 0:
+            raise ValueError(f"log_uniform = {list(values)}: low must be above 0")
+
+    @property
+    def kind(self) -> str:
+        """Which of them is given."""
+        return next(name for name, values in vars(self).items() if values is not None)
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The listed values, or low and high."""
+        return getattr(self, self.kind)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether its values are listed."""
+        return self.kind in ("grid", "choice")
+
+
+@dataclass(frozen=True)
+class AshaConfig:
+    """Asynchronous successive halving (arXiv 1810.05934) on the generators' validation loss.
+
+    At grace, grace x factor, grace x factor^2, ... training steps a generator goes on if its loss
+    is among the best 1/factor of those that came there.
+    """
+
+    grace: Count = 1000
+    """Training steps before any generator is stopped."""
+    factor: Annotated[float, Bounds(1, open=True)] = 3.0
+    """One in so many goes on."""
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Trials of the whole way, each from zoo to samples, judged on validation data."""
+
+    zoo: str
+    """Settings file of the zoo."""
+    generator: str
+    """Settings file of the generator."""
+    sample: str
+    """Settings file of drawing networks."""
+    evaluate: str
+    """Settings file of the report on test images; trials take its seed and device alone."""
+    space: Annotated[dict[str, AxisConfig], tyro.conf.Fixed, tyro.conf.SuppressFixed]
+    """What is tried: `STAGE.SETTING` (as `generator.density.backbone.hidden`), or `STAGE` alone
+    for whole settings files; `align` alone also takes true and false: with and without it."""
+    align: str | None = None
+    """Settings file of the alignment; default: the zoo's own frame."""
+    search: Literal["grid", "random", "optuna"] = "grid"
+    """`grid` tries all; `random` draws, and tries each draw with every value of the grids;
+    `optuna` proposes what promises most."""
+    trials: Count = 16
+    """Draws of `random`, trials of `optuna`."""
+    scheduler: Literal["none", "asha"] = "none"
+    """Whether generators that fall behind are stopped while they train."""
+    asha: AshaConfig = field(default_factory=AshaConfig)
+    """Of `asha`: when."""
+    metric: Literal[
+        "val_accuracy",
+        "good_and_novel",
+        "accurate",
+        "distance_ratio",
+        "dispersion",
+        "overlap",
+        "val_loss",
+    ] = "val_accuracy"
+    """What the best trial is chosen by, on validation networks and images: the highest mean over
+    its samples, as reports have it (`distance_ratio`: median), the lowest `overlap`, or the lowest
+    loss of its generator."""
+    cpus: Positive = 1.0
+    """CPUs of a trial; as many trials run at once as there are CPUs and GPUs for."""
+    gpus: NonNegative = 0.0
+    """GPUs of a trial; 0.5: two trials share one."""
+    concurrent: Count | None = None
+    """At most so many trials at once; default: as many as fit."""
+    retries: Whole = 3
+    """How often a trial goes on elsewhere after its node or process died."""
+    seed: Whole = 0
+    """Seed of `random` and `optuna`."""
+
+    def __post_init__(self):
+        if not self.space:
+            raise ValueError("space is empty: name at least one setting to try")
+        for key, axis in self.space.items():
+            if self.search == "grid" and axis.kind != "grid":
+                raise ValueError(
+                    f"space.{key} is {axis.kind}, search is grid: list its values as `grid`, or "
+                    "set search to random or optuna"
+                )
+            if self.search == "optuna" and axis.kind == "grid":
+                raise ValueError(f"space.{key} is grid, search is optuna: list it as `choice`")
+
+    @property
+    def sign(self) -> int:
+        """1 where a high metric is best, -1 where a low one is."""
+        return -1 if self.metric in LOWER_IS_BETTER else 1

@@ -1,0 +1,215 @@
+"""What a sweep comes to: one table of all trials, the best one's settings, a figure.
+
+sweeps/NAME/table.csv, table.json   a row for each trial: `val_...` columns are what the best is
+                                    chosen by; `test_...` columns chose nothing
+sweeps/NAME/trials.png              the chosen metric and test accuracy over the space
+sweeps/NAME/best/STAGE.yaml         the best trial's settings, for `--config`
+sweeps/NAME/reports/test-...        the report on test images, one for each frame of weights
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dwf.run_folder import write_json, write_text
+from dwf.settings import to_dict
+from dwf.sweeps.config import SweepConfig
+from dwf.sweeps.plan import Trial, name_of, report_config
+from dwf.sweeps.trial import summarise
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """All trials of a sweep."""
+
+    name: str
+    metric: str
+    """What the best trial was chosen by; on validation networks and images."""
+    axes: tuple[str, ...]
+    """The settings that were tried."""
+    best: int | None
+    """Number of the best trial; None where none was finished."""
+    rows: tuple[Row, ...]
+    """One for each trial, in order; a trial that was stopped or failed has no samples."""
+    reports: tuple[str, ...]
+    """The reports on test images."""
+
+    @property
+    def chosen(self) -> str:
+        """The column of the metric."""
+        return column_of(self.metric)
+
+    @property
+    def tried(self) -> list[str]:
+        """The axes that differ between trials."""
+        return [axis for axis in self.axes if len({str(row[axis]) for row in self.rows}) > 1]
+
+    def save(self, folder: Path) -> None:
+        """Write `table.json` and `table.csv`."""
+        text = io.StringIO()
+        columns = list(dict.fromkeys(column for row in self.rows for column in row))
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(folder / "table.csv", text.getvalue())
+        write_json(folder / "table.json", vars(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> "SweepReport":
+        """Return what `save` wrote."""
+        content = json.loads((folder / "table.json").read_text())
+        for name in ("axes", "rows", "reports"):
+            content[name] = tuple(content[name])
+        return cls(**content)
+
+    def table(self) -> Any:
+        """Return the table for a terminal; the best trial stands out."""
+        from rich.box import SIMPLE
+        from rich.table import Table
+
+        tried = self.tried
+        scores = ("accuracy (%)", "good and\nnovel", "distance")
+        heading = [f"{split}\n{score}" for split in ("val", "test") for score in scores]
+        title = f"sweep {self.name}: best by {self.metric}; nothing is chosen by test columns"
+        table = Table(title=title, box=SIMPLE, padding=(0, 1))
+        for column in ("trial", *short_names(tried).values(), *heading, "seconds"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for row in self.rows:
+            point = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in map(row.get, tried)]
+            cells = [str(row["trial"]), *point, *_scores(row, "val"), *_scores(row, "test")]
+            style = "bold" if row["trial"] == self.best else None
+            table.add_row(*cells, f"{row['seconds']:.1f}", style=style)
+        return table
+
+
+def column_of(metric: str) -> str:
+    """The table's column of a metric that a trial can be judged by."""
+    return metric if metric.startswith("val_") else f"val_{metric}"
+
+
+def short_names(axes: Sequence[str]) -> dict[str, str]:
+    """Return each axis by its last word, where no other ends in it."""
+    last = [axis.rpartition(".")[2] for axis in axes]
+    return {a: word if last.count(word) == 1 else a for a, word in zip(axes, last, strict=True)}
+
+
+def write_report(
+    config: SweepConfig,
+    name: str,
+    folder: Path,
+    finished: list[Trial],
+    records: dict[int, dict[str, Any]],
+) -> SweepReport:
+    """Score all finished trials on test images, and write table, figure and best settings.
+
+    Args:
+        config: the sweep.
+        name: its name.
+        folder: its folder.
+        finished: its finished trials.
+        records: of all trials that are over.
+    """
+    from dwf.sweeps.figures import draw_trials
+
+    tested, reports = _test(finished, folder)
+    rows = tuple(_row(records[number], tested.get(number, {})) for number in sorted(records))
+    report = SweepReport(
+        name=name,
+        metric=config.metric,
+        axes=tuple(config.space),
+        best=_best(config, records),
+        rows=rows,
+        reports=tuple(reports),
+    )
+    report.save(folder)
+    draw_trials(report, folder / "trials.png")
+    for trial in finished:
+        if trial.number == report.best:
+            score = records[trial.number]["metrics"][config.metric]
+            _write_best(trial, report, folder / "best", score)
+    return report
+
+
+def _best(config: SweepConfig, records: dict[int, dict[str, Any]]) -> int | None:
+    """The number of the best trial by the metric; of equal ones the first."""
+    scores = {n: one.get("metrics", {}).get(config.metric) for n, one in records.items()}
+    scores = {number: score for number, score in scores.items() if score is not None}
+    return max(scores, key=lambda n: (config.sign * scores[n], -n), default=None)
+
+
+def _test(finished: list[Trial], folder: Path) -> tuple[dict[int, Row], list[str]]:
+    """Report on test images: trials of one frame in one report, none left out."""
+    from dwf.evaluation.stage import evaluate
+
+    groups: dict[str, list[Trial]] = {}
+    for trial in finished:
+        groups.setdefault(name_of("test", trial.report), []).append(trial)
+    rows: dict[int, Row] = {}
+    for name, trials in groups.items():
+        report = evaluate(report_config(trials), folder, name)
+        summaries = {one.title: one.summary for one in report.of("samples")}
+        for trial in trials:
+            numbers = summarise(summaries[trial.samples_name], "test")
+            rows[trial.number] = {
+                key if key.startswith("test_") else f"test_{key}": value
+                for key, value in numbers.items()
+                if key != "n"
+            }
+    return rows, list(groups)
+
+
+def _row(record: dict[str, Any], tested: Row) -> Row:
+    metrics = dict(record.get("metrics", {}))
+    row = {"trial": record["number"], "state": record["state"]} | record["point"]
+    row |= {"n": metrics.pop("n", None)}
+    row |= {column_of(name): value for name, value in metrics.items()} | tested
+    if "stopped" in record:
+        row |= {"stopped_at_step": record["stopped"]["step"]}
+        row |= {"val_loss": record["stopped"]["val_loss"]}
+    names = {stage: record.get("names", {}).get(stage) for stage in ("generator", "samples")}
+    row |= names | {"seconds": record["seconds"]["trial"]}
+    return row | ({"reason": record["reason"]} if "reason" in record else {})
+
+
+def _write_best(trial: Trial, report: SweepReport, folder: Path, score: float) -> None:
+    """Write the best trial's settings, linked by names of the user's own."""
+    name = f"{report.name}-best"
+    frame = f"{name}-aligned" if trial.align is not None else name
+    point = ", ".join(f"{key} = {value}" for key, value in trial.point.items())
+    why = (
+        f"# Best of {len(report.rows)} trials of sweep {report.name} by {report.metric} on "
+        f"validation images ({score:.6g}):\n# trial {trial.number}, {point}\n"
+    )
+    samples = f"{name}-samples"
+    stages = {
+        "zoo": (trial.zoo, {}, f"--name {name}"),
+        "align": (trial.align, {"zoo": name}, f"--name {frame}"),
+        "generator": (trial.generator, {"zoo": frame}, f"--name {name}"),
+        "sample": (trial.sample, {"generator": name}, f"--name {samples}"),
+        "evaluate": (trial.report, {"zoo": frame, "samples": [samples]}, f"--name {name}"),
+    }
+    for stage, (settings, links, flags) in stages.items():
+        file = folder / f"{stage}.yaml"
+        if settings is None:
+            file.unlink(missing_ok=True)
+            continue
+        command = f"# python launch/{stage}.py --config {file} {flags}\n"
+        body = yaml.safe_dump(to_dict(settings) | links, sort_keys=False)
+        write_text(file, why + command + body)
+
+
+def _scores(row: Row, split: str) -> list[str]:
+    mean, std = row.get(f"{split}_accuracy"), row.get(f"{split}_accuracy_std")
+    if mean is None:
+        return [row["state"] if split == "val" else "-", "-", "-"]
+    spread = "" if std is None else f" +- {100 * std:.2f}"
+    share, ratio = row[f"{split}_good_and_novel"], row[f"{split}_distance_ratio"]
+    return [f"{100 * mean:.2f}{spread}", f"{100 * share:.1f} %", f"{ratio:.3f}"]

@@ -1,0 +1,160 @@
+"""The space of a sweep: from dotted settings to points, and from a point to the stages' settings.
+
+A point is `{"generator.density.backbone.hidden": 128, "align": True}`: one value for each axis.
+"""
+
+import copy
+import difflib
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from dwf.align.config import AlignConfig
+from dwf.errors import ConfigError
+from dwf.evaluation.config import EvaluateConfig
+from dwf.generators.config import GeneratorConfig, SampleConfig
+from dwf.randomness import numpy_stream
+from dwf.settings import build, flatten, read_yaml
+from dwf.sweeps.config import AxisConfig, SweepConfig
+from dwf.zoo.config import ZooConfig
+
+STAGES = {
+    "zoo": ZooConfig,
+    "align": AlignConfig,
+    "generator": GeneratorConfig,
+    "sample": SampleConfig,
+    "evaluate": EvaluateConfig,
+}
+FILLED = {
+    "align": ("zoo",),
+    "generator": ("zoo",),
+    "sample": ("generator",),
+    "evaluate": ("zoo", "samples", "split"),
+}
+"""Settings that link the stages; the sweep fills them in."""
+
+Point = dict[str, Any]
+Bases = dict[str, dict[str, dict[str, Any]]]
+"""Stage -> settings file -> what it says; the first file of a stage is the sweep's own."""
+
+
+def read_bases(config: SweepConfig) -> Bases:
+    """Read the settings files that the sweep and its space name.
+
+    Raises:
+        ConfigError: a file is missing or not YAML; or the space names no stage that there is.
+    """
+    bases: Bases = {}
+    for stage in STAGES:
+        own = getattr(config, stage)
+        files = [own] if own is not None else []
+        if stage in config.space:
+            files += [v for v in config.space[stage].values if not isinstance(v, bool)]
+        bases[stage] = {str(file): read_yaml(str(file)) for file in files}
+    for key in config.space:
+        _refuse_unknown(key, config)
+    return bases
+
+
+def _refuse_unknown(key: str, config: SweepConfig) -> None:
+    stage, _, rest = key.partition(".")
+    if stage not in STAGES:
+        close = difflib.get_close_matches(stage, STAGES, n=1, cutoff=0.5)
+        meant = f"; did you mean {'.'.join(filter(None, [close[0], rest]))!r}?" if close else ""
+        raise ConfigError(f"space.{key}: no such stage; there are {', '.join(STAGES)}{meant}")
+    if rest.split(".")[0] in FILLED.get(stage, ()):
+        raise ConfigError(f"space.{key}: the sweep fills this in; leave it out of the space")
+    if not rest and not config.space[key].is_list:
+        raise ConfigError(f"space.{key}: give a list of settings files, as grid or choice")
+    for value in config.space[key].values if not rest else ():
+        if isinstance(value, bool) and (stage != "align" or config.align is None):
+            raise ConfigError(
+                f"space.{key} has {value}: true and false are for align, where the sweep names a "
+                "settings file of it"
+            )
+
+
+def settings_of(bases: Bases, stage: str, point: Point) -> dict[str, Any] | None:
+    """Return a stage's plain settings at a point, links left out; None: it is left out."""
+    chosen = point.get(stage, True)
+    if chosen is False or not bases[stage]:
+        return None
+    file = next(iter(bases[stage])) if chosen is True else str(chosen)
+    data = copy.deepcopy(bases[stage][file])
+    for key in FILLED.get(stage, ()):
+        data.pop(key, None)
+    for key, value in point.items():
+        first, _, rest = key.partition(".")
+        if first == stage and rest:
+            _put(data, rest, value)
+    return data
+
+
+def _put(data: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(data.get(parent), dict):
+            data[parent] = {}
+        data = data[parent]
+    data[last] = value
+
+
+def build_stage(stage: str, data: dict[str, Any], **links: Any) -> Any:
+    """Return a stage's settings, held to their ranges.
+
+    Raises:
+        ConfigError: as in `settings.build`; names the stage and the setting.
+    """
+    return build(STAGES[stage], data | links, f"sweep, stage {stage}")
+
+
+def listed_points(config: SweepConfig) -> list[Point]:
+    """Return the points of `grid` and `random`, in order of their trials."""
+    if config.search == "grid":
+        return list(_crossed(config.space))
+    grids = {key: axis for key, axis in config.space.items() if axis.kind == "grid"}
+    drawn = [_draw(config, number) for number in range(config.trials)]
+    return [
+        {key: (draw | point)[key] for key in config.space}
+        for draw in drawn
+        for point in _crossed(grids)
+    ]
+
+
+def extreme_points(config: SweepConfig) -> list[Point]:
+    """Return points that together show every listed value and both ends of every range."""
+    first = {key: axis.values[0] for key, axis in config.space.items()}
+    return [first | {key: v} for key, axis in config.space.items() for v in axis.values]
+
+
+def _crossed(axes: dict[str, AxisConfig]) -> Iterator[Point]:
+    for values in itertools.product(*(axis.values for axis in axes.values())):
+        yield dict(zip(axes, values, strict=True))
+
+
+def _draw(config: SweepConfig, number: int) -> Point:
+    point = {}
+    for key, axis in config.space.items():
+        stream = numpy_stream(config.seed, "sweep", key, number)
+        if axis.kind == "choice":
+            point[key] = axis.values[int(stream.integers(len(axis.values)))]
+        elif axis.kind == "integer":
+            point[key] = int(stream.integers(axis.values[0], axis.values[1], endpoint=True))
+        elif axis.kind == "uniform":
+            point[key] = float(stream.uniform(*axis.values))
+        elif axis.kind == "log_uniform":
+            point[key] = float(math.exp(stream.uniform(*map(math.log, axis.values))))
+    return point
+
+
+def describe_bases(bases: Bases) -> str:
+    """Return what the stages' settings files say, a line for each setting."""
+    lines = []
+    for stage, files in bases.items():
+        for file, data in files.items():
+            rows = flatten(data)
+            width = max(map(len, rows), default=0)
+            lines += [f"{stage}: {file}"]
+            lines += [f"  {key:<{width}}  {value}" for key, value in rows.items()]
+    return "\n".join(lines)

@@ -1,0 +1,276 @@
+"""One trial: its stages, each run once whichever trial comes to it first; then its numbers.
+
+    sweeps/NAME/zoos, runs        what the stages write, named by `plan.name_of`
+    sweeps/NAME/locks/STAGE-...   who works on which stage
+    sweeps/NAME/trials/00003.json a trial that is over; written last
+
+A trial that is given again goes on with what its stages left.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dwf.errors import (
+    ConfigError,
+    DwfError,
+    ShapeMismatch,
+    SolverFailed,
+    TooFewNetworks,
+    TrainingDiverged,
+    WorkFailed,
+)
+from dwf.ranks import alone
+from dwf.run_folder import hold, write_json
+from dwf.settings import build, find, to_dict
+from dwf.sweeps.config import SweepConfig
+from dwf.sweeps.plan import Trial, plan_trial
+
+# What follows from a trial's settings is an outcome; other errors can be mended and tried again.
+OUTCOMES = (
+    ConfigError,
+    ShapeMismatch,
+    SolverFailed,
+    TooFewNetworks,
+    TrainingDiverged,
+    WorkFailed,
+)
+BASES = "stages.yaml"
+Tell = Callable[[dict[str, Any]], None]
+
+
+def record_path(folder: Path, number: int) -> Path:
+    """The record of a trial that is over."""
+    return folder / "trials" / f"{number:05d}.json"
+
+
+def read_records(folder: Path) -> dict[int, dict[str, Any]]:
+    """Return the records of all trials that are over, by number."""
+    files = sorted((folder / "trials").glob("?????.json"))
+    return {int(file.stem): json.loads(file.read_text()) for file in files}
+
+
+def read_trial(folder: Path, number: int, point: dict[str, Any]) -> tuple[SweepConfig, Trial]:
+    """Return the sweep's settings and a trial of it, from the sweep's folder alone."""
+    file = folder / "config.yaml"
+    config = build(SweepConfig, yaml.safe_load(file.read_text()), str(file))
+    bases = yaml.safe_load((folder / BASES).read_text())
+    return config, plan_trial(bases, number, point)
+
+
+def run_trial(told: dict[str, Any]) -> None:
+    """Run one trial in a worker of Ray Tune.
+
+    A worker whose driver was killed may still be at it: one waits for the other, then finds the
+    trial over, or goes on with it.
+
+    Args:
+        told: `folder` of the sweep, `trial` with its `number` and `point`.
+    """
+    from ray import tune
+
+    folder = Path(told["folder"])
+    number, point = told["trial"]["number"], told["trial"]["point"]
+    try:
+        with alone(), hold(folder / "locks" / f"trial-{number:05d}", wait=True):
+            do_trial(folder, number, point, tune.report)
+    except DwfError as error:
+        tune.report({"problem": str(error)})
+
+
+def do_trial(folder: Path, number: int, point: dict[str, Any], tell: Tell) -> None:
+    """Run one trial's stages and write its record; one that is over is left alone.
+
+    Args:
+        folder: the sweep's.
+        number: the trial's.
+        point: its values, one for each axis.
+        tell: is told `step` and `val_loss` while the generator trains, where ASHA listens.
+
+    Raises:
+        DwfError: one that does not follow from the trial's settings.
+    """
+    import torch
+
+    record = record_path(folder, number)
+    if record.exists():
+        return
+    started, seconds = time.monotonic(), {}
+    known: dict[str, Any] = {"number": number, "point": point}
+    try:
+        config, trial = read_trial(folder, number, point)
+        known |= {"names": trial.names}
+        torch.set_num_threads(max(1, int(config.cpus)))  # follows from the settings, not the node
+        listener = tell if config.scheduler == "asha" else None
+        known |= {"metrics": _run_stages(trial, folder, listener, seconds), "state": "finished"}
+    except OUTCOMES as error:
+        known |= {"state": "failed", "reason": str(error)}
+    seconds["trial"] = time.monotonic() - started
+    known["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
+    write_json(record, known)
+
+
+def _run_stages(
+    trial: Trial, folder: Path, listener: Tell | None, seconds: dict[str, float]
+) -> dict[str, float | None]:
+    from dwf.align.stage import align_zoo
+    from dwf.generators.stage import fit_generator, sample_networks
+
+    with _stage(folder, "zoo", trial.zoo_name, seconds):
+        make_zoo(trial, folder)
+    if trial.align is not None:
+        with _stage(folder, "align", trial.frame, seconds):
+            align_zoo(trial.align, folder, trial.frame)
+    with _stage(folder, "codec", trial.codec_name, seconds):
+        _fit_codec(trial, folder)
+    with (
+        _stage(folder, "generator", trial.generator_name, seconds),
+        _heard(listener, trial),
+    ):
+        _share_codec(trial, folder)
+        fit_generator(trial.generator, folder, trial.generator_name)
+    with _stage(folder, "sample", trial.samples_name, seconds):
+        sample_networks(trial.sample, folder, trial.samples_name)
+    with _stage(folder, "validate", f"validation-{trial.samples_name}", seconds):
+        return _validate(trial, folder)
+
+
+@contextlib.contextmanager
+def _stage(folder: Path, stage: str, name: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Run a stage that other trials may share: who comes second waits, and finds it finished."""
+    asked = time.monotonic()
+    with hold(folder / "locks" / name, wait=True):
+        begun = time.monotonic()
+        seconds["waited"] = seconds.get("waited", 0.0) + begun - asked
+        yield
+        seconds[stage] = time.monotonic() - begun
+
+
+def make_zoo(trial: Trial, folder: Path, run: Any = None) -> None:
+    """Link a finished zoo of the same settings from the root's zoos, or train one.
+
+    Args:
+        trial: whose zoo.
+        folder: the sweep's.
+        run: runs the units of training; default: one after the other, here.
+    """
+    from dwf.zoo.stage import run_here, train_zoo
+    from dwf.zoo.store import is_whole
+
+    path = folder / "zoos" / trial.zoo_name
+    if path.is_symlink():
+        if is_whole(path):
+            return
+        path.unlink()  # the zoo was removed
+    there = None if path.exists() else _finished_zoo(trial, folder.parent.parent / "zoos")
+    if there is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(os.path.relpath(there, path.parent))
+    else:
+        train_zoo(trial.zoo, folder, trial.zoo_name, run or run_here)
+
+
+def _finished_zoo(trial: Trial, zoos: Path) -> Path | None:
+    from dwf.zoo.store import is_whole
+
+    wanted = to_dict(trial.zoo)
+    for done in sorted(zoos.glob("*/run/done.json")):
+        zoo = done.parent.parent
+        same = yaml.safe_load(done.with_name("config.yaml").read_text()) == wanted
+        if same and is_whole(zoo):
+            return zoo
+    return None
+
+
+def _fit_codec(trial: Trial, folder: Path) -> None:
+    """Fit the codec in a run of its own, as `Generator.fit` would within the generator's."""
+    from dwf.codecs.codec import codec_folder
+    from dwf.codecs.config import CODECS
+    from dwf.run_folder import RunFolder
+    from dwf.zoo.store import Zoo
+
+    config = trial.generator.codec
+    run = RunFolder(
+        folder / "runs" / trial.codec_name, {"zoo": trial.frame, "codec": to_dict(config)}
+    )
+    if run.summary is not None:
+        return
+    zoo = Zoo.open(folder / "zoos" / trial.frame)
+    train, val = ([(zoo, zoo.rows(split, "last"))] for split in ("train", "val"))
+    codec = find(CODECS, config.kind)(config)
+    codec.fit(train, val, run)
+    codec.save(codec_folder(run))
+    run.finish()
+
+
+def _share_codec(trial: Trial, folder: Path) -> None:
+    """Let the generator's run find the fitted codec in its place."""
+    link = folder / "runs" / trial.generator_name / "codec"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(Path("..") / trial.codec_name / "codec")
+
+
+@contextlib.contextmanager
+def _heard(listener: Tell | None, trial: Trial) -> Iterator[None]:
+    """Tell of the validation losses of what is trained within."""
+    if listener is None:
+        yield
+        return
+    from dwf.training.loop import heard_by
+
+    last = trial.generator.density.training.steps
+
+    def hear(step: int, val_loss: float | None) -> None:
+        if val_loss is None:
+            raise ConfigError("scheduler = 'asha' needs validation networks: set split.val above 0")
+        if step < last:  # a generator that is fitted to the end is not stopped before it is judged
+            listener({"step": step, "val_loss": val_loss})
+
+    with heard_by(hear):
+        yield
+
+
+def _validate(trial: Trial, folder: Path) -> dict[str, float | None]:
+    """Return the numbers of a trial's samples on validation networks and images."""
+    import numpy as np
+
+    from dwf.evaluation.accuracy import Yardstick
+    from dwf.evaluation.report import network_set
+    from dwf.training.loop import find_device
+    from dwf.zoo.store import Zoo
+
+    zoo = Zoo.open(folder / "zoos" / trial.frame)
+    samples = Zoo.open(folder / "zoos" / trial.samples_name)
+    yardstick = Yardstick(zoo, zoo.load_data(), find_device(trial.report.device).type, "val")
+    measured = yardstick.measure_zoo(samples, np.arange(len(samples)))
+    scored = network_set(
+        samples.name, "samples", measured, yardstick.limits, yardstick.originals.spread, "val", {}
+    )
+    return summarise(scored.summary, "val") | {"val_loss": _val_loss(trial, folder)}
+
+
+def summarise(summary: dict[str, Any], split: str) -> dict[str, float | None]:
+    """Return what a sweep's table keeps of a set of networks' summary in a report."""
+    accuracy = summary[f"{split}_accuracy"]
+    return {
+        "n": summary["n"],
+        f"{split}_accuracy": accuracy["mean"],
+        f"{split}_accuracy_std": accuracy["std"],
+        "good_and_novel": summary["good_and_novel"],
+        "accurate": summary["accurate"],
+        "distance_ratio": summary["distance_ratio"]["median"],
+        "overlap": summary["overlap"]["mean"],
+        "dispersion": summary["dispersion"],
+    }
+
+
+def _val_loss(trial: Trial, folder: Path) -> float | None:
+    done = json.loads((folder / "runs" / trial.generator_name / "done.json").read_text())
+    return done["density"].get("val_loss")

@@ -1,0 +1,57 @@
+"""slurm/sweep.sh on a real Slurm: Ray Tune over two nodes, requeued, equal to trials done here."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dwf.run_folder import RunFolder
+from dwf.sweeps.plan import plan_trials
+from dwf.sweeps.space import read_bases
+from dwf.sweeps.stage import refuse_other_bases
+from dwf.sweeps.trial import do_trial, read_records
+from tests.slurm.test_scripts import facts_of, finish, submit, wait_for  # noqa: F401
+from tests.sweeps.conftest import WIDTH, make, way, write_sweep  # noqa: F401
+
+pytestmark = pytest.mark.cluster
+
+SPACE = {WIDTH: {"grid": [8, 12, 16, 20]}, "align": {"grid": [True, False]}}
+
+
+def do_here(config, root: Path) -> Path:
+    """The trials one after the other, without Ray."""
+    folder, bases = root / "sweeps" / "sweep", read_bases(config)
+    RunFolder(folder, config)
+    refuse_other_bases(folder, bases)
+    for trial in plan_trials(config, bases):
+        do_trial(folder, trial.number, trial.point, print)
+    return folder
+
+
+def timeless(folder: Path) -> dict[int, dict]:
+    return {n: record | {"seconds": None} for n, record in read_records(folder).items()}
+
+
+def test_a_sweep_over_two_nodes_goes_on_after_a_requeue(
+    slurm,
+    submit,  # noqa: F811
+    make,  # noqa: F811
+    tmp_path,
+):
+    config = make(SPACE)
+    file = write_sweep(config, tmp_path / "sweep.yaml")
+    folder = tmp_path / "sweeps" / "sweep"
+    words = ("--nodes", "2", "--cpus-per-task", "1", "sweep.sh", "--config", str(file))
+    job = submit(*words)
+    here = do_here(config, tmp_path / "here")
+    wait_for(lambda: len(read_records(folder)) >= 1, "the first trial")
+    slurm("scancel", "--batch", "--signal", "USR2", job)
+    wait_for(lambda: facts_of(slurm, job)["JobState"] != "RUNNING", "the requeue")
+    before = {n: json.dumps(record) for n, record in read_records(folder).items()}
+    facts, log = finish(slurm, job, tmp_path)
+    assert facts["Restarts"] == "1" and "8 of 8 trials" in log, log
+    after = {n: json.dumps(record) for n, record in read_records(folder).items()}
+    assert 1 <= len(before) < 8 and before.items() <= after.items()
+    assert timeless(folder) == timeless(here)
+    for shard in here.glob("zoos/*/shard-*"):
+        assert (folder / shard.relative_to(here)).read_bytes() == shard.read_bytes()

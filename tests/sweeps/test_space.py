@@ -1,0 +1,138 @@
+"""What is tried: points, strict checks before anything runs, and what trials share."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dwf.errors import ConfigError
+from dwf.sweeps.plan import count_stages, describe_plan, plan_trials
+from dwf.sweeps.space import extreme_points, listed_points, read_bases
+from tests.sweeps.conftest import WIDTH, write_sweep
+
+ROOT = Path(__file__).parents[2]
+MODES = {"align": {"grid": [True, False]}}
+
+
+def plan(config):
+    return plan_trials(config, read_bases(config))
+
+
+def test_a_grid_tries_every_value_with_every_other(make):
+    config = make({WIDTH: {"grid": [8, 16, 32]}, **MODES})
+    assert [tuple(point.values()) for point in listed_points(config)] == [
+        (8, True), (8, False), (16, True), (16, False), (32, True), (32, False)
+    ]  # fmt: skip
+
+
+def test_trials_share_what_they_agree_in(make):
+    trials = plan(make({WIDTH: {"grid": [8, 16, 32]}, **MODES}))
+    counts = {"zoo": 1, "aligned": 1, "codec": 2, "generator": 6, "samples": 6}
+    assert count_stages(trials) == counts
+    assert {trial.frame for trial in trials if trial.align is None} == {trials[0].zoo_name}
+    seeds = plan(make({"zoo.seed": {"grid": [0, 1]}, "sample.seed": {"grid": [0, 1]}}))
+    counts = {"zoo": 2, "aligned": 2, "codec": 2, "generator": 2, "samples": 4}
+    assert count_stages(seeds) == counts
+
+
+def test_names_follow_from_settings_alone(make):
+    (one, _), (_, other) = (plan(make({WIDTH: {"grid": widths}})) for widths in ([16, 32], [8, 16]))
+    assert one.names == other.names
+    codecs = {"generator.codec.whiten": {"grid": [True, False]}}
+    first, second = plan(make(codecs))
+    assert first.frame == second.frame and first.codec_name != second.codec_name
+
+
+def test_a_stage_takes_whole_files(make, way, tmp_path):
+    gaussian = {"codec": {"kind": "flat"}, "density": {"kind": "gaussian"}}
+    (tmp_path / "gaussian.yaml").write_text(yaml.safe_dump(gaussian))
+    files = [way["generator"], str(tmp_path / "gaussian.yaml")]
+    flow, other = plan(make({"generator": {"grid": files}}))
+    assert (flow.generator.density.kind, other.generator.density.kind) == ("flow", "gaussian")
+
+
+def test_random_draws_lie_in_their_ranges_and_are_crossed_with_grids(make):
+    rate = "generator.density.training.learning_rate"
+    space = {
+        rate: {"log_uniform": ["1e-5", "1e-1"]},
+        "generator.density.training.ema": {"uniform": [0.5, 0.9]},
+        WIDTH: {"integer": [8, 10]},
+        **MODES,
+    }
+    config = make(space, search="random", trials=200)
+    points = listed_points(config)
+    assert len(points) == 400 and points == listed_points(config)
+    assert points[0] | {"align": False} == points[1]
+    assert {point[WIDTH] for point in points} == {8, 9, 10}
+    rates = [point[rate] for point in points]
+    assert all(1e-5 <= value <= 1e-1 for value in rates)
+    below = sum(value < 1e-3 for value in rates) / len(rates)  # half of the decades
+    assert 0.4 < below < 0.6
+    assert all(0.5 <= point["generator.density.training.ema"] <= 0.9 for point in points)
+    assert points[:100] == listed_points(make(space, search="random", trials=50))
+
+
+def test_the_ends_of_what_optuna_may_propose_are_checked(make):
+    space = {WIDTH: {"integer": [8, 64]}, "generator.codec.whiten": {"choice": [True, False]}}
+    config = make(space, search="optuna")
+    values = [tuple(point.values()) for point in extreme_points(config)]
+    assert values == [(8, True), (64, True), (8, True), (8, False)]
+    with pytest.raises(ConfigError, match=r"dropout = 1.5: allowed is at least 0, at most 0.99"):
+        dropout = {"generator.density.backbone.dropout": {"uniform": [0.0, 1.5]}}
+        plan(make(dropout, search="optuna"))
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ({"zooo.seed": {"grid": [1]}}, r"did you mean 'zoo.seed'"),
+        ({"generator.density.backbone.widht": {"grid": [1]}}, r"did you mean 'width'"),
+        ({WIDTH: {"grid": [16, 0]}}, r"density.backbone.width = 0: allowed is at least 1"),
+        ({WIDTH: {"grid": [16, "wide"]}}, r"expected int, found str"),
+        ({WIDTH: {"grid": [16, 16]}}, r"values that differ"),
+        ({WIDTH: {"grid": [8], "choice": [8]}}, r"grid, choice: give one of"),
+        ({WIDTH: {"uniform": [1, 2]}}, r"search is grid: list its values as `grid`"),
+        ({"generator.zoo": {"grid": ["other"]}}, r"the sweep fills this in"),
+        ({"evaluate.split": {"grid": ["test"]}}, r"the sweep fills this in"),
+        ({"zoo": {"grid": [True]}}, r"true and false are for align"),
+        ({"generator": {"grid": ["nowhere.yaml"]}}, r"nowhere.yaml: no such file"),
+        ({}, r"space is empty"),
+    ],
+)
+def test_a_wrong_space_is_refused_before_anything_runs(make, space, said):
+    with pytest.raises(ConfigError, match=said):
+        plan(make(space))
+
+
+def test_asha_needs_something_to_watch(make, way, tmp_path):
+    with pytest.raises(ConfigError, match=r"asha.grace = 1000: no generator trains longer than 60"):
+        plan(make({WIDTH: {"grid": [8]}}, scheduler="asha"))
+    (tmp_path / "gaussian.yaml").write_text("density: {kind: gaussian}")
+    files = {"generator": {"grid": [str(tmp_path / "gaussian.yaml")]}}
+    with pytest.raises(ConfigError, match=r"density gaussian does not train"):
+        plan(make(files, scheduler="asha"))
+
+
+def test_a_plan_lists_trials_or_the_space(make, tmp_path):
+    config = make({WIDTH: {"grid": [8, 16]}, **MODES})
+    said = describe_plan(config, read_bases(config), tmp_path)
+    assert "4 trials" in said and "1 x zoo" in said and f"trial 3: {WIDTH} = 16, align = F" in said
+    config = make({WIDTH: {"integer": [8, 16]}}, search="optuna", trials=7)
+    said = describe_plan(config, read_bases(config), tmp_path)
+    assert "7 trials by optuna" in said and f"{WIDTH}: integer 8, 16" in said
+
+
+def test_a_dry_run_touches_nothing_and_help_imports_neither_torch_nor_ray(make, tmp_path):
+    file = write_sweep(make({WIDTH: {"grid": [8, 16]}}), tmp_path / "sweep.yaml")
+    root = tmp_path / "root"
+    for flags, shown in ((["--dry-run"], "trial 1"), (["--help"], "--metric")):
+        words = ["-X", "importtime", "launch/sweep.py", "--config", str(file), "--root", str(root)]
+        ran = subprocess.run(
+            [sys.executable, *words, *flags], cwd=ROOT, capture_output=True, text=True
+        )
+        assert ran.returncode == 0, ran.stderr[-2000:]
+        assert shown in ran.stdout and not root.exists()
+        imported = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
+        assert not imported & {"torch", "ray", "optuna", "matplotlib"}

@@ -1,0 +1,181 @@
+"""A trial without Ray: its stages are those of the whole way, shared and never repeated."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from dwf.align.stage import align_zoo
+from dwf.errors import RunConflict, WorkFailed
+from dwf.generators.stage import fit_generator, sample_networks
+from dwf.networks.functional import score_networks
+from dwf.sweeps import report as reports
+from dwf.sweeps import stage
+from dwf.sweeps.plan import plan_trials
+from dwf.sweeps.report import SweepReport, write_report
+from dwf.sweeps.space import read_bases
+from dwf.sweeps.trial import do_trial, read_records, record_path
+from dwf.zoo.stage import train_zoo
+from dwf.zoo.store import Zoo
+from tests.sweeps.conftest import WIDTH
+
+
+def begin(config, root, name="sweep"):
+    """What `run_sweep` does before it starts trials."""
+    folder = root / "sweeps" / name
+    bases = read_bases(config)
+    trials = plan_trials(config, bases)
+    stage.RunFolder(folder, config)
+    stage.refuse_other_bases(folder, bases)
+    return folder, trials
+
+
+def do(folder, trial):
+    told = []
+    do_trial(folder, trial.number, trial.point, told.append)
+    return told
+
+
+@pytest.fixture(scope="module")
+def swept(make, tmp_path_factory):
+    """Four trials, two of which fail by their settings."""
+    root = tmp_path_factory.mktemp("root")
+    space = {"align": {"grid": [True, False]}, "generator.codec.components": {"grid": [9, 900]}}
+    config = make(space)
+    folder, trials = begin(config, root)
+    for trial in trials:
+        do(folder, trial)
+    return config, folder, trials
+
+
+def test_a_trial_is_what_the_stages_make_one_by_one(swept, tmp_path):
+    _, folder, trials = swept
+    trial = trials[0]
+    train_zoo(trial.zoo, tmp_path, trial.zoo_name)
+    align_zoo(trial.align, tmp_path, trial.frame)
+    fit_generator(trial.generator, tmp_path, trial.generator_name)
+    alone = sample_networks(trial.sample, tmp_path, trial.samples_name)
+    shared = Zoo.open(folder / "zoos" / trial.samples_name)
+    for one, other in zip(alone.shards, shared.shards, strict=True):
+        assert one.path.read_bytes() == other.path.read_bytes()
+    assert (folder / "runs" / trial.generator_name / "codec").is_symlink()
+
+
+def test_its_numbers_are_those_of_its_samples_on_validation_images(swept):
+    _, folder, trials = swept
+    record = read_records(folder)[0]
+    samples = Zoo.open(folder / "zoos" / trials[0].samples_name)
+    state, data = samples.layout.unflatten(torch_of(samples.read())), samples.load_data()
+    scores = score_networks(samples.build_network(), state, data, data.val)
+    assert record["metrics"]["val_accuracy"] == pytest.approx(scores.accuracy_N.mean())
+    assert record["metrics"]["n"] == len(samples) == 10
+    assert set(record["seconds"]) >= {"zoo", "align", "codec", "generator", "sample", "trial"}
+
+
+def torch_of(array):
+    import torch
+
+    return torch.from_numpy(array)
+
+
+def test_shared_stages_ran_once_and_a_trial_that_is_over_is_left_alone(swept):
+    _, folder, trials = swept
+    assert len(list((folder / "zoos").glob("zoo-*"))) == 1
+    assert len(list((folder / "zoos").glob("aligned-*"))) == 1
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    do(folder, trials[0])
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_setting_that_cannot_work_is_an_outcome(swept):
+    _, folder, _ = swept
+    states = [record["state"] for record in read_records(folder).values()]
+    assert states == ["finished", "failed", "finished", "failed"]
+    assert "900" in read_records(folder)[1]["reason"]
+
+
+def test_a_lost_record_is_made_again_from_what_the_stages_left(swept, tmp_path):
+    _, folder, trials = swept
+    copy = tmp_path / "sweeps" / "sweep"
+    shutil.copytree(folder, copy, symlinks=True)
+    old = read_records(copy)[2]
+    record_path(copy, 2).unlink()
+    do(copy, trials[2])
+    new = read_records(copy)[2]
+    assert new | {"seconds": 0} == old | {"seconds": 0}
+    assert new["seconds"]["generator"] < 5
+
+
+def test_asha_hears_of_losses_but_not_of_the_last(make, tmp_path):
+    config = make({WIDTH: {"grid": [8]}}, scheduler="asha", asha={"grace": 20})
+    folder, (trial,) = begin(config, tmp_path)
+    told = do(folder, trial)
+    file = folder / "runs" / trial.generator_name / "metrics.jsonl"
+    written = [json.loads(line) for line in file.read_text().splitlines()]
+    losses = [(line["step"], line["val_loss"]) for line in written]
+    assert [step for step, _ in losses] == [20, 40, 60]
+    assert [(one["step"], one["val_loss"]) for one in told] == losses[:-1]
+
+
+def test_a_finished_zoo_of_equal_settings_is_linked(make, tmp_path):
+    config = make({"zoo.count": {"grid": [24, 25]}, "align": {"grid": [False]}})
+    folder, (same, other) = begin(config, tmp_path)
+    zoo = train_zoo(same.zoo, tmp_path, "mine")
+    before = {p: p.read_bytes() for p in zoo.path.rglob("*") if p.is_file()}
+    for trial in (same, other):
+        do(folder, trial)
+    assert (folder / "zoos" / same.zoo_name).resolve() == zoo.path.resolve()
+    assert not (folder / "zoos" / other.zoo_name).is_symlink()
+    assert before == {p: p.read_bytes() for p in zoo.path.rglob("*") if p.is_file()}
+
+
+def test_stage_files_that_changed_meanwhile_are_refused(swept, tmp_path):
+    config, folder, _ = swept
+    bases = read_bases(config)
+    next(iter(bases["generator"].values()))["seed"] = 5
+    with pytest.raises(RunConflict, match=r"generator.*seed = None, which is now 5"):
+        stage.refuse_other_bases(folder, bases)
+
+
+def test_the_report_tests_all_and_chooses_on_validation_alone(swept, monkeypatch):
+    config, folder, trials = swept
+    finished = [trial for trial in trials if trial.number in (0, 2)]
+    records = read_records(folder)
+    scored = []
+    own = reports._test
+
+    def reversed_test(*arguments):  # were anything chosen by test scores, the choice would turn
+        rows, names = own(*arguments)
+        scored.append(rows)
+        return {
+            n: row | {"test_accuracy": 1 - row["test_accuracy"]} for n, row in rows.items()
+        }, names
+
+    monkeypatch.setattr(reports, "_test", reversed_test)
+    report = write_report(config, "sweep", folder, finished, records)
+    accuracies = {n: records[n]["metrics"]["val_accuracy"] for n in (0, 2)}
+    assert report.best == max(accuracies, key=accuracies.get)
+    assert set(scored[0]) == {0, 2} and len(report.rows) == 4
+    monkeypatch.undo()
+    report = write_report(config, "sweep", folder, finished, records)
+    assert len(report.reports) == 2  # one for each frame of weights
+    assert SweepReport.load(folder) == report
+    for row in report.rows:
+        assert ("test_accuracy" in row) == (row["state"] == "finished")
+    samples = Zoo.open(folder / "zoos" / trials[0].samples_name)
+    data = samples.load_data()
+    state = samples.layout.unflatten(torch_of(samples.read()))
+    scores = score_networks(samples.build_network(), state, data, data.test)
+    np.testing.assert_allclose(report.rows[0]["test_accuracy"], scores.accuracy_N.mean())
+    lines = (folder / "table.csv").read_text().splitlines()
+    assert len(lines) == 5 and lines[0].startswith("trial,state,align,generator.codec.components")
+    assert (folder / "trials.png").stat().st_size > 10_000
+
+
+def test_a_sweep_of_which_nothing_was_finished_is_no_success(make, tmp_path):
+    config = make({"generator.codec.components": {"grid": [900]}, "align": {"grid": [False]}})
+    folder, (trial,) = begin(config, tmp_path)
+    do(folder, trial)
+    with pytest.raises(WorkFailed, match=r"none of 1 trials(.|\n)*components = 900"):
+        stage._finished_trials(read_bases(config), folder)
