@@ -82,7 +82,7 @@ class SweepConfig:
     sample: str
     """Settings file of drawing networks."""
     evaluate: str
-    """Settings file of the report on test images; trials take its seed and device alone."""
+    """Settings file of the report on test images; trials take its device alone."""
     space: Annotated[dict[str, AxisConfig], tyro.conf.Fixed, tyro.conf.SuppressFixed]
     """What is tried: `STAGE.SETTING` (as `generator.density.backbone.hidden`), or `STAGE` alone
     for whole settings files; `align` alone also takes true and false: with and without it."""
