@@ -128,14 +128,16 @@ def submit(work: Work, array: Array, site: SiteConfig) -> str:
     return job
 
 
-def submit_missing(work: Work, nodes: int, site: SiteConfig, workers: int | None = None) -> None:
-    """Submit the units that are neither whole nor in a living job. Hold the run folder."""
+def submit_missing(
+    work: Work, wanted: Sequence[int], nodes: int, site: SiteConfig, workers: int | None = None
+) -> None:
+    """Submit the wanted units that are neither whole nor in a living job. Hold the run folder."""
     alive = in_work(work.folder)
     if alive:
         jobs = ", ".join(sorted({job for job, _ in alive}))
         logger.info("attached to what runs already: job %s", jobs)
     taken = {unit for units in alive.values() for unit in units}
-    units = [index for index in missing(work) if index not in taken]
+    units = [index for index in missing(work) if index in set(wanted) - taken]
     if units:
         submit(work, plan_array(work, units, nodes, site, workers), site)
 

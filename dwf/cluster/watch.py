@@ -47,14 +47,16 @@ class Slurm:
             StillRunning: `wait` is off, or a signal came; the jobs go on.
         """
         slurm.require_slurm()
+        wanted = missing(work)
         for _ in range(_ROUNDS):
             with hold(work.folder / "run"):
-                submit_missing(work, self.nodes, self.site, self.workers)
+                submit_missing(work, wanted, self.nodes, self.site, self.workers)
             if not self.wait:
                 raise StillRunning(f"{work.what}: submitted; {_look_again(work)}")
             watch(work)
             failed = failures(work)
-            if not any(lost for _, lost in failed.values()):
+            wanted = [index for index, (_, lost) in failed.items() if lost]
+            if not wanted:
                 break
         raise_failures(work, {index: why for index, (why, _) in failed.items()})
 

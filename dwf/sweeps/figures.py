@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,9 +12,7 @@ from matplotlib.figure import Figure
 
 from dwf.evaluation.figures import HELD_OUT_COLOUR, SAMPLE_COLOURS, SAMPLE_MARKERS, STYLE
 from dwf.run_folder import replacing
-
-if TYPE_CHECKING:
-    from dwf.sweeps.report import Row, SweepReport
+from dwf.sweeps.report import Row, SweepReport
 
 _PERCENT = ("accuracy", "good_and_novel", "accurate")
 COLOURS = (HELD_OUT_COLOUR, *SAMPLE_COLOURS)
@@ -22,7 +20,7 @@ _MOST_LINES = 8
 _WIDE = 6  # numbers that span more than this factor are drawn on a log scale
 
 
-def draw_trials(report: "SweepReport", path: Path) -> None:
+def draw_trials(report: SweepReport, path: Path) -> None:
     """Draw all trials: lines over two listed axes, else one panel of points for each axis.
 
     Args:
@@ -50,7 +48,7 @@ def draw_trials(report: "SweepReport", path: Path) -> None:
             figure.savefig(partial, format="png", metadata={"Software": None})
 
 
-def _lines(report: "SweepReport", rows: Sequence["Row"]) -> tuple[str, str] | None:
+def _lines(report: SweepReport, rows: Sequence[Row]) -> tuple[str, str] | None:
     """The axis to draw along and the axis of the lines, where two axes were tried in full."""
     if len(report.tried) != 2:
         return None
@@ -64,7 +62,7 @@ def _lines(report: "SweepReport", rows: Sequence["Row"]) -> tuple[str, str] | No
 
 
 def _draw(
-    panel: Axes, report: "SweepReport", rows: list["Row"], axis: str, column: str, line: str | None
+    panel: Axes, report: SweepReport, rows: list[Row], axis: str, column: str, line: str | None
 ) -> None:
     positions, labels = _positions(rows, axis)
     scale = 100 if column.endswith(_PERCENT) else 1
@@ -109,7 +107,7 @@ def _label(
     panel.legend(loc="best", fontsize=9)
 
 
-def _positions(rows: list["Row"], axis: str) -> tuple[list[float], dict[float, str]]:
+def _positions(rows: list[Row], axis: str) -> tuple[list[float], dict[float, str]]:
     """Where each row lies along an axis, and what is written there."""
     values = [row[axis] for row in rows]
     if _is_numeric(rows, axis):
@@ -120,7 +118,7 @@ def _positions(rows: list["Row"], axis: str) -> tuple[list[float], dict[float, s
     return [places[str(v)] for v in values], {p: Path(n).stem for n, p in places.items()}
 
 
-def _is_numeric(rows: Sequence["Row"], axis: str) -> bool:
+def _is_numeric(rows: Sequence[Row], axis: str) -> bool:
     return all(
         isinstance(row[axis], (int, float)) and not isinstance(row[axis], bool) for row in rows
     )

@@ -108,7 +108,7 @@ def write_report(
     finished: list[Trial],
     records: dict[int, dict[str, Any]],
 ) -> SweepReport:
-    """Score all finished trials on test images, and write table, figure and best settings.
+    """Score all finished trials on test images, and write table and best settings.
 
     Args:
         config: the sweep.
@@ -117,8 +117,6 @@ def write_report(
         finished: its finished trials.
         records: of all trials that are over.
     """
-    from dwf.sweeps.figures import draw_trials
-
     tested, reports = _test(finished, folder)
     rows = tuple(_row(records[number], tested.get(number, {})) for number in sorted(records))
     report = SweepReport(
@@ -130,7 +128,6 @@ def write_report(
         reports=tuple(reports),
     )
     report.save(folder)
-    draw_trials(report, folder / "trials.png")
     for trial in finished:
         if trial.number == report.best:
             score = records[trial.number]["metrics"][config.metric]

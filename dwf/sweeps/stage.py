@@ -57,6 +57,8 @@ def run_sweep(config: SweepConfig, root: Path, name: str, run: Any = None) -> Sw
             no trial was finished.
         Preempted: a signal asked to stop.
     """
+    from dwf.sweeps.figures import draw_trials
+
     bases = read_bases(config)
     plan_trials(config, bases)  # what is refused leaves no folder behind
     folder = (Path(root) / "sweeps" / name).absolute()
@@ -73,6 +75,7 @@ def run_sweep(config: SweepConfig, root: Path, name: str, run: Any = None) -> Sw
         _run_trials(config, bases, trials, folder)
         finished = _finished_trials(bases, folder)
         report = write_report(config, name, folder, finished, read_records(folder))
+        draw_trials(report, folder / "trials.png")
         record.finish(best=report.best, trials=len(report.rows))
         return report
 

@@ -12,6 +12,7 @@ from dwf.generators.stage import fit_generator, sample_networks
 from dwf.networks.functional import score_networks
 from dwf.sweeps import report as reports
 from dwf.sweeps import stage
+from dwf.sweeps.figures import draw_trials
 from dwf.sweeps.plan import plan_trials
 from dwf.sweeps.report import SweepReport, write_report
 from dwf.sweeps.space import read_bases
@@ -170,6 +171,7 @@ def test_the_report_tests_all_and_chooses_on_validation_alone(swept, monkeypatch
     np.testing.assert_allclose(report.rows[0]["test_accuracy"], scores.accuracy_N.mean())
     lines = (folder / "table.csv").read_text().splitlines()
     assert len(lines) == 5 and lines[0].startswith("trial,state,align,generator.codec.components")
+    draw_trials(report, folder / "trials.png")
     assert (folder / "trials.png").stat().st_size > 10_000
 
 
