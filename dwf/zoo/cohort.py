@@ -175,9 +175,10 @@ class Cohort:
             if preemption.is_asked():
                 self._save()
                 preemption.stop()
-            if self.step % _STEPS_BETWEEN_REPORTS == 0:
-                done = self.epoch + self.step / self.steps_per_epoch
-                report(done / self.recipe.epochs, self._latest_accuracy())
+            at = self.epoch * self.steps_per_epoch + self.step
+            if at % _STEPS_BETWEEN_REPORTS == 0:
+                share = at / (self.recipe.epochs * self.steps_per_epoch)
+                report(share, self._latest_accuracy())
 
     def _shuffle(self) -> torch.Tensor:
         """Each network's order of the training images in this epoch, int64 [N or 1, M]."""
