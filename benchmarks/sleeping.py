@@ -38,6 +38,7 @@ class Sleep:
     progress = staticmethod(progress)
     what: str = "sleep"
     unit_name: str = "units"
+    uses_gpu: bool = False
 
     @property
     def size(self) -> int:

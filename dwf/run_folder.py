@@ -16,12 +16,13 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 import uuid
 import zipfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -57,35 +58,45 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def hold(folder: Path, wait: bool = False) -> Iterator[None]:
+def hold(folder: Path, seconds: float = 2.0) -> Iterator[None]:
     """Be the only process that writes in a run folder; the system frees it when the process ends.
 
     Args:
         folder: the run folder; made if it is missing.
-        wait: wait for another process to leave it, instead of refusing.
+        seconds: how long to wait for another process to leave it; some only look in.
 
     Raises:
         RunConflict: another process holds it; names the process and its machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            file.seek(0)
-            raise RunConflict(
-                f"{folder} is being worked on by {file.read().strip() or 'another process'}: wait "
-                "for it, or stop it and give the command again"
-            ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            logger.warning("%s: this file system has no locks: start one command at a time", folder)
+        end = time.monotonic() + seconds
+        while not _lock(file, folder):
+            if time.monotonic() >= end:
+                file.seek(0)
+                raise RunConflict(
+                    f"{folder} is being worked on by {file.read().strip() or 'another process'}: "
+                    "wait for it, or stop it and give the command again"
+                )
+            time.sleep(0.1)
         file.seek(0)
         file.truncate()
         file.write(f"process {os.getpid()} on {platform.node()} ({shlex.join(sys.argv)})\n")
         file.flush()
         yield
+
+
+def _lock(file: IO, folder: Path) -> bool:
+    """Take the lock, if nobody has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        logger.warning("%s: this file system has no locks: start one command at a time", folder)
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

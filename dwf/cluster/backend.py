@@ -6,13 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from dwf.cluster import local, slurm, submit
-from dwf.cluster.config import ClusterLaunch, SiteConfig, chosen_backend, read_site, with_flags
+from dwf.cluster.config import (
+    ClusterLaunch,
+    SiteConfig,
+    chosen_backend,
+    read_site,
+    refuse_slurm_flags,
+    with_flags,
+)
 from dwf.cluster.element import jobs_folder
 from dwf.cluster.watch import Slurm
 from dwf.cluster.work import Work, missing
 from dwf.errors import RunConflict
+from dwf.metrics import logger
 from dwf.run_folder import write_json
 from dwf.settings import build, flatten, to_dict
+
+_IDLE_GPUS = (
+    "note: this work computes on cores alone, one a worker; its GPUs would lie idle. Where a CPU "
+    "partition is free, take that, with gpus_per_node: 0"
+)
 
 
 def runner(launch: ClusterLaunch, folder: Path) -> Any:
@@ -21,13 +34,11 @@ def runner(launch: ClusterLaunch, folder: Path) -> Any:
     Raises:
         ConfigError: flags contradict each other, the site's file is wrong, or there is no Slurm.
     """
-    backend = chosen_backend(launch)
-    resumed = _recorded(launch, folder)
-    if backend == "slurm" or resumed:
+    runs = _slurm(launch, folder)
+    if runs:
         slurm.require_slurm()
-        runs = resumed or _slurm(launch)
         return partial(_submitted, runs=runs)
-    if backend == "ray":
+    if chosen_backend(launch) == "ray":
         from dwf.cluster import ray_cluster
 
         return partial(_alone, run=ray_cluster.runner(launch.workers))
@@ -36,20 +47,21 @@ def runner(launch: ClusterLaunch, folder: Path) -> Any:
 
 def describe(launch: ClusterLaunch, work: Work) -> str:
     """Return where the work would run; for Slurm the site's settings and the sbatch script."""
-    backend = chosen_backend(launch)
-    runs = _recorded(launch, work.folder)
-    if backend != "slurm" and not runs:
-        return f"{len(missing(work))} of {work.count} shards to do, on this machine ({backend})"
-    runs = runs or _slurm(launch)
-    units = missing(work)
+    runs = _slurm(launch, work.folder)
+    if not runs:
+        where = chosen_backend(launch)
+        return f"{len(missing(work))} of {work.count} shards to do, on this machine ({where})"
+    alive = submit.in_work(work.folder) if slurm.has_slurm() else {}
+    units = sorted(set(missing(work)).difference(*alive.values()))
     if not units:
-        return "no shard is missing: nothing would be submitted"
+        return "no shard is left to submit: all are whole, or in jobs that live"
     array = submit.plan_array(work, units, runs.nodes, runs.site, runs.workers)
     lines = [
         f"{len(units)} of {work.count} shards to do: an array of {len(array.groups)} elements, at "
         f"most {min(runs.nodes, len(array.groups))} at once; each has up to "
         f"{max(map(len, array.groups))} shards, {array.workers} at a time, {array.gpus} GPUs and "
         f"{array.cpus} cores of a node",
+        *([_IDLE_GPUS] if array.gpus and not work.uses_gpu else []),
         "site:",
         *(f"  {key}  {value}" for key, value in flatten(to_dict(runs.site)).items()),
         "sbatch script:",
@@ -58,24 +70,26 @@ def describe(launch: ClusterLaunch, work: Work) -> str:
     return "\n".join(lines)
 
 
-def _slurm(launch: ClusterLaunch) -> Slurm:
-    site = slurm.complete(read_site(launch))
-    return Slurm(site, launch.nodes or 1, launch.wait, launch.workers)
-
-
-def _recorded(launch: ClusterLaunch, folder: Path) -> Slurm | None:
-    """For a bare `--resume`: where the folder's jobs were submitted."""
+def _slurm(launch: ClusterLaunch, folder: Path) -> Slurm | None:
+    """Return what submits: as flags say, and for a `--resume` also what was recorded."""
+    backend = chosen_backend(launch)
     file = jobs_folder(folder) / submit.LAUNCH
-    said = launch.nodes or launch.backend or launch.local or launch.cluster
-    if not launch.resume or said or not file.exists():
+    elsewhere = launch.local or launch.backend not in (None, "slurm")
+    told = json.loads(file.read_text()) if launch.resume and file.exists() else None
+    if elsewhere or (backend != "slurm" and not told):
+        refuse_slurm_flags(launch)
         return None
-    told = json.loads(file.read_text())
-    site = with_flags(build(SiteConfig, told["site"], str(file)), launch)
-    return Slurm(site, told["nodes"], launch.wait, told["workers"])
+    nodes, workers = launch.nodes, launch.workers
+    if told and not launch.cluster:
+        site = with_flags(build(SiteConfig, told["site"], str(file)), launch)
+        return Slurm(site, nodes or told["nodes"], launch.wait, workers or told["workers"])
+    return Slurm(slurm.complete(read_site(launch)), nodes or 1, launch.wait, workers)
 
 
 def _submitted(work: Work, runs: Slurm) -> None:
     """Submit, and leave a record for a later `--resume`."""
+    if runs.site.gpus_per_node and not work.uses_gpu:
+        logger.warning(_IDLE_GPUS)
     told = {"nodes": runs.nodes, "workers": runs.workers, "site": to_dict(runs.site)}
     write_json(jobs_folder(work.folder) / submit.LAUNCH, told)
     runs(work)

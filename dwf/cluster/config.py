@@ -9,7 +9,10 @@ from typing import Literal
 from dwf.errors import ConfigError
 from dwf.settings import Count, Launch, Positive, Whole, load
 
+SITE_FLAGS = ("gpus_per_node", "partition", "time")
 Backend = Literal["slurm", "ray", "local"]
+# Slurm looks at its clock every 30 seconds, and may signal as much too early.
+_LEAST_SECONDS = 50
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 
 
@@ -46,8 +49,12 @@ class SiteConfig:
     """Further options of sbatch, without the dashes: `{reservation: mine}`."""
 
     def __post_init__(self):
-        if minutes(self.time) < 1:
-            raise ValueError(f"time = {self.time!r}: at least one minute")
+        left = 60 * minutes(self.time) - self.signal_seconds
+        if left < _LEAST_SECONDS:
+            raise ValueError(
+                f"time = {self.time!r} with signal_seconds = {self.signal_seconds}: jobs are told "
+                f"to save {left} s after they begin; leave at least {_LEAST_SECONDS} s for work"
+            )
 
 
 @dataclass(frozen=True)
@@ -79,13 +86,27 @@ def chosen_backend(launch: ClusterLaunch) -> Backend:
     """Return which backend the flags ask for.
 
     Raises:
-        ConfigError: they contradict each other.
+        ConfigError: they contradict each other, or one would have no effect.
     """
     if launch.local and launch.backend not in (None, "local"):
         raise ConfigError(f"--local and --backend {launch.backend}: give one of them")
+    if launch.backend == "ray" and launch.nodes:
+        raise ConfigError(
+            f"--nodes {launch.nodes} and --backend ray: Ray runs on this machine, or over the "
+            f"nodes of a job: sbatch --nodes {launch.nodes} slurm/zoo.sh"
+        )
     if launch.local:
         return "local"
     return launch.backend or ("slurm" if launch.nodes else "local")
+
+
+def refuse_slurm_flags(launch: ClusterLaunch) -> None:
+    """Raise `ConfigError` for flags that have no effect where Slurm is not asked."""
+    given = {f"--{name.replace('_', '-')}": getattr(launch, name) for name in SITE_FLAGS}
+    given |= {"--cluster": launch.cluster, "--no-wait": not launch.wait or None}
+    for flag, value in given.items():
+        if value is not None and not (launch.local and launch.nodes):
+            raise ConfigError(f"{flag} is about Slurm: add --nodes N, or leave it out")
 
 
 def read_site(launch: ClusterLaunch) -> SiteConfig:
@@ -100,7 +121,7 @@ def read_site(launch: ClusterLaunch) -> SiteConfig:
 
 def with_flags(site: SiteConfig, launch: ClusterLaunch) -> SiteConfig:
     """Return a site with what flags say in the place of what it says; errors as above."""
-    flags = {name: getattr(launch, name) for name in ("gpus_per_node", "partition", "time")}
+    flags = {name: getattr(launch, name) for name in SITE_FLAGS}
     try:
         return replace(site, **{name: value for name, value in flags.items() if value is not None})
     except ValueError as error:

@@ -13,6 +13,7 @@ from dwf.metrics import logger
 
 SECONDS_FOR_AN_ANSWER = 60
 _GPUS = re.compile(r"gpu(?::[^:,()]+)?:(\d+)")
+_HABITS = ("SQUEUE_", "SACCT_", "SINFO_")
 LOST = ("NODE_FAIL", "BOOT_FAIL", "FAILED", "TIMEOUT", "PREEMPTED")
 """Ends that nobody asked for and that another run may not come to."""
 
@@ -47,7 +48,7 @@ def require_slurm() -> None:
 
 def living() -> dict[Key, Element] | None:
     """Return the user's jobs that Slurm has not ended; None where it gives no answer."""
-    answer = _ask("squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%F|%K|%T|%N|%r")
+    answer = _ask("squeue", "-h", "-a", "-r", "-u", str(os.getuid()), "-o", "%F|%K|%T|%N|%r")
     if answer is None:
         return None
     found = {}
@@ -75,7 +76,7 @@ def ends(keys: Iterable[Key]) -> dict[Key, tuple[str, str]]:
 
 def own_state() -> str:
     """Return the state of the job that this process belongs to; `RUNNING` where unknown."""
-    answer = _ask("squeue", "-h", "-j", os.environ.get("SLURM_JOB_ID", "0"), "-o", "%T")
+    answer = _ask("squeue", "-h", "-a", "-j", os.environ.get("SLURM_JOB_ID", "0"), "-o", "%T")
     return (answer or "").strip() or "RUNNING"
 
 
@@ -87,12 +88,19 @@ def most_elements() -> int:
 
 
 def complete(site: SiteConfig) -> SiteConfig:
-    """Fill in cores and GPUs of a node that the site does not say, as `sinfo` says them."""
+    """Fill in cores and GPUs of a node that the site does not say, as `sinfo` says them.
+
+    Raises:
+        ConfigError: `sinfo` does not know the partition.
+    """
     if site.gpus_per_node is not None and site.cpus_per_node is not None:
         return site
-    answer = _ask("sinfo", "-h", "-e", "-o", "%P|%c|%G") if shutil.which("sinfo") else None
-    rows = [line.split("|") for line in (answer or "").splitlines()]
-    rows = [row for row in rows if _is_partition(row[0], site.partition)]
+    answer = _ask("sinfo", "-h", "-a", "-e", "-o", "%P|%c|%G") if shutil.which("sinfo") else None
+    known = [line.split("|") for line in (answer or "").splitlines()]
+    rows = [row for row in known if _is_partition(row[0], site.partition)]
+    if known and not rows:
+        names = ", ".join(sorted({row[0].removesuffix("*") for row in known}))
+        raise ConfigError(f"partition = {site.partition}: `sinfo` knows {names}: name one of them")
     cpus = min((int(row[1]) for row in rows), default=1)
     gpus = min((_count_gpus(row[2]) for row in rows), default=0)
     return replace(
@@ -103,7 +111,7 @@ def complete(site: SiteConfig) -> SiteConfig:
 
 
 def _is_partition(name: str, wanted: str | None) -> bool:
-    return name.endswith("*") if wanted is None else name.removesuffix("*") == wanted
+    return name.endswith("*") if wanted is None else name.removesuffix("*") in wanted.split(",")
 
 
 def _count_gpus(resources: str) -> int:
@@ -124,4 +132,8 @@ def _ask(*words: str) -> str | None:
 
 
 def _run(words: Sequence[str]) -> subprocess.CompletedProcess:
-    return subprocess.run(words, capture_output=True, text=True, timeout=SECONDS_FOR_AN_ANSWER)
+    # A user's own filters and formats (SQUEUE_STATES, SACCT_FORMAT) would hide jobs from us.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(_HABITS)}
+    return subprocess.run(
+        words, capture_output=True, text=True, timeout=SECONDS_FOR_AN_ANSWER, env=environment
+    )

@@ -6,6 +6,7 @@ takes a node's failure for the job's end, though Slurm runs the job again. So a 
 twice, stopped and given again: jobs that live are watched, units that nobody does are submitted.
 """
 
+import itertools
 import json
 import shlex
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 from dwf.cluster import slurm
 from dwf.cluster.config import SiteConfig, minutes
-from dwf.cluster.element import Group, jobs_folder
+from dwf.cluster.element import Group, failure_path, jobs_folder
 from dwf.cluster.slurm import Key
 from dwf.cluster.work import Work, missing
 from dwf.errors import ConfigError
@@ -117,6 +118,8 @@ def submit(work: Work, array: Array, site: SiteConfig) -> str:
     folder = jobs_folder(work.folder)
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=site.requeues)
     executor.update_parameters(**array.parameters)
+    for index in itertools.chain(*array.groups):  # what an earlier attempt said holds no more
+        failure_path(work.folder, index).unlink(missing_ok=True)
     try:
         with executor.batch():
             jobs = [executor.submit(Group(work, units, array.workers)) for units in array.groups]
@@ -136,8 +139,8 @@ def submit_missing(
     if alive:
         jobs = ", ".join(sorted({job for job, _ in alive}))
         logger.info("attached to what runs already: job %s", jobs)
-    taken = {unit for units in alive.values() for unit in units}
-    units = [index for index in missing(work) if index in set(wanted) - taken]
+    free = set(wanted).difference(*alive.values())
+    units = [index for index in missing(work) if index in free]
     if units:
         submit(work, plan_array(work, units, nodes, site, workers), site)
 

@@ -51,8 +51,8 @@ class Slurm:
         for _ in range(_ROUNDS):
             with hold(work.folder / "run"):
                 submit_missing(work, wanted, self.nodes, self.site, self.workers)
-            if not self.wait:
-                raise StillRunning(f"{work.what}: submitted; {_look_again(work)}")
+            if not self.wait and missing(work):
+                raise StillRunning(f"{work.what}: the jobs go on; {_look_again(work)}")
             watch(work)
             failed = failures(work)
             wanted = [index for index, (_, lost) in failed.items() if lost]
@@ -120,18 +120,23 @@ def failures(work: Work) -> dict[int, tuple[str, bool]]:
     """Return why each missing unit is missing, and whether its job was lost and may run again."""
     todo = missing(work)
     owner = {unit: key for key, units in elements(work.folder).items() for unit in units}
-    ended = slurm.ends({owner[index] for index in todo}) if todo else {}
-    return {index: _why(work.folder, index, owner[index], ended) for index in todo}
+    ended = slurm.ends({owner[index] for index in todo if index in owner})
+    return {index: _why(work.folder, index, owner.get(index), ended) for index in todo}
 
 
-def _why(folder: Path, index: int, key: Key, ended: dict[Key, tuple[str, str]]) -> tuple[str, bool]:
+def _why(
+    folder: Path, index: int, key: Key | None, ended: dict[Key, tuple[str, str]]
+) -> tuple[str, bool]:
     file = failure_path(folder, index)
     if file.exists():
         told: dict[str, Any] = json.loads(file.read_text())
         where = f" (node {told['node']}" + (f", log {told['log']})" if "log" in told else ")")
         return told["reason"] + where, False
+    if key is None:
+        return "no job was asked for it: give the command again", False
     state, node = ended.get(key, ("gone from the queue", "unknown"))
-    logs = sorted(jobs_folder(folder).glob(f"{key[0]}*{key[1]}_0_log.err"))
-    log = f", log {logs[-1]}" if logs else ""
+    names = (f"{key[0]}_{key[1]}_0_log.err", f"{key[0]}_0_log.err")  # of an array, of one job
+    logs = [file for name in names if (file := jobs_folder(folder) / name).exists()]
+    log = f", log {logs[0]}" if logs else ""
     why = f"its job {key[0]}_{key[1]} is {state} (node {node}{log})"
     return why, state in slurm.LOST

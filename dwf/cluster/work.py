@@ -28,6 +28,7 @@ class Work(Protocol):
     what: str
     size: int
     unit_name: str
+    uses_gpu: bool
 
 
 def missing(work: Work) -> list[int]:

@@ -47,7 +47,8 @@ class OptunaSearch(Searcher):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         over = read_records(folder)
         # Seeded anew, or a sweep that goes on would propose its first points again.
-        seed = int(np.random.SeedSequence([config.seed, len(over)]).generate_state(1)[0])
+        proposed = len(list(folder.glob("trials/*.point.json")))
+        seed = int(np.random.SeedSequence([config.seed, proposed]).generate_state(1)[0])
         direction = "maximize" if config.sign > 0 else "minimize"
         sampler = optuna.samplers.TPESampler(seed=seed)
         self.study = optuna.create_study(direction=direction, sampler=sampler)

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 from pathlib import Path
@@ -104,7 +105,7 @@ def _make_zoos(trials: list[Trial], folder: Path, run: Any) -> None:
     done = read_records(folder)
     wanted = {trial.zoo_name: trial for trial in trials if trial.number not in done}
     for name, trial in wanted.items():
-        with hold(folder / "locks" / name, wait=True):
+        with hold(folder / "locks" / name, seconds=math.inf):
             make_zoo(trial, folder, run)
 
 

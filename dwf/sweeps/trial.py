@@ -9,6 +9,7 @@ A trial that is given again goes on with what its stages left.
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ def run_trial(told: dict[str, Any]) -> None:
     folder = Path(told["folder"])
     number, point = told["trial"]["number"], told["trial"]["point"]
     try:
-        with alone(), hold(folder / "locks" / f"trial-{number:05d}", wait=True):
+        with alone(), hold(folder / "locks" / f"trial-{number:05d}", seconds=math.inf):
             do_trial(folder, number, point, tune.report)
     except DwfError as error:
         tune.report({"problem": str(error)})
@@ -145,7 +146,7 @@ def _run_stages(
 def _stage(folder: Path, stage: str, name: str, seconds: dict[str, float]) -> Iterator[None]:
     """Run a stage that other trials may share: who comes second waits, and finds it finished."""
     asked = time.monotonic()
-    with hold(folder / "locks" / name, wait=True):
+    with hold(folder / "locks" / name, seconds=math.inf):
         begun = time.monotonic()
         seconds["waited"] = seconds.get("waited", 0.0) + begun - asked
         yield

@@ -43,10 +43,10 @@ def _print_status(folders: Sequence[Path]) -> int:
     from dwf.zoo.status import Status, read_status
 
     found: list[Status] = [read_status(folder) for folder in _some(folders)]
-    head = ["zoo", "whole", "in work", "missing", "damaged", "networks", "rows", "diverged"]
+    head = ["zoo", "whole", "begun", "missing", "damaged", "networks", "rows", "diverged"]
     rows = [
         [str(one.folder), f"{len(one.whole)} of {one.num_shards}"]
-        + [str(len(each)) for each in (one.in_work, one.missing, one.damaged)]
+        + [str(len(each)) for each in (one.begun, one.missing, one.damaged)]
         + [str(number) for number in (one.num_networks, one.num_rows, one.num_diverged)]
         for one in found
     ]
@@ -63,16 +63,19 @@ def _details(one: Any) -> Iterator[str]:
         yield f"{where} worked on by {one.holder}"
     yield from _short(
         f"{where} shard {index} is at {100 * told['share']:.0f} %" + _accuracy(told)
-        for index, told in one.in_work.items()
+        for index, told in one.begun.items()
     )
     yield from _short(f"{where} shard {i} is damaged: {why}" for i, why in one.damaged.items())
     if one.missing:
         yield f"{where} missing shards: {_in_short(one.missing)}"
     if len(one.whole) == one.num_shards and not one.has_view:
         yield f"{where} all shards are whole, {NAME} is still to be written"
-    yield from _short(f"{where} job record {job}" for job in one.jobs)
+    if one.jobs and not one.is_whole:
+        numbers = ",".join(one.jobs)
+        yield f"{where} submitted to Slurm as job {numbers}: squeue -j {numbers}"
     if one.leftovers:
-        whose = "of attempts in work or killed" if one.holder else "of attempts that were killed"
+        may_work = one.holder or one.jobs
+        whose = "of attempts in work or killed" if may_work else "of attempts that were killed"
         yield f"{where} {len(one.leftovers)} partial files {whose}, first {one.leftovers[0].name}"
     if not one.is_whole and not one.holder:
         yield f"{where} go on with: {_command_that_made(one.folder)}"

@@ -20,7 +20,7 @@ def describe_cost(config: ZooConfig) -> str:
         return f"no estimate of the time: {config.data.kind} is not on this machine yet"
     hours = seconds * config.count * config.recipe.epochs / 3600
     return (
-        f"about {hours:,.2f} hours of a worker (a core, or a GPU), at {seconds:.3g} s an epoch of "
+        f"about {hours:,.2f} hours of one worker (a core), at {seconds:.3g} s an epoch of "
         "a network as measured on one core here just now; scores at epochs' ends come on top"
     )
 

@@ -52,6 +52,8 @@ class Work:
     size: int
     """How many of `unit_name` make up the work."""
     unit_name: str
+    uses_gpu: bool = False
+    """Whether a unit computes on a GPU where it is given one."""
 
 
 Runner = Callable[[Work], None]
@@ -96,15 +98,15 @@ def train_zoo(config: ZooConfig, root: Path, name: str, run: Runner = run_here) 
     folder = root / "zoos" / name
     if not (folder / "run").exists():  # before a folder of these settings is there
         _refuse_misfit(config)
-    record = RunFolder(folder / "run", config)
     started = time.monotonic()
-    if record.summary is None or not is_whole(folder):
-        _create(config, folder)
-        run(work_of(config, folder))
-    with hold(record.path, wait=True):  # of two that watched the same jobs, one finishes
+    with hold(folder / "run"):
+        record = RunFolder(folder / "run", config)
         if record.summary is not None and is_whole(folder):
             logger.info("zoo %s is finished already: %s", name, folder)
             return Zoo.open(folder)
+        _create(config, folder)
+    run(work_of(config, folder))
+    with hold(record.path, math.inf):  # of two that watched the same jobs, one after the other
         return _finish(config, record, time.monotonic() - started)
 
 

@@ -25,8 +25,9 @@ class Status:
     num_shards: int
     whole: list[int]
     """Shards that are there and can be opened; `verify` looks at their weights, too."""
-    in_work: dict[int, dict[str, Any]]
-    """Shard -> the `share` of its training that is done and its `val_accuracy` so far."""
+    begun: dict[int, dict[str, Any]]
+    """Shard -> the `share` of its training that is done and its `val_accuracy` so far; by those
+    that work on it, or left it."""
     damaged: dict[int, str]
     """Shard -> what is wrong with it."""
     num_rows: int
@@ -36,15 +37,15 @@ class Status:
     """Whether `zoo.h5` is there, which is written last."""
     holder: str | None
     """The process that works on the zoo."""
-    jobs: list[Path] = field(default_factory=list)
-    """Records of cluster jobs."""
+    jobs: list[str] = field(default_factory=list)
+    """Numbers of the cluster's jobs that it was submitted as; they may be over."""
     leftovers: list[Path] = field(default_factory=list)
     """Partial files: of attempts in work, or that were killed."""
 
     @property
     def missing(self) -> list[int]:
-        """Shards that are not there and not in work."""
-        there = {*self.whole, *self.in_work, *self.damaged}
+        """Shards that are not there and not begun."""
+        there = {*self.whole, *self.begun, *self.damaged}
         return [index for index in range(self.num_shards) if index not in there]
 
     @property
@@ -69,14 +70,14 @@ def read_status(folder: Path) -> Status:
         folder=folder,
         num_shards=len(files),
         whole=sorted(shards),
-        in_work={i: told for i, told in _progress(folder).items() if i not in done},
+        begun={i: told for i, told in _progress(folder).items() if i not in done},
         damaged=damaged,
         num_rows=sum(shard.num_rows for shard in shards.values()),
         num_networks=len(np.unique(np.concatenate(networks))) if networks else 0,
         num_diverged=sum(len(shard.diverged) for shard in shards.values()),
         has_view=(folder / NAME).exists(),
         holder=_holder(folder / "run"),
-        jobs=sorted((folder / "run" / "jobs").glob("*.json")),
+        jobs=_jobs(folder / "run" / "jobs" / "submitted.json"),
         leftovers=sorted([*folder.glob("*.partial-*"), *folder.glob("run/work/*.partial-*")]),
     )
 
@@ -99,6 +100,14 @@ def _progress(folder: Path) -> dict[int, dict[str, Any]]:
         with suppress(FileNotFoundError, ValueError):  # it may end while this looks
             told[int(file.stem.split("-")[1])] = json.loads(file.read_text())
     return told
+
+
+def _jobs(file: Path) -> list[str]:
+    """Numbers of the jobs that `cluster.submit` recorded."""
+    try:
+        return [record["job"] for record in json.loads(file.read_text())]
+    except (FileNotFoundError, ValueError):
+        return []
 
 
 def _holder(run: Path) -> str | None:

@@ -56,7 +56,8 @@ def find_damage(
     layout, files = Layout.from_json(facts["layout"]), shard_files(folder, facts)
     ranks = world()
     threads = threads or (len(os.sched_getaffinity(0)) if ranks.size == 1 else 1)
-    groups, damages, done = _groups(files, ranks.size), [], 0
+    groups = ranks.on_first(lambda: _groups(files, ranks.size))  # a zoo in work grows meanwhile
+    damages, done = [], 0
     with ThreadPoolExecutor(threads) as pool:
         checker = Checker(folder, layout, files, pool.map if threads > 1 else map)
         found = ranks.in_order(len(groups), lambda index: checker.check(groups[index]))
@@ -64,6 +65,11 @@ def find_damage(
             damages += damaged
             done += len(group)
             report(done)
+    return ranks.on_first(lambda: _join(damages, checker))
+
+
+def _join(damages: list[Damage], checker: "Checker") -> list[Damage]:
+    """Damages of shards, then what is wrong with the view."""
     of_view = [damage for damage in damages if damage.file == checker.view_path]
     of_shards = [damage for damage in damages if damage.file != checker.view_path]
     if any(damage.reason == MISSING for damage in of_shards):

@@ -1,15 +1,18 @@
 """What flags and a site's file say together, and what becomes of it in an array."""
 
+import dataclasses
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from dwf.cluster import backend, submit
 from dwf.cluster import slurm as slurm_module
-from dwf.cluster import submit
 from dwf.cluster.config import ClusterLaunch, SiteConfig, chosen_backend, minutes, read_site
+from dwf.cluster.watch import Slurm
 from dwf.errors import ConfigError
-from dwf.settings import load
+from dwf.settings import load, to_dict
 from tests.cluster.test_local import Work
 
 SITES = sorted((Path(__file__).parents[2] / "configs" / "cluster").glob("*.yaml"))
@@ -37,7 +40,7 @@ def test_times_are_slurms(time, expected):
     assert minutes(time) == expected
 
 
-@pytest.mark.parametrize("time", ["soon", "1:2:3:4", "", "0", "-5"])
+@pytest.mark.parametrize("time", ["soon", "1:2:3:4", "", "0", "-5", "2", "0-00:01"])
 def test_times_that_are_none_are_refused(time):
     with pytest.raises(ValueError, match="time = "):
         SiteConfig(time=time)
@@ -56,16 +59,46 @@ def test_a_time_that_yaml_reads_as_a_number_is_refused(tmp_path):
         ({"nodes": 2}, "slurm"),
         ({"nodes": 2, "local": True}, "local"),
         ({"backend": "slurm"}, "slurm"),
-        ({"nodes": 2, "backend": "ray"}, "ray"),
+        ({"backend": "ray"}, "ray"),
     ],
 )
 def test_what_flags_choose(flags, expected):
     assert chosen_backend(ClusterLaunch(Path("x"), **flags)) == expected
 
 
-def test_flags_that_contradict_each_other_are_refused():
-    with pytest.raises(ConfigError, match="--local and --backend ray: give one"):
-        chosen_backend(ClusterLaunch(Path("x"), local=True, backend="ray"))
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"local": True, "backend": "ray"}, "--local and --backend ray: give one"),
+        ({"nodes": 2, "backend": "ray"}, "--nodes 2 and --backend ray: .* slurm/zoo.sh"),
+        ({"partition": "low"}, "--partition is about Slurm: add --nodes"),
+        ({"wait": False, "local": True}, "--no-wait is about Slurm"),
+        ({"time": "30", "backend": "ray"}, "--time is about Slurm"),
+    ],
+)
+def test_flags_that_contradict_each_other_or_have_no_effect_are_refused(tmp_path, flags, told):
+    with pytest.raises(ConfigError, match=told):
+        backend.runner(ClusterLaunch(Path("x"), **flags), tmp_path)
+
+
+def test_a_resumed_launch_goes_on_as_recorded_but_for_what_flags_say(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm_module, "require_slurm", lambda: None)
+    site = SiteConfig(partition="low", time="33", gpus_per_node=2, cpus_per_node=8)
+    told = {"nodes": 3, "workers": 1, "site": to_dict(site)}
+    (tmp_path / "run" / "jobs").mkdir(parents=True)
+    (tmp_path / "run" / "jobs" / "launch.json").write_text(json.dumps(told))
+
+    def resumed(**flags) -> Slurm:
+        launch = ClusterLaunch(Path("x"), resume=True, **flags)
+        return backend.runner(launch, tmp_path).keywords["runs"]
+
+    assert resumed() == Slurm(site, 3, True, 1)
+    changed = dataclasses.replace(site, time="60")
+    assert resumed(nodes=5, workers=2, time="60") == Slurm(changed, 5, True, 2)
+    assert (
+        "runs"
+        not in backend.runner(ClusterLaunch(Path("x"), resume=True, local=True), tmp_path).keywords
+    )
 
 
 def test_flags_take_the_place_of_what_the_site_says(tmp_path, monkeypatch):
@@ -128,4 +161,7 @@ def test_what_a_site_does_not_say_is_asked_of_the_cluster(slurm):
     found = slurm_module.complete(SiteConfig())
     assert (found.gpus_per_node, found.cpus_per_node) == (1, 64)
     assert slurm_module.complete(SiteConfig(partition="low", gpus_per_node=0)).gpus_per_node == 0
+    assert slurm_module.complete(SiteConfig(partition="main,low")).cpus_per_node == 64
+    with pytest.raises(ConfigError, match="partition = gpu: `sinfo` knows low, main: name one"):
+        slurm_module.complete(SiteConfig(partition="gpu"))
     assert slurm_module.most_elements() == 1000

@@ -99,6 +99,7 @@ def launch(slurm, tmp_path):
     def give(*flags: str, root: Path = tmp_path) -> Launch:
         words = ["launch/zoo.py", "--config", str(tmp_path / "zoo.yaml"), "--root", str(root)]
         environment = os.environ | {"DWF_CLUSTER": str(tmp_path / "site.yaml")}
+        environment |= {"SQUEUE_STATES": "RUNNING", "SACCT_FORMAT": "user"}  # a user's habits
         log = tmp_path / f"launch-{len(begun)}.log"
         with open(log, "w") as file:
             process = subprocess.Popen(
@@ -151,7 +152,7 @@ def test_the_whole_way(slurm, launch, whole):
     try:
         first = launch("--name", "zoo", "--nodes", "4", "--no-wait")
         said = first.wait(slurm)
-        assert "submitted; look again with: python launch/zoo.py --resume --name zoo" in said
+        assert "the jobs go on; look again with: python launch/zoo.py --resume --name zoo" in said
         jobs = first.folder / "run" / "jobs"
         (submitted,) = jobs.glob("*_submission.sh")
         assert script.startswith(submitted.read_text().rstrip())

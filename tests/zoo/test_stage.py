@@ -167,6 +167,7 @@ def test_a_lost_shard_of_a_finished_zoo_is_made_again(tmp_path):
     assert {k: v for k, v in after.items() if k not in recorded} == {
         k: v for k, v in before.items() if k not in recorded
     }
+    assert not (folder / "run" / "work").exists(), "what it was made of is left"
     stage.train_zoo(config, tmp_path, "zoo").verify()
 
 

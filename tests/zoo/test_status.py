@@ -20,7 +20,8 @@ def test_a_zoo_in_work(make_sharded):
     work = zoo.path / "run" / "work"
     work.mkdir(parents=True)
     (zoo.path / "run" / "jobs").mkdir()
-    (zoo.path / "run" / "jobs" / "17.json").write_text("{}")
+    submitted = [{"job": "17", "groups": [[0], [2]]}]
+    (zoo.path / "run" / "jobs" / "submitted.json").write_text(json.dumps(submitted))
     (zoo.path / "zoo.h5").unlink()
     for index in (0, 2):
         zoo.shards[index].path.unlink()
@@ -34,9 +35,9 @@ def test_a_zoo_in_work(make_sharded):
         told = read_status(zoo.path)
         assert told.holder.startswith("process ")
     assert not told.is_whole and told.whole == [1] and told.missing == [2]
-    assert told.in_work == {0: {"share": 0.25, "val_accuracy": None}}
+    assert told.begun == {0: {"share": 0.25, "val_accuracy": None}}
     assert list(told.damaged) == [3] and "truncated" in told.damaged[3]
-    assert [job.name for job in told.jobs] == ["17.json"] and len(told.leftovers) == 1
+    assert told.jobs == ["17"] and len(told.leftovers) == 1
     assert read_status(zoo.path).holder is None
 
 
