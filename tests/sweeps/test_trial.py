@@ -181,3 +181,18 @@ def test_a_sweep_of_which_nothing_was_finished_is_no_success(make, tmp_path):
     do(folder, trial)
     with pytest.raises(WorkFailed, match=r"none of 1 trials(.|\n)*components = 900"):
         stage._finished_trials(read_bases(config), folder)
+
+
+def test_a_restored_optuna_proposes_what_was_asked_and_then_something_new(make, tmp_path):
+    from dwf.sweeps.search import OptunaSearch
+
+    space = {"generator.density.training.learning_rate": {"log_uniform": [1e-5, 1e-1]}}
+    config = make(space, search="optuna", trials=8)
+
+    def propose(count: int) -> list[float]:
+        search = OptunaSearch(config, tmp_path, list(range(8)))
+        return [*(search.suggest(str(i))["trial"]["point"].popitem()[1] for i in range(count))]
+
+    first = propose(4)  # the driver dies before any of them is over
+    again = propose(8)
+    assert again[:4] == first and len(set(again)) == 8
