@@ -68,7 +68,7 @@ def slurm():
     """Four nodes with a GPU each; partition `main` preempts `low`; SLURM_CONF is set."""
     if os.geteuid():
         pytest.skip("a real Slurm is started by root, on Debian")
-    number = os.getpid() % 1000  # a session beside this one has its own cluster
+    number = os.getpid() % 700  # a session beside this one has its own cluster
     folder = Path(f"/tmp/dwf-slurm-{number}")
     cluster = Slurm(folder, f"t{number}n", folder.with_name(f"{folder.name}-small"))
     cluster.small.mkdir(exist_ok=True)

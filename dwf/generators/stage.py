@@ -6,6 +6,7 @@ Shape suffixes: B networks of a block, D numbers of a network.
 import contextlib
 import hashlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.generator import HEAD, Generator, read_head
 from dwf.metrics import Progress, logger
 from dwf.ranks import world
-from dwf.run_folder import RunFolder
+from dwf.run_folder import RunFolder, hold
 from dwf.settings import find, to_dict
 from dwf.zoo.shard import Block, shard_name, write_shard
 from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole
@@ -39,25 +40,30 @@ def fit_generator(config: GeneratorConfig, root: Path, name: str) -> Generator:
 
     Raises:
         TooFewNetworks: fewer training networks than components, or than the batch size; or none.
-        RunConflict: the folder holds a run of other settings, or of another zoo of this name.
+        RunConflict: the folder holds a run of other settings, or of another zoo of this name; or
+            another process is at it.
         TrainingDiverged: the density's loss is not finite.
         NotAZoo, IncompleteZoo, CorruptShard: the zoo cannot be read.
     """
     ours = world()
     zoo = ours.on_all(lambda: Zoo.open(Path(root) / "zoos" / config.zoo))
     origin = describe_origin(zoo, config.seed)
-    run = ours.on_first(lambda: _begin(config, Path(root) / "runs" / name, origin))
-    if run is None:
-        return ours.on_all(lambda: Generator.load(Path(root) / "runs" / name))
-    generator = Generator.of(config.codec, config.density, origin)
-    train, val = ([(zoo, zoo.rows(split, "last"))] for split in ("train", "val"))
-    measured = generator.fit(train, val, run, config.seed)
-    ours.on_first(lambda: run.finish(**measured, digest=generator.digest))
+    with ExitStack() as held:  # by the first rank
+        run = ours.on_first(lambda: _begin(config, Path(root) / "runs" / name, origin, held))
+        if run is None:
+            return ours.on_all(lambda: Generator.load(Path(root) / "runs" / name))
+        generator = Generator.of(config.codec, config.density, origin)
+        train, val = ([(zoo, zoo.rows(split, "last"))] for split in ("train", "val"))
+        measured = generator.fit(train, val, run, config.seed)
+        ours.on_first(lambda: run.finish(**measured, digest=generator.digest))
     return generator if ours.is_first else Generator.load(run.path)
 
 
-def _begin(config: GeneratorConfig, path: Path, origin: dict[str, Any]) -> RunFolder | None:
-    """Return the run; None where it is finished already."""
+def _begin(
+    config: GeneratorConfig, path: Path, origin: dict[str, Any], held: ExitStack
+) -> RunFolder | None:
+    """Hold the run folder and return the run; None where it is finished already."""
+    held.enter_context(hold(path))
     run = RunFolder(path, config)
     _refuse_other_origin(path, origin)
     if run.summary is None or not Generator.is_whole(path):
@@ -88,23 +94,24 @@ def sample_networks(config: SampleConfig, root: Path, name: str) -> Zoo:
     if (path / "zoo.json").exists() and not (path / "run").exists():
         raise RunConflict(f"{path} is another zoo: give another --name, or remove the folder")
     solver = _solver_settings(config, generator)
-    run = RunFolder(path / "run", config)
-    if run.summary is not None:
-        _refuse_other_generator(path, run.summary, generator)
-    if run.summary is not None and is_whole(path):
-        logger.info("zoo %s is finished already: %s", name, path)
-        return Zoo.open(path)
-    layout, shard = generator.codec.layout, path / shard_name(0, 1)
-    for leftover in path.glob(f"{shard.name}.partial-*"):  # of an attempt that was killed
-        leftover.unlink()
-    with _counted_evaluations(generator) as evaluated:
-        blocks = _draw(generator, config, solver)
-        write_shard(shard, layout.digest, layout.size, config.count, blocks)
-    provenance = _provenance(config, generator, solver, evaluated[0] / config.count)
-    create_zoo(path, layout, 1, **generator.origin["facts"], provenance=provenance)
-    zoo = finish_zoo(path)
-    run.finish(**provenance, count=config.count)
-    return zoo
+    with hold(path / "run"):
+        run = RunFolder(path / "run", config)
+        if run.summary is not None:
+            _refuse_other_generator(path, run.summary, generator)
+        if run.summary is not None and is_whole(path):
+            logger.info("zoo %s is finished already: %s", name, path)
+            return Zoo.open(path)
+        layout, shard = generator.codec.layout, path / shard_name(0, 1)
+        for leftover in path.glob(f"{shard.name}.partial-*"):  # of an attempt that was killed
+            leftover.unlink()
+        with _counted_evaluations(generator) as evaluated:
+            blocks = _draw(generator, config, solver)
+            write_shard(shard, layout.digest, layout.size, config.count, blocks)
+        provenance = _provenance(config, generator, solver, evaluated[0] / config.count)
+        create_zoo(path, layout, 1, **generator.origin["facts"], provenance=provenance)
+        zoo = finish_zoo(path)
+        run.finish(**provenance, count=config.count)
+        return zoo
 
 
 def describe_plan(config: GeneratorConfig, root: Path) -> str:
