@@ -262,12 +262,12 @@ def test_a_file_system_that_is_full_for_a_while(slurm, launch, whole):
 
 
 def test_a_time_limit_shorter_than_the_work(slurm, launch, tmp_path):
-    """A minute each time, of which Slurm tells the job up to 35 seconds before."""
-    (tmp_path / "site.yaml").write_text(yaml.safe_dump(SITE | {"time": "1", "signal_seconds": 5}))
-    longer = ("--name", "zoo", "--count", "4", "--recipe.epochs", "900", "--keep-epochs", "900")
+    """More than a minute of work; Slurm tells the job to save 10 to 40 seconds before the limit."""
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(SITE | {"time": "1", "signal_seconds": 10}))
+    longer = ("--name", "zoo", "--count", "4", "--recipe.epochs", "4500", "--keep-epochs", "4500")
     here = launch(*longer, "--local", root=tmp_path / "here")
     one = launch(*longer, "--nodes", "1")
-    one.wait(slurm, seconds=400)
+    one.wait(slurm, seconds=900)
     here.wait(slurm)
     equal(one, Zoo.open(here.folder))
     assert "Requeued job" in one.logs and "goes on from epoch" in one.logs, one.logs
