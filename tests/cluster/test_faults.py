@@ -50,7 +50,7 @@ class Launch:
     def text(self) -> str:
         return self.log.read_text()
 
-    def wait(self, slurm, code: int = 0, seconds: float = 240) -> str:
+    def wait(self, slurm, code: int = 0, seconds: float = 600) -> str:
         """Wait for its end; jobs that wait to be begun again begin at once."""
         end, seen = time.monotonic() + seconds, {}
         while self.process.poll() is None:
@@ -113,10 +113,10 @@ def launch(slurm, tmp_path):
         one.process.kill()
         one.process.wait()
     slurm("scancel", "-u", "root", check=False)
-    until(lambda: not slurm("squeue", "-h").strip(), 60)
+    until(lambda: not slurm("squeue", "-h").strip())
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
+def until(condition: Callable[[], object], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
