@@ -99,7 +99,7 @@ def _alone(work: Work, run: Any) -> None:
     """Run here, unless jobs of Slurm have this work."""
     alive = submit.in_work(work.folder)
     if alive:
-        jobs = sorted({job for job, _ in alive})
+        jobs = submit.job_numbers(alive)
         raise RunConflict(
             f"{work.folder} is being worked on by Slurm job {', '.join(jobs)}: watch it with "
             f"--resume --name {work.folder.name}, or end it with scancel {' '.join(jobs)}"

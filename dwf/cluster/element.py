@@ -9,6 +9,7 @@ import os
 import platform
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,17 @@ def failure_path(folder: Path, index: int) -> Path:
     return jobs_folder(folder) / f"failed-{index:05d}.json"
 
 
+def failed_units(folder: Path) -> set[int]:
+    """Return the units that have such a file; one listing, however many units there are."""
+    return {int(file.stem.split("-")[1]) for file in jobs_folder(folder).glob("failed-*.json")}
+
+
+def forget_failures(folder: Path, units: Iterable[int]) -> None:
+    """Remove what earlier attempts at units said: they are tried again."""
+    for index in failed_units(folder).intersection(units):
+        failure_path(folder, index).unlink(missing_ok=True)
+
+
 @dataclass
 class Group:
     """Units that one element does, `workers` at a time."""
@@ -49,8 +61,7 @@ class Group:
         log_to_stderr()
         folder = self.work.folder
         todo = sorted(set(self.units) - self.work.finished(folder))
-        for index in todo:
-            failure_path(folder, index).unlink(missing_ok=True)
+        forget_failures(folder, todo)
         try:
             failed = run_units(self.work, todo, self.workers)
         except Preempted:

@@ -10,14 +10,14 @@ import itertools
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dwf.cluster import slurm
 from dwf.cluster.config import SiteConfig, minutes
-from dwf.cluster.element import Group, failure_path, jobs_folder
+from dwf.cluster.element import Group, forget_failures, jobs_folder
 from dwf.cluster.slurm import Key
 from dwf.cluster.work import Work, missing
 from dwf.errors import ConfigError
@@ -118,8 +118,7 @@ def submit(work: Work, array: Array, site: SiteConfig) -> str:
     folder = jobs_folder(work.folder)
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=site.requeues)
     executor.update_parameters(**array.parameters)
-    for index in itertools.chain(*array.groups):  # what an earlier attempt said holds no more
-        failure_path(work.folder, index).unlink(missing_ok=True)
+    forget_failures(work.folder, itertools.chain(*array.groups))
     try:
         with executor.batch():
             jobs = [executor.submit(Group(work, units, array.workers)) for units in array.groups]
@@ -137,8 +136,7 @@ def submit_missing(
     """Submit the wanted units that are neither whole nor in a living job. Hold the run folder."""
     alive = in_work(work.folder)
     if alive:
-        jobs = ", ".join(sorted({job for job, _ in alive}))
-        logger.info("attached to what runs already: job %s", jobs)
+        logger.info("attached to what runs already: job %s", ", ".join(job_numbers(alive)))
     free = set(wanted).difference(*alive.values())
     units = [index for index in missing(work) if index in free]
     if units:
@@ -170,6 +168,11 @@ def elements(folder: Path) -> dict[Key, list[int]]:
         for record in _records(folder)
         for index, units in enumerate(record["groups"])
     }
+
+
+def job_numbers(keys: Iterable[Key]) -> list[str]:
+    """Return the jobs that elements belong to, each once."""
+    return sorted({job for job, _ in keys}, key=int)
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:

@@ -12,9 +12,9 @@ from dwf import preemption
 from dwf.cluster import slurm
 from dwf.cluster.board import Board
 from dwf.cluster.config import SiteConfig
-from dwf.cluster.element import failure_path, jobs_folder
+from dwf.cluster.element import failed_units, failure_path, jobs_folder
 from dwf.cluster.slurm import Element, Key
-from dwf.cluster.submit import elements, submit_missing
+from dwf.cluster.submit import elements, job_numbers, submit_missing
 from dwf.cluster.work import Work, missing, raise_failures
 from dwf.errors import StillRunning
 from dwf.run_folder import hold
@@ -46,7 +46,6 @@ class Slurm:
             WorkFailed: units failed; names node, reason and log file of each.
             StillRunning: `wait` is off, or a signal came; the jobs go on.
         """
-        slurm.require_slurm()
         wanted = missing(work)
         for _ in range(_ROUNDS):
             with hold(work.folder / "run"):
@@ -71,9 +70,9 @@ def watch(work: Work) -> None:
             alive = slurm.living()
             if alive is not None:
                 mine = [
-                    (alive[key], todo.intersection(units))
+                    (alive[key], left)
                     for key, units in elements(work.folder).items()
-                    if key in alive and todo.intersection(units)
+                    if key in alive and (left := todo.intersection(units))
                 ]
                 board.show(len(todo), *_count(work, todo, mine))
                 # A job between a node's failure and its next run must not be taken for gone.
@@ -92,7 +91,7 @@ def _sleep(work: Work, seconds: float) -> None:
 
 
 def _look_again(work: Work) -> str:
-    jobs = " ".join(sorted({job for job, _ in elements(work.folder)}))
+    jobs = " ".join(job_numbers(elements(work.folder)))
     root = work.folder.parent.parent
     where = "" if root == Path.cwd() else f" --root {shlex.quote(str(root))}"
     return (
@@ -112,7 +111,7 @@ def _count(
         counts["queued" if pending else "running"] += len(units)
         if pending and element.why not in ("None", "JobArrayTaskLimit"):
             waiting.add(element.why)
-    counts["failed"] = sum(failure_path(work.folder, index).exists() for index in todo)
+    counts["failed"] = len(failed_units(work.folder) & todo)
     return counts, waiting
 
 
