@@ -86,26 +86,31 @@ class Progress:
         self.done = done
         shown = "  ".join(f"{name} {value}" for name, value in facts.items())
         if self._bar:
-            self._bar.update(
-                0, completed=done, rate=f"{self._rate():.3g} {self.unit}/s", facts=shown
-            )
+            self._bar.update(0, completed=done, rate=f"{self.rate:.3g} {self.unit}/s", facts=shown)
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             logger.info("%s  %s", self.line(), shown)
 
     def line(self) -> str:
         """The state in words."""
-        rate = self._rate()
-        left = (self.total - self.done) / rate if rate else float("inf")
-        tail = f"{left:.0f} s left" if self.done < self.total else f"{self._seconds():.1f} s"
+        seconds = f"{self.seconds_left:.0f} s left"
+        tail = seconds if self.done < self.total else f"{self._seconds():.1f} s"
         done = f"{self.done:.4g}" if self.done < self.total else f"{self.total}"
-        return f"{self.what}: {done} of {self.total} {self.unit}, {rate:.3g} {self.unit}/s, {tail}"
+        rate = f"{self.rate:.3g} {self.unit}/s"
+        return f"{self.what}: {done} of {self.total} {self.unit}, {rate}, {tail}"
+
+    @property
+    def rate(self) -> float:
+        """Units a second, since this process began."""
+        return (self.done - self._begun_with) / max(self._seconds(), 1e-9)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until all units are done at this rate; infinite while it is 0."""
+        return (self.total - self.done) / self.rate if self.rate else float("inf")
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
-
-    def _rate(self) -> float:
-        return (self.done - self._begun_with) / max(self._seconds(), 1e-9)
 
 
 def _bar(what: str, total: int, done: float) -> Any:

@@ -1,4 +1,4 @@
-"""Random streams that depend on the configuration alone.
+"""What makes a run repeatable: random streams that depend on the configuration alone, and threads.
 
 Every stream is named: `stream(zoo_seed, "shuffle", network, epoch)` gives the same numbers in any
 process, on any node, before and after a resume. Nothing uses `hash()`, which Python randomises.
@@ -48,3 +48,19 @@ def seeded(seed: int, *key: int | str) -> Iterator[None]:
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed_of(seed, *key))
         yield
+
+
+@contextlib.contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Within the block torch computes on so many threads; None: on as many as before.
+
+    With another number sums have another order, and so other last bits.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -73,9 +73,8 @@ def hold(folder: Path, seconds: float = 2.0) -> Iterator[None]:
         end = time.monotonic() + seconds
         while not _lock(file, folder):
             if time.monotonic() >= end:
-                file.seek(0)
                 raise RunConflict(
-                    f"{folder} is being worked on by {file.read().strip() or 'another process'}: "
+                    f"{folder} is being worked on by {_named_in(file)}: "
                     "wait for it, or stop it and give the command again"
                 )
             time.sleep(0.1)
@@ -84,6 +83,21 @@ def hold(folder: Path, seconds: float = 2.0) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {platform.node()} ({shlex.join(sys.argv)})\n")
         file.flush()
         yield
+
+
+def holder(folder: Path) -> str | None:
+    """Return who holds a run folder; None where nobody does, or it cannot be known."""
+    with contextlib.suppress(OSError), open(folder / LOCK) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _named_in(file)
+    return None
+
+
+def _named_in(file: IO) -> str:
+    file.seek(0)
+    return file.read().strip() or "another process"
 
 
 def _lock(file: IO, folder: Path) -> bool:
@@ -208,14 +222,12 @@ class RunFolder:
         if self._is_unused():
             self.config_path.unlink()
             return
-        old = flatten(yaml.safe_load(self.config_path.read_text()) or {})
-        new = flatten(self.config)
-        for key in sorted(old.keys() | new.keys()):
-            if old.get(key) != new.get(key):
-                raise RunConflict(
-                    f"{self.path} holds a run with {key} = {old.get(key)!r}, this one has "
-                    f"{new.get(key)!r}: give another --name, or remove the folder"
-                )
+        old = yaml.safe_load(self.config_path.read_text()) or {}
+        for key, before, now in differences(old, self.config):
+            raise RunConflict(
+                f"{self.path} holds a run with {key} = {before!r}, this one has {now!r}: give "
+                "another --name, or remove the folder"
+            )
 
     def _is_unused(self) -> bool:
         """Whether nothing came of the run, as where its settings were refused: its name is free."""
@@ -231,6 +243,14 @@ class RunFolder:
         difference = _git("diff", "HEAD")
         if difference:
             write_text(self.path / "uncommitted.diff", difference)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each dotted key in which plain settings differ, with both values; None is none."""
+    old, new = flatten(old), flatten(new)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            yield key, old.get(key), new.get(key)
 
 
 def _environment() -> dict[str, Any]:

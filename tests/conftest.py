@@ -82,3 +82,23 @@ def slurm():
     subprocess.run(["umount", str(cluster.small)], check=True)
     cluster.small.rmdir()
     del os.environ["SLURM_CONF"]
+
+
+@pytest.fixture(scope="module")
+def ray_nodes():
+    """A Ray of two nodes of one CPU each, as `$RAY_ADDRESS`; this process is on the first.
+
+    Yields it and its second node, which a test may remove.
+    """
+    import ray
+    from ray.cluster_utils import Cluster
+
+    before = dict(os.environ)
+    os.environ["RAY_AUTH_TOKEN"] = "0" * 64
+    cluster = Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    os.environ["RAY_ADDRESS"] = cluster.address
+    yield cluster, cluster.add_node(num_cpus=1)
+    ray.shutdown()
+    cluster.shutdown()
+    os.environ.clear()
+    os.environ.update(before)

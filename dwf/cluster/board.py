@@ -1,13 +1,11 @@
 """One live table of work on a cluster; a log line a minute where there is no terminal."""
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-from dwf.cluster.work import Work
-from dwf.metrics import Progress
+from dwf.cluster.work import Work, progress_of, show
 
 _COLUMNS = ("done", "running", "queued", "failed")
 
@@ -16,11 +14,8 @@ class Board:
     """Shows how many units are done, running, queued and failed, the rate and the time left."""
 
     def __init__(self, work: Work):
-        self.work = work
-        share, _ = work.progress(work.folder)
-        self._line = Progress(work.what, work.size, work.unit_name, share * work.size, bar=False)
+        self.work, self.progress = work, progress_of(work, bar=False)
         self._live = _live() if sys.stderr.isatty() else None
-        self._began_with, self._began = share, time.monotonic()
 
     def __enter__(self) -> "Board":
         if self._live:
@@ -31,31 +26,30 @@ class Board:
         if self._live:
             self._live.stop()
         else:
-            self._line.__exit__()
+            self.progress.__exit__()
 
     def show(self, todo: int, counts: Counter, waiting: Collection[str]) -> None:
         """Show the counts of units now; `waiting` says why jobs wait."""
-        share, fact = self.work.progress(self.work.folder)
         counts["done"] = self.work.count - todo
         if self._live:
-            self._live.update(self._table(counts, share, fact, waiting))
+            self._live.update(self._table(counts, waiting))
             return
         said = ", ".join(f"{counts[name]} {name}" for name in _COLUMNS)
         reasons = {"waiting for": ", ".join(sorted(waiting))} if waiting else {}
-        facts = {"": fact} if fact else {}
-        self._line.update(share * self.work.size, shards=said, **reasons, **facts)
+        show(self.work, self.progress, shards=said, **reasons)
 
-    def _table(self, counts: Counter, share: float, fact: str, waiting: Collection[str]) -> Any:
+    def _table(self, counts: Counter, waiting: Collection[str]) -> Any:
         from rich.table import Table
 
-        rate = (share - self._began_with) * self.work.size / (time.monotonic() - self._began)
-        left = f"{(1 - share) * self.work.size / rate:.0f} s" if rate > 0 else "-"
-        name = self.work.unit_name
+        share, fact = self.work.progress(self.work.folder)
+        progress, name = self.progress, self.work.unit_name
+        progress.done = share * self.work.size
         table = Table(title=self.work.what, caption=", ".join([fact, *sorted(waiting)]))
         for column in (*_COLUMNS, name, f"{name}/s", "time left"):
             table.add_column(column, justify="right")
-        done = f"{share * self.work.size:.0f} of {self.work.size}"
-        table.add_row(*(str(counts[name]) for name in _COLUMNS), done, f"{rate:.3g}", left)
+        done = f"{progress.done:.0f} of {self.work.size}"
+        left = f"{progress.seconds_left:.0f} s" if progress.rate > 0 else "-"
+        table.add_row(*(str(counts[name]) for name in _COLUMNS), done, f"{progress.rate:.3g}", left)
         return table
 
 

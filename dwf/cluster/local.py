@@ -16,7 +16,7 @@ from multiprocessing.context import SpawnContext
 from typing import Any
 
 from dwf import preemption
-from dwf.cluster.work import Work, attempt, missing, raise_failures, reason
+from dwf.cluster.work import Work, attempt, missing, progress_of, raise_failures, reason, show
 from dwf.errors import Preempted
 from dwf.metrics import Progress, log_to_stderr, logger
 from dwf.run_folder import hold
@@ -64,8 +64,7 @@ def run_units(work: Work, units: list[int], workers: int) -> dict[int, str]:
         return {}
     os.environ.update(KEEP_FREED_MEMORY | ONE_THREAD)
     failed: dict[int, str] = {}
-    share, _ = work.progress(work.folder)
-    with Progress(work.what, work.size, work.unit_name, done=share * work.size) as bar:
+    with progress_of(work) as bar:
         for _ in range(_POOLS):  # a worker that is killed takes its pool with it
             for index in units:
                 failed.pop(index, None)
@@ -90,8 +89,7 @@ def _run_pool(work: Work, units: list[int], workers: int, bar: Progress) -> dict
             _, waiting = wait(waiting, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
             began = time.monotonic()
             if began >= next_look or not waiting:  # tens of thousands of units take long to list
-                share, fact = work.progress(work.folder)
-                bar.update(share * work.size, **({"": fact} if fact else {}))
+                show(work, bar)
                 next_look = time.monotonic() + 50 * (time.monotonic() - began)
             if preemption.is_asked():
                 _stop_workers(pool)

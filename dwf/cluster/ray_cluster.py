@@ -17,9 +17,8 @@ from typing import Any
 
 from dwf import preemption
 from dwf.cluster.local import KEEP_FREED_MEMORY, ONE_THREAD, SECONDS_BETWEEN_LOOKS
-from dwf.cluster.work import Work, attempt, missing, raise_failures, reason
+from dwf.cluster.work import Work, attempt, missing, progress_of, raise_failures, reason, show
 from dwf.errors import ConfigError, Preempted
-from dwf.metrics import Progress
 from dwf.run_folder import hold
 
 RETRIES = 3
@@ -94,15 +93,13 @@ def _run(work: Work, todo: list[int]) -> dict[int, str]:
     task = ray.remote(_do).options(
         name=work.what, num_cpus=1, num_gpus=_gpu_share(), max_retries=RETRIES
     )
-    share, fact = work.progress(work.folder)
     told = False
-    with Progress(work.what, work.size, work.unit_name, done=share * work.size) as bar:
+    with progress_of(work) as bar:
         refs = [task.remote(work.unit, work.folder, index) for index in todo]
         waiting = refs
         while waiting:
             _, waiting = ray.wait(waiting, timeout=SECONDS_BETWEEN_LOOKS, fetch_local=False)
-            share, fact = work.progress(work.folder)
-            bar.update(share * work.size, **({"": fact} if fact else {}))
+            show(work, bar)
             if preemption.is_asked() and not told:
                 told = True
                 for ref in waiting:

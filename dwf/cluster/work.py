@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dwf.errors import DwfError, WorkFailed
-from dwf.metrics import logger
+from dwf.metrics import Progress, logger
 
 # A shared file system fails now and then; work that fails for another reason would fail again.
 ATTEMPTS = 3
@@ -34,6 +34,18 @@ class Work(Protocol):
 def missing(work: Work) -> list[int]:
     """Return the units that are not whole on disk, in order."""
     return sorted(set(range(work.count)) - work.finished(work.folder))
+
+
+def progress_of(work: Work, bar: bool = True) -> Progress:
+    """Begin to show how far work is; see `Progress`."""
+    share, _ = work.progress(work.folder)
+    return Progress(work.what, work.size, work.unit_name, share * work.size, bar)
+
+
+def show(work: Work, progress: Progress, **facts: str) -> None:
+    """Show how far work is now, and its own fact with others."""
+    share, fact = work.progress(work.folder)
+    progress.update(share * work.size, **facts, **({"": fact} if fact else {}))
 
 
 def attempt(unit: Callable[[Path, int], None], folder: Path, index: int) -> None:

@@ -14,8 +14,8 @@ from dwf import preemption
 from dwf.errors import RunConflict, WorkFailed
 from dwf.metrics import logger
 from dwf.ranks import alone
-from dwf.run_folder import RunFolder, hold, write_text
-from dwf.settings import flatten, load, to_dict
+from dwf.run_folder import RunFolder, differences, hold, write_text
+from dwf.settings import load, to_dict
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.plan import Trial, most_steps, plan_trial, plan_trials
 from dwf.sweeps.report import SweepReport, write_report
@@ -63,11 +63,11 @@ def run_sweep(config: SweepConfig, root: Path, name: str, run: Any = None) -> Sw
     bases = read_bases(config)
     plan_trials(config, bases)  # what is refused leaves no folder behind
     folder = (Path(root) / "sweeps" / name).absolute()
-    record = RunFolder(folder, config)
-    config = load(SweepConfig, record.config_path)  # of equal spaces the first's order counts
-    trials = plan_trials(config, bases)
-    refuse_other_bases(folder, bases)
     with alone(), hold(folder):
+        record = RunFolder(folder, config)
+        config = load(SweepConfig, record.config_path)  # of equal spaces the first's order counts
+        trials = plan_trials(config, bases)
+        refuse_other_bases(folder, bases)
         if record.summary is not None:
             logger.info("sweep %s is finished already: %s", name, folder)
             return SweepReport.load(folder)
@@ -91,13 +91,11 @@ def refuse_other_bases(folder: Path, bases: Bases) -> None:
     if not file.exists():
         write_text(file, yaml.safe_dump(to_dict(bases), sort_keys=False))
         return
-    old, new = flatten(yaml.safe_load(file.read_text())), flatten(to_dict(bases))
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            raise RunConflict(
-                f"{folder} was begun with {key} = {old.get(key)!r}, which is now {new.get(key)!r}: "
-                "change it back, give another --name, or remove the folder"
-            )
+    for key, before, now in differences(yaml.safe_load(file.read_text()), to_dict(bases)):
+        raise RunConflict(
+            f"{folder} was begun with {key} = {before!r}, which is now {now!r}: change it back, "
+            "give another --name, or remove the folder"
+        )
 
 
 def _make_zoos(trials: list[Trial], folder: Path, run: Any) -> None:

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from dwf import preemption
 from dwf.errors import ConfigError, TrainingDiverged
 from dwf.metrics import MetricsLog, Progress
-from dwf.randomness import seeded, torch_stream
+from dwf.randomness import seeded, threads, torch_stream
 from dwf.run_folder import RunFolder, write_json
 from dwf.training.checkpoint import load_newest, save_checkpoint
 from dwf.training.config import LoopConfig
@@ -112,7 +112,7 @@ def train(task: Task, config: LoopConfig, seed: int, run: RunFolder, what: str) 
         CorruptCheckpoint: all checkpoints are damaged.
         Preempted: a signal asked to stop; the state is saved.
     """
-    with _threads(config.threads), seeded(seed, "dropout"):
+    with threads(config.threads), seeded(seed, "dropout"):
         return _Loop(task, config, seed, run, what).train()
 
 
@@ -305,13 +305,3 @@ class _Loop:
         self.module.load_state_dict(kept["state"])
         self.module.eval()
         return Outcome(self.step, kept["step"], kept["val_loss"], str(self.device))
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

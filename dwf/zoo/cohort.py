@@ -110,15 +110,14 @@ class Cohort:
         """Return what a step takes, as the mean over about `seconds`; writes nothing."""
         self._begin()
         order_NM = self._shuffle()
-        size = self.recipe.batch_size
-        places = itertools.cycle(range(0, order_NM.shape[1], size))
-        for done, place in enumerate(places):
-            if done == warm_up:
-                began = time.perf_counter()
-            self._step(order_NM[:, place : place + size])
-            if done >= warm_up and time.perf_counter() - began > seconds:
-                return (time.perf_counter() - began) / (done - warm_up + 1)
-        raise AssertionError("a cycle has no end")
+        batches = itertools.cycle(order_NM.split(self.recipe.batch_size, dim=1))
+        for _ in range(warm_up):
+            self._step(next(batches))
+        began, done, took = time.perf_counter(), 0, 0.0
+        while took < seconds:
+            self._step(next(batches))
+            done, took = done + 1, time.perf_counter() - began
+        return took / done
 
     @property
     def steps_per_epoch(self) -> int:

@@ -46,6 +46,11 @@ def cohort_size(config: ZooConfig, num_weights: int, num_inputs: int) -> int:
     return max(1, min(_CACHE_BYTES // step_bytes, _LARGEST_COHORT, config.shard))
 
 
+def num_inputs(config: ZooConfig) -> int:
+    """Return how many numbers a prepared image has."""
+    return config.network.widths[0]
+
+
 def networks_of_shard(config: ZooConfig, index: int) -> range:
     """Return the networks of a shard."""
     return range(index * config.shard, min((index + 1) * config.shard, config.count))

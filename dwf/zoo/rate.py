@@ -5,6 +5,7 @@ from pathlib import Path
 from dwf.datasets.cache import is_cached
 from dwf.datasets.load import load_dataset
 from dwf.networks.functional import build_network
+from dwf.randomness import threads
 from dwf.zoo import plan
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.layout import Layout
@@ -32,18 +33,11 @@ def measure_rate(config: ZooConfig) -> float | None:
     """
     if not is_cached(config.data.kind):
         return None
-    import torch
-
     from dwf.zoo.cohort import Cohort
 
-    num_inputs = config.network.widths[0]
-    size = plan.cohort_size(config, Layout.of(build_network(config.network)).size, num_inputs)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        group = range(min(size, config.count))
-        # The folder is never made: a cohort writes only at the end of an epoch.
-        cohort = Cohort(config, group, load_dataset(config.data), Path("/nonexistent"))
+    num_weights = Layout.of(build_network(config.network)).size
+    group = range(min(plan.cohort_size(config, num_weights, plan.num_inputs(config)), config.count))
+    # The folder is never made: a cohort writes only at the end of an epoch.
+    cohort = Cohort(config, group, load_dataset(config.data), Path("/nonexistent"))
+    with threads(1):
         return cohort.time_steps(_SECONDS, _WARM_UP) * cohort.steps_per_epoch / len(group)
-    finally:
-        torch.set_num_threads(threads)

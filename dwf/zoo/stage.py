@@ -22,6 +22,7 @@ from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
 from dwf.metrics import MetricsLog, logger
 from dwf.networks.functional import build_network
+from dwf.randomness import threads
 from dwf.run_folder import RunFolder, hold, write_json
 from dwf.settings import build
 from dwf.zoo import plan
@@ -70,7 +71,7 @@ def run_here(work: Work) -> None:
 def describe_plan(config: ZooConfig) -> str:
     """Return in words what would be trained: networks, shards, cohorts, bytes."""
     layout = Layout.of(build_network(config.network))
-    size = plan.cohort_size(config, layout.size, _num_inputs(config))
+    size = plan.cohort_size(config, layout.size, plan.num_inputs(config))
     rows = config.count * len(config.epochs_kept)
     return (
         f"{config.count} networks of {layout.size:,} weights on {config.data.kind}, "
@@ -127,8 +128,6 @@ def train_shard(folder: Path, index: int) -> None:
 
     Resumes what an earlier attempt left; a shard that is whole is left alone.
     """
-    import torch
-
     from dwf.zoo.cohort import Cohort
 
     config = _read_config(folder)
@@ -136,9 +135,7 @@ def train_shard(folder: Path, index: int) -> None:
     target = folder / shard_name(index, facts["num_shards"])
     if target.exists():
         return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # part of the plan: other sums, other last bits
-    try:
+    with threads(1):  # part of the plan
         data = load_dataset(config.data)
         groups = plan.cohorts_of_shard(config, index, facts["cohort"])
         cohorts = [Cohort(config, group, data, _work_folder(folder)) for group in groups]
@@ -146,8 +143,6 @@ def train_shard(folder: Path, index: int) -> None:
             if not cohort.done_path.exists():
                 cohort.train(_reporter(folder, index, done, len(cohorts)))
         _assemble(config, folder, target, groups, cohorts)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def finished_shards(folder: Path) -> set[int]:
@@ -174,7 +169,7 @@ def _create(config: ZooConfig, folder: Path) -> None:
         return
     layout = Layout.of(build_network(config.network))
     facts = plan.facts(config)
-    facts["cohort"] = plan.cohort_size(config, layout.size, _num_inputs(config))
+    facts["cohort"] = plan.cohort_size(config, layout.size, plan.num_inputs(config))
     facts["provenance"] = {"trained_by": f"dwf {__version__}"}
     create_zoo(folder, layout, config.num_shards, **facts)
 
@@ -187,10 +182,6 @@ def _refuse_misfit(config: ZooConfig) -> None:
             f"network.widths = {list(widths)}: {config.data.kind} has {num_inputs} inputs and "
             f"{data.num_classes} classes: give {num_inputs} first and {data.num_classes} last"
         )
-
-
-def _num_inputs(config: ZooConfig) -> int:
-    return config.network.widths[0]
 
 
 def _read_config(folder: Path) -> ZooConfig:

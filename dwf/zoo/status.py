@@ -1,6 +1,5 @@
 """How far a zoo is, from its folder alone: also while it is trained, or after that was stopped."""
 
-import fcntl
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dwf.errors import CorruptShard, NotAZoo, ShapeMismatch
-from dwf.run_folder import LOCK
+from dwf.run_folder import holder
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Shard, reason_of
 from dwf.zoo.store import read_facts, shard_files
@@ -76,7 +75,7 @@ def read_status(folder: Path) -> Status:
         num_networks=len(np.unique(np.concatenate(networks))) if networks else 0,
         num_diverged=sum(len(shard.diverged) for shard in shards.values()),
         has_view=(folder / NAME).exists(),
-        holder=_holder(folder / "run"),
+        holder=holder(folder / "run"),
         jobs=_jobs(folder / "run" / "jobs" / "submitted.json"),
         leftovers=sorted([*folder.glob("*.partial-*"), *folder.glob("run/work/*.partial-*")]),
     )
@@ -108,16 +107,3 @@ def _jobs(file: Path) -> list[str]:
         return [record["job"] for record in json.loads(file.read_text())]
     except (FileNotFoundError, ValueError):
         return []
-
-
-def _holder(run: Path) -> str | None:
-    """Who holds the lock of `run_folder.hold`; None where nobody does, or it cannot be known."""
-    try:
-        with open(run / LOCK) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return file.read().strip() or "another process"
-    except OSError:
-        pass
-    return None

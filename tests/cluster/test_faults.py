@@ -186,24 +186,14 @@ def test_a_preempted_job_goes_on_from_its_last_save(slurm, launch, whole):
     assert "Requeued job" in one.logs
 
 
-def test_a_dead_node_is_no_end(slurm, launch, whole):
+@pytest.mark.parametrize("fault", ["kill-node", "cut-node"])
+def test_a_lost_node_is_no_end(slurm, launch, whole, fault):
+    """One that lost its network goes on writing, while Slurm runs its shard elsewhere: two attempts
+    at one shard, one whole shard."""
     one = launch("--name", "zoo", "--nodes", "4")
     until(saved(one, count=4))
     node = node_of(slurm)
-    slurm.tool("kill-node", node)
-    try:
-        one.wait(slurm)
-        equal(one, whole)
-    finally:
-        slurm.tool("revive-node", node)
-
-
-def test_a_node_that_lost_its_network_and_goes_on_writing(slurm, launch, whole):
-    """Slurm runs its shard elsewhere meanwhile: two attempts at one shard, one whole shard."""
-    one = launch("--name", "zoo", "--nodes", "4")
-    until(saved(one, count=4))
-    node = node_of(slurm)
-    slurm.tool("cut-node", node)
+    slurm.tool(fault, node)
     try:
         one.wait(slurm)
         equal(one, whole)

@@ -34,21 +34,8 @@ LONGER = dataclasses.replace(
 
 
 @pytest.fixture(scope="module")
-def nodes():
-    """A Ray of two nodes of one CPU each, as `$RAY_ADDRESS`; this process is on the first."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    before = dict(os.environ)
-    os.environ["RAY_AUTH_TOKEN"] = "0" * 64
-    cluster = Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    os.environ["RAY_ADDRESS"] = cluster.address
-    cluster.add_node(num_cpus=1)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
-    os.environ.clear()
-    os.environ.update(before)
+def nodes(ray_nodes):
+    return ray_nodes[0]
 
 
 @pytest.fixture(scope="module")

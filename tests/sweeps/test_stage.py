@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from dwf import preemption, settings
+from dwf.cluster import ray_cluster
 from dwf.errors import Preempted, RunConflict, WorkFailed
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.plan import plan_trials
@@ -30,24 +31,9 @@ SCRIPTS = ("zoo", "align", "generator", "sample", "evaluate")
 
 
 @pytest.fixture(scope="module")
-def ray():
-    """A Ray of two nodes of one CPU each; this process is on the first."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    from dwf.cluster import ray_cluster
-
-    before = dict(os.environ)
-    os.environ["RAY_AUTH_TOKEN"] = "0" * 64
-    cluster = Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    os.environ["RAY_ADDRESS"] = cluster.address
-    node = cluster.add_node(num_cpus=1)
+def ray(ray_nodes):
     ray_cluster.connect()
-    yield cluster, node
-    ray.shutdown()
-    cluster.shutdown()
-    os.environ.clear()
-    os.environ.update(before)
+    return ray_nodes
 
 
 @pytest.fixture(scope="module")
