@@ -34,6 +34,8 @@ _LAUNCHERS = (
 )
 # Waiting ranks look often at first, then leave the core to those that work.
 _SECONDS_OF_SPINNING, _LONGEST_SLEEP = 2e-3, 0.02
+# An abort kills the launcher's own helpers too, and with them what they have not passed on yet.
+_SECONDS_TO_BE_HEARD = 1.0
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ class World:
         """End all ranks at once; for an error of one rank that the others cannot know of."""
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(_SECONDS_TO_BE_HEARD)
         self._comm.Abort(code)
 
     def _rounds(self, count: int, compute: Callable[[int], T]) -> Iterator[tuple[T | None, int]]:
