@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dwf.settings import Fraction, Whole
+from dwf.settings import Count, Fraction, Whole
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,13 @@ class DataConfig:
     """Share of the training images that is held out for choices; below 1."""
     seed: Whole = 0
     """Seed of that cut (and, where none is published, of the cut into training and test)."""
-    scaling: Literal["unit", "standard"] = "unit"
-    """`unit`: into [0, 1] (ToTensor; tables by the training rows' minimum and maximum); `standard`:
-    mean 0, deviation 1 over the training part, per channel or feature."""
+    scaling: Literal["unit", "symmetric", "standard"] = "unit"
+    """`unit`: into [0, 1] (ToTensor; tables by the training rows' minimum and maximum);
+    `symmetric`: into [-1, 1] likewise; `standard`: mean 0, deviation 1 over the training part, per
+    channel or feature."""
+    grey: bool = False
+    """Colour images become one channel, their luminance (ITU-R BT.601)."""
+    train_images: Count | None = None
+    """Train on so many of the training images, drawn by the seed; default: all."""
+    test_images: Count | None = None
+    """Test on so many of the test images, drawn by the seed; default: all."""

@@ -1,11 +1,14 @@
 """A dataset: mapped arrays, cut into train, val and test, and how they are prepared.
 
-Shape suffixes: A images of a stored array, M images of a part, B images of a batch.
+Shape suffixes: A images of a stored array, M images of a part, B images of a batch, C channels.
 """
 
 from dataclasses import dataclass
 
 import torch
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in a grey image (ITU-R BT.601)."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,26 @@ class Dataset:
     """Prepared = stored * scale + shift; broadcast against [B, *shape]."""
     shift: torch.Tensor | None
     """None where nothing is added."""
+    grey: bool = False
+    """Whether colour images are made grey first."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one input: [channels, height, width], or [features]."""
-        return tuple(self.train.images.shape[1:])
+        """Shape of one prepared input: [channels, height, width], or [features]."""
+        stored = tuple(self.train.images.shape[1:])
+        return (1, *stored[1:]) if self.grey else stored
 
     def prepare(self, stored: torch.Tensor) -> torch.Tensor:
-        """Return stored inputs of shape [..., *shape] as a network takes them, float32."""
-        prepared = stored.to(torch.float32, copy=True).mul_(self.scale.to(stored.device))
+        """Return stored inputs, [..., *stored shape], as a network takes them, [..., *shape]."""
+        prepared = luminance(stored) if self.grey else stored.to(torch.float32, copy=True)
+        prepared.mul_(self.scale.to(stored.device))
         return prepared if self.shift is None else prepared.add_(self.shift.to(stored.device))
+
+
+def luminance(stored: torch.Tensor) -> torch.Tensor:
+    """Return colour images of shape [..., 3, height, width] as grey ones, [..., 1, height, width].
+
+    float32, in the range of what is stored.
+    """
+    shares_C11 = torch.tensor(LUMINANCE, device=stored.device).view(-1, 1, 1)
+    return (stored * shares_C11).sum(-3, keepdim=True)

@@ -16,13 +16,14 @@ import torch
 
 from dwf.datasets.cache import data_folder, open_arrays
 from dwf.datasets.config import DataConfig
-from dwf.datasets.dataset import Dataset, Part
+from dwf.datasets.dataset import LUMINANCE, Dataset, Part, luminance
 from dwf.datasets.sources import PUBLISHED
 from dwf.errors import ConfigError, exit_cleanly
 from dwf.metrics import log_to_stderr
 from dwf.randomness import numpy_stream
 
 TEST_SHARE = 0.2
+_ROWS_AT_ONCE = 4096
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -34,12 +35,13 @@ def load_dataset(config: DataConfig) -> Dataset:
     is left. The same settings give the same cut anywhere.
 
     `unit` scales images by 1 / their largest value and tables by the minimum and maximum of the
-    training rows; `standard` takes mean and deviation of the training part, without val and
-    test, per channel of images and per feature of tables.
+    training rows; `symmetric` stretches that to [-1, 1]; `standard` takes mean and deviation of the
+    training part, without val and test, per channel of images and per feature of tables.
 
     Raises:
         DataUnavailable: no source has it, or its bytes are not the published ones.
-        ConfigError: nothing is left to train on.
+        ConfigError: nothing is left to train on; a part has fewer images than are asked for; or
+            grey images of what has no colours.
     """
     arrays = {name: torch.from_numpy(array) for name, array in open_arrays(config.kind).items()}
     images, labels = arrays["x_train"], arrays["y_train"]
@@ -50,10 +52,28 @@ def load_dataset(config: DataConfig) -> Dataset:
         rest, test_rows = _cut_test(labels, config.seed)
         test = Part(images, labels, test_rows)
     train_rows, val_rows = _cut_val(rest, config)
-    train = Part(images, labels, train_rows)
+    train = _some(Part(images, labels, train_rows), "train", config)
+    test = _some(test, "test", config)
     published = PUBLISHED[config.kind]
-    scale, shift = _scaling(train, published.largest, config.scaling)
-    return Dataset(train, Part(images, labels, val_rows), test, published.num_classes, scale, shift)
+    if config.grey and images.shape[1:2] != (len(LUMINANCE),):
+        raise ConfigError(f"grey = true: {config.kind} has no colour images; leave it out")
+    scale, shift = _scaling(train, published.largest, config)
+    val = Part(images, labels, val_rows)
+    return Dataset(train, val, test, published.num_classes, scale, shift, config.grey)
+
+
+def _some(part: Part, name: str, config: DataConfig) -> Part:
+    """Return as many images of a part as the settings ask for, in ascending order."""
+    count: int | None = getattr(config, f"{name}_images")
+    if count is None:
+        return part
+    if count > len(part):
+        raise ConfigError(
+            f"{name}_images = {count}: the {name} part of {config.kind} has {len(part)} (validation"
+            f" = {config.validation:g} is cut off first): give at most so many, or leave it out"
+        )
+    order = torch.from_numpy(numpy_stream(config.seed, f"{name} images").permutation(len(part)))
+    return Part(part.images, part.labels, part.index[order[:count]].sort().values)
 
 
 def _cut_test(labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,39 +101,43 @@ def _cut_val(rest: torch.Tensor, config: DataConfig) -> tuple[torch.Tensor, torc
 
 
 def _scaling(
-    train: Part, largest: float | None, scaling: str
+    train: Part, largest: float | None, config: DataConfig
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return (scale, shift) with prepared = stored * scale + shift, float32."""
     if largest is None:
-        centre, spread = _statistics_of_table(train, scaling)
-    elif scaling == "unit":
+        centre, spread = _statistics_of_table(train, config.scaling)
+    elif config.scaling == "unit":
         return torch.tensor(1 / largest), None
+    elif config.scaling == "symmetric":
+        return torch.tensor(2 / largest), torch.tensor(-1.0)
     else:
-        centre, spread = _statistics_of_images(train)
+        centre, spread = _statistics_of_images(train, config.grey)
     scale = 1 / torch.where(spread > 0, spread, 1.0)  # a constant feature is only centred
     return scale.float(), (-centre * scale).float()
 
 
 def _statistics_of_table(train: Part, scaling: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return minimum and range, or mean and deviation, per feature: float64, shape [F]."""
+    """Return what becomes 0, and the distance from there that becomes 1: float64, shape [F]."""
     rows_MF = train.images[train.index].double()
+    if scaling == "standard":
+        return rows_MF.mean(0), rows_MF.std(0, correction=0)
+    low_F, high_F = rows_MF.aminmax(dim=0)
     if scaling == "unit":
-        low, high = rows_MF.aminmax(dim=0)
-        return low, high - low
-    return rows_MF.mean(0), rows_MF.std(0, correction=0)
+        return low_F, high_F - low_F
+    return (low_F + high_F) / 2, (high_F - low_F) / 2
 
 
-def _statistics_of_images(train: Part) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and deviation per channel: float64, shape [C, 1, 1]; exact, from counts."""
-    values = torch.arange(256, dtype=torch.float64)
-    means, deviations = [], []
-    for channel in range(train.images.shape[1]):
-        stored = train.images[:, channel].index_select(0, train.index)
-        share = torch.bincount(stored.flatten(), minlength=256).double() / stored.numel()
-        mean = share @ values
-        means.append(mean)
-        deviations.append((share @ (values - mean) ** 2).sqrt())
-    return torch.stack(means)[:, None, None], torch.stack(deviations)[:, None, None]
+def _statistics_of_images(train: Part, grey: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and deviation per channel: float64, shape [C, 1, 1]."""
+    total_C = squares_C = torch.zeros((), dtype=torch.float64)
+    for rows in train.index.split(_ROWS_AT_ONCE):
+        images = train.images.index_select(0, rows)
+        values = (luminance(images) if grey else images).transpose(0, 1).flatten(1).double()
+        total_C, squares_C = total_C + values.sum(1), squares_C + values.square().sum(1)
+    count = len(train) * train.images[0, 0].numel()
+    mean_C = total_C / count
+    deviation_C = (squares_C / count - mean_C.square()).clamp_min(0).sqrt()
+    return mean_C[:, None, None], deviation_C[:, None, None]
 
 
 def main() -> None:

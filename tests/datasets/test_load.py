@@ -201,3 +201,38 @@ def test_real_mnist_is_the_published_one_and_loads_at_once():
     # The mean and deviation that everyone uses for MNIST, of all 60,000 training images.
     assert float(1 / standard.scale) / 255 == pytest.approx(0.3081, abs=1e-4)
     assert float(-standard.shift / standard.scale) / 255 == pytest.approx(0.1307, abs=1e-4)
+
+
+def test_symmetric_images_run_from_minus_one_to_one(tiny, arrays):
+    data = load_dataset(DataConfig("mnist", scaling="symmetric"))
+    stored, _ = data.test.batch(torch.arange(10))
+    torch.testing.assert_close(data.prepare(stored), stored / 127.5 - 1)
+    table = load_dataset(DataConfig("iris", scaling="symmetric", validation=0.3))
+    low, high = prepared(table, table.train).aminmax(dim=0)
+    torch.testing.assert_close(low, torch.full((4,), -1.0))
+    torch.testing.assert_close(high, torch.ones(4))
+
+
+def test_grey_images_are_luminance_and_scaled_by_their_own_statistics(stand_in):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 3, 5, 4), dtype=np.uint8)
+    labels = np.zeros(60, np.int64)
+    stand_in("cifar10", 255, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    data = load_dataset(DataConfig("cifar10", grey=True, scaling="standard", validation=0.0))
+    assert data.shape == (1, 5, 4)
+    grey = np.tensordot([0.299, 0.587, 0.114], images.astype(np.float64), ((0,), (1,)))
+    expected = (grey - grey.mean()) / grey.std()
+    np.testing.assert_allclose(prepared(data, data.train)[:, 0], expected, atol=1e-5)
+    with pytest.raises(ConfigError, match="digits has no colour images"):
+        load_dataset(DataConfig("digits", grey=True))
+
+
+def test_some_images_are_a_seeded_subset_and_val_is_left_whole(cached):
+    everything = load_dataset(DataConfig("digits", seed=4))
+    few = load_dataset(DataConfig("digits", seed=4, train_images=100, test_images=50))
+    assert [len(few.train), len(few.test)] == [100, 50]
+    (train, val, test), (some_train, same_val, some_test) = parts(everything), parts(few)
+    assert some_train < train and some_test < test and same_val == val
+    assert some_train == parts(load_dataset(DataConfig("digits", seed=4, train_images=100)))[0]
+    with pytest.raises(ConfigError, match="test_images = 361: the test part of digits has 360"):
+        load_dataset(DataConfig("digits", test_images=361))

@@ -1,0 +1,156 @@
+"""Groups of axes that permute together, and reordering the units of many networks.
+
+Shape suffixes: N networks, D numbers of one network, U units of a group, I indices of an axis.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from dwf.randomness import numpy_stream
+from dwf.zoo.layout import Layout
+
+Kind = Literal["units", "stream", "heads", "query_key", "value_output", "blocks"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """An axis of a tensor, or a part of one, that runs over the units of a group.
+
+    From `start` on the axis is a stack [outer, size, inner] of the group's units. A plain layer has
+    one of each; behind a flatten, `inner` is the number of places that a channel has, or `outer` is
+    where channels come last; for heads, `inner` is what a head is wide.
+    """
+
+    name: str
+    """The tensor's name in the layout."""
+    axis: int
+    """Of its shape."""
+    start: int = 0
+    """The first index that is a unit's: later parts of a concatenation, or of a packed tensor."""
+    outer: int = 1
+    """How many times the axis runs over all units."""
+    inner: int = 1
+    """How many neighbouring indices belong to one unit."""
+    rows: tuple[int, int] | None = None
+    """Only these indices of axis 0, where that is another axis: one block of a grouped
+    convolution."""
+    power: int = 0
+    """Scaling a unit by s multiplies it by s to this power: 1 for what makes the unit, behind its
+    last norm; -1 for what takes it in; 0 where a scale does not matter."""
+    cost: bool = True
+    """Whether it counts in matching. Running statistics follow the units, but say nothing."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Members that permute together: one order of `size` units, applied to each."""
+
+    size: int
+    """U: how many units are ordered."""
+    members: tuple[Member, ...]
+    kind: Kind = "units"
+    """What the units are: hidden units; those of a residual stream; heads of an attention; within a
+    head what queries and keys share, or values and output; blocks of a grouped convolution."""
+    parent: int | None = None
+    """Number of the group (heads or blocks) within one of whose units this group lies."""
+    place: int = 0
+    """Which of the parent's units that is, before the parent's units are moved."""
+    scales: bool = False
+    """Whether units may be scaled by s > 0: all between maker and taker is positively
+    homogeneous, as ReLU is."""
+    signs: bool = False
+    """Whether units may change sign: all between maker and taker is odd, as tanh is."""
+
+
+Orders = list[torch.Tensor]
+"""For each group int64 of shape [N, U]: unit `order[n, u]` of network n becomes its unit u."""
+
+
+def identity_orders(groups: Sequence[Group], num_networks: int) -> Orders:
+    """Return the orders that change nothing."""
+    return [torch.arange(group.size).repeat(num_networks, 1) for group in groups]
+
+
+def random_orders(groups: Sequence[Group], num_networks: int, seed: int) -> Orders:
+    """Return orders drawn uniformly."""
+    stream = numpy_stream(seed, "random orders")
+    return [
+        torch.from_numpy(stream.permuted(np.tile(np.arange(group.size), (num_networks, 1)), axis=1))
+        for group in groups
+    ]
+
+
+def indices(member: Member, order_U: np.ndarray) -> np.ndarray:
+    """Return the order of a member's indices that this order of its units means, int64_I.
+
+    They are counted from the member's start.
+    """
+    size = len(order_U)
+    outer_O11 = np.arange(member.outer)[:, None, None] * size
+    places = (outer_O11 + np.asarray(order_U)[:, None]) * member.inner + np.arange(member.inner)
+    return places.reshape(-1)
+
+
+def part(tensor: np.ndarray, member: Member, size: int) -> np.ndarray:
+    """Return the view of one network's tensor that a member with `size` units is about."""
+    stop = member.start + member.outer * size * member.inner
+    cut = [slice(None)] * tensor.ndim
+    if member.rows is not None:
+        cut[0] = slice(*member.rows)
+    cut[member.axis] = slice(member.start, stop)
+    return tensor[tuple(cut)]
+
+
+def permute(
+    weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group], orders: Orders
+) -> torch.Tensor:
+    """Reorder units; exact: the numbers only move.
+
+    Groups are applied in their order. Those within a head or a block come before it: their orders
+    are about its units, wherever it is moved then.
+
+    Args:
+        weights_ND: networks of this layout, any floating type.
+        layout: their layout.
+        groups: the groups of their architecture.
+        orders: see `Orders`.
+
+    Returns:
+        New rows, same shape and type.
+    """
+    permuted_ND = weights_ND.clone()
+    tensors = {name: tensor.numpy() for name, tensor in layout.unflatten(permuted_ND).items()}
+    for group, order_NU in zip(groups, orders, strict=True):
+        for member in group.members:
+            # One network at a time: its tensor stays in cache, and whole rows are copied.
+            for tensor, order_U in zip(tensors[member.name], order_NU.numpy(), strict=True):
+                moved = part(tensor, member, group.size)
+                moved[...] = moved.take(indices(member, order_U), member.axis)
+    return permuted_ND
+
+
+def invert(groups: Sequence[Group], orders: Orders) -> Orders:
+    """Return the orders that undo these.
+
+    A group within a head or block is undone where the parent has moved it to: its inverse belongs
+    to another place, and so to the sibling group of that place.
+    """
+    undone = [order_NU.argsort(1) for order_NU in orders]
+    for g, group in enumerate(groups):
+        if group.parent is None:
+            continue
+        siblings = [
+            h
+            for h, other in enumerate(groups)
+            if other.parent == group.parent and other.kind == group.kind
+        ]
+        by_place = {groups[h].place: h for h in siblings}
+        came_from_N = orders[group.parent][:, group.place].tolist()
+        undone[g] = torch.stack(
+            [orders[by_place[place]][n].argsort() for n, place in enumerate(came_from_N)]
+        )
+    return undone
