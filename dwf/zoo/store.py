@@ -247,6 +247,12 @@ class Zoo:
 
         return build_network(build(NetworkConfig, self.facts["network"], str(self.path)))
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input of its networks; of an older zoo, that of its dataset."""
+        shape = self.facts.get("input_shape")
+        return tuple(shape if shape is not None else self.load_data().shape)
+
     def load_data(self) -> Any:
         """Return the `Dataset` the zoo was trained on, prepared as its recipe says."""
         from dwf.datasets.config import DataConfig
