@@ -259,7 +259,8 @@ def _convert_union(value: Any, options: tuple, source: str, key: str) -> Any:
             raise ConfigError(f"{source}: {key}.kind = {kind!r}: allowed is one of {allowed}{hint}")
         return _convert(value, by_kind[kind], source, key)
     errors = []
-    for option in options:
+    is_list = isinstance(value, (list, tuple))  # then the list option comes first, for its error
+    for option in sorted(options, key=lambda o: is_list and typing.get_origin(o) is not tuple):
         try:
             return _convert(value, option, source, key)
         except ConfigError as error:

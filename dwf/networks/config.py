@@ -1,13 +1,28 @@
 """Settings of a zoo member, and the table of architectures."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
-from dwf.settings import Count
+import tyro
+
+from dwf.settings import Count, Fraction, Positive, Whole
 
 NETWORKS = {
     "mlp": "dwf.networks.mlp:MLP",
+    "cnn": "dwf.networks.cnn:CNN",
+    "resnet": "dwf.networks.resnet:ResNet",
+    "resnet_cifar": "dwf.networks.resnet_cifar:CifarResNet",
+    "vit": "dwf.networks.vit:ViT",
+    "vgg": "dwf.networks.vgg:VGG",
+    "mobilenet_v2": "dwf.networks.mobilenet:MobileNetV2",
+    "densenet": "dwf.networks.densenet:DenseNet",
+    "convnext": "dwf.networks.convnext:ConvNeXt",
+    "python": "dwf.networks.imported:import_network",
 }
+
+Activation = Literal["relu", "gelu", "tanh", "sigmoid", "silu", "leaky_relu"]
+Stem = Literal["cifar", "imagenet"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +31,7 @@ class MLPConfig:
 
     widths: tuple[Count, ...]
     """Inputs, hidden units of each layer, classes: `[784, 32, 32, 10]`."""
-    activation: Literal["relu", "gelu", "tanh"] = "relu"
+    activation: Activation = "relu"
     """Non-linearity after each hidden layer."""
     kind: Literal["mlp"] = "mlp"
     """The architecture."""
@@ -28,5 +43,302 @@ class MLPConfig:
             )
 
 
-NetworkConfig = MLPConfig
+@dataclass(frozen=True)
+class CNNConfig:
+    """Convolutions, then linear layers: conv, norm, activation, pool; activation, dropout."""
+
+    channels: tuple[Count, ...] = (16, 16, 16)
+    """Filters of each convolution."""
+    input: tuple[Count, ...] = (1, 28, 28)
+    """Channels, height and width of an image."""
+    kernels: Count | tuple[Count, ...] = 3
+    """Kernel side, of all convolutions or of each."""
+    strides: Count | tuple[Count, ...] = 1
+    """Stride, of all convolutions or of each."""
+    paddings: Whole | tuple[Whole, ...] = 0
+    """Zeros around the image, of all convolutions or of each."""
+    groups: Count | tuple[Count, ...] = 1
+    """Groups of a grouped convolution, of all convolutions or of each."""
+    pools: Whole | tuple[Whole, ...] = 0
+    """Side of the max-pooling behind all convolutions or each; 0 for none."""
+    pool_first: bool = False
+    """Pool before the activation, which differs where it is not monotone (`gelu`, `silu`)."""
+    norm: Literal["none", "batch"] = "none"
+    """Normalisation behind each convolution."""
+    activation: Activation = "relu"
+    """Non-linearity after each convolution and each hidden linear layer."""
+    head: Literal["flatten", "average"] = "flatten"
+    """What the linear layers see: every pixel, or the average over them."""
+    hidden: tuple[Count, ...] = ()
+    """Units of each hidden linear layer."""
+    classes: Count = 10
+    """Logits."""
+    bias: bool = True
+    """Whether convolutions have a bias; linear layers always do."""
+    dropout: Fraction = 0.0
+    """Share of activations of the hidden linear layers dropped in training."""
+    kind: Literal["cnn"] = "cnn"
+    """The architecture."""
+
+    def __post_init__(self):
+        if len(self.input) != 3:
+            raise ValueError(f"input = {list(self.input)}: expected [channels, height, width]")
+        if not self.channels:
+            raise ValueError("channels = []: at least one convolution is needed")
+        for name in ("kernels", "strides", "paddings", "groups", "pools"):
+            per_layer(name, getattr(self, name), len(self.channels))
+        fan_in = self.input[0]
+        for i, groups in enumerate(per_layer("groups", self.groups, len(self.channels))):
+            if fan_in % groups or self.channels[i] % groups:
+                raise ValueError(
+                    f"groups = {groups} of convolution {i} does not divide its {fan_in} inputs "
+                    f"and {self.channels[i]} filters"
+                )
+            fan_in = self.channels[i]
+        self.map_size()
+
+    def map_size(self) -> tuple[int, int]:
+        """Return height and width behind the last convolution.
+
+        Raises:
+            ValueError: nothing of the image is left behind some convolution.
+        """
+        count, (height, width) = len(self.channels), self.input[1:]
+        layers = (
+            per_layer(name, getattr(self, name), count)
+            for name in ("kernels", "strides", "paddings", "pools")
+        )
+        for i, (kernel, stride, padding, pool) in enumerate(zip(*layers, strict=True)):
+            sides = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
+            height, width = (side // pool if pool else side for side in sides)
+            if min(sides) < 1 or min(height, width) < 1:
+                raise ValueError(
+                    f"convolution {i} (kernel {kernel}, stride {stride}, padding {padding}, pool "
+                    f"{pool}) leaves {height} x {width} pixels of input = {list(self.input)}"
+                )
+        return height, width
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """ResNet-18, -34 or -50 (He et al., arXiv 1512.03385), torchvision's."""
+
+    depth: Literal[18, 34, 50] = 18
+    """Layers with weights on the longest way."""
+    width: Count = 64
+    """Channels of the first stage; the others have 2, 4 and 8 times as many."""
+    classes: Count = 10
+    """Logits."""
+    channels: Count = 3
+    """Channels of an image."""
+    stem: Stem = "cifar"
+    """`cifar`: convolution 3x3, no pooling; `imagenet`: 7x7 of stride 2, max-pooling."""
+    kind: Literal["resnet"] = "resnet"
+    """The architecture."""
+
+
+@dataclass(frozen=True)
+class CifarResNetConfig:
+    """ResNet of 6n+2 layers in three stages for small images (arXiv 1512.03385, section 4.2)."""
+
+    depth: Count = 20
+    """Layers with weights on the longest way: 8, 14, 20, 32, 44, 56, 110."""
+    width: Count = 16
+    """Channels of the first stage; the others have 2 and 4 times as many."""
+    classes: Count = 10
+    """Logits."""
+    channels: Count = 3
+    """Channels of an image."""
+    kind: Literal["resnet_cifar"] = "resnet_cifar"
+    """The architecture."""
+
+    def __post_init__(self):
+        if self.depth < 8 or (self.depth - 2) % 6:
+            raise ValueError(f"depth = {self.depth}: expected 6n + 2, such as 8, 14, 20 or 32")
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """Vision transformer (Dosovitskiy et al., arXiv 2010.11929), torchvision's."""
+
+    image: Count = 32
+    """Height and width of an image."""
+    patch: Count = 4
+    """Side of a patch."""
+    width: Count = 192
+    """Channels of the residual stream."""
+    depth: Count = 6
+    """Blocks."""
+    heads: Count = 3
+    """Attention heads of a block."""
+    mlp_ratio: Positive = 4.0
+    """Hidden units of a block's MLP over `width`."""
+    classes: Count = 10
+    """Logits."""
+    channels: Count = 3
+    """Channels of an image."""
+    dropout: Fraction = 0.0
+    """Share of activations dropped in training."""
+    kind: Literal["vit"] = "vit"
+    """The architecture."""
+
+    def __post_init__(self):
+        if self.image % self.patch:
+            raise ValueError(f"patch = {self.patch} does not divide image = {self.image}")
+        if self.width % self.heads:
+            raise ValueError(f"heads = {self.heads} does not divide width = {self.width}")
+        if round(self.mlp_ratio * self.width) < 1:
+            raise ValueError(f"mlp_ratio = {self.mlp_ratio:g} leaves no hidden unit")
+
+
+@dataclass(frozen=True)
+class VGGConfig:
+    """VGG-11 or -16 (Simonyan & Zisserman, arXiv 1409.1556), torchvision's features.
+
+    The defaults are the usual head for images of 32 x 32; `pooled: 7, hidden: [4096, 4096]` is
+    the published one.
+    """
+
+    depth: Literal[11, 13, 16, 19] = 11
+    """Layers with weights in the published network."""
+    width: Count = 64
+    """Channels of the first stage; the others have 2, 4, 8 and 8 times as many."""
+    norm: Literal["none", "batch"] = "batch"
+    """Normalisation behind each convolution."""
+    pooled: Count = 1
+    """Side of the map that the linear layers see."""
+    hidden: tuple[Count, ...] = ()
+    """Units of each hidden linear layer."""
+    classes: Count = 10
+    """Logits."""
+    channels: Count = 3
+    """Channels of an image."""
+    dropout: Fraction = 0.0
+    """Share of activations of the hidden linear layers dropped in training."""
+    kind: Literal["vgg"] = "vgg"
+    """The architecture."""
+
+
+@dataclass(frozen=True)
+class MobileNetV2Config:
+    """MobileNet-V2 (Sandler et al., arXiv 1801.04381), torchvision's."""
+
+    width: Positive = 1.0
+    """All channels times this, rounded to `divisor`; the last 1,280 shrink only below 1."""
+    divisor: Count = 8
+    """Channels are rounded to multiples of this."""
+    classes: Count = 10
+    """Logits."""
+    channels: Count = 3
+    """Channels of an image."""
+    stem: Stem = "cifar"
+    """`cifar`: the first two reductions have stride 1; `imagenet`: as published."""
+    dropout: Fraction = 0.0
+    """Share of features dropped before the classifier in training; published: 0.2."""
+    kind: Literal["mobilenet_v2"] = "mobilenet_v2"
+    """The architecture."""
+
+
+@dataclass(frozen=True)
+class DenseNetConfig:
+    """DenseNet (Huang et al., arXiv 1608.06993), torchvision's; the default is DenseNet-121."""
+
+    blocks: tuple[Count, ...] = (6, 12, 24, 16)
+    """Layers of each dense block."""
+    growth: Count = 32
+    """Channels that each layer adds; the stem has twice as many."""
+    classes: Count = 10
+    """Logits."""
+    channels: Count = 3
+    """Channels of an image."""
+    stem: Stem = "cifar"
+    """`cifar`: convolution 3x3, no pooling; `imagenet`: 7x7 of stride 2, max-pooling."""
+    kind: Literal["densenet"] = "densenet"
+    """The architecture."""
+
+    def __post_init__(self):
+        if not self.blocks:
+            raise ValueError("blocks = []: at least one dense block is needed")
+
+
+@dataclass(frozen=True)
+class ConvNeXtConfig:
+    """ConvNeXt (Liu et al., arXiv 2201.03545), torchvision's blocks in any size."""
+
+    widths: tuple[Count, ...] = (16, 32, 64)
+    """Channels of each stage."""
+    depths: tuple[Count, ...] = (1, 1, 1)
+    """Blocks of each stage."""
+    patch: Count = 2
+    """Side and stride of the first convolution; published: 4."""
+    classes: Count = 10
+    """Logits."""
+    channels: Count = 3
+    """Channels of an image."""
+    layer_scale: Positive = 1e-6
+    """What each block's branch is multiplied with at first."""
+    kind: Literal["convnext"] = "convnext"
+    """The architecture."""
+
+    def __post_init__(self):
+        if not self.widths or len(self.widths) != len(self.depths):
+            raise ValueError(
+                f"widths = {list(self.widths)}, depths = {list(self.depths)}: expected one of each "
+                "for each stage"
+            )
+        if sum(self.depths) < 2:
+            raise ValueError(f"depths = {list(self.depths)}: expected at least two blocks")
+
+
+@dataclass(frozen=True)
+class PythonConfig:
+    """A network of the user's own: what a function or class of theirs returns.
+
+    `forward` takes images [B, *shape] and returns logits [B, K]. The factory draws initial weights
+    from torch's global generator, which is seeded for each network. Worker processes import the
+    target too, so its package is installed or lies in the folder where the command is given.
+    """
+
+    target: str
+    """`package.module:factory`; the factory returns an `nn.Module`."""
+    arguments: Annotated[dict[str, Any], tyro.conf.Fixed, tyro.conf.SuppressFixed] = field(
+        default_factory=dict, hash=False
+    )
+    """Keyword arguments of the factory."""
+    kind: Literal["python"] = "python"
+    """The architecture."""
+
+    def __post_init__(self):
+        module, _, name = self.target.partition(":")
+        if not module or not name:
+            raise ValueError(f"target = {self.target!r}: expected package.module:factory")
+
+
+NetworkConfig = (
+    MLPConfig
+    | CNNConfig
+    | ResNetConfig
+    | CifarResNetConfig
+    | ViTConfig
+    | VGGConfig
+    | MobileNetV2Config
+    | DenseNetConfig
+    | ConvNeXtConfig
+    | PythonConfig
+)
 """Union of all architectures' settings."""
+
+
+def per_layer(name: str, values: int | Sequence[int], count: int) -> tuple[int, ...]:
+    """Return one number for each of `count` layers.
+
+    Raises:
+        ValueError: a list of another length.
+    """
+    if isinstance(values, int):
+        return (values,) * count
+    if len(values) != count:
+        raise ValueError(
+            f"{name} = {list(values)}: expected one number, or {count} for {count} convolutions"
+        )
+    return tuple(values)

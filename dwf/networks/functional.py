@@ -5,26 +5,44 @@
 Shape suffixes: N networks, B images of a batch, M images of a part, K classes.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dwf.datasets.dataset import Dataset, Part
+from dwf.errors import ConfigError
+from dwf.networks.checks import check_state, evaluating
 from dwf.networks.config import NETWORKS, NetworkConfig
 from dwf.settings import find
 
 # Inputs and activations of one batch: past the cache every layer would be a trip to memory.
+# Measured with convolutions too: the largest tensor of a batch is best at about this size.
 _ACTIVATION_BYTES = 8 * 2**20
+_FEWEST_IMAGES, _MOST_IMAGES = 16, 256
+# On a GPU: what the activations of all networks run at once may take, and the batch to start from.
+_DEVICE_BYTES = 2 * 2**30
+_DEVICE_IMAGES = 256
+# A layer's input, its output and a shortcut or concatenation lie in memory at the same time.
+_LIVE_TENSORS = 3
 
 
 def build_network(config: NetworkConfig) -> nn.Module:
-    """Return one network of an architecture, in evaluation mode."""
-    return find(NETWORKS, config.kind)(config).eval()
+    """Return one network of an architecture, in evaluation mode.
+
+    `network.built_from` is its configuration.
+    """
+    network = find(NETWORKS, config.kind)(config).eval()
+    network.built_from = config
+    return network
 
 
 def run_networks(
@@ -36,20 +54,160 @@ def run_networks(
 ) -> torch.Tensor:
     """Return logits_NBK of N networks.
 
+    An architecture with `run_stacked` runs all of them as one program. Others run one after the
+    other on the CPU, where batched convolutions gain nothing, and under `vmap` on a GPU.
+
+    The network's own `training` flags decide on dropout, drawn from torch's global generator
+    (`dwf.randomness.seeded` sets it), and on BatchNorm: in training mode the running statistics
+    in `state` are updated in place.
+
     Args:
         network: the architecture; its own weights take no part.
         state: name -> tensor of shape [N, *shape], as `Layout.unflatten` gives it.
         inputs: [B, *shape], shared by all networks, or, `own_inputs`, [N, B, *shape].
         own_inputs: whether each network has inputs of its own.
         drop: dropout on hidden activations; of architectures with `run_stacked` alone.
+
+    Raises:
+        ConfigError: `drop` for an architecture that has dropout as a setting of its own.
     """
     if hasattr(network, "run_stacked"):
         return network.run_stacked(state, inputs, own_inputs, drop)
+    if drop is not None:
+        raise ConfigError(
+            f"{type(network).__name__} takes no dropout from the recipe: set recipe.dropout to 0, "
+            "and network.dropout where the architecture has it"
+        )
+    several = len(next(iter(state.values()))) > 1
+    run = run_under_vmap if several and inputs.is_cuda else run_one_by_one
+    return run(network, state, inputs, own_inputs)
+
+
+def run_one_by_one(
+    network: nn.Module,
+    state: Mapping[str, torch.Tensor],
+    inputs: torch.Tensor,
+    own_inputs: bool = False,
+) -> torch.Tensor:
+    """Return logits_NBK of networks run in turn; arguments as of `run_networks`."""
+    num = len(next(iter(state.values())))
+    if num == 1:  # a view: its gradient needs no copy
+        states = [{name: tensor.squeeze(0) for name, tensor in state.items()}]
+    else:
+        parts = {name: tensor.unbind(0) for name, tensor in state.items()}
+        states = [{name: part[i] for name, part in parts.items()} for i in range(num)]
+    logits = [
+        functional_call(network, one, (inputs[i] if own_inputs else inputs,))
+        for i, one in enumerate(states)
+    ]
+    return torch.stack(logits)
+
+
+def run_under_vmap(
+    network: nn.Module,
+    state: Mapping[str, torch.Tensor],
+    inputs: torch.Tensor,
+    own_inputs: bool = False,
+) -> torch.Tensor:
+    """Return logits_NBK of networks run as one program; arguments as of `run_networks`."""
 
     def run_one(one_state: dict[str, torch.Tensor], one_input: torch.Tensor) -> torch.Tensor:
-        return torch.func.functional_call(network, one_state, (one_input,))
+        return functional_call(network, one_state, (one_input,))
 
-    return torch.func.vmap(run_one, in_dims=(0, 0 if own_inputs else None))(dict(state), inputs)
+    run_all = vmap(run_one, in_dims=(0, 0 if own_inputs else None), randomness="different")
+    with _plain_attention(inputs.is_cuda):
+        return run_all(dict(state), inputs)
+
+
+@contextlib.contextmanager
+def _plain_attention(on_gpu: bool) -> Iterator[None]:
+    """Within the block attention does without fused kernels that `vmap` cannot batch."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    batched = contextlib.nullcontext() if on_gpu else sdpa_kernel(SDPBackend.MATH)
+    try:
+        with batched:
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def batchnorm_layers(network: nn.Module) -> dict[str, _BatchNorm]:
+    """Return the BatchNorm layers that keep running statistics, by name."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    }
+
+
+def has_batchnorm(network: nn.Module) -> bool:
+    """Return whether a network has BatchNorm layers with running statistics."""
+    return bool(batchnorm_layers(network))
+
+
+def batchnorm_buffers(network: nn.Module) -> tuple[str, ...]:
+    """Return the names of all running means and variances."""
+    return tuple(
+        f"{name}.{leaf}" if name else leaf
+        for name in batchnorm_layers(network)
+        for leaf in ("running_mean", "running_var")
+    )
+
+
+@torch.no_grad()
+def activation_bytes(network: nn.Module, shape: tuple[int, ...], device: str = "cpu") -> int:
+    """Return the bytes of the largest tensor one image of shape [*shape] makes, as measured."""
+    largest = math.prod(shape) * 4
+
+    def note(_module: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal largest
+        if isinstance(output, torch.Tensor):
+            largest = max(largest, output.numel() * output.element_size() // 2)
+
+    dtype = next(network.parameters()).dtype
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    try:
+        with evaluating(network):
+            network(torch.zeros(2, *shape, dtype=dtype, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return largest
+
+
+@dataclass(frozen=True)
+class Portion:
+    """How much of a task is computed at once, so that activations stay within a bound."""
+
+    networks: int
+    """Networks at once, N."""
+    images: int
+    """Images of a batch, B."""
+
+
+def portion(
+    network: nn.Module,
+    state: Mapping[str, torch.Tensor],
+    shape: tuple[int, ...],
+    device: str = "cpu",
+) -> Portion:
+    """Return how many networks and images fit at once for inputs of shape [*shape].
+
+    On the CPU as many images as the cache holds activations of; on a GPU what fits 2 GiB.
+    """
+    num = len(next(iter(state.values())))
+    if hasattr(network, "run_stacked"):
+        widest = max(tensor[0].numel() for tensor in state.values() if tensor.dim() == 2)
+        per_image = 4 * (math.prod(shape) + widest * num)
+        return Portion(num, max(64, _ACTIVATION_BYTES // per_image))
+    per_image = activation_bytes(network, shape, device)
+    if not str(device).startswith("cuda"):
+        images = max(_FEWEST_IMAGES, min(_MOST_IMAGES, _ACTIVATION_BYTES // per_image))
+        return Portion(num, images)
+    fitting = max(1, _DEVICE_BYTES // (_LIVE_TENSORS * per_image))
+    networks = max(1, min(num, fitting // _DEVICE_IMAGES))
+    return Portion(networks, max(_FEWEST_IMAGES, fitting // networks))
 
 
 @dataclass(frozen=True)
@@ -83,29 +241,48 @@ def score_networks(
         keep_wrong: also return which images each network gets wrong.
         device: where to compute.
 
-    Networks whose logits are not finite count as wrong on those images.
+    Networks whose logits are not finite count as wrong on those images. Scored in evaluation
+    mode, with the running statistics in `state`.
+
+    Raises:
+        ShapeMismatch: the state is not of this network.
     """
-    state = {name: tensor.to(device) for name, tensor in state.items()}
-    num = len(next(iter(state.values())))
-    widest = max(tensor[0].numel() for tensor in state.values() if tensor.dim() == 2)
-    per_image = 4 * (math.prod(data.shape) + widest * num)
-    num_images = len(part)
+    check_state(network, state)
+    num, num_images = len(next(iter(state.values()))), len(part)
+    at_once = portion(network, state, data.shape, device)
     loss_N = torch.zeros(num, dtype=torch.float64, device=device)
     wrong_NM = torch.empty(num, num_images, dtype=torch.bool, device=device)
-    batch = max(64, min(num_images, _ACTIVATION_BYTES // per_image))
-    for start in range(0, num_images, batch):
-        images, labels = part.batch(torch.arange(start, min(start + batch, num_images)))
-        labels = labels.to(device)
-        logits_NBK = run_networks(network, state, data.prepare(images.to(device)))
-        logits_NKB = logits_NBK.transpose(1, 2)
-        labels_NB = labels.expand(num, -1)
-        loss_N += cross_entropy(logits_NKB, labels_NB, reduction="none").double().sum(1)
-        best_NB = logits_NKB.argmax(1)
-        finite_NB = logits_NKB.isfinite().all(1)
-        wrong_NM[:, start : start + batch] = (best_NB != labels_NB) | ~finite_NB
+    for first in range(0, num, at_once.networks):
+        rows = slice(first, first + at_once.networks)
+        some = {name: tensor[rows].to(device) for name, tensor in state.items()}
+        with evaluating(network):
+            _score_some(network, some, data, part, at_once.images, loss_N[rows], wrong_NM[rows])
     accuracy_N = 1 - wrong_NM.double().mean(1)
     return Scores(
         accuracy_N.cpu().numpy(),
         (loss_N / num_images).cpu().numpy(),
         wrong_NM.cpu().numpy() if keep_wrong else None,
     )
+
+
+def _score_some(
+    network: nn.Module,
+    state: Mapping[str, torch.Tensor],
+    data: Dataset,
+    part: Part,
+    batch: int,
+    loss_N: torch.Tensor,
+    wrong_NM: torch.Tensor,
+) -> None:
+    """Add to the losses and fill in which images are wrong, in place."""
+    num, num_images = wrong_NM.shape
+    for start in range(0, num_images, batch):
+        images, labels = part.batch(torch.arange(start, min(start + batch, num_images)))
+        labels = labels.to(loss_N.device)
+        logits_NBK = run_networks(network, state, data.prepare(images.to(loss_N.device)))
+        logits_NKB = logits_NBK.transpose(1, 2)
+        labels_NB = labels.expand(num, -1)
+        loss_N += cross_entropy(logits_NKB, labels_NB, reduction="none").double().sum(1)
+        best_NB = logits_NKB.argmax(1)
+        finite_NB = logits_NKB.isfinite().all(1)
+        wrong_NM[:, start : start + batch] = (best_NB != labels_NB) | ~finite_NB

@@ -1,11 +1,16 @@
 """Initial weights of zoo members, each network from a seed of its own.
 
-`default` is PyTorch's own. The others are those of DeepWeightFlow's Iris zoo (arXiv 2601.05052):
-Kaiming-uniform (`he`), Xavier-uniform, uniform in +-0.1, normal with deviation 0.02; biases 0.
+`default` is the architecture's own: PyTorch's for layers, torchvision's for its networks. The
+others are those of DeepWeightFlow's Iris zoo (arXiv 2601.05052): Kaiming-uniform (`he`),
+Xavier-uniform, uniform in +-0.1, normal with deviation 0.02; biases 0. They set linear,
+convolution and attention layers; norm layers, class tokens and position embeddings keep `default`.
 """
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from dwf.networks.functional import build_network
 
 _WEIGHTS = {
     "he": lambda weight: nn.init.kaiming_uniform_(weight, nonlinearity="relu"),
@@ -17,22 +22,39 @@ _WEIGHTS = {
 
 @torch.no_grad()
 def initialise(network: nn.Module, kind: str, seed: int) -> None:
-    """Set a network's weights to their initial values, in place.
+    """Set a network's weights and running statistics to their initial values, in place.
+
+    A network of `build_network` is built again under the seed, as its class alone may know how it
+    begins; any other module has `reset_parameters` of its layers called.
 
     Args:
-        network: any module whose layers have `reset_parameters`.
+        network: of `build_network`, or a module whose layers have `reset_parameters`.
         kind: `default`, `he`, `xavier`, `uniform` or `normal`.
         seed: of this network; the process's random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for module in network.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+        config = getattr(network, "built_from", None)
+        if config is not None:
+            network.load_state_dict(build_network(config).state_dict())
+        else:
+            for module in network.modules():
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()
         if kind == "default":
             return
+        layers = _layer_parameters(network)
         for name, parameter in network.named_parameters():
+            if id(parameter) not in layers:
+                continue
             if name.endswith("bias"):
                 parameter.zero_()
-            elif parameter.dim() > 1:
+            else:
                 _WEIGHTS[kind](parameter)
+
+
+def _layer_parameters(network: nn.Module) -> set[int]:
+    """The ids of what linear, convolution and attention layers own."""
+    kinds = (nn.Linear, _ConvNd, nn.MultiheadAttention)
+    layers = (module for module in network.modules() if isinstance(module, kinds))
+    return {id(p) for layer in layers for p in layer.parameters(recurse=False)}

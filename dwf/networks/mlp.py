@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
-from torch.nn import functional
 
+from dwf.networks.activations import ACTIVATIONS
 from dwf.networks.config import MLPConfig
-
-_ACTIVATIONS = {"relu": functional.relu, "gelu": functional.gelu, "tanh": torch.tanh}
 
 
 class MLP(nn.Module):
@@ -21,7 +19,7 @@ class MLP(nn.Module):
         super().__init__()
         pairs = zip(config.widths, config.widths[1:], strict=False)
         self.layers = nn.ModuleList(nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairs)
-        self.activation = _ACTIVATIONS[config.activation]
+        self.activation = ACTIVATIONS[config.activation]
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return logits_BK of inputs of shape [B, *shape]."""

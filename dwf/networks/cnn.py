@@ -1,0 +1,61 @@
+"""Convolutional networks: convolutions, then linear layers.
+
+Shape suffixes: B images of a batch, K classes.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn.functional import max_pool2d
+
+from dwf.networks.activations import ACTIVATIONS
+from dwf.networks.config import CNNConfig, per_layer
+
+
+class CNN(nn.Module):
+    """Convolutions `convs.0`, ..., with `norms.0`, ... if asked for, and `linears.0`, ...
+
+    Covers the zoos of Unterthiner et al. (arXiv 2002.11448), SANE (arXiv 2406.09997) and others.
+    """
+
+    def __init__(self, config: CNNConfig):
+        super().__init__()
+        count = len(config.channels)
+        options = [
+            per_layer(name, getattr(config, name), count)
+            for name in ("kernels", "strides", "paddings", "groups")
+        ]
+        pairs = pairwise((config.input[0], *config.channels))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(*pair, kernel, stride, padding, groups=groups, bias=config.bias)
+            for pair, kernel, stride, padding, groups in zip(pairs, *options, strict=True)
+        )
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(channels) for channels in config.channels if config.norm == "batch"
+        )
+        height, width = config.map_size()
+        pixels = 1 if config.head == "average" else height * width
+        widths = (config.channels[-1] * pixels, *config.hidden, config.classes)
+        self.linears = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
+        self.dropout = nn.Dropout(config.dropout)
+        self.activation = ACTIVATIONS[config.activation]
+        self.pools = per_layer("pools", config.pools, count)
+        self.pool_first, self.average = config.pool_first, config.head == "average"
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits_BK of images [B, channels, height, width]."""
+        hidden = images
+        for i, (conv, pool) in enumerate(zip(self.convs, self.pools, strict=True)):
+            hidden = conv(hidden)
+            if self.norms:
+                hidden = self.norms[i](hidden)
+            if pool and self.pool_first:
+                hidden = self.activation(max_pool2d(hidden, pool))
+            else:
+                hidden = self.activation(hidden)
+                hidden = max_pool2d(hidden, pool) if pool else hidden
+        hidden = hidden.mean((2, 3)) if self.average else hidden.flatten(1)
+        for layer in self.linears[:-1]:
+            hidden = self.dropout(self.activation(layer(hidden)))
+        return self.linears[-1](hidden)

@@ -1,0 +1,69 @@
+"""Networks of the user's own, imported by name."""
+
+import difflib
+import importlib
+import os
+import sys
+from typing import Any
+
+from torch import nn
+
+from dwf.errors import ConfigError
+from dwf.networks.config import PythonConfig
+
+
+def import_network(config: PythonConfig) -> nn.Module:
+    """Return what the factory `config.target` makes of `config.arguments`.
+
+    The folder where the command was given is searched last, so that a file of the user's there is
+    found by worker processes and cluster jobs too, which start in it.
+
+    Raises:
+        ConfigError: the module cannot be imported, has no such factory, the factory fails, or
+            what it returns is no `nn.Module`.
+    """
+    factory = _find(config.target)
+    given = ", ".join(f"{name}={value!r}" for name, value in config.arguments.items())
+    call = f"{config.target}({given})"
+    try:
+        network = factory(**config.arguments)
+    except Exception as error:  # the user's code: any of its errors is theirs to mend
+        raise ConfigError(
+            f"network.target: {call} failed with {type(error).__name__}: {_line(error)}; "
+            "mend the factory or network.arguments"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise ConfigError(
+            f"network.target: {call} returned {type(network).__name__}, expected a torch.nn.Module"
+        )
+    return network
+
+
+def _find(target: str) -> Any:
+    module_name, _, name = target.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # at import a module of the user's can raise anything
+        raise ConfigError(
+            f"network.target = {target!r}: cannot import {module_name}: {type(error).__name__}: "
+            f"{_line(error)}; give the command in the folder that holds it, or install its package"
+        ) from error
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            close = difflib.get_close_matches(part, dir(found), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"network.target = {target!r}: {module_name} has no {name}{hint}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise ConfigError(
+            f"network.target = {target!r}: {name} is {type(found).__name__}, expected a function "
+            "or class that returns a torch.nn.Module"
+        )
+    return found
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
