@@ -8,6 +8,7 @@ name is whole.
 """
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import json
@@ -26,9 +27,9 @@ from typing import IO, Any
 
 import yaml
 
-from dwf.errors import CorruptCheckpoint, RunConflict
+from dwf.errors import ConfigError, CorruptCheckpoint, RunConflict
 from dwf.metrics import logger
-from dwf.settings import flatten, to_dict
+from dwf.settings import build, flatten, to_dict
 
 LOCK = "lock"
 _RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK}
@@ -180,7 +181,7 @@ class RunFolder:
     def __init__(self, path: Path, config: Any):
         self.path = Path(path)
         self.config = to_dict(config)
-        self._refuse_other_settings()
+        self._refuse_other_settings(type(config))
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.config_path.exists():
             write_text(self.config_path, yaml.safe_dump(self.config, sort_keys=False))
@@ -216,13 +217,17 @@ class RunFolder:
         """Mark the run as finished."""
         write_json(self.path / "done.json", summary)
 
-    def _refuse_other_settings(self) -> None:
+    def _refuse_other_settings(self, kind: type) -> None:
         if not self.config_path.exists():
             return
         if self._is_unused():
             self.config_path.unlink()
             return
         old = yaml.safe_load(self.config_path.read_text()) or {}
+        if dataclasses.is_dataclass(kind):
+            # A setting that is newer than the run had its default, which changes nothing.
+            with contextlib.suppress(ConfigError):
+                old = to_dict(build(kind, old, str(self.config_path)))
         for key, before, now in differences(old, self.config):
             raise RunConflict(
                 f"{self.path} holds a run with {key} = {before!r}, this one has {now!r}: give "

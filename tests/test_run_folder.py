@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 
 import pytest
 
@@ -21,6 +22,19 @@ def test_the_same_settings_go_on_and_others_are_refused_by_key(tmp_path):
         RunFolder(tmp_path / "run", {"flow": {"width": 4, "rate": 0.1}, "seed": 0})
     with pytest.raises(RunConflict, match=r"seed = 0, this one has None"):
         RunFolder(tmp_path / "run", {"flow": {"width": 3, "rate": 0.1}})
+
+
+def test_a_run_from_before_a_setting_was_there_goes_on_with_its_default(tmp_path):
+    @dataclass(frozen=True)
+    class Config:
+        lr: float
+        clip: float | None = 1.0
+
+    RunFolder(tmp_path / "run", {"lr": 0.1})
+    (tmp_path / "run" / "result").touch()
+    RunFolder(tmp_path / "run", Config(0.1))
+    with pytest.raises(RunConflict, match=r"clip = 1.0, this one has None"):
+        RunFolder(tmp_path / "run", Config(0.1, None))
 
 
 def test_a_run_that_nothing_came_of_leaves_its_name_free(tmp_path):
