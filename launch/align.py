@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         log_to_stderr()
     if launch.dry_run:
         if is_first:
-            print(f"{launch.root / 'zoos' / config.zoo} -> {launch.root / 'zoos' / name}")
+            from dwf.align.stage import plan
+
+            print(plan(config, launch.root, name))
             print(parsed.describe())
         return
     from dwf.align.report import print_report, read_report

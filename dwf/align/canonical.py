@@ -1,19 +1,23 @@
-"""One scale for every hidden unit of a ReLU network, chosen among those that compute the same.
+"""Orders and scales of units that a network has by itself, without a reference.
 
-A ReLU unit's incoming weights and bias may be multiplied by any s > 0 and its outgoing weights by
-1 / s. A unit is balanced where the norms of the two are equal. With all units balanced the sum of
-all squared weights is the least that rescaling can reach, which happens at one point alone.
+A unit that is positively homogeneous between its makers and takers (ReLU) may have what makes it
+multiplied by any s > 0 and what takes it in by 1 / s. A unit is balanced where the norms of the two
+are equal. With all units balanced the sum of all squared weights is the least that rescaling can
+reach, which happens at one point alone.
 
-Source: Stock et al., Equi-normalization of Neural Networks, ICLR 2019 (arXiv:1902.10416).
+Source of balance: Stock et al., Equi-normalization of Neural Networks, ICLR 2019
+(arXiv:1902.10416).
 
-Shape suffixes: N networks, D numbers of one network, U units of a group.
+Shape suffixes: N networks, D numbers of one network, U units of a group, F other numbers.
 """
 
 from collections.abc import Mapping, Sequence
 
 import torch
 
-from dwf.align.symmetry import Group
+from dwf.align.ascent import Ascent, Target
+from dwf.align.groups import Group, Member, Orders
+from dwf.randomness import numpy_stream
 from dwf.zoo.layout import Layout
 
 # A network is balanced once a sweep changes no scale by more than this share.
@@ -22,22 +26,22 @@ _MAX_SWEEPS = 1000
 
 
 def balance(weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group]) -> torch.Tensor:
-    """Rescale hidden units so that incoming and outgoing norms are equal; the function stays.
+    """Rescale units so that the norms of makers and takers are equal; the function stays.
 
     Coordinate descent in float64: a sweep balances the groups one after the other, each exactly
-    while the others are held; one hidden layer is balanced after the first. A unit whose incoming
-    weights and bias, or whose outgoing weights, are all zero has no such scale and keeps its own.
+    while the others are held; one hidden layer is balanced after the first. A unit whose makers'
+    or whose takers' weights are all zero has no such scale and keeps its own.
 
     Args:
         weights_ND: networks of this layout, any floating type.
         layout: their layout.
-        groups: the groups of their architecture; those that do not rescale are left as they are.
+        groups: the groups of their architecture; those that do not scale are left as they are.
 
     Returns:
         Rows of the same shape and type; what becomes of a network does not depend on the others.
-        Where no group rescales: `weights_ND` itself.
+        Where no group scales: `weights_ND` itself.
     """
-    groups = [group for group in groups if group.rescales]
+    groups = [group for group in groups if group.scales]
     if not groups:
         return weights_ND
     balanced_ND = weights_ND.to(torch.float64, copy=True)
@@ -55,24 +59,86 @@ def balance(weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group]) -
     return balanced_ND.to(weights_ND.dtype)
 
 
+def norm_orders(weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group]) -> Orders:
+    """Return the orders that sort each group's units by the norm of all that touches them.
+
+    The largest comes first. The norms do not depend on any order, so a network whose units were
+    permuted comes out the same.
+    """
+    tensors = layout.unflatten(weights_ND)
+    return [
+        sum(
+            _units(tensors[member.name], member, group.size).double().square().sum(2)
+            for member in group.members
+            if member.cost
+        ).argsort(dim=1, descending=True, stable=True)
+        for group in groups
+    ]
+
+
+def transport_orders(
+    weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group], seed: int = 0
+) -> Orders:
+    """Return the orders that carry each layer's units onto points drawn once, layer after layer.
+
+    The points are standard normal, as many as a layer has units, with one coordinate for every
+    number that touches a unit. Units and points have equal mass, so that the optimal plan is an
+    assignment; the layers go from what stays in place inwards, and each sees those before it in
+    their new order. (Source: Singh and Jaggi, OTFusion, NeurIPS 2020, arXiv:1910.05653, which
+    carries the units of one network onto another's in this way.)
+
+    Args:
+        weights_ND: the networks, float32.
+        layout: their layout.
+        groups: the groups of their architecture.
+        seed: seed of the points.
+    """
+    points_D = numpy_stream(seed, "transport").standard_normal(layout.size, dtype="float32")
+    ascent = Ascent(weights_ND, Target(torch.from_numpy(points_D), layout, groups))
+    ascent.start(keep_better=False)
+    return ascent.coded_orders()
+
+
 def _log_scales(tensors: Mapping[str, torch.Tensor], group: Group) -> torch.Tensor:
-    """Log of what balances each unit: half of log (outgoing norm / incoming norm)."""
+    """Log of what balances each unit: half of log (takers' norm / makers' norm)."""
     incoming_NU = outgoing_NU = 0.0
-    for name, axis in group.members:
-        other_axes = [a + 1 for a in range(tensors[name].dim() - 1) if a != axis]
-        tensor = tensors[name].square()
-        squared_NU = tensor.sum(other_axes) if other_axes else tensor
-        if axis == 0:
-            incoming_NU = incoming_NU + squared_NU
-        else:
-            outgoing_NU = outgoing_NU + squared_NU
+    for member in group.members:
+        if member.power:
+            part = _units(tensors[member.name], member, group.size)
+            squared_NU = part.square().sum(2)
+            if member.power > 0:
+                incoming_NU = incoming_NU + squared_NU
+            else:
+                outgoing_NU = outgoing_NU + squared_NU
     found_NU = (outgoing_NU / incoming_NU).log() / 4  # of squares, and half of that
+    if _meets_itself(group):
+        found_NU = found_NU / 2  # both ends of a weight move at once: whole steps would swing
     return torch.where(found_NU.isfinite(), found_NU, 0.0)
 
 
+def _meets_itself(group: Group) -> bool:
+    names = {sign: {m.name for m in group.members if m.power * sign > 0} for sign in (1, -1)}
+    return bool(names[1] & names[-1])
+
+
 def _rescale(tensors: Mapping[str, torch.Tensor], group: Group, scale_NU: torch.Tensor) -> None:
-    for name, axis in group.members:
-        shape = [len(scale_NU)] + [1] * (tensors[name].dim() - 1)
-        shape[axis + 1] = group.size
-        factor = scale_NU if axis == 0 else 1 / scale_NU
-        tensors[name].mul_(factor.view(shape))
+    for member in group.members:
+        if member.power:
+            part = _cut(tensors[member.name], member, group.size)
+            shape = [len(scale_NU)] + [1] * (part.dim() - 1)
+            shape[member.axis + 2] = group.size
+            part.mul_((scale_NU**member.power).view(shape))
+
+
+def _cut(tensors: torch.Tensor, member: Member, size: int) -> torch.Tensor:
+    """View of a member's part of N tensors, its axis as [outer, U, inner]."""
+    dim = member.axis + 1
+    if member.rows is not None:
+        tensors = tensors[:, slice(*member.rows)]
+    tensors = tensors.narrow(dim, member.start, member.outer * size * member.inner)
+    return tensors.unflatten(dim, (member.outer, size, member.inner))
+
+
+def _units(tensors: torch.Tensor, member: Member, size: int) -> torch.Tensor:
+    """All that touches each unit of a member: [N, *shape] -> [N, U, F]."""
+    return _cut(tensors, member, size).movedim(member.axis + 2, 1).flatten(2)

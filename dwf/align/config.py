@@ -6,6 +6,20 @@ from typing import Literal
 from dwf.settings import Count, Whole
 
 Scale = Literal["none", "balanced"]
+Method = Literal[
+    "git_rebasin",
+    "transfusion",
+    "activations",
+    "norm_sort",
+    "activation_sort",
+    "optimal_transport",
+]
+MATCHING: tuple[Method, ...] = ("git_rebasin", "transfusion")
+"""Methods that improve orders until none gains."""
+WITH_IMAGES: tuple[Method, ...] = ("activations", "activation_sort")
+"""Methods that look at what units do on training images."""
+WITHOUT_REFERENCE: tuple[Method, ...] = ("norm_sort", "activation_sort", "optimal_transport")
+"""Methods that give each network an order of its own; the reference is for the report alone."""
 
 
 @dataclass(frozen=True)
@@ -14,16 +28,30 @@ class AlignConfig:
 
     zoo: str
     """Name of the zoo to align; it lies in zoos/ under the root."""
-    method: Literal["git_rebasin"] = "git_rebasin"
-    """How units are matched: Git Re-Basin's weight matching."""
+    method: Method = "git_rebasin"
+    """How units are ordered. Matched to a reference: `git_rebasin`, Git Re-Basin's weight matching,
+    heads and all; `transfusion`, the same, but where nothing ties a residual stream to the inputs
+    or outputs also from heads matched by singular values; `activations`, by how units correlate on
+    training images. Each network by itself: `norm_sort`, by the norms of units; `activation_sort`,
+    by how much they vary on training images; `optimal_transport`, layer by layer onto points drawn
+    once."""
     scale: Scale = "none"
     """What is done before units are matched: nothing, or (ReLU alone) every hidden unit is rescaled
     until the norm of its incoming weights and bias is the norm of its outgoing weights."""
+    signs: bool = False
+    """Also flip signs of units (tanh alone), with `git_rebasin` or `transfusion`."""
+    start: Literal["ties", "identity"] = "ties"
+    """Where weight matching begins: `ties`, orders found from the inputs and outputs inwards, or
+    `identity`, the orders as they are, as Git Re-Basin was published."""
     reference: Literal["network", "iterated_mean"] = "network"
     """What they are matched to: one training network, or the mean of the aligned training networks,
     found in rounds that begin with that network."""
     reference_network: Whole | None = None
-    """That network's number in the zoo; default: the first training network."""
+    """That network's number in its zoo; default: the first training network."""
+    reference_zoo: str | None = None
+    """Name of another zoo to take that network from; its architecture must be the same."""
+    activation_images: Count = 512
+    """Training images that `activations` and `activation_sort` look at."""
     max_sweeps: Count = 100
     """A network is matched for at most so many sweeps over its layers; it stops once a sweep
     brings nothing."""
@@ -33,4 +61,5 @@ class AlignConfig:
     num_pairs: Whole = 64
     """Pairs of networks that the report measures distances and loss barriers on; 0: none."""
     seed: Whole = 0
-    """Seed of the order in which a sweep visits the layers, and of the pairs."""
+    """Seed of the order in which a sweep visits the layers, of the points of `optimal_transport`,
+    of the images that are looked at, and of the pairs."""

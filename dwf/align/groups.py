@@ -67,7 +67,8 @@ class Group:
 
 
 Orders = list[torch.Tensor]
-"""For each group int64 of shape [N, U]: unit `order[n, u]` of network n becomes its unit u."""
+"""For each group int64 of shape [N, U]: unit `order[n, u]` of network n becomes its unit u. Where
+it is negative, unit `~order[n, u]` does, with its sign flipped."""
 
 
 def identity_orders(groups: Sequence[Group], num_networks: int) -> Orders:
@@ -129,8 +130,18 @@ def permute(
             # One network at a time: its tensor stays in cache, and whole rows are copied.
             for tensor, order_U in zip(tensors[member.name], order_NU.numpy(), strict=True):
                 moved = part(tensor, member, group.size)
-                moved[...] = moved.take(indices(member, order_U), member.axis)
+                from_U = np.where(order_U < 0, ~order_U, order_U)
+                moved[...] = moved.take(indices(member, from_U), member.axis)
+                if member.power and (order_U < 0).any():
+                    _flip(moved, member, order_U < 0)
     return permuted_ND
+
+
+def _flip(moved: np.ndarray, member: Member, flips_U: np.ndarray) -> None:
+    """Change the sign of some units in a member's part of a tensor, in place."""
+    sign_U = np.where(flips_U, -1, 1).astype(moved.dtype)
+    sign = np.tile(np.repeat(sign_U, member.inner), member.outer)
+    moved *= sign.reshape([-1] + [1] * (moved.ndim - member.axis - 1))
 
 
 def invert(groups: Sequence[Group], orders: Orders) -> Orders:
@@ -143,14 +154,14 @@ def invert(groups: Sequence[Group], orders: Orders) -> Orders:
     for g, group in enumerate(groups):
         if group.parent is None:
             continue
-        siblings = [
-            h
-            for h, other in enumerate(groups)
-            if other.parent == group.parent and other.kind == group.kind
-        ]
-        by_place = {groups[h].place: h for h in siblings}
+        siblings = [h for h, other in enumerate(groups) if other.parent == group.parent]
+        # Of each place the groups come in one order: the first there is the first here, and so on.
+        here = [h for h in siblings if groups[h].place == group.place].index(g)
+        by_place: dict[int, list[int]] = {}
+        for h in siblings:
+            by_place.setdefault(groups[h].place, []).append(h)
         came_from_N = orders[group.parent][:, group.place].tolist()
         undone[g] = torch.stack(
-            [orders[by_place[place]][n].argsort() for n, place in enumerate(came_from_N)]
+            [orders[by_place[place][here]][n].argsort() for n, place in enumerate(came_from_N)]
         )
     return undone

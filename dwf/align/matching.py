@@ -2,21 +2,30 @@
 
 Source: Ainsworth et al., Git Re-Basin, ICLR 2023, section 3.2, Algorithm 1 (arXiv:2209.04836).
 
-Shape suffixes: N networks, A networks of them that are matched anew, D numbers of one network,
-U units of a group, F numbers that touch one unit, G groups.
+Heads of an attention can also be told apart by what no order of any other units can change: the
+singular values of a head's projections do not depend on the order of the units within it, nor on
+that of the residual stream. Heads are matched by them, then the units within each head (queries
+with keys, and values with output, each pair by itself), then the hidden units of the layers
+between, and the residual stream last; from there on all are improved in turn until none gains.
+
+Source of that: Rinaldi et al., Update Your Transformer to the Latest Release: Re-Basin of Task
+Vectors (TransFusion), ICML 2025, section 4 (arXiv:2505.22697).
+
+Shape suffixes: N networks, D numbers of one network, U units of a group, H heads, S units within
+one, F other numbers, P projections.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
-from scipy.optimize import linear_sum_assignment
 
-from dwf.align.symmetry import Group, identity_orders
-from dwf.randomness import numpy_stream
+from dwf.align.ascent import Ascent, Target
+from dwf.align.groups import Group, Orders
+from dwf.align.steps import Axis
 from dwf.zoo.layout import Layout
 
-# A gain below this share of the product of the two norms is float32's rounding, not progress.
-_TOLERANCE = 1e-7
+Start = Literal["identity", "ties", "spectra"]
 
 
 def match_networks(
@@ -26,14 +35,17 @@ def match_networks(
     groups: Sequence[Group],
     max_sweeps: int = 100,
     seed: int = 0,
-) -> list[torch.Tensor]:
+    start: Start = "ties",
+    signs: bool = False,
+) -> Orders:
     """Find for each network the orders of its units that bring it close to a reference.
 
     Maximises the sum over all tensors of <reference, permuted network> by coordinate ascent: a
     sweep visits the groups in a random order and solves each group's linear assignment exactly
     while the others are held. The sum never falls. A network is left alone once no group can
-    gain. Products are float32 (in float64 they took seven times as long, for the same objective);
-    assignments and gains are float64.
+    gain. Heads of an attention are solved together with the units within them, and so are blocks
+    of a grouped convolution. Products are float32 (in float64 they took seven times as long, for
+    the same objective); assignments and gains are float64.
 
     Args:
         weights_ND: the networks, float32.
@@ -42,115 +54,119 @@ def match_networks(
         groups: the groups of their architecture.
         max_sweeps: sweeps over all groups, at most.
         seed: seed of the order in which groups are visited, >= 0.
+        start: where the ascent begins: `identity`, the orders as they are; or `ties`, orders
+            found from the inputs, the outputs and all else that stays in place towards the inside,
+            each group from those before it alone (a network for which that is worse than its own
+            orders begins with these).
+        signs: also flip the signs of units that may be flipped.
 
     Returns:
         For each group the order of its units, int64, shape [N, U]; `permute` applies them.
     """
-    ascent = _Ascent(weights_ND, reference_D.float(), layout, groups)
-    visits = numpy_stream(seed, "weight matching")
-    for _ in range(max_sweeps):
-        for g in visits.permutation(len(groups)).tolist():
-            ascent.visit(g)
-        if not ascent.stale_NG.any():
-            break
-    return ascent.orders
+    matcher = Matcher(layout, groups, max_sweeps, seed, start, signs)
+    return matcher(weights_ND, reference_D)
 
 
-class _Ascent:
-    """N coordinate ascents side by side, and what they keep between visits."""
+class Matcher:
+    """`match_networks` for many calls; a reference is prepared once and kept until the next.
+
+    Args:
+        layout: the layout of networks and references.
+        groups: the groups of their architecture.
+        max_sweeps: sweeps over all groups, at most.
+        seed: seed of the order in which groups are visited, >= 0.
+        start: where ascents begin; see `match_networks`.
+        signs: also flip the signs of units that may be flipped.
+        heads_again: where the start had to guess, climb a second time from heads matched by their
+            singular values, and take the better of the two for each network.
+    """
 
     def __init__(
         self,
-        weights_ND: torch.Tensor,
-        reference_D: torch.Tensor,
         layout: Layout,
         groups: Sequence[Group],
+        max_sweeps: int = 100,
+        seed: int = 0,
+        start: Start = "ties",
+        signs: bool = False,
+        heads_again: bool = False,
     ):
-        self.weights, self.reference = layout.unflatten(weights_ND), layout.unflatten(reference_D)
-        self.orders = identity_orders(groups, len(weights_ND))
-        # An assignment is solved again only if a group it depends on has changed since.
-        self.stale_NG = torch.ones(len(weights_ND), len(groups), dtype=torch.bool)
-        self._tolerance_N = _TOLERANCE * weights_ND.norm(dim=1) * reference_D.norm()
-        self._networks_N1 = torch.arange(len(weights_ND)).unsqueeze(1)
-        self._others = _other_axes(groups)
-        self._fixed = [self._fixed_similarity(g) for g in range(len(groups))]
+        self.layout, self.groups = layout, groups
+        self._max_sweeps, self._seed, self._start, self._signs = max_sweeps, seed, start, signs
+        self._heads_again = heads_again
+        self._reference_D: torch.Tensor | None = None
+        self._target: Target | None = None
 
-    def visit(self, g: int) -> None:
-        """Solve group g of every network in which it may gain."""
-        active_A = self.stale_NG[:, g].nonzero().squeeze(1)
-        found_AU, gain_A = _assign(self._similarity(g, active_A), self.orders[g][active_A])
-        better_A = gain_A > self._tolerance_N[active_A]
-        changed = active_A[better_A]
-        self.orders[g][changed] = found_AU[better_A]
-        for others in self._others[g].values():
-            for h, _ in others:
-                self.stale_NG[changed, h] = True
-        self.stale_NG[active_A, g] = False
-
-    def _similarity(self, g: int, active_A: torch.Tensor) -> torch.Tensor:
-        """<reference's unit u, network's unit v>, the other groups as ordered now, [A, U, U]."""
-        similarity_AUU = self._fixed[g].index_select(0, active_A)
-        for (name, axis), others in self._others[g].items():
-            if others:
-                reference = self._reference_as_ordered(name, others, active_A)
-                weights = self.weights[name].index_select(0, active_A)
-                similarity_AUU.baddbmm_(_units(reference, axis), _units(weights, axis).mT)
-        return similarity_AUU.double()
-
-    def _fixed_similarity(self, g: int) -> torch.Tensor:
-        """The share of the tensors in which only this group permutes: it never changes."""
-        num, size = self.orders[g].shape
-        similarity_NUU = torch.zeros(num, size, size)
-        for (name, axis), others in self._others[g].items():
-            if not others:
-                reference = self.reference[name].expand_as(self.weights[name])
-                similarity_NUU.baddbmm_(
-                    _units(reference, axis), _units(self.weights[name], axis).mT
-                )
-        return similarity_NUU
-
-    def _reference_as_ordered(
-        self, name: str, others: list[tuple[int, int]], active_A: torch.Tensor
-    ) -> torch.Tensor:
-        """A tensor of the reference with its other axes in each network's own order, [A, *shape].
-
-        The reference is reordered rather than the networks: it is small and stays in cache.
-        """
-        reference = self.reference[name]
-        ordered = reference.expand(len(active_A), *reference.shape)
-        for h, axis in others:
-            places_AU = self.orders[h].index_select(0, active_A).argsort(1)
-            ordered = ordered.movedim(axis + 1, 1)[self._networks_N1[: len(active_A)], places_AU]
-            ordered = ordered.movedim(1, axis + 1)
-        return ordered
+    def __call__(self, weights_ND: torch.Tensor, reference_D: torch.Tensor) -> Orders:
+        """Match networks to a reference; as `match_networks`."""
+        if self._target is None or self._reference_D is not reference_D:
+            self._reference_D = reference_D
+            self._target = Target(reference_D, self.layout, self.groups)
+        ascent = Ascent(weights_ND, self._target, self._signs)
+        tied = False
+        if self._start == "ties":
+            tied = ascent.start()
+        elif self._start == "spectra":
+            ascent.start(streams(ascent), head_distances(ascent))
+        ascent.climb(self._max_sweeps, self._seed)
+        orders = ascent.coded_orders()
+        # Where all else was known, the joint step of heads was exact: spectra would add nothing.
+        heads = head_distances(ascent) if self._heads_again and not tied else {}
+        if not heads:
+            return orders
+        value_N = ascent.objective()
+        ascent.reset()
+        ascent.start(streams(ascent), heads)
+        ascent.climb(self._max_sweeps, self._seed)
+        better_N1 = (ascent.objective() > value_N).unsqueeze(1)
+        pairs = zip(ascent.coded_orders(), orders, strict=True)
+        return [torch.where(better_N1, *pair) for pair in pairs]
 
 
-def _other_axes(groups: Sequence[Group]) -> list[dict[tuple[str, int], list[tuple[int, int]]]]:
-    """For each group and each of its members: (group, axis) of the tensor's other axes."""
-    axes: dict[str, list[tuple[int, int]]] = {}
-    for g, group in enumerate(groups):
-        for name, axis in group.members:
-            axes.setdefault(name, []).append((g, axis))
-    return [
-        {(name, axis): [(h, b) for h, b in axes[name] if b != axis] for name, axis in group.members}
-        for group in groups
-    ]
+def streams(ascent: Ascent) -> set[int]:
+    """Return which steps are residual streams."""
+    groups = ascent.target.groups
+    return {
+        x
+        for x, step in enumerate(ascent.steps)
+        if step.parent is None and groups[step.stacks[0].groups[0]].kind == "stream"
+    }
 
 
-def _units(tensors: torch.Tensor, axis: int) -> torch.Tensor:
-    """All that touches each unit of an axis: [N, *shape] -> [N, U, F]."""
-    return tensors.movedim(axis + 1, 1).unsqueeze(-1).flatten(2)
+def head_distances(ascent: Ascent) -> dict[int, torch.Tensor]:
+    """Return how far the reference's heads are from each network's, by singular values.
+
+    Returns:
+        For each step of heads: sum over projections of the distance of their singular values,
+        float64, [N, H, H]. Singular values are square roots of the eigenvalues of W W^T, which are
+        found for all heads and networks at once.
+    """
+    distances = {}
+    for x, step in enumerate(ascent.steps):
+        if step.parent is None or step.coupled:
+            continue
+        distance_NHH = torch.zeros(
+            len(ascent.weights_ND), step.places, step.places, dtype=torch.float64
+        )
+        for stack in step.stacks:
+            for axis, indices_UE in stack.axes.items():
+                shape = (step.places, stack.size, -1)
+                indices = torch.from_numpy(indices_UE).reshape(shape)
+                reference = ascent.target.reference.tensors[axis[0]][None]
+                ours_1HPS = _spectra(reference, axis, indices)
+                theirs_NHPS = _spectra(ascent.weights[axis[0]], axis, indices)
+                apart_NHHP = (ours_1HPS.unsqueeze(2) - theirs_NHPS.unsqueeze(1)).norm(dim=-1)
+                distance_NHH += apart_NHHP.sum(-1)
+        distances[x] = distance_NHH
+    return distances
 
 
-def _assign(
-    similarity_AUU: torch.Tensor, current_AU: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the best order of each network's units, and its gain over the current one, [A]."""
-    best_AU = torch.empty_like(current_AU)
-    for similarity_UU, best_U in zip(similarity_AUU.numpy(), best_AU.numpy(), strict=True):
-        best_U[:] = linear_sum_assignment(similarity_UU, maximize=True)[1]
-
-    def total(order_AU: torch.Tensor) -> torch.Tensor:
-        return similarity_AUU.gather(2, order_AU.unsqueeze(2)).sum((1, 2))
-
-    return best_AU, total(best_AU) - total(current_AU)
+def _spectra(tensors: torch.Tensor, axis: Axis, indices_HSP: torch.Tensor) -> torch.Tensor:
+    """Singular values of each head's part of each projection, float64, [N, H, P, S]."""
+    dim = axis[1] + 1
+    parts = tensors.index_select(dim, indices_HSP.permute(0, 2, 1).reshape(-1))
+    places, size, num = indices_HSP.shape
+    parts = parts.movedim(dim, 1).reshape(len(tensors), places, num, size, -1).double()
+    if parts.shape[-1] == 1:  # of a bias, the norm is all that stays
+        return parts.squeeze(-1).norm(dim=-1, keepdim=True)
+    return torch.linalg.eigvalsh(parts @ parts.mT).clamp(min=0).sqrt()

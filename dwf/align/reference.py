@@ -3,36 +3,40 @@
 Shape suffixes: D numbers of one network.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from dwf.align.chunks import read_chunks
-from dwf.align.config import AlignConfig
-from dwf.align.symmetry import Group, permute
-from dwf.errors import ConfigError, TooFewNetworks
+from dwf.align.config import WITHOUT_REFERENCE, AlignConfig
+from dwf.align.frame import Match
+from dwf.align.groups import Group, permute
+from dwf.align.shards import read_chunks
+from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
 from dwf.metrics import logger
 from dwf.ranks import world
 from dwf.run_folder import load_state, save_state
 from dwf.zoo.store import Zoo
-
-Match = Callable[[torch.Tensor, torch.Tensor], list[torch.Tensor]]
-"""(weights_ND, reference_D) -> orders; see `match_networks`."""
 
 # A round costs as much as aligning the zoo: below this relative gain another one is not worth it.
 _LEAST_GAIN = 1e-4
 
 
 def find_reference(
-    zoo: Zoo, groups: Sequence[Group], match: Match, config: AlignConfig, file: Path
+    zoo: Zoo,
+    source: Zoo,
+    groups: Sequence[Group],
+    match: Match,
+    config: AlignConfig,
+    file: Path,
 ) -> torch.Tensor:
     """Return the reference that the settings ask for, float64, shape [D].
 
     Args:
         zoo: the zoo to align.
+        source: the zoo that holds the network which is, or begins, the reference.
         groups: the groups of its architecture.
         match: how networks are matched.
         config: which reference, and how many rounds.
@@ -46,14 +50,38 @@ def find_reference(
     """
 
     def read_start() -> torch.Tensor:
-        row = reference_row(zoo, config)
-        _, start_1D = next(read_chunks(zoo, np.array([row]), groups))
+        row = reference_row(source, config)
+        _, start_1D = next(read_chunks(source, np.array([row]), groups))
+        if config.method in WITHOUT_REFERENCE:
+            orders = match(start_1D, start_1D[0])
+            start_1D = permute(start_1D, zoo.layout, groups, orders)
         return start_1D[0].double()
 
     start_D = world().on_first(read_start)
     if config.reference == "network":
         return start_D
     return _iterated_mean(zoo, groups, match, start_D, config.max_rounds, file)
+
+
+def refuse_other_architecture(zoo: Zoo, source: Zoo) -> None:
+    """Raise unless a reference out of `source` can be one for `zoo`.
+
+    Raises:
+        ShapeMismatch: the zoos have other layouts.
+    """
+    if source.layout.digest == zoo.layout.digest:
+        return
+    shapes = [{e.name: list(e.shape) for e in z.layout.entries} for z in (zoo, source)]
+    names = [name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name)]
+    told = ", ".join(
+        f"{name} {shapes[0].get(name, 'absent')} and {shapes[1].get(name, 'absent')}"
+        for name in names[:3]
+    )
+    raise ShapeMismatch(
+        f"reference_zoo = {source.name!r} has the layout {source.layout.digest} of "
+        f"{source.layout.size:,} numbers, {zoo.path} {zoo.layout.digest} of {zoo.layout.size:,} "
+        f"({told}): take a reference from a zoo of the same architecture and width"
+    )
 
 
 def reference_row(zoo: Zoo, config: AlignConfig) -> int:
@@ -95,7 +123,7 @@ def _iterated_mean(
     while state["next"] is not None and len(state["closeness"]) < max_rounds:
         mean_D = _mean_of_aligned(zoo, groups, match, state["next"])
         # One rank decides: on other hardware the last bit of a product may differ.
-        last = ours.on_first(partial(_squared_norm, mean_D))
+        last = ours.on_first(partial(_squared_norm, zoo.layout.learnt(mean_D)))
         *before, _ = closeness = [*state["closeness"], last]
         if not before or last > before[-1] * (1 + _LEAST_GAIN):
             state = {"closeness": closeness, "best": state["next"], "next": mean_D}
@@ -106,8 +134,8 @@ def _iterated_mean(
     return state["best"] if state["next"] is None else state["next"]
 
 
-def _squared_norm(mean_D: torch.Tensor) -> float:
-    return float(mean_D @ mean_D)
+def _squared_norm(mean_K: torch.Tensor) -> float:
+    return float(mean_K @ mean_K)
 
 
 def _mean_of_aligned(

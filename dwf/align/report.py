@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from dwf.networks.functional import score_networks
+from dwf.networks.batchnorm import recalibrate
+from dwf.networks.functional import has_batchnorm, score_networks
+from dwf.networks.side_by_side import computed_together, side_by_side
 from dwf.randomness import numpy_stream
 from dwf.zoo.store import Zoo
 
-# Networks scored at once.
-_AT_ONCE = 64
+# Networks scored at once, and training images that BatchNorm is re-estimated on.
+_AT_ONCE, _STATISTICS_IMAGES = 64, 500
 
 _LINES = {
     "l2_to_reference": "L2 distance to the reference",
@@ -30,7 +33,9 @@ def compare_pairs(zoo: Zoo, aligned: Zoo, num_pairs: int, seed: int) -> dict[str
     """Measure the same pairs of networks before and after an alignment.
 
     The loss barrier of a pair is the loss of the midpoint of its weights minus the mean loss of
-    its two ends, on validation images.
+    its two ends, on validation images. A midpoint's statistics of BatchNorm are re-estimated on
+    training images: the mean of those at the ends would make its variances collapse (Jordan et
+    al., REPAIR, ICLR 2023, arXiv 2211.08403, section 3). So are those of drawn networks.
 
     Args:
         zoo: the zoo that was aligned.
@@ -40,19 +45,20 @@ def compare_pairs(zoo: Zoo, aligned: Zoo, num_pairs: int, seed: int) -> dict[str
         seed: seed of the draw.
 
     Returns:
-        `pairs` (how many), `pairwise_l2` and `loss_barrier`: mean over pairs `before` and `after`.
+        `pairs` (how many), `pairwise_l2` (of what is learnt) and `loss_barrier`: mean over pairs
+        `before` and `after`.
     """
     rows = zoo.rows(epoch="last")
     pairs_P2 = rows[_draw_pairs(len(rows), num_pairs, seed)]
     if not len(pairs_P2):
         return {"pairs": 0}
     ends_E, place_P2 = np.unique(pairs_P2, return_inverse=True)
-    end_losses_E = _losses(zoo, (zoo.read(part) for part in _parts(ends_E)))
+    end_losses_E = _losses(zoo, (zoo.read(part) for part in _parts(ends_E)), _are_drawn(zoo))
     end_losses_P = end_losses_E[place_P2.reshape(-1, 2)].mean(1)
     report: dict[str, Any] = {"pairs": len(pairs_P2), "pairwise_l2": {}, "loss_barrier": {}}
     for when, of in (("before", zoo), ("after", aligned)):
         distance = np.concatenate([_distances(of, part) for part in _parts(pairs_P2)])
-        middle_P = _losses(zoo, (_midpoints(of, part) for part in _parts(pairs_P2)))
+        middle_P = _losses(zoo, (_midpoints(of, part) for part in _parts(pairs_P2)), True)
         report["pairwise_l2"][when] = float(distance.mean())
         report["loss_barrier"][when] = float((middle_P - end_losses_P).mean())
     if np.isnan(report["loss_barrier"]["before"]):  # the recipe holds out no validation images
@@ -94,18 +100,39 @@ def _parts(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _distances(zoo: Zoo, pairs_P2: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(zoo.read(pairs_P2[:, 0]) - zoo.read(pairs_P2[:, 1]), axis=1)
+    difference_PD = zoo.read(pairs_P2[:, 0]) - zoo.read(pairs_P2[:, 1])
+    return np.linalg.norm(zoo.layout.learnt(difference_PD), axis=1)
 
 
 def _midpoints(zoo: Zoo, pairs_P2: np.ndarray) -> np.ndarray:
     return (zoo.read(pairs_P2[:, 0]) + zoo.read(pairs_P2[:, 1])) / 2
 
 
-def _losses(zoo: Zoo, parts: Iterator[np.ndarray]) -> np.ndarray:
-    """Losses of networks of a zoo's architecture on its validation images."""
+def _are_drawn(zoo: Zoo) -> bool:
+    """Whether running statistics of BatchNorm are not those its networks were trained with."""
+    return not np.isin(zoo.columns.get("batchnorm", []), ["trained", "recalibrated"]).all()
+
+
+def _losses(zoo: Zoo, parts: Iterator[np.ndarray], anew: bool = False) -> np.ndarray:
+    """Losses of networks of a zoo's architecture on its validation images.
+
+    With `anew`, statistics of BatchNorm are re-estimated first.
+    """
     network, data = zoo.build_network(), zoo.load_data()
-    losses = []
-    for weights_ND in parts:
+    anew = anew and has_batchnorm(network)
+    num_images = min(_STATISTICS_IMAGES, len(data.train))
+
+    def loss(one: nn.Module, weights_ND: np.ndarray) -> np.ndarray:
         state = zoo.layout.unflatten(torch.from_numpy(weights_ND))
-        losses.append(score_networks(network, state, data, data.val).loss_N)
-    return np.concatenate(losses)
+        state = recalibrate(one, state, data, num_images) if anew else state
+        return score_networks(one, state, data, data.val).loss_N
+
+    def losses_of(weights_ND: np.ndarray) -> np.ndarray:
+        if computed_together(network):
+            return loss(network, weights_ND)
+        num = len(weights_ND)
+        return np.concatenate(
+            side_by_side(network, num, lambda one, i: loss(one, weights_ND[i : i + 1]))
+        )
+
+    return np.concatenate([losses_of(weights_ND) for weights_ND in parts])

@@ -1,5 +1,7 @@
 """Align one shard: match its networks, then write their rows in the new order.
 
+Networks are read a bounded number at a time.
+
 What was matched is kept in the run folder, so that a shard that is lost is only written anew.
 
 Shape suffixes: B rows of a chunk, M networks of a shard, D numbers of one network, U units of a
@@ -13,12 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dwf.align.chunks import read_chunks
-from dwf.align.reference import Match
-from dwf.align.symmetry import Group, permute
+from dwf import preemption
+from dwf.align.canonical import balance
+from dwf.align.frame import Match
+from dwf.align.groups import Group, permute
+from dwf.errors import CorruptShard
 from dwf.run_folder import replacing
 from dwf.zoo.shard import Block, write_shard
 from dwf.zoo.store import Zoo
+
+_CHUNK_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class Matched:
     network_M: np.ndarray
     """Their numbers in the zoo, rising."""
     orders: list[np.ndarray]
-    """For each group int32, shape [M, U]: the unit of the network that became unit u."""
+    """For each group int32, shape [M, U]: the unit of the network that became unit u;
+    ~unit where its sign was flipped."""
     distance_M2: np.ndarray
     """L2 distance to the reference before and after, float64."""
     cosine_M2: np.ndarray
@@ -61,6 +68,40 @@ class Matched:
             return cls(saved["network"], orders, saved["distance"], saved["cosine"])
 
 
+def read_chunks(
+    zoo: Zoo, rows: np.ndarray, groups: Sequence[Group]
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """Yield (rows_B, weights_BD) in order, as many as can be matched in a bounded memory.
+
+    Groups that scale come balanced: whoever reads through here has networks of one scale.
+    Between two chunks a run that was asked to stop does so.
+
+    Raises:
+        CorruptShard: a row does not match its checksum, or is not finite.
+        Preempted: a signal asked for it.
+    """
+    bytes_of_one = 4 * zoo.layout.size
+    # Read, balanced, moved, and of most tensors two copies in another arrangement and what is
+    # gathered of them; then likeness and what is kept of it.
+    bytes_to_match = 7 * bytes_of_one + sum(3 * 8 * group.size**2 for group in groups)
+    max_bytes = _CHUNK_BYTES * bytes_of_one // bytes_to_match
+    for rows_B, weights_BD in zoo.stream(rows, check=True, max_bytes=max_bytes):
+        if preemption.is_asked():
+            preemption.stop()
+        _refuse_not_finite(zoo, rows_B, weights_BD)
+        yield rows_B, balance(torch.from_numpy(weights_BD), zoo.layout, groups)
+
+
+def _refuse_not_finite(zoo: Zoo, rows_B: np.ndarray, weights_BD: np.ndarray) -> None:
+    wrong = rows_B[~torch.from_numpy(weights_BD).norm(dim=1).isfinite().numpy()]
+    if len(wrong):
+        network = zoo.columns["network"][wrong[0]]
+        raise CorruptShard(
+            f"{zoo.path}: network {network} (row {wrong[0]}) holds weights that are not finite, "
+            "or whose squares are not: make this zoo again without it"
+        )
+
+
 def match_shard(
     zoo: Zoo, index: int, groups: Sequence[Group], match: Match, reference_D: torch.Tensor
 ) -> Matched:
@@ -72,7 +113,11 @@ def match_shard(
     last = zoo.rows(epoch="last")
     network = zoo.columns["network"][last]
     mine = np.isin(network, zoo.shards[index].columns.get("network", []))
-    rows = last[mine][np.argsort(network[mine])]
+    order = np.argsort(network[mine], kind="stable")
+    # Of a single network split into blocks of steps every row is among these: its last stands
+    # for all, since a trajectory gets one permutation.
+    ends = np.append(np.diff(network[mine][order]) != 0, True)[: len(order)]
+    rows = last[mine][order][ends]
     num = len(rows)
     # In place from the start: small arrays kept between large ones would pin the heap in pieces.
     matched = Matched(
@@ -89,7 +134,8 @@ def match_shard(
             order_MU[here] = order_BU
         aligned_BD = permute(weights_BD, zoo.layout, groups, orders)
         for when, w_BD in enumerate((weights_BD, aligned_BD)):
-            distance_B, cosine_B = _closeness(w_BD, reference_D.float())
+            learnt = zoo.layout.learnt
+            distance_B, cosine_B = _closeness(learnt(w_BD), learnt(reference_D.float()))
             matched.distance_M2[here, when] = distance_B
             matched.cosine_M2[here, when] = cosine_B
         done = here.stop

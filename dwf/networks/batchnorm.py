@@ -102,41 +102,6 @@ def recalibrate(
     return fresh
 
 
-def require_statistics(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Refuse networks whose BatchNorm has no statistics that were ever measured.
-
-    Args:
-        network: the architecture; one without BatchNorm passes.
-        state: name -> tensor of shape [N, *shape].
-
-    Raises:
-        ConfigError: statistics are missing, not finite, negative variances, or all as a new
-            network has them: means 0 and variances 1.
-    """
-    names = batchnorm_buffers(network)
-    mend = "re-estimate them on training images (`recalibrated`), or take a reference network's"
-    for name in names:
-        if name not in state:
-            raise ConfigError(f"a network with BatchNorm has no statistics {name}: {mend}")
-        bad_N = ~state[name].isfinite().all(1)
-        if name.endswith("running_var"):
-            bad_N |= (state[name] < 0).any(1)
-        if bad_N.any():
-            raise ConfigError(
-                f"{int(bad_N.sum())} of {len(bad_N)} networks have statistics {name} that are not "
-                f"finite or negative variances: {mend}"
-            )
-    if names:
-        new_N = torch.stack(
-            [(state[name] == float(name.endswith("running_var"))).all(1) for name in names]
-        ).all(0)
-        if new_N.any():
-            raise ConfigError(
-                f"{int(new_N.sum())} of {len(new_N)} networks have BatchNorm statistics that were "
-                f"never measured (means 0, variances 1): {mend}"
-            )
-
-
 def _num_batches(num_images: int, batch: int) -> int:
     """Batches of at most `batch` images, none with a single one."""
     return max(1, min(-(-num_images // batch), num_images // 2))

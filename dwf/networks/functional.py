@@ -16,7 +16,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from dwf.datasets.dataset import Dataset, Part
 from dwf.errors import ConfigError
@@ -132,12 +132,15 @@ def _plain_attention(on_gpu: bool) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def batchnorm_layers(network: nn.Module) -> dict[str, _BatchNorm]:
-    """Return the BatchNorm layers that keep running statistics, by name."""
+def batchnorm_layers(network: nn.Module) -> dict[str, _NormBase]:
+    """Return the layers that keep running statistics, by name.
+
+    These are BatchNorm, and InstanceNorm where it was told to track them.
+    """
     return {
         name: module
         for name, module in network.named_modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None
+        if isinstance(module, _NormBase) and module.running_mean is not None
     }
 
 

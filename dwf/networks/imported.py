@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dwf.errors import ConfigError
 from dwf.networks.config import PythonConfig
@@ -20,7 +21,7 @@ def import_network(config: PythonConfig) -> nn.Module:
 
     Raises:
         ConfigError: the module cannot be imported, has no such factory, the factory fails, or
-            what it returns is no `nn.Module`.
+            what it returns is no `nn.Module`, or one whose BatchNorm has no running statistics.
     """
     factory = _find(config.target)
     given = ", ".join(f"{name}={value!r}" for name, value in config.arguments.items())
@@ -36,7 +37,19 @@ def import_network(config: PythonConfig) -> nn.Module:
         raise ConfigError(
             f"network.target: {call} returned {type(network).__name__}, expected a torch.nn.Module"
         )
+    _refuse_without_statistics(network, call)
     return network
+
+
+def _refuse_without_statistics(network: nn.Module, call: str) -> None:
+    """Such a network answers differently with other images in the batch: it has no accuracy."""
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise ConfigError(
+                f"network.target: {call} has {name or 'a'} {type(module).__name__} without running "
+                "statistics, so its answers depend on the other images of a batch: set "
+                "track_running_stats=True there"
+            )
 
 
 def _find(target: str) -> Any:

@@ -11,9 +11,13 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+
 from dwf.errors import ShapeMismatch
 
 Role = Literal["weight", "bias", "norm", "buffer"]
+Span = tuple[int, int]
+"""A stretch of a row: its first number, and the one behind its last."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,33 @@ class Layout:
         """The entries by their tensors' names."""
         return {entry.name: entry for entry in self.entries}
 
+    def spans(self, buffers: bool = False) -> list[Span]:
+        """Return the stretches of a row that are learnt, with buffers if asked: then all of it."""
+        spans: list[Span] = []
+        for entry in self.entries:
+            if entry.role == "buffer" and not buffers:
+                continue
+            if spans and spans[-1][1] == entry.offset:
+                spans[-1] = (spans[-1][0], entry.stop)
+            else:
+                spans.append((entry.offset, entry.stop))
+        return spans
+
+    def learnt(self, weights: Any) -> Any:
+        """Return rows without running statistics: tensor or NumPy array of shape [..., K].
+
+        Where there are none, the rows themselves.
+        """
+        spans = self.spans()
+        if spans == [(0, self.size)]:
+            return weights
+        parts = [weights[..., start:stop] for start, stop in spans]
+        if isinstance(weights, np.ndarray):
+            return np.concatenate(parts, axis=-1)
+        import torch
+
+        return torch.cat(parts, dim=-1)
+
     @cached_property
     def digest(self) -> str:
         """A short stable name of this layout: equal layouts, equal digests."""
@@ -92,10 +123,14 @@ class Layout:
             weights_D, or weights_ND, float32.
 
         Raises:
-            ShapeMismatch: a tensor is missing or has another shape.
+            ShapeMismatch: a tensor is missing, has another shape, or is not of this layout.
         """
         import torch
 
+        extra = [name for name, t in state.items() if t.is_floating_point()]
+        extra = [name for name in extra if name not in self.by_name]
+        if extra:
+            raise ShapeMismatch(f"the state has {', '.join(extra)}, which the layout has not")
         parts = []
         for entry in self.entries:
             if entry.name not in state:

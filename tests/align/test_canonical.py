@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from dwf.align.canonical import balance
+from dwf.align.canonical import balance, norm_orders, transport_orders
 from dwf.align.config import AlignConfig
+from dwf.align.groups import Group, Member, permute, random_orders
 from dwf.align.stage import align_zoo
 from dwf.align.symmetry import symmetry_of
 from dwf.errors import ConfigError
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
-from dwf.zoo.layout import Layout
+from dwf.zoo.layout import Entry, Layout
+from tests.align.by_hand import grouped_net, small_resnet, small_vit
+from tests.align.test_architectures import randomised
 
 WIDTHS = [(6, 5, 3), (6, 5, 4, 7, 3)]
 
@@ -24,7 +27,7 @@ def random_networks(widths, count=4, seed=0):
     weights = torch.randn(count, layout.size, generator=generator, dtype=torch.float64)
     for i, tensor in enumerate(layout.unflatten(weights).values()):
         tensor.mul_(3.0 ** (i % 3))
-    return network, layout, symmetry_of(network, layout, "balanced"), weights
+    return network, layout, symmetry_of(network, layout, scale="balanced"), weights
 
 
 def outputs(network, layout, weights):
@@ -113,8 +116,8 @@ def test_a_network_does_not_depend_on_the_others():
 def test_only_relu_units_can_be_rescaled(activation):
     network = build_network(MLPConfig((5, 4, 2), activation))
     layout = Layout.of(network)
-    with pytest.raises(ConfigError, match=rf"'balanced'.*{activation}.*set scale to none"):
-        symmetry_of(network, layout, "balanced")
+    with pytest.raises(ConfigError, match=r"'balanced'.*set scale to none"):
+        symmetry_of(network, layout, scale="balanced")
     weights = torch.randn(2, layout.size)
     assert balance(weights, layout, symmetry_of(network, layout)) is weights
 
@@ -137,3 +140,87 @@ def test_an_aligned_zoo_is_balanced_and_says_so(make_zoo, tmp_path):
     )
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-3)
     assert np.array_equal(zoo.columns["split"], aligned.columns["split"])
+
+
+@pytest.mark.parametrize("make", [small_vit, small_resnet, grouped_net])
+@pytest.mark.parametrize("of", [norm_orders, transport_orders])
+def test_every_order_of_a_networks_units_comes_to_the_same_one(make, of):
+    network, layout, groups = make()
+    weights_ND = torch.stack([randomised(network, layout, seed) for seed in range(3)])
+    canonical_ND = permute(weights_ND, layout, groups, of(weights_ND, layout, groups))
+    assert not torch.equal(canonical_ND, weights_ND)
+    shuffled_ND = permute(weights_ND, layout, groups, random_orders(groups, 3, 5))
+    again_ND = permute(shuffled_ND, layout, groups, of(shuffled_ND, layout, groups))
+    assert torch.equal(again_ND, canonical_ND)
+
+
+def test_units_are_sorted_by_their_norms():
+    network, layout, groups = small_resnet()
+    weights_ND = torch.stack([randomised(network, layout, seed) for seed in range(3)])
+    orders = norm_orders(weights_ND, layout, groups)
+    sorted_ND = permute(weights_ND, layout, groups, orders)
+    state = layout.unflatten(sorted_ND)
+    for unit in range(3):  # the inner units of the first block
+        norms = [
+            sum(
+                (state[f"layer1.0.{name}"][:, u].square().sum().item())
+                for name in ("bn1.weight", "bn1.bias")
+            )
+            + state["layer1.0.conv1.weight"][:, u].square().sum().item()
+            + state["layer1.0.conv2.weight"][:, :, u].square().sum().item()
+            for u in (unit, unit + 1)
+        ]
+        assert norms[0] >= norms[1]
+
+
+def test_residual_networks_are_balanced_too():
+    """Traced groups of a ResNet: the function stays, and makers weigh what takers weigh."""
+    network, layout, _ = small_resnet()
+    network = network.double()
+    groups = [g for g in symmetry_of(network, layout, (3, 16, 16), "balanced") if g.scales]
+    weights_ND = torch.stack([randomised(network, layout, seed) for seed in range(2)]).double()
+    balanced_ND = balance(weights_ND, layout, groups)
+    assert not torch.equal(balanced_ND, weights_ND)
+    inputs = torch.randn(3, 3, 16, 16, dtype=torch.float64)
+    for rows in zip(weights_ND, balanced_ND, strict=True):
+        before, after = (
+            torch.func.functional_call(network, layout.unflatten(row), (inputs,)) for row in rows
+        )
+        torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9)
+    state = layout.unflatten(balanced_ND)
+    for group in groups:
+        sums = {1: 0.0, -1: 0.0}
+        for member in group.members:
+            if member.power:
+                assert member.inner == member.outer == 1 and member.start == 0
+                squared = state[member.name].square().movedim(member.axis + 1, 1)
+                sums[member.power] += squared.reshape(2, group.size, -1).sum(2)
+        torch.testing.assert_close(sums[1], sums[-1], rtol=1e-8, atol=0)
+
+
+def test_a_stream_that_a_layer_leaves_and_enters_is_balanced():
+    """A weight d -> d within a homogeneous stream: both its ends scale at once."""
+    entries = (
+        Entry("in", (4, 3), 0, "weight"),
+        Entry("square", (4, 4), 12, "weight"),
+        Entry("out", (2, 4), 28, "weight"),
+    )
+    layout = Layout(entries)
+    members = (
+        Member("in", 0, power=1),
+        Member("square", 0, power=1),
+        Member("square", 1, power=-1),
+        Member("out", 1, power=-1),
+    )
+    groups = (Group(4, members, "stream", scales=True),)
+    weights_ND = torch.randn(5, layout.size, dtype=torch.float64)
+    balanced_ND = balance(weights_ND, layout, groups)
+    assert (balanced_ND.square().sum(1) < weights_ND.square().sum(1)).all()
+    state, given = layout.unflatten(balanced_ND), layout.unflatten(weights_ND)
+    inverse_NU = (state["out"] / given["out"])[:, 0]
+    torch.testing.assert_close(state["in"], given["in"] / inverse_NU.unsqueeze(2))
+    expected = given["square"] * inverse_NU.unsqueeze(1) / inverse_NU.unsqueeze(2)
+    torch.testing.assert_close(state["square"], expected)
+    makers = state["in"].square().sum(2) + state["square"].square().sum(2)
+    takers = state["out"].square().sum(1) + state["square"].square().sum(1)
+    torch.testing.assert_close(makers, takers, rtol=1e-8, atol=0)

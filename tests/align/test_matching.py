@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from dwf.align.groups import Group, Member, permute, random_orders
 from dwf.align.matching import match_networks
-from dwf.align.symmetry import Group, permute, symmetry_of
+from dwf.align.symmetry import symmetry_of
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network, run_networks
 from dwf.randomness import numpy_stream
@@ -27,14 +28,6 @@ def random_networks(count, layout, seed=0):
     return torch.randn(count, layout.size, generator=torch.Generator().manual_seed(seed))
 
 
-def random_orders(count, groups, seed=0):
-    rng = np.random.default_rng(seed)
-    return [
-        torch.from_numpy(np.stack([rng.permutation(group.size) for _ in range(count)]))
-        for group in groups
-    ]
-
-
 def objective(weights_ND, reference_D):
     return weights_ND.double() @ reference_D.double()
 
@@ -50,13 +43,13 @@ def match_textbook(weights_D, reference_D, layout, groups, seed):
         progress = False
         for g in visits.permutation(len(groups)):
             similarity = np.zeros((groups[g].size,) * 2)
-            for name, axis in groups[g].members:
+            for name, axis in ((m.name, m.axis) for m in groups[g].members):
                 tensor = network[name]
                 for h, group in enumerate(groups):
-                    for other, other_axis in group.members:
-                        if h != g and other == name:
-                            moved = np.tensordot(matrices[h], tensor, (1, other_axis))
-                            tensor = np.moveaxis(moved, 0, other_axis)
+                    for other in group.members:
+                        if h != g and other.name == name:
+                            moved = np.tensordot(matrices[h], tensor, (1, other.axis))
+                            tensor = np.moveaxis(moved, 0, other.axis)
                 a = np.moveaxis(reference[name], axis, 0).reshape(groups[g].size, -1)
                 b = np.moveaxis(tensor, axis, 0).reshape(groups[g].size, -1)
                 similarity += a @ b.T
@@ -73,25 +66,22 @@ def test_undoes_planted_permutations_exactly(widths):
     _, layout, groups = architecture(widths)
     reference_D = random_networks(1, layout)[0]
     shuffled_ND = permute(
-        reference_D.repeat(20, 1), layout, groups, random_orders(20, groups, seed=1)
+        reference_D.repeat(20, 1), layout, groups, random_orders(groups, 20, seed=1)
     )
     orders = match_networks(shuffled_ND, reference_D, layout, groups)
     found_ND = permute(shuffled_ND, layout, groups, orders)
-    exact_N = (found_ND == reference_D).all(1)
-    if len(groups) == 1:
-        assert exact_N.all()  # one assignment: the global optimum
-    assert exact_N.double().mean() >= 0.9  # ascent over several groups can end in a local one
+    assert torch.equal(found_ND, reference_D.expand_as(found_ND))
 
 
 @pytest.mark.parametrize("widths", DEPTHS)
 def test_finds_planted_permutations_of_similar_networks(widths):
     _, layout, groups = architecture(widths)
     base_ND = random_networks(1, layout) + 0.02 * random_networks(8, layout, seed=1)
-    planted = random_orders(8, groups, seed=2)
+    planted = random_orders(groups, 8, seed=2)
     shuffled_ND = permute(base_ND, layout, groups, planted)
     orders = match_networks(shuffled_ND, base_ND[0], layout, groups)
     close_N = (permute(shuffled_ND, layout, groups, orders) - base_ND).abs().amax(1) == 0
-    assert close_N.double().mean() >= 0.75
+    assert close_N.all()
 
 
 @pytest.mark.parametrize("widths", DEPTHS)
@@ -102,7 +92,7 @@ def test_permuted_networks_compute_the_same_function(widths, activation):
     inputs = torch.randn(
         32, widths[0], dtype=torch.float64, generator=torch.Generator().manual_seed(9)
     )
-    permuted_ND = permute(weights_ND, layout, groups, random_orders(6, groups))
+    permuted_ND = permute(weights_ND, layout, groups, random_orders(groups, 6, seed=0))
     assert not torch.equal(permuted_ND, weights_ND)
     before = run_networks(network.double(), layout.unflatten(weights_ND), inputs)
     after = run_networks(network.double(), layout.unflatten(permuted_ND), inputs)
@@ -129,12 +119,15 @@ def test_one_hidden_layer_is_as_good_as_every_order_tried():
     torch.testing.assert_close(found_N, best_N)
 
 
-def test_no_sweep_lowers_the_objective():
+@pytest.mark.parametrize("start", ["ties", "identity"])
+def test_no_sweep_lowers_the_objective(start):
     _, layout, groups = architecture(DEPTHS[2])
     weights_ND, reference_D = random_networks(10, layout), random_networks(1, layout, seed=1)[0]
     values = [objective(weights_ND, reference_D)]
     for sweeps in range(1, 8):  # the same seed: the first sweeps are the same
-        orders = match_networks(weights_ND, reference_D, layout, groups, max_sweeps=sweeps)
+        orders = match_networks(
+            weights_ND, reference_D, layout, groups, max_sweeps=sweeps, start=start
+        )
         values.append(objective(permute(weights_ND, layout, groups, orders), reference_D))
     gains = torch.stack(values).diff(dim=0)
     assert (gains >= 0).all()
@@ -146,7 +139,7 @@ def test_no_sweep_lowers_the_objective():
 def test_is_as_good_as_the_textbook_loop(seed):
     _, layout, groups = architecture((20, 12, 10, 12, 5))
     weights_ND, reference_D = random_networks(8, layout), random_networks(1, layout, seed=1)[0]
-    orders = match_networks(weights_ND, reference_D, layout, groups, seed=seed)
+    orders = match_networks(weights_ND, reference_D, layout, groups, seed=seed, start="identity")
     ours_N = objective(permute(weights_ND, layout, groups, orders), reference_D)
     theirs_ND = torch.stack(
         [match_textbook(w_D, reference_D, layout, groups, seed) for w_D in weights_ND]
@@ -162,12 +155,12 @@ def test_tensors_of_any_rank_and_number_of_groups_are_matched():
         offset = entries[-1].stop
     layout = Layout(tuple(entries))
     groups = (
-        Group(4, (("core", 0), ("in", 0))),
-        Group(3, (("core", 1),)),
-        Group(5, (("core", 3), ("out", 1))),
+        Group(4, (Member("core", 0), Member("in", 0))),
+        Group(3, (Member("core", 1),)),
+        Group(5, (Member("core", 3), Member("out", 1))),
     )
     weights_ND, reference_D = random_networks(12, layout), random_networks(1, layout, seed=1)[0]
-    orders = match_networks(weights_ND, reference_D, layout, groups)
+    orders = match_networks(weights_ND, reference_D, layout, groups, start="identity")
     ours_N = objective(permute(weights_ND, layout, groups, orders), reference_D)
     theirs_ND = torch.stack(
         [match_textbook(w_D, reference_D, layout, groups, 0) for w_D in weights_ND]

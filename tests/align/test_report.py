@@ -1,12 +1,22 @@
 """How much closer networks came, against sums done by hand."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from dwf.align.report import _draw_pairs, compare_pairs, print_report
+from dwf.datasets.config import DataConfig
 from dwf.datasets.dataset import Dataset, Part
-from dwf.zoo.store import Zoo
+from dwf.datasets.load import load_dataset
+from dwf.networks.batchnorm import recalibrate
+from dwf.networks.config import CNNConfig
+from dwf.networks.functional import build_network, score_networks
+from dwf.settings import to_dict
+from dwf.zoo.layout import Layout
+from dwf.zoo.store import Zoo, write_zoo
 
 
 @pytest.fixture
@@ -69,3 +79,44 @@ def test_pairs_are_drawn_of_two_different_networks_the_same_every_time():
 def test_no_pairs(make_zoo):
     assert compare_pairs(make_zoo(count=1), make_zoo(count=1, name="b"), 8, 0) == {"pairs": 0}
     assert compare_pairs(make_zoo(count=9), make_zoo(count=9, name="b"), 0, 0) == {"pairs": 0}
+
+
+@pytest.mark.parametrize("statistics", ["trained", "template"])
+def test_midpoints_and_drawn_networks_have_statistics_of_their_own(
+    make_zoo, monkeypatch, statistics
+):
+    """Against a loop over pairs that measures them on the same images in training mode."""
+    config = CNNConfig(input=(1, 8, 8), channels=(4,), norm="batch", head="average")
+    network = build_network(config)
+    layout = Layout.of(network)
+    rng = np.random.default_rng(0)
+    weights_ND = rng.standard_normal((3, layout.size)).astype(np.float32)
+    for name, view in layout.unflatten(weights_ND).items():
+        if name.endswith("running_var"):
+            view[...] = rng.uniform(0.5, 2, view.shape)
+    facts = {"network": to_dict(config), "data": {"kind": "digits"}, "input_shape": [1, 8, 8]}
+    columns = {"network": np.arange(3), "epoch": np.ones(3, np.int32)}
+    columns["batchnorm"] = np.full(3, statistics)
+    path = make_zoo(count=1).path.parent / "conv"
+    zoo = write_zoo(path, layout, 3, [(columns, weights_ND)], **facts)
+    data = load_dataset(DataConfig("digits"))
+    data = replace(data, train=some(data.train, 100), val=some(data.val, 50))
+    monkeypatch.setattr(Zoo, "load_data", lambda self: data)
+
+    def loss_of(weights_D, anew):
+        state = layout.unflatten(torch.from_numpy(weights_D)[None])
+        state = recalibrate(network, state, data, 100) if anew else state
+        return score_networks(network, state, data, data.val).loss_N[0]
+
+    pairs, drawn = list(itertools.combinations(weights_ND, 2)), statistics == "template"
+    barrier = np.mean(
+        [loss_of((a + b) / 2, True) - (loss_of(a, drawn) + loss_of(b, drawn)) / 2 for a, b in pairs]
+    )
+    distance = np.mean([np.linalg.norm(layout.learnt(a - b)) for a, b in pairs])
+    report = compare_pairs(zoo, zoo, num_pairs=3, seed=0)
+    assert report["loss_barrier"]["after"] == pytest.approx(barrier, rel=1e-5)
+    assert report["pairwise_l2"]["after"] == pytest.approx(distance, rel=1e-5)
+
+
+def some(part, count):
+    return Part(part.images, part.labels, part.index[:count])

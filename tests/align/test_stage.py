@@ -13,13 +13,20 @@ import pytest
 import torch
 
 from dwf import preemption
-from dwf.align import chunks, stage
+from dwf.align import shards, stage
 from dwf.align.config import AlignConfig
+from dwf.align.groups import permute
 from dwf.align.report import read_report
 from dwf.align.stage import align_zoo
-from dwf.align.symmetry import permute, symmetry_of
-from dwf.errors import ConfigError, CorruptShard, Preempted, RunConflict, TooFewNetworks
-from dwf.networks.config import MLPConfig
+from dwf.align.symmetry import symmetry_of
+from dwf.errors import (
+    ConfigError,
+    CorruptShard,
+    Preempted,
+    RunConflict,
+    TooFewNetworks,
+)
+from dwf.networks.config import CNNConfig, MLPConfig
 from dwf.networks.functional import build_network, run_networks
 from dwf.settings import load, to_dict
 from dwf.zoo.layout import Layout
@@ -32,15 +39,20 @@ SPLITS = np.array(["val", "train", "train", "test", "train", "train"])
 NO_BARRIER = {"num_pairs": 0}
 
 
-def write_zoo(root, num_shards=3, per_shard=6, epochs=(1, 2), bad=None, name="zoo"):
+def write_zoo(
+    root, num_shards=3, per_shard=6, epochs=(1, 2), name="zoo", architecture=NETWORK, shape=(64,)
+):
     """Networks that are one network, shuffled, plus noise; the last shard is empty."""
-    network = build_network(NETWORK)
+    network = build_network(architecture)
     layout = Layout.of(network)
-    groups = symmetry_of(network, layout)
+    groups = symmetry_of(network, layout, shape)
     rng = np.random.default_rng(0)
     base_D = torch.from_numpy(rng.standard_normal(layout.size).astype(np.float32)) / 4
+    is_buffer_D = torch.cat([torch.full((e.size,), e.role == "buffer") for e in layout.entries])
+    base_D[is_buffer_D] = base_D[is_buffer_D].abs() + 1
     path = root / "zoos" / name
-    facts = {"network": to_dict(NETWORK), "data": {"kind": "digits"}, "seed": 5, "recipe": {}}
+    facts = {"network": to_dict(architecture), "data": {"kind": "digits"}, "seed": 5, "recipe": {}}
+    facts["input_shape"] = list(shape)
     create_zoo(path, layout, num_shards + 1, **facts)
     for shard in range(num_shards + 1):
         count = per_shard if shard < num_shards else 0
@@ -49,6 +61,7 @@ def write_zoo(root, num_shards=3, per_shard=6, epochs=(1, 2), bad=None, name="zo
             order = [torch.from_numpy(rng.permutation(group.size)[None]) for group in groups]
             for epoch in epochs:
                 noise_D = torch.from_numpy(rng.standard_normal(layout.size).astype(np.float32))
+                noise_D[is_buffer_D] = 0.0
                 weights.append(permute((base_D + 0.05 * noise_D)[None], layout, groups, order)[0])
                 columns.append((network_number, epoch, SPLITS[network_number % 6]))
         blocks = []
@@ -115,7 +128,7 @@ def test_permutations_beside_the_zoo_make_it_from_the_original(tmp_path):
     assert (np.sort(order_NU, axis=1) == np.arange(16)).all()
     assert (network_N == np.arange(18)).all()
     per_row = torch.from_numpy(order_NU[zoo.columns["network"]]).long()  # one for both epochs
-    groups = symmetry_of(zoo.build_network(), zoo.layout)
+    groups = symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape)
     expected = permute(torch.from_numpy(zoo.read()), zoo.layout, groups, [per_row])
     assert np.array_equal(expected.numpy(), aligned.read())
 
@@ -167,7 +180,7 @@ def _mend_checksums(path):
 @pytest.mark.parametrize(("reference", "reads"), [("network", 5), ("iterated_mean", 7)])
 def test_stopped_anywhere_it_goes_on_to_the_same_bytes(tmp_path, monkeypatch, reference, reads):
     zoo = write_zoo(tmp_path)
-    monkeypatch.setattr(chunks, "_CHUNK_BYTES", 150_000)  # a few networks at a time
+    monkeypatch.setattr(shards, "_CHUNK_BYTES", 150_000)  # a few networks at a time
     config = AlignConfig("zoo", reference=reference, max_rounds=3, num_pairs=5)
     whole = align_zoo(config, tmp_path, "whole")
     stops = 0
@@ -192,7 +205,7 @@ def _stop():
 
 
 def test_killed_while_writing_it_goes_on_to_the_same_bytes(tmp_path):
-    write_zoo(tmp_path)
+    write_zoo(tmp_path, architecture=CNNConfig((4, 6), hidden=(10,)), shape=(1, 28, 28))
     config = AlignConfig("zoo", **NO_BARRIER)
     whole = align_zoo(config, tmp_path, "whole")
     script = f"""
@@ -299,6 +312,7 @@ def test_command_prints_the_report(tmp_path):
         for more in (["--dry-run"], ["--num-pairs", "0"])
     )
     assert "zoos/zoo-aligned" in dry.stdout, dry.stderr
+    assert "36 rows; 1 group: 1 units (16)" in dry.stdout
     assert "L2 distance to the reference" in real.stdout, real.stderr
     assert Zoo.open(tmp_path / "zoos" / "zoo-aligned").facts["provenance"]["aligned_from"] == "zoo"
 

@@ -3,7 +3,7 @@ import torch
 
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.networks import batchnorm, functional
-from dwf.networks.batchnorm import fresh_statistics, recalibrate, require_statistics
+from dwf.networks.batchnorm import recalibrate
 from dwf.networks.functional import batchnorm_buffers, build_network, run_under_vmap
 from dwf.randomness import torch_stream
 from tests.networks.published import NARROW
@@ -107,27 +107,3 @@ def test_one_image_too_many_images_and_no_batchnorm_are_refused():
     del state["convs.0.bias"]
     with pytest.raises(ShapeMismatch, match=r"lacks convs\.0\.bias"):
         recalibrate(network, state, data, 10)
-
-
-def test_networks_without_measured_statistics_are_refused():
-    network, data = build_network(NARROW["cnn_batchnorm"]), image_data(16)
-    state = state_of(network, 3)
-    require_statistics(network, state)
-    require_statistics(build_network(NARROW["vit"]), {})
-    fresh = fresh_statistics(network, state)
-    with pytest.raises(ConfigError, match=r"3 of 3 networks .* never measured"):
-        require_statistics(network, fresh)
-    some = {n: t.clone() for n, t in state.items()}
-    for n in batchnorm_buffers(network):
-        some[n][1] = float(n.endswith("var"))
-    with pytest.raises(ConfigError, match=r"1 of 3 networks .* never measured"):
-        require_statistics(network, some)
-    for value in (torch.nan, -1.0):
-        bad = {n: t.clone() for n, t in state.items()}
-        bad["norms.1.running_var"][2, 0] = value
-        with pytest.raises(ConfigError, match=r"1 of 3 networks .*norms\.1\.running_var"):
-            require_statistics(network, bad)
-    del some["norms.0.running_mean"]
-    with pytest.raises(ConfigError, match=r"no statistics norms\.0\.running_mean"):
-        require_statistics(network, some)
-    require_statistics(network, recalibrate(network, fresh, data, 10))

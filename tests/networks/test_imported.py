@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from dwf.errors import ConfigError
+from dwf.networks.batchnorm import recalibrate
 from dwf.networks.config import NetworkConfig, PythonConfig
-from dwf.networks.functional import build_network, run_networks
+from dwf.networks.functional import batchnorm_buffers, build_network, run_networks
 from dwf.networks.initialisation import initialise
 from dwf.settings import build, to_dict
 from dwf.zoo.layout import Layout
+from tests.networks.test_functional import image_data, state_of
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCE = """
@@ -18,6 +20,9 @@ from torch import nn
 
 def make(width, classes=10):
     return nn.Sequential(nn.Flatten(), nn.Linear(12, width), nn.ReLU(), nn.Linear(width, classes))
+
+def normed(norm, **settings):
+    return nn.Sequential(nn.Conv2d(3, 4, 1), getattr(nn, norm)(4, **settings), nn.Flatten())
 
 class Holder:
     make = staticmethod(make)
@@ -79,6 +84,27 @@ def test_a_network_of_the_users_own_runs_and_begins_anew(folder, target):
 def test_a_target_that_gives_no_network_is_refused(folder, target, arguments, message):
     with pytest.raises(ConfigError, match=message):
         build_network(settings(target, **arguments))
+
+
+def test_batchnorm_without_running_statistics_is_refused(folder):
+    """Such a network answers otherwise where other images are in the batch."""
+    alone = {"norm": "BatchNorm2d", "track_running_stats": False}
+    with pytest.raises(ConfigError, match=r"has 1 BatchNorm2d without running.*track_running_stat"):
+        build_network(settings("own_networks:normed", **alone))
+    build_network(settings("own_networks:normed", norm="InstanceNorm2d"))  # each image by itself
+
+
+def test_instance_norm_that_tracks_statistics_has_them_re_estimated(folder):
+    tracks = {"norm": "InstanceNorm2d", "track_running_stats": True}
+    network, data = build_network(settings("own_networks:normed", **tracks)), image_data(2)
+    assert batchnorm_buffers(network) == ("1.running_mean", "1.running_var")
+    new = recalibrate(network, state_of(network, 1), data, 30)
+    images = data.prepare(data.train.images[data.train.index])
+    weight, bias = (state_of(network, 1)[f"0.{leaf}"][0] for leaf in ("weight", "bias"))
+    maps_BCHW = torch.nn.functional.conv2d(images, weight, bias)
+    expected_C = maps_BCHW.var((2, 3)).mean(0)
+    torch.testing.assert_close(new["1.running_mean"][0], maps_BCHW.mean((0, 2, 3)))
+    torch.testing.assert_close(new["1.running_var"][0], expected_C)
 
 
 def test_a_target_without_a_factory_is_refused():

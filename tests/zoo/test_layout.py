@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 from pytest import raises
 from torch import nn
@@ -64,3 +65,27 @@ def test_wrong_lengths_and_missing_tensors_are_named():
     state = layout.unflatten(torch.zeros(layout.size)) | {"layers.0.bias": torch.zeros(4)}
     with raises(ShapeMismatch, match=r"layers.0.bias has shape \[4\], the layout \[3\]"):
         layout.flatten(state)
+
+
+def test_a_tensor_that_the_layout_has_not_is_named():
+    network = convolutional()
+    layout = Layout.of(network)
+    state = network.state_dict()  # with BatchNorm's counter, an integer: no part of any layout
+    assert layout.flatten(state).shape == (layout.size,)
+    with raises(ShapeMismatch, match=r"the state has 4.weight, which the layout has not"):
+        layout.flatten(state | {"4.weight": torch.zeros(2)})
+
+
+def test_what_is_learnt_leaves_running_statistics_out():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Conv2d(2, 3, 1))
+    layout = Layout.of(network)
+    state = {name: torch.randn(4, *e.shape) for name, e in layout.by_name.items()}
+    rows_4D = layout.flatten(state)
+    names = ("0.weight", "0.bias", "1.weight", "1.bias", "2.weight", "2.bias")
+    expected = torch.cat([state[name].flatten(1) for name in names], 1)
+    assert torch.equal(layout.learnt(rows_4D), expected)
+    assert np.array_equal(layout.learnt(rows_4D.numpy()), expected.numpy())
+    assert layout.spans(buffers=True) == [(0, layout.size)]
+    plain = Layout.of(nn.Linear(2, 3))
+    weights_D = torch.randn(plain.size)
+    assert plain.learnt(weights_D) is weights_D

@@ -1,0 +1,209 @@
+"""Check symmetry groups on numbers: random orders of all units must not change the function.
+
+Shape suffixes: D numbers of one network, N networks, B images, K classes.
+"""
+
+import copy
+import functools
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+from dwf.align.groups import Group, Member, Orders, identity_orders, permute, random_orders
+from dwf.errors import ConfigError
+from dwf.zoo.layout import Layout
+
+_LARGE = 10**6
+_NARROWER = (torch.float32, torch.float16, torch.bfloat16)
+TOLERANCE = 1e-9
+"""Largest deviation of logits that float64's rounding explains, relative to their scale."""
+
+
+@torch.no_grad()
+def verify_symmetry(
+    network: nn.Module, groups: Sequence[Group], input_shape: Sequence[int], seed: int = 0
+) -> float:
+    """Return by how much random orders of all groups change what a network computes.
+
+    In float64 and evaluation mode, with random weights and running statistics: nothing is at a
+    value, as 0 or 1, that would hide a mistake. All groups are reordered together, in two ways
+    between which no symmetry of less than all orders, as of turns alone, stays unseen: first every
+    unit moves, then by an order of the other parity. Where units may be scaled or change sign, that
+    is done, too, in a third check.
+
+    Args:
+        network: a network of the architecture; it is left as it was.
+        groups: those to check.
+        input_shape: of one image.
+        seed: of weights, images and orders.
+
+    Returns:
+        The largest absolute difference of a logit, over the largest absolute logit.
+
+    Raises:
+        ConfigError: it is above 1e-9, or not finite; the message names the group.
+    """
+    random = torch.Generator().manual_seed(seed)
+    network = copy.deepcopy(network).double().eval()
+    layout = Layout.of(network)
+    # Few units of a small network may all be dead on two images.
+    count = 2 if layout.size > _LARGE else 16
+    images = torch.randn(count, *input_shape, generator=random, dtype=torch.float64)
+    row_D = _random_row(network, layout, random)
+    before_BK = _run(network, layout, row_D, images)
+    if not (before_BK[0] - before_BK[1]).abs().max() > 1e-6 * before_BK.abs().max():
+        raise ConfigError(
+            f"this {type(network).__name__} gives two random images the same logits, so that "
+            "nothing can be checked: it must depend on its images"
+        )
+    ways = _every_unit_moved(groups, seed)
+    changed_D = functools.partial(_changed, layout, row_D)
+    deviation = functools.partial(_deviation, network, layout, images, before_BK)
+    found = 0.0
+    for orders in ways:
+        found = max(found, deviation(changed_D(groups, orders, None)))
+        if not found <= TOLERANCE:
+            _refuse(
+                groups,
+                lambda some, orders=orders: deviation(
+                    changed_D(groups, _only(groups, orders, some), None)
+                ),
+            )
+    if any(group.scales or group.signs for group in groups):
+        scaled = deviation(changed_D(groups, ways[0], random))
+        if not scaled <= TOLERANCE:
+            raise ConfigError(
+                f"scaling units changes the logits by {scaled:.1e} of their size: this is an error "
+                "of dwf, please report the architecture; align with scale = none"
+            )
+        found = max(found, scaled)
+    return found
+
+
+def _every_unit_moved(groups: Sequence[Group], seed: int) -> list[Orders]:
+    """Return one random cycle through all units of each group, and the same with two exchanged."""
+    cycles = []
+    for draw_1U in random_orders(groups, 1, seed):
+        cycle_1U = torch.empty_like(draw_1U)
+        cycle_1U[0, draw_1U[0]] = draw_1U[0].roll(1)
+        cycles.append(cycle_1U)
+    exchanged = [cycle_1U.clone() for cycle_1U in cycles]
+    for order_1U in exchanged:
+        order_1U[0, :2] = order_1U[0, :2].flip(0)
+    return [cycles, exchanged]
+
+
+def _random_row(network: nn.Module, layout: Layout, random: torch.Generator) -> torch.Tensor:
+    """Return random weights and running statistics."""
+    state = network.state_dict()
+    for entry in layout.entries:
+        leaf = entry.name.rpartition(".")[2]
+        drawn = torch.randn(entry.shape, generator=random, dtype=torch.float64)
+        if leaf == "running_var":
+            drawn = 0.5 + drawn.abs()
+        elif entry.role == "buffer" and leaf != "running_mean":
+            continue  # constants of the architecture
+        elif entry.role == "norm":
+            drawn = 1 + 0.3 * drawn if "weight" in leaf else 0.3 * drawn
+        elif len(entry.shape) > 1:
+            fan_in = max(1, entry.size // entry.shape[0])
+            drawn = drawn * (2 / fan_in) ** 0.5
+        else:
+            drawn = 0.3 * drawn
+        state[entry.name].copy_(drawn)
+    return torch.cat([state[entry.name].reshape(-1) for entry in layout.entries])
+
+
+def _run(
+    network: nn.Module, layout: Layout, row_D: torch.Tensor, images: torch.Tensor
+) -> torch.Tensor:
+    try:
+        with _InFloat64(), torch.compiler.set_stance("force_eager"):
+            return torch.func.functional_call(network, layout.unflatten(row_D), (images,))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"this {type(network).__name__} cannot be run in float64, in which its symmetry is "
+            f"checked ({error}); write it for inputs of any type and shape"
+        ) from error
+
+
+class _InFloat64(TorchFunctionMode):
+    """Whatever a forward converts to another floating type stays float64."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") in ("float", "half", "bfloat16"):
+            return args[0].double()
+        args, kwargs = tree_map(_as_float64, (args, kwargs or {}))
+        return tree_map(_as_float64, func(*args, **kwargs))
+
+
+def _as_float64(value: Any) -> Any:
+    if isinstance(value, torch.dtype) and value.is_floating_point:
+        return torch.float64
+    if isinstance(value, torch.Tensor) and value.dtype in _NARROWER:
+        return value.double()
+    return value
+
+
+def _deviation(
+    network: nn.Module,
+    layout: Layout,
+    images: torch.Tensor,
+    before_BK: torch.Tensor,
+    row_D: torch.Tensor,
+) -> float:
+    after_BK = _run(network, layout, row_D, images)
+    return float((after_BK - before_BK).abs().max() / before_BK.abs().max())
+
+
+def _only(groups: Sequence[Group], orders: Orders, some: Sequence[int]) -> Orders:
+    still = identity_orders(groups, 1)
+    return [orders[g] if g in some else still[g] for g in range(len(groups))]
+
+
+def _changed(
+    layout: Layout,
+    row_D: torch.Tensor,
+    groups: Sequence[Group],
+    orders: Orders,
+    random: torch.Generator | None,
+) -> torch.Tensor:
+    """Return the network with its units reordered and, given a generator, scaled."""
+    row_D = row_D.clone()
+    if random is not None:
+        tensors = layout.unflatten(row_D)
+        for group in groups:
+            factor_U = torch.ones(group.size, dtype=torch.float64)
+            if group.scales:
+                factor_U *= torch.rand(group.size, generator=random, dtype=torch.float64) + 0.5
+            if group.signs:
+                factor_U *= torch.randint(2, (group.size,), generator=random) * 2 - 1
+            for member in group.members:
+                _scale(tensors[member.name], member, factor_U)
+    return permute(row_D[None], layout, groups, orders)[0]
+
+
+def _scale(tensor: torch.Tensor, member: Member, factor_U: torch.Tensor) -> None:
+    factor = (factor_U**member.power).repeat_interleave(member.inner).repeat(member.outer)
+    rows = tensor if member.rows is None else tensor[slice(*member.rows)]
+    part = rows.narrow(member.axis, member.start, len(factor))
+    part.mul_(factor.view(-1, *[1] * (tensor.dim() - member.axis - 1)))
+
+
+def _refuse(groups: Sequence[Group], deviation) -> None:
+    """Find out which group, with those that lie in it, is wrong, and say so."""
+    worst = defaultdict(float)
+    for g in range(len(groups)):
+        worst[g] = deviation([g])
+    g = max(worst, key=lambda g: (worst[g] != worst[g], worst[g]))
+    members = ", ".join(f"{m.name}[{m.axis}]" for m in groups[g].members[:4])
+    raise ConfigError(
+        f"group {g} ({groups[g].kind} of {groups[g].size}: {members}): another order changes the "
+        f"logits by {worst[g]:.1e} of their size, so this network's symmetry was not understood; "
+        "learn from the zoo as it is, and report the architecture"
+    )

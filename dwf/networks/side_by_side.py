@@ -1,0 +1,55 @@
+"""Networks that cannot be computed together, side by side on the cores of this machine."""
+
+import copy
+import queue
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from dwf.randomness import threads
+
+T = TypeVar("T")
+
+
+def computed_together(network: nn.Module, device: str = "cpu") -> bool:
+    """Whether networks of this architecture are computed as one program on a device."""
+    return device != "cpu" or hasattr(network, "run_stacked")
+
+
+def side_by_side(
+    network: nn.Module,
+    count: int,
+    compute: Callable[[nn.Module, int], T],
+    workers: int | None = None,
+) -> list[T]:
+    """Return compute(network, 0), compute(network, 1), ... up to `count`, computed in threads.
+
+    As long as there are as many networks as threads, each has one thread: what it gives does not
+    depend on how many there are.
+
+    Args:
+        network: each thread gets a copy: `functional_call` puts a network's state into the module.
+        count: how many networks.
+        compute: is called with a copy of the module, and the number of the network.
+        workers: networks at once; default: torch's threads.
+    """
+    num_threads = torch.get_num_threads()
+    at_once = max(1, min(workers or num_threads, count))
+    each = max(1, num_threads // at_once)
+    free: queue.SimpleQueue[nn.Module] = queue.SimpleQueue()
+    for _ in range(at_once):
+        free.put(copy.deepcopy(network))
+
+    def compute_one(index: int) -> T:
+        own = free.get()
+        try:
+            return compute(own, index)
+        finally:
+            free.put(own)
+
+    pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(each,))
+    with threads(each), pool:
+        return list(pool.map(compute_one, range(count)))
