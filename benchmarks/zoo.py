@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from tempfile import mkdtemp
 
+import convolutions
 import torch
 from harness import Result, interleave
 from torch.nn.functional import cross_entropy
@@ -29,7 +30,8 @@ def run(quick: bool) -> list[Result]:
     torch.set_num_threads(1)
     config = load(ZooConfig, "configs/zoo/mnist_mlp.yaml")
     data = load_dataset(config.data)
-    return [_training(config, data, size, quick) for size in (_cache_sized(config), 64)]
+    stacked = [_training(config, data, size, quick) for size in (_cache_sized(config), 64)]
+    return stacked + convolutions.run(quick)
 
 
 def _cache_sized(config: ZooConfig) -> int:

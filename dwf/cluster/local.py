@@ -36,11 +36,11 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def runner(workers: int | None = None) -> Any:
-    """Return what runs `Work` here: `workers` processes, one per core by default."""
-    return partial(run, workers=workers or len(os.sched_getaffinity(0)))
+    """Return what runs `Work` here: `workers` processes, one per core, or GPU, by default."""
+    return partial(run, workers=workers)
 
 
-def run(work: Work, workers: int) -> None:
+def run(work: Work, workers: int | None = None) -> None:
     """Run the units that are not done; every unit is tried though others fail.
 
     Raises:
@@ -49,7 +49,15 @@ def run(work: Work, workers: int) -> None:
         Preempted: a signal asked to stop; the workers saved what they had.
     """
     with hold(work.folder / "run"):
+        workers = workers or (_num_gpus() if work.uses_gpu else len(os.sched_getaffinity(0)))
         raise_failures(work, run_units(work, missing(work), workers))
+
+
+def _num_gpus() -> int:
+    """How many GPUs are named as visible; one where none is named."""
+    return max(
+        1, len([name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name])
+    )
 
 
 def run_units(work: Work, units: list[int], workers: int) -> dict[int, str]:

@@ -1,5 +1,6 @@
 """Settings of a zoo: which networks, how each is trained, which rows are kept."""
 
+import re
 import typing
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,6 +11,44 @@ from dwf.settings import Count, Fraction, NonNegative, Positive, Whole
 
 Optimizer = Literal["sgd", "adam", "adamw"]
 Initialisation = Literal["default", "he", "xavier", "uniform", "normal"]
+
+_MLPS_OF_SHARD, _OTHERS_OF_SHARD, _LEAST_SHARDS = 64, 8, 16
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How training images are changed at random, each time they are seen; pixels as stored.
+
+    Crop, flip, then (with `jitter_probability`) brightness, contrast and saturation.
+    """
+
+    flip: Fraction = 0.0
+    """Probability that an image is mirrored left to right."""
+    pad: Whole = 0
+    """Black pixels put around an image before a part of its own size is cut out at random."""
+    jitter: Fraction = 0.0
+    """Brightness, contrast and saturation are multiplied with factors of 1 - this to 1 + this."""
+    jitter_probability: Fraction = 1.0
+    """Probability that an image's colours are changed."""
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """Weights of least magnitude are set to 0 and held there; biases and norms are left alone."""
+
+    share: Fraction = 0.5
+    """Share of each weight tensor that is 0 in the end."""
+    from_epoch: Count = 1
+    """The first pruning is at the start of this epoch, the first being 1."""
+    rounds: Count = 1
+    """Prunings, each of which takes an equal part of the share."""
+    every: Count = 1
+    """Epochs between two prunings."""
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch at whose start the share is reached, the first being 1."""
+        return self.from_epoch + (self.rounds - 1) * self.every
 
 
 @dataclass(frozen=True)
@@ -23,23 +62,106 @@ class RecipeConfig:
     optimizer: Optimizer = "adam"
     """`adam` adds weight decay to the gradient, `adamw` takes it off the weights."""
     learning_rate: Positive = 1e-3
-    """At the start of the schedule."""
+    """At the start of the schedule; of `onecycle` its largest value."""
     weight_decay: NonNegative = 0.0
     """Strength of the pull to zero."""
     momentum: Fraction = 0.0
     """Of `sgd`; the others take no notice of it."""
+    nesterov: bool = False
+    """Whether `sgd` looks ahead by its momentum."""
     dropout: Fraction = 0.0
-    """Share of hidden activations dropped while training."""
+    """Share of hidden activations dropped while training; where a network has dropout layers of
+    its own, 0 leaves them as they are."""
     initialisation: Initialisation = "default"
     """`default` is PyTorch's; the others set biases to 0 (see initialisation.py)."""
-    schedule: Literal["constant", "cosine", "step"] = "constant"
-    """Learning rate over the epochs: `cosine` falls to 0, `step` by `step_factor`."""
+    label_smoothing: Fraction = 0.0
+    """Share of a label's probability that is spread over all classes."""
+    clip: Positive | None = None
+    """Largest norm of a network's gradient; a larger one is scaled down."""
+    schedule: Literal["constant", "cosine", "step", "multistep", "onecycle"] = "constant"
+    """Learning rate over the epochs: `cosine` falls to 0, `step` by `step_factor`, `multistep` by
+    it at `milestones`; `onecycle` rises and falls step by step, as torch's OneCycleLR."""
+    schedule_by: Literal["epoch", "step"] = "epoch"
+    """Whether the learning rate changes between epochs or between steps."""
+    schedule_length: Count | None = None
+    """Of `cosine`: epochs (or steps, as `schedule_by` says) to the lowest rate, from where it rises
+    again; default: all."""
+    warmup: Whole = 0
+    """Epochs (or steps) at the start in which the learning rate rises evenly."""
     step_epochs: Count = 10
-    """Of `step`: epochs between two falls."""
+    """Of `step`: epochs (or steps) between two falls."""
     step_factor: Fraction = 0.1
-    """Of `step`: what is left of the learning rate after a fall."""
+    """Of `step` and `multistep`: what is left of the learning rate after a fall."""
+    milestones: tuple[Count, ...] = ()
+    """Of `multistep`: epochs (or steps) after which the learning rate falls."""
+    augment: AugmentConfig | None = None
+    """How training images are changed at random; default: not at all."""
+    prune: PruneConfig | None = None
+    """Which weights are 0; default: those that training makes so."""
     data_order: Literal["own", "shared"] = "own"
     """Whether each network has a shuffle of its own, or a cohort shares one (faster)."""
+
+    def __post_init__(self):
+        if (self.schedule == "multistep") != bool(self.milestones):
+            raise ValueError(
+                f"schedule = {self.schedule!r} with milestones = {list(self.milestones)}: "
+                "multistep needs them, and nothing else does"
+            )
+        if self.prune and self.prune.last_epoch > self.epochs:
+            raise ValueError(
+                f"prune ends at epoch {self.prune.last_epoch}, the recipe at {self.epochs}"
+            )
+
+
+@dataclass(frozen=True)
+class KeepAbove:
+    """Rows are the epochs at whose end a network is good on validation images."""
+
+    accuracy: Fraction
+    """Least accuracy on validation images."""
+    rows: Count = 250
+    """Most rows of a network; it is trained no further."""
+    kind: Literal["above"] = "above"
+    """Which rows are kept."""
+
+
+@dataclass(frozen=True)
+class KeepBest:
+    """A network's row is its epoch of best accuracy on validation images."""
+
+    patience: Count | None = None
+    """Epochs without a better one after which a network is trained no further."""
+    kind: Literal["best"] = "best"
+    """Which rows are kept."""
+
+
+@dataclass(frozen=True)
+class KeepSteps:
+    """Rows follow each other by few steps, after the recipe's epochs, in which few layers learn.
+
+    Source: p-diff (arXiv 2402.13144), section 2: k checkpoints of chosen layers from one run.
+    """
+
+    rows: Count = 200
+    """Rows of a network."""
+    layers: str = ".*"
+    """The parameters that go on learning: a regular expression found in their names."""
+    every: Count = 1
+    """Steps between two rows."""
+    optimizer: Optimizer = "adamw"
+    """Of these steps."""
+    learning_rate: Positive = 1e-3
+    """Of these steps, constant."""
+    weight_decay: NonNegative = 0.0
+    """Of these steps."""
+    kind: Literal["steps"] = "steps"
+    """Which rows are kept."""
+
+    def __post_init__(self):
+        try:
+            re.compile(self.layers)
+        except re.error as error:
+            raise ValueError(f"layers = {self.layers!r}: no regular expression: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -74,9 +196,19 @@ class VaryConfig:
     """Optimisers."""
     initialisation: tuple[Initialisation, ...] | None = None
     """Initialisations."""
+    flip: tuple[Fraction, ...] | RangeConfig | None = None
+    """Probabilities of `recipe.augment.flip`."""
+    pad: tuple[Whole, ...] | None = None
+    """Black pixels of `recipe.augment.pad`."""
+    jitter: tuple[Fraction, ...] | RangeConfig | None = None
+    """Strengths of `recipe.augment.jitter`."""
+    prune_share: tuple[Fraction, ...] | RangeConfig | None = None
+    """Shares of `recipe.prune.share`."""
 
     def __post_init__(self):
         allowed = typing.get_type_hints(RecipeConfig, include_extras=True)
+        allowed |= typing.get_type_hints(AugmentConfig, include_extras=True)
+        allowed |= {"prune_share": Fraction}
         for name, values in vars(self).items():
             if values == ():
                 raise ValueError(f"{name} = []: a list of at least one value, or a range")
@@ -122,10 +254,27 @@ class ZooConfig:
     """Seed of every random stream of the zoo."""
     keep_epochs: tuple[Whole, ...] = ()
     """Epochs that become rows, 0 being the initialisation; default: the last."""
+    keep: KeepAbove | KeepBest | KeepSteps | None = None
+    """Rows that are chosen otherwise: `above` an accuracy, the `best` epoch, or `steps` after the
+    last epoch."""
+    train_scores: Count | None = None
+    """Training images that a row's `train_accuracy` is measured on, the first of the part; default:
+    all."""
     cohort: Count | None = None
-    """Networks trained together in one batched program; default: as many as fit a core's cache."""
-    shard: Count = 64
-    """Networks of a shard, the unit of work: one or more cohorts, one after the other."""
+    """Networks trained together in one batched program; default: of MLPs as many as fit a core's
+    cache, of others what a short trial finds fastest."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the networks are trained; `auto`: on a GPU if planning finds one."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the arithmetic; weights are float32 always."""
+    channels_last: bool | None = None
+    """Whether images and filters lie in memory with channels last; default: as a short trial finds
+    fastest."""
+    compile: bool = False
+    """Whether `torch.compile` makes the program: worth it on a GPU, for long trainings."""
+    shard: Count | None = None
+    """Networks of a shard, the unit of work: one or more cohorts, one after the other; default: 64
+    MLPs, of others so few that sixteen workers have some."""
     save_seconds: Positive = 120.0
     """Seconds between two saves of a cohort in work."""
 
@@ -133,13 +282,50 @@ class ZooConfig:
         late = [epoch for epoch in self.keep_epochs if epoch > self.recipe.epochs]
         if late:
             raise ValueError(f"keep_epochs = {late}: the recipe ends at {self.recipe.epochs}")
+        if self.keep and self.keep_epochs:
+            raise ValueError(
+                f"keep_epochs = {list(self.keep_epochs)} and keep.kind = {self.keep.kind!r}: give "
+                "one of them"
+            )
+        self._refuse_vary_without_base()
+
+    def _refuse_vary_without_base(self) -> None:
+        """What varies a part of the recipe needs that part."""
+        parts = {"flip": "augment", "pad": "augment", "jitter": "augment", "prune_share": "prune"}
+        for name, part in parts.items():
+            if getattr(self.vary, name) is not None and getattr(self.recipe, part) is None:
+                raise ValueError(f"vary.{name} without recipe.{part}: give `{part}: {{}}` there")
+        varied = [n for n in ("flip", "pad", "jitter") if getattr(self.vary, n) is not None]
+        if varied and self.recipe.data_order == "shared":
+            raise ValueError(
+                f"vary.{varied[0]} with recipe.data_order = 'shared': a cohort then sees the same "
+                "changed images; give data_order: own"
+            )
+
+    @property
+    def shard_size(self) -> int:
+        """Networks of a shard; follows from the settings, never from the machine."""
+        if self.shard is not None:
+            return self.shard
+        if self.network.kind == "mlp":
+            return _MLPS_OF_SHARD
+        return max(1, min(self.count // _LEAST_SHARDS, _OTHERS_OF_SHARD))
 
     @property
     def num_shards(self) -> int:
         """How many shards the zoo has; follows from the settings, never from the machine."""
-        return -(-self.count // self.shard)
+        return -(-self.count // self.shard_size)
 
     @property
     def epochs_kept(self) -> tuple[int, ...]:
-        """The epochs that become rows, in order."""
+        """The epochs that become rows whatever comes of them, in order."""
+        if self.keep:
+            return ()
         return tuple(sorted(set(self.keep_epochs))) or (self.recipe.epochs,)
+
+    @property
+    def most_rows(self) -> int:
+        """Most rows of a network."""
+        if isinstance(self.keep, KeepAbove):
+            return min(self.keep.rows, self.recipe.epochs)
+        return getattr(self.keep, "rows", 1) if self.keep else len(self.epochs_kept)

@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 
 from dwf import __version__
+from dwf.datasets.config import DataConfig
 from dwf.errors import ConfigError, CorruptShard, RunConflict, ShapeMismatch
-from dwf.run_folder import hold
+from dwf.networks.config import NetworkConfig
+from dwf.run_folder import differences, hold
+from dwf.settings import build, to_dict
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Block, Columns, Shard, shard_name, write_shard
 from dwf.zoo.store import STREAM_BYTES, Zoo, create_zoo, finish_zoo, is_whole, read_facts
@@ -115,11 +118,13 @@ def _refuse_different(one: Zoo, other: Zoo) -> None:
             f"{other.path} has layout {other.layout.digest}, {one.path} {one.layout.digest}: "
             f"{_first_difference(one.layout, other.layout)}; only zoos of one layout are merged"
         )
-    for key in ("network", "data"):
-        if one.facts.get(key) != other.facts.get(key):
+    for key, kind in (("network", NetworkConfig), ("data", DataConfig)):
+        # Settings that are newer than a zoo had their defaults.
+        mine, theirs = (to_dict(build(kind, z.facts[key], str(z.path))) for z in (one, other))
+        for name, first, second in differences(mine, theirs):
             raise ConfigError(
-                f"{other.path} has {key} {other.facts.get(key)}, {one.path} {one.facts.get(key)}: "
-                f"only zoos of one {key} are merged"
+                f"{other.path} has {key}.{name} = {second!r}, {one.path} {first!r}: only zoos of "
+                f"one {key} are merged"
             )
     if not len(one) or not len(other):
         return

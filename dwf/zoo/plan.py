@@ -13,10 +13,10 @@ import numpy as np
 
 from dwf.randomness import numpy_stream, seed_of
 from dwf.settings import to_dict
-from dwf.zoo.config import RangeConfig, ZooConfig
+from dwf.zoo.config import RangeConfig, RecipeConfig, ZooConfig
 from dwf.zoo.shard import Columns
 
-HYPER_PARAMETERS = (
+_ALWAYS = (
     "learning_rate",
     "weight_decay",
     "momentum",
@@ -24,15 +24,25 @@ HYPER_PARAMETERS = (
     "optimizer",
     "initialisation",
 )
+_AUGMENTED = ("flip", "pad", "jitter")
 
 # What a cohort's step touches should stay in a core's share of the last-level cache: measured on
 # 784-32-32-10 networks, 8 at a time train 1.1 to 1.4 times as fast each as 64 at a time.
 _CACHE_BYTES = 5 * 2**20
 _LARGEST_COHORT = 128
 
+# Not told by `zoo.json`, or there as what was made of them (`method`).
+_OF_THE_MACHINE = ("save_seconds", "shard", "device", "precision", "channels_last", "compile")
+
+
+def hyper_parameter_names(config: ZooConfig) -> tuple[str, ...]:
+    """Return what is told of each network: a column of the zoo each."""
+    names = _ALWAYS + _AUGMENTED * (config.recipe.augment is not None)
+    return names + ("prune_share",) * (config.recipe.prune is not None)
+
 
 def cohort_size(config: ZooConfig, num_weights: int, num_inputs: int) -> int:
-    """Return how many networks are trained together.
+    """Return how many MLPs are trained together on a core.
 
     Args:
         config: the zoo's settings; `cohort` decides where it is set.
@@ -40,20 +50,16 @@ def cohort_size(config: ZooConfig, num_weights: int, num_inputs: int) -> int:
         num_inputs: numbers of one prepared image.
     """
     if config.cohort is not None:
-        return min(config.cohort, config.shard)
+        return min(config.cohort, config.shard_size)
     weights = 4 * num_weights  # and gradient and two moments
     step_bytes = 4 * (weights + config.recipe.batch_size * num_inputs)
-    return max(1, min(_CACHE_BYTES // step_bytes, _LARGEST_COHORT, config.shard))
-
-
-def num_inputs(config: ZooConfig) -> int:
-    """Return how many numbers a prepared image has."""
-    return config.network.widths[0]
+    return max(1, min(_CACHE_BYTES // step_bytes, _LARGEST_COHORT, config.shard_size))
 
 
 def networks_of_shard(config: ZooConfig, index: int) -> range:
     """Return the networks of a shard."""
-    return range(index * config.shard, min((index + 1) * config.shard, config.count))
+    size = config.shard_size
+    return range(index * size, min((index + 1) * size, config.count))
 
 
 def cohorts_of_shard(config: ZooConfig, index: int, size: int) -> list[range]:
@@ -68,12 +74,13 @@ def hyper_parameters(config: ZooConfig, networks: Sequence[int]) -> Columns:
     Lists are a grid: network i takes its combination i (modulo the number of combinations), the
     last list turning fastest. Ranges are drawn from a stream of the network's own.
     """
-    grid = {name: _listed(config, name) for name in HYPER_PARAMETERS}
+    names = hyper_parameter_names(config)
+    grid = {name: _listed(config, name) for name in names}
     sizes = [len(values) for values in grid.values()]
     combinations = math.prod(sizes)
     places = [np.unravel_index(i % combinations, sizes) for i in networks]
     table = {name: [grid[name][place[axis]] for place in places] for axis, name in enumerate(grid)}
-    for name, spec in ((n, getattr(config.vary, n)) for n in HYPER_PARAMETERS):
+    for name, spec in ((n, getattr(config.vary, n)) for n in names):
         if isinstance(spec, RangeConfig):
             table[name] = [_drawn(config.seed, name, spec, i) for i in networks]
     return {name: np.array(values) for name, values in table.items()}
@@ -82,7 +89,13 @@ def hyper_parameters(config: ZooConfig, networks: Sequence[int]) -> Columns:
 def _listed(config: ZooConfig, name: str) -> tuple[Any, ...]:
     values = getattr(config.vary, name)
     fixed = values is None or isinstance(values, RangeConfig)
-    return (getattr(config.recipe, name),) if fixed else values
+    return (_fixed(config.recipe, name),) if fixed else values
+
+
+def _fixed(recipe: RecipeConfig, name: str) -> Any:
+    if name in _AUGMENTED:
+        return getattr(recipe.augment, name)
+    return recipe.prune.share if name == "prune_share" else getattr(recipe, name)
 
 
 def _drawn(seed: int, name: str, spec: RangeConfig, network: int) -> float:
@@ -107,6 +120,6 @@ def equal_runs(table: Columns, names: Sequence[str]) -> list[slice]:
 def facts(config: ZooConfig) -> dict[str, Any]:
     """Return what `zoo.json` says of how the zoo came to be."""
     said = dataclasses.asdict(config) | {"network": to_dict(config.network)}
-    for name in ("save_seconds", "shard"):
+    for name in _OF_THE_MACHINE:
         said.pop(name)
     return to_dict(said)

@@ -5,11 +5,12 @@ zoo's folder, and leaves one whole file. Whoever calls `train_zoo` says where un
 """
 
 import contextlib
+import dataclasses
 import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ from dwf.settings import build
 from dwf.zoo import plan
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.layout import Layout
-from dwf.zoo.shard import Block, shard_name, write_shard
-from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole, read_facts, split_networks
+from dwf.zoo.misfit import refuse_misfit
+from dwf.zoo.rows import assemble, split_rule
+from dwf.zoo.shard import shard_name
+from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole, read_facts
 
 SECONDS_BETWEEN_REPORTS = 1.0
 
@@ -70,13 +73,21 @@ def run_here(work: Work) -> None:
 
 def describe_plan(config: ZooConfig) -> str:
     """Return in words what would be trained: networks, shards, cohorts, bytes."""
-    layout = Layout.of(build_network(config.network))
-    size = plan.cohort_size(config, layout.size, plan.num_inputs(config))
-    rows = config.count * len(config.epochs_kept)
+    network = build_network(config.network)
+    layout = Layout.of(network)
+    rows = config.count * config.most_rows
+    kept = "rows kept" if config.keep is None else "rows kept at most"
+    if hasattr(network, "run_stacked"):
+        size = plan.cohort_size(config, layout.size, config.network.widths[0])
+        cohorts = f"cohorts of up to {size}"
+    elif config.cohort:
+        cohorts = f"cohorts of up to {min(config.cohort, config.shard_size)}"
+    else:
+        cohorts = "one by one, unless a trial finds cohorts faster"
     return (
         f"{config.count} networks of {layout.size:,} weights on {config.data.kind}, "
-        f"{config.recipe.epochs} epochs each, {rows} rows kept\n"
-        f"{config.num_shards} shards of up to {config.shard} networks, cohorts of up to {size}; "
+        f"{config.recipe.epochs} epochs each, {rows} {kept}\n"
+        f"{config.num_shards} shards of up to {config.shard_size} networks, {cohorts}; "
         f"{rows * layout.size * 4 / 2**20:,.1f} MiB of weights"
     )
 
@@ -98,7 +109,7 @@ def train_zoo(config: ZooConfig, root: Path, name: str, run: Runner = run_here) 
     """
     folder = root / "zoos" / name
     if not (folder / "run").exists():  # before a folder of these settings is there
-        _refuse_misfit(config)
+        refuse_misfit(config)
     started = time.monotonic()
     with hold(folder / "run"):
         record = RunFolder(folder / "run", config)
@@ -114,6 +125,7 @@ def train_zoo(config: ZooConfig, root: Path, name: str, run: Runner = run_here) 
 def _finish(config: ZooConfig, record: RunFolder, seconds: float) -> Zoo:
     folder = record.path.parent
     zoo = finish_zoo(folder)
+    _tell_networks_without_row(config, zoo)
     if record.summary is None:  # else a lost shard was made again, and what was said holds
         _write_curves(config, record)
         record.finish(**_summary(zoo), seconds=round(seconds, 2))
@@ -121,6 +133,16 @@ def _finish(config: ZooConfig, record: RunFolder, seconds: float) -> Zoo:
     for left in folder.glob("*.partial-*"):  # of attempts that were killed
         left.unlink(missing_ok=True)
     return zoo
+
+
+def _tell_networks_without_row(config: ZooConfig, zoo: Zoo) -> None:
+    without = config.count - len(np.unique(zoo.columns.get("network", [])))
+    if without:
+        lost = len(zoo.diverged)
+        logger.warning(
+            "%d of %d networks have no row: %d diverged, %d were never good enough for `keep`",
+            *(without, config.count, lost, without - lost),
+        )
 
 
 def train_shard(folder: Path, index: int) -> None:
@@ -132,17 +154,20 @@ def train_shard(folder: Path, index: int) -> None:
 
     config = _read_config(folder)
     facts = read_facts(folder)
+    method = _recorded_method(facts)
     target = folder / shard_name(index, facts["num_shards"])
     if target.exists():
         return
     with threads(1):  # part of the plan
         data = load_dataset(config.data)
         groups = plan.cohorts_of_shard(config, index, facts["cohort"])
-        cohorts = [Cohort(config, group, data, _work_folder(folder)) for group in groups]
+        work = _work_folder(folder)
+        cohorts = [Cohort(config, group, data, work, method) for group in groups]
         for done, cohort in enumerate(cohorts):
             if not cohort.done_path.exists():
                 cohort.train(_reporter(folder, index, done, len(cohorts)))
-        _assemble(config, folder, target, groups, cohorts)
+                cohort.forget()
+        assemble(config, Layout.from_json(facts["layout"]), target, cohorts)
 
 
 def finished_shards(folder: Path) -> set[int]:
@@ -161,27 +186,49 @@ def work_of(config: ZooConfig, folder: Path) -> Work:
         what=f"train zoo {folder.name}",
         size=config.count,
         unit_name="networks",
+        uses_gpu=_uses_gpu(config, folder),
     )
+
+
+def _uses_gpu(config: ZooConfig, folder: Path) -> bool:
+    """As recorded; before that as the settings say."""
+    if (folder / "zoo.json").exists():
+        return read_facts(folder).get("method", {}).get("device") == "cuda"
+    from dwf.zoo.trial import find_device
+
+    return find_device(config) == "cuda"
 
 
 def _create(config: ZooConfig, folder: Path) -> None:
     if (folder / "zoo.json").exists():
         return
-    layout = Layout.of(build_network(config.network))
+    from dwf.zoo.trial import choose_method
+
+    layout, data = Layout.of(build_network(config.network)), load_dataset(config.data)
+    choice = choose_method(config, data)
+    if choice.seconds:  # not in `zoo.json`: equal zoos are equal files
+        write_json(folder / "run" / "trial.json", choice.seconds)
     facts = plan.facts(config)
-    facts["cohort"] = plan.cohort_size(config, layout.size, plan.num_inputs(config))
+    facts["method"] = dataclasses.asdict(choice.method)
+    facts["cohort"] = choice.method.cohort
+    facts |= {"input_shape": list(data.shape), "split_by": split_rule(config)}
     facts["provenance"] = {"trained_by": f"dwf {__version__}"}
     create_zoo(folder, layout, config.num_shards, **facts)
 
 
-def _refuse_misfit(config: ZooConfig) -> None:
-    data, widths = load_dataset(config.data), config.network.widths
-    num_inputs = math.prod(data.shape)
-    if widths[0] != num_inputs or widths[-1] < data.num_classes:
+def _recorded_method(facts: dict[str, Any]) -> Any:
+    """How this zoo's cohorts are computed, decided at planning."""
+    import torch
+
+    from dwf.zoo.program import Method
+
+    method = Method(**(facts.get("method") or {"cohort": facts["cohort"]}))
+    if method.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            f"network.widths = {list(widths)}: {config.data.kind} has {num_inputs} inputs and "
-            f"{data.num_classes} classes: give {num_inputs} first and {data.num_classes} last"
+            "zoo.json says method.device = cuda, and this machine shows no GPU: train this zoo "
+            "where there is one, or a new one under another --name with --device cpu"
         )
+    return method
 
 
 def _read_config(folder: Path) -> ZooConfig:
@@ -225,59 +272,6 @@ def training_progress(folder: Path) -> tuple[float, str]:
                 accuracies += [told["val_accuracy"]] * (told["val_accuracy"] is not None)
     share = networks / config.count
     return share, f"val accuracy {100 * np.mean(accuracies):.2f} %" if accuracies else ""
-
-
-# --- from cohorts to a shard -------------------------------------------------------------------
-
-
-def _assemble(
-    config: ZooConfig, folder: Path, target: Path, groups: list[range], cohorts: list[Any]
-) -> None:
-    """Stream the cohorts' snapshots into the shard, without the networks that diverged."""
-    told = [json.loads(cohort.done_path.read_text()) for cohort in cohorts]
-    diverged = [tuple(entry) for one in told for entry in one["diverged"]]
-    lost = {network for network, _, _ in diverged}
-    num_networks = sum(len(group) for group in groups) - len(lost)
-    layout = Layout.from_json(read_facts(folder)["layout"])
-    write_shard(
-        target,
-        layout.digest,
-        layout.size,
-        num_networks * len(config.epochs_kept),
-        _blocks(config, groups, cohorts, lost),
-        diverged,
-    )
-
-
-def _blocks(
-    config: ZooConfig, groups: list[range], cohorts: list[Any], lost: set[int]
-) -> Iterator[Block]:
-    """Yield each cohort's rows in (network, epoch) order."""
-    splits = split_networks(config.count, config.split.val, config.split.test, config.seed)
-    epochs = config.epochs_kept
-    for group, cohort in zip(groups, cohorts, strict=True):
-        kept = np.array([network for network in group if network not in lost], dtype=np.int64)
-        if not len(kept):
-            continue
-        places = kept - group.start
-        snapshots = [np.load(cohort.snapshot_path(epoch)) for epoch in epochs]
-        weights_NED = np.stack([snapshot["weights"][places] for snapshot in snapshots], axis=1)
-        scores = {
-            name: np.stack([snapshot[name][places] for snapshot in snapshots], axis=1).reshape(-1)
-            for name in snapshots[0].files
-            if name != "weights"
-        }
-        table = plan.hyper_parameters(config, kept.tolist())
-        columns = {
-            "network": kept,
-            "seed": np.array([plan.network_seed(config, n) for n in kept.tolist()]),
-            "split": splits[kept],
-            "batchnorm": np.full(len(kept), "none"),
-        } | table
-        columns = {name: np.repeat(values, len(epochs)) for name, values in columns.items()}
-        at = np.tile(np.array(epochs, dtype=np.int32), len(kept))
-        columns |= {"epoch": at, "step": at.astype(np.int64) * cohort.steps_per_epoch} | scores
-        yield columns, weights_NED.reshape(len(at), -1)
 
 
 # --- what the run folder says ------------------------------------------------------------------

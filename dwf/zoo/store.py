@@ -28,6 +28,8 @@ from dwf.zoo.view import read_view, write_view
 FORMAT, VERSION = "dwf-zoo", 1
 STREAM_BYTES = 32 * 2**20
 _MOST_MAPPED = 256  # a mapped file is an open one, and a process may often have 1,024 of those
+BLOCKS_OF_STEPS = "blocks of steps"
+"""How the rows of a single network are split; else it is by networks."""
 
 
 def create_zoo(path: Path, layout: Layout, num_shards: int, **facts: Any) -> None:
@@ -166,8 +168,11 @@ class Zoo:
 
         Args:
             split: `train`, `val` or `test`: of these networks only.
-            epoch: of this epoch only; `last` takes each network's last row.
+            epoch: of this epoch only; `last` takes each network's last row. Of a zoo of one
+                network, split into blocks of its steps, it takes all: there each row counts.
         """
+        if epoch == "last" and self.facts.get("split_by") == BLOCKS_OF_STEPS:
+            epoch = None
         keep = np.ones(len(self), bool)
         if split is not None and len(self):
             keep &= self.columns["split"] == split

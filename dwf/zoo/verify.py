@@ -18,6 +18,7 @@ from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Shard, reason_of
 from dwf.zoo.store import read_facts, shard_files
 from dwf.zoo.view import NAME, View
+from dwf.zoo.zeros import zero_counts
 
 # Shards of a group are looked at together; progress is told, and ranks meet, between groups.
 _GROUP_SHARDS, _GROUP_BYTES = 64, 2**30
@@ -104,6 +105,7 @@ class Checker:
         self, folder: Path, layout: Layout, files: list[Path], run: Callable[..., Iterable]
     ):
         self._layout, self._files, self._run = layout, files, run
+        self._is_pruned = bool((read_facts(folder).get("recipe") or {}).get("prune"))
         self.view_path, self._view, self._view_reason = folder / NAME, None, MISSING
         try:
             self._view = View(folder, layout.digest, layout.size)
@@ -154,6 +156,9 @@ class Checker:
             return [Damage(look.file, look.reason)]
         if look.wrong:
             return [Damage(look.file, _in_words(look.wrong))]
+        unpruned = _unpruned(self._layout, look.file) if self._is_pruned else []
+        if unpruned:
+            return [Damage(look.file, _in_words(unpruned, "have fewer zeros than were pruned"))]
         return [] if look.fits else [Damage(self.view_path, _OTHER_SHARDS)]
 
 
@@ -175,7 +180,20 @@ def _wrong_rows(shard: Shard, rows: np.ndarray) -> np.ndarray:
     return shard.wrong_rows(rows, shard.weights[rows[0] : rows[-1] + 1])
 
 
-def _in_words(rows: list[int]) -> str:
+def _unpruned(layout: Layout, file: Path) -> list[int]:
+    """Rows in which weights are not 0 that were pruned, by their number alone."""
+    shard = Shard(file, layout.digest)
+    if "pruned" not in shard.columns:
+        return []
+    step, found = max(1, _PART_BYTES // max(4 * shard.num_weights, 1)), []
+    for start in range(0, shard.num_rows, step):
+        zeros_R = zero_counts(shard.weights[start : start + step], layout)
+        short_R = zeros_R < shard.columns["pruned"][start : start + step]
+        found += (start + np.flatnonzero(short_R)).tolist()
+    return found
+
+
+def _in_words(rows: list[int], what: str = "do not match their checksums") -> str:
     named = ", ".join(map(str, rows[:_ROWS_NAMED]))
     more = f" and {len(rows) - _ROWS_NAMED} more" if len(rows) > _ROWS_NAMED else ""
-    return f"rows {named}{more} do not match their checksums"
+    return f"rows {named}{more} {what}"

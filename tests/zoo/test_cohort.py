@@ -12,9 +12,10 @@ from dwf.networks.functional import build_network
 from dwf.networks.initialisation import initialise
 from dwf.randomness import torch_stream
 from dwf.zoo import plan
-from dwf.zoo.cohort import Cohort, learning_rate_factor
+from dwf.zoo.cohort import Cohort
 from dwf.zoo.config import RecipeConfig, VaryConfig, ZooConfig
 from dwf.zoo.layout import Layout
+from dwf.zoo.schedule import learning_rate_factor
 
 
 def blobs(num: int = 160) -> Dataset:
@@ -187,6 +188,6 @@ def test_dropout_drops_its_share_and_keeps_the_mean(tmp_path):
 
 def test_schedules():
     recipe = RecipeConfig(epochs=10, schedule="step", step_epochs=4, step_factor=0.5)
-    assert [learning_rate_factor(recipe, e) for e in (0, 3, 4, 8)] == [1, 1, 0.5, 0.25]
+    assert [learning_rate_factor(recipe, e, 1) for e in (0, 3, 4, 8)] == [1, 1, 0.5, 0.25]
     cosine = RecipeConfig(epochs=10, schedule="cosine")
-    assert learning_rate_factor(cosine, 5) == pytest.approx(0.5)
+    assert learning_rate_factor(cosine, 5, 1) == pytest.approx(0.5)

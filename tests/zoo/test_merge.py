@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 from pytest import fixture, raises
 
@@ -115,7 +117,7 @@ def test_zoos_that_do_not_fit(make_sharded, make_zoo):
     with raises(ShapeMismatch, match=told + r" \(weight\) against layers.0.weight \[5, 6\]"):
         merge_zoos(out, [one.path, wider.path])
     iris = make_sharded("iris", seed=1, data={"kind": "iris"})
-    with raises(ConfigError, match=r"data {'kind': 'iris'}, .* {'kind': 'digits'}"):
+    with raises(ConfigError, match=r"iris has data.kind = 'iris', .*one 'digits'"):
         merge_zoos(out, [one.path, iris.path])
     fewer = make_zoo(4, widths=(6, 5, 3), name="fewer", seed=1)
     with raises(ShapeMismatch, match="columns test_accuracy, train_accuracy, val_accuracy"):
@@ -159,3 +161,11 @@ def test_damage_is_not_carried_over(two):
     with raises(CorruptShard, match=r"other/shard-00001.*row 0 does not match"):
         merge_zoos(folder_of(one), [one.path, other.path])
     assert not (folder_of(one) / "zoo.h5").exists()
+
+
+def test_settings_that_are_newer_than_a_zoo_do_not_part_it_from_new_ones(two):
+    one, other = two
+    facts = json.loads((other.path / "zoo.json").read_text())
+    facts["data"] |= {"grey": False, "scaling": "unit"}
+    (other.path / "zoo.json").write_text(json.dumps(facts))
+    assert len(merge_zoos(folder_of(one), [one.path, other.path])) == len(one) + len(other)

@@ -17,7 +17,7 @@ from dwf.datasets.config import DataConfig
 from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.networks.config import MLPConfig
 from dwf.settings import to_dict
-from dwf.zoo import stage
+from dwf.zoo import rows, stage
 from dwf.zoo.config import RecipeConfig, SplitConfig, VaryConfig, ZooConfig
 from dwf.zoo.store import Zoo
 
@@ -95,14 +95,14 @@ def test_one_failing_shard_leaves_the_others_whole(whole, tmp_path, monkeypatch)
     """Shard 1 cannot write; the others finish; mended, the same call finishes the zoo."""
     folder = tmp_path / "zoos" / "zoo"
     blocked = folder / "shard-00001-of-00003.h5"
-    original = stage.write_shard
+    original = rows.write_shard
 
     def write(path, *rest):
         if path == blocked:
             raise OSError(28, "No space left on device", str(path))
         original(path, *rest)
 
-    monkeypatch.setattr(stage, "write_shard", write)
+    monkeypatch.setattr(rows, "write_shard", write)
 
     def run(work):
         failures = []

@@ -12,7 +12,14 @@ from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import shard_name, write_shard
-from dwf.zoo.store import Zoo, create_zoo, finish_zoo, split_networks, write_zoo
+from dwf.zoo.store import (
+    BLOCKS_OF_STEPS,
+    Zoo,
+    create_zoo,
+    finish_zoo,
+    split_networks,
+    write_zoo,
+)
 
 LAYOUT = Layout.of(build_network(MLPConfig((6, 5, 3))))
 
@@ -191,3 +198,19 @@ def test_a_failed_write_leaves_the_old_file(three_shards):
         write_shard(path / shard_name(0, 3), LAYOUT.digest, LAYOUT.size, 14, broken())
     for file in path.iterdir():
         assert file.read_bytes() == (path.parent / "before" / file.name).read_bytes()
+
+
+def test_each_row_of_a_single_network_in_blocks_of_steps_counts(tmp_path):
+    layout = Layout.of(build_network(MLPConfig((4, 3, 2))))
+    weights_ND = np.random.default_rng(0).standard_normal((6, layout.size)).astype(np.float32)
+    columns = {
+        "network": np.zeros(6, np.int64),
+        "epoch": np.full(6, 2, np.int32),
+        "step": np.arange(10, 16),
+        "split": np.array(["train"] * 4 + ["val", "test"]),
+    }
+    one = write_zoo(tmp_path / "one", layout, 6, [(columns, weights_ND)], split_by=BLOCKS_OF_STEPS)
+    assert one.rows("train", "last").tolist() == [0, 1, 2, 3]
+    assert one.rows("val", "last").tolist() == [4]
+    other = write_zoo(tmp_path / "other", layout, 6, [(columns, weights_ND)])
+    assert other.rows(epoch="last").tolist() == [5]

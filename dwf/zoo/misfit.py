@@ -1,0 +1,108 @@
+"""Refuse, before anything is written, recipes that networks or data cannot follow."""
+
+import math
+
+import torch
+
+from dwf.datasets.dataset import Dataset
+from dwf.datasets.load import load_dataset
+from dwf.errors import ConfigError
+from dwf.networks.functional import build_network, has_batchnorm
+from dwf.zoo.config import KeepSteps, ZooConfig
+from dwf.zoo.program import dropout_layers, matching
+
+
+def refuse_misfit(config: ZooConfig) -> None:
+    """Raise `ConfigError` where network, data and recipe do not fit each other.
+
+    Two training images are run through the network; MLPs tell by their widths.
+    """
+    data = load_dataset(config.data)
+    if config.network.kind == "mlp":
+        _refuse_widths(config, data)
+    network = build_network(config.network)
+    _refuse_outputs(config, data, network)
+    _refuse_recipe(config, data, network)
+    _refuse_padding(config, data)
+    _refuse_lone_image(config, data, network)
+
+
+def _refuse_widths(config: ZooConfig, data: Dataset) -> None:
+    widths, num_inputs = config.network.widths, math.prod(data.shape)
+    if widths[0] != num_inputs or widths[-1] < data.num_classes:
+        raise ConfigError(
+            f"network.widths = {list(widths)}: {config.data.kind} has {num_inputs} inputs and "
+            f"{data.num_classes} classes: give {num_inputs} first and {data.num_classes} last"
+        )
+
+
+@torch.no_grad()
+def _refuse_outputs(config: ZooConfig, data: Dataset, network: torch.nn.Module) -> None:
+    images = data.prepare(data.train.batch(torch.arange(min(2, len(data.train))))[0])
+    shape, kind = list(images.shape[1:]), config.network.kind
+    try:
+        logits = network(images)
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"network.kind = {kind!r} does not take the images of {config.data.kind}, of shape "
+            f"{shape}: {reason}"
+        ) from None
+    found = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    good = isinstance(found, list) and len(found) == 2 and found[0] == len(images)
+    if not good or found[1] < data.num_classes:
+        raise ConfigError(
+            f"network.kind = {kind!r} returns {found} for {len(images)} images of {shape}: "
+            f"{config.data.kind} needs logits of shape [{len(images)}, {data.num_classes}] or more"
+        )
+
+
+def _refuse_recipe(config: ZooConfig, data: Dataset, network: torch.nn.Module) -> None:
+    if config.recipe.augment and len(data.train.images.shape) != 4:
+        raise ConfigError(f"recipe.augment: {config.data.kind} has no images to change")
+    if isinstance(config.keep, KeepSteps):
+        names = dict(network.named_parameters())
+        if not matching(names, config.keep.layers):
+            raise ConfigError(
+                f"keep.layers = {config.keep.layers!r} is found in no parameter; they are called "
+                f"{', '.join(names)}"
+            )
+    drops = config.recipe.dropout or config.vary.dropout
+    if drops and not hasattr(network, "run_stacked") and not dropout_layers(network):
+        raise ConfigError(
+            f"recipe.dropout: the network (kind {config.network.kind!r}) has no dropout layers"
+        )
+    varied = config.vary.dropout is not None and not hasattr(network, "run_stacked")
+    if varied and (config.cohort or 1) > 1:
+        raise ConfigError(
+            f"cohort = {config.cohort} with vary.dropout: networks of kind "
+            f"{config.network.kind!r} are batched at one rate; give `cohort: 1`"
+        )
+
+
+def _refuse_padding(config: ZooConfig, data: Dataset) -> None:
+    """A part that is cut out of an image and its border holds some of the image."""
+    if config.recipe.augment is None:
+        return
+    most, side = max(config.vary.pad or (config.recipe.augment.pad,)), min(data.shape[1:])
+    if most >= side:
+        raise ConfigError(
+            f"recipe.augment.pad = {most}: images of {config.data.kind} have {side} pixels a side, "
+            f"so that some would be black altogether; give less than {side}"
+        )
+
+
+@torch.no_grad()
+def _refuse_lone_image(config: ZooConfig, data: Dataset, network: torch.nn.Module) -> None:
+    """BatchNorm of one number a channel has no variance over a single image."""
+    size, num = config.recipe.batch_size, len(data.train)
+    if (num % size or min(size, num)) > 1 or not has_batchnorm(network):
+        return
+    try:
+        network.train()(data.prepare(data.train.batch(torch.zeros(1, dtype=torch.long))[0]))
+    except ValueError as error:
+        raise ConfigError(
+            f"recipe.batch_size = {size}: of {num} training images the last batch holds one, "
+            f"too few for the network's BatchNorm ({error}); give another batch_size or "
+            "data.train_images"
+        ) from None

@@ -1,0 +1,235 @@
+"""What planning refuses, finds and records for networks of any architecture."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from dwf.datasets.config import DataConfig
+from dwf.datasets.load import load_dataset
+from dwf.errors import ConfigError
+from dwf.networks.config import CifarResNetConfig, CNNConfig, MLPConfig, PythonConfig, ViTConfig
+from dwf.zoo import plan, rate, stage, trial
+from dwf.zoo.config import (
+    AugmentConfig,
+    KeepAbove,
+    KeepSteps,
+    PruneConfig,
+    RangeConfig,
+    RecipeConfig,
+    VaryConfig,
+    ZooConfig,
+)
+from dwf.zoo.info import describe_zoo
+from dwf.zoo.misfit import refuse_misfit
+from dwf.zoo.shard import write_shard
+from dwf.zoo.verify import find_damage
+
+DIGITS = DataConfig("digits", validation=0.2)
+SMALL = CNNConfig((4, 5), (1, 8, 8), paddings=1, pools=2, norm="batch", hidden=(12,))
+CONFIG = ZooConfig(
+    network=SMALL,
+    data=DIGITS,
+    count=6,
+    recipe=RecipeConfig(
+        epochs=4,
+        batch_size=64,
+        learning_rate=0.02,
+        schedule="onecycle",
+        augment=AugmentConfig(pad=1),
+        prune=PruneConfig(0.3),
+    ),
+    vary=VaryConfig(prune_share=RangeConfig(0.1, 0.5)),
+    channels_last=False,
+    cohort=1,
+    shard=2,
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return stage.train_zoo(CONFIG, tmp_path_factory.mktemp("whole"), "zoo")
+
+
+def test_a_zoo_of_convolutions_says_what_it_is(whole):
+    assert whole.facts["method"] == {
+        "cohort": 1,
+        "device": "cpu",
+        "precision": "float32",
+        "channels_last": False,
+        "compile": False,
+        "chosen": "given",
+    }
+    assert whole.facts["cohort"] == 1 and whole.input_shape == (1, 8, 8)
+    assert whole.facts["split_by"] == "networks"
+    table = whole.columns
+    assert (table["batchnorm"] == "trained").all() and len(whole) == 6
+    layout = whole.layout
+    prunable = sum(e.size for e in layout.entries if e.role == "weight" and len(e.shape) > 1)
+    shares = table["pruned"] / prunable
+    np.testing.assert_allclose(shares, table["prune_share"], atol=0.02)
+    assert table["val_accuracy"].mean() > 0.3
+    assert describe_zoo(whole.path)["settings"]["method"]["chosen"] == "given"
+
+
+def test_shards_in_any_order_are_the_same_bytes(whole, tmp_path):
+    def backwards(work):
+        for index in reversed(range(work.count)):
+            work.unit(work.folder, index)
+
+    again = stage.train_zoo(CONFIG, tmp_path, "zoo", backwards)
+    for shard, other in zip(again.shards, whole.shards, strict=True):
+        assert shard.path.read_bytes() == other.path.read_bytes()
+    assert (again.path / "zoo.json").read_bytes() == (whole.path / "zoo.json").read_bytes()
+
+
+def test_verify_counts_the_zeros(whole, tmp_path):
+    """A row with more weights than were left, written with checksums that are right."""
+    zoo = stage.train_zoo(CONFIG, tmp_path, "zoo")
+    assert not find_damage(zoo.path)
+    shard = zoo.shards[1]
+    weights, columns = np.array(shard.weights), dict(shard.columns)
+    entry = next(e for e in zoo.layout.entries if e.role == "weight")
+    weights[1, entry.offset : entry.stop] += 1.0
+    columns.pop("checksum")
+    shard.path.unlink()
+    digest, size = zoo.layout.digest, zoo.layout.size
+    write_shard(shard.path, digest, size, len(weights), [(columns, weights)])
+    reasons = {d.file.name: d.reason for d in find_damage(zoo.path)}
+    assert reasons[shard.path.name] == "rows 1 have fewer zeros than were pruned"
+
+
+def test_a_trial_measures_both_ways_and_records_what_it_took(tmp_path):
+    config = dataclasses.replace(CONFIG, channels_last=None, cohort=None)
+    choice = trial.choose_method(config, load_dataset(DIGITS))
+    assert set(choice.seconds) == {"one by one", "one by one, channels last", "batched"}
+    assert choice.method.chosen == "measured" and choice.method.cohort in (1, 2)
+    fastest = min(choice.seconds, key=choice.seconds.__getitem__)
+    taken = "batched" if choice.method.cohort > 1 else "one by one"
+    taken += ", channels last" * choice.method.channels_last
+    assert choice.seconds[taken] <= 1.1 * choice.seconds[fastest]
+    recipe = RecipeConfig(epochs=1, batch_size=512)
+    quick = dataclasses.replace(config, count=2, recipe=recipe, vary=VaryConfig())
+    zoo = stage.train_zoo(quick, tmp_path, "zoo")
+    told = json.loads((zoo.path / "run" / "trial.json").read_text())
+    assert set(told) == set(choice.seconds) and all(s > 0 for s in told.values())
+    assert "seconds" not in json.dumps(zoo.facts["method"])
+
+
+def test_mlps_follow_the_rule_and_settings_go_first():
+    data = load_dataset(DIGITS)
+    mlps = ZooConfig(network=MLPConfig((64, 8, 10)), data=DIGITS, count=100)
+    choice = trial.choose_method(mlps, data)
+    assert choice.method.chosen == "rule" and not choice.seconds
+    assert choice.method.cohort == plan.cohort_size(mlps, 610, 64) == 64
+    given = dataclasses.replace(CONFIG, channels_last=True)
+    method = trial.choose_method(given, data).method
+    assert method.channels_last and method.cohort == 1 and method.chosen == "given"
+
+
+def test_shards_of_slow_networks_are_small():
+    slow = ZooConfig(network=CifarResNetConfig(), data=DataConfig("cifar10"), count=32)
+    assert (slow.shard_size, slow.num_shards) == (2, 16)
+    assert dataclasses.replace(slow, count=1000).shard_size == 8
+    assert dataclasses.replace(slow, count=5).num_shards == 5
+    mlps = dataclasses.replace(slow, network=MLPConfig((64, 10)), count=100)
+    assert (mlps.shard_size, mlps.num_shards) == (64, 2)
+    assert dataclasses.replace(slow, shard=16).num_shards == 2
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (CNNConfig((4,), (3, 8, 8)), r"kind = 'cnn' does not take the images of digits, of shape"),
+        (CNNConfig((4,), (1, 8, 8), classes=9), r"'cnn' returns \[2, 9\].*needs logits.*\[2, 10\]"),
+        (ViTConfig(image=8, channels=3, width=12, heads=2), r"kind = 'vit' does not take"),
+        (PythonConfig("torch.nn:Identity"), r"'python' returns \[2, 1, 8, 8\] for 2 images"),
+    ],
+)
+def test_networks_that_do_not_fit_the_images_are_refused(network, message):
+    with pytest.raises(ConfigError, match=message):
+        refuse_misfit(dataclasses.replace(CONFIG, network=network))
+
+
+def test_recipes_that_the_network_cannot_follow_are_refused():
+    keep = dataclasses.replace(CONFIG, keep=KeepSteps(layers="layer4"))
+    with pytest.raises(ConfigError, match=r"keep.layers = 'layer4' is found in no parameter; they"):
+        refuse_misfit(keep)
+    several = dataclasses.replace(CONFIG, cohort=2, vary=VaryConfig(dropout=(0.0, 0.5)))
+    with pytest.raises(ConfigError, match=r"cohort = 2 with vary.dropout"):
+        refuse_misfit(several)
+    resnet = dataclasses.replace(
+        CONFIG,
+        network=CifarResNetConfig(8, 4, channels=1),
+        recipe=RecipeConfig(dropout=0.2),
+        vary=VaryConfig(),
+    )
+    with pytest.raises(ConfigError, match=r"recipe.dropout: the network \(kind 'resnet_cifar'\)"):
+        refuse_misfit(resnet)
+    table = ZooConfig(
+        network=MLPConfig((4, 3)),
+        data=DataConfig("iris"),
+        count=2,
+        recipe=RecipeConfig(augment=AugmentConfig(flip=0.5)),
+    )
+    with pytest.raises(ConfigError, match=r"recipe.augment: iris has no images"):
+        refuse_misfit(table)
+    wide = dataclasses.replace(CONFIG, vary=VaryConfig(pad=(1, 8)))
+    with pytest.raises(ConfigError, match=r"pad = 8: images of digits have 8 pixels a side"):
+        refuse_misfit(wide)
+
+
+def test_a_last_batch_of_one_image_is_refused_where_batchnorm_cannot_take_it():
+    one = dataclasses.replace(CONFIG, data=dataclasses.replace(DIGITS, train_images=129))
+    refuse_misfit(one)  # BatchNorm over 8 x 8 places
+    flat = CNNConfig((4,), (1, 8, 8), kernels=8, norm="batch")
+    with pytest.raises(ConfigError, match=r"batch_size = 64: of 129 training images .* holds one"):
+        refuse_misfit(dataclasses.replace(one, network=flat))
+    refuse_misfit(dataclasses.replace(one, network=dataclasses.replace(flat, norm="none")))
+
+
+def test_settings_that_contradict_each_other_are_refused():
+    with pytest.raises(ValueError, match="multistep needs them"):
+        RecipeConfig(schedule="multistep")
+    with pytest.raises(ValueError, match="prune ends at epoch 9, the recipe at 5"):
+        RecipeConfig(prune=PruneConfig(from_epoch=1, rounds=5, every=2))
+    with pytest.raises(ValueError, match=r"vary.flip without recipe.augment"):
+        dataclasses.replace(
+            CONFIG, recipe=RecipeConfig(), vary=VaryConfig(flip=RangeConfig(0.0, 0.4))
+        )
+    shared = dataclasses.replace(CONFIG.recipe, data_order="shared")
+    with pytest.raises(ValueError, match=r"vary.pad with recipe.data_order = 'shared'"):
+        dataclasses.replace(CONFIG, recipe=shared, vary=VaryConfig(pad=(1, 2)))
+    with pytest.raises(ValueError, match=r"keep.kind = 'steps': give one of them"):
+        dataclasses.replace(CONFIG, keep=KeepSteps(), keep_epochs=(1,))
+    with pytest.raises(ValueError, match="no regular expression"):
+        KeepSteps(layers="(")
+    with pytest.raises(ValueError, match=r"pad = \[\]: a list of at least one"):
+        VaryConfig(pad=())
+
+
+def test_networks_without_a_row_are_told(tmp_path, caplog):
+    recipe = RecipeConfig(epochs=1, batch_size=512)
+    config = dataclasses.replace(CONFIG, recipe=recipe, vary=VaryConfig(), count=2)
+    zoo = stage.train_zoo(dataclasses.replace(config, keep=KeepAbove(1.0)), tmp_path, "zoo")
+    assert len(zoo) == 0 and find_damage(zoo.path) == [] and describe_zoo(zoo.path)["rows"] == 0
+    assert "2 of 2 networks have no row: 0 diverged, 2 were never good enough" in caplog.text
+
+
+def test_a_gpu_asked_for_is_needed_where_networks_are_trained(tmp_path, monkeypatch):
+    """Planning may be done without one, as on a login node."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    config = dataclasses.replace(CONFIG, device="cuda", cohort=None, count=2)
+    assert trial.find_device(dataclasses.replace(config, device="auto")) == "cpu"
+    with pytest.raises(ConfigError, match=r"method.device = cuda, and this machine shows no GPU"):
+        stage.train_zoo(config, tmp_path, "zoo")
+    assert stage.work_of(config, tmp_path / "zoos" / "zoo").uses_gpu
+    assert stage.work_of(config, tmp_path / "nothing").uses_gpu
+    assert not stage.work_of(CONFIG, tmp_path / "nothing").uses_gpu
+
+
+def test_time_and_memory_are_told_before():
+    told = rate.describe_cost(CONFIG)
+    assert "hours of one worker" in told and "MiB of memory" in told
+    assert "one by one" in stage.describe_plan(dataclasses.replace(CONFIG, cohort=None))
