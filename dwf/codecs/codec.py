@@ -21,10 +21,9 @@ from dwf.codecs.moments import Sources, count_networks
 from dwf.errors import RunConflict, ShapeMismatch
 from dwf.run_folder import RunFolder, replacing, write_json
 from dwf.settings import build, find, to_dict
-from dwf.zoo.layout import Layout
+from dwf.zoo.layout import Layout, Span
 
 HEAD, ARRAYS = "codec.json", "codec.npz"
-Span = tuple[int, int]
 
 
 def codec_folder(run: RunFolder) -> Path:
@@ -32,22 +31,9 @@ def codec_folder(run: RunFolder) -> Path:
     return run.path / "codec"
 
 
-def covered_spans(layout: Layout, buffers: bool) -> list[Span]:
-    """Return the stretches (start, stop) of a row that a codec covers, buffers only if asked."""
-    spans: list[Span] = []
-    for entry in layout.entries:
-        if entry.role == "buffer" and not buffers:
-            continue
-        if spans and spans[-1][1] == entry.offset:
-            spans[-1] = (spans[-1][0], entry.stop)
-        else:
-            spans.append((entry.offset, entry.stop))
-    return spans
-
-
 def count_covered(layout: Layout, buffers: bool) -> int:
-    """Return how many numbers of a network `covered_spans` holds."""
-    return sum(stop - start for start, stop in covered_spans(layout, buffers))
+    """Return how many numbers of a network a codec covers, buffers only if asked."""
+    return sum(stop - start for start, stop in layout.spans(buffers))
 
 
 class Codec:
@@ -99,12 +85,12 @@ class Codec:
     @property
     def spans(self) -> list[Span]:
         """The stretches of a row that it covers."""
-        return covered_spans(self.layout, self.config.buffers)
+        return self.layout.spans(getattr(self.config, "buffers", False))
 
     @property
     def num_covered(self) -> int:
         """How many numbers of a network it covers."""
-        return count_covered(self.layout, self.config.buffers)
+        return sum(stop - start for start, stop in self.spans)
 
     def encode(self, weights_ND: torch.Tensor, layout: Layout) -> Codes:
         """Return the codes of networks.

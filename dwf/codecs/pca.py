@@ -22,7 +22,7 @@ import torch
 from isal import isal_zlib
 
 from dwf import preemption
-from dwf.codecs.codec import Codec, Span, codec_folder
+from dwf.codecs.codec import Codec, codec_folder
 from dwf.codecs.codes import Codes
 from dwf.codecs.config import PcaConfig
 from dwf.codecs.moments import Sources, common_layout, count_networks, cut, measure_moments
@@ -30,7 +30,7 @@ from dwf.errors import TooFewNetworks
 from dwf.metrics import Progress
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, replacing
-from dwf.zoo.layout import Layout
+from dwf.zoo.layout import Layout, Span
 
 COMPONENTS = "components.npy"
 WINDOW_BYTES = 32 * 2**20

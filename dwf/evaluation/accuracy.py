@@ -1,30 +1,44 @@
 """Measure sets of networks: every set is scored and held against the same training networks.
 
+BatchNorm's running statistics follow from weights and images. So they take no part in distances,
+spread and map, and are given anew to networks that nobody trained (see `scoring`).
+
 Shape suffixes: N training networks, S networks of a set, B of one block of it, D numbers of one
-network, M images of the split, C axes of the map.
+network, K of them that are learnt, M images of the split, C axes of the map.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from dwf import preemption
 from dwf.align.canonical import balance
-from dwf.align.matching import match_networks
-from dwf.align.symmetry import Group, permute, symmetry_of
+from dwf.align.frame import groups_of
+from dwf.align.groups import Group, permute
+from dwf.align.matching import Matcher
 from dwf.codecs.moments import Moments
-from dwf.datasets.dataset import Dataset, Part
+from dwf.datasets.dataset import Dataset
 from dwf.errors import ConfigError, DataUnavailable, ShapeMismatch, TooFewNetworks
+from dwf.evaluation.baselines import Drawn
+from dwf.evaluation.config import BatchNormConfig
 from dwf.evaluation.novelty import (
     Blocks,
     Limits,
     Rows,
+    cut,
     moments,
     nearest,
     overlap,
     principal_axes,
 )
-from dwf.networks.functional import Scores, score_networks
+from dwf.evaluation.scoring import (
+    Scorer,
+    Source,
+    refuse_broken_statistics,
+    refuse_without_statistics,
+)
 from dwf.zoo.store import Zoo
 
 MIN_TRAINING = 4
@@ -57,6 +71,8 @@ class Measured:
     """Root mean square distance to the set's own mean; NaN for one network."""
     wrong_SM: np.ndarray
     """Which of the split's images each network gets wrong, bool."""
+    compared: dict[str, np.ndarray] = field(default_factory=dict)
+    """Where BatchNorm's statistics come from -> accuracy_S with these, as far as compared."""
 
 
 class Yardstick:
@@ -67,52 +83,101 @@ class Yardstick:
         data: the images of its networks.
         device: where to compute.
         split: the images that are scored, `test` or `val`.
+        batchnorm: which statistics networks with BatchNorm are judged with.
+        workers: networks that are scored at a time; see `EvaluateConfig.workers`.
 
     Raises:
-        ConfigError: there are no images of this split.
-        TooFewNetworks: the zoo has fewer than four training networks.
+        ConfigError: there are no images of this split, or networks with BatchNorm have no running
+            statistics of their own.
+        TooFewNetworks: the zoo has fewer than four training networks, or half of them are copies
+            of others.
         DataUnavailable: the networks do not have the accuracies that the zoo records.
     """
 
-    def __init__(self, zoo: Zoo, data: Dataset, device: str = "cpu", split: str = "test"):
+    def __init__(
+        self,
+        zoo: Zoo,
+        data: Dataset,
+        device: str = "cpu",
+        split: str = "test",
+        batchnorm: BatchNormConfig | None = None,
+        workers: int | None = None,
+    ):
         self.zoo, self.data, self.device, self.split = zoo, data, device, split
-        if not len(getattr(data, split)):
-            raise ConfigError(
-                f"split = {split!r}: {zoo.path} was trained with data.validation = 0, so there are "
-                "no such images: give --split test"
-            )
-        self.network = zoo.build_network().to(device)
-        self.training = Rows(zoo, zoo.rows(split="train", epoch="last"))
-        if len(self.training) < MIN_TRAINING:
-            raise TooFewNetworks(
-                f"{zoo.path} has {len(self.training)} training networks, an evaluation needs "
-                f"{MIN_TRAINING}: train a larger zoo, or hold out a smaller share"
-            )
-        gathered = moments(self.training)
-        self.mean_D, self.deviation_D = gathered.mean_D, gathered.deviation_D
-        first = Rows(zoo, self.training.rows[:MAP_NETWORKS])
-        self.axes_CD, self.axes_share_C = principal_axes(first)
+        self.batchnorm = batchnorm or BatchNormConfig()
+        self._refuse_unfit()
+        self.network = zoo.build_network()
+        self.spans = zoo.layout.spans()
+        rows = zoo.rows(split="train", epoch="last")
+        self.training = Rows(zoo, rows, spans=self.spans)
+        gathered = moments(Rows(zoo, rows))
+        self.mean_D = gathered.mean_D
+        self.deviation_K = cut(gathered.deviation_D, self.spans)
+        first = Rows(zoo, rows[:MAP_NETWORKS], spans=self.spans)
+        self.axes_CK, self.axes_share_C = principal_axes(first)
         self.groups = self._groups_of_frame()
+        signs = any(group.signs for group in self.groups)
+        self._match = Matcher(zoo.layout, self.groups, signs=signs, heads_again=True)
+        self._frame_D = torch.from_numpy(self.mean_D).float()
+        fixed = (zoo.layout, data, split, self.batchnorm, self.mean_D)
+        self.scorer = Scorer(self.network, *fixed, device, workers)
         self._wrong_NM: np.ndarray | None = None
-        self.originals = self.measure_zoo(zoo, self.training.rows, leave_one_out=True)
+        self.originals = self.measure_zoo(zoo, rows, leave_one_out=True)
         self._wrong_NM = self.originals.wrong_SM
         self.limits = Limits.of(
             self.originals.accuracy_S, self.originals.distance_S, self.originals.overlap_S
         )
+        self._refuse_copies()
 
-    def measure_zoo(self, zoo: Zoo, rows: np.ndarray, leave_one_out: bool = False) -> Measured:
+    @property
+    def has_batchnorm(self) -> bool:
+        """Whether the networks have running statistics."""
+        return bool(self.scorer.buffers)
+
+    def _refuse_unfit(self) -> None:
+        zoo, split = self.zoo, self.split
+        if not len(getattr(self.data, split)):
+            raise ConfigError(
+                f"split = {split!r}: {zoo.path} was trained with data.validation = 0, so there are "
+                "no such images: give --split test"
+            )
+        num = len(zoo.rows(split="train", epoch="last"))
+        if num < MIN_TRAINING:
+            raise TooFewNetworks(
+                f"{zoo.path} has {num} training networks, an evaluation needs "
+                f"{MIN_TRAINING}: train a larger zoo, or hold out a smaller share"
+            )
+
+    def _refuse_copies(self) -> None:
+        if self.limits.unit > 0:
+            return
+        distance_S = self.originals.distance_S
+        raise TooFewNetworks(
+            f"{self.zoo.path}: {np.sum(distance_S == 0)} of {len(distance_S)} training networks "
+            "are copies of another, so there is no unit of distance: evaluate a zoo whose networks "
+            "differ; of one network's steps keep fewer (keep.every), or raise their learning rate"
+        )
+
+    def measure_zoo(
+        self, zoo: Zoo, rows: np.ndarray, leave_one_out: bool = False, compare: bool = False
+    ) -> Measured:
         """Measure rows of a zoo, and hold them to the accuracies it records, if it does.
+
+        This zoo's own networks keep their running statistics. Those of other zoos are judged with
+        what `batchnorm.score` says.
 
         Args:
             zoo: this zoo, or one of generated networks, which are put into its frame first.
             rows: which of its rows.
             leave_one_out: the rows are the training networks: each is held against the others.
+            compare: score them with other running statistics too, where they have any.
 
         Raises:
             TooFewNetworks: there are no rows.
             ShapeMismatch: the zoo has another layout.
+            ConfigError: networks with BatchNorm have no running statistics.
             DataUnavailable: its networks do not have the accuracies that it records.
-            CorruptShard: a row does not match its checksum.
+            CorruptShard: a row does not match its checksum, or has statistics that cannot be.
         """
         if not len(rows):
             raise TooFewNetworks(f"{zoo.path} has no networks to score: draw at least one")
@@ -122,19 +187,54 @@ class Yardstick:
                 f"({self.zoo.layout.size}): evaluate samples against the zoo that their generator "
                 "learnt from"
             )
-        blocks: Blocks = Rows(zoo, rows, check=True)
-        if zoo is not self.zoo:
-            blocks = ((positions_B, self._into_frame(block_BD)) for positions_B, block_BD in blocks)
-        measured = self.measure(blocks, leave_one_out)
-        self._check_accuracy(zoo, rows, measured.accuracy_S)
+        own = zoo is self.zoo
+        refuse_without_statistics(zoo, rows, self.network, own)
+        source: Source = "own" if own else self.batchnorm.score
+        sources: list[Source] = list(self.batchnorm.compare) if compare else []
+        if sources and (own or "template" not in zoo.columns.get("batchnorm", ["template"])):
+            sources.insert(0, "own")
+        blocks = self._checked(zoo, rows)
+        recorded = f"{self.split}_accuracy" in zoo.columns
+        if recorded and self.has_batchnorm and not own and "own" not in sources:
+            sources.insert(0, "own")  # what is recorded was found with these
+        measured = self.measure(blocks, leave_one_out, source, sources)
+        self._check_accuracy(zoo, rows, measured.compared.get("own", measured.accuracy_S))
         return measured
 
-    def measure(self, blocks: Blocks, leave_one_out: bool = False) -> Measured:
-        """Measure a set of networks in one pass over its weights."""
+    def measure_drawn(self, drawn: Drawn, compare: bool = False) -> Measured:
+        """Measure a baseline; see `measure_zoo`."""
+        sources = self.batchnorm.compare if compare else ()
+        blocks = ((positions_B, self._filled(weights_BK)) for positions_B, weights_BK in drawn)
+        return self.measure(blocks, False, self.batchnorm.score, sources)
+
+    def measure_copies(self, positions_S: np.ndarray) -> Measured:
+        """Measure training networks, by their position among them, as a set of its own."""
+        return self.measure(Rows(self.zoo, self.training.rows[positions_S]))
+
+    def measure(
+        self,
+        blocks: Blocks,
+        leave_one_out: bool = False,
+        source: Source = "own",
+        compare: Sequence[Source] = (),
+    ) -> Measured:
+        """Measure a set of networks in one pass over its weights.
+
+        Args:
+            blocks: whole rows, in the frame.
+            leave_one_out: see `measure_zoo`.
+            source: running statistics with which they are judged.
+            compare: others with which their accuracy is found as well.
+        """
         gathered, parts = Moments(), []
         for positions_B, weights_BD in blocks:
-            gathered.add(weights_BD)
-            parts.append(self._measure_block(weights_BD, positions_B if leave_one_out else None))
+            learnt_BK = cut(weights_BD, self.spans)
+            gathered.add(learnt_BK)
+            own_B = positions_B if leave_one_out else None
+            scored = self.scorer.score(weights_BD, source, compare)
+            parts.append(scored | self._place(learnt_BK, own_B))
+            if preemption.is_asked():
+                preemption.stop()
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         wrong_SM = columns["wrong_SM"]
         overlap_S, highest_S = overlap(
@@ -143,16 +243,40 @@ class Yardstick:
             columns["nearest_S"],
             np.arange(len(wrong_SM)) if leave_one_out else None,
         )
+        compared = {name: columns.pop(name) for name in compare if name in columns}
+        spread = gathered.spread
         return Measured(
-            **columns, overlap_S=overlap_S, highest_overlap_S=highest_S, spread=gathered.spread
+            **columns,
+            overlap_S=overlap_S,
+            highest_overlap_S=highest_S,
+            spread=spread,
+            compared=compared,
         )
 
+    def _checked(self, zoo: Zoo, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield rows of a zoo, held to their checksums, in the frame."""
+        for positions_B, weights_BD in Rows(zoo, rows, check=True):
+            refuse_broken_statistics(zoo, rows[positions_B], weights_BD, self.scorer.buffers)
+            own = zoo is self.zoo
+            yield positions_B, weights_BD if own else self._into_frame(weights_BD)
+
+    def _filled(self, weights_BK: np.ndarray) -> np.ndarray:
+        """Return whole rows: the training networks' mean is what was not drawn."""
+        if weights_BK.shape[1] == self.zoo.layout.size:
+            return weights_BK
+        weights_BD = np.tile(self.mean_D.astype(np.float32), (len(weights_BK), 1))
+        at = 0
+        for start, stop in self.spans:
+            weights_BD[:, start:stop] = weights_BK[:, at : at + stop - start]
+            at += stop - start
+        return weights_BD
+
     def _groups_of_frame(self) -> tuple[Group, ...]:
-        """What the zoo's alignment permuted and rescaled; nothing where it was not aligned."""
+        """What the zoo's alignment permuted, rescaled and flipped; nothing without alignment."""
         provenance = self.zoo.facts.get("provenance") or {}
         if "aligned_from" not in provenance:
             return ()
-        return symmetry_of(self.network, self.zoo.layout, provenance.get("scale", "none"))
+        return groups_of(self.zoo, provenance.get("scale", "none"), provenance.get("signs", False))
 
     def _into_frame(self, weights_BD: np.ndarray) -> np.ndarray:
         """Return generated networks in the zoo's frame; what they compute stays.
@@ -165,36 +289,24 @@ class Yardstick:
             return weights_BD
         layout = self.zoo.layout
         given_BD = balance(torch.from_numpy(weights_BD), layout, self.groups)
-        mean_D = torch.from_numpy(self.mean_D).float()
-        orders = match_networks(given_BD, mean_D, layout, self.groups)
+        orders = self._match(given_BD, self._frame_D)
         matched_BD = permute(given_BD, layout, self.groups, orders).numpy()
         given_BD = given_BD.numpy()
         before_B, after_B = (
-            nearest(each, self.training, None, self.device)[0] for each in (given_BD, matched_BD)
+            nearest(cut(each, self.spans), self.training, None, self.device)[0]
+            for each in (given_BD, matched_BD)
         )
         return np.where((after_B < before_B)[:, None], matched_BD, given_BD)
 
-    def _measure_block(
-        self, weights_BD: np.ndarray, own_B: np.ndarray | None
-    ) -> dict[str, np.ndarray]:
-        val = self._score(weights_BD, self.data.val)
-        scores = val if self.split == "val" else self._score(weights_BD, self.data.test)
-        distance_B, nearest_B = nearest(weights_BD, self.training, own_B, self.device)
+    def _place(self, learnt_BK: np.ndarray, own_B: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Return where networks lie: nearest training network, its distance, place on the map."""
+        distance_B, nearest_B = nearest(learnt_BK, self.training, own_B, self.device)
+        mean_K = cut(self.mean_D, self.spans)
         return {
-            "accuracy_S": scores.accuracy_N,
-            "val_accuracy_S": val.accuracy_N,
-            "loss_S": scores.loss_N,
             "distance_S": distance_B,
             "nearest_S": nearest_B,
-            "map_SC": (weights_BD - self.mean_D) @ self.axes_CD.T,
-            "wrong_SM": scores.wrong_NM,
+            "map_SC": (learnt_BK - mean_K) @ self.axes_CK.T,
         }
-
-    def _score(self, weights_BD: np.ndarray, part: Part) -> Scores:
-        state = self.zoo.layout.unflatten(torch.from_numpy(weights_BD).to(self.device))
-        return score_networks(
-            self.network, state, self.data, part, keep_wrong=True, device=self.device
-        )
 
     def _check_accuracy(self, zoo: Zoo, rows: np.ndarray, accuracy_S: np.ndarray) -> None:
         column = f"{self.split}_accuracy"

@@ -6,6 +6,9 @@ All have one form, a mixture of training networks plus noise on each weight:
 
 Seeded network by network, so that a network does not depend on how many are drawn with it.
 
+BatchNorm's running statistics are not mixed: the D numbers of a network here are those that are
+learnt.
+
 Shape suffixes: N training networks, T of one block of them; S networks drawn, B of one block;
 D numbers of one network.
 """
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dwf.evaluation.config import EvaluateConfig
-from dwf.evaluation.novelty import Blocks
+from dwf.evaluation.novelty import FEWEST_ROWS, Blocks
 from dwf.randomness import numpy_stream
 
 _BLOCK_BYTES = 64 * 2**20
@@ -28,7 +31,7 @@ class Baseline:
 
     title: str
     family: str
-    """`noise`, `average`, `gaussian` or `nearest`: baselines that a reader sees as one kind."""
+    """`noise`, `average` or `gaussian`: baselines that a reader sees as one kind."""
     mixture_SN: np.ndarray
     """Share of each training network in each network, float64."""
     noise: float = 0.0
@@ -47,7 +50,7 @@ class Drawn:
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         num = len(self.baseline.mixture_SN)
-        step = max(1, _BLOCK_BYTES // (8 * len(self.deviation_D)))
+        step = max(FEWEST_ROWS, _BLOCK_BYTES // (8 * len(self.deviation_D)))
         for start in range(0, num, step):
             positions_B = np.arange(start, min(start + step, num))
             yield positions_B, self._block(positions_B)
@@ -56,7 +59,9 @@ class Drawn:
         mixture_BN = self.baseline.mixture_SN[positions_B]
         weights_BD = np.zeros((len(positions_B), len(self.deviation_D)))
         for positions_T, training_TD in self.training:
-            weights_BD += mixture_BN[:, positions_T] @ training_TD.astype(np.float64)
+            mixture_BT = mixture_BN[:, positions_T]
+            if mixture_BT.any():
+                weights_BD += mixture_BT @ training_TD.astype(np.float64)
         if self.baseline.noise:
             for row_D, position in zip(weights_BD, positions_B, strict=True):
                 stream = numpy_stream(self.seed, self.baseline.title, "noise", int(position))
@@ -112,16 +117,10 @@ def pca_gaussian(config: EvaluateConfig, num_training: int) -> list[Baseline]:
     return [Baseline("PCA + Gaussian", "gaussian", mixture_SN)]
 
 
-def nearest_original(samples: str, nearest_S: np.ndarray, num_training: int) -> Baseline:
-    """Retrieval: in place of each generated network the training network nearest to it."""
-    title = f"nearest originals of {samples}"
-    return Baseline(title, "nearest", np.eye(num_training)[nearest_S])
-
-
 BASELINES: dict[str, Callable[[EvaluateConfig, int], list[Baseline]]] = {
     "noise": noise_around,
     "average": average_of,
     "gaussian": per_weight_gaussian,
     "pca_gaussian": pca_gaussian,
 }
-"""The baselines of every report; `nearest_original` is added for each zoo of samples."""
+"""The baselines of every report; each zoo of samples adds the training networks nearest to it."""

@@ -1,9 +1,28 @@
 """Settings of an evaluation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from dwf.settings import Bounds, Count, Positive, Whole
+
+Strategy = Literal["none", "reference", "recalibrated"]
+
+
+@dataclass(frozen=True)
+class BatchNormConfig:
+    """With which running statistics BatchNorm works in networks that nobody trained.
+
+    Originals and held-out networks keep their own. Networks without BatchNorm are not concerned.
+    """
+
+    images: Annotated[int, Bounds(2)] = 2000
+    """Training images on which statistics are re-estimated; all, where there are fewer."""
+    score: Literal["reference", "recalibrated"] = "recalibrated"
+    """What samples and baselines are judged with: `reference`, the mean of the training networks'
+    statistics; `recalibrated`, their own on training images."""
+    compare: tuple[Strategy, ...] = ("none", "reference", "recalibrated")
+    """What samples, held-out networks and averages are also scored with, to be compared; `none` is
+    mean 0 and variance 1."""
 
 
 @dataclass(frozen=True)
@@ -27,3 +46,8 @@ class EvaluateConfig:
     """Seed of the baselines."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes a GPU if there is one."""
+    batchnorm: BatchNormConfig = field(default_factory=BatchNormConfig)
+    """Statistics of networks with BatchNorm."""
+    workers: Count | None = None
+    """Networks that are scored at a time, where they are not computed together (on a CPU all but
+    MLPs); default: one for each thread that torch may use."""

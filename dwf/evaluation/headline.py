@@ -14,6 +14,13 @@ MOST = 0.9
 """A test that a smaller share of the networks passes is named as a reason."""
 CONFIDENCE = 1.96
 """Standard errors that a difference must exceed to be called one."""
+ONE_NETWORK = (
+    "This zoo is one network: its rows are steps of one training run, and each counts as a network "
+    "here. Held-out networks are later steps of that run, not networks trained anew, and distances "
+    "are measured in the distance from a step to the nearest other one: what is novel here is not "
+    "another network."
+)
+"""Said of a zoo that is split by blocks of steps."""
 
 
 def headline(sets: Sequence[NetworkSet], limits: Limits) -> tuple[str, ...]:
@@ -42,7 +49,8 @@ def headline(sets: Sequence[NetworkSet], limits: Limits) -> tuple[str, ...]:
         paragraphs.append("Scored on validation networks and images: for choices, not a result.")
     if limits.overlap_tests_nothing:
         paragraphs.append(
-            "Networks make so few mistakes here that the overlap of wrong answers tests nothing."
+            "Training networks give exactly the wrong answers of their nearest others here, so the "
+            "overlap of wrong answers tests nothing."
         )
     return tuple(paragraphs)
 

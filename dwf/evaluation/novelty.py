@@ -4,39 +4,59 @@ A set of networks is given as blocks: (positions_B, weights_BD), the positions c
 through the set. Anything that can be iterated more than once will do: `Rows` of a zoo, or a list.
 
 Shape suffixes: N training networks, T of one block of them; S networks of a set, B of one block;
-D numbers of one network, M test images.
+D numbers of one network, K of them that are learnt, M test images.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 
 from dwf.codecs.moments import Moments
-from dwf.zoo.store import Zoo
+from dwf.zoo.store import STREAM_BYTES, Zoo
 
 Blocks = Iterable[tuple[np.ndarray, np.ndarray]]
+FEWEST_ROWS = 4
+"""Networks of a block, however large they are: every block is held against all training networks,
+which are read anew for it."""
 _OVERLAP_ROWS = 512
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a zoo as blocks, at most 32 MiB of weights at a time."""
+    """Rows of a zoo as blocks, 32 MiB of weights or four networks at a time."""
 
     zoo: Zoo
     rows: np.ndarray
     check: bool = False
     """Hold every row to its checksum."""
+    spans: Sequence[tuple[int, int]] | None = None
+    """Only these stretches (start, stop) of each row; None is the whole row."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        start = 0
-        for rows_B, weights_BD in self.zoo.stream(self.rows, check=self.check):
-            yield np.arange(start, start + len(rows_B)), weights_BD
+        start, most = 0, max(STREAM_BYTES, FEWEST_ROWS * 4 * self.zoo.layout.size)
+        for rows_B, weights_BD in self.zoo.stream(self.rows, check=self.check, max_bytes=most):
+            yield np.arange(start, start + len(rows_B)), cut(weights_BD, self.spans)
             start += len(rows_B)
+
+
+def cut(rows_D: np.ndarray, spans: Sequence[tuple[int, int]] | None) -> np.ndarray:
+    """Return some stretches of rows.
+
+    Args:
+        rows_D: any array whose last axis has D numbers.
+        spans: stretches (start, stop), in order; None is the whole row.
+
+    Returns:
+        Shape [..., K]; the rows themselves where the stretches are all there is.
+    """
+    if spans is None or list(spans) == [(0, rows_D.shape[-1])]:
+        return rows_D
+    return np.concatenate([rows_D[..., start:stop] for start, stop in spans], axis=-1)
 
 
 def moments(blocks: Blocks) -> Moments:
@@ -175,7 +195,7 @@ class Limits:
 
     @property
     def overlap_tests_nothing(self) -> bool:
-        """Whether networks make so few mistakes that any overlap passes."""
+        """Whether networks make the very mistakes of others, so that any overlap passes."""
         return self.overlap >= 1
 
     def passed(

@@ -6,19 +6,23 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from dwf.evaluation.report import HOW_TO_READ, TEST_COLUMNS, NetworkSet, Report
+from dwf.evaluation.report import (
+    HOW_TO_READ,
+    STATISTICS_COLUMNS,
+    TEST_COLUMNS,
+    NetworkSet,
+    Report,
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1d2430; --soft: #5b6573; --line: #d9dee5;
-  --page: #fbfbf9; --mark: #fff4c2; --stripe: #f1f3f5; }
+  --page: #fbfbf9; --mark: #fff4c2; }
 @media (prefers-color-scheme: dark) {
-  :root { --text: #e6e9ee; --soft: #a3adba; --line: #39424e; --page: #171b21; --mark: #4a4216;
-    --stripe: #1f252d; } }
+  :root { --text: #e6e9ee; --soft: #a3adba; --line: #39424e; --page: #171b21; --mark: #4a4216; } }
 body { background: var(--page); color: var(--text); margin: 0 auto; max-width: 72rem;
   padding: 2.5rem 1.5rem 5rem; font: 1.02rem/1.6 system-ui, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.1rem; font-weight: 600; color: var(--soft); margin: 0 0 1rem; }
 h2 { font-size: 1.3rem; margin: 3rem 0 0.8rem; }
-h3 { font-size: 1rem; margin: 1.6rem 0 0.4rem; }
 p, li { max-width: 46rem; }
 .headline { font-size: 1.4rem; line-height: 1.45; max-width: 52rem; margin: 0 0 1rem; }
 .scroll { overflow-x: auto; }
@@ -67,6 +71,7 @@ def write_page(report: Report, environment: dict[str, Any], figures: dict[str, P
         "<h2>Which tests are passed</h2>",
         f"<p>{_text(report.limits_text)}</p>",
         _table(TEST_COLUMNS, report.tests_table, report.sets),
+        *_running_statistics(report),
         "<h2>How to read this</h2>",
         "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in HOW_TO_READ) + "</ul>",
         "<h2>What was run</h2>",
@@ -97,6 +102,17 @@ def _table(
         shown = "".join(f"<td>{_text(cell)}</td>" for cell in cells)
         lines.append(f'<tr class="{kind}">{shown}</tr>')
     return '<div class="scroll"><table>' + "\n".join(lines) + "</table></div>"
+
+
+def _running_statistics(report: Report) -> list[str]:
+    if not report.statistics_table:
+        return []
+    compared = [one for one in report.sets if "batchnorm" in one.summary]
+    return [
+        "<h2>Running statistics of BatchNorm</h2>",
+        f"<p>{_text(report.statistics_text)}</p>",
+        _table(STATISTICS_COLUMNS, report.statistics_table, compared),
+    ]
 
 
 def _figure(caption: str, file: Path) -> str:

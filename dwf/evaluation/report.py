@@ -19,6 +19,8 @@ from dwf.evaluation.novelty import Limits
 from dwf.run_folder import write_json, write_text
 
 TEST_COLUMNS = ("networks", "n", "accurate", "distant", "different mistakes", "all three")
+STATISTICS = ("own", "none", "reference", "recalibrated")
+STATISTICS_COLUMNS = ("networks", "n", *STATISTICS)
 
 HOW_TO_READ = (
     "Accuracy is mean +- standard deviation over all n networks; none is left out, none is chosen.",
@@ -43,7 +45,8 @@ class NetworkSet:
     family: str
     """`originals`, `held-out`, `samples`, or a baseline's family."""
     summary: dict[str, Any]
-    """n, statistics of each measure, dispersion, and the share that passes each test."""
+    """n, statistics of each measure, dispersion, the share that passes each test, and, of networks
+    with BatchNorm, statistics of the accuracies with the running statistics that were compared."""
     networks: dict[str, list[Any]]
     """Measure -> one value for each network."""
 
@@ -121,6 +124,37 @@ class Report:
         ]
 
     @property
+    def statistics_table(self) -> list[tuple[str, ...]]:
+        """Accuracies with other running statistics of BatchNorm, under `STATISTICS_COLUMNS`.
+
+        Empty where networks have no BatchNorm, or nothing was compared.
+        """
+        return [
+            (
+                one.title,
+                str(one.n),
+                *(_accuracy(one.summary["batchnorm"].get(s)) for s in STATISTICS),
+            )
+            for one in self.sets
+            if "batchnorm" in one.summary
+        ]
+
+    @property
+    def statistics_text(self) -> str:
+        """What the table of running statistics compares."""
+        config = self.config["batchnorm"]
+        return (
+            f"{self.config['split'].capitalize()} accuracy (%) with other running statistics of "
+            "BatchNorm. Own: those in the networks' rows, from their training (or, of samples, "
+            "written by their generator). None: mean 0 and variance 1. Reference: the mean over "
+            "the training networks. Recalibrated: re-estimated for each network on "
+            f"{self.facts['evaluation']['images for BatchNorm']} training images, never on "
+            "validation or test images. Everywhere else in this report originals and held-out "
+            f"networks are scored with their own, samples and baselines: {config['score']}. "
+            "Running statistics take no part in distances, spread, map and noise."
+        )
+
+    @property
     def limits_text(self) -> str:
         """The three tests in words, with their numbers."""
         limits = Limits(**self.limits)
@@ -135,8 +169,8 @@ class Report:
         )
         if limits.overlap_tests_nothing:
             text += (
-                " This percentile is 1, because networks make so few mistakes here: the third "
-                "test tests nothing."
+                " This percentile is 1, because training networks give exactly the wrong answers "
+                "of their nearest others: the third test tests nothing."
             )
         return text
 
@@ -169,6 +203,9 @@ class Report:
         parts += [_markdown_table(self.columns, self.table)]
         parts += ["## Which tests are passed", self.limits_text]
         parts += [_markdown_table(TEST_COLUMNS, self.tests_table)]
+        if self.statistics_table:
+            parts += ["## Running statistics of BatchNorm", self.statistics_text]
+            parts += [_markdown_table(STATISTICS_COLUMNS, self.statistics_table)]
         parts += ["## How to read this", "\n".join(f"- {line}" for line in HOW_TO_READ)]
         parts += ["## What was evaluated"]
         for title, facts in self.facts.items():
@@ -211,7 +248,12 @@ def network_set(
     summary |= {name: statistics(values_S) for name, values_S in numbers.items()}
     summary["dispersion"] = measured.spread / zoo_spread
     summary |= {test: float(passed_S.mean()) for test, passed_S in passed.items()}
-    columns = labels | numbers | passed
+    if measured.compared:
+        summary["batchnorm"] = {
+            source: statistics(accuracy_S) for source, accuracy_S in measured.compared.items()
+        }
+    compared = {f"{split}_accuracy_{s}": values_S for s, values_S in measured.compared.items()}
+    columns = labels | numbers | compared | passed
     networks = {name: values_S.tolist() for name, values_S in columns.items()}
     networks["map"] = measured.map_SC.tolist()
     return NetworkSet(title, family, plain(summary), plain(networks))
@@ -240,18 +282,25 @@ def plain(value: Any) -> Any:
 
 
 def _cells(one: NetworkSet) -> tuple[str, ...]:
-    accuracy = {key: value and 100 * value for key, value in one.summary[one.scored].items()}
-    spread = "" if accuracy["std"] is None else f" +- {accuracy['std']:.2f}"
+    accuracy = one.summary[one.scored]
     return (
         one.title,
         str(one.n),
         _percent(one.share),
-        f"{accuracy['mean']:.2f}{spread}",
-        *(f"{accuracy[key]:.2f}" for key in ("median", "max", "min")),
+        _accuracy(accuracy),
+        *(f"{100 * accuracy[key]:.2f}" for key in ("median", "max", "min")),
         _number(one.summary["distance_ratio"]["median"]),
         _number(one.summary["overlap"]["mean"]),
         _number(one.summary["dispersion"]),
     )
+
+
+def _accuracy(found: dict[str, float] | None) -> str:
+    """Return mean +- standard deviation in percent."""
+    if found is None:
+        return "-"
+    spread = "" if found["std"] is None else f" +- {100 * found['std']:.2f}"
+    return f"{100 * found['mean']:.2f}{spread}"
 
 
 def _number(value: float | None) -> str:

@@ -10,18 +10,18 @@ import numpy as np
 from dwf import preemption
 from dwf.errors import ConfigError, RunConflict
 from dwf.evaluation.accuracy import Measured, Yardstick
-from dwf.evaluation.baselines import BASELINES, Baseline, Drawn, nearest_original
+from dwf.evaluation.baselines import BASELINES, Baseline, Drawn
 from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.figures import draw_figures
-from dwf.evaluation.headline import headline
+from dwf.evaluation.headline import ONE_NETWORK, headline
 from dwf.evaluation.page import write_page
 from dwf.evaluation.report import NetworkSet, Report, network_set
 from dwf.generators.stage import describe_origin
 from dwf.metrics import Progress, read_metrics
-from dwf.run_folder import RunFolder, write_text
+from dwf.run_folder import RunFolder, hold, write_text
 from dwf.settings import flatten, read_yaml, to_dict
 from dwf.training.loop import find_device
-from dwf.zoo.store import Zoo
+from dwf.zoo.store import BLOCKS_OF_STEPS, Zoo
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +45,23 @@ def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
 
     Raises:
         ConfigError: samples say that they were learnt from another zoo.
-        RunConflict: the report is finished, and the zoos have changed since.
+        RunConflict: the report is finished, and the zoos have changed since; or another process
+            is at it.
         ShapeMismatch: samples of another layout than the zoo's.
-        TooFewNetworks: the zoo has fewer than four training networks, or samples have none.
+        TooFewNetworks: the zoo has fewer than four training networks, or half of them are copies
+            of others, or samples have none.
         DataUnavailable: networks do not have the accuracies that their zoo records.
     """
     zoo = Zoo.open(root / "zoos" / config.zoo)
     samples = [Zoo.open(root / "zoos" / each) for each in config.samples]
     _refuse_other_frame(zoo, samples)
+    with hold(root / "reports" / name):
+        return _evaluate(config, root, name, zoo, samples)
+
+
+def _evaluate(
+    config: EvaluateConfig, root: Path, name: str, zoo: Zoo, samples: list[Zoo]
+) -> Report:
     run = RunFolder(root / "reports" / name, config)
     fingerprints = {each.name: each.fingerprint for each in (zoo, *samples)}
     if run.summary is not None:
@@ -64,15 +73,17 @@ def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
         logger.info("report %s is finished already: %s", name, run.path)
         return Report.load(run.path)
     device = find_device(config.device).type
-    yardstick = Yardstick(zoo, zoo.load_data(), device, config.split)
+    settings = (device, config.split, config.batchnorm, config.workers)
+    yardstick = Yardstick(zoo, zoo.load_data(), *settings)
     sets = _measure_all(config, yardstick, samples)
+    said = headline(sets, yardstick.limits)
     report = Report(
         name=name,
         config=to_dict(config),
         limits=yardstick.limits.to_json(),
         sets=tuple(sets),
-        headline=headline(sets, yardstick.limits),
-        facts=_facts(root, zoo, samples) | {"evaluation": {"device": device}},
+        headline=(*said, ONE_NETWORK) if _is_one_network(zoo) else said,
+        facts=_facts(root, zoo, samples) | {"evaluation": {"device": device} | _how(yardstick)},
         map_share=tuple(yardstick.axes_share_C.tolist()),
     )
     report.save(run.path)
@@ -81,6 +92,11 @@ def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
     write_text(run.path / "report.html", write_page(report, environment, figures))
     run.finish(headline=list(report.headline), fingerprints=fingerprints)
     return report
+
+
+def _is_one_network(zoo: Zoo) -> bool:
+    """Whether rows are steps of one network's training, each of which counts as a network."""
+    return zoo.facts.get("split_by") == BLOCKS_OF_STEPS
 
 
 def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
@@ -101,10 +117,11 @@ def _measure_all(
 ) -> list[NetworkSet]:
     zoo, training, limits = yardstick.zoo, yardstick.training, yardstick.limits
     baselines = [one for draw in BASELINES.values() for one in draw(config, len(training))]
+    number = "step" if _is_one_network(zoo) and "step" in zoo.columns else "network"
     sets: list[NetworkSet] = []
 
     def add(title: str, family: str, measured: Measured, **labels: np.ndarray) -> None:
-        labels["nearest"] = zoo.columns["network"][training.rows][measured.nearest_S]
+        labels["nearest"] = zoo.columns[number][training.rows][measured.nearest_S]
         spread = yardstick.originals.spread
         sets.append(network_set(title, family, measured, limits, spread, config.split, labels))
         progress.update(len(sets))
@@ -112,18 +129,20 @@ def _measure_all(
             preemption.stop()
 
     def add_baseline(baseline: Baseline) -> None:
-        drawn = Drawn(baseline, training, yardstick.deviation_D, config.seed)
-        add(baseline.title, baseline.family, yardstick.measure(drawn))
+        drawn = Drawn(baseline, training, yardstick.deviation_K, config.seed)
+        compare = baseline.family == "average"
+        add(baseline.title, baseline.family, yardstick.measure_drawn(drawn, compare))
 
     def add_rows(title: str, family: str, of: Zoo, rows: np.ndarray) -> Measured:
-        measured = yardstick.measure_zoo(of, rows)
-        add(title, family, measured, network=of.columns["network"][rows])
+        measured = yardstick.measure_zoo(of, rows, compare=True)
+        named = number if of is zoo else "network"
+        add(title, family, measured, network=of.columns[named][rows])
         return measured
 
     held_out = zoo.rows(split=config.split, epoch="last")
     total = 1 + bool(len(held_out)) + 2 * len(samples) + len(baselines)
     with Progress(f"evaluate {zoo.name}", total, "sets of networks") as progress:
-        originals = zoo.columns["network"][training.rows]
+        originals = zoo.columns[number][training.rows]
         add("originals (training)", "originals", yardstick.originals, network=originals)
         if len(held_out):
             add_rows("held-out networks", "held-out", zoo, held_out)
@@ -134,13 +153,22 @@ def _measure_all(
         for baseline in baselines:
             add_baseline(baseline)
         for name, measured in generated.items():
-            add_baseline(nearest_original(name, measured.nearest_S, len(training)))
+            copies = yardstick.measure_copies(measured.nearest_S)
+            add(f"nearest originals of {name}", "nearest", copies)
     return sets
+
+
+def _how(yardstick: Yardstick) -> dict[str, Any]:
+    """How networks with BatchNorm were scored; nothing for others."""
+    if not yardstick.has_batchnorm:
+        return {}
+    scored = {"running statistics of samples and baselines": yardstick.batchnorm.score}
+    return scored | {"images for BatchNorm": yardstick.scorer.num_images}
 
 
 def _facts(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, Any]]:
     """What was evaluated, as far as the folders tell; nothing of host or time."""
-    described = {"network", "data", "seed", "recipe", "provenance"}
+    described = {"network", "data", "seed", "recipe", "split_by", "provenance"}
     counts = {f"{split} networks": len(zoo.rows(split, "last")) for split in _SPLITS}
     about_zoo = {key: value for key, value in zoo.facts.items() if key in described}
     facts = {f"zoo {zoo.name}": counts | _scalars(about_zoo)}
@@ -176,14 +204,20 @@ def _scalars(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _curves(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, np.ndarray]]:
-    """Title -> name of a line -> points_P2: accuracies of the zoo, losses of the generators."""
-    curves = {}
+    """Title -> name of a line -> points_P2: accuracies of the zoo, losses of the generators.
+
+    Of a zoo of one network all its rows, by step.
+    """
+    names = [name for name in ("train_accuracy", "val_accuracy") if name in zoo.columns]
+    steps, curves = zoo.columns.get("step"), {}
     epochs = np.unique(zoo.columns["epoch"][zoo.rows(split="train")])
-    if len(epochs) > 1:
+    if _is_one_network(zoo) and steps is not None:
+        lines = {name: np.stack([steps, zoo.columns[name]], 1) for name in names}
+        curves[f"steps of zoo {zoo.name}: accuracy"] = lines
+    elif len(epochs) > 1:
         curves[f"zoo {zoo.name}: mean accuracy"] = {
             name: np.array([[at, zoo.columns[name][zoo.rows("train", at)].mean()] for at in epochs])
-            for name in ("train_accuracy", "val_accuracy")
-            if name in zoo.columns
+            for name in names
         }
     for generator, path in _generators(root, samples).items():
         for file in sorted(path.rglob("metrics.jsonl")):

@@ -1,11 +1,11 @@
 """Settings of a generator, and of drawing networks from one."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from dwf.codecs.config import CodecConfig, PcaConfig
 from dwf.densities.config import DensityConfig, FlowConfig
-from dwf.settings import Count, Whole
+from dwf.settings import Bounds, Count, Whole
 
 
 @dataclass(frozen=True)
@@ -36,3 +36,9 @@ class SampleConfig:
     """Solver of a flow's differential equation; default: the generator's own."""
     steps: Count | None = None
     """Its number of steps (not of `dopri5`, which chooses them); default: the generator's own."""
+    batchnorm: Literal["template", "recalibrated"] = "template"
+    """Running statistics written with networks that have BatchNorm: as decoded, which is the mean
+    over the training networks unless the codec covers `buffers`; or each network's own, re-
+    estimated on training images. An evaluation re-estimates them in any case."""
+    batchnorm_images: Annotated[int, Bounds(2)] = 2000
+    """Training images on which they are re-estimated; all, where there are fewer."""

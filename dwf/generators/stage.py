@@ -16,6 +16,11 @@ import torch
 from dwf import preemption
 from dwf.codecs.config import CODECS
 from dwf.errors import ConfigError, RunConflict, WorkFailed
+from dwf.generators.batchnorm import (
+    has_negative_variance,
+    recalibration,
+    source_of_statistics,
+)
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.generator import HEAD, Generator, read_head
 from dwf.metrics import Progress, logger
@@ -76,7 +81,8 @@ def sample_networks(config: SampleConfig, root: Path, name: str) -> Zoo:
     """Draw networks from `root/runs/GENERATOR` into the zoo `root/zoos/name`.
 
     The zoo says of itself what it was drawn from, and how; its columns are `network` (the sample's
-    number), `seed`, `split` (`sample`) and `epoch` (0). Every sample that is drawn is in it.
+    number), `seed`, `split` (`sample`), `epoch` (0) and `batchnorm` (see
+    `batchnorm.source_of_statistics`). Every sample that is drawn is in it.
 
     Args:
         config: which generator, how many, how.
@@ -86,14 +92,15 @@ def sample_networks(config: SampleConfig, root: Path, name: str) -> Zoo:
     Raises:
         RunConflict: no such generator, one that is not fitted to the end, or another zoo has the
             name.
-        ConfigError: the density has no such solver setting.
-        WorkFailed: samples are not finite; none is written.
+        ConfigError: the density has no such solver setting, or the networks no BatchNorm.
+        WorkFailed: samples are not finite, or have variances below zero; none is written.
     """
     path = Path(root) / "zoos" / name
     generator = Generator.load(Path(root) / "runs" / config.generator)
     if (path / "zoo.json").exists() and not (path / "run").exists():
         raise RunConflict(f"{path} is another zoo: give another --name, or remove the folder")
     solver = _solver_settings(config, generator)
+    statistics = source_of_statistics(config, generator.codec)
     with hold(path / "run"):
         run = RunFolder(path / "run", config)
         if run.summary is not None:
@@ -105,9 +112,11 @@ def sample_networks(config: SampleConfig, root: Path, name: str) -> Zoo:
         for leftover in path.glob(f"{shard.name}.partial-*"):  # of an attempt that was killed
             leftover.unlink()
         with _counted_evaluations(generator) as evaluated:
-            blocks = _draw(generator, config, solver)
+            blocks = _draw(generator, config, solver, statistics)
             write_shard(shard, layout.digest, layout.size, config.count, blocks)
         provenance = _provenance(config, generator, solver, evaluated[0] / config.count)
+        if statistics == "recalibrated":
+            provenance["batchnorm_images"] = config.batchnorm_images
         create_zoo(path, layout, 1, **generator.origin["facts"], provenance=provenance)
         zoo = finish_zoo(path)
         run.finish(**provenance, count=config.count)
@@ -157,7 +166,7 @@ def describe_origin(zoo: Zoo, seed: int) -> dict[str, Any]:
         digest.update(split.encode())
         if len(indices):
             digest.update(zoo.columns["checksum"][indices].astype("<u4").tobytes())
-    inherited = ("network", "data", "recipe", "seed")
+    inherited = ("network", "data", "input_shape", "recipe", "seed")
     return {
         "zoo": zoo.name,
         "layout": zoo.layout.digest,
@@ -207,30 +216,46 @@ def _solver_settings(config: SampleConfig, generator: Generator) -> dict[str, An
     return given
 
 
-def _draw(generator: Generator, config: SampleConfig, solver: dict[str, Any]) -> Iterator[Block]:
-    """Yield blocks of a zoo; after a sample that is not finite only the bad ones are counted."""
+def _draw(
+    generator: Generator, config: SampleConfig, solver: dict[str, Any], statistics: str
+) -> Iterator[Block]:
+    """Yield blocks of a zoo; after a sample that cannot be used only such ones are counted."""
     bad: list[int] = []
+    negative: list[int] = []
+    finish = None
+    if statistics == "recalibrated":
+        finish = recalibration(config, generator.codec.layout, generator.origin["facts"])
     with Progress(f"sample {config.generator}", config.count, "networks") as progress:
         for first, weights_BD in generator.stream(config.count, config.seed, **solver):
             finite_B = weights_BD.isfinite().all(1)
             bad += (first + torch.nonzero(~finite_B).squeeze(1)).tolist()
+            if statistics == "generated":
+                below_B = has_negative_variance(generator.codec.layout, weights_BD)
+                negative += (first + torch.nonzero(below_B).squeeze(1)).tolist()
             num = len(weights_BD)
             progress.update(first + num)
             if preemption.is_asked():
                 preemption.stop()
-            if not bad:
+            if not (bad or negative):
                 columns = {
                     "network": np.arange(first, first + num),
                     "seed": np.full(num, config.seed),
                     "split": np.full(num, "sample"),
                     "epoch": np.zeros(num, np.int32),
+                    "batchnorm": np.full(num, statistics),
                 }
-                yield columns, weights_BD.numpy()
+                yield columns, (finish(weights_BD) if finish else weights_BD).numpy()
     if bad:
         raise WorkFailed(
             f"{len(bad)} of {config.count} samples of {config.generator} are not finite (first: "
             f"sample {bad[0]}), so no zoo was written: try another --solver or more --steps, or "
             "fit the generator again with a lower learning rate"
+        )
+    if negative:
+        raise WorkFailed(
+            f"{len(negative)} of {config.count} samples of {config.generator} have running "
+            f"variances of BatchNorm below zero (first: sample {negative[0]}), so no zoo was "
+            "written: give --batchnorm recalibrated, or fit the generator with codec.buffers false"
         )
 
 

@@ -249,7 +249,9 @@ def _validate(trial: Trial, folder: Path) -> dict[str, float | None]:
 
     zoo = Zoo.open(folder / "zoos" / trial.frame)
     samples = Zoo.open(folder / "zoos" / trial.samples_name)
-    yardstick = Yardstick(zoo, zoo.load_data(), find_device(trial.report.device).type, "val")
+    report = trial.report
+    how = (find_device(report.device).type, "val", report.batchnorm, report.workers)
+    yardstick = Yardstick(zoo, zoo.load_data(), *how)
     measured = yardstick.measure_zoo(samples, np.arange(len(samples)))
     scored = network_set(
         samples.name, "samples", measured, yardstick.limits, yardstick.originals.spread, "val", {}

@@ -5,7 +5,6 @@ from dwf.evaluation.baselines import (
     BASELINES,
     Drawn,
     average_of,
-    nearest_original,
     noise_around,
     pca_gaussian,
     per_weight_gaussian,
@@ -76,11 +75,6 @@ def test_pca_gaussian_has_the_networks_covariance_and_stays_in_their_span():
     codes = (samples_SD - samples_SD.mean(0)) @ right[: NUM - 1].T
     exact = np.linalg.svd(centred_ND, compute_uv=False)[: NUM - 1] / np.sqrt(NUM - 1)
     np.testing.assert_allclose(codes.std(0), exact, rtol=0.03)
-
-
-def test_nearest_original_is_a_copy():
-    baseline = nearest_original("s", np.array([3, 0, 3]), NUM)
-    np.testing.assert_array_equal(draw(baseline), training_weights()[[3, 0, 3]])
 
 
 @pytest.mark.parametrize("kind", BASELINES)

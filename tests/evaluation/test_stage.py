@@ -18,6 +18,7 @@ from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.report import Report
 from dwf.evaluation.stage import evaluate
 from dwf.generators.stage import describe_origin
+from dwf.run_folder import hold
 from dwf.zoo.store import Zoo, write_zoo
 
 QUICK = {"noise": (0.03,), "averages": (2, "all"), "count": 20}
@@ -176,6 +177,12 @@ def test_a_run_that_was_killed_ends_with_the_same_report(zoo, write_samples, mon
 
 def raise_interrupt(*_):
     raise KeyboardInterrupt
+
+
+def test_two_processes_do_not_write_one_report(zoo):
+    held = hold(root_of(zoo) / "reports" / "r")
+    with held, pytest.raises(RunConflict, match="r is being worked on by process"):
+        run(zoo)
 
 
 def test_a_finished_report_is_read_not_made_again(zoo, monkeypatch):

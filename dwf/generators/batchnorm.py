@@ -1,0 +1,81 @@
+"""Running statistics of BatchNorm in networks that were drawn, not trained.
+
+A codec leaves them to its template unless told otherwise: the mean over the training networks,
+which fits none of the drawn ones. They can be re-estimated on training images before the networks
+are written; an evaluation does so in any case.
+
+Shape suffixes: B networks of a block, D numbers of a network.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from dwf.codecs.codec import Codec
+from dwf.datasets.config import DataConfig
+from dwf.datasets.load import load_dataset
+from dwf.errors import ConfigError
+from dwf.generators.config import SampleConfig
+from dwf.networks.batchnorm import recalibrate
+from dwf.networks.config import NetworkConfig
+from dwf.networks.functional import build_network
+from dwf.settings import build
+from dwf.training.loop import find_device
+from dwf.zoo.layout import Layout
+
+
+def has_statistics(layout: Layout) -> bool:
+    """Whether a network's numbers include BatchNorm's running statistics."""
+    return any(e.role == "buffer" and e.name.endswith("running_var") for e in layout.entries)
+
+
+def source_of_statistics(config: SampleConfig, codec: Codec) -> str:
+    """Return what the column `batchnorm` of a zoo of samples says.
+
+    Returns:
+        `none` (no BatchNorm), `template` (the training networks' mean), `generated` (the codec
+        covers them, so they were drawn with the weights) or `recalibrated`.
+
+    Raises:
+        ConfigError: statistics are to be re-estimated where there are none.
+    """
+    if not has_statistics(codec.layout):
+        if config.batchnorm == "recalibrated":
+            raise ConfigError(
+                f"batchnorm = 'recalibrated': the networks of {config.generator} have no running "
+                "statistics of BatchNorm; leave out --batchnorm"
+            )
+        return "none"
+    if config.batchnorm == "recalibrated":
+        return "recalibrated"
+    return "generated" if codec.num_covered == codec.layout.size else "template"
+
+
+def has_negative_variance(layout: Layout, weights_BD: torch.Tensor) -> torch.Tensor:
+    """Return which networks have a running variance below zero, bool_B."""
+    negative_B = torch.zeros(len(weights_BD), dtype=torch.bool)
+    for entry in layout.entries:
+        if entry.role == "buffer" and entry.name.endswith("running_var"):
+            negative_B |= (weights_BD[:, entry.offset : entry.stop] < 0).any(1)
+    return negative_B
+
+
+def recalibration(config: SampleConfig, layout: Layout, facts: dict[str, Any]) -> Callable:
+    """Return a function that gives networks statistics of their own: weights_BD -> weights_BD.
+
+    Args:
+        config: on how many images.
+        layout: the networks' layout.
+        facts: `network` and `data` of the zoo that the generator learnt from.
+    """
+    device = find_device("auto").type
+    network = build_network(build(NetworkConfig, facts["network"], "network")).to(device)
+    data = load_dataset(build(DataConfig, facts["data"], "data"))
+    num_images = min(config.batchnorm_images, len(data.train))
+
+    def recalibrated(weights_BD: torch.Tensor) -> torch.Tensor:
+        state = layout.unflatten(weights_BD.to(device))
+        return layout.flatten(recalibrate(network, state, data, num_images, device)).cpu()
+
+    return recalibrated
