@@ -7,12 +7,13 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from dwf.align.assignment import assign
 from dwf.align.groups import Group, Member, permute, random_orders
 from dwf.align.matching import match_networks
 from dwf.align.symmetry import symmetry_of
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network, run_networks
-from dwf.randomness import numpy_stream
+from dwf.randomness import numpy_stream, threads
 from dwf.zoo.layout import Entry, Layout
 
 DEPTHS = [(12, 9, 4), (12, 9, 7, 4), (12, 9, 7, 8, 4)]
@@ -190,3 +191,14 @@ def test_without_hidden_units_nothing_moves():
     weights_ND = random_networks(2, layout)
     assert match_networks(weights_ND, weights_ND[0], layout, groups) == []
     assert torch.equal(permute(weights_ND, layout, groups, []), weights_ND)
+
+
+def test_assignments_do_not_depend_on_threads():
+    similarity_AUU = torch.randn(3, 200, 200, generator=torch.Generator().manual_seed(0))
+    alone = assign(similarity_AUU)
+    with threads(2):
+        assert torch.equal(assign(similarity_AUU), alone)
+        assert torch.get_num_threads() == 2
+    for similarity_UU, order_U in zip(similarity_AUU, alone, strict=True):
+        expected = linear_sum_assignment(similarity_UU.numpy(), maximize=True)[1]
+        assert order_U.tolist() == expected.tolist()
