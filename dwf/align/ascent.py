@@ -306,13 +306,13 @@ class Ascent:
 
 def _counted(layout: Layout, groups: Sequence[Group]) -> torch.Tensor:
     """Return 1 for each number of a network that matching moves and counts, else 0, [D]."""
-    counts_D = torch.zeros(layout.size)
-    tensors = {name: tensor.numpy() for name, tensor in layout.unflatten(counts_D).items()}
+    counts_1D = torch.zeros(1, layout.size)
+    tensors = {name: tensor.numpy() for name, tensor in layout.unflatten(counts_1D).items()}
     for group in groups:
         for member in group.members:
             if member.cost:
                 part(tensors[member.name], member, group.size)[...] = 1
-    return counts_D
+    return counts_1D[0]
 
 
 def _meet(step: Step, other: Step) -> bool:

@@ -85,25 +85,27 @@ def random_orders(groups: Sequence[Group], num_networks: int, seed: int) -> Orde
     ]
 
 
-def indices(member: Member, order_U: np.ndarray) -> np.ndarray:
-    """Return the order of a member's indices that this order of its units means, int64_I.
+def indices(member: Member, order_NU: np.ndarray) -> np.ndarray:
+    """Return the orders of a member's indices that these orders of its units mean, int64_NI.
 
     They are counted from the member's start.
     """
-    size = len(order_U)
+    if member.outer == member.inner == 1:
+        return order_NU
+    size = order_NU.shape[1]
     outer_O11 = np.arange(member.outer)[:, None, None] * size
-    places = (outer_O11 + np.asarray(order_U)[:, None]) * member.inner + np.arange(member.inner)
-    return places.reshape(-1)
+    places = (outer_O11 + order_NU[:, None, :, None]) * member.inner + np.arange(member.inner)
+    return places.reshape(len(order_NU), -1)
 
 
-def part(tensor: np.ndarray, member: Member, size: int) -> np.ndarray:
-    """Return the view of one network's tensor that a member with `size` units is about."""
+def part(tensors: np.ndarray, member: Member, size: int) -> np.ndarray:
+    """Return the view of N networks' tensors that a member with `size` units is about."""
     stop = member.start + member.outer * size * member.inner
-    cut = [slice(None)] * tensor.ndim
+    cut = [slice(None)] * tensors.ndim
     if member.rows is not None:
-        cut[0] = slice(*member.rows)
-    cut[member.axis] = slice(member.start, stop)
-    return tensor[tuple(cut)]
+        cut[1] = slice(*member.rows)
+    cut[member.axis + 1] = slice(member.start, stop)
+    return tensors[tuple(cut)]
 
 
 def permute(
@@ -126,14 +128,16 @@ def permute(
     permuted_ND = weights_ND.clone()
     tensors = {name: tensor.numpy() for name, tensor in layout.unflatten(permuted_ND).items()}
     for group, order_NU in zip(groups, orders, strict=True):
+        flips_NU = order_NU.numpy() < 0
+        from_NU = np.where(flips_NU, ~order_NU.numpy(), order_NU.numpy())
+        flipped_N = flips_NU.any(1)
         for member in group.members:
+            moved = part(tensors[member.name], member, group.size)
             # One network at a time: its tensor stays in cache, and whole rows are copied.
-            for tensor, order_U in zip(tensors[member.name], order_NU.numpy(), strict=True):
-                moved = part(tensor, member, group.size)
-                from_U = np.where(order_U < 0, ~order_U, order_U)
-                moved[...] = moved.take(indices(member, from_U), member.axis)
-                if member.power and (order_U < 0).any():
-                    _flip(moved, member, order_U < 0)
+            for n, from_I in enumerate(indices(member, from_NU)):
+                moved[n] = moved[n].take(from_I, member.axis)
+                if member.power and flipped_N[n]:
+                    _flip(moved[n], member, flips_NU[n])
     return permuted_ND
 
 
