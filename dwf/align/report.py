@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from dwf.datasets.dataset import Dataset
 from dwf.networks.batchnorm import recalibrate
 from dwf.networks.functional import has_batchnorm, score_networks
 from dwf.networks.side_by_side import computed_together, side_by_side
@@ -53,12 +54,14 @@ def compare_pairs(zoo: Zoo, aligned: Zoo, num_pairs: int, seed: int) -> dict[str
     if not len(pairs_P2):
         return {"pairs": 0}
     ends_E, place_P2 = np.unique(pairs_P2, return_inverse=True)
-    end_losses_E = _losses(zoo, (zoo.read(part) for part in _parts(ends_E)), _are_drawn(zoo))
+    data = zoo.load_data()
+    ends = (zoo.read(part) for part in _parts(ends_E))
+    end_losses_E = _losses(zoo, data, ends, _are_drawn(zoo))
     end_losses_P = end_losses_E[place_P2.reshape(-1, 2)].mean(1)
     report: dict[str, Any] = {"pairs": len(pairs_P2), "pairwise_l2": {}, "loss_barrier": {}}
     for when, of in (("before", zoo), ("after", aligned)):
         distance = np.concatenate([_distances(of, part) for part in _parts(pairs_P2)])
-        middle_P = _losses(zoo, (_midpoints(of, part) for part in _parts(pairs_P2)), True)
+        middle_P = _losses(zoo, data, (_midpoints(of, part) for part in _parts(pairs_P2)), True)
         report["pairwise_l2"][when] = float(distance.mean())
         report["loss_barrier"][when] = float((middle_P - end_losses_P).mean())
     if np.isnan(report["loss_barrier"]["before"]):  # the recipe holds out no validation images
@@ -113,12 +116,12 @@ def _are_drawn(zoo: Zoo) -> bool:
     return not np.isin(zoo.columns.get("batchnorm", []), ["trained", "recalibrated"]).all()
 
 
-def _losses(zoo: Zoo, parts: Iterator[np.ndarray], anew: bool = False) -> np.ndarray:
-    """Losses of networks of a zoo's architecture on its validation images.
+def _losses(zoo: Zoo, data: Dataset, parts: Iterator[np.ndarray], anew: bool = False) -> np.ndarray:
+    """Losses of networks of a zoo's architecture on validation images.
 
     With `anew`, statistics of BatchNorm are re-estimated first.
     """
-    network, data = zoo.build_network(), zoo.load_data()
+    network = zoo.build_network()
     anew = anew and has_batchnorm(network)
     num_images = min(_STATISTICS_IMAGES, len(data.train))
 

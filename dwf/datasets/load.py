@@ -129,15 +129,28 @@ def _statistics_of_table(train: Part, scaling: str) -> tuple[torch.Tensor, torch
 
 def _statistics_of_images(train: Part, grey: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and deviation per channel: float64, shape [C, 1, 1]."""
-    total_C = squares_C = torch.zeros((), dtype=torch.float64)
+    if grey:
+        return _statistics_of_grey(train)
+    values = torch.arange(256, dtype=torch.float64)
+    means, deviations = [], []
+    for channel in range(train.images.shape[1]):  # exact, from counts
+        stored = train.images[:, channel].index_select(0, train.index)
+        share = torch.bincount(stored.flatten(), minlength=256).double() / stored.numel()
+        mean = share @ values
+        means.append(mean)
+        deviations.append((share @ (values - mean) ** 2).sqrt())
+    return torch.stack(means)[:, None, None], torch.stack(deviations)[:, None, None]
+
+
+def _statistics_of_grey(train: Part) -> tuple[torch.Tensor, torch.Tensor]:
+    total = squares = torch.zeros((), dtype=torch.float64)
     for rows in train.index.split(_ROWS_AT_ONCE):
-        images = train.images.index_select(0, rows)
-        values = (luminance(images) if grey else images).transpose(0, 1).flatten(1).double()
-        total_C, squares_C = total_C + values.sum(1), squares_C + values.square().sum(1)
+        values = luminance(train.images.index_select(0, rows)).double()
+        total, squares = total + values.sum(), squares + values.square().sum()
     count = len(train) * train.images[0, 0].numel()
-    mean_C = total_C / count
-    deviation_C = (squares_C / count - mean_C.square()).clamp_min(0).sqrt()
-    return mean_C[:, None, None], deviation_C[:, None, None]
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
+    return mean.view(1, 1, 1), deviation.view(1, 1, 1)
 
 
 def main() -> None:

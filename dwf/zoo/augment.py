@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dwf.datasets.dataset import LUMINANCE, Part
+from dwf.datasets.dataset import Part, luminance
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,4 @@ def jitter_colours(images_BCHW: torch.Tensor, factors_3B: torch.Tensor) -> torch
 
 
 def _grey(images_BCHW: torch.Tensor) -> torch.Tensor:
-    if images_BCHW.shape[1] == 1:
-        return images_BCHW
-    shares_C11 = torch.tensor(LUMINANCE, device=images_BCHW.device).view(-1, 1, 1)
-    return (images_BCHW * shares_C11).sum(1, keepdim=True)
+    return images_BCHW if images_BCHW.shape[1] == 1 else luminance(images_BCHW)

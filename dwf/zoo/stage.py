@@ -160,7 +160,7 @@ def train_shard(folder: Path, index: int) -> None:
         return
     with threads(1):  # part of the plan
         data = load_dataset(config.data)
-        groups = plan.cohorts_of_shard(config, index, facts["cohort"])
+        groups = plan.cohorts_of_shard(config, index, method.cohort)
         work = _work_folder(folder)
         cohorts = [Cohort(config, group, data, work, method) for group in groups]
         for done, cohort in enumerate(cohorts):
