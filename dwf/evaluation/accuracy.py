@@ -27,7 +27,6 @@ from dwf.evaluation.novelty import (
     Blocks,
     Limits,
     Rows,
-    cut,
     moments,
     nearest,
     overlap,
@@ -107,13 +106,12 @@ class Yardstick:
         self.batchnorm = batchnorm or BatchNormConfig()
         self._refuse_unfit()
         self.network = zoo.build_network()
-        self.spans = zoo.layout.spans()
         rows = zoo.rows(split="train", epoch="last")
-        self.training = Rows(zoo, rows, spans=self.spans)
+        self.training = Rows(zoo, rows, learnt=True)
         gathered = moments(Rows(zoo, rows))
         self.mean_D = gathered.mean_D
-        self.deviation_K = cut(gathered.deviation_D, self.spans)
-        first = Rows(zoo, rows[:MAP_NETWORKS], spans=self.spans)
+        self.deviation_K = zoo.layout.learnt(gathered.deviation_D)
+        first = Rows(zoo, rows[:MAP_NETWORKS], learnt=True)
         self.axes_CK, self.axes_share_C = principal_axes(first)
         self.groups = self._groups_of_frame()
         signs = any(group.signs for group in self.groups)
@@ -228,7 +226,7 @@ class Yardstick:
         """
         gathered, parts = Moments(), []
         for positions_B, weights_BD in blocks:
-            learnt_BK = cut(weights_BD, self.spans)
+            learnt_BK = self.zoo.layout.learnt(weights_BD)
             gathered.add(learnt_BK)
             own_B = positions_B if leave_one_out else None
             scored = self.scorer.score(weights_BD, source, compare)
@@ -266,7 +264,7 @@ class Yardstick:
             return weights_BK
         weights_BD = np.tile(self.mean_D.astype(np.float32), (len(weights_BK), 1))
         at = 0
-        for start, stop in self.spans:
+        for start, stop in self.zoo.layout.spans():
             weights_BD[:, start:stop] = weights_BK[:, at : at + stop - start]
             at += stop - start
         return weights_BD
@@ -293,7 +291,7 @@ class Yardstick:
         matched_BD = permute(given_BD, layout, self.groups, orders).numpy()
         given_BD = given_BD.numpy()
         before_B, after_B = (
-            nearest(cut(each, self.spans), self.training, None, self.device)[0]
+            nearest(layout.learnt(each), self.training, None, self.device)[0]
             for each in (given_BD, matched_BD)
         )
         return np.where((after_B < before_B)[:, None], matched_BD, given_BD)
@@ -301,7 +299,7 @@ class Yardstick:
     def _place(self, learnt_BK: np.ndarray, own_B: np.ndarray | None) -> dict[str, np.ndarray]:
         """Return where networks lie: nearest training network, its distance, place on the map."""
         distance_B, nearest_B = nearest(learnt_BK, self.training, own_B, self.device)
-        mean_K = cut(self.mean_D, self.spans)
+        mean_K = self.zoo.layout.learnt(self.mean_D)
         return {
             "distance_S": distance_B,
             "nearest_S": nearest_B,

@@ -7,7 +7,7 @@ Shape suffixes: N training networks, T of one block of them; S networks of a set
 D numbers of one network, K of them that are learnt, M test images.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -31,8 +31,8 @@ class Rows:
     rows: np.ndarray
     check: bool = False
     """Hold every row to its checksum."""
-    spans: Sequence[tuple[int, int]] | None = None
-    """Only these stretches (start, stop) of each row; None is the whole row."""
+    learnt: bool = False
+    """Without running statistics; see `Layout.learnt`."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -40,23 +40,9 @@ class Rows:
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         start, most = 0, max(STREAM_BYTES, FEWEST_ROWS * 4 * self.zoo.layout.size)
         for rows_B, weights_BD in self.zoo.stream(self.rows, check=self.check, max_bytes=most):
-            yield np.arange(start, start + len(rows_B)), cut(weights_BD, self.spans)
+            kept = self.zoo.layout.learnt(weights_BD) if self.learnt else weights_BD
+            yield np.arange(start, start + len(rows_B)), kept
             start += len(rows_B)
-
-
-def cut(rows_D: np.ndarray, spans: Sequence[tuple[int, int]] | None) -> np.ndarray:
-    """Return some stretches of rows.
-
-    Args:
-        rows_D: any array whose last axis has D numbers.
-        spans: stretches (start, stop), in order; None is the whole row.
-
-    Returns:
-        Shape [..., K]; the rows themselves where the stretches are all there is.
-    """
-    if spans is None or list(spans) == [(0, rows_D.shape[-1])]:
-        return rows_D
-    return np.concatenate([rows_D[..., start:stop] for start, stop in spans], axis=-1)
 
 
 def moments(blocks: Blocks) -> Moments:

@@ -31,11 +31,9 @@ from dwf.zoo.keep import Keeper
 from dwf.zoo.program import GROUPED_BY, Drop, Method, Program
 from dwf.zoo.schedule import cycled_momentum, learning_rate_factor
 
-_STEPS_BETWEEN_REPORTS, _SECONDS_BETWEEN_REPORTS = 50, 1.0
-
 Report = Callable[[float, float | None], None]
-"""Called with the share of the cohort's work that is done and the mean validation accuracy after
-its last epoch, None before the first has ended."""
+"""Called after each step with the share of the cohort's work that is done and the mean validation
+accuracy after its last epoch, None before the first has ended."""
 
 
 class Cohort:
@@ -70,7 +68,7 @@ class Cohort:
         self.epoch = self.step = 0
         self.diverged_N = torch.full((len(networks),), -1)  # the step, -1 while all is well
         self.curve: list[dict[str, float]] = []
-        self._saved_at = self._reported_at = time.monotonic()
+        self._saved_at = time.monotonic()
 
     # --- files ---------------------------------------------------------------------------------
 
@@ -181,10 +179,7 @@ class Cohort:
             if preemption.is_asked():
                 self._save()
                 preemption.stop()
-            slow = time.monotonic() - self._reported_at > _SECONDS_BETWEEN_REPORTS
-            if slow or self._at % _STEPS_BETWEEN_REPORTS == 0:
-                self._reported_at = time.monotonic()
-                report(self._at / self.num_steps, self._latest_accuracy())
+            report(self._at / self.num_steps, self._latest_accuracy())
 
     def _latest_accuracy(self) -> float | None:
         return self.curve[-1]["val_accuracy"] if self.epoch and self.curve else None
