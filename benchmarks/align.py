@@ -197,10 +197,8 @@ class _Zoo:
 
     def objective(self, aligned_ND: torch.Tensor) -> float:
         """Matched inner product, running statistics aside."""
-        counts_D = torch.cat(
-            [torch.full((e.size,), e.role != "buffer") for e in self.layout.entries]
-        )
-        return float((aligned_ND.double() @ (self.reference_D * counts_D).double()).sum())
+        learnt = self.layout.learnt
+        return float((learnt(aligned_ND).double() @ learnt(self.reference_D).double()).sum())
 
 
 def _match_in_batches_of_one(

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from dwf.align.ascent import Ascent, Target
-from dwf.align.groups import Group, Member, Orders
+from dwf.align.groups import Group, Member, Orders, scale_units, units
 from dwf.randomness import numpy_stream
 from dwf.zoo.layout import Layout
 
@@ -51,7 +51,7 @@ def balance(weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group]) -
         largest_N = torch.zeros(len(weights_ND), dtype=torch.float64)
         for group in groups:
             log_scale_NU = _log_scales(tensors, group) * moves_N.unsqueeze(1)
-            _rescale(tensors, group, log_scale_NU.exp())
+            scale_units(tensors, group, log_scale_NU.exp())
             largest_N = torch.maximum(largest_N, log_scale_NU.abs().amax(1))
         moves_N = largest_N > _TOLERANCE
         if not moves_N.any():
@@ -121,24 +121,6 @@ def _meets_itself(group: Group) -> bool:
     return bool(names[1] & names[-1])
 
 
-def _rescale(tensors: Mapping[str, torch.Tensor], group: Group, scale_NU: torch.Tensor) -> None:
-    for member in group.members:
-        if member.power:
-            part = _cut(tensors[member.name], member, group.size)
-            shape = [len(scale_NU)] + [1] * (part.dim() - 1)
-            shape[member.axis + 2] = group.size
-            part.mul_((scale_NU**member.power).view(shape))
-
-
-def _cut(tensors: torch.Tensor, member: Member, size: int) -> torch.Tensor:
-    """View of a member's part of N tensors, its axis as [outer, U, inner]."""
-    dim = member.axis + 1
-    if member.rows is not None:
-        tensors = tensors[:, slice(*member.rows)]
-    tensors = tensors.narrow(dim, member.start, member.outer * size * member.inner)
-    return tensors.unflatten(dim, (member.outer, size, member.inner))
-
-
 def _units(tensors: torch.Tensor, member: Member, size: int) -> torch.Tensor:
     """All that touches each unit of a member: [N, *shape] -> [N, U, F]."""
-    return _cut(tensors, member, size).movedim(member.axis + 2, 1).flatten(2)
+    return units(tensors, member, size).movedim(member.axis + 2, 1).flatten(2)

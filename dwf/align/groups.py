@@ -3,9 +3,9 @@
 Shape suffixes: N networks, D numbers of one network, U units of a group, I indices of an axis.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -98,14 +98,36 @@ def indices(member: Member, order_NU: np.ndarray) -> np.ndarray:
     return places.reshape(len(order_NU), -1)
 
 
-def part(tensors: np.ndarray, member: Member, size: int) -> np.ndarray:
-    """Return the view of N networks' tensors that a member with `size` units is about."""
+def part(tensors: Any, member: Member, size: int) -> Any:
+    """Return the view of N networks' tensors, or arrays, that a member of `size` units is about."""
     stop = member.start + member.outer * size * member.inner
     cut = [slice(None)] * tensors.ndim
     if member.rows is not None:
         cut[1] = slice(*member.rows)
     cut[member.axis + 1] = slice(member.start, stop)
     return tensors[tuple(cut)]
+
+
+def units(tensors: torch.Tensor, member: Member, size: int) -> torch.Tensor:
+    """Return the same view, the member's axis as three: [outer, U, inner]."""
+    stack = (member.outer, size, member.inner)
+    return part(tensors, member, size).unflatten(member.axis + 1, stack)
+
+
+def scale_units(tensors: Mapping[str, torch.Tensor], group: Group, factor_NU: torch.Tensor) -> None:
+    """Scale the units of a group in place, each member to its power; the function stays.
+
+    Args:
+        tensors: name -> tensor of N networks, [N, *shape].
+        group: one whose units may be scaled so.
+        factor_NU: of each unit; above 0, or 1 and -1 where signs change.
+    """
+    for member in group.members:
+        if member.power:
+            view = units(tensors[member.name], member, group.size)
+            shape = [len(factor_NU)] + [1] * (view.dim() - 1)
+            shape[member.axis + 2] = group.size
+            view.mul_((factor_NU**member.power).view(shape))
 
 
 def permute(
@@ -126,26 +148,18 @@ def permute(
         New rows, same shape and type.
     """
     permuted_ND = weights_ND.clone()
-    tensors = {name: tensor.numpy() for name, tensor in layout.unflatten(permuted_ND).items()}
+    tensors = layout.unflatten(permuted_ND)
     for group, order_NU in zip(groups, orders, strict=True):
-        flips_NU = order_NU.numpy() < 0
-        from_NU = np.where(flips_NU, ~order_NU.numpy(), order_NU.numpy())
-        flipped_N = flips_NU.any(1)
+        flips_NU = order_NU < 0
+        from_NU = torch.where(flips_NU, ~order_NU, order_NU).numpy()
         for member in group.members:
-            moved = part(tensors[member.name], member, group.size)
+            moved = part(tensors[member.name].numpy(), member, group.size)
             # One network at a time: its tensor stays in cache, and whole rows are copied.
             for n, from_I in enumerate(indices(member, from_NU)):
                 moved[n] = moved[n].take(from_I, member.axis)
-                if member.power and flipped_N[n]:
-                    _flip(moved[n], member, flips_NU[n])
+        if flips_NU.any():
+            scale_units(tensors, group, torch.where(flips_NU, -1.0, 1.0))
     return permuted_ND
-
-
-def _flip(moved: np.ndarray, member: Member, flips_U: np.ndarray) -> None:
-    """Change the sign of some units in a member's part of a tensor, in place."""
-    sign_U = np.where(flips_U, -1, 1).astype(moved.dtype)
-    sign = np.tile(np.repeat(sign_U, member.inner), member.outer)
-    moved *= sign.reshape([-1] + [1] * (moved.ndim - member.axis - 1))
 
 
 def invert(groups: Sequence[Group], orders: Orders) -> Orders:

@@ -14,7 +14,14 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-from dwf.align.groups import Group, Member, Orders, identity_orders, permute, random_orders
+from dwf.align.groups import (
+    Group,
+    Orders,
+    identity_orders,
+    permute,
+    random_orders,
+    scale_units,
+)
 from dwf.errors import ConfigError
 from dwf.zoo.layout import Layout
 
@@ -174,25 +181,17 @@ def _changed(
     random: torch.Generator | None,
 ) -> torch.Tensor:
     """Return the network with its units reordered and, given a generator, scaled."""
-    row_D = row_D.clone()
+    row_1D = row_D.clone()[None]
     if random is not None:
-        tensors = layout.unflatten(row_D)
+        tensors = layout.unflatten(row_1D)
         for group in groups:
             factor_U = torch.ones(group.size, dtype=torch.float64)
             if group.scales:
                 factor_U *= torch.rand(group.size, generator=random, dtype=torch.float64) + 0.5
             if group.signs:
                 factor_U *= torch.randint(2, (group.size,), generator=random) * 2 - 1
-            for member in group.members:
-                _scale(tensors[member.name], member, factor_U)
-    return permute(row_D[None], layout, groups, orders)[0]
-
-
-def _scale(tensor: torch.Tensor, member: Member, factor_U: torch.Tensor) -> None:
-    factor = (factor_U**member.power).repeat_interleave(member.inner).repeat(member.outer)
-    rows = tensor if member.rows is None else tensor[slice(*member.rows)]
-    part = rows.narrow(member.axis, member.start, len(factor))
-    part.mul_(factor.view(-1, *[1] * (tensor.dim() - member.axis - 1)))
+            scale_units(tensors, group, factor_U[None])
+    return permute(row_1D, layout, groups, orders)[0]
 
 
 def _refuse(groups: Sequence[Group], deviation) -> None:
