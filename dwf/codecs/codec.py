@@ -67,13 +67,14 @@ class Codec:
         """Return `Codes.groups` before fitting; None where codes are vectors."""
         return None
 
-    def fit(self, train: Sources, val: Sources, run: RunFolder) -> "Codec":
+    def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "Codec":
         """Learn from training networks; measure on held-out ones. Ranks call it together.
 
         Args:
             train: networks to learn from, of one layout.
             val: networks held out for choices; may be none.
-            run: large arrays are written to its `codec_folder`.
+            run: large arrays, and the record of a codec that trains, go to its `codec_folder`.
+            seed: of a codec that trains.
 
         Raises:
             TooFewNetworks: none, or fewer than the method needs.

@@ -25,7 +25,7 @@ class FlatCodec(Codec):
         """Return K: all that is covered."""
         return count_covered(layout, config.buffers)
 
-    def fit(self, train: Sources, val: Sources, run: RunFolder) -> "FlatCodec":
+    def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "FlatCodec":
         """Learn shift and scale from training networks; see `Codec.fit`."""
         self.layout = common_layout(train)
         moments = measure_moments(train)

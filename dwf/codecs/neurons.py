@@ -90,7 +90,7 @@ class NeuronsCodec(Codec):
         """Return (tokens, numbers of each) of each layer."""
         return tuple(place.shape for place in layer_places(layout))
 
-    def fit(self, train: Sources, val: Sources, run: RunFolder) -> "NeuronsCodec":
+    def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "NeuronsCodec":
         """Learn shift and scale from training networks; see `Codec.fit`.
 
         Raises:

@@ -51,7 +51,7 @@ class PcaCodec(Codec):
         """Return C, or, with a variance target, the most it can be."""
         return config.components or max(num_train - 1, 0)
 
-    def fit(self, train: Sources, val: Sources, run: RunFolder) -> "PcaCodec":
+    def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "PcaCodec":
         """Find the components of training networks; see `Codec.fit`.
 
         Raises:

@@ -77,7 +77,7 @@ class Generator:
         ours, folder = world(), codec_folder(run)
         ours.on_first(lambda: write_json(run.path / HEAD, self._head()))
         if not ours.on_first((folder / CODEC_HEAD).exists):
-            self.codec.fit(train, val, run)
+            self.codec.fit(train, val, run, seed)
             ours.on_first(lambda: self.codec.save(folder))
         else:
             logger.info("codec %s is fitted already: %s", self.codec.config.kind, folder)
