@@ -5,6 +5,7 @@ On a terminal progress is a bar; elsewhere it is one log line a minute.
 
 import json
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -28,24 +29,39 @@ class MetricsLog:
         path: the file; appended to.
         step: the step a resumed run goes on from: lines of later steps are dropped, so that an
             interrupted run's file equals an uninterrupted one's.
+        board: folder for TensorBoard's files of the same numbers; None: none.
     """
 
-    def __init__(self, path: Path, step: int = 0):
-        self.path = path
+    def __init__(self, path: Path, step: int = 0, board: Path | None = None):
+        self.path, self._board = path, None
+        if board is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(board), purge_step=step + 1)
         if path.exists():
-            whole = [line for line in path.read_text().splitlines() if line.endswith("}")]
-            kept = [line for line in whole if json.loads(line)["step"] <= step]
-            path.write_text("".join(f"{line}\n" for line in kept))
+            lines = path.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("}\n")]
+            kept = [line for line in kept if json.loads(line)["step"] <= step]
+            if kept != lines:  # never without the lines that stay
+                partial = path.with_name(f"{path.name}.partial")
+                partial.write_text("".join(kept))
+                os.replace(partial, path)
         self._file = open(path, "a")  # noqa: SIM115  held for the run's life
 
     def write(self, step: int, **values: float | int | str) -> None:
         """Add one line; units belong in the names (`seconds`, `networks/s`)."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                if not isinstance(value, str):
+                    self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        if self._board is not None:
+            self._board.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ different steps, so they agree at the boundary: otherwise one would save while a
 """
 
 import signal
-import sys
 from types import FrameType
 
 from dwf.errors import Preempted
@@ -53,19 +52,9 @@ def forget() -> None:
 def agreed() -> bool:
     """Whether a signal has asked any rank to stop; all ranks call it at the same step boundary.
 
-    The ranks are those of `torch.distributed` where it is set up, else those of MPI, else this
-    process alone.
-
     Raises:
         WrongLaunch: see `ranks.world`.
     """
-    torch = sys.modules.get("torch")  # who has set up its ranks has imported it
-    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
-        distributed = torch.distributed
-        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-        flag = torch.tensor(int(is_asked()), device=device)
-        distributed.all_reduce(flag, distributed.ReduceOp.MAX)
-        return bool(flag)
     global _has_agreed
     _has_agreed = world().any(is_asked())
     return _has_agreed

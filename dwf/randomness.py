@@ -29,6 +29,22 @@ def numpy_stream(seed: int, *key: int | str) -> np.random.Generator:
     return np.random.default_rng(seed_of(seed, *key))
 
 
+def numbers_at(key: int, places: np.ndarray) -> np.ndarray:
+    """Return the numbers of a stream at some places of it, uint64, each by itself.
+
+    SplitMix64 (Steele et al., OOPSLA 2014), whose state counts up: so any number of it costs a few
+    instructions, and a process draws what it needs of what all draw together.
+
+    Args:
+        key: the stream's, as `seed_of` gives it.
+        places: uint64, any shape.
+    """
+    state = np.uint64(key) + (places + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
 def torch_stream(seed: int, *key: int | str, device: str = "cpu"):
     """Return the `torch.Generator` of a named stream."""
     import torch

@@ -1,4 +1,6 @@
-"""Which of how many processes this one is, and what these processes do together by MPI.
+"""Which of how many processes this one is, and what these processes do together.
+
+They work together by MPI, or by what `use` was given: see `distributed.py`.
 
 Work is cut into parts by the settings alone, never by the number of ranks, and what the parts give
 is taken in their order: so any number of ranks, one included, gives the same last bit.
@@ -69,7 +71,7 @@ class World:
     none waits for one that gave up.
 
     Args:
-        comm: MPI's communicator; None for one process alone.
+        comm: MPI's communicator, or what does as much; None for one process alone.
     """
 
     def __init__(self, comm: Any = None):
@@ -157,7 +159,12 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag of any rank is set."""
-        return bool(self._comm.allreduce(int(flag), _mpi().MAX)) if self.size > 1 else flag
+        return bool(self._comm.allreduce(int(flag))) if self.size > 1 else flag
+
+    def explain(self, error: BaseException) -> BaseException:
+        """Return the error; in its place, where a rank was lost, one that says which."""
+        explain = getattr(self._comm, "explain", None)
+        return explain(error) if explain else error
 
     def abort(self, code: int) -> None:
         """End all ranks at once; for an error of one rank that the others cannot know of."""
@@ -216,20 +223,27 @@ _is_alone = False
 
 
 def world() -> World:
-    """Return the ranks that MPI's launcher started with this one; one process without a launcher.
+    """Return the ranks that a launcher started with this one; one process without a launcher.
 
     One process does not import MPI. In a part that `World` computes it is one process, too.
 
     Raises:
         WrongLaunch: several ranks were started, and MPI is missing or does not connect them.
     """
-    global _world
     if _is_alone:
         return _ALONE
     if _world is None:
         ranks = find_ranks()
-        _world = World(_connect(ranks)) if ranks.world > 1 else _ALONE
+        use(_connect(ranks) if ranks.world > 1 else None)
     return _world
+
+
+def use(comm: Any) -> None:
+    """Let these ranks work together by `comm`: MPI's communicator, or what does as much."""
+    global _world
+    _world = World(comm) if comm else _ALONE
+    if comm:
+        sys.excepthook = _end_all
 
 
 @contextmanager
@@ -266,7 +280,8 @@ def _connect(ranks: Ranks) -> Any:
     if ranks.launcher == _TORCHRUN:
         raise WrongLaunch(
             f"{asked}, but this command's ranks work together by MPI: start it with `mpiexec -n "
-            f"{ranks.world} python ...`, or as one process with `python ...`"
+            f"{ranks.world} python ...`, or as one process with `python ...`; to train on several "
+            "ranks give launch/generator.py --engine ddp or deepspeed"
         )
     try:
         comm = _mpi().COMM_WORLD
@@ -283,7 +298,6 @@ def _connect(ranks: Ranks) -> Any:
             "`srun --mpi=pmi2` (MPICH) or `srun --mpi=pmix` (Open MPI), or with the mpiexec of "
             "this MPI"
         )
-    sys.excepthook = _end_all
     return comm
 
 
@@ -302,6 +316,7 @@ def _speak_once(main: Callable[[], None]) -> None:
     except (Exception, KeyboardInterrupt) as error:
         if (_world or _ALONE).size == 1:
             raise
+        error = _world.explain(error)
         text, code = _told(error)
         _leave(error, text, code, is_bug=code == 1)
 
@@ -335,6 +350,7 @@ def _leave(error: BaseException, text: str, code: int, is_bug: bool) -> None:
 
 def _end_all(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     """Tell of an error that no one caught, in a program that is none of the commands."""
-    text = "".join(traceback.format_exception(kind, error, trace))
+    error = (_world or _ALONE).explain(error)
+    text = "".join(traceback.format_exception(type(error), error, trace))
     with suppress(SystemExit):  # Python exits with 1 after this hook
         _leave(error, text, 1, is_bug=True)

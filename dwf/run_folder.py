@@ -167,7 +167,29 @@ def commit() -> str | None:
     return described.strip() or None
 
 
-class RunFolder:
+class RunPart:
+    """A folder in a run's for one thing that learns: its checkpoints and metrics.
+
+    Args:
+        path: the folder; made if it is missing.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON object a line: `step` and values with their units in the name."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the saved states."""
+        return self.path / "checkpoints"
+
+
+class RunFolder(RunPart):
     """One run's record on disk.
 
     Args:
@@ -179,10 +201,9 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, config: Any):
-        self.path = Path(path)
+        super().__init__(path)
         self.config = to_dict(config)
         self._refuse_other_settings(type(config))
-        self.path.mkdir(parents=True, exist_ok=True)
         if not self.config_path.exists():
             write_text(self.config_path, yaml.safe_dump(self.config, sort_keys=False))
         self._record_attempt()
@@ -192,15 +213,9 @@ class RunFolder:
         """The merged settings."""
         return self.path / "config.yaml"
 
-    @property
-    def metrics_path(self) -> Path:
-        """One JSON object a line: `step` and values with their units in the name."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the saved states."""
-        return self.path / "checkpoints"
+    def part(self, name: str) -> RunPart:
+        """Return the folder of one part of the run, as of a codec that trains."""
+        return RunPart(self.path / name)
 
     @property
     def summary(self) -> dict[str, Any] | None:

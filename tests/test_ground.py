@@ -14,7 +14,7 @@ import torch
 from dwf import preemption
 from dwf.errors import DwfError, Preempted, exit_cleanly
 from dwf.metrics import MetricsLog, Progress, read_metrics
-from dwf.randomness import numpy_stream, seed_of, torch_stream
+from dwf.randomness import numbers_at, numpy_stream, seed_of, torch_stream
 
 
 def test_a_users_error_is_one_line_and_exit_code_2(capsys):
@@ -93,6 +93,20 @@ def test_streams_of_different_names_are_different():
     first = torch.rand(3, generator=torch_stream(0, "a"))
     assert torch.equal(first, torch.rand(3, generator=torch_stream(0, "a")))
     assert 0 <= seed_of(np.iinfo(np.int64).max, "x") < 2**63
+
+
+def test_numbers_at_places_are_those_of_splitmix64():
+    """Its published numbers for seed 0, and a plain loop over Python's integers."""
+    places = np.arange(3, dtype=np.uint64)
+    known = ["0xe220a8397b1dcdaf", "0x6e789e6aa1b965f4", "0x6c45d188009454f"]
+    assert [hex(number) for number in numbers_at(0, places)] == known
+    most = 2**64 - 1
+    for key in (5, 2**63 - 1):
+        for place in (0, 17, 2**40 + 3, most):
+            state = (key + (place + 1) * 0x9E3779B97F4A7C15) & most
+            state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & most
+            state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & most
+            assert numbers_at(key, np.array([place], np.uint64)) == state ^ (state >> 31)
 
 
 def test_a_signal_only_sets_a_flag():

@@ -25,7 +25,16 @@ PACKAGES = (
     "sweeps",
     "cluster",
 )
-GROUND = ("settings", "run_folder", "errors", "metrics", "randomness", "ranks", "preemption")
+GROUND = (
+    "settings",
+    "run_folder",
+    "errors",
+    "metrics",
+    "randomness",
+    "ranks",
+    "preemption",
+    "distributed",
+)
 SOURCES = sorted((ROOT / "dwf").rglob("*.py"))
 
 

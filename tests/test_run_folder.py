@@ -95,3 +95,11 @@ def test_kill_9_while_writing_never_shows_a_half_written_file(tmp_path):
         process.wait()
         text = file.read_text()
         assert len(text) == 3_000_000 and len(set(text)) == 1
+
+
+def test_a_part_has_its_own_metrics_and_checkpoints(tmp_path):
+    run = RunFolder(tmp_path / "run", {"a": 1})
+    part = run.part("codec")
+    assert part.path == run.path / "codec" and part.path.is_dir()
+    assert part.metrics_path != run.metrics_path and part.checkpoints.parent == part.path
+    assert os.listdir(part.path) == []  # the run's own records are enough

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from dwf.errors import ConfigError
-from dwf.settings import Bounds, Count, find
+from dwf.settings import Bounds, Count, Whole, find
 
 BACKBONES = {
     "mlp": "dwf.backbones.mlp:PublishedMLP",
@@ -54,7 +54,7 @@ class ResidualMLPConfig:
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Attention between tokens; tokens of one layer are exchangeable."""
+    """Attention between tokens; without positions those of one layer are exchangeable."""
 
     width: Count = 128
     """Width of the residual stream."""
@@ -64,6 +64,9 @@ class TransformerConfig:
     """Blocks of attention and a two-layer perceptron."""
     expansion: Count = 4
     """Hidden units of a block's perceptron, as a multiple of `width`."""
+    positions: bool = False
+    """Add a learned vector for each place in the sequence: for codes whose order means something
+    (latents of `sane`, tokens of aligned networks). Then tokens are not exchangeable."""
     kind: Literal["transformer"] = "transformer"
     """The architecture."""
 
@@ -71,6 +74,46 @@ class TransformerConfig:
         if self.width % (2 * self.heads):
             raise ValueError(
                 f"width = {self.width} must be a multiple of 2 x heads = {2 * self.heads}"
+            )
+
+
+@dataclass(frozen=True)
+class TokenAutoencoderConfig:
+    """The autoencoder of SANE (arXiv 2406.09997): one latent vector for each token."""
+
+    width: Count = 256
+    """Width of the residual stream."""
+    heads: Count = 4
+    """Attention heads; they share the width."""
+    depth: Whole = 4
+    """Blocks of the encoder, and as many of the decoder; 0: two linear maps."""
+    latent: Count = 64
+    """Numbers of a token's latent vector."""
+    expansion: Count = 4
+    """Hidden units of a block's perceptron, as a multiple of `width`."""
+    dropout: Dropout = 0.0
+    """Share dropped of what enters the blocks, of attention, and of what a block adds."""
+    positions: Literal["learned", "sinusoidal"] = "learned"
+    """Embedding of a token's number, layer and unit: three learned tables, as published, or sines
+    and cosines under a linear map, for sequences of any length."""
+    max_positions: tuple[Count, ...] | None = None
+    """Rows of the three learned tables; default: what the zoos' networks need."""
+    bias: bool = False
+    """Give the blocks' linear maps and norms biases."""
+    projection: Whole = 30
+    """Width of the head for the contrastive loss; 0: no head."""
+    checkpointing: bool = False
+    """Compute each block again in the backward pass: less memory, a third more arithmetic."""
+
+    def __post_init__(self):
+        if self.width % self.heads or self.width % 4:
+            raise ValueError(
+                f"width = {self.width} must be a multiple of heads = {self.heads}, and of 4"
+            )
+        if self.max_positions is not None and len(self.max_positions) != 3:
+            raise ValueError(
+                f"max_positions = {list(self.max_positions)}: three numbers are needed, of "
+                "(tokens, layers, units)"
             )
 
 

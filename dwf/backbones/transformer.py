@@ -4,6 +4,9 @@ Tokens enter and leave by one linear map per layer of the coded network, whose b
 layer; there are no positions of units. So permuting the tokens of a layer permutes what comes out.
 As every map is as wide as its layer's tokens, numbers that pad a token never take part.
 
+With `positions` each place of the sequence has a learned vector, added on entry: then the order of
+the tokens counts, as it must where the codec ties a token's meaning to its place.
+
 Source: blocks as in Peebles and Xie, DiT, ICCV 2023, section 3.2, adaLN-Zero (arXiv:2212.09748).
 
 Shape suffixes: B sequences of a batch, K numbers of a sequence, T its tokens, U tokens of a layer,
@@ -18,6 +21,9 @@ from torch.nn import functional
 
 from dwf.backbones.config import TransformerConfig
 from dwf.backbones.mlp import FourierTime, zeroed
+
+# Deviation of the positions at first: small beside what enters, as in GPT-2 and its descendants.
+_POSITION_STD = 0.02
 
 
 class _Block(nn.Module):
@@ -58,7 +64,7 @@ class Transformer(nn.Module):
     Args:
         config: its settings.
         groups: for each layer of the coded network (U tokens, numbers of each), in the order in
-            which a sequence holds them; tokens of one layer are exchangeable.
+            which a sequence holds them; without `positions` tokens of one layer are exchangeable.
     """
 
     def __init__(self, config: TransformerConfig, groups: Sequence[tuple[int, int]]):
@@ -76,6 +82,10 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
         self.modulate = zeroed(nn.Linear(width, 2 * width))
         self.leave = nn.ModuleList(zeroed(nn.Linear(width, size)) for _, size in groups)
+        self.positions_TW: nn.Parameter | None = None
+        if config.positions:  # drawn last: all else is initialised as without
+            places_TW = torch.randn(sum(count for count, _ in groups), width)
+            self.positions_TW = nn.Parameter(_POSITION_STD * places_TW)
 
     def forward(self, x_BK: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
         """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K].
@@ -91,6 +101,8 @@ class Transformer(nn.Module):
             for layer, group, enter in zip(layers, self.groups, self.enter, strict=True)
         ]
         hidden_BTW = torch.cat(entered, dim=1)
+        if self.positions_TW is not None:
+            hidden_BTW = hidden_BTW + self.positions_TW
         for block in self.blocks:
             hidden_BTW = block(hidden_BTW, time_BW)
         shift, scale = self.modulate(time_BW).unsqueeze(1).chunk(2, dim=2)

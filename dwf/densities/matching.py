@@ -16,6 +16,7 @@ from torch.nn.functional import mse_loss
 
 from dwf.densities.config import FlowConfig
 from dwf.randomness import torch_stream
+from dwf.training.task import Task
 
 # The velocity of a predicted target divides by the time left; nearer to 1 than this, it is kept.
 LAST_TIME = 0.99
@@ -23,7 +24,7 @@ _VALIDATION_DRAWS = 512
 _VALIDATION_NUMBERS = 2**24
 
 
-class FlowMatching:
+class FlowMatching(Task):
     """The task of the training loop: regress the velocity, or the target, of random paths.
 
     Args:

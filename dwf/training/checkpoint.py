@@ -18,9 +18,14 @@ logger = logging.getLogger(__name__)
 NUM_KEPT = 2
 
 
+def step_file(folder: Path, step: int) -> Path:
+    """The checkpoint after `step` updates."""
+    return folder / f"step-{step:08d}.pt"
+
+
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
     """Write the state after `step` updates and remove all but the newest two."""
-    save_state(folder / f"step-{step:08d}.pt", state)
+    save_state(step_file(folder, step), state)
     for old in _newest_first(folder)[NUM_KEPT:]:
         old.unlink()
 

@@ -5,6 +5,12 @@ from typing import Literal
 
 from dwf.settings import Count, Fraction, NonNegative, Positive, Whole
 
+ENGINES = {
+    "plain": "dwf.training.engine:Engine",
+    "ddp": "dwf.training.engine:DdpEngine",
+    "deepspeed": "dwf.training.deepspeed_engine:DeepSpeedEngine",
+}
+
 
 @dataclass(frozen=True)
 class LoopConfig:
@@ -13,7 +19,13 @@ class LoopConfig:
     steps: Count = 10_000
     """Updates of the weights."""
     batch_size: Count = 64
-    """Examples an update is computed from."""
+    """Examples an update is computed from, over all ranks and their micro-batches."""
+    accumulate: Count = 1
+    """Micro-batches that each rank takes its share of an update in, one after the other."""
+    engine: Literal["plain", "ddp", "deepspeed"] = "plain"
+    """`plain`: one process; `ddp`: a copy on each rank; `deepspeed`: ranks share what they hold."""
+    deepspeed: str = "configs/deepspeed/zero2.json"
+    """DeepSpeed's own settings: the ZeRO stage, offload, bf16."""
     learning_rate: Positive = 1e-3
     """AdamW's rate, the highest of the schedule."""
     weight_decay: NonNegative = 0.0
@@ -44,9 +56,18 @@ class LoopConfig:
     """Precision of the arithmetic; weights are float32 in any case."""
     compile: bool = False
     """Compile the network first (costs 10 s or more)."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too, in the run's folder `tensorboard`."""
 
     def __post_init__(self):
         if len(self.betas) != 2:
             raise ValueError(f"betas = {list(self.betas)}: two numbers are needed")
         if self.warm_up >= self.steps:
             raise ValueError(f"warm_up = {self.warm_up} must be below steps = {self.steps}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size = {self.batch_size} is not a multiple of accumulate = "
+                f"{self.accumulate}: an update's micro-batches are of one size"
+            )
+        if self.compile and self.engine == "deepspeed":
+            raise ValueError("compile = true is for the engines plain and ddp: set false")

@@ -2,58 +2,38 @@
 
 Nothing is read back from the device within a step: losses stay there until the next validation,
 checkpoint or look at the progress. A resumed run is bitwise equal to an uninterrupted one.
+
+Ranks make the same steps together. What only one of them sees, a signal, a bad loss, a time to
+save, they agree on at the end of a step.
 """
 
 import contextlib
-import copy
 import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dwf import preemption
 from dwf.errors import ConfigError, TrainingDiverged
 from dwf.metrics import MetricsLog, Progress
 from dwf.randomness import seeded, threads, torch_stream
-from dwf.run_folder import RunFolder, write_json
-from dwf.training.checkpoint import load_newest, save_checkpoint
+from dwf.ranks import world
+from dwf.run_folder import RunPart, write_json
 from dwf.training.config import LoopConfig
+from dwf.training.engine import make_engine
 from dwf.training.schedule import rate_at
+from dwf.training.task import Share, Task
+from dwf.training.throughput import Meter, measure_peak
+
+__all__ = ["Outcome", "Share", "Task", "find_device", "heard_by", "train"]
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 1.0
 _listeners: list[Callable[[int, float | None], None]] = []
-
-
-class Task(Protocol):
-    """Something that learns."""
-
-    module: nn.Module
-    """What is trained; the loop moves it to the device."""
-
-    def loss(self, module: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
-        """Return the scalar loss of a fresh batch.
-
-        Args:
-            module: stands for `self.module`, possibly compiled.
-            batch_size: examples to draw.
-            generator: the only source of chance besides dropout, on the device.
-        """
-        ...
-
-    def validate(self, module: nn.Module) -> float | None:
-        """Return the loss on what is held out, the same chance each time; None without any.
-
-        Args:
-            module: `self.module` or its moving average, in evaluation mode.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -93,11 +73,11 @@ def heard_by(listener: Callable[[int, float | None], None]) -> Iterator[None]:
         _listeners.remove(listener)
 
 
-def train(task: Task, config: LoopConfig, seed: int, run: RunFolder, what: str) -> Outcome:
-    """Train `task.module`, or go on from the newest checkpoint of the run.
+def train(task: Task, config: LoopConfig, seed: int, run: RunPart, what: str) -> Outcome:
+    """Train `task.module`, or go on from the newest checkpoint of the run; ranks call it together.
 
-    Afterwards `task.module` holds the kept weights (the moving average where there is one), in
-    evaluation mode.
+    Afterwards `task.module` is, on the first rank, a plain float32 module with the kept weights
+    (the moving average where there is one), in evaluation mode.
 
     Args:
         task: what learns.
@@ -109,51 +89,59 @@ def train(task: Task, config: LoopConfig, seed: int, run: RunFolder, what: str) 
 
     Raises:
         TrainingDiverged: a loss is not finite.
+        ConfigError: the batch cannot be shared by these ranks.
+        WrongLaunch: the engine is not for several ranks.
         CorruptCheckpoint: all checkpoints are damaged.
         Preempted: a signal asked to stop; the state is saved.
     """
-    with threads(config.threads), seeded(seed, "dropout"):
+    with threads(config.threads), seeded(seed, *_of_rank("dropout")):
         return _Loop(task, config, seed, run, what).train()
 
 
+def _of_rank(*words: str | int) -> tuple[str | int, ...]:
+    """The name of a random stream that each rank has its own of; the first's is that of one."""
+    rank = world().rank
+    return (*words, "rank", rank) if rank else words
+
+
 class _Loop:
-    def __init__(self, task: Task, config: LoopConfig, seed: int, run: RunFolder, what: str):
-        self.task, self.config, self.run, self.what = task, config, run, what
+    def __init__(self, task: Task, config: LoopConfig, seed: int, run: RunPart, what: str):
+        self.task, self.config, self.seed, self.run, self.what = task, config, seed, run, what
+        self.ours = world()
+        self.share = Share(self.ours.rank, self.ours.size, config.batch_size, config.accumulate)
         self.device = find_device(config.device)
-        self.module = task.module.to(self.device)
-        self.average = copy.deepcopy(self.module).requires_grad_(False) if config.ema else None
-        self.called = torch.compile(self.module) if config.compile else self.module
-        self.parameters = list(self.module.parameters())
-        self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=config.learning_rate,
-            betas=tuple(config.betas),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
-        self.generator = torch_stream(seed, "training", device=self.device.type)
+        self.engine = make_engine(task.module, config, self.device, run.checkpoints)
+        self.generator = torch_stream(seed, *_of_rank("training"), device=self.device.type)
         self.step = 0
         self.best: dict[str, Any] | None = None
         self.val_loss: float | None = None
         # Losses since the last validation, by step, so that a bad one can be named.
         self.losses = torch.zeros(config.validate_every, device=self.device)
+        self.problem: tuple[int, str] | None = None
 
     def train(self) -> Outcome:
-        saved = load_newest(self.run.checkpoints, self.device)
+        saved = self.engine.restore()
         if saved is not None:
             self._restore(saved)
-        self._record()
-        self.log = MetricsLog(self.run.metrics_path, self.step)
+        self.meter = self._record()
+        board = self.run.path / "tensorboard" if self.config.tensorboard else None
+        is_first = self.ours.is_first
+        self.log = MetricsLog(self.run.metrics_path, self.step, board) if is_first else None
         try:
-            with Progress(self.what, self.config.steps, "steps", self.step) as progress:
-                self._all_steps(progress)
+            with contextlib.ExitStack() as stack:
+                progress = Progress(self.what, self.config.steps, "steps", self.step)
+                self.progress = stack.enter_context(progress) if is_first else None
+                self._all_steps()
         finally:
-            self.log.close()
+            if self.log:
+                self.log.close()
         return self._keep()
 
-    def _all_steps(self, progress: Progress) -> None:
-        self.module.train()
-        self.since = (time.perf_counter(), self.step)
+    def _all_steps(self) -> None:
+        if self.step < self.config.steps:
+            self.task.start(self.step, self.share)
+        self.engine.learn()
+        self.meter.start(self.step)
         saved = looked = time.monotonic()
         while self.step < self.config.steps:
             self._update()
@@ -163,123 +151,145 @@ class _Loop:
             now = time.monotonic()
             if now - looked >= SECONDS_BETWEEN_LOOKS or last:
                 looked = now
-                progress.update(self.step, loss=f"{self._check_losses():.4g}")
-            asked = preemption.is_asked()
-            if asked or last or now - saved >= self.config.save_every_seconds:
+                self._look()
+            due = last or now - saved >= self.config.save_every_seconds
+            if self.ours.any(due or preemption.is_asked() or self.problem is not None):
                 self._save()
                 saved = time.monotonic()
-            if asked and not last:
-                preemption.stop()
+                if preemption.agreed() and not last:
+                    preemption.stop()
 
     def _update(self) -> None:
-        config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(self.step, config)
-        with self._precision():
-            loss = self.task.loss(self.called, config.batch_size, self.generator)
-        for parameter in self.parameters:
-            parameter.grad = None
-        loss.backward()
-        if config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters, config.clip_norm)
-        self.optimizer.step()
-        self.losses[self.step % config.validate_every] = loss.detach()
-        if self.average is not None:
-            self._move_average()
+        def loss() -> torch.Tensor:
+            return self.task.loss(self.engine.called, self.share.micro, self.generator)
+
+        mean = self.engine.update(rate_at(self.step, self.config), loss)
+        self.losses[self.step % self.config.validate_every] = mean
+        self.engine.move_average(self.step)
         self.step += 1
 
-    @torch.no_grad()
-    def _move_average(self) -> None:
-        # A young average must forget its first weights faster than an old one.
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        get_ema_multi_avg_fn(decay)(list(self.average.parameters()), self.parameters, None)
-        for mean, buffer in zip(self.average.buffers(), self.module.buffers(), strict=True):
-            mean.copy_(buffer)
-
-    @property
-    def _result(self) -> nn.Module:
-        return self.module if self.average is None else self.average
+    def _look(self) -> None:
+        self.meter.look()
+        mean = self._mean_loss()
+        if self.ours.size == 1:
+            self._refuse_problem()
+        if self.progress:
+            self.progress.update(self.step, loss=f"{mean:.4g}")
 
     @torch.no_grad()
     def _validate(self) -> None:
-        seconds = time.perf_counter() - self.since[0]
-        steps_per_second = (self.step - self.since[1]) / seconds
+        values = self.meter.read(self.step)
         values = {
             "train_loss": self._check_losses(),
             "learning_rate": rate_at(self.step - 1, self.config),
-            "steps/s": steps_per_second,
-            "samples/s": steps_per_second * self.config.batch_size,
+            **values,
         }
-        with self._precision():
-            self.val_loss = self.task.validate(self._result.eval())
-        self.module.train()
+        with self.engine.precision():
+            val_loss = self.task.validate(self.engine.evaluate())
+        self.engine.learn()
+        self.val_loss = self.meter.all_ranks(val_loss)[0]
         if self.val_loss is not None:
-            self._refuse(self.step, self.val_loss, "validation loss")
+            if not abs(self.val_loss) < float("inf"):
+                self.problem = self._tell(self.step, self.val_loss, "validation loss")
+            self._refuse_problem()
             values["val_loss"] = self.val_loss
             self._note_best()
         elif self.config.keep == "best":
             raise ConfigError("keep = 'best' needs held-out networks, and there are none: set last")
-        self.log.write(self.step, **values)
+        if self.log:
+            self.log.write(self.step, **values)
         for listener in _listeners:
             listener(self.step, self.val_loss)
-        self.since = (time.perf_counter(), self.step)
+        self.meter.start(self.step)
 
     def _note_best(self) -> None:
         better = self.best is None or self.val_loss < self.best["val_loss"]
         if self.config.keep == "best" and better:
-            state = {name: value.clone() for name, value in self._result.state_dict().items()}
+            state = self.engine.whole_state()
+            if state is not None:
+                state = {name: value.clone() for name, value in state.items()}
             self.best = {"val_loss": self.val_loss, "step": self.step, "state": state}
 
-    def _check_losses(self) -> float:
-        """Return the mean loss since the last validation; refuse one that is not finite."""
+    # --- losses that are not finite --------------------------------------------------------
+
+    def _mean_loss(self) -> float:
+        """This rank's mean loss since the last validation; takes note of one that is not finite."""
         every = self.config.validate_every
         first = (self.step - 1) // every * every
         losses = self.losses[: self.step - first].tolist()
         for i, loss in enumerate(losses):
-            self._refuse(first + i + 1, loss, "loss")
+            if self.problem is None and not abs(loss) < float("inf"):
+                self.problem = self._tell(first + i + 1, loss, "loss")
         return sum(losses) / len(losses)
 
-    def _refuse(self, step: int, loss: float, name: str) -> None:
-        if abs(loss) < float("inf"):
-            return
-        raise TrainingDiverged(
-            f"{self.what}: the {name} is {loss} at step {step} of {self.config.steps}, learning "
-            f"rate {rate_at(step - 1, self.config):.3g}: lower learning_rate, or set clip_norm "
-            f"(now {self.config.clip_norm}) or warm_up (now {self.config.warm_up})"
-        )
+    def _check_losses(self) -> float:
+        """Return the mean loss since the last validation over all ranks; refuse a bad one."""
+        means = self.meter.all_ranks(self._mean_loss())
+        self._refuse_problem()
+        return sum(means) / len(means)
 
-    def _precision(self) -> contextlib.AbstractContextManager:
-        if self.config.precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+    def _refuse_problem(self) -> None:
+        """Raise the earliest problem of any rank, on all."""
+        problems = [p for p in self.meter.all_ranks(self.problem) if p is not None]
+        if problems:
+            self.ours.on_all(lambda: _raise(TrainingDiverged(min(problems)[1])))
+
+    def _tell(self, step: int, loss: float, name: str) -> tuple[int, str]:
+        source = self.task.describe(step) if name == "loss" else None
+        return step, (
+            f"{self.what}: the {name} is {loss} at step {step} of {self.config.steps}, learning "
+            f"rate {rate_at(step - 1, self.config):.3g}{f', from {source}' if source else ''}: "
+            f"lower learning_rate, or set clip_norm (now {self.config.clip_norm}) or warm_up "
+            f"(now {self.config.warm_up})"
+        )
 
     # --- what a resumed run needs ----------------------------------------------------------
 
     def _save(self) -> None:
-        self._check_losses()
-        state = {
-            "step": self.step,
-            "module": self.module.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+        self._mean_loss()
+        self._refuse_problem()
+        if not self.engine.is_finite():
+            self.problem = self._tell(self.step, float("nan"), "largest weight")
+        self._refuse_problem()
+        own = {
             "generator": self.generator.get_state(),
             "global_generator": self._global_generator().get_state(),
-            "losses": self.losses,
+            "losses": self.losses.cpu(),
+        }
+        state = {
+            "step": self.step,
             "val_loss": self.val_loss,
             "best": self.best,
+            "ranks": list(self.ours.to_first(self.ours.size, lambda _: own)),
         }
-        save_checkpoint(self.run.checkpoints, self.step, state)
+        self.engine.save(self.step, state)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.step, self.val_loss, self.best = saved["step"], saved["val_loss"], saved["best"]
-        self.module.load_state_dict(saved["module"])
-        if self.average is not None:
-            self.average.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.generator.set_state(saved["generator"].cpu())
-        self._global_generator().set_state(saved["global_generator"].cpu())
-        self.losses.copy_(saved["losses"])
-        logger.info("%s: goes on after step %d", self.what, self.step)
+        ranks = saved.get("ranks") or [saved]  # written before there were ranks
+        own = ranks[min(self.ours.rank, len(ranks) - 1)]
+        is_same_kind = own["generator"].shape == self.generator.get_state().shape
+        if len(ranks) == self.ours.size and is_same_kind:
+            self.generator.set_state(own["generator"].cpu())
+            self._global_generator().set_state(own["global_generator"].cpu())
+            self.losses.copy_(own["losses"])
+            how = ""
+        else:
+            self.losses.copy_(torch.stack([rank["losses"] for rank in ranks]).mean(0))
+            self._reseed()
+            change = f"{len(ranks)} ranks became {self.ours.size}"
+            how = f", with new random streams: {change if is_same_kind else 'another device'}"
+        logger.info("%s: goes on after step %d%s", self.what, self.step, how)
+
+    def _reseed(self) -> None:
+        """Streams of ranks that were not there before follow from seed, rank and step."""
+        device, rank = self.device.type, self.ours.rank
+        for generator, word in (
+            (self.generator, "training"),
+            (self._global_generator(), "dropout"),
+        ):
+            fresh = torch_stream(self.seed, word, "resumed", rank, self.step, device=device)
+            generator.set_state(fresh.get_state())
 
     def _global_generator(self) -> torch.Generator:
         """Torch's own generator of the device, which dropout draws from."""
@@ -287,21 +297,34 @@ class _Loop:
             return torch.cuda.default_generators[torch.cuda.current_device()]
         return torch.default_generator
 
-    def _record(self) -> None:
+    def _record(self) -> Meter:
+        """Write what this attempt runs on; return the meter."""
         facts = {
             "device": str(self.device),
             "threads": torch.get_num_threads(),
-            "parameters": sum(p.numel() for p in self.parameters),
+            "ranks": self.ours.size,
+            "parameters": self.engine.num_parameters,
         }
+        peak = None
+        if self.task.flops_per_example:
+            peak = measure_peak(self.device, self.engine.dtype)
+            facts["peak_GFLOP/s"] = round(peak / 1e9, 1)
         if self.device.type == "cuda":
             facts["gpu"] = torch.cuda.get_device_name()
-        write_json(self.run.path / "training.json", facts | asdict(self.config))
-        logger.info("%s: %s", self.what, ", ".join(f"{k} {v}" for k, v in facts.items()))
+        if self.ours.is_first:
+            record = facts | self.engine.facts() | asdict(self.config)
+            write_json(self.run.path / "training.json", record)
+            logger.info("%s: %s", self.what, ", ".join(f"{k} {v}" for k, v in facts.items()))
+        return Meter(self.task, self.share, self.ours, self.device, peak)
 
     def _keep(self) -> Outcome:
-        kept = {"val_loss": self.val_loss, "step": self.step, "state": self._result.state_dict()}
-        if self.config.keep == "best":
-            kept = self.best
-        self.module.load_state_dict(kept["state"])
-        self.module.eval()
+        kept = self.best
+        if self.config.keep == "last":
+            state = self.engine.whole_state()
+            kept = {"val_loss": self.val_loss, "step": self.step, "state": state}
+        self.task.module = self.engine.finish(kept["state"])
         return Outcome(self.step, kept["step"], kept["val_loss"], str(self.device))
+
+
+def _raise(error: Exception) -> None:
+    raise error

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -35,6 +37,34 @@ def test_permuted_units_give_the_permuted_velocity(layer):
     assert (wanted - module(x, t)).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("layer", [0, 1])
+def test_with_positions_the_order_of_the_tokens_counts(layer):
+    module = backbone(replace(SMALL, positions=True)).double()
+    x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
+    order = torch.arange(GROUPS[layer][0]).roll(1)
+    moved = reordered(module(x, t), layer, order)
+    assert (module(reordered(x, layer, order), t) - moved).abs().max() > 0.1
+    # Tokens that take their positions with them are the same set again.
+    start = sum(count for count, _ in GROUPS[:layer])
+    places_UW = module.positions_TW.data[start : start + GROUPS[layer][0]]
+    places_UW.copy_(places_UW[order].clone())
+    torch.testing.assert_close(module(reordered(x, layer, order), t), moved, rtol=0, atol=1e-12)
+
+
+def test_positions_of_zero_are_none_and_change_nothing_else():
+    plain, placed = backbone(spread=0), backbone(replace(SMALL, positions=True), spread=0)
+    states = plain.state_dict(), placed.state_dict()
+    assert set(states[1]) - set(states[0]) == {"positions_TW"}
+    assert states[1]["positions_TW"].shape == (5 + 4 + 1, 16)
+    assert all(torch.equal(states[1][name], tensor) for name, tensor in states[0].items())
+    torch.manual_seed(1)
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    placed.load_state_dict(plain.state_dict() | {"positions_TW": torch.zeros(10, 16)})
+    x, t = torch.randn(3, SIZE), torch.rand(3)
+    assert torch.equal(plain(x, t), placed(x, t)) and plain(x, t).abs().max() > 0.1
+
+
 def test_units_hear_each_other_and_sequences_do_not():
     module = backbone()
     x, t = torch.randn(3, SIZE), torch.rand(3)
@@ -44,8 +74,9 @@ def test_units_hear_each_other_and_sequences_do_not():
             assert bool((jacobian[a, :, b] != 0).all()) == (a == b)
 
 
-def test_begins_at_zero_and_every_weight_learns():
-    module = backbone(spread=0)
+@pytest.mark.parametrize("positions", [False, True])
+def test_begins_at_zero_and_every_weight_learns(positions):
+    module = backbone(replace(SMALL, positions=positions), spread=0)
     x, t, wanted = torch.randn(32, SIZE), torch.rand(32), torch.randn(32, SIZE)
     assert torch.equal(module(x, t), torch.zeros(32, SIZE))
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)

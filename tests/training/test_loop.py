@@ -12,17 +12,19 @@ from torch import nn
 from dwf import preemption
 from dwf.errors import ConfigError, Preempted, TrainingDiverged
 from dwf.metrics import read_metrics
-from dwf.run_folder import RunFolder
+from dwf.run_folder import RunFolder, load_state, save_state
 from dwf.training.config import LoopConfig
-from dwf.training.loop import find_device, train
+from dwf.training.loop import Task, find_device, train
 
 CONFIG = LoopConfig(
     steps=23, batch_size=8, learning_rate=0.01, weight_decay=0.01, ema=0.9, clip_norm=1.0,
     validate_every=5, save_every_seconds=0, keep="best", threads=1, warm_up=3,
 )  # fmt: skip
 
+VARYING = ("steps/s", "samples/s", "data_wait", "memory_GiB")
 
-class Regression:
+
+class Regression(Task):
     """Learn y = x A with a network that has dropout and running statistics."""
 
     def __init__(self, stop_at=None, stop=None, held_out=True):
@@ -52,7 +54,7 @@ def run_loop(path, config=CONFIG, **task):
     task = Regression(**task)
     outcome = train(task, config, 7, RunFolder(path, config), "regression")
     lines = read_metrics(path / "metrics.jsonl")
-    timeless = [{k: v for k, v in line.items() if not k.endswith("/s")} for line in lines]
+    timeless = [{k: v for k, v in line.items() if k not in VARYING} for line in lines]
     return task.module.state_dict(), timeless, outcome
 
 
@@ -82,6 +84,20 @@ def test_resume_from_an_older_checkpoint_is_bitwise_equal(tmp_path):
     newest = tmp_path / "cut" / "checkpoints" / "step-00000016.pt"
     newest.write_bytes(newest.read_bytes()[:-100])
     assert_same(run_loop(tmp_path / "cut"), whole)
+
+
+def test_a_resume_on_another_device_draws_anew(tmp_path, caplog):
+    """A GPU's generator has a state of another size, which cannot be taken over."""
+    with pytest.raises(KeyboardInterrupt):
+        run_loop(tmp_path, stop_at=17, stop=raise_interrupt)
+    file = tmp_path / "checkpoints" / "step-00000016.pt"
+    state = load_state(file)
+    for name in ("generator", "global_generator"):
+        state["ranks"][0][name] = torch.zeros(16, dtype=torch.uint8)
+    save_state(file, state)
+    with caplog.at_level("INFO"):
+        assert run_loop(tmp_path)[2].steps == 23
+    assert "goes on after step 16, with new random streams: another device" in caplog.text
 
 
 def test_resume_after_kill_is_bitwise_equal(tmp_path):

@@ -1,0 +1,90 @@
+"""What the training loop asks of something that learns."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dwf.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which examples of each update's batch are this rank's.
+
+    A batch is cut into `accumulate` rounds of one micro-batch for each rank; what an example is
+    follows from the step and its place in the batch alone, so any number of ranks sees one batch.
+    """
+
+    rank: int = 0
+    world: int = 1
+    batch_size: int = 1
+    """Examples of an update, over all ranks and micro-batches."""
+    accumulate: int = 1
+    """Micro-batches of an update on each rank."""
+
+    def __post_init__(self):
+        if self.batch_size % (self.world * self.accumulate):
+            raise ConfigError(
+                f"training.batch_size = {self.batch_size} cannot be shared by {self.world} ranks "
+                f"in {self.accumulate} micro-batches each: set a multiple of "
+                f"{self.world * self.accumulate}, or another training.accumulate"
+            )
+
+    @property
+    def micro(self) -> int:
+        """Examples of one micro-batch."""
+        return self.batch_size // (self.world * self.accumulate)
+
+    def examples(self, micro_step: int) -> tuple[int, int]:
+        """Return the places [start, stop) in the batch of micro-batch `micro_step` of an update."""
+        start = (micro_step * self.world + self.rank) * self.micro
+        return start, start + self.micro
+
+
+class Task:
+    """Something that learns; base of what is given to `train`."""
+
+    module: nn.Module
+    """What is trained; after training, on the first rank, a plain float32 module."""
+    seconds_waited: float = 0.0
+    """Time that `loss` waited for data since the loop last set this to 0."""
+    tokens_per_example: int | None = None
+    """Tokens that the module sees of an example, for the rate in the metrics."""
+    flops_per_example: float | None = None
+    """Floating-point operations of forward and backward for an example, counted from shapes."""
+
+    def start(self, step: int, share: Share) -> None:
+        """Be told of the first update that this process makes, before it.
+
+        Args:
+            step: updates made before; above 0 after a resume.
+            share: which examples of each batch `loss` is asked for, in order.
+        """
+
+    def loss(self, module: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
+        """Return the scalar loss of a fresh batch.
+
+        Args:
+            module: stands for `self.module`, possibly compiled or spread over ranks: only its
+                forward may be called, and once, and the same of its parameters take part in each
+                step's loss.
+            batch_size: examples to draw, of this rank's micro-batch.
+            generator: the only source of chance besides dropout, on the device; each rank has
+                its own.
+        """
+        raise NotImplementedError
+
+    def validate(self, module: nn.Module) -> float | None:
+        """Return the loss on what is held out, the same chance each time; None without any.
+
+        All ranks call it together on equal data; the first's answer counts.
+
+        Args:
+            module: `self.module` or its moving average, in evaluation mode.
+        """
+        raise NotImplementedError
+
+    def describe(self, step: int) -> str | None:
+        """Return where the batch of a step came from, for an error about it."""
+        return None

@@ -1,0 +1,53 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from dwf.backbones import linear
+from dwf.backbones.linear import Linear
+
+
+def gradients(run, x, weight, bias):
+    leaves = [each.clone().requires_grad_() for each in (x, weight, bias)]
+    out = run(*leaves)
+    out.square().sum().backward()
+    return [out.detach(), *(leaf.grad for leaf in leaves)]
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 13), (33, 13), (1, 1, 13), (0, 4, 13)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_equals_a_product_in_float64(shape, transposed):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(*shape, generator=generator)
+    if transposed:  # memory of another order
+        x = x.transpose(0, -2).contiguous().transpose(0, -2)
+    layer = Linear(13, 9)
+
+    def ours(x, weight, bias):
+        return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+
+    weight, bias = (parameter.detach() for parameter in layer.parameters())
+    found = gradients(ours, x, weight, bias)
+    wanted = gradients(functional.linear, x.double(), weight.double(), bias.double())
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
+
+
+def test_other_precisions_take_torch_s_own():
+    layer, x = Linear(8, 4), torch.randn(3, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    assert layer.double()(x.double()).dtype == torch.float64
+
+
+def test_without_onednn_it_is_torch_s_own(monkeypatch):
+    layer, x = Linear(8, 4), torch.randn(3, 8)
+    monkeypatch.setattr(linear, "_HAS_ONEDNN", False)
+    assert torch.equal(layer(x), functional.linear(x, layer.weight, layer.bias))
+
+
+def test_gradient_is_left_out_where_none_is_wanted():
+    layer = Linear(8, 4, bias=False).requires_grad_(False)
+    x = torch.randn(3, 8, requires_grad=True)
+    layer(x).sum().backward()
+    torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(3, 8))
+    assert layer.weight.grad is None

@@ -1,0 +1,160 @@
+"""A small task that ranks learn together; a program for the tests marked `deepspeed`.
+
+python -m tests.training.ranked FOLDER JSON...    each JSON: one training, settings over CONFIG's
+
+Many trainings share one launch, as each process pays for importing torch and DeepSpeed.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dwf import distributed, preemption
+from dwf.errors import ConfigError, Preempted, TrainingDiverged
+from dwf.metrics import log_to_stderr, read_metrics
+from dwf.randomness import torch_stream
+from dwf.ranks import exit_together, find_ranks, world
+from dwf.run_folder import RunFolder, RunPart, save_state
+from dwf.training.config import LoopConfig
+from dwf.training.loop import Outcome, Task, train
+
+ROOT = Path(__file__).parents[2]
+CONFIG = LoopConfig(
+    steps=8, batch_size=8, learning_rate=0.01, weight_decay=0.01, clip_norm=1.0, validate_every=1,
+    save_every_seconds=1e6, threads=1, device="cpu",
+)  # fmt: skip
+
+
+class Net(nn.Module):
+    """Two layers, dropout, a buffer, and a head that the loss leaves out."""
+
+    def __init__(self, dropout: float = 0.0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(5, 32), nn.Linear(32, 3)
+        self.unused = nn.Linear(32, 2)
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("shift", torch.full((3,), 0.5))
+        self.register_buffer("scale", torch.full((3,), 2.0), persistent=False)
+
+    def forward(self, x):
+        hidden = self.dropout(torch.nn.functional.gelu(self.first(x)))
+        return self.last(hidden) * self.scale + self.shift
+
+
+class Ranked(Task):
+    """What an example is follows from the step and its place in the batch alone."""
+
+    tokens_per_example, flops_per_example = 2, 6.0 * (5 * 32 + 32 * 3)
+
+    def __init__(self, dropout=0.0, noise=0.0, stop_at=None, stop=None, bad_at=None, bad_rank=0):
+        self.module = Net(dropout)
+        self.map = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+        self.noise, self.stop_at, self.stop = noise, stop_at, stop
+        self.bad_at, self.bad_rank = bad_at, bad_rank
+
+    def start(self, step, share):
+        self.step, self.micro, self.share = step, 0, share
+
+    def loss(self, module, batch_size, generator):
+        start, stop = self.share.examples(self.micro)
+        assert stop - start == batch_size
+        x = torch.cat([self.example(self.step, i) for i in range(start, stop)])
+        if self.noise:
+            x = x + self.noise * torch.randn(x.shape, generator=generator)
+        self.micro += 1
+        if self.micro == self.share.accumulate:
+            self.micro, self.step = 0, self.step + 1
+            if self.step == self.stop_at and self.stop:
+                self.stop()
+        loss = (module(x) - x @ self.map).square().mean()
+        is_bad = self.step == self.bad_at and self.share.rank == self.bad_rank
+        return loss * float("nan") if is_bad else loss
+
+    def example(self, step, place):
+        return torch.randn(1, 5, generator=torch_stream(3, "example", step, place))
+
+    @torch.no_grad()
+    def validate(self, module):
+        assert not module.training
+        x = torch.randn(64, 5, generator=torch_stream(3, "held out"))
+        return (module(x) - x @ self.map).square().mean().item()
+
+    def describe(self, step):
+        return f"shard {step} of rank {self.share.rank}"
+
+
+def learn(folder: Path, name: str, settings: dict, **task) -> tuple[Ranked, Outcome]:
+    """Train once in FOLDER/NAME; ranks together."""
+    config = dataclasses.replace(CONFIG, **settings)
+    ours = world()
+    ours.on_first(lambda: RunFolder(folder / name, config))
+    task = Ranked(**task)
+    outcome = train(task, config, 7, RunPart(folder / name), name)
+    if ours.is_first:
+        save_state(folder / name / "result.pt", dict(task.module.state_dict()))
+    return task, outcome
+
+
+def losses(folder: Path, name: str, key: str = "train_loss") -> list[float]:
+    """Of each step."""
+    return [line[key] for line in read_metrics(folder / name / "metrics.jsonl")]
+
+
+def launch(num: int, *words: object, timeout: float = 240) -> subprocess.CompletedProcess:
+    """Run a Python program as ranks that torchrun starts; as one process without it for 1."""
+    start = [sys.executable]
+    if num > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num}"]
+    return subprocess.run(
+        [*start, *map(str, words)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def launch_trainings(num: int, folder: Path, *jobs: dict) -> subprocess.CompletedProcess:
+    """Run this program."""
+    return launch(num, "-m", "tests.training.ranked", folder, *map(json.dumps, jobs))
+
+
+STOPS = {
+    "signal": lambda: os.kill(os.getpid(), signal.SIGUSR2),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+}
+
+
+def main() -> None:
+    """Do the trainings in turn; one that is stopped or refused is no error."""
+    preemption.watch()
+    distributed.begin()
+    if find_ranks().is_first:
+        log_to_stderr()
+    for text in sys.argv[2:]:
+        job = json.loads(text)
+        task = {
+            key: job.pop(key) for key in ("dropout", "noise", "stop_at", "bad_at") if key in job
+        }
+        stop = job.pop("stop", None)
+        if stop and world().rank == job.pop("stop_rank", 0):
+            task["stop"] = STOPS[stop]
+        task["bad_rank"] = job.pop("bad_rank", 0)
+        try:
+            learn(Path(sys.argv[1]), job.pop("name"), job, **task)
+        except (Preempted, TrainingDiverged, ConfigError) as stopped:
+            print(f"rank {world().rank}: {stopped}", flush=True)
+            preemption.forget()
+
+
+if __name__ == "__main__":
+    exit_together(main)
