@@ -1,6 +1,6 @@
 """Run the benchmarks, print each against its target, record them.
 
-python benchmarks/run.py [--quick] [zoo store align pca flow evaluation cluster sweep]
+python benchmarks/run.py [--quick] [zoo store align pca flow evaluation cluster sweep tokens sane]
 
 A record holds command, commit, hardware, n and spread: benchmarks/results/NAME.json. `--quick` does
 less work of each, to see that they run; its figures are not recorded.
@@ -20,7 +20,18 @@ from pathlib import Path
 from dwf.cluster.local import KEEP_FREED_MEMORY
 from dwf.run_folder import commit, write_json
 
-TOPICS = ("zoo", "store", "align", "pca", "flow", "evaluation", "cluster", "sweep")
+TOPICS = (
+    "zoo",
+    "store",
+    "align",
+    "pca",
+    "flow",
+    "evaluation",
+    "cluster",
+    "sweep",
+    "tokens",
+    "sane",
+)
 HERE = Path(__file__).parent
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import Codes, gather
 from dwf.codecs.config import CODECS, CodecConfig
 from dwf.codecs.moments import Sources, count_networks
 from dwf.errors import RunConflict, ShapeMismatch
@@ -86,7 +86,16 @@ class Codec:
     @property
     def spans(self) -> list[Span]:
         """The stretches of a row that it covers."""
-        return self.layout.spans(getattr(self.config, "buffers", False))
+        return self.spans_of(self.layout)
+
+    def spans_of(self, layout: Layout) -> list[Span]:
+        """Return the stretches of a row that it covers, of networks of a layout.
+
+        Raises:
+            ShapeMismatch: it was not fitted to this layout.
+        """
+        self._refuse_other(layout.digest)
+        return layout.spans(getattr(self.config, "buffers", False))
 
     @property
     def num_covered(self) -> int:
@@ -119,16 +128,24 @@ class Codec:
         self._decode_into(codes.values, weights_ND)
         return weights_ND
 
-    def encode_zoo(self, sources: Sources) -> Codes:
-        """Return the codes of networks of zoos, reading them block by block."""
-        like, at = self._like(), 0
-        values = torch.empty(count_networks(sources), *like.values.shape[1:])
-        for zoo, rows in sources:
-            for _, weights_BD in zoo.stream(rows):
-                codes = self.encode(torch.from_numpy(weights_BD), zoo.layout)
-                values[at : at + len(codes)] = codes.values
-                at += len(codes)
-        return replace(like, values=values)
+    def encode_zoo(self, sources: Sources, folder: Path | None = None) -> Codes:
+        """Return the codes of networks of zoos, reading them block by block.
+
+        Args:
+            sources: networks of one layout.
+            folder: where large codes are kept on disk; see `codes.gather`. Default: in memory.
+
+        Raises:
+            ShapeMismatch: a layout that the codec was not fitted to, or several layouts.
+        """
+        if not (count := count_networks(sources)):
+            return self._like()
+        blocks = (
+            self.encode(torch.from_numpy(weights_BD), zoo.layout)
+            for zoo, rows in sources
+            for _, weights_BD in zoo.stream(rows)
+        )
+        return gather(blocks, count, folder)
 
     @property
     def code_size(self) -> int:

@@ -1,14 +1,18 @@
 """Settings of a codec, and the table of codecs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from dwf.settings import Bounds, Count
+from dwf.backbones.config import TokenAutoencoderConfig
+from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive, Whole
+from dwf.training.config import LoopConfig
 
 CODECS = {
     "flat": "dwf.codecs.flat:FlatCodec",
     "pca": "dwf.codecs.pca:PcaCodec",
     "neurons": "dwf.codecs.neurons:NeuronsCodec",
+    "tokens": "dwf.codecs.tokens:TokensCodec",
+    "sane": "dwf.codecs.sane:SaneCodec",
 }
 
 
@@ -58,5 +62,114 @@ class NeuronsConfig:
     """The codec."""
 
 
-CodecConfig = FlatConfig | PcaConfig | NeuronsConfig
+@dataclass(frozen=True)
+class TokensConfig:
+    """The weights as tokens, rows of each output channel with its bias (arXiv 2406.09997)."""
+
+    size: int | None = None
+    """Numbers of a token; default: what suits the networks."""
+    packing: Literal["rows", "dense"] = "rows"
+    """Begin each output channel with a new token, as published, or each layer only."""
+    norms: bool = True
+    """Cover the weights and biases of normalisations; else they are the training networks' mean."""
+    buffers: bool = False
+    """Cover BatchNorm's running statistics too; else they are the training networks' mean."""
+    standardise: Literal["none", "per_layer", "min_max"] = "per_layer"
+    """What each layer's numbers are scaled to over the training networks: nothing, mean 0 and
+    deviation 1, or -1 to 1."""
+    kind: Literal["tokens"] = "tokens"
+    """The codec."""
+
+
+@dataclass(frozen=True)
+class BehaviourConfig:
+    """A loss on what reconstructed networks answer (arXiv 2503.17138)."""
+
+    weight: NonNegative = 0.0
+    """Weight of this loss beside the others; 0: none."""
+    measure: Literal["logits", "kl"] = "logits"
+    """Mean squared difference of logits, or the divergence of the original's class probabilities
+    from the reconstruction's, in nats."""
+    images: Count = 64
+    """Training images that the networks answer for, the same at each step."""
+    networks: Count = 8
+    """Windows of a micro-batch for which it is computed: each runs two whole networks."""
+
+
+@dataclass(frozen=True)
+class SaneConfig:
+    """A transformer autoencoder of windows of tokens (SANE, arXiv 2406.09997)."""
+
+    size: int | None = None
+    """Numbers of a token; default: what suits the networks."""
+    packing: Literal["rows", "dense"] = "rows"
+    """Begin each output channel with a new token, as published, or each layer only."""
+    norms: bool = True
+    """Cover the weights and biases of normalisations; else they are the training networks' mean."""
+    buffers: bool = False
+    """Cover BatchNorm's running statistics too; else they are the training networks' mean."""
+    standardise: Literal["none", "per_layer", "min_max", "run_time"] = "per_layer"
+    """What tokens are shifted and scaled by: nothing, each layer's mean and deviation over the
+    training networks, or their range; or nothing, and the loss is in units of a batch's variance,
+    for zoos of several architectures (arXiv 2504.10141)."""
+    backbone: TokenAutoencoderConfig = field(default_factory=TokenAutoencoderConfig)
+    """The autoencoder."""
+    training: LoopConfig = field(
+        default_factory=lambda: LoopConfig(batch_size=32, schedule="one_cycle", clip_norm=1.0)
+    )
+    """How it learns."""
+    window: Count = 64
+    """Tokens that it sees at once."""
+    halo: Whole = 16
+    """Neighbours on each side of what is kept, where a network is coded window by window."""
+    views: tuple[Literal["canonical", "permuted"], ...] = ("canonical", "permuted")
+    """The two views of a window: the network as it is, or in a random one of its equivalent
+    orders. With `contrast` 0 there is the first alone."""
+    contrast: Fraction = 0.05
+    """Share of the contrastive loss (NT-Xent, arXiv 2002.05709); the rest is reconstruction."""
+    temperature: Positive = 0.1
+    """Temperature of the contrastive loss."""
+    noise: NonNegative = 0.1
+    """Deviation of the noise on what the autoencoder sees in training."""
+    noise_kind: Literal["multiplicative", "additive"] = "multiplicative"
+    """Noise in units of each number, or of one."""
+    erase: Fraction = 0.0
+    """Share of the views of which a rectangle of numbers is set to 0."""
+    erase_area: tuple[Fraction, Fraction] = (0.02, 0.33)
+    """Least and largest share of a window's slots that such a rectangle takes."""
+    clean_target: bool = True
+    """Reconstruct the window without noise and erasing; else, as published, with them."""
+    padding_in_loss: bool = False
+    """Average the squared error over all slots, as published; else over those with a weight."""
+    behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
+    """A loss on what reconstructed networks answer."""
+    val_windows: Count = 256
+    """Windows of held-out networks that a validation looks at, always the same."""
+    encode_batch: Count = 64
+    """Windows coded at once."""
+    loaders: Whole | None = None
+    """Processes that cut windows; default: 4 with a GPU, else 0, the process that trains."""
+    kind: Literal["sane"] = "sane"
+    """The codec."""
+
+    def __post_init__(self):
+        if self.contrast and not self.backbone.projection:
+            raise ValueError(
+                f"contrast = {self.contrast} needs a head: set backbone.projection above 0, or "
+                "contrast to 0"
+            )
+        if 2 * self.halo >= self.window:
+            raise ValueError(
+                f"halo = {self.halo} leaves nothing of a window of {self.window} tokens: it must "
+                f"be at most {(self.window - 1) // 2}"
+            )
+        if len(self.views) != 2 or len(self.erase_area) != 2:
+            raise ValueError(
+                f"views = {list(self.views)}, erase_area = {list(self.erase_area)}: two are needed"
+            )
+        if self.erase_area[0] > self.erase_area[1]:
+            raise ValueError(f"erase_area = {list(self.erase_area)}: the least comes first")
+
+
+CodecConfig = FlatConfig | PcaConfig | NeuronsConfig | TokensConfig | SaneConfig
 """Union of all codecs' settings."""

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from isal import isal_zlib
 
 from dwf import preemption
 from dwf.codecs.codec import Codec, codec_folder
@@ -30,6 +29,7 @@ from dwf.errors import TooFewNetworks
 from dwf.metrics import Progress
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, replacing
+from dwf.zoo.checksums import file_checksum
 from dwf.zoo.layout import Layout, Span
 
 COMPONENTS = "components.npy"
@@ -71,7 +71,7 @@ class PcaCodec(Codec):
         # Of one memory order everywhere: a product's last bit depends on it.
         mixing_CN = np.ascontiguousarray((vectors_NC / np.sqrt(kept_C)).T)
         self._write_components(train, mixing_CN, folder)
-        checksum = ours.on_first(lambda: _checksum(folder / COMPONENTS))
+        checksum = ours.on_first(lambda: file_checksum(folder / COMPONENTS))
         self.arrays["components_checksum"] = np.array(checksum)
         self._map(folder)
         self.facts = {
@@ -100,7 +100,7 @@ class PcaCodec(Codec):
         """C: how many numbers a code has."""
         return len(self.arrays["deviation_C"])
 
-    def encode_zoo(self, sources: Sources) -> Codes:
+    def encode_zoo(self, sources: Sources, folder: Path | None = None) -> Codes:
         """Return the codes of networks of zoos; reads each component once, not once a block."""
         scores_NC, _ = self._project_zoos(sources)
         return Codes(self._as_codes(scores_NC), self.layout.digest)
@@ -124,7 +124,7 @@ class PcaCodec(Codec):
     def _open(self, folder: Path) -> None:
         path = folder / COMPONENTS
         expected = self.arrays.get("components_checksum")
-        if expected is not None and _checksum(path) != int(expected):
+        if expected is not None and file_checksum(path) != int(expected):
             raise ValueError(f"{COMPONENTS} does not match its checksum")
         self._map(folder)
 
@@ -246,15 +246,6 @@ def _matrix_file(path: Path, shape: tuple[int, int]) -> Iterator[Callable]:
                 file.write(part_W.tobytes())
 
         yield write
-
-
-def _checksum(path: Path) -> int:
-    """CRC-32 of a file, a block at a time: mapped all at once it would fill the memory."""
-    checksum = 0
-    with open(path, "rb") as file:
-        while block := file.read(WINDOW_BYTES):
-            checksum = isal_zlib.crc32(block, checksum)
-    return checksum
 
 
 def _reader(sources: Sources) -> Reader:

@@ -11,6 +11,7 @@ Shape suffixes: N rows of a zoo, R rows asked for, D numbers of one network, W n
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -99,6 +100,7 @@ class Zoo:
         self._columns = columns
         self._mapped: dict[int, None] = {}  # shards, the one that was used last at the end
         self._starts = np.cumsum([0] + [shard.num_rows for shard in shards])
+        self._first_rows = self._starts[:-1].tolist()
 
     @classmethod
     def open(cls, path: Path | str, incomplete: bool = False) -> "Zoo":
@@ -238,6 +240,22 @@ class Zoo:
             out[mine] = taken
         if check:
             shard.check(local, out[mine])
+        self._keep_mapped(index)
+
+    def locate(self, row: int) -> tuple[int, int]:
+        """Return the number of the shard that a row is in, and the number of the row there."""
+        index = bisect_right(self._first_rows, row) - 1
+        return index, row - self._first_rows[index]
+
+    def map_row(self, row: int) -> np.ndarray:
+        """Return weights_D of a row, float32, as its file is mapped: only what is used is read."""
+        index, local = self.locate(row)
+        weights_D = self.shards[index].weights[local]
+        self._keep_mapped(index)
+        return weights_D
+
+    def _keep_mapped(self, index: int) -> None:
+        """Note that a shard was used; of those used longest ago, give files back."""
         self._mapped.pop(index, None)
         self._mapped[index] = None
         if len(self._mapped) > _MOST_MAPPED:

@@ -63,6 +63,19 @@ def test_rows_and_windows_come_back_over_shards(three_shards):
         zoo.read(np.array([1]), out=out)
 
 
+def test_a_row_is_found_in_its_shard_and_mapped(three_shards):
+    path, weights = three_shards
+    zoo, first = Zoo.open(path), 0
+    for index, shard in enumerate(zoo.shards):
+        for local in range(shard.num_rows):
+            row = first + local
+            assert zoo.locate(row) == (index, local)
+            mapped = zoo.map_row(row)
+            assert not mapped.flags.writeable and np.shares_memory(mapped, shard.weights)
+            assert np.array_equal(mapped, weights[row])
+        first += shard.num_rows
+
+
 def test_rows_are_chosen_by_split_and_epoch(three_shards):
     zoo = Zoo.open(three_shards[0])
     table = zoo.columns

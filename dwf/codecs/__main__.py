@@ -1,0 +1,65 @@
+"""Use fitted codecs: `python -m dwf.codecs embed runs/NAME zoos/NAME`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dwf.codecs.codec import Codec
+from dwf.codecs.embedding import Pooling, embed, ridge_probe, save_embeddings
+from dwf.errors import TooFewNetworks, exit_cleanly
+from dwf.metrics import log_to_stderr
+from dwf.zoo.store import Zoo
+
+Folder = Annotated[Path, tyro.conf.Positional]
+
+
+def embed_zoo(
+    run: Annotated[Folder, tyro.conf.arg(metavar="RUN")],
+    zoo: Annotated[Folder, tyro.conf.arg(metavar="ZOO")],
+    pooling: Pooling = "mean",
+    out: Path | None = None,
+) -> None:
+    """Write a vector for each network of a zoo, and say how well it tells the network's accuracy.
+
+    The file holds `embedding` and the zoo's columns `network`, `epoch`, `split` and `val_accuracy`.
+
+    Args:
+        run: folder of the generator whose codec is used.
+        zoo: folder of the zoo; all its rows are embedded.
+        pooling: the mean over all tokens, or over those of each layer, one after the other.
+        out: the file; default RUN/embeddings-ZOO.npz.
+    """
+    codec, opened = Codec.load(run / "codec"), Zoo.open(zoo)
+    rows = opened.rows()
+    embedding_NE = embed(codec, opened, rows, pooling)
+    path = out or run / f"embeddings-{opened.name}.npz"
+    save_embeddings(path, embedding_NE, opened, rows)
+    num, size = embedding_NE.shape
+    print(f"{path}: {num} x {size} numbers")
+    if "val_accuracy" not in opened.columns:
+        print(f"{zoo} records no val_accuracy, so there is nothing to probe")
+        return
+    try:
+        probe = ridge_probe(embedding_NE, opened.columns["val_accuracy"], opened.columns["split"])
+    except TooFewNetworks as error:
+        print(f"no probe: {error}")
+        return
+    train, val, test = (probe.num_rows[split] for split in ("train", "val", "test"))
+    print(
+        f"ridge probe of val_accuracy: R^2 {probe.r2:.3f} on {test} rows of test networks (fitted "
+        f"on {train}; penalty {probe.penalty:.3g} chosen on {val}, where R^2 is "
+        f"{probe.val_r2:.3f})"
+    )
+
+
+def main() -> None:
+    """Run the command that the command line names."""
+    log_to_stderr()
+    tyro.extras.subcommand_cli_from_dict(
+        {"embed": embed_zoo}, prog="python -m dwf.codecs", description=__doc__
+    )
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

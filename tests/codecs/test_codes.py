@@ -1,0 +1,110 @@
+"""Codes gathered block by block, in memory or on disk."""
+
+import gc
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dwf.codecs import codes as module
+from dwf.codecs.codes import Codes, gather
+from dwf.codecs.config import FlatConfig
+from dwf.codecs.flat import FlatCodec
+from dwf.errors import ShapeMismatch
+
+POSITIONS = torch.tensor([(0, 0, 0), (1, 0, 1), (2, 1, 0)])
+MASK = torch.tensor([[True, True], [True, True], [True, False]])
+
+
+def blocks(sizes=(3, 1, 4)):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        Codes(torch.randn(size, 3, 2, generator=generator) * MASK, "a", POSITIONS, MASK)
+        for size in sizes
+    ]
+
+
+def test_codes_on_disk_are_those_in_memory(tmp_path, monkeypatch):
+    wanted = torch.cat([block.values for block in blocks()])
+    held = gather(iter(blocks()), 8, tmp_path)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(module, "MOST_HELD", 0)
+    mapped = gather(iter(blocks()), 8, tmp_path / "codes")
+    for codes in (held, mapped, gather(iter(blocks()), 8)):
+        assert torch.equal(codes.values, wanted) and codes.layout == "a"
+        assert codes.positions is not None and torch.equal(codes.mask, MASK)
+    assert not list((tmp_path / "codes").iterdir())  # nothing is left behind, whatever happens
+    mapped.values[2] = 7  # as of any tensor, and nothing else sees it
+    assert (mapped.values[2] == 7).all() and torch.equal(mapped.values[3:], wanted[3:])
+
+
+def mapped_anonymous() -> int:
+    """Anonymous memory of this process, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
+
+
+def test_codes_on_disk_take_no_anonymous_memory(tmp_path):
+    num_bytes, block = 300 * 2**20, torch.ones(1, 2**20)
+    count = num_bytes // (4 * 2**20)
+    before = mapped_anonymous()
+    codes = gather((Codes(block * i, "a") for i in range(count)), count, tmp_path)
+    assert codes.values[:, 5].tolist() == list(range(count))
+    assert mapped_anonymous() - before < num_bytes / 8
+
+
+def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MOST_HELD", 0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    many = (Codes(torch.zeros(1, 2**20), "a") for _ in range(4))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
+    try:
+        with pytest.raises(OSError, match=str(tmp_path)):
+            gather(many, 4, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        gc.collect()
+
+
+def test_blocks_of_several_layouts_are_refused():
+    first, second, _ = blocks()
+    with pytest.raises(ShapeMismatch, match="layout b cannot stand with those of layout a"):
+        gather([first, replace(second, layout="b")], 4)
+
+
+def test_like_tokens_of_a_layer_stand_together():
+    """Rows of three numbers, cut into tokens of two: full tokens and rests in turn."""
+    layer_T, full = torch.tensor([0, 0, 0, 0, 1, 1]), [True, True]
+    mask = torch.tensor([full, [True, False]] * 3)
+    mask[4:] = True
+    positions = torch.stack([torch.arange(6), layer_T, torch.arange(6) // 2], 1)
+    values = torch.arange(24.0).view(2, 6, 2) * mask
+    codes = Codes(values, "a", positions, mask)
+    assert codes.groups == ((2, 2), (2, 1), (2, 2))
+    assert codes.flatten()[0].tolist() == [0, 1, 4, 5, 2, 6, 8, 9, 10, 11]
+    assert torch.equal(codes.refill(codes.flatten()).values, values)
+    parts = codes.flatten().split([count * width for count, width in codes.groups], 1)
+    assert parts[1].tolist() == [[2, 6], [14, 18]]  # what is split by groups is tokens
+
+
+def test_without_padding_flattening_copies_nothing():
+    padded = blocks()[0]
+    assert torch.equal(padded.flatten(), padded.values.flatten(1)[:, :5])
+    assert torch.equal(padded.refill(padded.flatten()).values, padded.values)
+    whole = replace(padded, mask=torch.ones(3, 2, dtype=torch.bool))
+    assert torch.equal(whole.flatten(), padded.values.flatten(1))
+    assert whole.flatten().data_ptr() == padded.values.data_ptr()
+
+
+def test_a_zoo_of_several_shards_is_encoded_block_by_block(plant_zoo, run, monkeypatch):
+    zoo = plant_zoo(num_shards=2)
+    sources = [(zoo, zoo.rows(split="train")), (zoo, zoo.rows(split="test"))]
+    codec = FlatCodec(FlatConfig()).fit(sources, [], run)
+    wanted = [codec.encode(torch.from_numpy(zoo.read(rows)), zoo.layout) for _, rows in sources]
+    monkeypatch.setattr(module, "MOST_HELD", 0)
+    found = codec.encode_zoo(sources, run.path / "codes")
+    assert torch.equal(found.values, torch.cat([codes.values for codes in wanted]))
+    none = codec.encode_zoo([(zoo, zoo.rows(split="train")[:0])], run.path)
+    assert none.values.shape == (0, zoo.layout.size)
