@@ -10,6 +10,7 @@ from dwf.training.config import LoopConfig
 DENSITIES = {
     "flow": "dwf.densities.flow:Flow",
     "gaussian": "dwf.densities.gaussian:Gaussian",
+    "kde": "dwf.densities.kde:Kde",
 }
 
 
@@ -67,5 +68,39 @@ class GaussianConfig:
     """The density."""
 
 
-DensityConfig = FlowConfig | GaussianConfig
+@dataclass(frozen=True)
+class KdeConfig:
+    """Training codes, the anchors, plus noise: how SANE draws (arXiv 2406.09997, table 3)."""
+
+    mode: Literal["token", "joint", "individual", "gaussian"] = "token"
+    """What of a drawn code comes from one anchor: each token, the whole code, each number; or
+    `gaussian`: no anchor at all, each number is `mean` plus noise of deviation `sigma`."""
+    bandwidth: Positive = 0.2
+    """Standard deviation of the noise around an anchor; published: 0.2."""
+    relative: bool = False
+    """Count `bandwidth` in each number's deviation over the anchors; as published it is absolute,
+    in the codes' own units."""
+    anchors: Count | None = None
+    """How many training codes are anchors, drawn by the seed; default: all."""
+    mean: float = 0.0
+    """Of `gaussian`."""
+    sigma: Positive = 10.0
+    """Of `gaussian`; published: 10."""
+    kind: Literal["kde"] = "kde"
+    """The density."""
+
+    def __post_init__(self):
+        if self.mode != "gaussian" and (self.mean, self.sigma) != (0.0, 10.0):
+            raise ValueError(
+                f"mean = {self.mean:g}, sigma = {self.sigma:g}: these are of mode = 'gaussian', "
+                f"not of {self.mode!r}, whose noise is `bandwidth`: leave them out"
+            )
+        if self.mode == "gaussian" and (self.anchors is not None or self.relative):
+            raise ValueError(
+                "mode = 'gaussian' has no anchors: leave out `anchors` and `relative`, or choose "
+                "mode token, joint or individual"
+            )
+
+
+DensityConfig = FlowConfig | GaussianConfig | KdeConfig
 """Union of all densities' settings."""

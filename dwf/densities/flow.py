@@ -36,6 +36,9 @@ _EXACT_FEATURES = 64
 class Flow:
     """A continuous normalising flow from Gaussian noise (t = 0) to codes (t = 1)."""
 
+    files = (FILE,)
+    """What `save` writes."""
+
     def __init__(self, config: FlowConfig):
         self.config = config
         self.device = find_device(config.training.device)

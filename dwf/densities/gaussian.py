@@ -29,6 +29,9 @@ _NEGLIGIBLE = 1e-12
 class Gaussian:
     """Mean and covariance of the training codes."""
 
+    files = (FILE,)
+    """What `save` writes."""
+
     def __init__(self, config: GaussianConfig):
         self.config = config
 

@@ -19,6 +19,20 @@ def vectors(codes: Codes, like: Codes | None = None) -> torch.Tensor:
         like: codes that they must match in length and layout.
 
     Raises:
+        ShapeMismatch: see `check_codes`.
+    """
+    check_codes(codes, like)
+    return codes.flatten().float()
+
+
+def check_codes(codes: Codes, like: Codes | None = None) -> None:
+    """Refuse codes that are none, or not of the shape of others.
+
+    Args:
+        codes: to look at.
+        like: codes that they must match in length and layout.
+
+    Raises:
         ShapeMismatch: sequences without positions and mask, or codes of another length or layout.
     """
     shape = list(codes.values.shape)
@@ -32,7 +46,6 @@ def vectors(codes: Codes, like: Codes | None = None) -> torch.Tensor:
             f"codes of {codes.size} numbers and layout {codes.layout} do not match codes of "
             f"{like.size} numbers and layout {like.layout}: take one codec for both"
         )
-    return codes.flatten().float()
 
 
 @dataclass(frozen=True)

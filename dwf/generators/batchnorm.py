@@ -49,7 +49,9 @@ def source_of_statistics(config: SampleConfig, codec: Codec) -> str:
         return "none"
     if config.batchnorm == "recalibrated":
         return "recalibrated"
-    return "generated" if codec.num_covered == codec.layout.size else "template"
+    buffers = (e for e in codec.layout.entries if e.role == "buffer")
+    covered = all(any(a <= e.offset and e.stop <= b for a, b in codec.spans) for e in buffers)
+    return "generated" if covered else "template"
 
 
 def has_negative_variance(layout: Layout, weights_BD: torch.Tensor) -> torch.Tensor:

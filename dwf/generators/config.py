@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from dwf.codecs.config import CodecConfig, PcaConfig
+from dwf.datasets.config import DataConfig
 from dwf.densities.config import DensityConfig, FlowConfig
 from dwf.settings import Bounds, Count, Whole
 
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Learn the distribution of a zoo's training networks, at their last epoch."""
+    """Learn the distribution of a zoo's training networks."""
 
     zoo: str
     """Name of the zoo to learn from; it lies in zoos/ under the root."""
@@ -18,8 +19,54 @@ class GeneratorConfig:
     """How weights become codes."""
     density: DensityConfig = field(default_factory=FlowConfig)
     """What learns the distribution of the codes."""
+    epochs: Literal["last", "all"] | tuple[Whole, ...] = "last"
+    """Which rows of a network are learnt from: its last, all, or those of these epochs. Training
+    and held-out rows are cut apart by network, whatever the epochs; those of a zoo of one network
+    by blocks of its steps, and `last` takes them all."""
+    best: Annotated[float, Bounds(0, 1, open=True)] = 1.0
+    """The density learns from this share of the training rows, the best by `val_accuracy`; the
+    codec from all."""
+    codec_zoos: tuple[str, ...] = ()
+    """More zoos that the codec alone learns from, of any architecture, at their last epoch; of
+    codecs that take several layouts."""
     seed: Whole = 0
     """Seed of initialisation, batches and noise."""
+
+
+@dataclass(frozen=True)
+class NoSelectionConfig:
+    """Every network that is drawn is kept."""
+
+    kind: Literal["none"] = "none"
+    """The selection."""
+
+
+@dataclass(frozen=True)
+class SubsampleConfig:
+    """Draw many, keep those that do best on validation images (arXiv 2406.09997, table 3)."""
+
+    draws: Count = 5
+    """Networks drawn for each one kept; published: 50 for 10."""
+    kind: Literal["subsample"] = "subsample"
+    """The selection."""
+
+
+@dataclass(frozen=True)
+class BootstrapConfig:
+    """As `subsample`, in rounds: the best of a round are the anchors of the next; of a `kde`."""
+
+    draws: Count = 20
+    """Networks drawn in a round for each one kept at the end; arXiv 2504.10141: 200 for 10."""
+    rounds: Annotated[int, Bounds(2)] = 2
+    """Rounds; the networks of the last are kept."""
+    anchors: Count = 5
+    """Best networks of a round, the codes of which are the anchors of the next."""
+    kind: Literal["bootstrap"] = "bootstrap"
+    """The selection."""
+
+
+SelectionConfig = NoSelectionConfig | SubsampleConfig | BootstrapConfig
+"""Union of all selections' settings."""
 
 
 @dataclass(frozen=True)
@@ -42,3 +89,27 @@ class SampleConfig:
     estimated on training images. An evaluation re-estimates them in any case."""
     batchnorm_images: Annotated[int, Bounds(2)] = 2000
     """Training images on which they are re-estimated; all, where there are fewer."""
+    selection: SelectionConfig = field(default_factory=NoSelectionConfig)
+    """Which of the networks that are drawn are kept; the report says how many that were."""
+    classes: Count | None = None
+    """Give each network a new head for so many classes, initialised at random, to be trained on
+    another task; default: its own head."""
+    data: DataConfig | None = None
+    """Dataset of that task, for `classes` and BatchNorm; default: the zoo's."""
+
+    def __post_init__(self):
+        selection = self.selection
+        if not isinstance(selection, BootstrapConfig):
+            return
+        if selection.anchors > self.drawn // selection.rounds:
+            raise ValueError(
+                f"selection.anchors = {selection.anchors}: a round draws "
+                f"{self.drawn // selection.rounds} networks (draws x count): give at most so many, "
+                "or raise selection.draws"
+            )
+
+    @property
+    def drawn(self) -> int:
+        """How many networks are drawn, in all rounds, of which `count` are kept."""
+        rounds, draws = (getattr(self.selection, name, 1) for name in ("rounds", "draws"))
+        return rounds * draws * self.count

@@ -21,6 +21,7 @@ from dwf.codecs.config import CODECS, CodecConfig
 from dwf.codecs.moments import Sources
 from dwf.densities.config import DENSITIES, DensityConfig
 from dwf.errors import RunConflict
+from dwf.generators.learning import Learning
 from dwf.metrics import logger
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, write_json
@@ -37,7 +38,7 @@ class Generator:
     Args:
         codec: fitted, or to be fitted.
         density: fitted to the codec's codes, or to be fitted.
-        origin: what it learns from, plain data: see `stage.describe_origin`.
+        origin: what it learns from, plain data: see `learning.describe_origin`.
     """
 
     def __init__(self, codec: Codec, density: Any, origin: dict[str, Any]):
@@ -55,12 +56,14 @@ class Generator:
         text = json.dumps(self._head(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int) -> dict[str, Any]:
+    def fit(
+        self, for_codec: Learning, for_density: Learning, run: RunFolder, seed: int
+    ) -> dict[str, Any]:
         """Fit codec and density in a run folder, or go on where the run stopped.
 
         Args:
-            train: networks to learn from.
-            val: networks held out for choices; may be none.
+            for_codec: networks that the codec learns from; held-out ones may be none.
+            for_density: networks that the density learns from, of the codec's first layout.
             run: takes `generator.json`, `codec/`, `density/`, checkpoints and metrics.
             seed: of initialisation, batches and noise.
 
@@ -77,21 +80,21 @@ class Generator:
         ours, folder = world(), codec_folder(run)
         ours.on_first(lambda: write_json(run.path / HEAD, self._head()))
         if not ours.on_first((folder / CODEC_HEAD).exists):
-            self.codec.fit(train, val, run, seed)
+            self.codec.fit(for_codec.train, for_codec.val, run, seed)
             ours.on_first(lambda: self.codec.save(folder))
         else:
             logger.info("codec %s is fitted already: %s", self.codec.config.kind, folder)
             self.codec = ours.on_all(lambda: Codec.load(folder))
-        return ours.on_first(lambda: self._fit_density(train, val, run, seed))
+        return ours.on_first(lambda: self._fit_density(for_density, run, seed))
 
-    def _fit_density(
-        self, train: Sources, val: Sources, run: RunFolder, seed: int
-    ) -> dict[str, Any]:
-        codes = self.codec.encode_zoo(train), self.codec.encode_zoo(val)
+    def _fit_density(self, learning: Learning, run: RunFolder, seed: int) -> dict[str, Any]:
+        sources = learning.train, learning.val
+        codes = (self.codec.encode_zoo(each, run.path) for each in sources)
         outcome = self.density.fit(*codes, run, seed)
         self.density.save(run.path / DENSITY)
+        error = round_trip_error(self.codec, learning.val)
         return {
-            "codec": self.codec.facts | {"round_trip": round_trip_error(self.codec, val)},
+            "codec": self.codec.facts | {"round_trip": error},
             "density": vars(outcome) if outcome is not None else {},
         }
 
@@ -111,11 +114,13 @@ class Generator:
         codes = self.density.sample(count, seed, first=first, **solver)
         return self.codec.decode(codes, self.codec.layout)
 
-    def stream(self, count: int, seed: int, **solver: Any) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield (number of the first sample, weights_BD) in order, in blocks of bounded memory."""
+    def stream(
+        self, count: int, seed: int, first: int = 0, **solver: Any
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield (number of a block's first sample, weights_BD) in order, in bounded memory."""
         size = max(1, _BLOCK_BYTES // (4 * self.codec.layout.size))
-        for first in range(0, count, size):
-            yield first, self.sample(min(size, count - first), seed, first, **solver)
+        for start in range(first, first + count, size):
+            yield start, self.sample(min(size, first + count - start), seed, start, **solver)
 
     def save(self, folder: Path) -> None:
         """Write it to a folder; `load` reads it."""
@@ -126,8 +131,10 @@ class Generator:
     @classmethod
     def is_whole(cls, folder: Path) -> bool:
         """Whether all its parts are there; a damaged one that was removed is to be made again."""
-        heads = (folder / HEAD).exists() and (folder / "codec" / CODEC_HEAD).exists()
-        return heads and any((folder / DENSITY).glob("*.pt"))
+        if not ((folder / HEAD).exists() and (folder / "codec" / CODEC_HEAD).exists()):
+            return False
+        density = find(DENSITIES, read_head(folder)["density"]["kind"])
+        return all((folder / DENSITY / name).exists() for name in density.files)
 
     @classmethod
     def load(cls, folder: Path) -> "Generator":

@@ -7,7 +7,7 @@ Shape suffixes: N networks, B images of a batch, M images of a part, K classes.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -223,6 +223,11 @@ class Scores:
     """Mean cross-entropy in nats, float64."""
     wrong_NM: np.ndarray | None
     """Which images each network gets wrong, bool; None unless asked for."""
+    answers_NM: np.ndarray | None = None
+    """The class each network answers, int16, -1 where its logits are not finite; None unless asked
+    for."""
+    votes_MK: np.ndarray | None = None
+    """Sum of the logits of the networks that vote, float64; None where none does."""
 
 
 @torch.no_grad()
@@ -233,6 +238,8 @@ def score_networks(
     part: Part,
     keep_wrong: bool = False,
     device: str = "cpu",
+    keep_answers: bool = False,
+    voting_N: np.ndarray | None = None,
 ) -> Scores:
     """Score N networks on every image of a part.
 
@@ -243,6 +250,8 @@ def score_networks(
         part: `data.train`, `data.val` or `data.test`.
         keep_wrong: also return which images each network gets wrong.
         device: where to compute.
+        keep_answers: also return which class each network answers.
+        voting_N: networks whose logits are also returned, summed, bool.
 
     Networks whose logits are not finite count as wrong on those images. Scored in evaluation
     mode, with the running statistics in `state`.
@@ -253,19 +262,46 @@ def score_networks(
     check_state(network, state)
     num, num_images = len(next(iter(state.values()))), len(part)
     at_once = portion(network, state, data.shape, device)
-    loss_N = torch.zeros(num, dtype=torch.float64, device=device)
-    wrong_NM = torch.empty(num, num_images, dtype=torch.bool, device=device)
+    tally = _Tally.of(num, num_images, device, keep_answers)
     for first in range(0, num, at_once.networks):
         rows = slice(first, first + at_once.networks)
         some = {name: tensor[rows].to(device) for name, tensor in state.items()}
+        voting = np.flatnonzero(voting_N[rows]) if voting_N is not None else []
         with evaluating(network):
-            _score_some(network, some, data, part, at_once.images, loss_N[rows], wrong_NM[rows])
-    accuracy_N = 1 - wrong_NM.double().mean(1)
+            _score_some(network, some, data, part, at_once.images, tally.of_rows(rows, voting))
+    accuracy_N = 1 - tally.wrong_NM.double().mean(1)
     return Scores(
         accuracy_N.cpu().numpy(),
-        (loss_N / num_images).cpu().numpy(),
-        wrong_NM.cpu().numpy() if keep_wrong else None,
+        (tally.loss_N / num_images).cpu().numpy(),
+        tally.wrong_NM.cpu().numpy() if keep_wrong else None,
+        tally.answers_NM.cpu().numpy() if keep_answers else None,
+        torch.cat(list(tally.votes.values())).cpu().numpy() if tally.votes else None,
     )
+
+
+@dataclass(frozen=True)
+class _Tally:
+    """What is filled in, in place, while images are run."""
+
+    loss_N: torch.Tensor
+    wrong_NM: torch.Tensor
+    answers_NM: torch.Tensor | None
+    votes: dict[int, torch.Tensor]
+    """Number of a batch's first image -> votes_BK."""
+    voting: Sequence[int] = ()
+    """Which of the networks vote."""
+
+    @classmethod
+    def of(cls, num: int, num_images: int, device: str, keep_answers: bool) -> "_Tally":
+        size, answers_NM = (num, num_images), None
+        if keep_answers:
+            answers_NM = torch.empty(size, dtype=torch.int16, device=device)
+        loss_N = torch.zeros(num, dtype=torch.float64, device=device)
+        return cls(loss_N, torch.empty(size, dtype=torch.bool, device=device), answers_NM, {})
+
+    def of_rows(self, rows: slice, voting: Sequence[int]) -> "_Tally":
+        answers_NM = None if self.answers_NM is None else self.answers_NM[rows]
+        return _Tally(self.loss_N[rows], self.wrong_NM[rows], answers_NM, self.votes, voting)
 
 
 def _score_some(
@@ -274,18 +310,21 @@ def _score_some(
     data: Dataset,
     part: Part,
     batch: int,
-    loss_N: torch.Tensor,
-    wrong_NM: torch.Tensor,
+    tally: _Tally,
 ) -> None:
-    """Add to the losses and fill in which images are wrong, in place."""
-    num, num_images = wrong_NM.shape
+    """Run networks on all images, batch by batch."""
+    (num, num_images), device = tally.wrong_NM.shape, tally.loss_N.device
     for start in range(0, num_images, batch):
         images, labels = part.batch(torch.arange(start, min(start + batch, num_images)))
-        labels = labels.to(loss_N.device)
-        logits_NBK = run_networks(network, state, data.prepare(images.to(loss_N.device)))
+        logits_NBK = run_networks(network, state, data.prepare(images.to(device)))
         logits_NKB = logits_NBK.transpose(1, 2)
-        labels_NB = labels.expand(num, -1)
-        loss_N += cross_entropy(logits_NKB, labels_NB, reduction="none").double().sum(1)
+        labels_NB = labels.to(device).expand(num, -1)
+        tally.loss_N.add_(cross_entropy(logits_NKB, labels_NB, reduction="none").double().sum(1))
         best_NB = logits_NKB.argmax(1)
         finite_NB = logits_NKB.isfinite().all(1)
-        wrong_NM[:, start : start + batch] = (best_NB != labels_NB) | ~finite_NB
+        tally.wrong_NM[:, start : start + batch] = (best_NB != labels_NB) | ~finite_NB
+        if tally.answers_NM is not None:
+            tally.answers_NM[:, start : start + batch] = best_NB.masked_fill(~finite_NB, -1)
+        if len(tally.voting):
+            votes_BK = logits_NBK[torch.as_tensor(tally.voting)].double().sum(0)
+            tally.votes[start] = votes_BK + tally.votes.get(start, 0)

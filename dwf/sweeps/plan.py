@@ -55,7 +55,15 @@ class Trial:
     @property
     def codec_name(self) -> str:
         """The run that holds the fitted codec."""
-        return name_of("codec", [self.frame, to_dict(self.generator.codec)])
+        return name_of("codec", self.codec_settings)
+
+    @property
+    def codec_settings(self) -> dict[str, Any]:
+        """All that the fitted codec depends on, plain data."""
+        one = self.generator
+        seed = one.seed if hasattr(one.codec, "training") else 0  # others draw nothing
+        settings = {"zoo": self.frame, "codec": one.codec, "epochs": one.epochs, "seed": seed}
+        return to_dict(settings | {"codec_zoos": one.codec_zoos})
 
     @property
     def generator_name(self) -> str:

@@ -193,19 +193,17 @@ def _fit_codec(trial: Trial, folder: Path) -> None:
     """Fit the codec in a run of its own, as `Generator.fit` would within the generator's."""
     from dwf.codecs.codec import codec_folder
     from dwf.codecs.config import CODECS
+    from dwf.generators.learning import learning_of_codec
     from dwf.run_folder import RunFolder
     from dwf.zoo.store import Zoo
 
-    config = trial.generator.codec
-    run = RunFolder(
-        folder / "runs" / trial.codec_name, {"zoo": trial.frame, "codec": to_dict(config)}
-    )
+    config, zoos = trial.generator, folder / "zoos"
+    run = RunFolder(folder / "runs" / trial.codec_name, trial.codec_settings)
     if run.summary is not None:
         return
-    zoo = Zoo.open(folder / "zoos" / trial.frame)
-    train, val = ([(zoo, zoo.rows(split, "last"))] for split in ("train", "val"))
-    codec = find(CODECS, config.kind)(config)
-    codec.fit(train, val, run)
+    learning = learning_of_codec(config, Zoo.open(zoos / trial.frame), zoos)
+    codec = find(CODECS, config.codec.kind)(config.codec)
+    codec.fit(learning.train, learning.val, run, trial.codec_settings["seed"])
     codec.save(codec_folder(run))
     run.finish()
 

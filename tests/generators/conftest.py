@@ -1,12 +1,18 @@
 """Settings of generators that are fitted in a second."""
 
+import numpy as np
 import pytest
 
 from dwf.backbones.config import ResidualMLPConfig
-from dwf.codecs.config import FlatConfig, PcaConfig
-from dwf.densities.config import FlowConfig, GaussianConfig, SolverConfig
+from dwf.codecs.config import FlatConfig, NeuronsConfig, PcaConfig
+from dwf.densities.config import FlowConfig, GaussianConfig, KdeConfig, SolverConfig
 from dwf.generators.config import GeneratorConfig
+from dwf.networks.config import CNNConfig
+from dwf.networks.functional import build_network
+from dwf.settings import to_dict
 from dwf.training.config import LoopConfig
+from dwf.zoo.layout import Layout
+from dwf.zoo.store import Zoo, split_networks, write_zoo
 
 
 @pytest.fixture
@@ -21,3 +27,37 @@ def flow_on_pca() -> GeneratorConfig:
 @pytest.fixture
 def gaussian_on_weights() -> GeneratorConfig:
     return GeneratorConfig(zoo="small", codec=FlatConfig(), density=GaussianConfig())
+
+
+@pytest.fixture
+def kde_on_neurons() -> GeneratorConfig:
+    """Tokens of hidden units, which a KDE combines."""
+    return GeneratorConfig(zoo="small", codec=NeuronsConfig(), density=KdeConfig())
+
+
+CONVOLUTIONAL = CNNConfig(channels=(3, 4), input=(1, 8, 8), norm="batch", head="average")
+
+
+@pytest.fixture
+def convolutional(tmp_path, request) -> Zoo:
+    """Twelve networks with BatchNorm, of random weights and statistics.
+
+    The logarithms of the variances vary by 0.1, or by the fixture's parameter.
+    """
+    variation = getattr(request, "param", 0.1)
+    layout, num = Layout.of(build_network(CONVOLUTIONAL)), 12
+    weights_ND = np.random.default_rng(0).standard_normal((num, layout.size)).astype(np.float32)
+    for entry in layout.entries:
+        if entry.name.endswith("running_var"):
+            part = slice(entry.offset, entry.stop)
+            weights_ND[:, part] = np.exp(variation * weights_ND[:, part])
+    columns = {
+        "network": np.arange(num),
+        "epoch": np.ones(num, np.int32),
+        "split": split_networks(num, 0.2, 0.2, 0),
+        "batchnorm": np.full(num, "trained"),
+    }
+    facts = {"network": to_dict(CONVOLUTIONAL), "data": {"kind": "digits"}, "seed": 0}
+    facts["input_shape"] = [1, 8, 8]
+    blocks = [(columns, weights_ND)]
+    return write_zoo(tmp_path / "zoos" / "small", layout, num, blocks, **facts)

@@ -12,38 +12,7 @@ from dwf.errors import ConfigError, WorkFailed
 from dwf.generators.config import SampleConfig
 from dwf.generators.generator import round_trip_error
 from dwf.generators.stage import fit_generator, sample_networks
-from dwf.networks.config import CNNConfig
-from dwf.networks.functional import build_network
-from dwf.settings import to_dict
 from dwf.zoo.layout import Layout
-from dwf.zoo.store import Zoo, split_networks, write_zoo
-
-CONFIG = CNNConfig(channels=(3, 4), input=(1, 8, 8), norm="batch", head="average")
-
-
-@pytest.fixture
-def convolutional(tmp_path, request) -> Zoo:
-    """Twelve networks with BatchNorm, of random weights and statistics.
-
-    The logarithms of the variances vary by 0.1, or by the fixture's parameter.
-    """
-    variation = getattr(request, "param", 0.1)
-    layout, num = Layout.of(build_network(CONFIG)), 12
-    weights_ND = np.random.default_rng(0).standard_normal((num, layout.size)).astype(np.float32)
-    for entry in layout.entries:
-        if entry.name.endswith("running_var"):
-            part = slice(entry.offset, entry.stop)
-            weights_ND[:, part] = np.exp(variation * weights_ND[:, part])
-    columns = {
-        "network": np.arange(num),
-        "epoch": np.ones(num, np.int32),
-        "split": split_networks(num, 0.2, 0.2, 0),
-        "batchnorm": np.full(num, "trained"),
-    }
-    facts = {"network": to_dict(CONFIG), "data": {"kind": "digits"}, "seed": 0}
-    facts["input_shape"] = [1, 8, 8]
-    blocks = [(columns, weights_ND)]
-    return write_zoo(tmp_path / "zoos" / "small", layout, num, blocks, **facts)
 
 
 def split_off_buffers(layout: Layout, rows_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

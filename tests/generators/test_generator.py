@@ -1,11 +1,18 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from dwf.backbones.config import TokenAutoencoderConfig, TransformerConfig
+from dwf.codecs.config import SaneConfig, TokensConfig
+from dwf.densities.config import KdeConfig
 from dwf.errors import RunConflict
 from dwf.generators import generator as module
+from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.generator import Generator, read_head, round_trip_error
-from dwf.generators.stage import fit_generator
+from dwf.generators.stage import fit_generator, sample_networks
+from dwf.training.config import LoopConfig
 
 
 @pytest.fixture(params=["flow_on_pca", "gaussian_on_weights"])
@@ -80,3 +87,59 @@ def test_refuses_another_format(tmp_path, text):
     (tmp_path / "generator.json").write_text(text)
     with pytest.raises(RunConflict, match=r"generator\.json"):
         read_head(tmp_path)
+
+
+def test_a_kde_on_tokens_is_a_generator_like_any_other(make_zoo, tmp_path, kde_on_neurons):
+    make_zoo()
+    fitted = fit_generator(kde_on_neurons, tmp_path, "fitted")
+    folder = tmp_path / "runs" / "fitted"
+    loaded = Generator.load(folder)
+    drawn = fitted.sample(5, seed=1)
+    assert torch.equal(loaded.sample(5, seed=1), drawn)
+    assert torch.equal(loaded.sample(2, seed=1, first=3), drawn[3:])
+    whole = (folder / "density" / "anchors.npy").read_bytes()
+    for name in ("anchors.npy", "kde.pt"):
+        (folder / "density" / name).unlink()
+        assert not Generator.is_whole(folder)
+        with pytest.raises(RunConflict, match="not fitted to the end"):
+            Generator.load(folder)
+        fit_generator(kde_on_neurons, tmp_path, "fitted")
+    assert (folder / "density" / "anchors.npy").read_bytes() == whole
+
+
+SANE = SaneConfig(
+    size=25,
+    backbone=TokenAutoencoderConfig(width=16, heads=2, depth=1, latent=6),
+    training=LoopConfig(steps=3, batch_size=4, device="cpu"),
+    window=20,
+    halo=4,
+    val_windows=4,
+)
+
+
+@pytest.mark.parametrize("codec", [TokensConfig(size=25), SANE], ids=lambda codec: codec.kind)
+@pytest.mark.parametrize("density", ["flow", "kde"])
+def test_any_density_takes_any_tokens(make_zoo, tmp_path, flow_on_pca, codec, density):
+    """Also a flow over SANE's latents: a transformer takes the place of the perceptron."""
+    make_zoo()
+    backbone = TransformerConfig(width=16, heads=2, depth=1)
+    flow = dataclasses.replace(flow_on_pca.density, backbone=backbone)
+    chosen = KdeConfig() if density == "kde" else flow
+    config = dataclasses.replace(flow_on_pca, codec=codec, density=chosen)
+    fitted = fit_generator(config, tmp_path, "fitted")
+    codes = fitted.density.sample(3, seed=0)
+    width = 25 if codec.kind == "tokens" else 6
+    assert codes.values.shape == (3, 16 * 3 + 10, width) and not codes.values[:, ~codes.mask].any()
+    drawn = fitted.sample(3, seed=0)
+    assert drawn.isfinite().all() and drawn.std(0).min() > 0
+    assert torch.equal(Generator.load(tmp_path / "runs" / "fitted").sample(3, 0), drawn)
+
+
+def test_sane_learns_from_zoos_of_other_architectures_too(make_zoo, tmp_path):
+    make_zoo()
+    make_zoo(widths=(64, 8, 10), name="narrow")
+    config = GeneratorConfig("small", SANE, KdeConfig(), codec_zoos=("narrow",))
+    fitted = fit_generator(config, tmp_path, "fitted")
+    assert len(fitted.codec.layouts) == 2 and len(fitted.density.rows_A) == 8
+    drawn = sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
+    assert drawn.facts["network"]["widths"] == [64, 16, 10]

@@ -159,6 +159,26 @@ def test_scores_do_not_depend_on_the_portion(monkeypatch):
     np.testing.assert_allclose(parts.loss_N, whole.loss_N, rtol=1e-5)
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_answers_and_votes_are_those_of_each_network_alone(monkeypatch, at_once):
+    network, data = build_network(NARROW["cnn"]), image_data(16)
+    state = state_of(network, 5)
+    state["convs.0.weight"][4] = torch.inf
+    monkeypatch.setattr(functional, "portion", lambda *_: functional.Portion(at_once, 7))
+    voting = np.array([True, False, False, True, False])
+    scores = score_networks(
+        network, state, data, data.test, keep_answers=True, voting_N=voting, keep_wrong=True
+    )
+    images = data.test.images[data.test.index].float() / 255
+    logits = logits_alone(network, state, images, own=False)
+    assert scores.answers_NM.dtype == np.int16 and (scores.answers_NM[4] == -1).all()
+    np.testing.assert_array_equal(scores.answers_NM[:4], logits[:4].argmax(2))
+    np.testing.assert_allclose(scores.votes_MK, logits[[0, 3]].double().sum(0), rtol=1e-5)
+    bare = score_networks(network, state, data, data.test, voting_N=np.zeros(5, bool))
+    assert bare.answers_NM is None and bare.votes_MK is None
+    np.testing.assert_array_equal(bare.accuracy_N, scores.accuracy_N)
+
+
 def test_a_convolutional_network_without_finite_logits_is_wrong_everywhere():
     network, data = build_network(NARROW["cnn"]), image_data(16)
     state = state_of(network, 2)

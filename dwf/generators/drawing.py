@@ -1,0 +1,170 @@
+"""What goes into a zoo of samples: draw, select, give a new head, re-estimate BatchNorm.
+
+Shape suffixes: B networks of a block, D numbers of a network.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dwf import preemption
+from dwf.errors import ConfigError
+from dwf.generators.batchnorm import recalibration, source_of_statistics
+from dwf.generators.config import SampleConfig
+from dwf.generators.generator import Generator
+from dwf.generators.head import new_head
+from dwf.generators.selection import Selected, select
+from dwf.generators.unusable import Unusable
+from dwf.metrics import Progress
+from dwf.settings import to_dict
+from dwf.zoo.shard import Block, Columns
+
+_BLOCK_BYTES = 2**28
+Part = tuple[np.ndarray, torch.Tensor, Columns]
+"""Numbers of some draws, their weights_BD, and columns of their own."""
+
+
+class Drawing:
+    """Draws the networks of one zoo of samples.
+
+    Args:
+        config: which, how many, how.
+        generator: draws them.
+
+    Raises:
+        ConfigError: the density has no such solver setting, the networks no BatchNorm, or no head
+            that can be changed.
+        ShapeMismatch: the new task's images do not fit the networks.
+    """
+
+    def __init__(self, config: SampleConfig, generator: Generator):
+        self.config, self.generator = config, generator
+        self.solver = _solver_settings(config, generator)
+        self.statistics = source_of_statistics(config, generator.codec)
+        drawn, facts = generator.codec.layout, generator.origin["facts"]
+        self.head, self.facts = new_head(config, drawn, facts)
+        """Facts of the zoo that is written: those of the zoo learnt from, but for the head."""
+        self.layout = self.head.layout if self.head else drawn
+        """Layout of the networks that are written."""
+        self._unusable = Unusable(config.generator, drawn, self.statistics)
+        self._selected: Selected | None = None
+        self._evaluations = 0
+
+    def blocks(self, folder: Path) -> Iterator[Block]:
+        """Yield the blocks of the zoo's shard.
+
+        Args:
+            folder: on whose disk selected networks lie meanwhile.
+
+        Raises:
+            WorkFailed: samples are not finite, or have variances below zero.
+        """
+        finish = None
+        if self.statistics == "recalibrated":
+            finish = recalibration(self.config, self.layout, self.facts)
+        with self._counted():
+            parts = self._all() if self.config.selection.kind == "none" else self._best(folder)
+            for numbers_B, weights_BD, more in parts:
+                if self.head is not None:
+                    weights_BD = self.head.reset(weights_BD, numbers_B)
+                num = len(numbers_B)
+                columns = {
+                    "network": numbers_B,
+                    "seed": np.full(num, self.config.seed),
+                    "split": np.full(num, "sample"),
+                    "epoch": np.zeros(num, np.int32),
+                    "batchnorm": np.full(num, self.statistics),
+                }
+                yield columns | more, (finish(weights_BD) if finish else weights_BD).numpy()
+
+    def _all(self) -> Iterator[Part]:
+        """Yield all samples; after one that cannot be used only such ones are counted."""
+        config = self.config
+        with Progress(f"sample {config.generator}", config.count, "networks") as progress:
+            for first, weights_BD in self.generator.stream(
+                config.count, config.seed, **self.solver
+            ):
+                self._unusable.find(first, weights_BD)
+                num = len(weights_BD)
+                progress.update(first + num)
+                if preemption.is_asked():
+                    preemption.stop()
+                if not self._unusable.count:
+                    yield np.arange(first, first + num), weights_BD, {}
+        self._unusable.refuse_any(config.count)
+
+    def _best(self, folder: Path) -> Iterator[Part]:
+        """Yield the samples that selection keeps, the best first."""
+        config, at = self.config, 0
+        self._selected = select(self.generator, config, self.solver, self._unusable, folder)
+        size = max(1, _BLOCK_BYTES // (4 * self.generator.codec.layout.size))
+        for keys, weights_BD in self._selected.blocks(size):
+            numbers_B = np.array([number for _, _, number in keys])
+            accuracy_B = np.array([-accuracy for accuracy, _, _ in keys])
+            ranks_B = np.arange(at, at + len(keys))
+            at += len(keys)
+            more = {"network": ranks_B, "drawn": numbers_B, "selection_accuracy": accuracy_B}
+            yield numbers_B, weights_BD, more
+
+    def provenance(self) -> dict[str, Any]:
+        """Return where the networks come from, plain data; once they are drawn."""
+        config, generator = self.config, self.generator
+        own = getattr(generator.density.config, "solver", None)
+        used = (to_dict(own) if own is not None else {"method": None, "steps": None}) | self.solver
+        selection = self._selected.facts if self._selected else None
+        told = {
+            "generator": config.generator,
+            "digest": generator.digest,
+            "zoo": generator.origin["zoo"],
+            "zoo_fingerprint": generator.origin["fingerprint"],
+            "seed": config.seed,
+            "solver": used["method"],
+            "steps": None if used["method"] == "dopri5" else used["steps"],
+            "evaluations_per_sample": self._evaluations / config.drawn,
+        }
+        if self.statistics == "recalibrated":
+            told["batchnorm_images"] = config.batchnorm_images
+        if selection:
+            told["selection"] = selection
+        if self.head is not None:
+            told["head"] = {"classes": self.head.classes, "tensors": list(self.head.names)}
+        return told
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Within, each sample's evaluation of the density's network is counted."""
+        module = getattr(self.generator.density, "module", None)
+        if module is None:
+            yield
+            return
+
+        def count(_: Any, inputs: tuple[torch.Tensor, ...], __: Any) -> None:
+            self._evaluations += len(inputs[0])
+
+        hook = module.register_forward_hook(count)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+def _solver_settings(config: SampleConfig, generator: Generator) -> dict[str, Any]:
+    """Return the settings of the solver that differ from the density's own."""
+    given = {"method": config.solver, "steps": config.steps}
+    given = {key: value for key, value in given.items() if value is not None}
+    own = getattr(generator.density.config, "solver", None)
+    if given and own is None:
+        raise ConfigError(
+            f"the density of {config.generator} is {generator.density.config.kind}, which has no "
+            "solver: leave out --solver and --steps"
+        )
+    if "steps" in given and given.get("method", own.method) == "dopri5":
+        raise ConfigError(
+            f"steps = {config.steps}: dopri5 chooses its own steps; leave out --steps, or set "
+            "--solver to euler, midpoint, heun2 or rk4"
+        )
+    return given

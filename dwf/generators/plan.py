@@ -1,0 +1,269 @@
+"""What a generator would be, before anything is made: sizes, parameters, memory."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dwf.codecs.config import CODECS
+from dwf.errors import ConfigError
+from dwf.generators.config import GeneratorConfig
+from dwf.settings import Parsed, find, load
+
+_ENGINE = "codec.training.engine"
+_RANKED = "DWF_RANKED"  # what the job's script says of itself
+# What is left when libraries and fragments of memory have had their part.
+_USABLE = 0.9
+_CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def engine_of(config: GeneratorConfig) -> str:
+    """Return what trains the codec; `plain` for one that does not train."""
+    return getattr(getattr(config.codec, "training", None), "engine", "plain")
+
+
+def with_engine(parsed: Parsed[GeneratorConfig]) -> Parsed[GeneratorConfig]:
+    """Return a command line with `--engine` in the place of the file's `codec.training.engine`.
+
+    With `--nodes`, and in a job of `slurm/train_sane.sh`, it is `deepspeed` where neither names one
+    that ranks share. The launch's `engine` is then what was found.
+
+    Raises:
+        ConfigError: the codec does not train, or not over several ranks.
+    """
+    config, launch = parsed.config, parsed.launch
+    engine = launch.engine or engine_of(config)
+    needs_ranks = launch.nodes or _RANKED in os.environ
+    if needs_ranks and launch.engine is None and engine == "plain":
+        engine = "deepspeed"
+    asked = (
+        f"--nodes {launch.nodes}" if launch.nodes and not launch.engine else f"--engine {engine}"
+    )
+    if launch.nodes and engine == "plain":
+        raise ConfigError(
+            f"--nodes {launch.nodes} with --engine plain, which is one process: give --engine "
+            "deepspeed or ddp, or leave out --nodes"
+        )
+    if engine != "plain" and not hasattr(config.codec, "training"):
+        raise ConfigError(
+            f"{asked}: the codec {config.codec.kind} does not train, so there is nothing for "
+            "several ranks to train: leave it out, or set codec.kind to sane"
+        )
+    if launch.nodes:
+        _refuse_file_from_here(config.codec.training.deepspeed)
+    parsed = dataclasses.replace(parsed, launch=dataclasses.replace(launch, engine=engine))
+    if engine == engine_of(config):
+        return parsed
+    training = dataclasses.replace(config.codec.training, engine=engine)
+    codec = dataclasses.replace(config.codec, training=training)
+    origins = parsed.origins | {_ENGINE: "flag"}
+    return dataclasses.replace(
+        parsed, config=dataclasses.replace(config, codec=codec), origins=origins
+    )
+
+
+def _refuse_file_from_here(file: str) -> None:
+    """Refuse a file that a job, which starts in dwf's folder, would not find or find another of."""
+    here, there = Path(file).absolute(), _CONFIGS.parent / file
+    if here.exists() and here.resolve() != there.resolve():
+        raise ConfigError(
+            f"training.deepspeed = {file!r} is of this folder, in which the job does not start: "
+            f"give --codec.training.deepspeed {here}"
+        )
+
+
+def is_fitted(folder: Path) -> bool:
+    """Whether a run folder holds a generator that is fitted to the end."""
+    from dwf.generators.generator import Generator
+
+    return (folder / "done.json").exists() and Generator.is_whole(folder)
+
+
+def describe_plan(
+    config: GeneratorConfig, root: Path, world: int = 1, gpu_memory_gb: float | None = None
+) -> str:
+    """Return in words what would be fitted: networks, code size, parameters, memory.
+
+    Where the zoo is not there yet its sizes are those that `configs/zoo/` says.
+
+    Args:
+        config: the generator's settings.
+        root: folder that holds `zoos/`.
+        world: ranks that train the codec, one for each GPU.
+        gpu_memory_gb: memory of a GPU, where it is known.
+
+    Raises:
+        ConfigError: see `describe_training`.
+    """
+    path = Path(root) / "zoos" / config.zoo
+    lines = [_describe_sizes(config, path)]
+    if hasattr(config.codec, "training"):
+        lines.append(describe_training(config, path.parent, world, gpu_memory_gb))
+    return "\n".join(lines)
+
+
+def _describe_sizes(config: GeneratorConfig, path: Path) -> str:
+    layout = layout_of(path)
+    if layout is None:
+        return f"zoo {path}: not there yet, so no sizes are known"
+    num_train, num_val, where = _count_rows(config, path)
+    codec = find(CODECS, config.codec.kind)
+    groups = codec.planned_groups(config.codec, layout)
+    size = codec.planned_size(config.codec, layout, num_train)
+    most = "up to " if getattr(config.codec, "variance", None) else ""
+    return (
+        f"{num_train} training and {num_val} validation networks of {layout.size:,} weights "
+        f"in {where}\n"
+        f"{config.codec.kind} codes of {most}{size:,} numbers, density {config.density.kind}"
+        f"{_describe_backbone(config.density, size, groups)}"
+    )
+
+
+def layout_of(path: Path) -> Any | None:
+    """Return the layout of a zoo, or, where it is not there yet, that of its settings' network."""
+    from dwf.networks.functional import build_network
+    from dwf.zoo.layout import Layout
+    from dwf.zoo.store import Zoo
+
+    if (path / "zoo.json").exists():
+        return Zoo.open(path).layout
+    planned = _settings_of(path.name)
+    if planned is None:
+        return None
+    import torch
+
+    with torch.device("meta"):  # shapes alone
+        return Layout.of(build_network(planned[1].network))
+
+
+def _settings_of(zoo: str) -> tuple[Path, Any] | None:
+    """Return the file in configs/zoo/ that a zoo is called after, and what it says."""
+    from dwf.zoo.config import ZooConfig
+
+    file = _CONFIGS / "zoo" / f"{zoo.removesuffix('-aligned')}.yaml"
+    return (file, load(ZooConfig, file)) if file.exists() else None
+
+
+def _count_rows(config: GeneratorConfig, path: Path) -> tuple[int, int, str]:
+    """Return how many training and validation rows there are, and where."""
+    from dwf.generators.learning import learning_of_density
+    from dwf.zoo.store import Zoo
+
+    if (path / "zoo.json").exists():
+        learning = learning_of_density(dataclasses.replace(config, best=1.0), Zoo.open(path))
+        return len(learning.train[0][1]), len(learning.val[0][1]), str(path)
+    file, zoo = _settings_of(path.name)
+    num_val, num_test = (round(share * zoo.count) for share in (zoo.split.val, zoo.split.test))
+    where = f"{path}, which is not there yet: sizes as {file.name} says"
+    return zoo.count - num_val - num_test, num_val, where
+
+
+def describe_training(
+    config: GeneratorConfig, zoos: Path, world: int, gpu_memory_gb: float | None = None
+) -> str:
+    """Return in words what trains the codec, and what that takes on each GPU.
+
+    Raises:
+        ConfigError: the settings of DeepSpeed are wrong, or the batch cannot be shared by so many.
+    """
+    from dwf.training.memory import activation_bytes, memory_of_training
+    from dwf.training.task import Share
+
+    codec, training = config.codec, config.codec.training
+    try:
+        module = _codec_module(config, zoos)
+    except ConfigError as error:
+        return f"{codec.kind}: parameters and memory are not known yet: {error}"
+    sizes = [p.numel() for p in module.parameters()]
+    share = Share(0, world, training.batch_size, training.accumulate)
+    if codec.contrast and share.micro == 1:
+        raise ConfigError(
+            f"codec.contrast = {codec.contrast} tells windows of one micro-batch apart, and "
+            f"training.batch_size = {share.batch_size} over {world} ranks and {share.accumulate} "
+            "micro-batches leaves one window in each: set more, fewer ranks, or contrast 0"
+        )
+    tokens = share.micro * module.window * (2 if codec.contrast else 1)
+    shape = codec.backbone
+    activations = activation_bytes(
+        tokens,
+        shape.width,
+        2 * shape.depth,
+        shape.expansion,
+        half=training.precision == "bf16",
+        checkpointing=shape.checkpointing,
+    )
+    need = memory_of_training(training, sum(sizes), world, activations, max(sizes))
+    return "\n".join(
+        [
+            f"{codec.kind}: {sum(sizes):,} parameters; {_describe_ranks(training, share)}",
+            f"memory per GPU: {_sizes(need)}",
+            *_advice(config, need, gpu_memory_gb),
+        ]
+    )
+
+
+def _codec_module(config: GeneratorConfig, zoos: Path) -> Any:
+    """Return the codec's module, shapes alone, for the zoos that are known."""
+    layouts = [layout_of(zoos / name) for name in (config.zoo, *config.codec_zoos)]
+    known = [layout for layout in layouts if layout is not None]
+    return find(CODECS, config.codec.kind).planned_module(config.codec, known)
+
+
+def _describe_ranks(training: Any, share: Any) -> str:
+    from dwf.training.deepspeed_config import read_settings
+
+    how = f"engine {training.engine}"
+    if training.engine == "deepspeed":
+        settings = read_settings(training)
+        offload = "" if settings.offload == "none" else f", {settings.offload} offloaded"
+        how += f" (ZeRO stage {settings.stage}{offload})"
+    return (
+        f"{how}, ranks: {share.world}, batch {share.batch_size} as {share.world} x "
+        f"{share.accumulate} x {share.micro}"
+    )
+
+
+def _sizes(need: dict[str, int]) -> str:
+    """All sizes in one unit, that of the total."""
+    unit, divisor = ("GiB", 2**30) if need["total"] >= 2**30 else ("MiB", 2**20)
+    parts = (f"{name} {size / divisor:.2f}" for name, size in need.items() if size)
+    return f"{', '.join(parts)} {unit}"
+
+
+def _advice(
+    config: GeneratorConfig, need: dict[str, int], gpu_memory_gb: float | None
+) -> Iterator[str]:
+    """Yield whether it fits, and, where it does not, what would help."""
+    if gpu_memory_gb is None:
+        return
+    total, room = need["total"], gpu_memory_gb * 2**30 * _USABLE
+    if total <= room:
+        yield f"fits a GPU of {gpu_memory_gb:g} GiB"
+        return
+    hints = []
+    if need["activations"] > total / 4:
+        if not config.codec.backbone.checkpointing:
+            hints.append("--codec.backbone.checkpointing")
+        hints.append("a larger --codec.training.accumulate, for smaller micro-batches")
+    if total - need["activations"] > room / 2:
+        hints.append("more nodes")
+        hints.append("--engine deepspeed --codec.training.deepspeed configs/deepspeed/zero3.json")
+        hints.append("or zero3_offload.json")
+    yield (
+        f"does NOT fit a GPU of {gpu_memory_gb:g} GiB, a tenth of which is left to libraries: try "
+        + ", ".join(hints)
+    )
+
+
+def _describe_backbone(density: Any, code_size: int, groups: Any) -> str:
+    if not hasattr(density, "backbone"):
+        return ""
+    import torch
+
+    from dwf.backbones.config import build_backbone
+
+    with torch.device("meta"):  # shapes alone: nothing is allocated
+        backbone = build_backbone(density.backbone, code_size, groups)
+    num = sum(parameter.numel() for parameter in backbone.parameters())
+    return f" with a backbone {density.backbone.kind} of {num:,} parameters"

@@ -1,0 +1,231 @@
+"""Selection: draw many networks, keep those that do best on validation images.
+
+`subsample` draws once. `bootstrap` draws in rounds: the codes of a round's best networks are the
+anchors of the next round's density. Test images are never read. What is not kept is not stored:
+memory is one block of networks, and the kept ones lie on disk until the zoo is written.
+
+Source: Schuerholt et al., SANE, ICML 2024 (arXiv 2406.09997), tables 3 and 4.
+
+Shape suffixes: S networks kept, B networks of a block, D numbers of a network.
+"""
+
+import math
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dwf import preemption
+from dwf.datasets.config import DataConfig
+from dwf.datasets.load import load_dataset
+from dwf.errors import ConfigError
+from dwf.generators.batchnorm import has_statistics, recalibration
+from dwf.generators.config import SampleConfig
+from dwf.generators.generator import Generator
+from dwf.generators.unusable import Unusable
+from dwf.metrics import Progress
+from dwf.networks.config import NetworkConfig
+from dwf.networks.functional import build_network, score_networks
+from dwf.settings import build
+from dwf.training.loop import find_device
+
+Key = tuple[float, float, int]
+"""What networks are ordered by: accuracy (negated), then loss, then the number of the draw."""
+
+
+class Examiner:
+    """Scores networks on validation images, with BatchNorm re-estimated for each.
+
+    Args:
+        config: on how many training images BatchNorm is re-estimated.
+        generator: whose networks; its origin says which architecture and data.
+
+    Raises:
+        ConfigError: no validation images are held out.
+    """
+
+    def __init__(self, config: SampleConfig, generator: Generator):
+        facts, self.layout = generator.origin["facts"], generator.codec.layout
+        self.device = find_device("auto").type
+        network = build_network(build(NetworkConfig, facts["network"], "network"))
+        self.network = network.to(self.device)
+        self.data = load_dataset(build(DataConfig, facts["data"], "data"))
+        if not len(self.data.val):
+            raise ConfigError(
+                f"selection.kind = {config.selection.kind!r} chooses by validation images, and the "
+                "zoo holds none out (data.validation = 0): draw without a selection, or train a "
+                "zoo with data.validation above 0"
+            )
+        self.recalibrate = None
+        if has_statistics(self.layout):
+            self.recalibrate = recalibration(config, self.layout, facts)
+
+    def score(self, weights_BD: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return (accuracy_B, loss_B), float64; see `score_networks`."""
+        if self.recalibrate is not None:
+            weights_BD = self.recalibrate(weights_BD)
+        state = self.layout.unflatten(weights_BD)
+        part, device = self.data.val, self.device
+        scores = score_networks(self.network, state, self.data, part, device=device)
+        return scores.accuracy_N, scores.loss_N
+
+
+class Best:
+    """The best networks so far, on disk in a file without a name.
+
+    Args:
+        count: S, how many.
+        num_weights: D.
+        folder: on whose disk.
+    """
+
+    def __init__(self, count: int, num_weights: int, folder: Path):
+        self.keys: list[Key] = []
+        self.count, self._num_weights = count, num_weights
+        # Written, not mapped: a full disk is then an error and no bus fault.
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  held for its life
+
+    def offer(self, key: Key, weights_D: np.ndarray) -> None:
+        """Take a network, in the place of the worst if there are enough."""
+        if len(self.keys) < self.count:
+            place = len(self.keys)
+            self.keys.append(key)
+        else:
+            place = max(range(self.count), key=self.keys.__getitem__)
+            if key >= self.keys[place]:
+                return
+            self.keys[place] = key
+        self._file.seek(4 * self._num_weights * place)
+        self._file.write(np.ascontiguousarray(weights_D, "<f4").tobytes())
+
+    def ordered(self) -> list[int]:
+        """Return the places of the networks, the best first."""
+        return sorted(range(len(self.keys)), key=self.keys.__getitem__)
+
+    def read(self, places: list[int]) -> torch.Tensor:
+        """Return weights_BD at some places."""
+        self._file.flush()
+        weights_BD = np.empty((len(places), self._num_weights), np.float32)
+        for row_D, place in zip(weights_BD, places, strict=True):
+            self._file.seek(4 * self._num_weights * place)
+            self._file.readinto(row_D.data.cast("B"))
+        return torch.from_numpy(weights_BD)
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The networks kept, in order of their score, and what was seen of all that were drawn."""
+
+    best: Best
+    facts: dict[str, Any]
+    """Plain data: `kind`, `drawn`, `kept`, `drawn_per_kept`, `rounds`, `unusable` (not finite, or
+    with variances below zero), `val_accuracy_drawn` (mean of each round), `val_accuracy_kept`."""
+
+    def blocks(self, size: int) -> Iterator[tuple[list[Key], torch.Tensor]]:
+        """Yield (keys, weights_BD) of the networks, the best first, `size` at a time."""
+        order = self.best.ordered()
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            yield [self.best.keys[place] for place in places], self.best.read(places)
+
+
+def select(
+    generator: Generator,
+    config: SampleConfig,
+    solver: dict[str, Any],
+    unusable: Unusable,
+    folder: Path,
+) -> Selected:
+    """Draw networks and keep the best `config.count`.
+
+    Draws are numbered through all rounds; a draw depends on the seed, its number and, after the
+    first round, on the anchors. The same settings keep the same networks. A selection that
+    was interrupted begins anew.
+
+    Args:
+        generator: draws.
+        config: selection, count and seed.
+        solver: settings of the density's solver other than its own.
+        unusable: tells and counts the draws that cannot be kept.
+        folder: on whose disk the kept networks lie meanwhile.
+
+    Raises:
+        ConfigError: no validation images; or bootstrap, and the density has no anchors.
+        WorkFailed: too few of the draws can be used.
+    """
+    chosen = config.selection
+    rounds = getattr(chosen, "rounds", 1)
+    size = config.drawn // rounds
+    _refuse_without_anchors(generator, config, rounds)
+    examiner, num_weights = Examiner(config, generator), generator.codec.layout.size
+    means, drawing = [], generator
+    with Progress(f"select from {config.generator}", config.drawn, "networks") as progress:
+        for number in range(rounds):
+            is_last = number == rounds - 1
+            best = Best(config.count if is_last else chosen.anchors, num_weights, folder)
+            stream = drawing.stream(size, config.seed, first=number * size, **solver)
+            means.append(_draw_round(stream, best, examiner, unusable, progress))
+            unusable.refuse_fewer(len(best.keys), best.count, size)
+            if not is_last:
+                drawing = _around(drawing, best)
+    kept = float(np.mean([-key[0] for key in best.keys]))
+    facts = {
+        "kind": chosen.kind,
+        "drawn": config.drawn,
+        "kept": config.count,
+        "drawn_per_kept": config.drawn // config.count,
+        "rounds": rounds,
+        "unusable": unusable.count,
+        "val_accuracy_drawn": means,
+        "val_accuracy_kept": kept,
+    }
+    return Selected(best, facts)
+
+
+def _refuse_without_anchors(generator: Generator, config: SampleConfig, rounds: int) -> None:
+    density = generator.density
+    if rounds > 1 and not getattr(density, "has_anchors", False):
+        mode = getattr(density.config, "mode", None)
+        raise ConfigError(
+            f"selection.kind = 'bootstrap': the density of {config.generator} is "
+            f"{density.config.kind}{f' of mode {mode}' if mode else ''}, which has no anchors: "
+            "choose subsample, or a generator with density.kind kde and mode token, joint or "
+            "individual"
+        )
+
+
+def _draw_round(
+    stream: Iterator[tuple[int, torch.Tensor]],
+    best: Best,
+    examiner: Examiner,
+    unusable: Unusable,
+    progress: Progress,
+) -> float:
+    """Offer every usable network; return the mean validation accuracy of these."""
+    total, num = 0.0, 0
+    for first, weights_BD in stream:
+        usable_B = ~unusable.find(first, weights_BD)
+        numbers = first + np.flatnonzero(usable_B)
+        if len(numbers):
+            kept_BD = weights_BD[torch.from_numpy(usable_B)]
+            accuracy_B, loss_B = examiner.score(kept_BD)
+            loss_B = np.where(np.isfinite(loss_B), loss_B, np.inf)
+            total, num = total + accuracy_B.sum(), num + len(numbers)
+            keys = zip((-accuracy_B).tolist(), loss_B.tolist(), numbers.tolist(), strict=True)
+            for key, weights_D in zip(keys, kept_BD.numpy(), strict=True):
+                best.offer(key, weights_D)
+        progress.update(progress.done + len(weights_BD))
+        if preemption.is_asked():
+            preemption.stop()
+    return float(total / num) if num else math.nan
+
+
+def _around(generator: Generator, best: Best) -> Generator:
+    """Return a generator whose density has the best networks' codes as anchors."""
+    layout = generator.codec.layout
+    codes = generator.codec.encode(best.read(best.ordered()), layout)
+    return Generator(generator.codec, generator.density.with_anchors(codes), generator.origin)

@@ -1,0 +1,161 @@
+"""What is said before anything is made: sizes, engines, memory."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dwf.cluster.config import RankedLaunch
+from dwf.codecs.sane import SaneCodec
+from dwf.errors import ConfigError
+from dwf.generators.config import GeneratorConfig
+from dwf.generators.plan import describe_plan, engine_of, with_engine
+from dwf.settings import Parsed, build
+
+ROOT = Path(__file__).parents[2]
+
+
+def parsed(codec: str, training: dict | None = None, **flags) -> Parsed:
+    data = {"zoo": "small", "codec": {"kind": codec}}
+    if training is not None:
+        data["codec"]["training"] = training
+    launch = RankedLaunch(Path("some.yaml"), **flags)
+    return Parsed(build(GeneratorConfig, data, "test"), launch, {})
+
+
+@pytest.mark.parametrize(
+    ("training", "flags", "engine"),
+    [
+        ({}, {}, "plain"),
+        ({"engine": "ddp"}, {}, "ddp"),
+        ({}, {"engine": "ddp"}, "ddp"),
+        ({"engine": "ddp"}, {"engine": "deepspeed"}, "deepspeed"),
+        ({"engine": "ddp"}, {"engine": "plain"}, "plain"),
+        ({}, {"nodes": 2}, "deepspeed"),
+        ({"engine": "ddp"}, {"nodes": 2}, "ddp"),
+    ],
+)
+def test_the_flag_wins_and_nodes_need_ranks(training, flags, engine):
+    before = parsed("sane", training, **flags)
+    after = with_engine(before)
+    assert engine_of(after.config) == after.launch.engine == engine
+    changed = engine != training.get("engine", "plain")
+    assert after.origins == ({"codec.training.engine": "flag"} if changed else {})
+    assert f"codec.training.engine {engine} (" in " ".join(after.describe().split())
+
+
+@pytest.mark.parametrize(
+    ("engine", "flags", "wanted"),
+    [("plain", {}, "deepspeed"), ("ddp", {}, "ddp"), ("ddp", {"engine": "plain"}, "plain")],
+)
+def test_the_script_of_a_job_leaves_a_configurations_engine(monkeypatch, engine, flags, wanted):
+    monkeypatch.setenv("DWF_RANKED", "yes")
+    assert engine_of(with_engine(parsed("sane", {"engine": engine}, **flags)).config) == wanted
+
+
+def test_a_deepspeed_file_that_a_job_would_not_find_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = {"deepspeed": "configs/deepspeed/zero1.json"}
+    mine = {"deepspeed": str(tmp_path / "mine.json")}
+    for settings in (shipped, mine):
+        with_engine(parsed("sane", settings, nodes=2))
+    (tmp_path / "mine.json").write_text("{}")
+    with pytest.raises(ConfigError, match=rf"'mine.json' is of this folder.*: give .* {tmp_path}"):
+        with_engine(parsed("sane", {"deepspeed": "mine.json"}, nodes=2))
+    with_engine(parsed("sane", mine, nodes=2))
+    with_engine(parsed("sane", {"deepspeed": "mine.json"}))
+
+
+@pytest.mark.parametrize(
+    ("codec", "flags", "told"),
+    [
+        ("pca", {"engine": "ddp"}, "--engine ddp: the codec pca does not train"),
+        ("flat", {"nodes": 2}, "--nodes 2: the codec flat does not train"),
+        ("sane", {"nodes": 2, "engine": "plain"}, "--nodes 2 with --engine plain, which is one"),
+    ],
+)
+def test_an_engine_with_nothing_to_train_is_refused(codec, flags, told):
+    with pytest.raises(ConfigError, match=told):
+        with_engine(parsed(codec, {} if codec == "sane" else None, **flags))
+
+
+def test_a_codec_that_does_not_train_is_left_as_it_is():
+    before = parsed("pca", engine="plain")
+    assert with_engine(before) == before and engine_of(before.config) == "plain"
+
+
+def test_sizes_of_a_zoo_that_is_not_there_are_those_of_its_settings(tmp_path):
+    config = build(GeneratorConfig, {"zoo": "mnist_mlp-aligned"}, "test")
+    said = describe_plan(config, tmp_path)
+    assert "networks of 26,506 weights" in said and "not there yet: sizes as mnist_mlp.yaml" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_are_understood_without_torch():
+    program = (
+        "import sys, dwf.generators.plan, dwf.cluster.ranked; assert 'torch' not in sys.modules"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+def sane(training: dict, zoo: str = "small", **codec) -> GeneratorConfig:
+    backbone = {"width": 64, "heads": 2, "depth": 2, "latent": 8, "positions": "sinusoidal"}
+    backbone |= codec.pop("backbone", {})
+    about = {"kind": "sane", "window": 16, "halo": 4, "backbone": backbone, "training": training}
+    data = {"zoo": zoo, "codec": about | codec, "density": {"kind": "kde"}}
+    return build(GeneratorConfig, data, "test")
+
+
+def memory_of(said: str) -> dict[str, float]:
+    (line,) = re.findall(r"^memory per GPU: (.*) MiB$", said, re.MULTILINE)
+    return {name: float(size) for name, size in (part.split() for part in line.split(", "))}
+
+
+def test_memory_is_that_of_the_codecs_own_module(make_zoo, tmp_path):
+    """Of one process: weights, gradients and two moments, four bytes each."""
+    layout = make_zoo(widths=(64, 256, 10)).layout
+    config = sane({"batch_size": 64}, backbone={"width": 256})
+    num = sum(p.numel() for p in SaneCodec.planned_module(config.codec, [layout]).parameters())
+    said = describe_plan(config, tmp_path)
+    assert f"sane: {num:,} parameters; engine plain, ranks: 1, batch 64 as 1 x 1 x 64" in said
+    need = memory_of(said)
+    for name, size in (("weights", 4), ("gradients", 4), ("optimizer", 8)):
+        assert need[name] == pytest.approx(size * num / 2**20, abs=0.06)
+    assert need["activations"] > need["weights"]
+
+
+def test_what_ranks_share_and_what_helps(make_zoo, tmp_path):
+    make_zoo(widths=(64, 256, 10))
+    training = {"batch_size": 64, "accumulate": 2, "engine": "deepspeed"}
+    config = sane(training, backbone={"width": 256})
+    alone = memory_of(describe_plan(config, tmp_path))
+    said = describe_plan(config, tmp_path, world=8, gpu_memory_gb=80)
+    assert "ZeRO stage 2), ranks: 8, batch 64 as 8 x 2 x 4" in said
+    assert "fits a GPU of 80 GiB" in said
+    shared = memory_of(said)
+    assert shared["optimizer"] == pytest.approx(alone["optimizer"] / 8, abs=0.1)
+    assert shared["activations"] == pytest.approx(alone["activations"] / 8, abs=0.1)
+    said = describe_plan(config, tmp_path, world=1, gpu_memory_gb=0.01)
+    assert "does NOT fit a GPU of 0.01 GiB" in said and "--codec.backbone.checkpointing" in said
+    assert "configs/deepspeed/zero3.json" in said
+    with pytest.raises(ConfigError, match=r"training.batch_size = 64 cannot be shared by 3 ranks"):
+        describe_plan(config, tmp_path, world=3)
+
+
+def test_a_contrast_needs_two_windows_in_a_micro_batch(make_zoo, tmp_path):
+    """With one, all it is told apart from is itself: the loss would be 0, in silence."""
+    make_zoo(widths=(64, 256, 10))
+    training = {"batch_size": 8, "engine": "ddp"}
+    with pytest.raises(ConfigError, match=r"batch_size = 8 over 8 ranks .* leaves one window in"):
+        describe_plan(sane(training), tmp_path, world=8)
+    assert "8 x 1 x 1" in describe_plan(sane(training, contrast=0), tmp_path, world=8)
+
+
+def test_parameters_need_no_zoo_where_the_settings_say_all(tmp_path):
+    known = sane({}, backbone={"positions": "learned", "max_positions": [99, 9, 40]}, size=20)
+    assert re.search(r"no sizes are known\nsane: [\d,]+ parameters", describe_plan(known, tmp_path))
+    said = describe_plan(sane({}), tmp_path)
+    assert "sane: parameters and memory are not known yet: codec.size is not set" in said

@@ -1,0 +1,74 @@
+"""Every generator that is shipped is fitted and draws, a small one in its place."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from dwf.codecs.config import SaneConfig
+from dwf.generators.config import GeneratorConfig, SampleConfig
+from dwf.generators.stage import fit_generator, sample_networks
+from dwf.settings import parse
+
+ROOT = Path(__file__).parents[2]
+PRESETS = sorted((ROOT / "configs" / "generator").glob("*.yaml"))
+SANE = [path for path in PRESETS if "kind: sane" in path.read_text()]
+FLOWS = [path for path in PRESETS if path not in SANE]
+WIDTHS = {"fashion_mnist": (784, 128, 128, 10), "mnist": (784, 32, 32, 10), "iris": (4, 16, 3)}
+FEW_STEPS = ("training.steps", "20"), ("training.batch-size", "8"), ("training.warm-up", "0")
+
+
+def check_header(preset: Path) -> None:
+    lines = preset.read_text().splitlines()
+    command = next(line for line in lines if "launch/generator.py" in line)
+    assert f"configs/generator/{preset.name}" in command.split()
+    assert "# Measured: " in preset.read_text()
+
+
+def few_steps(part: str) -> list[str]:
+    return [word for name, value in FEW_STEPS for word in (f"--{part}.{name}", value)]
+
+
+@pytest.mark.parametrize("preset", FLOWS, ids=lambda path: path.stem)
+def test_every_flow_trains_and_draws(preset, make_zoo, tmp_path):
+    check_header(preset)
+    text = preset.read_text()
+    argv = [*few_steps("density"), "--density.training.threads", "1"]
+    argv += ["--codec.components", "5"] if "kind: pca" in text else []
+    argv += ["--density.backbone.hidden", "16"] if "kind: mlp" in text else []
+    config = parse(GeneratorConfig, str(preset), argv).config
+    assert config.density.training.steps == 20
+    widths = next((w for key, w in WIDTHS.items() if key in preset.stem), (64, 16, 10))
+    make_zoo(count=12, widths=widths, name=config.zoo)
+    fit_generator(config, tmp_path, preset.stem)
+    drawn = sample_networks(SampleConfig(preset.stem, count=2), tmp_path, "drawn")
+    assert drawn.read().shape == (2, drawn.layout.size)
+    steps = parse(GeneratorConfig, str(preset), []).config.density.training.steps
+    assert steps == 30_000 if "deepweightflow" in preset.stem else steps <= 10_000
+
+
+def small(codec: SaneConfig) -> SaneConfig:
+    """The same method on tokens of 25 numbers, on one process."""
+    width = {"width": 16, "heads": 2, "depth": 1, "latent": 6}
+    backbone = dataclasses.replace(codec.backbone, **width)
+    behaviour = dataclasses.replace(codec.behaviour, images=8, networks=2)
+    tuned = {"engine": "plain", "device": "cpu", "precision": "float32"}
+    training = dataclasses.replace(codec.training, **tuned)
+    parts = {"backbone": backbone, "training": training, "behaviour": behaviour}
+    return dataclasses.replace(codec, size=25, window=20, halo=4, val_windows=4, **parts)
+
+
+@pytest.mark.parametrize("preset", SANE, ids=lambda path: path.stem)
+def test_every_sane_trains_and_draws(preset, make_zoo, tmp_path):
+    check_header(preset)
+    text = preset.read_text()
+    argv = few_steps("codec") + (few_steps("density") if "kind: flow" in text else [])
+    config = parse(GeneratorConfig, str(preset), argv).config
+    assert config.codec.training.steps == 20
+    for name in (config.zoo, *config.codec_zoos):
+        make_zoo(count=20, name=name)
+    # The small zoos have one epoch, and no accuracies.
+    config = dataclasses.replace(config, codec=small(config.codec), epochs="last", best=1.0)
+    fit_generator(config, tmp_path, preset.stem)
+    drawn = sample_networks(SampleConfig(preset.stem, count=2), tmp_path, "drawn")
+    assert drawn.read().shape == (2, drawn.layout.size)
