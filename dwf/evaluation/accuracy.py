@@ -23,6 +23,7 @@ from dwf.datasets.dataset import Dataset
 from dwf.errors import ConfigError, DataUnavailable, ShapeMismatch, TooFewNetworks
 from dwf.evaluation.baselines import Drawn
 from dwf.evaluation.config import BatchNormConfig
+from dwf.evaluation.ensembles import SumInOrder, draw_members, vote_accuracy
 from dwf.evaluation.novelty import (
     Blocks,
     Limits,
@@ -72,6 +73,8 @@ class Measured:
     """Which of the split's images each network gets wrong, bool."""
     compared: dict[str, np.ndarray] = field(default_factory=dict)
     """Where BatchNorm's statistics come from -> accuracy_S with these, as far as compared."""
+    ensemble: float | None = None
+    """Share of the images that the ensemble of `Yardstick.ensemble` of its networks gets right."""
 
 
 class Yardstick:
@@ -84,6 +87,8 @@ class Yardstick:
         split: the images that are scored, `test` or `val`.
         batchnorm: which statistics networks with BatchNorm are judged with.
         workers: networks that are scored at a time; see `EvaluateConfig.workers`.
+        ensemble: networks of an ensemble of training networks, or of a zoo that is measured; 0: no
+            ensembles.
 
     Raises:
         ConfigError: there are no images of this split, or networks with BatchNorm have no running
@@ -101,7 +106,9 @@ class Yardstick:
         split: str = "test",
         batchnorm: BatchNormConfig | None = None,
         workers: int | None = None,
+        ensemble: int = 0,
     ):
+        self.ensemble = ensemble
         self.zoo, self.data, self.device, self.split = zoo, data, device, split
         self.batchnorm = batchnorm or BatchNormConfig()
         self._refuse_unfit()
@@ -195,8 +202,10 @@ class Yardstick:
         recorded = f"{self.split}_accuracy" in zoo.columns
         if recorded and self.has_batchnorm and not own and "own" not in sources:
             sources.insert(0, "own")  # what is recorded was found with these
-        measured = self.measure(blocks, leave_one_out, source, sources)
-        self._check_accuracy(zoo, rows, measured.compared.get("own", measured.accuracy_S))
+        voting_S = draw_members(len(rows), self.ensemble)
+        measured = self.measure(blocks, leave_one_out, source, sources, voting_S)
+        own_S = measured.compared.get("own", measured.accuracy_S)
+        check_accuracy(zoo, rows, own_S, self.split, len(self._labels()))
         return measured
 
     def measure_drawn(self, drawn: Drawn, compare: bool = False) -> Measured:
@@ -215,6 +224,7 @@ class Yardstick:
         leave_one_out: bool = False,
         source: Source = "own",
         compare: Sequence[Source] = (),
+        voting_S: np.ndarray | None = None,
     ) -> Measured:
         """Measure a set of networks in one pass over its weights.
 
@@ -223,13 +233,16 @@ class Yardstick:
             leave_one_out: see `measure_zoo`.
             source: running statistics with which they are judged.
             compare: others with which their accuracy is found as well.
+            voting_S: networks that are members of an ensemble, bool.
         """
-        gathered, parts = Moments(), []
+        gathered, parts, votes = Moments(), [], SumInOrder()
         for positions_B, weights_BD in blocks:
             learnt_BK = self.zoo.layout.learnt(weights_BD)
             gathered.add(learnt_BK)
             own_B = positions_B if leave_one_out else None
-            scored = self.scorer.score(weights_BD, source, compare)
+            voting_B = None if voting_S is None else voting_S[positions_B]
+            scored = self.scorer.score(weights_BD, source, compare, voting_B)
+            votes.add(len(parts), scored.pop("votes_MK", None))
             parts.append(scored | self._place(learnt_BK, own_B))
             if preemption.is_asked():
                 preemption.stop()
@@ -242,14 +255,19 @@ class Yardstick:
             np.arange(len(wrong_SM)) if leave_one_out else None,
         )
         compared = {name: columns.pop(name) for name in compare if name in columns}
-        spread = gathered.spread
         return Measured(
             **columns,
             overlap_S=overlap_S,
             highest_overlap_S=highest_S,
-            spread=spread,
+            spread=gathered.spread,
             compared=compared,
+            ensemble=None if votes.total is None else vote_accuracy(votes.total, self._labels()),
         )
+
+    def _labels(self) -> np.ndarray:
+        """Return labels_M of the split."""
+        part = getattr(self.data, self.split)
+        return part.labels[part.index].numpy()
 
     def _checked(self, zoo: Zoo, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield rows of a zoo, held to their checksums, in the frame."""
@@ -306,18 +324,33 @@ class Yardstick:
             "map_SC": (learnt_BK - mean_K) @ self.axes_CK.T,
         }
 
-    def _check_accuracy(self, zoo: Zoo, rows: np.ndarray, accuracy_S: np.ndarray) -> None:
-        column = f"{self.split}_accuracy"
-        if column not in zoo.columns:
-            return
-        # A few logits may tie to the last bit, and sums come in another order after alignment.
-        allowed = max(2 / len(getattr(self.data, self.split)), 1e-3)
-        recorded_S = zoo.columns[column][rows]
-        off = np.flatnonzero(~(np.abs(recorded_S - accuracy_S) <= allowed))
-        if len(off):
-            row, found, recorded = rows[off[0]], accuracy_S[off[0]], recorded_S[off[0]]
-            raise DataUnavailable(
-                f"{zoo.path}: row {row} has {self.split} accuracy {found:.4f}, the zoo says "
-                f"{recorded:.4f} ({len(off)} of {len(rows)} rows differ): the data or "
-                "their preparation are not those it was trained on; see `data` in its zoo.json"
-            )
+
+def check_accuracy(
+    zoo: Zoo, rows: np.ndarray, accuracy_S: np.ndarray, split: str, num_images: int
+) -> None:
+    """Hold accuracies to those that a zoo records, if it does.
+
+    Args:
+        zoo: the zoo.
+        rows: which of its rows were scored.
+        accuracy_S: their accuracies, with their own running statistics.
+        split: the images they were scored on, `test` or `val`.
+        num_images: how many.
+
+    Raises:
+        DataUnavailable: some differ; names the first row.
+    """
+    column = f"{split}_accuracy"
+    if column not in zoo.columns:
+        return
+    # A few logits may tie to the last bit, and sums come in another order after alignment.
+    allowed = max(2 / num_images, 1e-3)
+    recorded_S = zoo.columns[column][rows]
+    off = np.flatnonzero(~(np.abs(recorded_S - accuracy_S) <= allowed))
+    if len(off):
+        row, found, recorded = rows[off[0]], accuracy_S[off[0]], recorded_S[off[0]]
+        raise DataUnavailable(
+            f"{zoo.path}: row {row} has {split} accuracy {found:.4f}, the zoo says "
+            f"{recorded:.4f} ({len(off)} of {len(rows)} rows differ): the data or "
+            "their preparation are not those it was trained on; see `data` in its zoo.json"
+        )

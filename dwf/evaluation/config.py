@@ -51,3 +51,23 @@ class EvaluateConfig:
     workers: Count | None = None
     """Networks that are scored at a time, where they are not computed together (on a CPU all but
     MLPs); default: one for each thread that torch may use."""
+
+
+@dataclass(frozen=True)
+class ReconstructionConfig:
+    """Networks of a generator's zoo, held against what its codec makes of them."""
+
+    zoo: str | None = None
+    """Another zoo that the codec learnt from (one of `codec_zoos`); default: the generator's."""
+    split: Literal["test", "val"] = "test"
+    """Held-out networks and images that are scored: `test` for reports; `val` for choices."""
+    networks: Count = 50
+    """Held-out networks at most, drawn where there are more; of the training networks as many."""
+    images: Annotated[int, Bounds(2)] = 2000
+    """Training images on which BatchNorm's running statistics are re-estimated."""
+    seed: Whole = 0
+    """Seed of the draw."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks are scored; `auto` takes a GPU if there is one."""
+    workers: Count | None = None
+    """Networks that are scored at a time; see `EvaluateConfig.workers`."""

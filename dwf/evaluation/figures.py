@@ -51,7 +51,6 @@ def draw_figures(
     Returns:
         Caption -> file, in reading order.
     """
-    drawn: dict[str, Path] = {}
     with matplotlib.rc_context(STYLE):
         figures = {
             "novelty.png": ("Novelty against accuracy", novelty_against_accuracy(report)),
@@ -60,13 +59,17 @@ def draw_figures(
         }
         if curves:
             figures["curves.png"] = ("Training curves", training_curves(curves))
-        for file, (caption, figure) in figures.items():
-            with replacing(folder / file) as partial:
-                # No software version in the file: equal reports are equal files.
-                figure.savefig(
-                    partial, format="png", bbox_inches="tight", metadata={"Software": None}
-                )
-            drawn[caption] = folder / file
+        return save_figures(figures, folder)
+
+
+def save_figures(figures: dict[str, tuple[str, Figure]], folder: Path) -> dict[str, Path]:
+    """Write figures, name of a PNG file -> (caption, figure); return caption -> file."""
+    drawn: dict[str, Path] = {}
+    for file, (caption, figure) in figures.items():
+        with replacing(folder / file) as partial:
+            # No software version in the file: equal reports are equal files.
+            figure.savefig(partial, format="png", bbox_inches="tight", metadata={"Software": None})
+        drawn[caption] = folder / file
     return drawn
 
 

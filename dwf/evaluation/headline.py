@@ -62,7 +62,7 @@ def exceeds(one: NetworkSet, other: NetworkSet) -> bool:
 
 
 def _verdict(one: NetworkSet, baselines: Sequence[NetworkSet], ceiling: NetworkSet | None) -> str:
-    share = f"{_percent(one.share)} of the {one.n} networks in {one.title} are good and novel"
+    share = f"{_percent(one.share)} of the {one.n} networks in {one.label} are good and novel"
     compared = _comparison(one, max(baselines, key=lambda other: other.share))
     limit = ""
     if ceiling:

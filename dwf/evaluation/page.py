@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: figures are inside it."""
+"""Reports as HTML pages that need nothing else: figures are inside them."""
 
 import base64
 from collections.abc import Sequence
@@ -61,47 +61,71 @@ def write_page(report: Report, environment: dict[str, Any], figures: dict[str, P
         environment: what ran it: `environment.json` of the run folder.
         figures: caption -> PNG file.
     """
-    lead, *rest = report.headline
     body = [
-        f"<h1>Report: {escape(report.name)}</h1>",
-        f'<p class="headline">{_text(lead)}</p>',
-        *(f"<p>{_text(paragraph)}</p>" for paragraph in rest),
-        _table(report.columns, report.table, report.sets),
-        *(_figure(caption, file) for caption, file in figures.items()),
+        *beginning(report.name, report.headline),
+        table(report.columns, report.table, _kinds(report.sets)),
+        *paragraphs(report.notes, "soft"),
+        *(figure(caption, file, _EXPLAINED.get(caption, "")) for caption, file in figures.items()),
         "<h2>Which tests are passed</h2>",
-        f"<p>{_text(report.limits_text)}</p>",
-        _table(TEST_COLUMNS, report.tests_table, report.sets),
+        *paragraphs([report.limits_text]),
+        table(TEST_COLUMNS, report.tests_table, _kinds(report.sets)),
         *_running_statistics(report),
         "<h2>How to read this</h2>",
-        "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in HOW_TO_READ) + "</ul>",
+        bullets(HOW_TO_READ),
         "<h2>What was run</h2>",
-        f"<p>{escape(_hardware(report, environment))}</p>",
-        *(_details(title, facts) for title, facts in report.facts.items()),
-        _details("settings of this evaluation", report.config),
+        *paragraphs([f"{hardware(environment)} Seed of the baselines: {report.config['seed']}."]),
+        *(details(title, facts) for title, facts in report.facts.items()),
+        details("settings of this evaluation", report.config),
     ]
+    return whole_page(f"{report.name}: how good, how new", body)
+
+
+def whole_page(title: str, body: Sequence[str]) -> str:
+    """Return a page of parts, each of them HTML."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.name)}: how good, how new</title><style>{_STYLE}</style></head>"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
         "<body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
+
+
+def beginning(name: str, headline: Sequence[str]) -> list[str]:
+    """Return a report's name, and its headline with the first paragraph written large."""
+    heading = f"<h1>Report: {escape(name)}</h1>"
+    return [heading, *paragraphs(headline[:1], "headline"), *paragraphs(headline[1:])]
+
+
+def paragraphs(texts: Sequence[str], kind: str = "") -> list[str]:
+    """Return paragraphs of plain words, of a class of the style sheet."""
+    opening = f'<p class="{kind}">' if kind else "<p>"
+    return [f"{opening}{_text(each)}</p>" for each in texts]
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """Return a list of plain words."""
+    return "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>"
 
 
 def _text(words: str) -> str:
     return escape(words).replace("+-", "&plusmn;")
 
 
-def _table(
-    heading: tuple[str, ...], rows: list[tuple[str, ...]], sets: Sequence[NetworkSet]
+def table(
+    heading: Sequence[str], rows: Sequence[Sequence[str]], kinds: Sequence[str] | None = None
 ) -> str:
+    """Return a table; each row may be of a class of the style sheet."""
     lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in heading) + "</tr>"]
-    first_baseline = next((i for i, one in enumerate(sets) if one.is_baseline), None)
-    for i, (cells, one) in enumerate(zip(rows, sets, strict=True)):
-        kind = "samples" if one.family == "samples" else ""
-        kind = "first-baseline" if i == first_baseline else kind
+    for cells, kind in zip(rows, kinds or [""] * len(rows), strict=True):
         shown = "".join(f"<td>{_text(cell)}</td>" for cell in cells)
         lines.append(f'<tr class="{kind}">{shown}</tr>')
     return '<div class="scroll"><table>' + "\n".join(lines) + "</table></div>"
+
+
+def _kinds(sets: Sequence[NetworkSet]) -> list[str]:
+    first_baseline = next((i for i, one in enumerate(sets) if one.is_baseline), None)
+    kinds = ["samples" if one.family == "samples" else "" for one in sets]
+    return ["first-baseline" if i == first_baseline else kind for i, kind in enumerate(kinds)]
 
 
 def _running_statistics(report: Report) -> list[str]:
@@ -110,31 +134,34 @@ def _running_statistics(report: Report) -> list[str]:
     compared = [one for one in report.sets if "batchnorm" in one.summary]
     return [
         "<h2>Running statistics of BatchNorm</h2>",
-        f"<p>{_text(report.statistics_text)}</p>",
-        _table(STATISTICS_COLUMNS, report.statistics_table, compared),
+        *paragraphs([report.statistics_text]),
+        table(STATISTICS_COLUMNS, report.statistics_table, _kinds(compared)),
     ]
 
 
-def _figure(caption: str, file: Path) -> str:
+def figure(caption: str, file: Path, explained: str = "") -> str:
+    """Return a PNG file as a figure, with its caption and what it shows."""
     data = base64.b64encode(file.read_bytes()).decode()
-    text = f"<b>{escape(caption)}.</b> {escape(_EXPLAINED.get(caption, ''))}"
+    text = f"<b>{escape(caption)}.</b> {escape(explained)}"
     return (
         f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
 
 
-def _hardware(report: Report, environment: dict[str, Any]) -> str:
+def hardware(environment: dict[str, Any]) -> str:
+    """Return in words what ran a report: `environment.json` of its run folder."""
     versions = environment.get("packages", {})
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     commit = environment.get("commit") or "unknown (not run from a checkout)"
     return (
         f"Commit {commit}; {environment['cores']} cores, {environment['system']}; Python "
-        f"{environment['python']}, {packages}. Seed of the baselines: {report.config['seed']}."
+        f"{environment['python']}, {packages}."
     )
 
 
-def _details(title: str, facts: dict[str, Any]) -> str:
+def details(title: str, facts: dict[str, Any]) -> str:
+    """Return facts that a reader may unfold."""
     rows = "".join(
         f"<tr><td>{escape(str(key))}</td><td>{escape(str(value))}</td></tr>"
         for key, value in facts.items()

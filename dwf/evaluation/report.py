@@ -46,7 +46,8 @@ class NetworkSet:
     """`originals`, `held-out`, `samples`, or a baseline's family."""
     summary: dict[str, Any]
     """n, statistics of each measure, dispersion, the share that passes each test, and, of networks
-    with BatchNorm, statistics of the accuracies with the running statistics that were compared."""
+    with BatchNorm, statistics of the accuracies with the running statistics that were compared. Of
+    some sets `ensemble` (n, accuracy), and of samples that were selected `selection` (how)."""
     networks: dict[str, list[Any]]
     """Measure -> one value for each network."""
 
@@ -59,6 +60,14 @@ class NetworkSet:
     def n(self) -> int:
         """How many networks."""
         return self.summary["n"]
+
+    @property
+    def label(self) -> str:
+        """Its title, and of selected networks how many were drawn for each."""
+        chosen = self.summary.get("selection")
+        if not chosen:
+            return self.title
+        return f"{self.title} ({chosen['drawn'] / chosen['kept']:.3g} drawn for each one kept)"
 
     @property
     def scored(self) -> str:
@@ -115,11 +124,25 @@ class Report:
         return [_cells(one) for one in self.sets]
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What stands under the main table: ensembles, and how samples were selected."""
+        found = [(one, one.summary["ensemble"]) for one in self.sets if "ensemble" in one.summary]
+        notes = []
+        if found:
+            each = "; ".join(f"{one.title} {100 * e['accuracy']:.2f} %" for one, e in found)
+            notes.append(
+                f"{self.config['split'].capitalize()} accuracy of ensembles of {found[0][1]['n']} "
+                f"networks each, drawn from the set (mean of their logits): {each}."
+            )
+        selected = [one for one in self.sets if one.summary.get("selection")]
+        return (*notes, *(_on_selection(one.title, one.summary["selection"]) for one in selected))
+
+    @property
     def tests_table(self) -> list[tuple[str, ...]]:
         """Cells of the table of tests passed, without the heading `TEST_COLUMNS`."""
         tests = ("accurate", "distant", "different", "good_and_novel")
         return [
-            (one.title, str(one.n), *(_percent(one.summary[test]) for test in tests))
+            (one.label, str(one.n), *(_percent(one.summary[test]) for test in tests))
             for one in self.sets
         ]
 
@@ -133,7 +156,7 @@ class Report:
             (
                 one.title,
                 str(one.n),
-                *(_accuracy(one.summary["batchnorm"].get(s)) for s in STATISTICS),
+                *(accuracy_cell(one.summary["batchnorm"].get(s)) for s in STATISTICS),
             )
             for one in self.sets
             if "batchnorm" in one.summary
@@ -200,17 +223,17 @@ class Report:
     def markdown(self) -> str:
         """Return the report as Markdown."""
         parts = [f"# Report: {self.name}", *self.headline]
-        parts += [_markdown_table(self.columns, self.table)]
+        parts += [markdown_table(self.columns, self.table), *self.notes]
         parts += ["## Which tests are passed", self.limits_text]
-        parts += [_markdown_table(TEST_COLUMNS, self.tests_table)]
+        parts += [markdown_table(TEST_COLUMNS, self.tests_table)]
         if self.statistics_table:
             parts += ["## Running statistics of BatchNorm", self.statistics_text]
-            parts += [_markdown_table(STATISTICS_COLUMNS, self.statistics_table)]
+            parts += [markdown_table(STATISTICS_COLUMNS, self.statistics_table)]
         parts += ["## How to read this", "\n".join(f"- {line}" for line in HOW_TO_READ)]
         parts += ["## What was evaluated"]
         for title, facts in self.facts.items():
             rows = [(key, str(value)) for key, value in facts.items()]
-            parts += [f"### {title}", _markdown_table(("fact", "value"), rows)]
+            parts += [f"### {title}", markdown_table(("fact", "value"), rows)]
         return "\n\n".join(parts) + "\n"
 
 
@@ -222,6 +245,7 @@ def network_set(
     zoo_spread: float,
     split: str,
     labels: dict[str, np.ndarray],
+    **more: Any,
 ) -> NetworkSet:
     """Summarise a measured set over all its networks.
 
@@ -233,6 +257,7 @@ def network_set(
         zoo_spread: `spread` of the training networks.
         split: the images that were scored, `test` or `val`.
         labels: more columns to keep, shape [S]: which networks these are.
+        more: what else the summary says, plain data.
     """
     passed = limits.passed(measured.accuracy_S, measured.distance_S, measured.overlap_S)
     numbers = {
@@ -247,7 +272,7 @@ def network_set(
     summary: dict[str, Any] = {"n": len(measured.distance_S)}
     summary |= {name: statistics(values_S) for name, values_S in numbers.items()}
     summary["dispersion"] = measured.spread / zoo_spread
-    summary |= {test: float(passed_S.mean()) for test, passed_S in passed.items()}
+    summary |= {test: float(passed_S.mean()) for test, passed_S in passed.items()} | more
     if measured.compared:
         summary["batchnorm"] = {
             source: statistics(accuracy_S) for source, accuracy_S in measured.compared.items()
@@ -281,13 +306,28 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _on_selection(title: str, chosen: dict[str, Any]) -> str:
+    rounds, broken = chosen.get("rounds", 1), chosen.get("unusable", 0)
+    text = f"{title} is a selection ({chosen['kind']}): {chosen['kept']} networks were kept of "
+    text += f"{chosen['drawn']} that were drawn"
+    text += f" in {rounds} rounds" if rounds > 1 else ""
+    text += f" ({broken} of them unusable)" if broken else ""
+    text += ", the most accurate on validation images"
+    if "val_accuracy_drawn" in chosen:
+        means = ", ".join(f"{100 * mean:.2f} %" for mean in chosen["val_accuracy_drawn"])
+        kept = f"{100 * chosen['val_accuracy_kept']:.2f} %"
+        text += f"; the mean accuracy on these is {means} of all drawn, {kept} of the kept"
+        text += " (rounds in order)" if rounds > 1 else ""
+    return text + "."
+
+
 def _cells(one: NetworkSet) -> tuple[str, ...]:
     accuracy = one.summary[one.scored]
     return (
-        one.title,
+        one.label,
         str(one.n),
         _percent(one.share),
-        _accuracy(accuracy),
+        accuracy_cell(accuracy),
         *(f"{100 * accuracy[key]:.2f}" for key in ("median", "max", "min")),
         _number(one.summary["distance_ratio"]["median"]),
         _number(one.summary["overlap"]["mean"]),
@@ -295,7 +335,7 @@ def _cells(one: NetworkSet) -> tuple[str, ...]:
     )
 
 
-def _accuracy(found: dict[str, float] | None) -> str:
+def accuracy_cell(found: dict[str, float] | None) -> str:
     """Return mean +- standard deviation in percent."""
     if found is None:
         return "-"
@@ -311,7 +351,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _markdown_table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def markdown_table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Return a table, its first column to the left and the others to the right."""
     rule = "|".join(["---"] + ["---:"] * (len(heading) - 1))
     lines = [" | ".join(heading), rule, *(" | ".join(row) for row in rows)]
     return "\n".join(f"| {line} |" for line in lines)

@@ -1,6 +1,6 @@
 """Score networks: with which running statistics BatchNorm works, and how the cores are shared.
 
-Shape suffixes: B networks of a block, D numbers of one network, M images of the split.
+Shape suffixes: B networks of a block, D numbers of one network, M images of the split, K classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from torch import nn
 from dwf.datasets.dataset import Dataset, Part
 from dwf.errors import ConfigError, CorruptShard
 from dwf.evaluation.config import BatchNormConfig, Strategy
+from dwf.evaluation.ensembles import SumInOrder
 from dwf.networks.batchnorm import fresh_statistics, recalibrate
 from dwf.networks.functional import Scores, batchnorm_buffers, score_networks
 from dwf.networks.side_by_side import computed_together, side_by_side
@@ -40,6 +41,7 @@ class Scorer:
         template_D: row with the statistics that `reference` stands for.
         device: where to compute.
         workers: networks side by side; default: torch's threads.
+        keep_answers: also say which class each network answers to each image.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Scorer:
         template_D: np.ndarray,
         device: str = "cpu",
         workers: int | None = None,
+        keep_answers: bool = False,
     ):
         self.layout, self.data, self.split, self.config = layout, data, split, config
         self.device, self.network = device, network.to(device)
@@ -59,10 +62,14 @@ class Scorer:
         self.num_images = min(config.images, len(data.train))
         rows_1D = torch.from_numpy(template_D[None].astype(np.float32))
         self._reference = {name: layout.unflatten(rows_1D)[name] for name in self.buffers}
-        self._workers = workers
+        self._workers, self._keep_answers = workers, keep_answers
 
     def score(
-        self, weights_BD: np.ndarray, source: Source = "own", compare: Sequence[Source] = ()
+        self,
+        weights_BD: np.ndarray,
+        source: Source = "own",
+        compare: Sequence[Source] = (),
+        voting_B: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Score a block of networks.
 
@@ -70,21 +77,30 @@ class Scorer:
             weights_BD: float32, whole rows.
             source: the statistics they are judged with.
             compare: statistics with which their accuracy on the split is found too.
+            voting_B: networks that are members of an ensemble, bool.
 
         Returns:
-            `accuracy_S`, `val_accuracy_S`, `loss_S`, `wrong_SM` (see `accuracy.Measured`), and for
-            each source in `compare` its accuracy_B, float64.
+            `accuracy_S`, `val_accuracy_S`, `loss_S`, `wrong_SM` (see `accuracy.Measured`), where
+            they are kept `answers_SM` (see `functional.Scores`), and for each source in `compare`
+            its accuracy_B, float64. Of the ensemble's members, if any: `votes_MK`, their logits'
+            sum, float64.
         """
+        voting_B = np.zeros(len(weights_BD), bool) if voting_B is None else voting_B
         if not self.buffers:
             source, compare = "own", ()
         if computed_together(self.network, self.device):
-            return self._score(self.network, weights_BD, source, compare)
+            return self._score(self.network, weights_BD, source, compare, voting_B)
+        votes = SumInOrder()
 
         def score_one(network: nn.Module, i: int) -> dict[str, np.ndarray]:
-            return self._score(network, weights_BD[i : i + 1], source, compare)
+            one = slice(i, i + 1)
+            found = self._score(network, weights_BD[one], source, compare, voting_B[one])
+            votes.add(i, found.pop("votes_MK", None))
+            return found
 
         parts = side_by_side(self.network, len(weights_BD), score_one, self._workers)
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return found if votes.total is None else found | {"votes_MK": votes.total}
 
     def _score(
         self,
@@ -92,17 +108,22 @@ class Scorer:
         weights_BD: np.ndarray,
         source: Source,
         compare: Sequence[Source],
+        voting_B: np.ndarray,
     ) -> dict[str, np.ndarray]:
         state = self.layout.unflatten(torch.from_numpy(weights_BD).to(self.device))
         judged = self._with(network, state, source)
-        val = self._run(network, judged, self.data.val)
-        scores = val if self.split == "val" else self._run(network, judged, self._part)
+        scores = self._run(network, judged, self._part, voting_B)
+        val = scores if self.split == "val" else self._run(network, judged, self.data.val)
         found = {
             "accuracy_S": scores.accuracy_N,
             "val_accuracy_S": val.accuracy_N,
             "loss_S": scores.loss_N,
             "wrong_SM": scores.wrong_NM,
         }
+        if self._keep_answers:
+            found["answers_SM"] = scores.answers_NM
+        if scores.votes_MK is not None:
+            found["votes_MK"] = scores.votes_MK
         for other in compare:
             if other == source:
                 found[other] = scores.accuracy_N
@@ -115,8 +136,15 @@ class Scorer:
     def _part(self) -> Part:
         return getattr(self.data, self.split)
 
-    def _run(self, network: nn.Module, state: Mapping[str, torch.Tensor], part: Part) -> Scores:
-        return score_networks(network, state, self.data, part, keep_wrong=True, device=self.device)
+    def _run(
+        self,
+        network: nn.Module,
+        state: Mapping[str, torch.Tensor],
+        part: Part,
+        voting_N: np.ndarray | None = None,
+    ) -> Scores:
+        kept = (True, self.device, self._keep_answers)
+        return score_networks(network, state, self.data, part, *kept, voting_N)
 
     def _with(self, network: nn.Module, state: State, source: Source) -> State:
         """Return networks with these statistics."""

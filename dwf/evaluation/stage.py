@@ -12,6 +12,7 @@ from dwf.errors import ConfigError, RunConflict
 from dwf.evaluation.accuracy import Measured, Yardstick
 from dwf.evaluation.baselines import BASELINES, Baseline, Drawn
 from dwf.evaluation.config import EvaluateConfig
+from dwf.evaluation.ensembles import ensemble_size
 from dwf.evaluation.figures import draw_figures
 from dwf.evaluation.headline import ONE_NETWORK, headline
 from dwf.evaluation.page import write_page
@@ -73,7 +74,9 @@ def _evaluate(
         logger.info("report %s is finished already: %s", name, run.path)
         return Report.load(run.path)
     device = find_device(config.device).type
-    settings = (device, config.split, config.batchnorm, config.workers)
+    counts = [len(zoo.rows(split, "last")) for split in ("train", config.split)]
+    size = ensemble_size([*counts, *(len(each) for each in samples)])
+    settings = (device, config.split, config.batchnorm, config.workers, size)
     yardstick = Yardstick(zoo, zoo.load_data(), *settings)
     sets = _measure_all(config, yardstick, samples)
     said = headline(sets, yardstick.limits)
@@ -120,10 +123,15 @@ def _measure_all(
     number = "step" if _is_one_network(zoo) and "step" in zoo.columns else "network"
     sets: list[NetworkSet] = []
 
-    def add(title: str, family: str, measured: Measured, **labels: np.ndarray) -> None:
+    def add(
+        title: str, family: str, measured: Measured, of: Zoo | None = None, **labels: np.ndarray
+    ) -> None:
         labels["nearest"] = zoo.columns[number][training.rows][measured.nearest_S]
-        spread = yardstick.originals.spread
-        sets.append(network_set(title, family, measured, limits, spread, config.split, labels))
+        more = {} if of is None else _selection(of)
+        if measured.ensemble is not None:
+            more["ensemble"] = {"n": yardstick.ensemble, "accuracy": measured.ensemble}
+        fixed = (limits, yardstick.originals.spread, config.split)
+        sets.append(network_set(title, family, measured, *fixed, labels, **more))
         progress.update(len(sets))
         if preemption.is_asked():
             preemption.stop()
@@ -136,7 +144,7 @@ def _measure_all(
     def add_rows(title: str, family: str, of: Zoo, rows: np.ndarray) -> Measured:
         measured = yardstick.measure_zoo(of, rows, compare=True)
         named = number if of is zoo else "network"
-        add(title, family, measured, network=of.columns[named][rows])
+        add(title, family, measured, of, network=of.columns[named][rows])
         return measured
 
     held_out = zoo.rows(split=config.split, epoch="last")
@@ -156,6 +164,12 @@ def _measure_all(
             copies = yardstick.measure_copies(measured.nearest_S)
             add(f"nearest originals of {name}", "nearest", copies)
     return sets
+
+
+def _selection(zoo: Zoo) -> dict[str, Any]:
+    """How the networks of a zoo of samples were selected, if they were."""
+    chosen = (zoo.facts.get("provenance") or {}).get("selection")
+    return {"selection": chosen} if chosen else {}
 
 
 def _how(yardstick: Yardstick) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
 from dwf.evaluation.figures import STYLE
-from dwf.networks.config import MLPConfig
+from dwf.networks.config import CNNConfig, MLPConfig
 from dwf.networks.functional import build_network, score_networks
 from dwf.randomness import seeded
 from dwf.settings import to_dict
@@ -18,6 +18,10 @@ from dwf.zoo.store import Zoo, write_zoo
 CONFIG, DATA = MLPConfig((64, 8, 10)), DataConfig(kind="digits")
 NUM = 60
 SPLIT = np.array(["train"] * 30 + ["val"] * 5 + ["test"] * 25)
+BATCHNORM = CNNConfig(
+    channels=(4, 6), input=(1, 8, 8), norm="batch", pools=2, paddings=1, head="average", bias=False
+)
+BATCHNORM_SPLIT = np.array(["train"] * 8 + ["val"] + ["test"] * 3)
 
 
 def train(epochs=12):
@@ -98,3 +102,55 @@ def write_samples(zoo):
         return write_zoo(path, zoo.layout, num, [block], provenance=provenance, **facts)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def batchnorm_networks() -> tuple[Layout, np.ndarray]:
+    """Layout and weights of twelve networks that know the digits a little."""
+    data, rows = load_dataset(DATA), []
+    for number in range(len(BATCHNORM_SPLIT)):
+        with seeded(number, "batchnorm tests"):
+            network = build_network(BATCHNORM).train()
+            optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+            for _ in range(4):
+                for positions in torch.randperm(len(data.train)).split(100):
+                    images, labels = data.train.batch(positions)
+                    loss = cross_entropy(network(data.prepare(images)), labels)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+        rows.append(Layout.of(network).flatten(network.state_dict()))
+    return Layout.of(network), torch.stack(rows).numpy()
+
+
+@pytest.fixture
+def write_batchnorm(batchnorm_networks, tmp_path):
+    """Write a zoo of such networks: `write(name, weights_ND, batchnorm, split) -> Zoo`."""
+    layout, _ = batchnorm_networks
+
+    def write(name, weights_ND, batchnorm="trained", split=None, **more) -> Zoo:
+        num = len(weights_ND)
+        columns = {
+            "network": np.arange(num),
+            "epoch": np.full(num, 4),
+            "split": np.full(num, "sample") if split is None else split,
+        }
+        columns |= {} if batchnorm is None else {"batchnorm": np.full(num, batchnorm)}
+        facts = {"network": to_dict(BATCHNORM), "data": to_dict(DATA), "seed": 0}
+        blocks = [(columns | more, weights_ND.astype(np.float32))]
+        return write_zoo(tmp_path / "zoos" / name, layout, num, blocks, **facts)
+
+    return write
+
+
+@pytest.fixture
+def batchnorm_zoo(batchnorm_networks, write_batchnorm) -> Zoo:
+    """A zoo of these twelve: 8 training networks, 1 for validation, 3 test networks."""
+    layout, weights_ND = batchnorm_networks
+    data, state = load_dataset(DATA), layout.unflatten(torch.from_numpy(weights_ND))
+    network = build_network(BATCHNORM)
+    accuracies = {
+        f"{name}_accuracy": score_networks(network, state, data, part).accuracy_N
+        for name, part in (("val", data.val), ("test", data.test))
+    }
+    return write_batchnorm("z", weights_ND, split=BATCHNORM_SPLIT, **accuracies)

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 from dwf.align.config import AlignConfig
 from dwf.align.frame import groups_of
@@ -21,70 +20,28 @@ from dwf.evaluation.config import BatchNormConfig, EvaluateConfig
 from dwf.evaluation.report import STATISTICS_COLUMNS, Report
 from dwf.evaluation.scoring import Scorer
 from dwf.evaluation.stage import evaluate
-from dwf.networks.config import CNNConfig
-from dwf.networks.functional import build_network, score_networks
-from dwf.randomness import seeded, torch_stream
-from dwf.settings import to_dict
+from dwf.networks.functional import score_networks
+from dwf.randomness import torch_stream
 from dwf.zoo.layout import Layout
-from dwf.zoo.store import Zoo, write_zoo
+from dwf.zoo.store import Zoo
 
-CONFIG = CNNConfig(
-    channels=(4, 6), input=(1, 8, 8), norm="batch", pools=2, paddings=1, head="average", bias=False
-)
-DATA, IMAGES = DataConfig(kind="digits"), 300
-SPLIT = np.array(["train"] * 8 + ["val"] + ["test"] * 3)
+IMAGES = 300
 ALL_IMAGES = BatchNormConfig(images=10**6)
 
 
-@pytest.fixture(scope="module")
-def trained() -> tuple[Layout, np.ndarray]:
-    """Layout and weights of twelve networks that know the digits a little."""
-    data, rows = load_dataset(DATA), []
-    for number in range(len(SPLIT)):
-        with seeded(number, "batchnorm tests"):
-            network = build_network(CONFIG).train()
-            optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
-            for _ in range(4):
-                for positions in torch.randperm(len(data.train)).split(100):
-                    images, labels = data.train.batch(positions)
-                    loss = cross_entropy(network(data.prepare(images)), labels)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-        rows.append(Layout.of(network).flatten(network.state_dict()))
-    return Layout.of(network), torch.stack(rows).numpy()
+@pytest.fixture
+def trained(batchnorm_networks) -> tuple[Layout, np.ndarray]:
+    return batchnorm_networks
 
 
 @pytest.fixture
-def write(trained, tmp_path):
-    """Write a zoo of these networks: `write(name, weights_ND, batchnorm, split) -> Zoo`."""
-    layout, _ = trained
-
-    def write(name, weights_ND, batchnorm="trained", split=None, **more) -> Zoo:
-        num = len(weights_ND)
-        columns = {
-            "network": np.arange(num),
-            "epoch": np.full(num, 4),
-            "split": np.full(num, "sample") if split is None else split,
-        }
-        columns |= {} if batchnorm is None else {"batchnorm": np.full(num, batchnorm)}
-        facts = {"network": to_dict(CONFIG), "data": to_dict(DATA), "seed": 0}
-        blocks = [(columns | more, weights_ND.astype(np.float32))]
-        return write_zoo(tmp_path / "zoos" / name, layout, num, blocks, **facts)
-
-    return write
+def write(write_batchnorm):
+    return write_batchnorm
 
 
 @pytest.fixture
-def zoo(trained, write) -> Zoo:
-    layout, weights_ND = trained
-    data, state = load_dataset(DATA), layout.unflatten(torch.from_numpy(weights_ND))
-    network = build_network(CONFIG)
-    accuracies = {
-        f"{name}_accuracy": score_networks(network, state, data, part).accuracy_N
-        for name, part in (("val", data.val), ("test", data.test))
-    }
-    return write("z", weights_ND, split=SPLIT, **accuracies)
+def zoo(batchnorm_zoo) -> Zoo:
+    return batchnorm_zoo
 
 
 def buffers_of(layout: Layout) -> list[slice]:
@@ -175,7 +132,7 @@ def test_statistics_take_no_part_in_distances_map_spread_and_noise(zoo, write):
     planted_ND = weights_ND.copy()
     for part in buffers_of(zoo.layout):
         planted_ND[:, part] *= np.random.default_rng(0).uniform(0.5, 2, (len(weights_ND), 1))
-    other = write("other", planted_ND[SPLIT == "train"], "generated")
+    other = write("other", planted_ND[zoo.columns["split"] == "train"], "generated")
     yardstick = Yardstick(zoo, zoo.load_data())
     found, expected = yardstick.measure_zoo(other, np.arange(8)), yardstick.originals
     assert (found.distance_S == 0).all() and found.spread == expected.spread
@@ -232,7 +189,7 @@ def test_workers_change_nothing(zoo):
 
 @pytest.mark.parametrize("column", [None, "none", "template"])
 def test_originals_without_statistics_of_their_own_are_refused(zoo, write, column):
-    path = write("bare", zoo.read(), column, split=SPLIT)
+    path = write("bare", zoo.read(), column, split=zoo.columns["split"])
     with pytest.raises(ConfigError, match=r"bare: .*batchnorm"):
         Yardstick(path, zoo.load_data())
 
@@ -259,7 +216,7 @@ def test_broken_statistics_are_refused_by_row(zoo, write, trained):
 
 
 def test_images_prepared_in_another_way_are_noticed(zoo):
-    other = load_dataset(replace(DATA, scaling="standard"))
+    other = load_dataset(DataConfig(kind="digits", scaling="standard"))
     with pytest.raises(DataUnavailable, match=r"z: row 0 has test accuracy .*preparation"):
         Yardstick(zoo, other)
 

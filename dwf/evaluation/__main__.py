@@ -1,0 +1,42 @@
+"""Reports by hand: `python -m dwf.evaluation reconstruction runs/NAME`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dwf import preemption
+from dwf.errors import exit_cleanly
+from dwf.evaluation.config import ReconstructionConfig
+from dwf.metrics import log_to_stderr
+from dwf.settings import build, to_dict
+
+Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Settings = Annotated[ReconstructionConfig, tyro.conf.arg(name="")]
+_DEFAULT = ReconstructionConfig()
+
+
+def reconstruction(run: Run, settings: Settings = _DEFAULT) -> None:
+    """Say what the codec of a generator loses, whichever codec: ROOT/reports/NAME-reconstruction.
+
+    Args:
+        run: folder of the generator, ROOT/runs/NAME.
+        settings: which networks and images.
+    """
+    from dwf.evaluation.reconstruction import report_reconstruction
+
+    folder, config = run.absolute(), build(ReconstructionConfig, to_dict(settings), "command line")
+    report_reconstruction(folder.parent.parent, folder.name, config)
+
+
+def main() -> None:
+    """Run the command that the command line names."""
+    log_to_stderr()
+    preemption.watch()
+    tyro.extras.subcommand_cli_from_dict(
+        {"reconstruction": reconstruction}, prog="python -m dwf.evaluation", description=__doc__
+    )
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

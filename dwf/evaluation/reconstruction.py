@@ -1,0 +1,265 @@
+"""What a codec makes of networks: error of each tensor, accuracy of what comes back.
+
+Held-out networks, which the codec has not seen, are encoded, decoded and scored beside themselves,
+and so are as many training networks. BatchNorm's running statistics are re-estimated for networks
+that come back, as they are for drawn ones.
+
+Shape suffixes: S networks of a set, B of one block of it, D numbers of a network, E its tensors,
+M images of the split.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dwf import preemption
+from dwf.codecs.codec import ARRAYS, Codec
+from dwf.codecs.config import CodecConfig
+from dwf.errors import ConfigError, RunConflict, TooFewNetworks
+from dwf.evaluation.accuracy import check_accuracy
+from dwf.evaluation.config import BatchNormConfig, ReconstructionConfig
+from dwf.evaluation.novelty import Rows, moments
+from dwf.evaluation.reconstruction_report import (
+    ReconstructedSet,
+    Reconstruction,
+    print_reconstruction,
+    reconstructed_set,
+    reconstruction,
+    write_reconstruction,
+)
+from dwf.evaluation.scoring import Scorer, refuse_broken_statistics, refuse_without_statistics
+from dwf.generators.generator import read_head
+from dwf.generators.learning import describe_origin
+from dwf.metrics import Progress, logger
+from dwf.randomness import numpy_stream
+from dwf.run_folder import RunFolder, hold
+from dwf.training.loop import find_device
+from dwf.zoo.checksums import file_checksum
+from dwf.zoo.store import Zoo
+
+LOSSLESS = frozenset({"flat", "neurons", "tokens"})
+"""Codecs that give back all that they cover, up to rounding."""
+
+
+def is_lossless(config: CodecConfig) -> bool:
+    """Whether a codec loses nothing, so that a report on it has nothing to say."""
+    return config.kind in LOSSLESS
+
+
+def report_reconstruction(
+    root: Path, name: str, config: ReconstructionConfig | None = None
+) -> Reconstruction:
+    """Measure what the codec of `root/runs/name` loses; write the report and print it.
+
+    The codec must be fitted, the density need not be. Files: see `reconstruction_report.py`.
+
+    Args:
+        root: folder that holds zoos/, runs/ and reports/.
+        name: the generator's name; the report is `root/reports/NAME-reconstruction`, and of
+            another zoo than the generator's `NAME-reconstruction-ZOO`.
+        config: which networks; default: the test networks of the generator's zoo.
+
+    Returns:
+        The report; read from disk where it is finished already.
+
+    Raises:
+        RunConflict: no fitted codec has this name; the generator's zoo has changed; a finished
+            report is about another codec or zoo; or another process is at it.
+        ShapeMismatch: the codec was not fitted to the zoo's layout.
+        TooFewNetworks: the zoo has neither held-out nor training networks.
+        ConfigError: there are no images of this split, or see `refuse_without_statistics`.
+        DataUnavailable: networks do not have the accuracies that their zoo records.
+    """
+    config, root = config or ReconstructionConfig(), Path(root)
+    generator = root / "runs" / name
+    origin, codec = read_head(generator)["origin"], Codec.load(generator / "codec")
+    zoo = Zoo.open(root / "zoos" / (config.zoo or origin["zoo"]))
+    if config.zoo is None:
+        _refuse_other_zoo(zoo, name, origin)
+    title = f"{name}-reconstruction" + (f"-{config.zoo}" if config.zoo else "")
+    about = {"codec": file_checksum(generator / "codec" / ARRAYS), "zoo": zoo.fingerprint}
+    with hold(root / "reports" / title):
+        run = RunFolder(root / "reports" / title, config)
+        if run.summary is not None:
+            _refuse_other_networks(run, about)
+            logger.info("report %s is finished already: %s", title, run.path)
+            report = Reconstruction.load(run.path)
+        else:
+            report = _measure(config, codec, zoo, title, name)
+            write_reconstruction(report, run.path)
+            run.finish(headline=list(report.headline), about=about)
+    print_reconstruction(report, run.path)
+    return report
+
+
+def _refuse_other_zoo(zoo: Zoo, name: str, origin: dict[str, Any]) -> None:
+    found = describe_origin(zoo, seed=0)["fingerprint"]
+    if found != origin["fingerprint"]:
+        raise RunConflict(
+            f"{zoo.path} has fingerprint {found}, the generator {name} learnt from a zoo of "
+            f"{origin['fingerprint']}: fit it again under another --name"
+        )
+
+
+def _refuse_other_networks(run: RunFolder, about: dict[str, Any]) -> None:
+    for what, now in about.items():
+        before = run.summary["about"][what]
+        if before != now:
+            raise RunConflict(
+                f"{run.path} is about a {what} of fingerprint {before}, which now has {now}: "
+                "remove the folder and give the command again"
+            )
+
+
+def _measure(
+    config: ReconstructionConfig, codec: Codec, zoo: Zoo, title: str, name: str
+) -> Reconstruction:
+    measurer = Reconstructor(codec, zoo, config)
+    chosen = choose_networks(zoo, config)
+    sets, done = [], 0
+    with Progress(f"reconstruct {zoo.name}", sum(map(len, chosen.values())), "networks") as bar:
+        for words, rows in chosen.items():
+            sets.append(measurer.measure(words, rows, bar, done))
+            done += len(rows)
+    facts = {"generator": name, "codec": codec.config.kind} | measurer.facts
+    return reconstruction(title, config, sets, measurer.tensors, facts)
+
+
+def choose_networks(zoo: Zoo, config: ReconstructionConfig) -> dict[str, np.ndarray]:
+    """Return what they are -> rows, at the last epoch, of held-out and of training networks.
+
+    Of either at most `config.networks`, drawn by seed; of training networks no more than are held
+    out, if any are.
+
+    Raises:
+        TooFewNetworks: there are neither.
+    """
+    held_out, training = zoo.rows(config.split, "last"), zoo.rows("train", "last")
+    most = min(len(held_out), config.networks) or config.networks
+
+    def draw(rows: np.ndarray) -> np.ndarray:
+        if len(rows) <= most:
+            return rows
+        return np.sort(numpy_stream(config.seed, "reconstruction").permutation(rows)[:most])
+
+    chosen = {f"{config.split} networks": draw(held_out), "training networks": draw(training)}
+    if not sum(map(len, chosen.values())):
+        raise TooFewNetworks(
+            f"{zoo.path} has neither {config.split} networks nor training networks: train a "
+            "larger zoo"
+        )
+    return {words: rows for words, rows in chosen.items() if len(rows)}
+
+
+class Reconstructor:
+    """Encodes, decodes and scores networks of a zoo, block by block.
+
+    Args:
+        codec: fitted to the zoo's layout.
+        zoo: whose networks; its training networks' mean is what errors are relative to.
+        config: on which images networks are scored, and how.
+
+    Raises:
+        ConfigError: there are no images of this split.
+        ShapeMismatch: the codec was not fitted to the zoo's layout.
+    """
+
+    def __init__(self, codec: Codec, zoo: Zoo, config: ReconstructionConfig):
+        self.codec, self.zoo, self.split = codec, zoo, config.split
+        self.data, self.network = zoo.load_data(), zoo.build_network()
+        self.num_images = len(getattr(self.data, config.split))
+        if not self.num_images:
+            raise ConfigError(
+                f"split = {config.split!r}: {zoo.path} was trained with data.validation = 0, so "
+                "there are no such images: give split test"
+            )
+        training = zoo.rows("train", "last")
+        mean_D = moments(Rows(zoo, training)).mean_D if len(training) else None
+        self.mean_D = np.zeros(zoo.layout.size) if mean_D is None else mean_D
+        batchnorm, device = BatchNormConfig(config.images), find_device(config.device).type
+        fixed = (zoo.layout, self.data, config.split, batchnorm, self.mean_D)
+        self.scorer = Scorer(self.network, *fixed, device, config.workers, keep_answers=True)
+        spans = codec.spans_of(zoo.layout)
+        covered = {
+            entry.name: any(start <= entry.offset and entry.stop <= stop for start, stop in spans)
+            for entry in zoo.layout.entries
+        }
+        self.aside = [e for e in zoo.layout.entries if e.role == "buffer" and not covered[e.name]]
+        self.entries = [e for e in zoo.layout.entries if e.size and e not in self.aside]
+        self.tensors = [
+            {"name": e.name, "shape": list(e.shape), "covered": covered[e.name]}
+            for e in self.entries
+        ]
+        self.facts = {
+            "zoo": zoo.name,
+            "numbers of a network": zoo.layout.size,
+            "numbers that the codec covers": sum(stop - start for start, stop in spans),
+            "device": device,
+        }
+        if self.scorer.buffers:
+            self.facts["images for BatchNorm"] = self.scorer.num_images
+
+    def measure(
+        self, title: str, rows: np.ndarray, progress: Progress, done: int = 0
+    ) -> ReconstructedSet:
+        """Measure rows of the zoo; see `Reconstruction` for what is found.
+
+        Args:
+            title: what they are.
+            rows: which.
+            progress: told how many networks are done.
+            done: networks that were done before.
+        """
+        refuse_without_statistics(self.zoo, rows, self.network, own=True)
+        lost_E, energy_E, parts = np.zeros(len(self.entries)), np.zeros(len(self.entries)), []
+        for rows_B, weights_BD, decoded_BD in self._blocks(rows):
+            for i, entry in enumerate(self.entries):
+                part = slice(entry.offset, entry.stop)
+                wanted = weights_BD[:, part].astype(np.float64)
+                lost_E[i] += np.square(decoded_BD[:, part] - wanted).sum()
+                energy_E[i] += np.square(wanted - self.mean_D[part]).sum()
+            parts.append(self._score(weights_BD, decoded_BD))
+            done += len(rows_B)
+            progress.update(done)
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        check_accuracy(self.zoo, rows, columns["original"], self.split, self.num_images)
+        columns = {"network": self.zoo.columns["network"][rows]} | columns
+        return reconstructed_set(title, columns, lost_E, energy_E, self.tensors)
+
+    def _blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield (rows_B, weights_BD, decoded_BD); rows are held to their checksums.
+
+        Running statistics that the codec leaves aside are the originals' in `decoded_BD`.
+        """
+        layout = self.zoo.layout
+        for rows_B, weights_BD in self.zoo.stream(rows, check=True):
+            refuse_broken_statistics(self.zoo, rows_B, weights_BD, self.scorer.buffers)
+            codes = self.codec.encode(torch.from_numpy(weights_BD), layout)
+            self.facts["numbers of a code"] = codes.size
+            decoded_BD = self.codec.decode(codes, layout).numpy()
+            for entry in self.aside:
+                part = slice(entry.offset, entry.stop)
+                decoded_BD[:, part] = weights_BD[:, part]
+            yield rows_B, weights_BD, decoded_BD
+            if preemption.is_asked():
+                preemption.stop()
+
+    def _score(self, weights_BD: np.ndarray, decoded_BD: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the measures of networks, float64_B each."""
+        before = self.scorer.score(weights_BD, "own", ("recalibrated",))
+        after = self.scorer.score(decoded_BD, "recalibrated", ("own",))
+        found = {
+            "original": before["accuracy_S"],
+            "reconstructed": after["accuracy_S"],
+            "drop": before["accuracy_S"] - after["accuracy_S"],
+            "agreement": (before["answers_SM"] == after["answers_SM"]).mean(1),
+            "original_loss": before["loss_S"],
+            "reconstructed_loss": after["loss_S"],
+        }
+        if self.scorer.buffers:
+            found["original_recalibrated"] = before["recalibrated"]
+            found["reconstructed_own"] = after["own"]
+        return found

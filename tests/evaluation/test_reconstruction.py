@@ -1,0 +1,255 @@
+"""What a codec loses: the numbers against plain loops."""
+
+import runpy
+import shutil
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from dwf.backbones.config import TokenAutoencoderConfig
+from dwf.codecs.codec import Codec
+from dwf.codecs.config import CODECS, FlatConfig, PcaConfig, SaneConfig
+from dwf.errors import TooFewNetworks
+from dwf.evaluation.config import ReconstructionConfig
+from dwf.evaluation.reconstruction import LOSSLESS, choose_networks, is_lossless
+from dwf.evaluation.reconstruction_report import Reconstruction
+from dwf.evaluation.report import statistics
+from dwf.generators.generator import round_trip_error
+from dwf.networks.batchnorm import recalibrate
+from dwf.networks.functional import batchnorm_layers, score_networks
+from dwf.training.config import LoopConfig
+from dwf.zoo.store import Zoo
+from tests.evaluation.reconstructing import EXACT, fit, folder_of, of_splits, report, root_of
+
+
+def logits_of(zoo, row_D, part="test"):
+    """Of one network on all images, by plain torch; with the labels."""
+    data, network = zoo.load_data(), zoo.build_network()
+    network.load_state_dict(zoo.layout.unflatten(torch.from_numpy(row_D)), strict=False)
+    chosen = getattr(data, part)
+    images, labels = chosen.batch(torch.arange(len(chosen)))
+    with torch.no_grad():
+        return network(data.prepare(images)), labels
+
+
+def test_every_number_is_that_of_a_plain_loop(zoo):
+    codec = fit(zoo)
+    found = report(zoo)
+    test, training = found.sets
+    assert (test.title, test.n, training.title, training.n) == (
+        "test networks", 25, "training networks", 25,
+    )  # fmt: skip
+    weights_ND = zoo.read(zoo.rows("test", "last"))
+    codes = codec.encode(torch.from_numpy(weights_ND), zoo.layout)
+    decoded_ND = codec.decode(codes, zoo.layout).numpy()
+    assert test.networks["network"] == zoo.columns["network"][zoo.rows("test", "last")].tolist()
+    for i, (before_D, after_D) in enumerate(zip(weights_ND, decoded_ND, strict=True)):
+        (before, labels), (after, _) = logits_of(zoo, before_D), logits_of(zoo, after_D)
+        right = [(each.argmax(1) == labels).double().mean().item() for each in (before, after)]
+        assert test.networks["original"][i] == pytest.approx(right[0])
+        assert test.networks["reconstructed"][i] == pytest.approx(right[1])
+        assert test.networks["drop"][i] == pytest.approx(right[0] - right[1])
+        same = (before.argmax(1) == after.argmax(1)).double().mean().item()
+        assert test.networks["agreement"][i] == pytest.approx(same) and same < 1
+        loss = cross_entropy(after, labels).item()
+        assert test.networks["reconstructed_loss"][i] == pytest.approx(loss, rel=1e-4)
+    mean_D = zoo.read(zoo.rows("train", "last")).astype(np.float64).mean(0)
+    assert len(found.tensors) == len(zoo.layout.entries) == 4
+    for i, entry in enumerate(zoo.layout.entries):
+        part = slice(entry.offset, entry.stop)
+        wanted = weights_ND[:, part].astype(np.float64)
+        lost = ((decoded_ND[:, part] - wanted) ** 2).sum()
+        energy = ((wanted - mean_D[part]) ** 2).sum()
+        assert found.tensors[i] == {
+            "name": entry.name,
+            "shape": list(entry.shape),
+            "covered": True,
+        }
+        assert test.tensors["rmse"][i] == pytest.approx(np.sqrt(lost / wanted.size))
+        assert test.tensors["relative"][i] == pytest.approx(np.sqrt(lost / energy))
+    whole = round_trip_error(codec, [(zoo, zoo.rows("test", "last"))])
+    assert test.summary["rmse"] == pytest.approx(whole["rmse"], rel=1e-5)
+    assert test.summary["relative"] == pytest.approx(whole["relative"], rel=1e-5)
+    for measure in ("original", "reconstructed", "drop", "agreement"):
+        assert test.summary[measure] == statistics(np.array(test.networks[measure]))
+    assert training.summary["relative"] < test.summary["relative"] < 1
+
+
+def test_blocks_change_nothing(zoo, monkeypatch):
+    fit(zoo)
+    whole = report(zoo)
+    shutil.rmtree(folder_of(zoo))
+    monkeypatch.setattr(Zoo.stream, "__defaults__", (None, False, 28 * zoo.layout.size))
+    parts = report(zoo)
+    assert len(list(zoo.stream(zoo.rows("test", "last")))) == 4
+    for one, other in zip(whole.sets, parts.sets, strict=True):
+        assert one.networks["reconstructed"] == other.networks["reconstructed"]
+        np.testing.assert_allclose(one.tensors["rmse"], other.tensors["rmse"], rtol=1e-6)
+
+
+def test_an_exact_codec_loses_nothing(zoo):
+    fit(zoo, EXACT)
+    for one in report(zoo).sets:
+        assert one.summary["drop"]["min"] == one.summary["drop"]["max"] == 0
+        assert one.summary["agreement"]["min"] == 1
+        assert one.summary["rmse"] == 0 and one.tensors["relative"] == [0, 0, 0, 0]
+
+
+def test_the_training_networks_mean_has_a_relative_error_of_one(zoo, monkeypatch):
+    codec = fit(zoo)
+    mean_D = torch.from_numpy(codec.arrays["template_D"])
+    monkeypatch.setattr(Codec, "decode", lambda self, codes, _: mean_D.repeat(len(codes), 1))
+    found = report(zoo)
+    for one in found.sets:
+        np.testing.assert_allclose(one.tensors["relative"], 1, rtol=1e-5)
+    assert "The relative error is 1.000 on test networks" in found.headline[1]
+
+
+def test_only_codecs_that_lose_something_are_reported_on():
+    assert {kind for kind in CODECS if kind not in LOSSLESS} == {"pca", "sane"}
+    assert is_lossless(FlatConfig()) and not is_lossless(PcaConfig())
+
+
+def test_networks_are_the_last_of_held_out_and_as_many_of_training_ones(zoo):
+    chosen = choose_networks(zoo, ReconstructionConfig())
+    np.testing.assert_array_equal(chosen["test networks"], zoo.rows("test", "last"))
+    assert len(chosen["training networks"]) == 25
+    assert set(chosen["training networks"]) < set(zoo.rows("train", "last"))
+    few = choose_networks(zoo, ReconstructionConfig(networks=7, split="val", seed=3))
+    assert [len(rows) for rows in few.values()] == [5, 5] and next(iter(few)) == "val networks"
+    drawn = choose_networks(zoo, ReconstructionConfig(networks=7))["test networks"]
+    assert set(drawn) < set(zoo.rows("test", "last")) and (np.diff(drawn) > 0).all()
+    assert len(drawn) == 7 and drawn[-1] > drawn[0] + 12  # not the first ones
+
+
+def test_a_zoo_that_holds_nothing_out_is_reported_by_its_training_networks(zoo):
+    only = of_splits(zoo, "only", ["train"])
+    fit(only)
+    found = report(only)
+    assert [one.title for one in found.sets] == ["training networks"]
+    assert "Reconstructed training networks" in found.headline[0]
+    with pytest.raises(TooFewNetworks, match="neither test networks nor training networks"):
+        choose_networks(of_splits(zoo, "none", []), ReconstructionConfig())
+
+
+def test_another_zoo_has_a_report_of_its_own(zoo, monkeypatch, capsys):
+    fit(zoo)
+    of_splits(zoo, "other", ["val", "test"])
+    root = root_of(zoo)
+    words = ["dwf.evaluation", "reconstruction", str(root / "runs" / "g"), "--zoo", "other"]
+    monkeypatch.setattr(sys, "argv", [*words, "--split", "val", "--networks", "4"])
+    runpy.run_module("dwf.evaluation", run_name="__main__")
+    found = Reconstruction.load(root / "reports" / "g-reconstruction-other")
+    assert found.facts["zoo"] == "other" and [one.n for one in found.sets] == [4]
+    assert "report g-reconstruction-other" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*words[:2], str(root / "runs" / "nowhere")])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("dwf.evaluation", run_name="__main__")
+    assert stopped.value.code == 2 and "holds no generator" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", [*words, "--networks", "0"])
+    with pytest.raises(SystemExit):
+        runpy.run_module("dwf.evaluation", run_name="__main__")
+    assert "networks = 0: allowed is at least 1" in capsys.readouterr().err
+
+
+# With BatchNorm
+
+
+def with_recalibrated(zoo, weights_ND) -> np.ndarray:
+    data, state = zoo.load_data(), zoo.layout.unflatten(torch.from_numpy(weights_ND))
+    return recalibrate(zoo.build_network(), state, data, 300, batch=125)
+
+
+def accuracies(zoo, state) -> np.ndarray:
+    data = zoo.load_data()
+    return score_networks(zoo.build_network(), state, data, data.test).accuracy_N
+
+
+def test_running_statistics_are_the_originals_own_or_re_estimated(batchnorm_zoo):
+    zoo = batchnorm_zoo
+    codec = fit(zoo, PcaConfig(components=4))
+    found = report(zoo, images=300)
+    test = found.sets[0]
+    weights_ND = zoo.read(zoo.rows("test", "last"))
+    codes = codec.encode(torch.from_numpy(weights_ND), zoo.layout)
+    decoded_ND = codec.decode(codes, zoo.layout).numpy()
+    own_ND = decoded_ND.copy()
+    for entry in zoo.layout.entries:
+        if entry.role == "buffer":
+            own_ND[:, entry.offset : entry.stop] = weights_ND[:, entry.offset : entry.stop]
+    expected = {
+        "original": accuracies(zoo, zoo.layout.unflatten(torch.from_numpy(weights_ND))),
+        "original_recalibrated": accuracies(zoo, with_recalibrated(zoo, weights_ND)),
+        "reconstructed": accuracies(zoo, with_recalibrated(zoo, decoded_ND)),
+        "reconstructed_own": accuracies(zoo, zoo.layout.unflatten(torch.from_numpy(own_ND))),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(test.networks[name], values, atol=1e-12)
+    assert len({tuple(values) for values in expected.values()}) == 4  # all of them differ
+    assert not any("running" in tensor["name"] for tensor in found.tensors)
+    assert "re-estimated for each reconstruction" in found.headline[0]
+    (row, _) = found.statistics_table
+    assert row[0] == "test networks" and row[2].startswith(
+        f"{100 * expected['original'].mean():.2f}"
+    )
+    page = (folder_of(zoo) / "report.html").read_text()
+    assert "on 300 training images" in page and row[4].replace("+-", "&plusmn;") in page
+
+
+def test_statistics_that_the_codec_covers_are_its_own(batchnorm_zoo):
+    zoo = batchnorm_zoo
+    fit(zoo, replace(EXACT, buffers=True))
+    found = report(zoo, images=300)
+    test, layers = found.sets[0], batchnorm_layers(zoo.build_network())
+    assert sum("running" in tensor["name"] for tensor in found.tensors) == 2 * len(layers)
+    assert test.networks["reconstructed_own"] == test.networks["original"]
+    assert test.networks["reconstructed"] == test.networks["original_recalibrated"]
+    assert test.networks["reconstructed"] != test.networks["original"]
+
+
+# Codecs of tokens
+
+
+def small_sane(**settings) -> SaneConfig:
+    backbone = TokenAutoencoderConfig(width=16, heads=2, depth=1, latent=4)
+    training = LoopConfig(steps=2, batch_size=4, device="cpu", threads=1)
+    fixed = {"window": 16, "halo": 2, "contrast": 0.0}
+    return SaneConfig(backbone=backbone, training=training, **fixed, **settings)
+
+
+def test_a_codec_of_tokens_is_reported_on_alike(batchnorm_zoo):
+    zoo = batchnorm_zoo
+    codec = fit(zoo, small_sane(norms=False))
+    found = report(zoo, images=300)
+    weights_ND = zoo.read(zoo.rows("test", "last"))
+    codes = codec.encode(torch.from_numpy(weights_ND), zoo.layout)
+    decoded_ND = codec.decode(codes, zoo.layout).numpy()
+    test, whole = found.sets[0], round_trip_error(codec, [(zoo, zoo.rows("test", "last"))])
+    assert test.summary["relative"] == pytest.approx(whole["relative"], rel=1e-4)
+    norms = [entry.name for entry in zoo.layout.entries if entry.role == "norm"]
+    covered = {tensor["name"]: tensor["covered"] for tensor in found.tensors}
+    assert norms and [name for name, is_covered in covered.items() if not is_covered] == norms
+    assert f"{len(norms)} tensors are not covered" in found.headline[1]
+    assert found.facts["numbers that the codec covers"] == whole["covered"]
+    expected = accuracies(zoo, with_recalibrated(zoo, decoded_ND))
+    np.testing.assert_allclose(test.networks["reconstructed"], expected, atol=1e-12)
+
+
+def test_each_architecture_of_a_codec_of_several_can_be_reported_on(zoo, make_zoo):
+    other = make_zoo(20, (64, 5, 4, 10), name="other")
+    codec = fit(zoo, small_sane(size=20), other.name)
+    found = report(zoo, zoo=other.name)
+    assert (found.name, found.facts["zoo"]) == ("g-reconstruction-other", "other")
+    rows = other.rows("test", "last")
+    codes = codec.encode(torch.from_numpy(other.read(rows)), other.layout)
+    decoded_ND = codec.decode(codes, other.layout).numpy()
+    assert [one.n for one in found.sets] == [4, 4] and found.facts[
+        "numbers of a code"
+    ] == codes.size
+    rmse = np.sqrt(((decoded_ND - other.read(rows)).astype(np.float64) ** 2).mean())
+    assert found.sets[0].summary["rmse"] == pytest.approx(rmse)
+    assert codes.size != codec.code_size and len(found.tensors) == 6
