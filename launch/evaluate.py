@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = Console()
     console = console if console.width >= TABLE_WIDTH else Console(width=TABLE_WIDTH)
     console.print(table)
-    for paragraph in report.headline:
+    for paragraph in (*report.notes, *report.headline):
         console.print(paragraph)
     print(f"report: {root / 'reports' / name / 'report.html'}")
 

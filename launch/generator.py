@@ -2,35 +2,59 @@
 
 python launch/generator.py --config configs/generator/mnist_mlp.yaml
 mpirun -n 4 python launch/generator.py    # ranks share the codec's passes over the zoo
+torchrun --nproc-per-node 2 launch/generator.py --engine ddp --config FILE    # a codec that trains
+python launch/generator.py --engine deepspeed --nodes 4 --config FILE    # by slurm/train_sane.sh
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from dwf import preemption, settings
+from dwf.cluster import ranked
+from dwf.cluster.config import RankedLaunch
+from dwf.generators import plan
 from dwf.generators.config import GeneratorConfig
 from dwf.metrics import log_to_stderr
-from dwf.ranks import exit_together, find_ranks
+from dwf.ranks import exit_together, find_ranks, world
+
+DEFAULT = "configs/generator/mnist_mlp.yaml"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, plan, fit."""
-    parsed = settings.parse(GeneratorConfig, "configs/generator/mnist_mlp.yaml", argv, "runs")
-    is_first = find_ranks().is_first
-    if is_first:
+    """Parse, plan, fit or submit."""
+    parsed = settings.parse(GeneratorConfig, DEFAULT, argv, "runs", RankedLaunch)
+    parsed = plan.with_engine(parsed)
+    launch, config, ranks = parsed.launch, parsed.config, find_ranks()
+    folder, job = launch.root / "runs" / parsed.name, ranked.job_of(parsed, argv)
+    if ranks.is_first:
         log_to_stderr()
-    from dwf.generators.stage import describe_plan, fit_generator
-
-    launch, config = parsed.launch, parsed.config
-    if is_first:
-        print(describe_plan(config, launch.root))
+        place = (job.ranks, job.site.gpu_memory_gb) if job else (ranks.world,)
+        print(plan.describe_plan(config, launch.root, *place))
     if launch.dry_run:
-        if is_first:
-            print(parsed.describe())
+        if ranks.is_first:
+            print(*([job.describe()] if job else []), parsed.describe(), sep="\n")
         return
     preemption.watch()
-    fit_generator(config, launch.root, parsed.name)
-    if is_first:
-        print(f"generator in {launch.root / 'runs' / parsed.name}")
+    if job:
+        ranked.run(job, config, plan.is_fitted)
+    else:
+        ranked.refuse_while_submitted(folder)
+        fit(config, launch.root, parsed.name)
+    if ranks.is_first:
+        print(f"generator in {folder}")
+
+
+def fit(config: GeneratorConfig, root: Path, name: str) -> None:
+    """Fit, alone or as one of several ranks, and report what the codec loses."""
+    from dwf import distributed
+    from dwf.evaluation.reconstruction import is_lossless, report_reconstruction
+    from dwf.generators.stage import fit_generator
+
+    if plan.engine_of(config) != "plain":
+        distributed.begin()
+    fit_generator(config, root, name)
+    if not is_lossless(config.codec):
+        world().on_first(lambda: report_reconstruction(root, name))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = launch.name or f"{config.generator}-samples"
     log_to_stderr()
     runs, zoos = launch.root / "runs", launch.root / "zoos"
-    print(f"{config.count} networks: {runs / config.generator} -> {zoos / name}")
+    best = f", the best of {config.drawn}" if config.drawn > config.count else ""
+    print(f"{config.count} networks{best}: {runs / config.generator} -> {zoos / name}")
     if launch.dry_run:
         print(parsed.describe())
         return

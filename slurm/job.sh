@@ -5,6 +5,7 @@ arguments=("$@")
 [[ " $* " == *" --root"* ]] || arguments+=(--root "$RESULTS")
 # From Slurm 22.05 on srun no longer takes the job's --cpus-per-task by itself.
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
+[ -z "${DWF_SETUP:-}" ] || eval "$DWF_SETUP" # what a launch says of its site
 echo "job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, begun ${SLURM_RESTART_COUNT:-0} times before"
 
 # run COMMAND...: the job's command. Before the time limit, or when a job of more weight takes the

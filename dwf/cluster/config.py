@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,8 @@ class SiteConfig:
     """Cores of a node."""
     memory_gb: Positive | None = None
     """Memory of a node; a job that takes part of a node asks for its part."""
+    gpu_memory_gb: Positive | None = None
+    """Memory of a GPU, by which `--dry-run` says whether a training fits."""
     time: str = "4:00:00"
     """Time limit of a job, as Slurm writes it; work that is not done by then is saved and requeued.
     Quoted: YAML reads a bare 4:00:00 as a number."""
@@ -58,15 +61,11 @@ class SiteConfig:
 
 
 @dataclass(frozen=True)
-class ClusterLaunch(Launch):
-    """Where the work is done."""
+class SlurmLaunch(Launch):
+    """How a command's work is given to Slurm."""
 
     nodes: Count | None = None
     """Nodes to use at once, through Slurm; default: this machine alone."""
-    backend: Backend | None = None
-    """Default: slurm with --nodes, else local."""
-    local: bool = False
-    """The same as --backend local: worker processes on this machine, however many nodes."""
     cluster: Path | None = None
     """YAML file of the site; default: $DWF_CLUSTER, or what `sinfo` says."""
     gpus_per_node: Whole | None = None
@@ -76,10 +75,28 @@ class ClusterLaunch(Launch):
     time: str | None = None
     """Takes the place of the site's."""
     wait: bool = True
-    """Wait for the jobs and show how far they are; else --resume shows it later."""
+    """Wait for the jobs and show how far they are; else the command given again shows it."""
+
+
+@dataclass(frozen=True)
+class ClusterLaunch(SlurmLaunch):
+    """Where units of work are done."""
+
+    backend: Backend | None = None
+    """Default: slurm with --nodes, else local."""
+    local: bool = False
+    """The same as --backend local: worker processes on this machine, however many nodes."""
     workers: Count | None = None
     """Worker processes on this machine, or on each node; default: one per core or GPU. Changes no
     byte of what is made."""
+
+
+@dataclass(frozen=True)
+class RankedLaunch(SlurmLaunch):
+    """Where the ranks of one training run."""
+
+    engine: Literal["plain", "ddp", "deepspeed"] | None = None
+    """What trains the codec, in place of its `training.engine`; several ranks: ddp, deepspeed."""
 
 
 def chosen_backend(launch: ClusterLaunch) -> Backend:
@@ -100,16 +117,17 @@ def chosen_backend(launch: ClusterLaunch) -> Backend:
     return launch.backend or ("slurm" if launch.nodes else "local")
 
 
-def refuse_slurm_flags(launch: ClusterLaunch) -> None:
+def refuse_slurm_flags(launch: SlurmLaunch) -> None:
     """Raise `ConfigError` for flags that have no effect where Slurm is not asked."""
     given = {f"--{name.replace('_', '-')}": getattr(launch, name) for name in SITE_FLAGS}
     given |= {"--cluster": launch.cluster, "--no-wait": not launch.wait or None}
+    excused = launch.nodes and getattr(launch, "local", False)
     for flag, value in given.items():
-        if value is not None and not (launch.local and launch.nodes):
+        if value is not None and not excused:
             raise ConfigError(f"{flag} is about Slurm: add --nodes N, or leave it out")
 
 
-def read_site(launch: ClusterLaunch) -> SiteConfig:
+def read_site(launch: SlurmLaunch) -> SiteConfig:
     """Return the site: its file, with what flags say in the place of what it says.
 
     Raises:
@@ -119,13 +137,21 @@ def read_site(launch: ClusterLaunch) -> SiteConfig:
     return with_flags(load(SiteConfig, file) if file else SiteConfig(), launch)
 
 
-def with_flags(site: SiteConfig, launch: ClusterLaunch) -> SiteConfig:
+def with_flags(site: SiteConfig, launch: SlurmLaunch) -> SiteConfig:
     """Return a site with what flags say in the place of what it says; errors as above."""
     flags = {name: getattr(launch, name) for name in SITE_FLAGS}
     try:
         return replace(site, **{name: value for name, value in flags.items() if value is not None})
     except ValueError as error:
         raise ConfigError(f"command line: {error}") from None
+
+
+def setup_lines(site: SiteConfig) -> list[str]:
+    """Return the shell lines that a job begins with."""
+    lines = list(site.setup)
+    if site.scratch:
+        lines += [f"export TMPDIR={shlex.quote(str(site.scratch))}", 'mkdir -p "$TMPDIR"']
+    return lines
 
 
 def minutes(time: str) -> int:

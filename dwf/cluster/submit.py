@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dwf.cluster import slurm
-from dwf.cluster.config import SiteConfig, minutes
+from dwf.cluster.config import SiteConfig, minutes, setup_lines
 from dwf.cluster.element import Group, forget_failures, jobs_folder
 from dwf.cluster.slurm import Key
 from dwf.cluster.work import Work, missing
@@ -76,16 +76,13 @@ def _parameters(
         "gpus_per_node": gpus or None,
         "mem": f"{round(memory_gb * 1024)}MB" if memory_gb else None,
     }
-    setup = list(site.setup)
-    if site.scratch:
-        setup += [f"export TMPDIR={shlex.quote(str(site.scratch))}", 'mkdir -p "$TMPDIR"']
     return {key: value for key, value in named.items() if value is not None} | {
         "job_name": work.folder.name,
         "time": minutes(site.time),
         "cpus_per_task": cpus,
         "array_parallelism": nodes,
         "signal_delay_s": site.signal_seconds,
-        "setup": setup,
+        "setup": setup_lines(site),
         # Since Slurm 22.05 srun does not take the job's number of cores over.
         "srun_args": [f"--cpus-per-task={cpus}"],
         "additional_parameters": {"requeue": True} | site.sbatch,

@@ -64,6 +64,43 @@ def test_a_dry_run_of_the_whole_way_shows_every_command_and_touches_nothing(pipe
     assert not list(tmp_path.iterdir())
 
 
+PUBLISHED_SANE = {
+    # The first two as published (arXiv 2406.09997).
+    "sane_cnn_cifar10": "202,",
+    "sane_resnet18_cifar10": "865,",
+    "sane_vit_small_cifar10": "211,",
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_SANE)
+def test_a_published_training_is_planned_without_its_zoo(name, tmp_path, capsys):
+    """Parameters, ZeRO stage and memory of a GPU, and the line for sbatch; on any machine."""
+    site = tmp_path / "site.yaml"
+    site.write_text("gpus_per_node: 4\ncpus_per_node: 64\ngpu_memory_gb: 80\n")
+    words = ["--config", f"configs/generator/{name}.yaml", "--root", str(tmp_path), "--dry-run"]
+    generator_script().main([*words, "--nodes", "4", "--cluster", str(site)])
+    said = capsys.readouterr().out
+    (num,) = re.findall(r"^sane: ([\d,]+) parameters; engine deepspeed .ZeRO stage \d", said, re.M)
+    assert num.startswith(PUBLISHED_SANE[name])
+    assert "ranks: 16, batch" in said and "fits a GPU of 80 GiB" in said
+    parts = re.search(r"weights (\S+), gradients (\S+), optimizer (\S+), activations (\S+), ", said)
+    (total,) = re.findall(r"total (\S+), ", said)
+    assert sum(map(float, parts.groups())) == pytest.approx(float(total), abs=0.03)
+    assert "sbatch --parsable --nodes=4 --ntasks-per-node=4 --cpus-per-task=16 " in said
+    assert "slurm/train_sane.sh --config " in said and said.count("--dry-run") == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["site.yaml"], (
+        "a dry run touched something"
+    )
+
+
+def generator_script():
+    sys.path.insert(0, str(ROOT / "launch"))
+    try:
+        return __import__("generator")
+    finally:
+        sys.path.pop(0)
+
+
 def readme_commands() -> list[str]:
     text = (ROOT / "README.md").read_text()
     return sorted(set(re.findall(r"^    (python launch/.*)$", text, re.MULTILINE)))
@@ -97,5 +134,8 @@ def test_a_users_mistake_is_one_line(tmp_path):
     assert ran.returncode == 2 and "did you mean 'configs/zoo/mnist_mlp.yaml'" in ran.stderr
     ran = run(["launch/align.py", "--zoo", "nowhere", "--root", str(tmp_path)])
     assert ran.returncode == 2 and "is not a zoo" in ran.stderr and "launch/zoo.py" in ran.stderr
+    ran = run(["launch/generator.py", "--engine", "ddp", "--root", str(tmp_path)])
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("error: --engine ddp: the codec pca does not train")
     ran = run(["launch/zoo.py", "--resume", "--name", "nowhere", "--root", str(tmp_path)])
     assert ran.returncode == 2 and "holds no run" in ran.stderr
