@@ -47,14 +47,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 def fit(config: GeneratorConfig, root: Path, name: str) -> None:
     """Fit, alone or as one of several ranks, and report what the codec loses."""
     from dwf import distributed
-    from dwf.evaluation.reconstruction import is_lossless, report_reconstruction
+    from dwf.evaluation.reconstruction import report_fit
     from dwf.generators.stage import fit_generator
 
     if plan.engine_of(config) != "plain":
         distributed.begin()
     fit_generator(config, root, name)
-    if not is_lossless(config.codec):
-        world().on_first(lambda: report_reconstruction(root, name))
+    world().on_first(lambda: report_fit(root, name, config))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+
 class Linear(nn.Linear):
     """`nn.Linear`, faster on some CPUs; the parameters are the same."""
 

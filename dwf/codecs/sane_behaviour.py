@@ -104,11 +104,16 @@ class Behaviour:
     def _difference(
         self, source: int, changed_ND: torch.Tensor, originals_ND: torch.Tensor
     ) -> torch.Tensor:
-        """Return the mean over networks and images of the difference of their answers."""
+        """Return the mean over networks and images of the difference of their answers.
+
+        Running statistics stay the originals': a reconstructed variance may be negative.
+        """
         network, layout = self.networks[source], self.zoos[source].layout
+        original, changed = layout.unflatten(originals_ND), layout.unflatten(changed_ND)
+        changed |= {e.name: original[e.name] for e in layout.entries if e.role == "buffer"}
         with torch.no_grad():
-            wanted = run_networks(network, layout.unflatten(originals_ND), self.images[source])
-        logits = run_networks(network, layout.unflatten(changed_ND), self.images[source])
+            wanted = run_networks(network, original, self.images[source])
+        logits = run_networks(network, changed, self.images[source])
         if self.config.measure == "logits":
             return functional.mse_loss(logits, wanted)
         logs, wanted_logs = (x.flatten(0, 1).log_softmax(1) for x in (logits, wanted))

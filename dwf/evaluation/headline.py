@@ -14,11 +14,13 @@ MOST = 0.9
 """A test that a smaller share of the networks passes is named as a reason."""
 CONFIDENCE = 1.96
 """Standard errors that a difference must exceed to be called one."""
-ONE_NETWORK = (
+STEPS = (
     "This zoo is one network: its rows are steps of one training run, and each counts as a network "
-    "here. Held-out networks are later steps of that run, not networks trained anew, and distances "
-    "are measured in the distance from a step to the nearest other one: what is novel here is not "
-    "another network."
+    "here. Held-out networks are later steps of that run, not networks trained anew"
+)
+ONE_NETWORK = (
+    f"{STEPS}, and distances are measured in the distance from a step to the nearest other one: "
+    "what is novel here is not another network."
 )
 """Said of a zoo that is split by blocks of steps."""
 

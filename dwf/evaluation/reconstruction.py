@@ -21,6 +21,7 @@ from dwf.codecs.config import CodecConfig
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.evaluation.accuracy import check_accuracy
 from dwf.evaluation.config import BatchNormConfig, ReconstructionConfig
+from dwf.evaluation.headline import STEPS
 from dwf.evaluation.novelty import Rows, moments
 from dwf.evaluation.reconstruction_report import (
     ReconstructedSet,
@@ -31,6 +32,7 @@ from dwf.evaluation.reconstruction_report import (
     write_reconstruction,
 )
 from dwf.evaluation.scoring import Scorer, refuse_broken_statistics, refuse_without_statistics
+from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import read_head
 from dwf.generators.learning import describe_origin
 from dwf.metrics import Progress, logger
@@ -47,6 +49,21 @@ LOSSLESS = frozenset({"flat", "neurons", "tokens"})
 def is_lossless(config: CodecConfig) -> bool:
     """Whether a codec loses nothing, so that a report on it has nothing to say."""
     return config.kind in LOSSLESS
+
+
+def report_fit(root: Path, name: str, config: GeneratorConfig) -> Reconstruction | None:
+    """Report on the codec of a generator that was just fitted, where there is something to say.
+
+    There is nothing of a codec that loses nothing; nor of a zoo whose networks cannot be scored,
+    of which it warns: the generator is as good as without a report.
+    """
+    if is_lossless(config.codec):
+        return None
+    try:
+        return report_reconstruction(root, name)
+    except ConfigError as error:
+        logger.warning("no report on what the codec of %s loses: %s", name, error)
+        return None
 
 
 def report_reconstruction(
@@ -70,7 +87,7 @@ def report_reconstruction(
             report is about another codec or zoo; or another process is at it.
         ShapeMismatch: the codec was not fitted to the zoo's layout.
         TooFewNetworks: the zoo has neither held-out nor training networks.
-        ConfigError: there are no images of this split, or see `refuse_without_statistics`.
+        ConfigError: as `Reconstructor`, or see `refuse_without_statistics`.
         DataUnavailable: networks do not have the accuracies that their zoo records.
     """
     config, root = config or ReconstructionConfig(), Path(root)
@@ -125,7 +142,8 @@ def _measure(
             sets.append(measurer.measure(words, rows, bar, done))
             done += len(rows)
     facts = {"generator": name, "codec": codec.config.kind} | measurer.facts
-    return reconstruction(title, config, sets, measurer.tensors, facts)
+    notes = [f"{STEPS}."] if zoo.is_one_network else []
+    return reconstruction(title, config, sets, measurer.tensors, facts, notes)
 
 
 def choose_networks(zoo: Zoo, config: ReconstructionConfig) -> dict[str, np.ndarray]:
@@ -159,16 +177,23 @@ class Reconstructor:
 
     Args:
         codec: fitted to the zoo's layout.
-        zoo: whose networks; its training networks' mean is what errors are relative to.
+        zoo: whose networks; its training networks' mean is what errors are relative to, if any.
         config: on which images networks are scored, and how.
 
     Raises:
-        ConfigError: there are no images of this split.
+        ConfigError: the zoo does not say what its networks are or what data they are for, or there
+            are no images of this split.
         ShapeMismatch: the codec was not fitted to the zoo's layout.
     """
 
     def __init__(self, codec: Codec, zoo: Zoo, config: ReconstructionConfig):
         self.codec, self.zoo, self.split = codec, zoo, config.split
+        spans = codec.spans_of(zoo.layout)
+        if absent := [what for what in ("network", "data") if not zoo.facts.get(what)]:
+            raise ConfigError(
+                f"{zoo.path / 'zoo.json'} has no {' and no '.join(absent)}: networks can be scored "
+                "where it says their architecture and their dataset"
+            )
         self.data, self.network = zoo.load_data(), zoo.build_network()
         self.num_images = len(getattr(self.data, config.split))
         if not self.num_images:
@@ -177,12 +202,10 @@ class Reconstructor:
                 "there are no such images: give split test"
             )
         training = zoo.rows("train", "last")
-        mean_D = moments(Rows(zoo, training)).mean_D if len(training) else None
-        self.mean_D = np.zeros(zoo.layout.size) if mean_D is None else mean_D
+        self.mean_D = moments(Rows(zoo, training)).mean_D if len(training) else None
         batchnorm, device = BatchNormConfig(config.images), find_device(config.device).type
-        fixed = (zoo.layout, self.data, config.split, batchnorm, self.mean_D)
+        fixed = (zoo.layout, self.data, config.split, batchnorm, np.zeros(zoo.layout.size))
         self.scorer = Scorer(self.network, *fixed, device, config.workers, keep_answers=True)
-        spans = codec.spans_of(zoo.layout)
         covered = {
             entry.name: any(start <= entry.offset and entry.stop <= stop for start, stop in spans)
             for entry in zoo.layout.entries
@@ -220,7 +243,8 @@ class Reconstructor:
                 part = slice(entry.offset, entry.stop)
                 wanted = weights_BD[:, part].astype(np.float64)
                 lost_E[i] += np.square(decoded_BD[:, part] - wanted).sum()
-                energy_E[i] += np.square(wanted - self.mean_D[part]).sum()
+                if self.mean_D is not None:
+                    energy_E[i] += np.square(wanted - self.mean_D[part]).sum()
             parts.append(self._score(weights_BD, decoded_BD))
             done += len(rows_B)
             progress.update(done)

@@ -221,9 +221,10 @@ def reconstruction(
     sets: Sequence[ReconstructedSet],
     tensors: Sequence[dict[str, Any]],
     facts: dict[str, Any],
+    notes: Sequence[str] = (),
 ) -> Reconstruction:
-    """Return the report on sets, the held-out networks first."""
-    said = (_on_accuracy(sets[0], config.split), _on_error(sets, tensors))
+    """Return the report on sets, the held-out networks first; notes end its headline."""
+    said = (_on_accuracy(sets[0], config.split), _on_error(sets, tensors), *notes)
     return Reconstruction(name, to_dict(config), said, tuple(sets), tuple(tensors), facts)
 
 
@@ -251,6 +252,9 @@ def _on_error(sets: Sequence[ReconstructedSet], tensors: Sequence[dict[str, Any]
         if error is not None and tensor["covered"]
     ]
     text = f"The relative error is {each} (1: no better than the training networks' mean)"
+    if first.summary["relative"] is None and first.summary["rmse"] is not None:
+        rmse = f"{_small(first.summary['rmse'])} on {first.title}"
+        text = f"The error is {rmse}; no distance to a training mean is there to hold it against"
     if known:
         error, name = max(known)
         text += f"; it is largest for {name}: {_number(error)}"

@@ -22,7 +22,7 @@ from dwf.metrics import Progress, read_metrics
 from dwf.run_folder import RunFolder, hold, write_text
 from dwf.settings import flatten, read_yaml, to_dict
 from dwf.training.loop import find_device
-from dwf.zoo.store import BLOCKS_OF_STEPS, Zoo
+from dwf.zoo.store import Zoo
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def _evaluate(
         config=to_dict(config),
         limits=yardstick.limits.to_json(),
         sets=tuple(sets),
-        headline=(*said, ONE_NETWORK) if _is_one_network(zoo) else said,
+        headline=(*said, ONE_NETWORK) if zoo.is_one_network else said,
         facts=_facts(root, zoo, samples) | {"evaluation": {"device": device} | _how(yardstick)},
         map_share=tuple(yardstick.axes_share_C.tolist()),
     )
@@ -95,11 +95,6 @@ def _evaluate(
     write_text(run.path / "report.html", write_page(report, environment, figures))
     run.finish(headline=list(report.headline), fingerprints=fingerprints)
     return report
-
-
-def _is_one_network(zoo: Zoo) -> bool:
-    """Whether rows are steps of one network's training, each of which counts as a network."""
-    return zoo.facts.get("split_by") == BLOCKS_OF_STEPS
 
 
 def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
@@ -120,7 +115,7 @@ def _measure_all(
 ) -> list[NetworkSet]:
     zoo, training, limits = yardstick.zoo, yardstick.training, yardstick.limits
     baselines = [one for draw in BASELINES.values() for one in draw(config, len(training))]
-    number = "step" if _is_one_network(zoo) and "step" in zoo.columns else "network"
+    number = "step" if zoo.is_one_network and "step" in zoo.columns else "network"
     sets: list[NetworkSet] = []
 
     def add(
@@ -225,7 +220,7 @@ def _curves(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, np.
     names = [name for name in ("train_accuracy", "val_accuracy") if name in zoo.columns]
     steps, curves = zoo.columns.get("step"), {}
     epochs = np.unique(zoo.columns["epoch"][zoo.rows(split="train")])
-    if _is_one_network(zoo) and steps is not None:
+    if zoo.is_one_network and steps is not None:
         lines = {name: np.stack([steps, zoo.columns[name]], 1) for name in names}
         curves[f"steps of zoo {zoo.name}: accuracy"] = lines
     elif len(epochs) > 1:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.utils import skip_init
 
 from dwf.backbones.linear import Linear
 from dwf.ranks import World

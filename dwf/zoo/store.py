@@ -163,6 +163,11 @@ class Zoo:
         """(network, step, reason) of the networks that were kept out."""
         return [entry for shard in self.shards for entry in shard.diverged]
 
+    @property
+    def is_one_network(self) -> bool:
+        """Whether rows are steps of one network's training, each of which counts as a network."""
+        return self.facts.get("split_by") == BLOCKS_OF_STEPS
+
     def rows(
         self, split: str | None = None, epoch: int | Literal["last"] | None = None
     ) -> np.ndarray:
@@ -173,7 +178,7 @@ class Zoo:
             epoch: of this epoch only; `last` takes each network's last row. Of a zoo of one
                 network, split into blocks of its steps, it takes all: there each row counts.
         """
-        if epoch == "last" and self.facts.get("split_by") == BLOCKS_OF_STEPS:
+        if epoch == "last" and self.is_one_network:
             epoch = None
         keep = np.ones(len(self), bool)
         if split is not None and len(self):

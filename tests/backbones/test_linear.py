@@ -51,3 +51,29 @@ def test_gradient_is_left_out_where_none_is_wanted():
     layer(x).sum().backward()
     torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(3, 8))
     assert layer.weight.grad is None
+
+
+def test_a_vector_is_mapped_as_a_row_is():
+    layer, x = Linear(8, 4), torch.randn(8, requires_grad=True)
+    layer(x).sum().backward()
+    torch.testing.assert_close(x.grad, layer.weight.detach().sum(0))
+    torch.testing.assert_close(layer.bias.grad, torch.ones(4))
+
+
+def test_transforms_of_functions_take_torch_s_own():
+    layer, x = Linear(8, 4), torch.randn(5, 8)
+    torch.testing.assert_close(torch.vmap(layer)(x), functional.linear(x, layer.weight, layer.bias))
+    jacobian = torch.func.vmap(torch.func.jacrev(layer))(x)
+    torch.testing.assert_close(jacobian, layer.weight.expand(5, 4, 8))
+
+
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, TypeError])
+def test_a_torch_that_calls_the_kernel_otherwise_is_noticed(monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    assert linear._has_onednn() == torch.backends.mkldnn.is_available()
+    monkeypatch.setattr(linear, "_product", fail)
+    assert not linear._has_onednn()
+    monkeypatch.setattr(linear, "_product", lambda x, weight: x @ weight.T + 1)
+    assert not linear._has_onednn()

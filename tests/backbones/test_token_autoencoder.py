@@ -138,6 +138,16 @@ def test_sinusoidal_positions_have_no_bound_and_tell_places_apart():
     assert embedded.isfinite().all() and apart.min() > 1e-3
 
 
+def test_sinusoidal_positions_of_a_bf16_module_are_those_of_a_float32_one():
+    """Else far tokens would have other positions in training than afterwards."""
+    module = build(positions="sinusoidal", width=64, heads=2).positions
+    positions = torch.tensor([[[39123, 20, 511], [39122, 20, 510]]])
+    wanted = module(positions)
+    found = module.to(torch.bfloat16)(positions)
+    assert found.dtype == torch.bfloat16 and not list(module.buffers())
+    torch.testing.assert_close(found.float(), wanted, rtol=0.02, atol=2e-3)
+
+
 def test_initial_deviations_are_gpt_2_s():
     module = build(width=256, heads=4, depth=3)
     block = module.encoder.blocks[0]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dwf import preemption
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.codecs.codec import Codec
 from dwf.codecs.config import SaneConfig
@@ -171,6 +172,8 @@ def test_a_layout_that_it_was_not_fitted_to(make_zoo, run):
     codec, other = fit([make_zoo()], run), make_zoo(widths=(9, 4, 3), name="other")
     with pytest.raises(ShapeMismatch, match=f"layout {other.layout.digest}.*fitted to .*codec_zoo"):
         codec.encode(torch.from_numpy(other.read()), other.layout)
+    with pytest.raises(ShapeMismatch, match=f"layout {other.layout.digest}"):
+        codec.spans_of(other.layout)
 
 
 def test_standardised_tokens_are_those_of_each_architecture_alone(make_zoo, run):
@@ -188,21 +191,25 @@ def test_standardised_tokens_are_those_of_each_architecture_alone(make_zoo, run)
 # --- training -------------------------------------------------------------------------------
 
 
-def test_an_interrupted_fit_goes_on_to_the_same_bytes(make_zoo, tmp_path, monkeypatch):
-    from dwf import preemption
-
+@pytest.mark.parametrize(("dropout", "loaders"), [(0.0, 2), (0.2, 0)])
+def test_an_interrupted_fit_goes_on_to_the_same_bytes(
+    make_zoo, tmp_path, monkeypatch, dropout, loaders
+):
     zoo, folders = make_zoo(), [tmp_path / "runs" / name for name in ("whole", "cut")]
-    whole = fit([zoo], RunFolder(folders[0], CONFIG))
+    config = replace(CONFIG, backbone=replace(CONFIG.backbone, dropout=dropout), loaders=loaders)
+    whole = fit([zoo], RunFolder(folders[0], config), config)
     asked = iter([False] * 6 + [True] * 3)
     with monkeypatch.context() as patched:
         for name in ("is_asked", "agreed"):
-            if hasattr(preemption, name):
-                patched.setattr(preemption, name, lambda: next(asked, False))
+            patched.setattr(preemption, name, lambda: next(asked, False))
         with pytest.raises(Preempted):
-            fit([zoo], RunFolder(folders[1], CONFIG))
-    cut = fit([zoo], RunFolder(folders[1], CONFIG))
-    for name, tensor in whole.module.state_dict().items():
-        assert torch.equal(tensor, cut.module.state_dict()[name]), name
+            fit([zoo], RunFolder(folders[1], config), config)
+    cut = fit([zoo], RunFolder(folders[1], config), config)
+    for codec, folder in ((whole, folders[0]), (cut, folders[1])):
+        codec.save(folder / "saved")
+    for name in ("codec.safetensors", "codec.npz", "codec.json"):
+        one, other = ((folder / "saved" / name).read_bytes() for folder in folders)
+        assert one == other, name
 
 
 def test_resuming_with_another_token_size_names_the_setting(tmp_path):

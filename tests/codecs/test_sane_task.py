@@ -1,10 +1,12 @@
 import math
+import multiprocessing
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import explained_variance_score
 
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.token_autoencoder import TokenAutoencoder
@@ -87,6 +89,18 @@ def test_nt_xent_of_equal_views_at_right_angles(num):
 
 def test_nt_xent_of_nothing_learnt_is_the_chance_of_a_guess():
     assert nt_xent(torch.ones(8, 4), 0.1).item() == pytest.approx(math.log(7), rel=1e-6)
+
+
+def test_nt_xent_is_as_exact_in_bf16():
+    projections = torch.randn(16, 30, generator=rng())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = nt_xent(projections, 0.1)
+    assert found.item() == nt_xent(projections, 0.1).item()
+
+
+def test_windows_of_one_number_are_divided_by_something():
+    alike = torch.ones(2, 3, 4)
+    assert 0 < masked_variance(alike, alike > 0).item() < 1e-9
 
 
 def test_variance_and_error_count_masked_slots_alone():
@@ -208,6 +222,14 @@ def test_equal_streams_give_equal_losses_and_a_task_may_begin_anywhere(make_zoo)
     assert loss_of(task, seed=9, step=2) != losses[2]
 
 
+def test_one_window_cannot_be_told_from_others(make_zoo):
+    task = build([make_zoo()])
+    with pytest.raises(ConfigError, match=r"contrast = 0.05: 8 windows over 4 ranks in 2 micro-ba"):
+        task.start(0, Share(rank=3, world=4, batch_size=8, accumulate=2))
+    task.start(0, Share(rank=3, world=4, batch_size=8))
+    build([make_zoo(name="b")], replace(CONFIG, contrast=0.0)).start(0, Share(batch_size=1))
+
+
 def test_micro_batches_of_all_ranks_are_the_batch_of_one(make_zoo):
     zoo = make_zoo()
     config = replace(CONFIG, noise=0.0, contrast=0.0)
@@ -242,6 +264,22 @@ def test_any_number_of_processes_loads_the_same_bytes(make_zoo):
     assert torch.equal(found[0][3]["tokens_VBWC"], wanted.tokens_VBWC)
 
 
+def test_processes_outlive_a_signal_to_the_whole_job_and_end_with_the_loader(make_zoo):
+    loader = WindowLoader(build([make_zoo()]).sampler, Share(batch_size=8), 0, 40, 2, CPU)
+    loader.next()
+    mine = {process.pid for process in multiprocessing.active_children()}
+    assert len(mine) == 2
+    # As from Slurm: by another process than the parent, which may end them.
+    stranger = "import os, signal, sys; [os.kill(int(n), signal.SIGTERM) for n in sys.argv[1:]]"
+    subprocess.run([sys.executable, "-c", stranger, *map(str, mine)], check=True)
+    for _ in range(39):
+        loader.next()
+    for process in multiprocessing.active_children():
+        process.terminate()
+        process.join(5)
+    assert not mine & {process.pid for process in multiprocessing.active_children()}
+
+
 def test_short_sequences_of_a_mixed_run_are_masked(make_zoo):
     zoos = [make_zoo(), make_zoo(widths=(16, 3, 2), name="short")]
     seen = []
@@ -272,14 +310,11 @@ def test_validation_is_the_loss_without_noise_and_says_what_is_explained(make_zo
         made, _ = task.module(batch.tokens_VBWC[0], batch.positions_BW3, None, False)
         made, wanted = (x[batch.mask_BWC].detach().double() for x in (made, batch.tokens_VBWC[0]))
         errors.append((made - wanted).square().mean())
-        # Of what has its mean over the batch: the score takes the residual's mean off.
-        shifted = made - (made - wanted).mean()
-        explained.append(
-            explained_variance_score(wanted, shifted)
-            - (made - wanted).mean().square() / wanted.var(correction=0)
-        )
-    assert first == pytest.approx(np.mean(errors), rel=1e-5)
-    assert task.measure(task.module)["explained"] == pytest.approx(np.mean(explained), rel=1e-4)
+        explained.append(1 - errors[-1] / wanted.var(correction=0))
+    shares = [8 / 12, 4 / 12]  # each window counts as much
+    assert first == pytest.approx(np.dot(shares, errors), rel=1e-5)
+    found = task.measure(task.module)["explained"]
+    assert found == pytest.approx(np.dot(shares, explained), rel=1e-4)
     nothing = SaneTask(config, task.module, task.sampler, [], CPU)
     assert nothing.validate(task.module) is None
 

@@ -115,3 +115,11 @@ def test_sizes_and_networks_that_do_not_fit(zoo_of, run, caplog):
     codec = fit(zoo, run)
     with pytest.raises(ShapeMismatch, match=f"{other.layout.digest}.*{zoo.layout.digest}"):
         codec.encode(torch.from_numpy(other.read()), other.layout)
+
+
+def test_what_it_covers_of_a_layout_is_what_its_geometry_covers(zoo_of, run):
+    zoo = zoo_of("resnet")
+    codec = fit(zoo, run, norms=False)
+    assert codec.spans_of(zoo.layout) == codec.spans != zoo.layout.spans()
+    with pytest.raises(ShapeMismatch, match="this codec was fitted to"):
+        codec.spans_of(layout_of(ARCHITECTURES["mlp"][0]))

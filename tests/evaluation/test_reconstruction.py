@@ -12,18 +12,24 @@ from torch.nn.functional import cross_entropy
 
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.codecs.codec import Codec
-from dwf.codecs.config import CODECS, FlatConfig, PcaConfig, SaneConfig
+from dwf.codecs.config import CODECS, BehaviourConfig, FlatConfig, PcaConfig, SaneConfig
+from dwf.codecs.geometry import Geometry
+from dwf.codecs.sane_behaviour import Behaviour
+from dwf.codecs.token_scaling import TokenScaling
+from dwf.codecs.windows import WindowSampler
+from dwf.densities.config import GaussianConfig
 from dwf.errors import TooFewNetworks
 from dwf.evaluation.config import ReconstructionConfig
-from dwf.evaluation.reconstruction import LOSSLESS, choose_networks, is_lossless
+from dwf.evaluation.reconstruction import LOSSLESS, choose_networks, is_lossless, report_fit
 from dwf.evaluation.reconstruction_report import Reconstruction
 from dwf.evaluation.report import statistics
+from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import round_trip_error
 from dwf.networks.batchnorm import recalibrate
 from dwf.networks.functional import batchnorm_layers, score_networks
 from dwf.training.config import LoopConfig
-from dwf.zoo.store import Zoo
-from tests.evaluation.reconstructing import EXACT, fit, folder_of, of_splits, report, root_of
+from dwf.zoo.store import BLOCKS_OF_STEPS, Zoo, write_zoo
+from tests.evaluation.reconstructing import EXACT, LOSSY, fit, folder_of, of_splits, report, root_of
 
 
 def logits_of(zoo, row_D, part="test"):
@@ -156,6 +162,48 @@ def test_another_zoo_has_a_report_of_its_own(zoo, monkeypatch, capsys):
     assert "networks = 0: allowed is at least 1" in capsys.readouterr().err
 
 
+def test_without_training_networks_errors_are_relative_to_nothing(zoo):
+    fit(zoo)
+    of_splits(zoo, "other", ["test"])
+    (whole, _), (alone,) = report(zoo).sets, report(zoo, zoo="other").sets
+    assert alone.summary["rmse"] == pytest.approx(whole.summary["rmse"])
+    assert alone.summary["relative"] is None and set(alone.tensors["relative"]) == {None}
+    page = (folder_of(zoo).with_name("g-reconstruction-other") / "report.md").read_text()
+    assert "no distance to a training mean" in page and "no better than" not in page
+
+
+def test_steps_of_one_network_are_called_that(zoo):
+    rows = np.flatnonzero(zoo.columns["epoch"] == 12)
+    columns = {k: v[rows] for k, v in zoo.columns.items() if k != "checksum"}
+    facts = {key: zoo.facts[key] for key in ("network", "data", "seed")}
+    facts["split_by"] = BLOCKS_OF_STEPS
+    block = (columns | {"network": np.zeros(len(rows), np.int64)}, zoo.read(rows))
+    one = write_zoo(zoo.path.parent / "one", zoo.layout, len(rows), [block], **facts)
+    fit(one)
+    found = report(one)
+    assert [each.n for each in found.sets] == [25, 25]
+    assert found.headline[-1].startswith("This zoo is one network: its rows are steps")
+    assert found.headline[-1] in (folder_of(one) / "report.html").read_text()
+
+
+def test_after_a_fit_there_is_a_report_where_there_can_be_one(zoo, caplog):
+    def say(codec, zoo):
+        fit(zoo, codec)
+        config = GeneratorConfig(zoo=zoo.name, codec=codec, density=GaussianConfig())
+        return report_fit(root_of(zoo), "g", config)
+
+    columns = {k: v for k, v in zoo.columns.items() if k != "checksum"}
+    block = (columns, zoo.read())
+    bare = write_zoo(zoo.path.parent / "bare", zoo.layout, len(zoo), [block], data={}, seed=0)
+    assert say(LOSSY, bare) is None
+    assert "no report on what the codec of g loses" in caplog.text
+    assert "zoo.json has no network and no data" in caplog.text
+    shutil.rmtree(root_of(zoo) / "runs")
+    assert say(EXACT, zoo) is None
+    shutil.rmtree(root_of(zoo) / "runs")
+    assert say(LOSSY, zoo) == Reconstruction.load(folder_of(zoo))
+
+
 # With BatchNorm
 
 
@@ -237,6 +285,23 @@ def test_a_codec_of_tokens_is_reported_on_alike(batchnorm_zoo):
     assert found.facts["numbers that the codec covers"] == whole["covered"]
     expected = accuracies(zoo, with_recalibrated(zoo, decoded_ND))
     np.testing.assert_allclose(test.networks["reconstructed"], expected, atol=1e-12)
+
+
+def test_reconstructed_variances_do_not_reach_the_behavioural_loss(batchnorm_zoo):
+    """They may be negative; the loss runs networks with the originals' statistics."""
+    behaviour = BehaviourConfig(weight=1.0, images=5, networks=4)
+    zoo, config = batchnorm_zoo, small_sane(buffers=True)
+    sources, geometry = [(zoo, zoo.rows("train"))], Geometry.of(zoo.layout, 12, buffers=True)
+    scaling = TokenScaling.fit(sources, geometry, "per_layer")
+    sampler = WindowSampler(sources, [geometry], [scaling], 62, config.views, places=True)
+    batch = sampler.batch(0, 4, 0, 4)
+    compared = Behaviour(behaviour, sources, [scaling], 0, torch.device("cpu"))
+    given = (batch.places_VBWC[0], batch.positions_BW3[..., 1], batch.source_B, batch.row_B)
+    variance = next(e for e in zoo.layout.entries if e.name.endswith("running_var"))
+    is_variance = (given[0] >= variance.offset) & (given[0] < variance.stop)
+    assert is_variance.any()
+    made = torch.where(is_variance, -1e3, batch.tokens_VBWC[0])
+    assert compared.loss(made, *given).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_each_architecture_of_a_codec_of_several_can_be_reported_on(zoo, make_zoo):
