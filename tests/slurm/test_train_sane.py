@@ -18,7 +18,7 @@ from dwf.zoo import stage
 from dwf.zoo.config import ZooConfig
 from tests.slurm.test_scripts import ROOT, facts_of, finish, submit, wait_for, write  # noqa: F401
 
-pytestmark = [pytest.mark.cluster, pytest.mark.deepspeed]
+pytestmark = pytest.mark.cluster  # and of DeepSpeed: marked once, run once
 
 ZOO = {
     "network": {"kind": "mlp", "widths": [64, 16, 10]},
