@@ -129,6 +129,14 @@ class Progress:
         return time.monotonic() - self._started
 
 
+def table_console(width: int) -> Any:
+    """Return rich's console for a table: as wide as the terminal, or as the table needs."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.width >= width else Console(width=width)
+
+
 def _bar(what: str, total: int, done: float) -> Any:
     from rich import progress
     from rich.console import Console

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dwf import preemption
 from dwf.errors import exit_cleanly
 from dwf.evaluation.config import EvaluateConfig
-from dwf.metrics import log_to_stderr
+from dwf.metrics import log_to_stderr, table_console
 from dwf.settings import parse
 
 TABLE_WIDTH = 140
@@ -27,7 +27,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     log_to_stderr()
     preemption.watch()
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
     from dwf.evaluation.stage import evaluate
@@ -38,8 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         column.justify = "right"
     for row, one in zip(report.table, report.sets, strict=True):
         table.add_row(*row, style="bold" if one.family == "samples" else None)
-    console = Console()
-    console = console if console.width >= TABLE_WIDTH else Console(width=TABLE_WIDTH)
+    console = table_console(TABLE_WIDTH)
     console.print(table)
     for paragraph in (*report.notes, *report.headline):
         console.print(paragraph)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dwf import preemption, settings
 from dwf.errors import exit_cleanly
-from dwf.metrics import log_to_stderr
+from dwf.metrics import log_to_stderr, table_console
 from dwf.settings import Count
 from dwf.sweeps.config import SweepConfig
 
@@ -38,8 +38,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(parsed.describe())
         print(describe_bases(bases))
         return
-    from rich.console import Console
-
     from dwf.cluster import ray_cluster
     from dwf.sweeps.stage import run_sweep
 
@@ -47,8 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ray_cluster.connect(launch.workers)
     run = ray_cluster.runner(launch.workers)
     report = run_sweep(config, launch.root, parsed.name, run)
-    console = Console()
-    console = console if console.width >= TABLE_WIDTH else Console(width=TABLE_WIDTH)
+    console = table_console(TABLE_WIDTH)
     console.print(report.table())
     print(f"all trials: {folder / 'table.csv'}; best settings: {folder / 'best'}")
 

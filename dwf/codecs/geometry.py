@@ -20,7 +20,7 @@ import torch
 
 from dwf.codecs.token_layers import Packing, TokenLayer, best_size, longest, matrices, matrix_shape
 from dwf.errors import ConfigError, ShapeMismatch
-from dwf.zoo.layout import Layout, Span
+from dwf.zoo.layout import Layout, Span, spans_of
 
 _LEAST_USED = 0.5  # of the slots; below, a size is warned of
 _SHRINK = 0.75  # a better size is told of where it takes at most this share of the slots
@@ -111,14 +111,8 @@ class Geometry:
     def spans(self) -> list[Span]:
         """The stretches of a row of weights that it covers."""
         pairs = [(layer.weight, layer.bias) for layer in self.layers]
-        entries = sorted(
-            (entry for pair in pairs for entry in pair if entry), key=lambda entry: entry.offset
-        )
-        spans: list[Span] = []
-        for entry in entries:
-            start = spans.pop()[0] if spans and spans[-1][1] == entry.offset else entry.offset
-            spans.append((start, entry.stop))
-        return spans
+        entries = (entry for pair in pairs for entry in pair if entry)
+        return spans_of(sorted(entries, key=lambda entry: entry.offset))
 
     @cached_property
     def layer_of_token_T(self) -> torch.Tensor:  # noqa: N802  a shape, not a word

@@ -14,7 +14,8 @@ from dwf.ranks import world
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import STREAM_BYTES, Zoo
 
-Sources = Sequence[tuple[Zoo, np.ndarray]]
+Source = tuple[Zoo, np.ndarray]
+Sources = Sequence[Source]
 """Networks of one or more zoos: (zoo, indices of rows)."""
 MOST_PARTS = 64
 """Parts of a pass, so the ranks among which it can be shared. Other parts, other last bits."""
@@ -112,12 +113,7 @@ def measure_moments(sources: Sources, max_bytes: int = STREAM_BYTES) -> Moments:
     Raises:
         CorruptShard: a row does not match its checksum.
     """
-    blocks = [
-        (zoo, rows_B)
-        for zoo, rows in sources
-        for rows_B in _split(rows, max(1, max_bytes // (4 * max(zoo.layout.size, 1))))
-    ]
-    parts = cut(blocks)
+    parts = parts_of(sources, max_bytes)
 
     def gather(part: int) -> Moments:
         gathered = Moments()
@@ -131,6 +127,15 @@ def measure_moments(sources: Sources, max_bytes: int = STREAM_BYTES) -> Moments:
     return total
 
 
+def parts_of(sources: Sources, max_bytes: int = STREAM_BYTES) -> list[list[Source]]:
+    """Cut a pass over all networks into parts, see `cut`, of blocks of at most `max_bytes`."""
+    blocks = []
+    for zoo, rows in sources:
+        size = max(1, max_bytes // (4 * max(zoo.layout.size, 1)))
+        blocks += [(zoo, rows[start : start + size]) for start in range(0, len(rows), size)]
+    return cut(blocks)
+
+
 def cut(blocks: list[T]) -> list[list[T]]:
     """Cut a pass into the parts that ranks share: as many for one rank as for many.
 
@@ -139,7 +144,3 @@ def cut(blocks: list[T]) -> list[list[T]]:
     num = max(1, min(len(blocks), MOST_PARTS))
     edges = [len(blocks) * part // num for part in range(num + 1)]
     return [blocks[start:stop] for start, stop in itertools.pairwise(edges)]
-
-
-def _split(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]

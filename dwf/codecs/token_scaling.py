@@ -14,10 +14,9 @@ import numpy as np
 import torch
 
 from dwf.codecs.geometry import Geometry
-from dwf.codecs.moments import Moments, Sources, common_layout, cut, measure_moments
+from dwf.codecs.moments import Moments, Sources, common_layout, measure_moments, parts_of
 from dwf.errors import ShapeMismatch
 from dwf.ranks import world
-from dwf.zoo.store import STREAM_BYTES
 
 Standardise = Literal["none", "per_layer", "min_max", "run_time"]
 # As for flat codes: what hardly varies over a layer and the training networks is scaled as if it
@@ -146,15 +145,7 @@ def _spans(geometry: Geometry) -> list[list[slice]]:
 
 def _measure_range(sources: Sources, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
     """Return the least and the greatest number of each layer, float64."""
-    step = max(1, STREAM_BYTES // (4 * geometry.layout.size))
-    parts = cut(
-        [
-            (zoo, rows[start : start + step])
-            for zoo, rows in sources
-            for start in range(0, len(rows), step)
-        ]
-    )
-    layers = _spans(geometry)
+    parts, layers = parts_of(sources), _spans(geometry)
 
     def gather(part: int) -> np.ndarray:
         ranges_2L = np.full((2, len(layers)), [[np.inf], [-np.inf]])

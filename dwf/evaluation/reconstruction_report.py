@@ -21,6 +21,7 @@ from dwf.evaluation import page
 from dwf.evaluation.config import ReconstructionConfig
 from dwf.evaluation.figures import HELD_OUT_COLOUR, ORIGINAL_COLOUR, STYLE, save_figures
 from dwf.evaluation.report import accuracy_cell, markdown_table, plain, statistics
+from dwf.metrics import table_console
 from dwf.run_folder import write_json, write_text
 from dwf.settings import to_dict
 
@@ -345,11 +346,9 @@ def _coloured(report: Reconstruction) -> list[tuple[ReconstructedSet, str]]:
 def print_reconstruction(report: Reconstruction, folder: Path) -> None:
     """Print the tables and where the page lies; of many tensors those with the largest error."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    console = console if console.width >= _WIDTH else Console(width=_WIDTH)
+    console = table_console(_WIDTH)
 
     def show(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         table = Table(*columns, title=title, box=SIMPLE, padding=(0, 1))

@@ -23,7 +23,6 @@ from dwf.metrics import Progress
 from dwf.settings import to_dict
 from dwf.zoo.shard import Block, Columns
 
-_BLOCK_BYTES = 2**28
 Part = tuple[np.ndarray, torch.Tensor, Columns]
 """Numbers of some draws, their weights_BD, and columns of their own."""
 
@@ -101,8 +100,7 @@ class Drawing:
         """Yield the samples that selection keeps, the best first."""
         config, at = self.config, 0
         self._selected = select(self.generator, config, self.solver, self._unusable, folder)
-        size = max(1, _BLOCK_BYTES // (4 * self.generator.codec.layout.size))
-        for keys, weights_BD in self._selected.blocks(size):
+        for keys, weights_BD in self._selected.blocks(self.generator.block_size):
             numbers_B = np.array([number for _, _, number in keys])
             accuracy_B = np.array([-accuracy for accuracy, _, _ in keys])
             ranks_B = np.arange(at, at + len(keys))

@@ -98,6 +98,11 @@ class Generator:
             "density": vars(outcome) if outcome is not None else {},
         }
 
+    @property
+    def block_size(self) -> int:
+        """B: how many networks a block of bounded memory has."""
+        return max(1, _BLOCK_BYTES // (4 * self.codec.layout.size))
+
     def sample(self, count: int, seed: int, first: int = 0, **solver: Any) -> torch.Tensor:
         """Draw networks.
 
@@ -118,7 +123,7 @@ class Generator:
         self, count: int, seed: int, first: int = 0, **solver: Any
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (number of a block's first sample, weights_BD) in order, in bounded memory."""
-        size = max(1, _BLOCK_BYTES // (4 * self.codec.layout.size))
+        size = self.block_size
         for start in range(first, first + count, size):
             yield start, self.sample(min(size, first + count - start), seed, start, **solver)
 

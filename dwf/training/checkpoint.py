@@ -5,6 +5,7 @@ checkpoints/step-00001000.pt    the newest two are kept
 
 import logging
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,27 @@ def load_newest(folder: Path, device: torch.device | str = "cpu") -> dict[str, A
         try:
             return load_state(path, device)
         except CorruptCheckpoint as error:
-            logger.warning("%s; set aside, the checkpoint before it is taken", error)
-            path.rename(path.with_name(path.name + ".damaged"))
-    if paths:
+            set_aside(path, str(error))
+    refuse_all_damaged(len(paths), folder)
+    return None
+
+
+def set_aside(path: Path, damage: str) -> None:
+    """Rename a damaged checkpoint, file or folder, to `*.damaged`, with a log line."""
+    logger.warning("%s; set aside, the checkpoint before it is taken", damage)
+    aside = path.with_name(path.name + ".damaged")
+    if aside.is_dir():  # the same step was damaged before
+        shutil.rmtree(aside)
+    path.rename(aside)
+
+
+def refuse_all_damaged(count: int, folder: Path) -> None:
+    """Raise `CorruptCheckpoint` if there were checkpoints, all of which were set aside."""
+    if count:
         raise CorruptCheckpoint(
-            f"all {len(paths)} checkpoints in {folder} are damaged and were set aside as "
+            f"all {count} checkpoints in {folder} are damaged and were set aside as "
             "*.damaged: give the command again to train from the first step"
         )
-    return None
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -6,7 +6,6 @@ step-00001000/universal/    the engine's files for any number of ranks
 """
 
 import contextlib
-import logging
 import re
 import shutil
 import zipfile
@@ -18,9 +17,7 @@ from typing import Any
 from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.ranks import World
 from dwf.run_folder import load_state, save_state
-from dwf.training.checkpoint import NUM_KEPT
-
-logger = logging.getLogger(__name__)
+from dwf.training.checkpoint import NUM_KEPT, refuse_all_damaged, set_aside
 
 LOOP, NATIVE, UNIVERSAL = "loop.pt", "state", "universal"
 
@@ -97,12 +94,8 @@ def newest_folder(checkpoints: Path, ours: World, needs: dict[str, Any]) -> Save
         if damage is None:
             state = ours.on_all(lambda path=path: load_state(path / LOOP))
             return Saved(path, _part_to_read(path, state, ours.size, needs), state)
-        ours.on_first(lambda path=path, damage=damage: _set_aside(path, damage))
-    if paths:
-        raise CorruptCheckpoint(
-            f"all {len(paths)} checkpoints in {checkpoints} are damaged and were set aside as "
-            "*.damaged: give the command again to train from the first step"
-        )
+        ours.on_first(lambda path=path, damage=damage: set_aside(path, damage))
+    refuse_all_damaged(len(paths), checkpoints)
     return None
 
 
@@ -129,14 +122,6 @@ def _damage_of(file: Path, size: int) -> str | None:
     except (OSError, zipfile.BadZipFile) as error:
         return f"{file} is damaged ({error})"
     return f"{file} is damaged ({altered} does not match its checksum)" if altered else None
-
-
-def _set_aside(path: Path, damage: str) -> None:
-    logger.warning("%s; set aside, the checkpoint before it is taken", damage)
-    aside = path.with_name(path.name + ".damaged")
-    if aside.exists():  # the same step was damaged before
-        shutil.rmtree(aside)
-    path.rename(aside)
 
 
 def _part_to_read(path: Path, state: dict[str, Any], world: int, needs: dict[str, Any]) -> str:

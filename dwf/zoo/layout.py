@@ -6,7 +6,7 @@ Shape suffixes: N networks, D numbers of one network.
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -38,6 +38,15 @@ class Entry:
     def stop(self) -> int:
         """The offset behind its last number."""
         return self.offset + self.size
+
+
+def spans_of(entries: Iterable[Entry]) -> list[Span]:
+    """Return the stretches of a row that some tensors are, in their order; neighbours are one."""
+    spans: list[Span] = []
+    for entry in entries:
+        start = spans.pop()[0] if spans and spans[-1][1] == entry.offset else entry.offset
+        spans.append((start, entry.stop))
+    return spans
 
 
 @dataclass(frozen=True)
@@ -82,15 +91,7 @@ class Layout:
 
     def spans(self, buffers: bool = False) -> list[Span]:
         """Return the stretches of a row that are learnt, with buffers if asked: then all of it."""
-        spans: list[Span] = []
-        for entry in self.entries:
-            if entry.role == "buffer" and not buffers:
-                continue
-            if spans and spans[-1][1] == entry.offset:
-                spans[-1] = (spans[-1][0], entry.stop)
-            else:
-                spans.append((entry.offset, entry.stop))
-        return spans
+        return spans_of(e for e in self.entries if buffers or e.role != "buffer")
 
     def learnt(self, weights: Any) -> Any:
         """Return rows without running statistics: tensor or NumPy array of shape [..., K].

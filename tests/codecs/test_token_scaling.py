@@ -1,11 +1,13 @@
 """Scaling against the statistics of all numbers of a layer at once, in float64."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from dwf.codecs.geometry import Geometry
-from dwf.codecs.moments import measure_moments
+from dwf.codecs.moments import measure_moments, parts_of
 from dwf.codecs.token_scaling import TokenScaling
 from dwf.errors import CorruptShard, ShapeMismatch, TooFewNetworks
 from dwf.zoo.store import write_zoo
@@ -60,7 +62,8 @@ def test_moments_that_are_known_give_the_same(shifted):
 
 def test_min_max_is_minus_1_to_1_over_training_networks(shifted, monkeypatch):
     rows, geometry = np.array([1, 4, 5, 8]), Geometry.of(shifted.layout, 11)
-    monkeypatch.setattr("dwf.codecs.token_scaling.STREAM_BYTES", 8 * shifted.layout.size)
+    by_twos = partial(parts_of, max_bytes=8 * shifted.layout.size)
+    monkeypatch.setattr("dwf.codecs.token_scaling.parts_of", by_twos)
     scaling = TokenScaling.fit([(shifted, rows[:1]), (shifted, rows[1:])], geometry, "min_max")
     tokens = geometry.tokenise(torch.from_numpy(shifted.read(rows)))
     scaled = scaling.apply(tokens, geometry.layer_of_token_T, geometry.mask_TC)

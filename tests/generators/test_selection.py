@@ -11,8 +11,8 @@ from dwf import preemption
 from dwf.codecs.config import FlatConfig
 from dwf.densities.config import KdeConfig
 from dwf.errors import ConfigError, Preempted, WorkFailed
-from dwf.generators import drawing, selection
 from dwf.generators import generator as module
+from dwf.generators import selection
 from dwf.generators.config import BootstrapConfig, SampleConfig, SubsampleConfig
 from dwf.generators.generator import Generator
 from dwf.generators.stage import fit_generator, sample_networks
@@ -65,8 +65,7 @@ def test_blocks_change_nothing(make_zoo, tmp_path, gaussian_on_weights, monkeypa
     zoo = make_zoo()
     fit_generator(gaussian_on_weights, tmp_path, "fitted")
     whole = sample_networks(SUBSAMPLE, tmp_path, "whole")
-    for each in (module, drawing):
-        monkeypatch.setattr(each, "_BLOCK_BYTES", 4 * zoo.layout.size * 3)
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 4 * zoo.layout.size * 3)
     parts = sample_networks(SUBSAMPLE, tmp_path, "parts")
     for name in ("zoo.json", "shard-00000-of-00001.h5"):
         assert (whole.path / name).read_bytes() == (parts.path / name).read_bytes()
