@@ -26,10 +26,14 @@ class LoopConfig:
     """`plain`: one process; `ddp`: a copy on each rank; `deepspeed`: ranks share what they hold."""
     deepspeed: str = "configs/deepspeed/zero2.json"
     """DeepSpeed's own settings: the ZeRO stage, offload, bf16."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon`: hidden matrices by Muon (as many steps go further), the rest by AdamW."""
     learning_rate: Positive = 1e-3
     """AdamW's rate, the highest of the schedule."""
+    matrix_rate: Positive = 0.02
+    """Muon's rate, the highest of the schedule; of `optimizer` muon alone."""
     weight_decay: NonNegative = 0.0
-    """AdamW's decoupled weight decay."""
+    """Decoupled weight decay."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     """AdamW's decay rates of the two moments."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
@@ -69,5 +73,7 @@ class LoopConfig:
                 f"batch_size = {self.batch_size} is not a multiple of accumulate = "
                 f"{self.accumulate}: an update's micro-batches are of one size"
             )
+        if self.optimizer == "muon" and self.engine == "deepspeed":
+            raise ValueError("optimizer = muon is for the engines plain and ddp: set adamw")
         if self.compile and self.engine == "deepspeed":
             raise ValueError("compile = true is for the engines plain and ddp: set false")

@@ -22,6 +22,7 @@ from dwf.errors import ConfigError, RunConflict, WrongLaunch
 from dwf.training.deepspeed_config import read_settings
 from dwf.training.engine import Engine, refuse_strangers
 from dwf.training.folders import NATIVE, UNIVERSAL, newest_folder, replacing_folder, write_loop
+from dwf.training.optimizer import make_optimizer, set_rate
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class DeepSpeedEngine(Engine):
             self.called, self.optimizer, *_ = deepspeed.initialize(
                 model=self.module,
                 model_parameters=self.parameters,
-                optimizer=self._make_optimizer(),
+                optimizer=make_optimizer(self.module, self.config),
                 config=self.settings.filled(self.config, self.ours.size, is_universal),
                 dist_init_required=False,
             )
@@ -113,8 +114,7 @@ class DeepSpeedEngine(Engine):
 
     def update(self, rate: float, loss: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Make one update; see `Engine.update`."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         losses = []
         for _ in range(self.config.accumulate):
             with self.precision():

@@ -19,6 +19,7 @@ from dwf.run_folder import load_state
 from dwf.settings import find
 from dwf.training.checkpoint import load_newest, save_checkpoint, step_file
 from dwf.training.config import ENGINES, LoopConfig
+from dwf.training.optimizer import make_optimizer, set_rate
 
 
 def make_engine(
@@ -59,16 +60,7 @@ class Engine:
     def _begin(self) -> None:
         self.called = torch.compile(self.module) if self.config.compile else self.module
         """What stands for the module in a loss."""
-        self.optimizer = self._make_optimizer()
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            self.parameters,
-            lr=self.config.learning_rate,
-            betas=tuple(self.config.betas),
-            weight_decay=self.config.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(self.module, self.config)
 
     def facts(self) -> dict[str, Any]:
         """What a record of the run should say of the engine."""
@@ -94,8 +86,7 @@ class Engine:
             rate: the learning rate.
             loss: gives the loss of the next micro-batch; called `accumulate` times.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         losses = [self._backward(loss, micro) for micro in range(self.config.accumulate)]
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
