@@ -41,22 +41,37 @@ def balance(weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group]) -
         Rows of the same shape and type; what becomes of a network does not depend on the others.
         Where no group scales: `weights_ND` itself.
     """
+    return balance_with_scales(weights_ND, layout, groups)[0]
+
+
+def balance_with_scales(
+    weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group]
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Rescale units as `balance` does; also return by how much.
+
+    Returns:
+        The balanced rows, and of each group that scales the logarithm of what its units were scaled
+        by, float64_NU: `scale_units` by the inverse gives back the rows as they were.
+    """
     groups = [group for group in groups if group.scales]
     if not groups:
-        return weights_ND
+        return weights_ND, []
     balanced_ND = weights_ND.to(torch.float64, copy=True)
     tensors = layout.unflatten(balanced_ND)
-    moves_N = torch.ones(len(weights_ND), dtype=torch.bool)
+    num = len(weights_ND)
+    totals = [torch.zeros(num, group.size, dtype=torch.float64) for group in groups]
+    moves_N = torch.ones(num, dtype=torch.bool)
     for _ in range(_MAX_SWEEPS):
-        largest_N = torch.zeros(len(weights_ND), dtype=torch.float64)
-        for group in groups:
+        largest_N = torch.zeros(num, dtype=torch.float64)
+        for group, total_NU in zip(groups, totals, strict=True):
             log_scale_NU = _log_scales(tensors, group) * moves_N.unsqueeze(1)
             scale_units(tensors, group, log_scale_NU.exp())
+            total_NU += log_scale_NU
             largest_N = torch.maximum(largest_N, log_scale_NU.abs().amax(1))
         moves_N = largest_N > _TOLERANCE
         if not moves_N.any():
             break
-    return balanced_ND.to(weights_ND.dtype)
+    return balanced_ND.to(weights_ND.dtype), totals
 
 
 def norm_orders(weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group]) -> Orders:
@@ -99,8 +114,15 @@ def transport_orders(
     return ascent.coded_orders()
 
 
-def _log_scales(tensors: Mapping[str, torch.Tensor], group: Group) -> torch.Tensor:
-    """Log of what balances each unit: half of log (takers' norm / makers' norm)."""
+def squared_norms(
+    tensors: Mapping[str, torch.Tensor], group: Group
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the squared norms of what makes each unit and of what takes it in, [N, U] each.
+
+    Args:
+        tensors: name -> tensor of N networks, [N, *shape].
+        group: one that scales.
+    """
     incoming_NU = outgoing_NU = 0.0
     for member in group.members:
         if member.power:
@@ -110,6 +132,12 @@ def _log_scales(tensors: Mapping[str, torch.Tensor], group: Group) -> torch.Tens
                 incoming_NU = incoming_NU + squared_NU
             else:
                 outgoing_NU = outgoing_NU + squared_NU
+    return incoming_NU, outgoing_NU
+
+
+def _log_scales(tensors: Mapping[str, torch.Tensor], group: Group) -> torch.Tensor:
+    """Log of what balances each unit: half of log (takers' norm / makers' norm)."""
+    incoming_NU, outgoing_NU = squared_norms(tensors, group)
     found_NU = (outgoing_NU / incoming_NU).log() / 4  # of squares, and half of that
     if _meets_itself(group):
         found_NU = found_NU / 2  # both ends of a weight move at once: whole steps would swing

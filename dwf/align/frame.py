@@ -39,7 +39,7 @@ def groups_of(zoo: Zoo, scale: Scale = "none", signs: bool = False) -> tuple[Gro
             that is asked for.
     """
     network = zoo.build_network()
-    groups = symmetry_of(network, zoo.layout, _input_shape(zoo, network), scale)
+    groups = symmetry_of(network, zoo.layout, input_shape_of(zoo, network), scale)
     # Within a head, signs are left as they are.
     flips = [signs and group.signs and group.parent is None for group in groups]
     if signs and not any(flips):
@@ -71,11 +71,11 @@ def verified_groups(zoo: Zoo, config: AlignConfig) -> tuple[tuple[Group, ...], f
     network = zoo.build_network()
     if config.method in WITH_IMAGES:
         sources_of(network, groups)
-    deviation = verify_symmetry(network, groups, _input_shape(zoo, network))
+    deviation = verify_symmetry(network, groups, input_shape_of(zoo, network))
     return groups, 10.0 ** math.ceil(math.log10(max(deviation, 1e-16)))
 
 
-def _input_shape(zoo: Zoo, network: nn.Module) -> Sequence[int]:
+def input_shape_of(zoo: Zoo, network: nn.Module) -> Sequence[int]:
     """The shape of one input, without its dataset where an older zoo of MLPs does not say."""
     if "input_shape" not in zoo.facts and isinstance(network, MLP):
         return (network.layers[0].in_features,)

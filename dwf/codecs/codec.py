@@ -47,6 +47,9 @@ class Codec:
         facts: what was measured in fitting, plain data.
     """
 
+    mixes = False
+    """Whether codes of several architectures are of one sequence, with masks; see `Codes`."""
+
     def __init__(
         self,
         config: CodecConfig,
@@ -96,6 +99,28 @@ class Codec:
         """
         self._refuse_other(layout.digest)
         return layout.spans(getattr(self.config, "buffers", False))
+
+    def layout_of(self, digest: str) -> Layout:
+        """Return the layout of a digest, one of those that it was fitted to.
+
+        Raises:
+            ShapeMismatch: it was not fitted to such a layout.
+        """
+        self._refuse_other(digest)
+        several = getattr(self, "layouts", None)  # digest -> layout, of codecs that take several
+        return several[digest] if several else self.layout
+
+    def log_volume(self, layout: Layout) -> float | None:
+        """Return the logarithm of the volume of weights that `decode` gives a volume of codes.
+
+        None where decoding is not affine.
+        """
+        return None
+
+    def template_of(self, layout: Layout) -> torch.Tensor:
+        """Return template_D of networks of a layout."""
+        self._refuse_other(layout.digest)
+        return torch.from_numpy(self.arrays[self._name("template_D", layout.digest)])
 
     @property
     def num_covered(self) -> int:
@@ -193,6 +218,10 @@ class Codec:
 
     def _open(self, folder: Path) -> None:
         """Open what is kept beside the arrays."""
+
+    def _name(self, name: str, digest: str) -> str:
+        """Return the name of an array of one architecture."""
+        return name
 
     def _refuse_other(self, digest: str) -> None:
         if digest != self.layout.digest:

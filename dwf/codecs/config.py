@@ -53,11 +53,16 @@ class PcaConfig:
 
 @dataclass(frozen=True)
 class NeuronsConfig:
-    """One token per hidden unit of an MLP, with all weights that touch it alone."""
+    """One token per hidden unit of an MLP, or filter of a CNN, with the weights that make it."""
 
     standardise: Literal["none", "per_feature", "per_weight"] = "per_feature"
     """What has mean 0 and deviation 1 over the training networks: nothing, each feature of a
     layer's units together, which leaves units exchangeable, or each weight by itself."""
+    scale: Literal["kept", "balanced", "logarithm"] = "kept"
+    """Of units that may be scaled without changing the function (ReLU): `kept`, weights as they
+    are; `balanced`, incoming and outgoing norm are made equal, and what is decoded has them so;
+    `logarithm`, the same, and the logarithm of what that took is one more number of the token, so
+    that decoding gives back the scale as well."""
     kind: Literal["neurons"] = "neurons"
     """The codec."""
 

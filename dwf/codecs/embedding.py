@@ -64,9 +64,11 @@ def pool(codes: Codes, pooling: Pooling) -> torch.Tensor:
     num_tokens = len(codes.positions)
     layer_T = codes.positions[:, 1] if pooling == "layers" else torch.zeros(num_tokens)
     member_LT = (layer_T == layer_T.unique().unsqueeze(1)).float()
-    mask_TC = torch.ones(codes.values.shape[1:]) if codes.mask is None else codes.mask.float()
-    count_LC = (member_LT @ mask_TC).clamp(min=1)
-    return (member_LT @ (codes.values * mask_TC) / count_LC).flatten(1)
+    mask = torch.ones(codes.values.shape[1:]) if codes.mask is None else codes.mask.float()
+    if codes.layouts is not None:  # of each network, that of its own architecture
+        mask = mask[codes.kind_N]
+    count = (member_LT @ mask).clamp(min=1)
+    return (member_LT @ (codes.values * mask) / count).flatten(1)
 
 
 def save_embeddings(path: Path, embedding_NE: np.ndarray, zoo: Zoo, rows: np.ndarray) -> None:

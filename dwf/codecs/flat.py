@@ -44,6 +44,12 @@ class FlatCodec(Codec):
         """K: how many numbers a code has."""
         return self.num_covered
 
+    def log_volume(self, layout: Layout) -> float:
+        """Return the sum of the logarithms of the scales; see `Codec.log_volume`."""
+        if self.config.standardise == "none":
+            return 0.0
+        return float(np.log(self.arrays["scale_K"].astype(np.float64)).sum())
+
     def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
         values_NK = torch.cat([weights_ND[:, start:stop] for start, stop in self.spans], 1)
         if self.config.standardise == "none":

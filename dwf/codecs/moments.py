@@ -4,7 +4,7 @@ Shape suffixes: N networks, B networks of a block, D numbers of one network.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -77,6 +77,16 @@ def count_networks(sources: Sources) -> int:
     return sum(len(rows) for _, rows in sources)
 
 
+def refuse_none(sources: Sources) -> None:
+    """Refuse sources without a network; raises `TooFewNetworks`."""
+    if not count_networks(sources):
+        names = ", ".join(str(zoo.path) for zoo, _ in sources) or "no zoo"
+        raise TooFewNetworks(
+            f"{names}: 0 networks to learn from, at least 1 expected: train a zoo with more "
+            "networks, or hold fewer of them out"
+        )
+
+
 def common_layout(sources: Sources) -> Layout:
     """Return the layout of all sources.
 
@@ -84,23 +94,24 @@ def common_layout(sources: Sources) -> Layout:
         TooFewNetworks: there is no network at all.
         ShapeMismatch: the zoos differ in layout.
     """
-    if not count_networks(sources):
-        names = ", ".join(str(zoo.path) for zoo, _ in sources) or "no zoo"
-        raise TooFewNetworks(
-            f"{names}: 0 networks to learn from, at least 1 expected: train a zoo with more "
-            "networks, or hold fewer of them out"
-        )
+    refuse_none(sources)
     first = sources[0][0]
     for zoo, _ in sources:
         if zoo.layout.digest != first.layout.digest:
             raise ShapeMismatch(
                 f"{zoo.path} has layout {zoo.layout.digest}, {first.path} {first.layout.digest}: "
-                "one codec learns from zoos of one architecture"
+                "this codec learns from zoos of one architecture; one that takes several widths is "
+                "codec.kind = 'neurons' (name the other zoos in more_zoos), one for any is 'sane' "
+                "(codec_zoos)"
             )
     return first.layout
 
 
-def measure_moments(sources: Sources, max_bytes: int = STREAM_BYTES) -> Moments:
+def measure_moments(
+    sources: Sources,
+    max_bytes: int = STREAM_BYTES,
+    prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Moments:
     """Return mean and variance over the networks of all sources, in one pass shared by all ranks.
 
     Every row is held to its checksum on the way. The last bit depends on `max_bytes`, not on the
@@ -109,6 +120,7 @@ def measure_moments(sources: Sources, max_bytes: int = STREAM_BYTES) -> Moments:
     Args:
         sources: at least one network, of one layout.
         max_bytes: weights held in memory at a time.
+        prepare: weights_BD -> the numbers of these networks that are measured instead.
 
     Raises:
         CorruptShard: a row does not match its checksum.
@@ -118,7 +130,8 @@ def measure_moments(sources: Sources, max_bytes: int = STREAM_BYTES) -> Moments:
     def gather(part: int) -> Moments:
         gathered = Moments()
         for zoo, rows_B in parts[part]:
-            gathered.add(zoo.read(rows_B, check=True))
+            weights_BD = zoo.read(rows_B, check=True)
+            gathered.add(prepare(weights_BD) if prepare else weights_BD)
         return gathered
 
     total = Moments()

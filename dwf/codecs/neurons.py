@@ -1,20 +1,35 @@
 """One token per hidden unit: networks as sets of neurons.
 
-A token of hidden layer l is a unit's incoming weights and its bias; of the last hidden layer also
-its outgoing weights. One more token is the output layer's bias. Every weight is in one token, so
-the way back is exact: a weight between two hidden layers belongs to the later one's unit.
+A token is a hidden unit's incoming weights (a filter's kernel) and what is its own, as its bias; of
+the last hidden layer also its outgoing weights. One more token is the output layer's bias: see
+`neuron_layers.py`. Every weight is in one token, so the way back is exact: a weight between two
+hidden layers belongs to the later one's unit. Running statistics are left to the template.
 
 What is equivariant: reordering the units of the last hidden layer reorders their tokens and changes
 nothing else, as long as the numbers are standardised alike for all units (`per_feature`, `none`).
 What relies on alignment: the order of the units of an earlier hidden layer is also that of the
 numbers within the next layer's tokens. With one hidden layer nothing relies on it.
 
-Scales are left alone: the zoo's alignment fixes them (`scale: balanced`), for a generator's samples
-and for the networks they are compared with alike.
+Scales are left alone (`kept`): the zoo's alignment fixes them (`scale: balanced`), for a
+generator's samples and for the networks they are compared with alike. Else units are balanced
+before tokens are made (see `align/canonical.py`). That keeps the function, and it is the point of
+least squared norm among all scales of a network, so it is one point for each function's scales.
+`balanced` leaves it at that. `logarithm` remembers the factor: of a unit whose incoming weights
+were f times those of the token, log f. A unit without incoming or without outgoing weights is dead;
+it has no such scale and keeps its own, with f = 1.
 
-Shape suffixes: N networks, D numbers of a network, T tokens, C numbers of the longest token,
-K numbers of all tokens, U units of a layer.
+Several architectures, of other widths, share one sequence with a mask for each; the same feature
+of the same layer is standardised alike for all of them.
+
+Shape suffixes: N networks, B networks of a block, D numbers of a network, E numbers of a network
+and logarithms of its hidden units, T tokens, C numbers of the longest token, K numbers of all
+tokens, S slots of all tokens, U units of all hidden layers, A architectures.
 """
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,140 +37,234 @@ import torch
 from dwf.codecs.codec import Codec
 from dwf.codecs.codes import Codes
 from dwf.codecs.config import NeuronsConfig
-from dwf.codecs.moments import Moments, Sources, common_layout, measure_moments
-from dwf.errors import ConfigError
+from dwf.codecs.moments import Source, Sources, refuse_none
+from dwf.codecs.neuron_layers import NeuronTokens, check_units, token_sequence
+from dwf.codecs.neuron_scaling import Measured, balanced, measure, scale_back, standardisation
+from dwf.errors import ShapeMismatch
+from dwf.metrics import logger
+from dwf.ranks import world
 from dwf.run_folder import RunFolder
-from dwf.zoo.layout import Entry, Layout
+from dwf.zoo.layout import Layout
 
-# As for flat codes: what hardly varies over the training networks is scaled as if it varied by
-# this share of all weights' deviation.
-_LEAST_DEVIATION = 1e-3
-
-
-def layer_places(layout: Layout) -> list[np.ndarray]:
-    """Return where the numbers of each layer's tokens lie in a row, int64, shape [U, numbers].
-
-    The hidden layers in order, then one token of the output layer.
-
-    Raises:
-        ConfigError: the layout is not of an MLP with a hidden layer; names the tensor.
-    """
-    pairs = _linear_layers(layout)
-    places = [np.hstack([_place(weight), _place(bias)[:, None]]) for weight, bias in pairs[:-1]]
-    outgoing, output_bias = pairs[-1]
-    places[-1] = np.hstack([places[-1], _place(outgoing).T])
-    return [*places, _place(output_bias)[None]]
-
-
-def _linear_layers(layout: Layout) -> list[tuple[Entry, Entry]]:
-    """Return (weight, bias) of each layer; a tensor that breaks the pattern is refused."""
-    entries, num_units = layout.entries, None
-    for i, entry in enumerate(entries):
-        weight = entries[i - i % 2]
-        fits = entry.role == ("weight", "bias")[i % 2]
-        if i % 2:
-            fits = fits and entry.shape == weight.shape[:1]
-        else:
-            fits = fits and len(entry.shape) == 2 and num_units in (None, entry.shape[1])
-            num_units = entry.shape[0]
-        if not fits:
-            raise _refusal(entry)
-    if len(entries) < 4 or len(entries) % 2:
-        raise _refusal(entries[-1])
-    return list(zip(entries[::2], entries[1::2], strict=True))
-
-
-def _refusal(entry: Entry) -> ConfigError:
-    return ConfigError(
-        f"codec.kind = 'neurons' cannot make tokens of {entry.name} ({entry.role}, shape "
-        f"{list(entry.shape)}): it takes MLPs, a weight [units, inputs] and a bias [units] of each "
-        "layer, with at least one hidden layer; choose the codec flat or pca"
-    )
-
-
-def _place(entry: Entry) -> np.ndarray:
-    return np.arange(entry.offset, entry.stop).reshape(entry.shape)
+# A zoo whose units' logarithms are larger than this was not balanced. Float32 leaves about 1e-7.
+_BALANCED = 1e-3
 
 
 class NeuronsCodec(Codec):
     """Codes are sequences of neurons, standardised; exact both ways up to float32 rounding."""
 
-    @classmethod
-    def planned_size(cls, config: NeuronsConfig, layout: Layout, num_train: int) -> int:
-        """Return K: every number of a network."""
-        return layout.size
+    mixes = True
 
     @classmethod
-    def planned_groups(cls, config: NeuronsConfig, layout: Layout) -> tuple[tuple[int, int], ...]:
-        """Return (tokens, numbers of each) of each layer."""
-        return tuple(place.shape for place in layer_places(layout))
+    def planned_size(
+        cls, config: NeuronsConfig, layout: Layout, num_train: int, more: Sequence[Layout] = ()
+    ) -> int:
+        """Return K: every number of a network but running statistics, and the logarithms.
+
+        Args:
+            config: its settings.
+            layout: of the zoo.
+            num_train: not used.
+            more: layouts of other zoos whose networks share the sequence.
+        """
+        return _no_codes(_sequence(config, (layout, *more))).size
+
+    @classmethod
+    def planned_groups(
+        cls, config: NeuronsConfig, layout: Layout, more: Sequence[Layout] = ()
+    ) -> tuple[tuple[int, int], ...]:
+        """Return (tokens, numbers of each) of each layer; arguments as of `planned_size`."""
+        return _no_codes(_sequence(config, (layout, *more))).groups
 
     def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "NeuronsCodec":
         """Learn shift and scale from training networks; see `Codec.fit`.
 
+        The zoos may differ in the widths of hidden layers; `self.layout` is the first's.
+
         Raises:
-            ConfigError: the networks are not MLPs with a hidden layer.
+            TooFewNetworks: there is no network.
+            ConfigError: a layer has no tokens, or units cannot be scaled; the zoos differ in more
+                than widths; or a unit is zero in all networks.
         """
-        self.layout = common_layout(train)
-        places = layer_places(self.layout)
-        moments = measure_moments(train)
-        shift_D, scale_D = _standardisation(moments, places, self.config.standardise)
-        self.arrays = {
-            "template_D": moments.mean_D.astype(np.float32),
-            "shift_D": shift_D.astype(np.float32),
-            "scale_D": scale_D.astype(np.float32),
-        }
-        groups = [list(place.shape) for place in places]
-        self.facts = {"networks": moments.num_networks, "code_size": self.code_size} | {
-            "tokens": sum(count for count, _ in groups),
-            "groups": groups,
-        }
+        refuse_none(train)
+        train = [source for source in train if len(source[1])]
+        self._take(list({zoo.layout.digest: zoo.layout for zoo, _ in train}.values()))
+        for zoo, _ in train:
+            check_units(zoo, scaled=self.config.scale != "kept")
+        measured = []
+        for digest, layout in self.layouts.items():
+            of_layout = [source for source in train if source[0].layout.digest == digest]
+            measured.append(measure(layout, of_layout, self.config.scale))
+        scalings = standardisation(measured, self._tokens, self.config.standardise)
+        for layout, one, scaling in zip(self.layouts.values(), measured, scalings, strict=True):
+            named = dict(zip(("shift_D", "scale_D"), scaling, strict=True))
+            for name, array in ({"template_D": one.mean_E[: layout.size]} | named).items():
+                self.arrays[self._name(name, layout.digest)] = array.astype(np.float32)
+        self.facts = self._describe(measured)
+        self._warn(measured, train)
         return self
+
+    def _take(self, layouts: Sequence[Layout]) -> None:
+        """Learn the shapes of the architectures; the first is the codec's own."""
+        self.layout = layouts[0]
+        self.layouts = {layout.digest: layout for layout in layouts}
+        self._tokens = _sequence(self.config, tuple(layouts))
+
+    def _describe(self, measured: Sequence[Measured]) -> dict:
+        like = self._like()
+        facts = {
+            "networks": sum(one.num_networks for one in measured),
+            "code_size": like.size,
+            "tokens": len(like.positions),
+            "groups": [list(group) for group in like.groups],
+        }
+        if len(measured) > 1:
+            facts["architectures"] = len(measured)
+        if self.config.scale != "kept":
+            facts["log_scale"] = max(one.log_scale for one in measured)
+            facts["dead_units"] = sum(one.num_dead for one in measured)
+        return facts
+
+    def _warn(self, measured: Sequence[Measured], train: Sequence[Source]) -> None:
+        if self.config.scale == "kept" or not world().is_first:
+            return
+        names = ", ".join(str(zoo.path) for zoo, _ in train)
+        if num_dead := self.facts["dead_units"]:
+            num = sum(len(rows) for _, rows in train)
+            logger.warning(
+                "codec.scale = %s: %d units of %d networks of %s have no incoming or no outgoing "
+                "weights, and keep their scale",
+                *(self.config.scale, num_dead, num, names),
+            )
+        if self.config.scale == "balanced" and self.facts["log_scale"] > _BALANCED:
+            logger.warning(
+                "codec.scale = balanced, but units of %s are not balanced (scaled by a factor of "
+                "e^%.2g): samples will stand in another scale than the zoo, and the distances of a "
+                "report count it; align the zoo with scale: balanced, as "
+                "configs/align/balanced.yaml does, and learn from that",
+                *(names, self.facts["log_scale"]),
+            )
 
     @property
     def code_size(self) -> int:
-        """K: how many numbers of a code stand for a weight."""
-        return self.layout.size
+        """K: how many numbers of a code stand for a weight, or for a unit's scale."""
+        return self._like().size
+
+    def log_volume(self, layout: Layout) -> float | None:
+        """Return the sum of the logarithms of the scales, if weights are `kept`; see the base."""
+        if self.config.scale != "kept":
+            return None
+        self._refuse_other(layout.digest)
+        order_K, _ = self._slots(layout)
+        scale_D = self._array("scale_D", layout).double()
+        return scale_D[order_K].log().sum().item()
+
+    def encode(self, weights_ND: torch.Tensor, layout: Layout) -> Codes:
+        """Return the codes of networks of any layout that it was fitted to; see `Codec.encode`."""
+        self._refuse_other(layout.digest)
+        rows_NE = self._rows(weights_ND, layout)
+        shift_E, scale_E = (self._array(name, layout) for name in ("shift_D", "scale_D"))
+        standardised_NE = (rows_NE - shift_E).div_(scale_E)
+        order_K, slots_K = self._slots(layout)
+        like = self._like()
+        values = torch.zeros(len(weights_ND), *like.values.shape[1:])
+        values.flatten(1)[:, slots_K] = standardised_NE[:, order_K]
+        kind_N = None
+        if like.layouts is not None:
+            kind_N = torch.full((len(values),), like.layouts.index(layout.digest))
+        return replace(like, values=values, kind_N=kind_N)
+
+    def decode(self, codes: Codes, layout: Layout) -> torch.Tensor:
+        """Return weights_ND of codes, uncovered numbers from the template; see `Codec.decode`.
+
+        Raises:
+            ShapeMismatch: the codes are of another layout, or not all of this one.
+        """
+        self._refuse_other(codes.layout)
+        self._refuse_other(layout.digest)
+        _refuse_other_kind(codes, layout)
+        order_K, slots_K = self._slots(layout)
+        shift_E, scale_E = (self._array(name, layout) for name in ("shift_D", "scale_D"))
+        template_D = self._array("template_D", layout)
+        rows_NE = torch.zeros(len(codes), len(shift_E))
+        rows_NE[:, : layout.size] = template_D
+        rows_NE[:, order_K] = codes.values.flatten(1)[:, slots_K]
+        rows_NE.mul_(scale_E).add_(shift_E)
+        if self.config.scale == "logarithm":
+            scale_back(rows_NE, layout)
+        return rows_NE[:, : layout.size].contiguous()
+
+    def _rows(self, weights_ND: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """Return rows_NE: weights in the scale of codes, and, if they are covered, logarithms."""
+        if self.config.scale == "kept":
+            return weights_ND
+        balanced_ND, log_NU = balanced(weights_ND, layout)
+        if self.config.scale == "balanced":
+            return balanced_ND
+        return torch.cat([balanced_ND, log_NU.float()], 1)
+
+    def _slots(self, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return where in a row each number of its tokens lies, and in which slot it stands."""
+        place_S = self._tokens.place_ATC[self._tokens.layouts.index(layout)].ravel()
+        slots_K = np.flatnonzero(place_S >= 0)
+        return torch.from_numpy(place_S[slots_K]), torch.from_numpy(slots_K)
 
     def _like(self) -> Codes:
-        groups = self.planned_groups(self.config, self.layout)
-        width_T = torch.tensor([width for count, width in groups for _ in range(count)])
-        units = [(layer, u) for layer, (count, _) in enumerate(groups) for u in range(count)]
-        positions_T3 = torch.tensor([(t, *unit) for t, unit in enumerate(units)])
-        mask_TC = torch.arange(int(width_T.max())) < width_T.unsqueeze(1)
-        empty = torch.empty(0, *mask_TC.shape)
-        return Codes(empty, self.layout.digest, positions_T3, mask_TC)
+        return _no_codes(self._tokens)
 
-    def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
-        standardised_ND = (weights_ND - self._array("shift_D")).div_(self._array("scale_D"))
-        return self._like().refill(standardised_ND[:, self._order()]).values
+    def _array(self, name: str, layout: Layout) -> torch.Tensor:
+        return torch.from_numpy(self.arrays[self._name(name, layout.digest)])
 
-    def _decode_into(self, values: torch.Tensor, weights_ND: torch.Tensor) -> None:
-        order_K = self._order()
-        weights_ND[:, order_K] = values[:, self._like().mask]
-        weights_ND.mul_(self._array("scale_D")).add_(self._array("shift_D"))
+    def _name(self, name: str, digest: str) -> str:
+        """Return the name of an array of one architecture; the first's are as other codecs'."""
+        return name if digest == self.layout.digest else f"{digest}_{name}"
 
-    def _order(self) -> torch.Tensor:
-        places = layer_places(self.layout)
-        return torch.from_numpy(np.concatenate([place.ravel() for place in places]))
+    def _refuse_other(self, digest: str) -> None:
+        if digest not in self.layouts:
+            raise ShapeMismatch(
+                f"the networks have layout {digest}, this codec was fitted to "
+                f"{', '.join(self.layouts)}: give it networks of the zoo's architecture, or fit "
+                "another with their zoo among more_zoos"
+            )
 
-    def _array(self, name: str) -> torch.Tensor:
-        return torch.from_numpy(self.arrays[name])
+    def save(self, folder: Path) -> None:
+        """Write it to a folder; `Codec.load` reads it."""
+        if len(self.layouts) > 1:
+            text = json.dumps([layout.to_json() for layout in self.layouts.values()])
+            self.arrays["layouts"] = np.array(text)
+        super().save(folder)
+
+    def _open(self, folder: Path) -> None:
+        layouts = [self.layout]
+        if "layouts" in self.arrays:
+            layouts = [Layout.from_json(each) for each in json.loads(str(self.arrays["layouts"]))]
+        self._take(layouts)
 
 
-def _standardisation(
-    moments: Moments, places: list[np.ndarray], standardise: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return (shift_D, scale_D), float64."""
-    shift_D, variance_D = np.zeros_like(moments.mean_D), np.ones_like(moments.mean_D)
-    if standardise == "none":
-        return shift_D, variance_D
-    for place in places:
-        mean, variance = moments.mean_D[place], moments.variance_D[place]
-        if standardise == "per_feature":  # over networks and the layer's units
-            variance = np.broadcast_to(variance.mean(0) + mean.var(0), place.shape)
-            mean = np.broadcast_to(mean.mean(0), place.shape)
-        shift_D[place], variance_D[place] = mean, variance
-    scale_D = np.sqrt(variance_D)
-    least = _LEAST_DEVIATION * np.sqrt(variance_D.mean())
-    return shift_D, np.maximum(scale_D, least) if least else np.ones_like(scale_D)
+def _sequence(config: NeuronsConfig, layouts: tuple[Layout, ...]) -> NeuronTokens:
+    return token_sequence(layouts, config.scale == "logarithm")
+
+
+def _no_codes(tokens: NeuronTokens) -> Codes:
+    """Return codes of no network, of the shape of all others."""
+    mask_ATC, positions_T3 = (
+        torch.from_numpy(a) for a in (tokens.place_ATC >= 0, tokens.positions_T3)
+    )
+    digests = tuple(layout.digest for layout in tokens.layouts)
+    empty = torch.empty(0, *mask_ATC.shape[1:])
+    if len(digests) == 1:
+        return Codes(empty, digests[0], positions_T3, mask_ATC[0])
+    none = torch.empty(0, dtype=torch.int64)
+    return Codes(empty, digests[0], positions_T3, mask_ATC, digests, none)
+
+
+def _refuse_other_kind(codes: Codes, layout: Layout) -> None:
+    if codes.layouts is None:
+        return
+    others = codes.kind_N[codes.kind_N != codes.layouts.index(layout.digest)]
+    if len(others):
+        raise ShapeMismatch(
+            f"{len(others)} of {len(codes)} codes are of networks of another layout than "
+            f"{layout.digest}, first {codes.layouts[int(others[0])]}: decode those of each layout "
+            "by themselves (`Codes.take`)"
+        )

@@ -6,6 +6,9 @@ columns: one sums that matrix in float64, one writes the components to the run f
 O(N^2 + one window); the components are mapped, not loaded, when networks are decoded. Ranks share
 the windows of each pass; what they give is added in order, so their number changes no bit.
 
+Where N is far above K the same vectors follow from the K x K matrix of the numbers' products, in
+memory O(K^2 + N C) and a small part of the time.
+
     components.npy       components_CK, float32, orthonormal rows, beside the codec's arrays
 
 Shape suffixes: N networks, D numbers of a network, K numbers that the codec covers, W columns of a
@@ -21,10 +24,10 @@ import numpy as np
 import torch
 
 from dwf import preemption
-from dwf.codecs.codec import Codec, codec_folder
+from dwf.codecs.codec import Codec, codec_folder, count_covered
 from dwf.codecs.codes import Codes
 from dwf.codecs.config import PcaConfig
-from dwf.codecs.moments import Sources, common_layout, count_networks, cut, measure_moments
+from dwf.codecs.moments import Source, Sources, common_layout, count_networks, cut, measure_moments
 from dwf.errors import TooFewNetworks
 from dwf.metrics import Progress
 from dwf.ranks import world
@@ -34,6 +37,8 @@ from dwf.zoo.layout import Layout, Span
 
 COMPONENTS = "components.npy"
 WINDOW_BYTES = 32 * 2**20
+# So many networks for each number, and the matrix of the numbers' products is decomposed instead.
+_MANY = 2
 Reader = Callable[[int, int], np.ndarray]
 """(start, stop) of a row's numbers -> networks_NW."""
 Window = tuple[Span, slice]
@@ -49,7 +54,8 @@ class PcaCodec(Codec):
     @classmethod
     def planned_size(cls, config: PcaConfig, layout: Layout, num_train: int) -> int:
         """Return C, or, with a variance target, the most it can be."""
-        return config.components or max(num_train - 1, 0)
+        most = min(num_train - 1, count_covered(layout, config.buffers))
+        return config.components or max(most, 0)
 
     def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "PcaCodec":
         """Find the components of training networks; see `Codec.fit`.
@@ -61,9 +67,7 @@ class PcaCodec(Codec):
         num = ours.on_all(lambda: self._begin(train))
         moments = measure_moments(train)
         self.arrays = {"template_D": moments.mean_D.astype(np.float32), "mean_D": moments.mean_D}
-        gram_NN = self._gram(train)
-        # One rank decomposes: on other hardware the last bit may differ, and others lose no time.
-        eigenvalues_N, vectors_NC = ours.on_first(lambda: self._decompose(gram_NN))
+        eigenvalues_N, vectors_NC = self._spectrum(train)
         kept_C = eigenvalues_N[: vectors_NC.shape[1]]
         self.arrays["deviation_C"] = np.sqrt(kept_C / (num - 1))
         self.arrays["eigenvalues_N"] = eigenvalues_N
@@ -88,17 +92,41 @@ class PcaCodec(Codec):
         _refuse_too_many(self.config.components, num, num - 1)
         return num
 
-    def _decompose(self, gram_NN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return all eigenvalues and the vectors that are kept."""
-        eigenvalues_N, vectors_NN = _decompose(gram_NN)
-        _refuse_too_many(self.config.components, len(gram_NN), len(eigenvalues_N))
+    def _spectrum(self, train: Sources) -> tuple[np.ndarray, np.ndarray]:
+        """Return eigenvalues_N of the inner products, and vectors_NC of those that are kept."""
+        num, ours = count_networks(train), world()
+        # One rank decomposes: on other hardware the last bit may differ, and others lose no time.
+        if num <= _MANY * self.num_covered:
+            gram_NN = self._gram(train)
+            eigenvalues_N, vectors_NC = ours.on_first(lambda: self._decompose(gram_NN, num))
+            return eigenvalues_N, _signed(vectors_NC)
+        products_KK = self._products(train)
+        eigenvalues_N, vectors_KC = ours.on_first(lambda: self._decompose(products_KK, num))
+        kept_C = eigenvalues_N[: vectors_KC.shape[1]]
+
+        def project() -> np.ndarray:
+            parts = [centred_BK @ vectors_KC for centred_BK in self._centred_rows(train)]
+            return np.concatenate(parts) / np.sqrt(kept_C)
+
+        return eigenvalues_N, _signed(ours.on_first(project))
+
+    def _decompose(self, products: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return all eigenvalues and the vectors that are kept, of `num` networks' products."""
+        eigenvalues_N, vectors = _decompose(products, num)
+        _refuse_too_many(self.config.components, num, len(eigenvalues_N))
         count = _choose(eigenvalues_N, self.config.components, self.config.variance)
-        return eigenvalues_N, vectors_NN[:, :count]
+        return eigenvalues_N, vectors[:, :count]
 
     @property
     def code_size(self) -> int:
         """C: how many numbers a code has."""
         return len(self.arrays["deviation_C"])
+
+    def log_volume(self, layout: Layout) -> float:
+        """Return it on the space of the components, which are orthonormal; see the base."""
+        if not self.config.whiten:
+            return 0.0
+        return float(np.log(self.arrays["deviation_C"]).sum())
 
     def encode_zoo(self, sources: Sources, folder: Path | None = None) -> Codes:
         """Return the codes of networks of zoos; reads each component once, not once a block."""
@@ -184,6 +212,35 @@ class PcaCodec(Codec):
             progress.update(self.num_covered)
         return gram_NN
 
+    def _products(self, train: Sources) -> np.ndarray:
+        """Return the inner products of centred numbers over the networks, float64, shape [K, K].
+
+        Ranks share blocks of networks.
+        """
+        parts = cut(list(self._blocks(train)))
+
+        def add_up(part: int) -> np.ndarray:
+            products_KK = np.zeros((self.num_covered, self.num_covered))
+            for centred_BK in self._centred_rows(parts[part]):
+                products_KK += centred_BK.T @ centred_BK
+            return products_KK
+
+        return world().add_up(len(parts), add_up, (self.num_covered, self.num_covered))
+
+    def _blocks(self, sources: Sources) -> Iterator[Source]:
+        size = max(1, WINDOW_BYTES // (4 * self.layout.size))
+        for zoo, rows in sources:
+            for at in range(0, len(rows), size):
+                yield zoo, rows[at : at + size]
+
+    def _centred_rows(self, sources: Sources) -> Iterator[np.ndarray]:
+        """Yield blocks of centred networks, the covered numbers alone, shape [networks, K]."""
+        for zoo, rows in self._blocks(sources):
+            if preemption.is_asked():
+                preemption.stop()
+            centred_BD = zoo.read(rows).astype(np.float64) - self.arrays["mean_D"]
+            yield np.hstack([centred_BD[:, start:stop] for start, stop in self.spans])
+
     def _write_components(self, train: Sources, mixing_CN: np.ndarray, folder: Path) -> None:
         """Write components_CK = mixing_CN @ centred networks, window by window.
 
@@ -256,17 +313,19 @@ def _reader(sources: Sources) -> Reader:
     return read
 
 
-def _decompose(gram_NN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _decompose(products: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the eigenvalues above rounding, largest first, and their vectors as columns."""
-    num = len(gram_NN)
-    values, vectors = np.linalg.eigh(gram_NN)
+    values, vectors = np.linalg.eigh(products)
     values, vectors = values[::-1], vectors[:, ::-1]
     rounding = num * np.finfo(np.float64).eps * values[0]
     rank = min(int((values > rounding).sum()), num - 1)
-    values, vectors = values[:rank], vectors[:, :rank]
-    # The sign of an eigenvector is free: the largest entry is made positive.
-    largest = vectors[np.abs(vectors).argmax(0), np.arange(rank)]
-    return values.copy(), vectors * np.sign(largest)
+    return values[:rank].copy(), vectors[:, :rank]
+
+
+def _signed(vectors_NC: np.ndarray) -> np.ndarray:
+    """The sign of an eigenvector is free: its entry for the most concerned network is positive."""
+    largest_C = vectors_NC[np.abs(vectors_NC).argmax(0), np.arange(vectors_NC.shape[1])]
+    return vectors_NC * np.sign(largest_C)
 
 
 def _refuse_too_many(components: int | None, num: int, most: int) -> None:

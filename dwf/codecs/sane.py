@@ -200,7 +200,7 @@ class SaneCodec(Codec):
         tokens_NTC = self._through(TokenAutoencoder.decode, codes.values, geometry, out_NTC)
         layer_T, mask_TC = geometry.layer_of_token_T, geometry.mask_TC
         tokens_NTC = self._scaling(layout.digest).undo(tokens_NTC, layer_T, mask_TC)
-        template_D = torch.from_numpy(self.arrays[self._name("template_D", layout.digest)])
+        template_D = self.template_of(layout)
         weights_ND = template_D.repeat(len(codes), 1)
         geometry.detokenise(tokens_NTC, weights_ND)
         return weights_ND

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dwf.codecs import codes as module
-from dwf.codecs.codes import Codes, gather
+from dwf.codecs.codes import Codes, gather, join
 from dwf.codecs.config import FlatConfig
 from dwf.codecs.flat import FlatCodec
 from dwf.errors import ShapeMismatch
@@ -108,3 +108,57 @@ def test_a_zoo_of_several_shards_is_encoded_block_by_block(plant_zoo, run, monke
     assert torch.equal(found.values, torch.cat([codes.values for codes in wanted]))
     none = codec.encode_zoo([(zoo, zoo.rows(split="train")[:0])], run.path)
     assert none.values.shape == (0, zoo.layout.size)
+
+
+MASKS = torch.tensor(
+    [
+        [[True, True, True], [True, True, True], [True, False, False]],
+        [[True, False, True], [False, False, False], [True, False, False]],
+    ]
+)
+"""Two units and the output's bias; the second architecture has one unit, of fewer inputs."""
+
+
+def mixed(kinds=(0, 1, 1, 0), seed=0):
+    kind_N = torch.tensor(kinds)
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(len(kinds), 3, 3, generator=generator) * MASKS[kind_N]
+    positions = torch.tensor([(0, 0, 0), (1, 0, 1), (2, 1, 0)])
+    return Codes(values, "a", positions, MASKS, ("a", "b"), kind_N)
+
+
+def test_mixed_codes_speak_of_the_union():
+    codes = mixed()
+    assert codes.size == 7 and codes.groups == ((2, 3), (1, 1))
+    assert codes.present_AK.tolist() == [[True] * 7, [True, False, True] + 3 * [False] + [True]]
+    flat = codes.flatten()
+    assert flat.shape == (4, 7) and not flat[~codes.present_AK[codes.kind_N]].any()
+    assert torch.equal(codes.refill(flat).values, codes.values)
+    assert blocks()[0].present_AK is None
+
+
+def test_what_an_architecture_does_not_have_is_refilled_with_zeros():
+    drawn = torch.full((5, 7), torch.nan)  # what a density may leave there
+    kind_N = torch.tensor([1, 1, 0, 1, 1])
+    present = mixed().present_AK[kind_N]
+    drawn[present] = 1.0
+    filled = mixed().refill(drawn, kind_N)
+    assert torch.equal(filled.values, MASKS[kind_N].float())
+    assert torch.equal(filled.flatten(), present.float())
+    with pytest.raises(ShapeMismatch, match=r"5 codes of several architectures with 4 numbers"):
+        mixed().refill(drawn)
+
+
+def test_mixed_codes_are_cut_and_joined_with_their_kinds(tmp_path, monkeypatch):
+    codes = mixed()
+    for folder in (None, tmp_path):
+        back = join([codes.take(slice(0, 1)), codes.take(torch.tensor([1, 2, 3]))], folder)
+        assert torch.equal(back.values, codes.values) and torch.equal(back.kind_N, codes.kind_N)
+        monkeypatch.setattr(module, "MOST_HELD", 0)
+    none = codes.take(slice(0))
+    assert len(none) == 0 and none.kind_N.shape == (0,) and none.size == codes.size
+    with pytest.raises(ShapeMismatch, match="4 codes of several architectures with 2 numbers"):
+        replace(codes, kind_N=codes.kind_N[:2])
+    with pytest.raises(ShapeMismatch, match=r"cannot stand with.*more_zoos"):
+        join([codes, replace(codes, layouts=("a", "c"))])
+    assert torch.equal(blocks()[0].take(slice(1, 2)).values, blocks()[0].values[1:2])

@@ -1,15 +1,17 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
+from dwf.align.groups import random_orders
 from dwf.align.symmetry import permute, symmetry_of
 from dwf.codecs.codec import Codec
 from dwf.codecs.config import NeuronsConfig
-from dwf.codecs.neurons import NeuronsCodec, layer_places
-from dwf.errors import ConfigError
-from dwf.zoo.layout import Layout
+from dwf.codecs.neurons import NeuronsCodec
+from dwf.errors import ConfigError, TooFewNetworks
+from dwf.networks.config import CNNConfig, VGGConfig
 from dwf.zoo.store import write_zoo
+from tests.codecs.test_neuron_layers import CHAINS
+from tests.codecs.zoos import write_random_zoo
 
 DEEP = (9, 5, 4, 3)
 
@@ -39,7 +41,7 @@ def test_a_token_is_all_that_touches_its_unit(make_zoo, run):
     assert not codes.values[:, ~codes.mask].any()
 
 
-@pytest.mark.parametrize("widths", [(64, 16, 10), DEEP, (4, 16, 3)])
+@pytest.mark.parametrize("widths", [(64, 16, 10), DEEP, (4, 16, 3), (9, 5, 4, 6, 2, 3)])
 @pytest.mark.parametrize("standardise", ["none", "per_feature", "per_weight"])
 def test_round_trip_is_exact_to_float32_rounding(make_zoo, run, widths, standardise):
     zoo = make_zoo(widths=widths)
@@ -51,6 +53,50 @@ def test_round_trip_is_exact_to_float32_rounding(make_zoo, run, widths, standard
     torch.testing.assert_close(back, weights, rtol=0, atol=2e-6)
     if standardise == "none":
         assert torch.equal(back, weights)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("standardise", ["none", "per_feature", "per_weight"])
+def test_convolutions_come_back_and_statistics_are_the_template(tmp_path, run, name, standardise):
+    config = CHAINS[name]
+    shape = getattr(config, "input", (1, 8, 8))
+    zoo = write_random_zoo(tmp_path / "zoo", config, shape, count=8)
+    codec = fit(zoo, run, standardise=standardise)
+    weights = torch.from_numpy(zoo.read())
+    codes = codec.encode(weights, zoo.layout)
+    assert codes.size == codec.code_size == codec.num_covered == codes.flatten().shape[1]
+    assert codec.planned_size(codec.config, zoo.layout, 8) == codes.size
+    assert codec.planned_groups(codec.config, zoo.layout) == codes.groups
+    assert codec.facts["groups"] == [list(group) for group in codes.groups]
+    padding = codes.values[:, ~codes.mask]
+    assert not padding.any()
+    padding[:] = torch.nan  # what a density may leave there
+    codes.values[:, ~codes.mask] = padding
+    back = codec.decode(codes, zoo.layout)
+    torch.testing.assert_close(
+        zoo.layout.learnt(back), zoo.layout.learnt(weights), rtol=0, atol=2e-6
+    )
+    mean = weights[zoo.rows(split="train")].mean(0)
+    for entry in zoo.layout.entries:
+        if entry.role == "buffer":
+            found = back[:, entry.offset : entry.stop]
+            torch.testing.assert_close(found, mean[entry.offset : entry.stop].expand_as(found))
+
+
+def test_an_exact_volume_of_weights_for_a_volume_of_codes(make_zoo, run):
+    zoo = make_zoo(widths=(3, 2, 2))
+    codec = fit(zoo, run)
+    codes = codec.encode(torch.from_numpy(zoo.read(slice(0, 1))), zoo.layout)
+
+    def decode(numbers_K):
+        return codec.decode(codes.refill(numbers_K[None]), zoo.layout)[0].double()
+
+    at_K = codes.flatten()[0]
+    steps = torch.eye(codes.size)
+    jacobian = torch.stack([decode(at_K + step) - decode(at_K) for step in steps])
+    wanted = torch.linalg.slogdet(jacobian).logabsdet.item()
+    assert codec.log_volume(zoo.layout) == pytest.approx(wanted, abs=1e-4)
+    assert fit(zoo, run, standardise="none").log_volume(zoo.layout) == 0
 
 
 def test_features_are_standardised_over_units_and_training_networks(make_zoo, run):
@@ -109,16 +155,74 @@ def test_units_of_zeros_and_weights_that_never_vary(make_zoo, tmp_path, run):
 
 
 @pytest.mark.parametrize(
-    ("network", "named"),
+    "config",
     [
-        (nn.Sequential(nn.Linear(9, 6), nn.BatchNorm1d(6), nn.Linear(6, 4)), "1.weight .norm"),
-        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(4, 2)), "0.weight .weight, shape .4, 1, 3, 3"),
-        (nn.Sequential(nn.Linear(9, 6, bias=False), nn.Linear(6, 4)), "1.weight .weight"),
-        (nn.Sequential(nn.Linear(9, 6), nn.Linear(5, 4)), "1.weight .weight, shape .4, 5"),
-        (nn.Sequential(nn.Linear(9, 6), nn.Linear(6, 4, bias=False)), "1.weight .weight"),
-        (nn.Linear(9, 6), "bias .bias, shape .6"),
+        CNNConfig((4, 5), (1, 8, 8), norm="batch", head="average"),
+        CNNConfig((4, 5), (1, 8, 8)),  # a filter's columns are a block
+        CNNConfig((4, 5), (1, 8, 8), hidden=(6,)),
     ],
+    ids=["average", "flatten", "hidden"],
 )
-def test_names_the_tensor_it_has_no_token_for(network, named):
-    with pytest.raises(ConfigError, match=rf"cannot make tokens of {named}.*flat or pca"):
-        layer_places(Layout.of(network))
+def test_filters_and_units_of_the_last_hidden_layer_reorder_as_tokens(tmp_path, run, config):
+    zoo = write_random_zoo(tmp_path / "zoo", config, (1, 8, 8))
+    codec, groups = fit(zoo, run), symmetry_of(zoo.build_network(), zoo.layout, (1, 8, 8))
+    weights = torch.from_numpy(zoo.read())
+    orders = random_orders(groups, len(weights), seed=1)
+    for order_NU in orders[:-1]:
+        order_NU[:] = torch.arange(order_NU.shape[1])
+    moved = codec.encode(permute(weights, zoo.layout, groups, orders), zoo.layout).values
+    wanted = codec.encode(weights, zoo.layout).values
+    first = sum(order_NU.shape[1] for order_NU in orders[:-1])
+    for n, order_U in enumerate(orders[-1]):
+        wanted[n, first : first + len(order_U)] = wanted[n, first + order_U]
+    assert torch.equal(moved, wanted)
+
+
+def test_an_earlier_layers_order_is_that_of_numbers_within_the_next(make_zoo, run):
+    """What relies on alignment, as the codec's docstring says."""
+    zoo = make_zoo(widths=DEEP)
+    codec, groups = fit(zoo, run), symmetry_of(zoo.build_network(), zoo.layout)
+    weights = torch.from_numpy(zoo.read())
+    orders = [torch.tensor([2, 0, 4, 1, 3]).repeat(12, 1), torch.arange(4).repeat(12, 1)]
+    moved = codec.encode(permute(weights, zoo.layout, groups, orders), zoo.layout).values
+    codes = codec.encode(weights, zoo.layout).values
+    assert torch.equal(moved[:, :5], codes[:, orders[0][0]])
+    assert not torch.equal(moved[:, 5:9].sort(1).values, codes[:, 5:9].sort(1).values)
+
+
+def test_a_unit_of_zeros_in_all_networks_is_refused_by_name(make_zoo, tmp_path, run):
+    varied = make_zoo(widths=DEEP)
+    weights = varied.read()
+    state = varied.layout.unflatten(torch.from_numpy(weights))
+    columns = {name: values for name, values in varied.columns.items() if name != "checksum"}
+    state["layers.1.weight"][:, 2] = state["layers.1.bias"][:, 2] = 0.0
+    about = {"network": varied.facts["network"], "seed": 0}
+    zoo = write_zoo(tmp_path / "dead", varied.layout, 12, [(columns, weights)], **about)
+    fit(zoo, run)  # its outgoing weights are there
+    state["layers.2.weight"][:, :, 2] = 0.0
+    zoo = write_zoo(tmp_path / "zeros", varied.layout, 12, [(columns, weights)], **about)
+    for scale in ("kept", "balanced", "logarithm"):
+        with pytest.raises(ConfigError, match=r"unit 2 of layers.1.weight .1 of 4. is zero in all"):
+            fit(zoo, run, scale=scale)
+
+
+def test_a_zoo_without_networks_and_one_without_chains(make_zoo, tmp_path, run):
+    zoo = make_zoo()
+    with pytest.raises(TooFewNetworks, match="0 networks to learn from"):
+        NeuronsCodec(NeuronsConfig()).fit([(zoo, zoo.rows()[:0])], [], run)
+    no_chain = write_random_zoo(
+        tmp_path / "grouped", CNNConfig((4, 4), (1, 8, 8), groups=(1, 2)), (1, 8, 8)
+    )
+    with pytest.raises(ConfigError, match=r"tokens of convs.1.weight .*tokens or sane"):
+        fit(no_chain, run)
+
+
+@pytest.mark.slow
+def test_a_large_chain(tmp_path, run):
+    zoo = write_random_zoo(tmp_path / "vgg", VGGConfig(width=8), (3, 32, 32), count=6)
+    weights = torch.from_numpy(zoo.read())
+    for scale in ("kept", "logarithm"):
+        codec = fit(zoo, run, scale=scale)
+        back = codec.decode(codec.encode(weights, zoo.layout), zoo.layout)
+        difference = zoo.layout.learnt(back) - zoo.layout.learnt(weights)
+        assert difference.abs().max() < 5e-6

@@ -47,6 +47,29 @@ def test_equals_numpy_svd(plant_zoo, run):
     np.testing.assert_allclose(decoded, expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("settings", [{}, {"components": 7}, {"variance": 0.99}])
+def test_many_small_networks_give_what_few_would(plant_zoo, run, tmp_path, monkeypatch, settings):
+    """The matrix of the numbers' products has the same components as that of the networks'."""
+    zoo = plant_zoo(400, num_shards=3, batchnorm=True)
+    monkeypatch.setattr(pca, "WINDOW_BYTES", 40 * 4 * zoo.layout.size)
+    monkeypatch.setattr(PcaCodec, "_gram", None)  # is not used
+    codec = fit(zoo, run, **settings)
+    monkeypatch.undo()
+    monkeypatch.setattr(pca, "_MANY", 1000)
+    other = fit(zoo, RunFolder(tmp_path / "runs" / "other", {"any": "settings"}), **settings)
+    num = codec.num_covered
+    assert 2 * num < len(zoo.rows(split="train")) and codec.code_size == other.code_size
+    values = codec.arrays["eigenvalues_N"]
+    np.testing.assert_allclose(values, other.arrays["eigenvalues_N"][:num], rtol=1e-8)
+    centred = matrix(zoo, "train") - matrix(zoo, "train").mean(0)
+    covered = np.hstack([centred[:, start:stop] for start, stop in codec.spans])
+    np.testing.assert_allclose(values, np.linalg.svd(covered, compute_uv=False) ** 2, rtol=1e-8)
+    np.testing.assert_allclose(codec.components_CK, other.components_CK, atol=2e-5)
+    sources = [(zoo, zoo.rows(split="val"))]
+    codes, others = (one.encode_zoo(sources).values for one in (codec, other))
+    torch.testing.assert_close(codes, others, rtol=0, atol=2e-3)
+
+
 def test_all_components_reconstruct_training_networks(plant_zoo, run):
     zoo = plant_zoo()
     codec = fit(zoo, run)
