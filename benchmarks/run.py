@@ -1,6 +1,8 @@
 """Run the benchmarks, print each against its target, record them.
 
-python benchmarks/run.py [--quick] [zoo store align pca flow evaluation cluster sweep tokens sane]
+python benchmarks/run.py [--quick] [TOPIC ...]
+
+Topics: zoo store align pca flow evaluation cluster sweep tokens sane neurons; default: all.
 
 A record holds command, commit, hardware, n and spread: benchmarks/results/NAME.json. `--quick` does
 less work of each, to see that they run; its figures are not recorded.
@@ -31,6 +33,7 @@ TOPICS = (
     "sweep",
     "tokens",
     "sane",
+    "neurons",
 )
 HERE = Path(__file__).parent
 
@@ -79,7 +82,10 @@ def _verdict(target: tuple[str, float] | None, value: float) -> str:
     return f"   target {sign} {bound:.3g}: {'met' if met else 'MISSED'}"
 
 
-def _conditions(topic: str) -> dict[str, object]:
+def hardware() -> str:
+    """Return this machine's processor, cores and vector instructions, in words."""
+    import torch
+
     cpu = next(
         (
             line.split(":")[1].strip()
@@ -88,13 +94,17 @@ def _conditions(topic: str) -> dict[str, object]:
         ),
         platform.processor(),
     )
+    return f"{cpu}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _conditions(topic: str) -> dict[str, object]:
     import torch
 
     return {
         "command": f"python benchmarks/run.py {topic}",
         "commit": commit(),
         "date": date.today().isoformat(),
-        "hardware": f"{cpu}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "hardware": hardware(),
         "torch": torch.__version__,
     }
 

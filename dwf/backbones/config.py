@@ -67,6 +67,10 @@ class TransformerConfig:
     positions: bool = False
     """Add a learned vector for each place in the sequence: for codes whose order means something
     (latents of `sane`, tokens of aligned networks). Then tokens are not exchangeable."""
+    last_exchangeable: bool = False
+    """With `positions`: none for the last layer of several tokens, and what follows it. For codes
+    `neurons` of networks with several hidden layers, of which the order of the units matters to the
+    next layer's tokens in all layers but the last hidden one."""
     kind: Literal["transformer"] = "transformer"
     """The architecture."""
 
@@ -75,6 +79,27 @@ class TransformerConfig:
             raise ValueError(
                 f"width = {self.width} must be a multiple of 2 x heads = {2 * self.heads}"
             )
+        if self.last_exchangeable and not self.positions:
+            raise ValueError(
+                "last_exchangeable = true is for positions = true: without positions all tokens of "
+                "a layer are exchangeable already; leave it out, or set positions"
+            )
+
+    def exchangeable(self, groups: Sequence[tuple[int, int]]) -> tuple[bool, ...]:
+        """Return for each group of tokens whether their order means nothing to the network.
+
+        Args:
+            groups: (tokens, numbers of each), in the order of the sequence.
+        """
+        first = len(groups) if self.positions else 0
+        if self.last_exchangeable:
+            first = max((i for i, (count, _) in enumerate(groups) if count > 1), default=first)
+        return tuple(i >= first for i in range(len(groups)))
+
+    def num_ordered(self, groups: Sequence[tuple[int, int]]) -> int:
+        """Return how many tokens, from the first on, have positions."""
+        pairs = zip(groups, self.exchangeable(groups), strict=True)
+        return sum(count for (count, _), is_free in pairs if not is_free)
 
 
 @dataclass(frozen=True)
@@ -122,18 +147,26 @@ BackboneConfig = PublishedMLPConfig | ResidualMLPConfig | TransformerConfig
 
 
 def build_backbone(
-    config: BackboneConfig, num_features: int, groups: Sequence[tuple[int, int]] | None = None
+    config: BackboneConfig,
+    num_features: int,
+    groups: Sequence[tuple[int, int]] | None = None,
+    conditioned: bool = False,
 ) -> Any:
-    """Return a backbone: an `nn.Module` called as `module(x_BK, t_B)`, which returns [B, K].
+    """Return a backbone: an `nn.Module` called as `module(x_BK, t_B, condition_B, present_BK)`.
+
+    It returns [B, K]. Its last two arguments may be left out: `condition_B` where `conditioned` is
+    false, `present_BK`, which numbers a sequence has, where it has all; vectors have all.
 
     Args:
         config: its settings.
         num_features: K, numbers of a code.
         groups: where a code is a sequence, for each of its layers (tokens, numbers of each): x_BK
             holds them token after token. None: codes are vectors.
+        conditioned: whether it learns what a condition means.
 
     Raises:
-        ConfigError: the backbone is for vectors and codes are sequences, or the reverse.
+        ConfigError: the backbone is for vectors and codes are sequences, or the reverse; or it
+            takes no condition.
     """
     takes_tokens = isinstance(config, TransformerConfig)
     if takes_tokens and groups is None:
@@ -147,4 +180,12 @@ def build_backbone(
             f"{sum(count for count, _ in groups)} tokens: choose the backbone transformer, or a "
             "codec of vectors (flat, pca)"
         )
-    return find(BACKBONES, config.kind)(config, groups if takes_tokens else num_features)
+    if conditioned and isinstance(config, PublishedMLPConfig):
+        raise ConfigError(
+            f"backbone.kind = '{config.kind}', as published, takes no condition: choose the "
+            "backbone transformer or residual_mlp, or set condition = none"
+        )
+    optional = {"conditioned": True} if conditioned else {}
+    return find(BACKBONES, config.kind)(
+        config, groups if takes_tokens else num_features, **optional
+    )

@@ -21,13 +21,13 @@ class Linear(nn.Linear):
 
     def forward(self, x_I: torch.Tensor) -> torch.Tensor:
         """Return x_I mapped, shape [..., O]."""
-        if not (_HAS_ONEDNN and _is_plain(x_I) and _is_plain(self.weight)):
+        if not (_HAS_ONEDNN and is_plain(x_I) and is_plain(self.weight)):
             return functional.linear(x_I, self.weight, self.bias)
-        out = _OneDnnLinear.apply(x_I, self.weight)
-        return out if self.bias is None else out + self.bias
+        return _OneDnnLinear.apply(x_I, self.weight, self.bias)
 
 
-def _is_plain(x: torch.Tensor) -> bool:
+def is_plain(x: torch.Tensor) -> bool:
+    """Whether a tensor is float32 on a CPU, and nothing but autograd follows its operations."""
     is_float32 = x.device.type == "cpu" and x.dtype == torch.float32
     if not (is_float32 and x.dim() > 1 and x.numel() > 0):
         return False
@@ -37,26 +37,37 @@ def _is_plain(x: torch.Tensor) -> bool:
 
 class _OneDnnLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_I: torch.Tensor, weight_OI: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, x_I: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None
+    ) -> torch.Tensor:
         ctx.save_for_backward(x_I, weight_OI)
-        return _product(x_I, weight_OI)
+        return _product(x_I, weight_OI, bias_O)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_O: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x_I, weight_OI = ctx.saved_tensors
-        wanted_x, wanted_weight = ctx.needs_input_grad
+        wanted_x, wanted_weight, wanted_bias = ctx.needs_input_grad
         x_gradient = _product(gradient_O, weight_OI.T) if wanted_x else None
-        if not wanted_weight:
-            return x_gradient, None
-        # Contiguous first: else its kernels are half as fast.
-        left, right = (t.flatten(0, -2).T.contiguous() for t in (gradient_O, x_I))
-        return x_gradient, _product(left, right)
+        rows_O, rows_I = gradient_O.flatten(0, -2), x_I.flatten(0, -2)
+        weight_gradient = _transposed_product(rows_O, rows_I) if wanted_weight else None
+        return x_gradient, weight_gradient, rows_O.sum(0) if wanted_bias else None
 
 
-def _product(x_I: torch.Tensor, weight_OI: torch.Tensor) -> torch.Tensor:
-    """Return `x @ weight.T`."""
-    return torch.ops.mkldnn._linear_pointwise(x_I, weight_OI, None, "none", [], "")
+def _transposed_product(rows_O: torch.Tensor, rows_I: torch.Tensor) -> torch.Tensor:
+    """Return `rows_O.T @ rows_I`: one side has to lie transposed in memory, the narrower does."""
+    # A slice of columns, which has gaps in memory, would be a thousand times as slow.
+    rows_O, rows_I = rows_O.contiguous(), rows_I.contiguous()
+    if rows_I.shape[1] < rows_O.shape[1]:
+        return _product(rows_I.T.contiguous(), rows_O.T).T
+    return _product(rows_O.T.contiguous(), rows_I.T)
+
+
+def _product(
+    x_I: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return `x @ weight.T + bias`."""
+    return torch.ops.mkldnn._linear_pointwise(x_I, weight_OI, bias_O, "none", [], "")
 
 
 def _has_onednn() -> bool:

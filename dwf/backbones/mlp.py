@@ -5,22 +5,12 @@ Times t_B may also have the shape [1], for one time of all vectors: it is then e
 Shape suffixes: B vectors of a batch, K numbers of a vector, T time features, W width.
 """
 
-import math
-
 import torch
 from torch import nn
 from torch.nn import functional
 
 from dwf.backbones.config import PublishedMLPConfig, ResidualMLPConfig
-
-_LOWEST_FREQUENCY, _HIGHEST_FREQUENCY = 0.25, 8.0
-
-
-def zeroed(layer: nn.Linear) -> nn.Linear:
-    """Return the layer with weights and bias of zero: what ends in it begins as nothing."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+from dwf.backbones.embedding import ConditionEmbedding, FourierTime, embed, zeroed
 
 
 class PublishedMLP(nn.Module):
@@ -61,25 +51,6 @@ class PublishedMLP(nn.Module):
         return self.layers(self.enter(x_BK) + self.enter_time(time_BT))
 
 
-class FourierTime(nn.Module):
-    """Time in [0, 1] as sines and cosines of geometrically spaced frequencies.
-
-    Their lowest has a quarter of a period in [0, 1], so that no two times look alike.
-    """
-
-    def __init__(self, num_features: int):
-        super().__init__()
-        octaves = torch.linspace(
-            math.log(_LOWEST_FREQUENCY), math.log(_HIGHEST_FREQUENCY), num_features // 2
-        )
-        self.register_buffer("frequencies", 2 * math.pi * octaves.exp(), persistent=False)
-
-    def forward(self, t_B: torch.Tensor) -> torch.Tensor:
-        """Return time_BT."""
-        angles = t_B.unsqueeze(1) * self.frequencies
-        return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
 class _Block(nn.Module):
     """A residual block, modulated as in DiT's adaLN-Zero (arXiv 2212.09748)."""
 
@@ -103,7 +74,7 @@ class _Block(nn.Module):
 class ResidualMLP(nn.Module):
     """Residual blocks under adaptive modulation by time; its output begins at zero."""
 
-    def __init__(self, config: ResidualMLPConfig, num_features: int):
+    def __init__(self, config: ResidualMLPConfig, num_features: int, conditioned: bool = False):
         super().__init__()
         width, num_time = config.width, config.time_features
         self.embed_time = nn.Sequential(
@@ -117,10 +88,23 @@ class ResidualMLP(nn.Module):
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
         self.modulate = zeroed(nn.Linear(num_time, 2 * width))
         self.leave = zeroed(nn.Linear(width, num_features))
+        self.embed_condition = ConditionEmbedding(num_time) if conditioned else None
 
-    def forward(self, x_BK: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
-        """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K]."""
-        time_BT = self.embed_time(t_B)
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """Return the matrices between hidden features, for `training.optimizer` muon."""
+        return [block.layers[i].weight for block in self.blocks for i in (0, 3)]
+
+    def forward(
+        self, x_BK: torch.Tensor, t_B: torch.Tensor, condition_B: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K].
+
+        Args:
+            x_BK: points.
+            t_B: their times, or, of shape [1], the one time of all.
+            condition_B: standardised conditions, NaN for none; or, of shape [1], that of all.
+        """
+        time_BT = embed(self.embed_time, self.embed_condition, t_B, condition_B)
         hidden_BW = self.enter(x_BK)
         for block in self.blocks:
             hidden_BW = block(hidden_BW, time_BT)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from dwf.backbones.config import BackboneConfig, ResidualMLPConfig
+from dwf.backbones.config import BackboneConfig, ResidualMLPConfig, TransformerConfig
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive
 from dwf.training.config import LoopConfig
 
@@ -47,13 +47,60 @@ class FlowConfig:
     sigma: NonNegative = 0.0
     """Standard deviation of the noise around the line from source to code."""
     time: Literal["uniform", "beta", "logit_normal"] = "uniform"
-    """Distribution of training times; `beta` is Beta(2, 5)."""
+    """Distribution of training times; `beta` is Beta(2, 5), `logit_normal` the logistic function of
+    a normal number (arXiv 2403.03206, section 3.1)."""
+    time_mean: float = 0.0
+    """Of `logit_normal`'s normal number; below 0: more times near the noise."""
+    time_std: Positive = 1.0
+    """Of `logit_normal`'s normal number."""
     prediction: Literal["velocity", "target"] = "velocity"
     """What the network says: the velocity, or the code that a point moves to."""
-    pairing: Literal["independent", "optimal_transport"] = "independent"
-    """How source and code are paired: as drawn, or at the least squared distance in a batch."""
+    pairing: Literal["independent", "optimal_transport", "tokens", "equivariant"] = "independent"
+    """How source and code are paired: as drawn; `optimal_transport`: at the least squared distance
+    in a batch; `tokens`: as drawn, the source's tokens assigned to the code's within each layer
+    whose tokens are exchangeable; `equivariant`: both, exactly, at several times a step's cost."""
+    condition: Literal["none", "val_accuracy"] = "none"
+    """What of each network the flow is told, so that samples may be asked for by it."""
+    drop_condition: Fraction = 0.1
+    """With a condition: share of a batch that is not told it, so that samples without one and
+    classifier-free guidance (arXiv 2207.12598) are learnt too."""
     kind: Literal["flow"] = "flow"
     """The density."""
+
+    def __post_init__(self):
+        if self.time != "logit_normal" and (self.time_mean, self.time_std) != (0.0, 1.0):
+            raise ValueError(
+                f"time_mean = {self.time_mean:g}, time_std = {self.time_std:g}: these are of time "
+                f"= 'logit_normal', not of {self.time!r}: leave them out"
+            )
+        if self.condition == "none" and self.drop_condition != 0.1:
+            raise ValueError(
+                f"drop_condition = {self.drop_condition:g} has no effect without a condition: "
+                "leave it out, or set condition"
+            )
+        self._check_pairing()
+
+    def _check_pairing(self) -> None:
+        if self.pairing in ("tokens", "equivariant"):
+            backbone = self.backbone
+            if not isinstance(backbone, TransformerConfig):
+                raise ValueError(
+                    f"pairing = {self.pairing!r} assigns tokens, and backbone.kind = "
+                    f"{backbone.kind!r} takes vectors: choose the backbone transformer, or the "
+                    "pairing optimal_transport or independent"
+                )
+            if backbone.positions and not backbone.last_exchangeable:
+                raise ValueError(
+                    f"pairing = {self.pairing!r} needs exchangeable tokens, and with "
+                    "backbone.positions = true none are: set it false, or "
+                    "backbone.last_exchangeable true, or the pairing optimal_transport"
+                )
+        if self.condition != "none" and self.pairing in ("optimal_transport", "equivariant"):
+            raise ValueError(
+                f"pairing = {self.pairing!r} with condition = {self.condition!r}: sources paired "
+                "over a batch are not Gaussian for a given condition any more, and samples of it "
+                "start elsewhere (arXiv 2503.10636): choose the pairing tokens or independent"
+            )
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,21 @@
 The path from a source x0 ~ N(0, s^2) to a code x1 is x_t = (1 - t) x0 + t x1 + sigma eps, and the
 velocity that carries the distribution along is u(x, t) = E[x1 - x0 | x_t = x].
 
-Source: Lipman et al., Flow Matching, ICLR 2023 (arXiv 2210.02747), section 4; pairing: Tong et al.,
-arXiv 2302.00482, section 3.2.3.
+Source: Lipman et al., Flow Matching, ICLR 2023 (arXiv 2210.02747), section 4; conditions: Ho and
+Salimans, arXiv 2207.12598, algorithm 1.
 
-Shape suffixes: N training codes, B codes of a batch, K numbers of a code.
+Shape suffixes: N training codes, B codes of a batch, K numbers of a code, A architectures.
 """
 
+import math
+from dataclasses import dataclass
+
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import nn
 from torch.nn.functional import mse_loss
 
 from dwf.densities.config import FlowConfig
+from dwf.densities.pairing import Groups, pair
 from dwf.randomness import torch_stream
 from dwf.training.task import Task
 
@@ -24,31 +27,61 @@ _VALIDATION_DRAWS = 512
 _VALIDATION_NUMBERS = 2**24
 
 
+@dataclass(frozen=True)
+class Examples:
+    """Standardised codes, and what is known of each; all on the device."""
+
+    codes_NK: torch.Tensor
+    """float32; of several architectures, 0 where a network has no number."""
+    condition_N: torch.Tensor | None = None
+    """Standardised conditions, NaN for none; None where the flow is told nothing."""
+    kind_N: torch.Tensor | None = None
+    """int64, of several architectures: which each is of."""
+    present_AK: torch.Tensor | None = None
+    """bool, of several architectures: which numbers each has."""
+
+    def __len__(self) -> int:
+        return len(self.codes_NK)
+
+    def take(self, rows: torch.Tensor) -> "Examples":
+        """Return those of some rows, which may repeat."""
+        parts = self.codes_NK, self.condition_N, self.kind_N
+        taken = (None if part is None else part.index_select(0, rows) for part in parts)
+        return Examples(*taken, self.present_AK)
+
+    @property
+    def present_NK(self) -> torch.Tensor | None:  # noqa: N802
+        """Which numbers each has; None: all."""
+        return None if self.kind_N is None else self.present_AK[self.kind_N]
+
+
 class FlowMatching(Task):
     """The task of the training loop: regress the velocity, or the target, of random paths.
 
     Args:
         config: the flow's settings.
         module: the backbone.
-        train_NK: standardised training codes, on the device.
-        val_NK: standardised held-out codes, on the device; may be empty.
+        train: training codes.
+        val: held-out codes; may be empty.
         seed: of the fixed source vectors and of validation.
+        groups: of sequences, for a pairing of tokens.
     """
 
     def __init__(
         self,
         config: FlowConfig,
         module: nn.Module,
-        train_NK: torch.Tensor,
-        val_NK: torch.Tensor,
+        train: Examples,
+        val: Examples,
         seed: int,
+        groups: Groups = (),
     ):
         self.config, self.module, self.seed = config, module, seed
-        self.train_NK, self.val_NK = train_NK, val_NK
+        self.train, self.val, self.groups = train, val, groups
         self.bank_NK = None
         if config.source == "fixed":
-            generator = torch_stream(seed, "bank", device=train_NK.device.type)
-            self.bank_NK = draw_source(train_NK, config.source_std, generator)
+            generator = torch_stream(seed, "bank", device=train.codes_NK.device.type)
+            self.bank_NK = draw_source(train.codes_NK, config.source_std, generator)
 
     def loss(self, module: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
         """Return the mean squared error over a random batch."""
@@ -56,42 +89,65 @@ class FlowMatching(Task):
         source_BK = None
         if self.bank_NK is not None:
             source_BK = self.bank_NK.index_select(0, self._draw_rows(batch_size, generator))
-        return self._error(module, self.train_NK.index_select(0, rows_B), generator, source_BK)
+        batch, drop = self.train.take(rows_B), self.config.drop_condition
+        return self._error(module, batch, generator, source_BK, drop)
 
     def validate(self, module: nn.Module) -> float | None:
         """Return the error over held-out codes, at the same noise and times each call."""
-        if not len(self.val_NK):
+        if not len(self.val):
             return None
-        generator = torch_stream(self.seed, "validation", device=self.val_NK.device.type)
-        repeats = -(-_VALIDATION_DRAWS // len(self.val_NK))
-        rows = torch.arange(len(self.val_NK), device=self.val_NK.device).repeat(repeats)
-        total = torch.zeros((), dtype=torch.float64, device=rows.device)
-        for rows_B in rows.split(max(1, _VALIDATION_NUMBERS // self.val_NK.shape[1])):
-            total += self._error(module, self.val_NK[rows_B], generator) * len(rows_B)
+        device = self.val.codes_NK.device
+        generator = torch_stream(self.seed, "validation", device=device.type)
+        repeats = -(-_VALIDATION_DRAWS // len(self.val))
+        rows = torch.arange(len(self.val), device=device).repeat(repeats)
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        for rows_B in rows.split(self._validation_rows()):
+            total += self._error(module, self.val.take(rows_B), generator) * len(rows_B)
         return total.item() / len(rows)
 
+    def _validation_rows(self) -> int:
+        """Return how many held-out codes are looked at at once."""
+        if self.config.pairing == "equivariant":  # as in training: larger batches pair nearer
+            return self.config.training.batch_size
+        return max(1, _VALIDATION_NUMBERS // self.val.codes_NK.shape[1])
+
     def _draw_rows(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        device = self.train_NK.device
-        return torch.randint(len(self.train_NK), (count,), generator=generator, device=device)
+        device = self.train.codes_NK.device
+        return torch.randint(len(self.train), (count,), generator=generator, device=device)
 
     def _error(
         self,
         module: nn.Module,
-        x1_BK: torch.Tensor,
+        batch: Examples,
         generator: torch.Generator,
         x0_BK: torch.Tensor | None = None,
+        drop: float = 0.0,
     ) -> torch.Tensor:
-        config = self.config
+        config, x1_BK, present_BK = self.config, batch.codes_NK, batch.present_NK
         if x0_BK is None:
             x0_BK = draw_source(x1_BK, config.source_std, generator)
-        if config.pairing == "optimal_transport":
-            x0_BK = x0_BK[pair(x0_BK, x1_BK)]
-        t_B = draw_times(config.time, len(x1_BK), generator)
+        x0_BK = pair(config.pairing, x0_BK, x1_BK, self.groups, batch.kind_N, present_BK)
+        t_B = draw_times(config, len(x1_BK), generator)
         xt_BK = torch.lerp(x0_BK, x1_BK, t_B.unsqueeze(1))
         if config.sigma:
             xt_BK += draw_source(x1_BK, config.sigma, generator)
         wanted_BK = x1_BK - x0_BK if config.prediction == "velocity" else x1_BK
-        return mse_loss(module(xt_BK, t_B), wanted_BK)
+        told = {}
+        if batch.condition_N is not None:
+            told["condition_B"] = forget(batch.condition_N, drop, generator)
+        if present_BK is None:
+            return mse_loss(module(xt_BK, t_B, **told), wanted_BK)
+        found_BK = module(xt_BK, t_B, present_BK=present_BK, **told)
+        total = mse_loss(found_BK, wanted_BK * present_BK, reduction="sum")
+        return total / present_BK.sum()
+
+
+def forget(condition_B: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+    """Return conditions of which a random share is NaN, for none."""
+    if not share:
+        return condition_B
+    chance_B = torch.rand(len(condition_B), generator=generator, device=condition_B.device)
+    return condition_B.masked_fill(chance_B < share, math.nan)
 
 
 def draw_source(like_BK: torch.Tensor, std: float, generator: torch.Generator) -> torch.Tensor:
@@ -99,26 +155,16 @@ def draw_source(like_BK: torch.Tensor, std: float, generator: torch.Generator) -
     return torch.empty_like(like_BK).normal_(0, std, generator=generator)
 
 
-def draw_times(kind: str, count: int, generator: torch.Generator) -> torch.Tensor:
-    """Return t_B in [0, 1]: `uniform`, `beta` (2, 5) or `logit_normal` (0, 1)."""
+def draw_times(config: FlowConfig, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Return t_B in [0, 1], of the distribution that the settings name."""
     device = generator.device
-    if kind == "uniform":
+    if config.time == "uniform":
         return torch.rand(count, generator=generator, device=device)
-    if kind == "logit_normal":
-        return torch.randn(count, generator=generator, device=device).sigmoid()
+    if config.time == "logit_normal":
+        normal_B = torch.randn(count, generator=generator, device=device)
+        return (normal_B * config.time_std + config.time_mean).sigmoid()
     # The second smallest of six uniform numbers is Beta(2, 5); torch's sampler takes no generator.
     return torch.rand(count, 6, generator=generator, device=device).kthvalue(2, dim=1).values
-
-
-def pair(x0_BK: torch.Tensor, x1_BK: torch.Tensor) -> torch.Tensor:
-    """Return the order of sources that lies nearest to the codes, int64 of shape [B].
-
-    Exact: `x0_BK[order]` minimises the sum of squared distances to `x1_BK`.
-    """
-    # |x1 - x0|^2 = |x1|^2 + |x0|^2 - 2 x1.x0, and only the last term depends on the pairing.
-    product_BB = x1_BK @ x0_BK.T
-    _, order = linear_sum_assignment(product_BB.cpu().numpy(), maximize=True)
-    return torch.from_numpy(order).to(x0_BK.device)
 
 
 def velocity_of_target(

@@ -41,7 +41,10 @@ def check_codes(codes: Codes, like: Codes | None = None) -> None:
             f"codes of shape {shape} are not vectors [N, K], nor sequences [N, T, C] with "
             "positions and a mask: take codes as a codec makes them"
         )
-    if like is not None and (codes.size, codes.layout) != (like.size, like.layout):
+    if like is None:
+        return
+    layouts = codes.layout, codes.layouts
+    if (codes.size, layouts) != (like.size, (like.layout, like.layouts)):
         raise ShapeMismatch(
             f"codes of {codes.size} numbers and layout {codes.layout} do not match codes of "
             f"{like.size} numbers and layout {like.layout}: take one codec for both"
@@ -58,15 +61,31 @@ class Scaling:
     """float32, > 0, shape [K] or []."""
 
     @classmethod
-    def fit(cls, codes_NK: torch.Tensor, kind: str) -> "Scaling":
-        """Return the scaling of `per_dimension`, `global` or `none`."""
+    def fit(
+        cls, codes_NK: torch.Tensor, kind: str, present_NK: torch.Tensor | None = None
+    ) -> "Scaling":
+        """Return the scaling of `per_dimension`, `global` or `none`.
+
+        Args:
+            codes_NK: to learn it from.
+            kind: of scaling.
+            present_NK: which numbers each code has: only these count. None: all.
+        """
         if kind == "none":
             return cls(torch.zeros(()), torch.ones(()))
         codes_NK = codes_NK.double()
-        mean_K = codes_NK.mean(0)
-        variance_K = (codes_NK - mean_K).square().mean(0)
+        if present_NK is None:
+            mean_K = codes_NK.mean(0)
+            variance_K = (codes_NK - mean_K).square().mean(0)
+            mean_variance = variance_K.mean()
+        else:
+            count_K = present_NK.sum(0)
+            mean_K = (codes_NK * present_NK).sum(0) / count_K.clamp(min=1)
+            squares_K = ((codes_NK - mean_K).square() * present_NK).sum(0)
+            variance_K = squares_K / count_K.clamp(min=1)
+            mean_variance = squares_K.sum() / count_K.sum()
         if kind == "global":
-            variance_K = variance_K.mean()
+            variance_K = mean_variance
         # A number that never varies stays as it is.
         deviation_K = torch.where(variance_K > 0, variance_K.sqrt(), torch.ones_like(variance_K))
         return cls(mean_K.float(), deviation_K.float())
@@ -75,14 +94,16 @@ class Scaling:
         """Return it on a device."""
         return Scaling(self.mean.to(device), self.deviation.to(device))
 
-    def apply(self, codes_NK: torch.Tensor) -> torch.Tensor:
-        """Return codes in standardised units."""
-        return (codes_NK - self.mean) / self.deviation
+    def apply(self, codes_NK: torch.Tensor, present_NK: torch.Tensor | None = None) -> torch.Tensor:
+        """Return codes in standardised units; 0 where `present_NK` says that a code has none."""
+        standardised_NK = (codes_NK - self.mean) / self.deviation
+        return standardised_NK if present_NK is None else standardised_NK * present_NK
 
     def undo(self, codes_NK: torch.Tensor) -> torch.Tensor:
         """Return codes in their own units."""
         return codes_NK * self.deviation + self.mean
 
-    def log_volume(self, num_features: int) -> float:
-        """Log determinant of `undo`."""
-        return self.deviation.double().log().expand(num_features).sum().item()
+    def log_volume(self, num_features: int, present_NK: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the log determinant of `undo`, float64: a scalar, or [N] of what each code has."""
+        logs_K = self.deviation.double().log().expand(num_features)
+        return logs_K.sum() if present_NK is None else (logs_K * present_NK).sum(1)

@@ -77,3 +77,14 @@ def test_a_torch_that_calls_the_kernel_otherwise_is_noticed(monkeypatch, error):
     assert not linear._has_onednn()
     monkeypatch.setattr(linear, "_product", lambda x, weight: x @ weight.T + 1)
     assert not linear._has_onednn()
+
+
+@pytest.mark.parametrize(("entering", "leaving"), [(5, 9), (9, 5)])
+def test_slices_of_columns_are_as_good(entering, leaving):
+    """What enters and the gradient of what leaves may have gaps in memory."""
+    layer, generator = Linear(entering, leaving), torch.Generator().manual_seed(0)
+    x = torch.randn(500, 3 * entering, generator=generator)[:, entering : 2 * entering]
+    wanted = torch.randn(500, 3 * leaving, generator=generator)[:, :leaving]
+    layer(x).backward(wanted)
+    torch.testing.assert_close(layer.weight.grad, wanted.T @ x, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(layer.bias.grad, wanted.sum(0), rtol=1e-4, atol=1e-4)

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,9 +13,9 @@ GROUPS = ((5, 7), (4, 6), (1, 3))
 SIZE = 5 * 7 + 4 * 6 + 3
 
 
-def backbone(config=SMALL, spread=0.3):
+def backbone(config=SMALL, spread=0.3, conditioned=False):
     torch.manual_seed(0)
-    module = build_backbone(config, SIZE, GROUPS)
+    module = build_backbone(config, SIZE, GROUPS, conditioned)
     if spread:  # it begins at zero, and would be equivariant whatever it computes
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=spread)
@@ -100,3 +101,85 @@ def test_codes_of_the_other_kind_are_refused():
         build_backbone(ResidualMLPConfig(), SIZE, GROUPS)
     with pytest.raises(ConfigError, match="width = 20 must be a multiple of 2 x heads = 8"):
         build(TransformerConfig, {"width": 20}, "flow.yaml")
+
+
+# Two architectures in one sequence: the second has 3 of 5 units of the first layer, and so 4 of the
+# 6 numbers of each of its 2 of 4 units of the second, of which these are the first.
+def narrow_mask():
+    first, second = torch.zeros(5, 7), torch.zeros(4, 6)
+    first[:3], second[:2, :4] = 1, 1
+    return torch.cat([first.flatten(), second.flatten(), torch.ones(3)]).bool()
+
+
+NARROW_GROUPS = ((3, 7), (2, 4), (1, 3))
+
+
+def narrow_twin(module, **changes):
+    """The same transformer for the narrow network alone, from slices of its weights."""
+    size = sum(count * width for count, width in NARROW_GROUPS)
+    conditioned = module.embed_condition is not None
+    twin = build_backbone(replace(SMALL, **changes), size, NARROW_GROUPS, conditioned).double()
+    state = module.state_dict()
+    for i, (_, width) in enumerate(NARROW_GROUPS):
+        state[f"enter.{i}.weight"] = state[f"enter.{i}.weight"][:, :width]
+        state[f"leave.{i}.weight"] = state[f"leave.{i}.weight"][:width]
+        state[f"leave.{i}.bias"] = state[f"leave.{i}.bias"][:width]
+    if "positions_TW" in state:
+        state["positions_TW"] = state["positions_TW"][[0, 1, 2, 5, 6, 9]]
+    twin.load_state_dict(state)
+    return twin
+
+
+@pytest.mark.parametrize("changes", [{}, {"positions": True}])
+def test_a_narrow_network_is_moved_as_by_a_transformer_of_its_own_size(changes):
+    module = backbone(replace(SMALL, **changes), conditioned=True).double()
+    x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
+    condition = torch.tensor([0.5, math.nan, -1.0], dtype=torch.float64)
+    mask = narrow_mask()
+    present = torch.stack([mask, torch.ones(SIZE, dtype=torch.bool), mask])  # beside a wide one
+    found = module(x, t, condition, present)  # what x holds where nothing is plays no part
+    rows = [0, 2]
+    wanted = narrow_twin(module, **changes)(x[rows][:, mask], t[rows], condition[rows])
+    torch.testing.assert_close(found[rows][:, mask], wanted, rtol=0, atol=1e-12)
+    assert not found[rows][:, ~mask].any() and wanted.abs().min() > 0
+    alone = module(x[1:2], t[1:2], condition[1:2])
+    torch.testing.assert_close(found[1:2], alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_permuted_units_of_a_narrow_network_give_its_permuted_velocity(layer):
+    module = backbone(conditioned=True).double()
+    x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
+    present = narrow_mask().expand(3, SIZE)
+    condition = torch.randn(3, dtype=torch.float64)
+    count = NARROW_GROUPS[layer][0]
+    order = torch.cat([torch.arange(count).roll(1), torch.arange(count, GROUPS[layer][0])])
+    wanted = reordered(module(x, t, condition, present), layer, order)
+    found = module(reordered(x, layer, order), t, condition, present)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+    assert (wanted - module(x, t, condition, present)).abs().max() > 0.1
+
+
+def test_gradients_of_narrow_networks_are_finite_and_absent_numbers_get_none():
+    module, x = backbone(), torch.randn(2, SIZE, requires_grad=True)
+    module(x, torch.rand(2), None, narrow_mask().expand(2, SIZE)).square().sum().backward()
+    assert torch.equal(x.grad != 0, narrow_mask().expand(2, SIZE))
+    assert all(p.grad.isfinite().all() for p in module.parameters() if p.grad is not None)
+
+
+def test_last_exchangeable_is_a_set_behind_layers_that_are_not():
+    config = replace(SMALL, positions=True, last_exchangeable=True)
+    module = backbone(config).double()
+    assert module.positions_TW.shape == (5, 16)
+    assert config.exchangeable(GROUPS) == (False, True, True)
+    assert replace(config, last_exchangeable=False).exchangeable(GROUPS) == (False, False, False)
+    assert SMALL.exchangeable(GROUPS) == (True, True, True)
+    x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
+    deviations = []
+    for layer in (0, 1):
+        order = torch.arange(GROUPS[layer][0]).roll(1)
+        moved = reordered(module(x, t), layer, order)
+        deviations.append((module(reordered(x, layer, order), t) - moved).abs().max().item())
+    assert deviations[0] > 0.1 and deviations[1] < 1e-12
+    with pytest.raises(ConfigError, match=r"last_exchangeable = true is for positions = true"):
+        build(TransformerConfig, {"last_exchangeable": True}, "flow.yaml")

@@ -298,7 +298,7 @@ def sequences(count, seed=0):
     return like.refill(normal(count, 14, seed) * 2 + 1)
 
 
-def test_learns_sequences_and_draws_them_as_it_got_them(tmp_path):
+def test_learns_sequences_and_draws_them_as_it_got_them(tmp_path, monkeypatch):
     flow = Flow(TOKENS)
     outcome = flow.fit(sequences(32), sequences(8, seed=1), RunFolder(tmp_path, TOKENS))
     drawn = flow.sample(6, seed=2)
@@ -308,6 +308,9 @@ def test_learns_sequences_and_draws_them_as_it_got_them(tmp_path):
     loaded = Flow.load(tmp_path / "saved")
     again = loaded.sample(6, seed=2)
     assert torch.equal(again.values, drawn.values) and torch.equal(again.mask, drawn.mask)
+    monkeypatch.setattr("dwf.densities.flow._CACHED_NUMBERS", 2 * 4 * 16 * 4)  # two at once
+    assert loaded._chunk() == 2
+    torch.testing.assert_close(loaded.sample(6, seed=2).values, drawn.values, rtol=0, atol=0.01)
     # Attention's backward pass has to go through vmap, exactly and by random signs.
     exact = loaded.log_prob(drawn, method="midpoint", steps=4)
     signs = loaded.log_prob(drawn, exact=False, probes=400, method="midpoint", steps=4)

@@ -1,16 +1,15 @@
-import itertools
-
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 from torch import nn
 
 from dwf.densities.config import FlowConfig
 from dwf.densities.matching import (
+    Examples,
     FlowMatching,
     draw_source,
     draw_times,
-    pair,
+    forget,
     velocity_of_target,
 )
 
@@ -22,23 +21,20 @@ def generator(seed=0):
 
 
 @pytest.mark.parametrize(
-    ("kind", "wanted"),
+    ("config", "wanted"),
     [
-        ("uniform", stats.uniform.cdf),
-        ("beta", stats.beta(2, 5).cdf),
-        ("logit_normal", lambda t: stats.norm.cdf(torch.logit(torch.as_tensor(t)))),
+        ({"time": "uniform"}, stats.uniform.cdf),
+        ({"time": "beta"}, stats.beta(2, 5).cdf),
+        ({"time": "logit_normal"}, lambda t: stats.norm.cdf(special.logit(t))),
+        (
+            {"time": "logit_normal", "time_mean": -0.5, "time_std": 2.0},
+            lambda t: stats.norm(-0.5, 2).cdf(special.logit(t)),
+        ),
     ],
 )
-def test_times_have_their_distribution(kind, wanted):
-    times = draw_times(kind, 20_000, generator()).double().numpy()
+def test_times_have_their_distribution(config, wanted):
+    times = draw_times(FlowConfig(**config), 20_000, generator()).double().numpy()
     assert stats.kstest(times, wanted).pvalue > 0.01
-
-
-def test_pairing_is_as_good_as_every_order_tried():
-    x0, x1 = torch.randn(6, 3, generator=generator(1)), torch.randn(6, 3, generator=generator(2))
-    cost = lambda order: (x0[list(order)] - x1).square().sum().item()  # noqa: E731
-    best = min(cost(order) for order in itertools.permutations(range(6)))
-    assert cost(pair(x0, x1).tolist()) == pytest.approx(best, rel=1e-6)
 
 
 class Recorder(nn.Module):
@@ -55,7 +51,7 @@ def regress(config, codes, batch_size, coefficient):
     The wanted vector is found from outside, by the losses of constant answers: for the squared
     error |v - u|^2, loss(0) - loss(v) = (2 v.u - v.v) / (B K).
     """
-    task = FlowMatching(config, nn.Identity(), codes, codes[:0], seed=0)
+    task = FlowMatching(config, nn.Identity(), Examples(codes), Examples(codes[:0]), seed=0)
     recorder = Recorder()
     zero = task.loss(recorder, batch_size, generator(5)).item()
     answer = coefficient(recorder.x, recorder.t)
@@ -112,8 +108,8 @@ def test_without_sigma_the_velocity_is_the_way_left_over_the_time_left():
 def test_fixed_sources_are_the_published_bank():
     codes = torch.zeros(12, 3)
     config = FlowConfig(source="fixed", source_std=0.01)
-    task = FlowMatching(config, nn.Identity(), codes, codes[:0], seed=4)
-    again = FlowMatching(config, nn.Identity(), codes, codes[:0], seed=4)
+    task = FlowMatching(config, nn.Identity(), Examples(codes), Examples(codes[:0]), seed=4)
+    again = FlowMatching(config, nn.Identity(), Examples(codes), Examples(codes[:0]), seed=4)
     assert torch.equal(task.bank_NK, again.bank_NK)
     recorder = Recorder()
     task.loss(recorder, 500, generator())
@@ -128,18 +124,55 @@ def test_optimal_transport_straightens_paths():
     losses = {}
     for pairing in ("independent", "optimal_transport"):
         config = FlowConfig(pairing=pairing)
-        task = FlowMatching(config, nn.Identity(), codes, codes, seed=0)
+        task = FlowMatching(config, nn.Identity(), Examples(codes), Examples(codes), seed=0)
         losses[pairing] = task.loss(Recorder(), 256, generator()).item()
     # E|x1 - x0|^2 / K is 2 for independent standard normals, near 0 for paired ones.
     assert losses["independent"] == pytest.approx(2, rel=0.2)
     assert losses["optimal_transport"] < 0.2
 
 
+def test_conditions_are_forgotten_at_their_share_and_told_otherwise():
+    codes, conditions = torch.randn(100, 2), torch.arange(100.0)
+    told = []
+
+    def answer(x_BK, t_B, condition_B):
+        told.append(condition_B)
+        return torch.zeros_like(x_BK, requires_grad=True)
+
+    config = FlowConfig(condition="val_accuracy", drop_condition=0.3)
+    examples = Examples(codes, conditions)
+    task = FlowMatching(config, nn.Identity(), examples, examples, seed=0)
+    task.loss(answer, 20_000, generator())
+    assert told[-1].isnan().float().mean().item() == pytest.approx(0.3, abs=0.015)
+    assert set(told[-1][~told[-1].isnan()].tolist()) == set(range(100))
+    task.validate(answer)
+    assert not torch.cat(told[1:]).isnan().any()
+    assert forget(conditions, 0.0, None) is conditions
+
+
+def test_numbers_that_a_network_lacks_are_no_error():
+    """Answers of zero: the error is the mean of |x1 - x0|^2 over what is there."""
+    mask = torch.tensor([[True, True, True, True], [True, False, True, False]])
+    kinds = torch.arange(4000) % 2
+    codes = 3 * torch.randn(4000, 4, generator=generator()) * mask[kinds]
+    examples = Examples(codes, None, kinds, mask)
+
+    def answer(x_BK, t_B, present_BK):
+        return torch.zeros_like(x_BK, requires_grad=True)
+
+    task = FlowMatching(FlowConfig(), nn.Identity(), examples, examples, seed=0)
+    assert task.loss(answer, 20_000, generator()).item() == pytest.approx(9 + 1, rel=0.05)
+    assert task.validate(answer) == pytest.approx(10, rel=0.05)
+
+
 def test_validation_is_the_same_each_time():
     codes = torch.randn(30, 2, generator=generator())
-    task = FlowMatching(FlowConfig(), nn.Identity(), codes, codes[:7], seed=0)
+    task = FlowMatching(FlowConfig(), nn.Identity(), Examples(codes), Examples(codes[:7]), seed=0)
     assert task.validate(Recorder()) == task.validate(Recorder())
-    assert FlowMatching(FlowConfig(), nn.Identity(), codes, codes[:0], 0).validate(None) is None
+    none = Examples(codes[:0])
+    assert (
+        FlowMatching(FlowConfig(), nn.Identity(), Examples(codes), none, 0).validate(None) is None
+    )
 
 
 def test_source_has_its_deviation():

@@ -1,0 +1,85 @@
+"""Time, and what a generator is asked for, as vectors that modulate a backbone's blocks.
+
+Shape suffixes: B vectors of a batch, T features, W width.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from dwf.backbones.linear import Linear
+
+_LOWEST_FREQUENCY, _HIGHEST_FREQUENCY = 0.25, 8.0
+# Conditions are standardised: nearly all lie within this many deviations of each other.
+_SPAN = 8.0
+
+
+def zeroed(layer: nn.Linear) -> nn.Linear:
+    """Return the layer with weights and bias of zero: what ends in it begins as nothing."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class FourierTime(nn.Module):
+    """Time in [0, 1] as sines and cosines of geometrically spaced frequencies.
+
+    Their lowest has a quarter of a period in [0, 1], so that no two times look alike.
+    """
+
+    def __init__(self, num_features: int):
+        super().__init__()
+        octaves = torch.linspace(
+            math.log(_LOWEST_FREQUENCY), math.log(_HIGHEST_FREQUENCY), num_features // 2
+        )
+        self.register_buffer("frequencies", 2 * math.pi * octaves.exp(), persistent=False)
+
+    def forward(self, t_B: torch.Tensor) -> torch.Tensor:
+        """Return time_BT."""
+        angles = t_B.unsqueeze(1) * self.frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class ConditionEmbedding(nn.Module):
+    """A standardised number as a vector; NaN, for none, is a learned vector of its own."""
+
+    def __init__(self, num_features: int):
+        super().__init__()
+        self.known = nn.Sequential(
+            FourierTime(num_features),
+            Linear(num_features, num_features),
+            nn.SiLU(),
+            Linear(num_features, num_features),
+        )
+        self.none_T = nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, condition_B: torch.Tensor) -> torch.Tensor:
+        """Return condition_BT."""
+        known_BT = self.known(condition_B.nan_to_num() / _SPAN)
+        return torch.where(condition_B.isnan().unsqueeze(1), self.none_T, known_BT)
+
+
+def embed(
+    embed_time: nn.Sequential,
+    embed_condition: ConditionEmbedding | None,
+    t_B: torch.Tensor,
+    condition_B: torch.Tensor | None,
+) -> torch.Tensor:
+    """Return the vectors that modulate blocks, shape [B, T], or [1, T] where all share one.
+
+    Args:
+        embed_time: layers, the last of them the activation that the condition enters before.
+        embed_condition: None in a backbone that knows no conditions.
+        t_B: times, or, of shape [1], the one time of all.
+        condition_B: conditions, or, of shape [1], the one condition of all; None: none.
+    """
+    if embed_condition is None:
+        return embed_time(t_B)
+    if condition_B is None:
+        condition_B = t_B.new_full((1,), math.nan)
+    *layers, activation = embed_time
+    time_BT = t_B
+    for layer in layers:
+        time_BT = layer(time_BT)
+    return activation(time_BT + embed_condition(condition_B))
