@@ -21,10 +21,13 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def make_zoo(tmp_path):
-    """Write a zoo of random networks: `make_zoo(count, widths) -> Zoo`."""
+    """Write a zoo of random networks, MLPs of given widths or others: `make_zoo(...) -> Zoo`.
 
-    def make(count: int = 12, widths=(64, 16, 10), name: str = "small", seed: int = 0) -> Zoo:
-        config = MLPConfig(tuple(widths))
+    `more` are further columns.
+    """
+
+    def make(count=12, widths=(64, 16, 10), name="small", seed=0, network=None, **more) -> Zoo:
+        config = network or MLPConfig(tuple(widths))
         layout = Layout.of(build_network(config))
         rng = np.random.default_rng(seed)
         weights = rng.standard_normal((count, layout.size)).astype(np.float32)
@@ -32,6 +35,7 @@ def make_zoo(tmp_path):
             "network": np.arange(count),
             "epoch": np.ones(count, np.int32),
             "split": split_networks(count, 0.2, 0.2, seed),
+            **more,
         }
         facts = {"network": to_dict(config), "data": {"kind": "digits"}, "seed": seed}
         path: Path = tmp_path / "zoos" / name

@@ -22,7 +22,15 @@ class DataConfig:
     channel or feature."""
     grey: bool = False
     """Colour images become one channel, their luminance (ITU-R BT.601)."""
+    size: Count | None = None
+    """Pixels of a side that images are made smaller to, by the mean over the area that each new
+    pixel covers (14 for MNIST: blocks of 2 x 2); default: as published."""
     train_images: Count | None = None
     """Train on so many of the training images, drawn by the seed; default: all."""
     test_images: Count | None = None
     """Test on so many of the test images, drawn by the seed; default: all."""
+
+    @property
+    def title(self) -> str:
+        """The dataset in words, with the size of its images where that is not as published."""
+        return f"{self.kind} at {self.size} x {self.size}" if self.size else self.kind

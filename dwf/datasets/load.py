@@ -14,7 +14,7 @@ import typing
 
 import torch
 
-from dwf.datasets.cache import data_folder, open_arrays
+from dwf.datasets.cache import data_folder, open_arrays, open_resized
 from dwf.datasets.config import DataConfig
 from dwf.datasets.dataset import LUMINANCE, Dataset, Part, luminance
 from dwf.datasets.sources import PUBLISHED
@@ -36,14 +36,16 @@ def load_dataset(config: DataConfig) -> Dataset:
 
     `unit` scales images by 1 / their largest value and tables by the minimum and maximum of the
     training rows; `symmetric` stretches that to [-1, 1]; `standard` takes mean and deviation of the
-    training part, without val and test, per channel of images and per feature of tables.
+    training part, without val and test, per channel of images and per feature of tables. Images are
+    resized (see resize.py) before all that.
 
     Raises:
         DataUnavailable: no source has it, or its bytes are not the published ones.
-        ConfigError: nothing is left to train on; a part has fewer images than are asked for; or
-            grey images of what has no colours.
+        ConfigError: nothing is left to train on; a part has fewer images than are asked for; grey
+            images of what has no colours; or another size of what has no images, or smaller ones.
     """
-    arrays = {name: torch.from_numpy(array) for name, array in open_arrays(config.kind).items()}
+    stored = open_resized(config.kind, config.size) if config.size else open_arrays(config.kind)
+    arrays = {name: torch.from_numpy(array) for name, array in stored.items()}
     images, labels = arrays["x_train"], arrays["y_train"]
     if "x_test" in arrays:
         rest = torch.arange(len(labels))

@@ -31,8 +31,9 @@ def _refuse_widths(config: ZooConfig, data: Dataset) -> None:
     widths, num_inputs = config.network.widths, math.prod(data.shape)
     if widths[0] != num_inputs or widths[-1] < data.num_classes:
         raise ConfigError(
-            f"network.widths = {list(widths)}: {config.data.kind} has {num_inputs} inputs and "
+            f"network.widths = {list(widths)}: {config.data.title} has {num_inputs} inputs and "
             f"{data.num_classes} classes: give {num_inputs} first and {data.num_classes} last"
+            + (", or another data.size" if len(data.shape) == 3 else "")
         )
 
 
@@ -45,7 +46,7 @@ def _refuse_outputs(config: ZooConfig, data: Dataset, network: torch.nn.Module) 
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"network.kind = {kind!r} does not take the images of {config.data.kind}, of shape "
+            f"network.kind = {kind!r} does not take the images of {config.data.title}, of shape "
             f"{shape}: {reason}"
         ) from None
     found = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -53,13 +54,13 @@ def _refuse_outputs(config: ZooConfig, data: Dataset, network: torch.nn.Module) 
     if not good or found[1] < data.num_classes:
         raise ConfigError(
             f"network.kind = {kind!r} returns {found} for {len(images)} images of {shape}: "
-            f"{config.data.kind} needs logits of shape [{len(images)}, {data.num_classes}] or more"
+            f"{config.data.title} needs logits of shape [{len(images)}, {data.num_classes}] or more"
         )
 
 
 def _refuse_recipe(config: ZooConfig, data: Dataset, network: torch.nn.Module) -> None:
     if config.recipe.augment and len(data.train.images.shape) != 4:
-        raise ConfigError(f"recipe.augment: {config.data.kind} has no images to change")
+        raise ConfigError(f"recipe.augment: {config.data.title} has no images to change")
     if isinstance(config.keep, KeepSteps):
         names = dict(network.named_parameters())
         if not matching(names, config.keep.layers):
@@ -87,8 +88,8 @@ def _refuse_padding(config: ZooConfig, data: Dataset) -> None:
     most, side = max(config.vary.pad or (config.recipe.augment.pad,)), min(data.shape[1:])
     if most >= side:
         raise ConfigError(
-            f"recipe.augment.pad = {most}: images of {config.data.kind} have {side} pixels a side, "
-            f"so that some would be black altogether; give less than {side}"
+            f"recipe.augment.pad = {most}: images of {config.data.title} have {side} pixels a "
+            f"side, so that some would be black altogether; give less than {side}"
         )
 
 

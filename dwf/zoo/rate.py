@@ -30,7 +30,7 @@ def describe_cost(config: ZooConfig) -> str:
     """Return in words how many hours of a worker a zoo takes, at the rate of this machine."""
     rate = measure_rate(config)
     if rate is None:
-        return f"no estimate of the time: {config.data.kind} is not on this machine yet"
+        return f"no estimate of the time: {config.data.title} is not on this machine yet"
     hours = rate.seconds * config.count * _epochs(config) / 3600
     return (
         f"about {hours:,.2f} hours of one worker (a core), at {rate.seconds:.3g} s an epoch of "
@@ -52,9 +52,10 @@ def measure_rate(config: ZooConfig) -> Rate | None:
     """Return what an epoch of a network takes on one thread; None without the dataset.
 
     Trains the first cohort for about half a second in memory and writes nothing. Networks other
-    than MLPs are measured one by one on smaller batches, as a batch of theirs may take long.
+    than MLPs are measured on smaller batches, as one of theirs may take long, and one by one where
+    no `cohort` is set.
     """
-    if not is_cached(config.data.kind):
+    if not is_cached(config.data.kind, config.data.size):
         return None
     from dwf.zoo import plan
     from dwf.zoo.cohort import Cohort
@@ -62,7 +63,8 @@ def measure_rate(config: ZooConfig) -> Rate | None:
     from dwf.zoo.program import Method
 
     network, data = build_network(config.network), load_dataset(config.data)
-    is_stacked, size = hasattr(network, "run_stacked"), 1
+    is_stacked = hasattr(network, "run_stacked")
+    size = min(config.cohort or 1, config.shard_size, config.count)
     if is_stacked:
         num_inputs = data.train.images[0].numel()
         size = min(plan.cohort_size(config, Layout.of(network).size, num_inputs), config.count)
@@ -71,7 +73,8 @@ def measure_rate(config: ZooConfig) -> Rate | None:
         config = dataclasses.replace(
             config, recipe=dataclasses.replace(config.recipe, batch_size=batch)
         )
-    channels_last = not is_stacked and config.channels_last is not False and len(data.shape) == 3
+    alone = size == 1 and not is_stacked
+    channels_last = alone and config.channels_last is not False and len(data.shape) == 3
     method = Method(size, "cpu", config.precision, channels_last)
     # The folder is never made: a cohort writes only at the end of an epoch.
     cohort = Cohort(config, range(size), data, Path("/nonexistent"), method)

@@ -85,7 +85,7 @@ def describe_plan(config: ZooConfig) -> str:
     else:
         cohorts = "one by one, unless a trial finds cohorts faster"
     return (
-        f"{config.count} networks of {layout.size:,} weights on {config.data.kind}, "
+        f"{config.count} networks of {layout.size:,} weights on {config.data.title}, "
         f"{config.recipe.epochs} epochs each, {rows} {kept}\n"
         f"{config.num_shards} shards of up to {config.shard_size} networks, {cohorts}; "
         f"{rows * layout.size * 4 / 2**20:,.1f} MiB of weights"

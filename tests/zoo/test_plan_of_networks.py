@@ -10,7 +10,7 @@ from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
 from dwf.networks.config import CifarResNetConfig, CNNConfig, MLPConfig, PythonConfig, ViTConfig
-from dwf.zoo import plan, rate, stage, trial
+from dwf.zoo import cohort, plan, rate, stage, trial
 from dwf.zoo.config import (
     AugmentConfig,
     KeepAbove,
@@ -233,3 +233,40 @@ def test_time_and_memory_are_told_before():
     told = rate.describe_cost(CONFIG)
     assert "hours of one worker" in told and "MiB of memory" in told
     assert "one by one" in stage.describe_plan(dataclasses.replace(CONFIG, cohort=None))
+
+
+def test_time_is_that_of_the_cohort_which_is_set(monkeypatch):
+    sizes = []
+
+    class Timed(cohort.Cohort):
+        def time_steps(self, seconds, warm_up):
+            sizes.append(len(self.networks))
+            return 1.0
+
+    monkeypatch.setattr(cohort, "Cohort", Timed)
+    one = rate.measure_rate(CONFIG).seconds
+    batched = rate.measure_rate(dataclasses.replace(CONFIG, cohort=2)).seconds
+    assert sizes == [1, 2] and batched == one / 2
+
+
+def test_planning_makes_no_resized_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("DWF_DATA", str(tmp_path))
+    load_dataset(DIGITS)
+    network = dataclasses.replace(SMALL, input=(1, 4, 4))
+    data = dataclasses.replace(DIGITS, size=4)
+    config = dataclasses.replace(CONFIG, network=network, data=data)
+    assert rate.describe_cost(config).endswith("digits at 4 x 4 is not on this machine yet")
+    assert "on digits at 4 x 4, 4 epochs each" in stage.describe_plan(config)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["digits"]
+
+
+def test_networks_for_other_images_are_told_the_size_they_get(tmp_path, monkeypatch):
+    monkeypatch.setenv("DWF_DATA", str(tmp_path))
+    data = dataclasses.replace(DIGITS, size=4)
+    wide = ZooConfig(network=MLPConfig((64, 8, 10)), data=data, count=2)
+    message = (
+        r"digits at 4 x 4 has 16 inputs and 10 classes: give 16 first .*, or another data.size"
+    )
+    with pytest.raises(ConfigError, match=message):
+        refuse_misfit(wide)
+    refuse_misfit(dataclasses.replace(wide, network=MLPConfig((16, 8, 10))))
