@@ -387,9 +387,12 @@ def _run_tyro(cls: type[T], default: T, launch: Launch, argv: list[str]) -> tupl
         for name, value in (("launch", launch), ("config", default))
     ]
     Command = dataclasses.make_dataclass("Command", parts, frozen=True)
-    command = tyro.cli(
-        tyro.conf.configure(tyro.conf.AvoidSubcommands)(Command),
-        args=argv,
-        default=Command(launch, default),
-    )
+    try:
+        command = tyro.cli(
+            tyro.conf.configure(tyro.conf.AvoidSubcommands)(Command),
+            args=argv,
+            default=Command(launch, default),
+        )
+    except ValueError as error:  # a rule between the settings at the top, which tyro does not catch
+        raise ConfigError(f"command line: {error}") from None
     return command.config, command.launch

@@ -11,7 +11,7 @@ from dwf.evaluation.config import EvaluateConfig
 from dwf.metrics import log_to_stderr, table_console
 from dwf.settings import parse
 
-TABLE_WIDTH = 140
+TABLE_WIDTH = 156
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dwf import settings
-from dwf.errors import exit_cleanly
+from dwf.errors import NotAZoo, exit_cleanly
+from dwf.generators import plan
 from dwf.run_folder import RunFolder
 from dwf.settings import Whole
 
@@ -47,6 +48,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, then give each command."""
     default = "configs/pipeline/mnist_mlp.yaml"
     parsed = settings.parse(PipelineConfig, default, argv, folder="pipelines")
+    zoos = parsed.launch.root / "zoos"
+    made = parsed.name, f"{parsed.name}-aligned"
+    files = parsed.config.generators
+    missing = [said for file in files for said in plan.missing_zoos(file, zoos, made)]
+    if missing and not parsed.launch.dry_run:
+        raise NotAZoo("\n".join(missing))
+    for said in missing:
+        print(said)
     if not parsed.launch.dry_run:
         RunFolder(parsed.launch.root / "pipelines" / parsed.name, parsed.config)
     common = ["--root", str(parsed.launch.root)] + ["--dry-run"] * parsed.launch.dry_run

@@ -19,7 +19,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     log_to_stderr()
     runs, zoos = launch.root / "runs", launch.root / "zoos"
     best = f", the best of {config.drawn}" if config.drawn > config.count else ""
-    print(f"{config.count} networks{best}: {runs / config.generator} -> {zoos / name}")
+    asked = "" if config.condition is None else f" of validation accuracy {config.condition:g}"
+    asked += f", guidance {config.guidance:g}" * (config.guidance != 1)
+    asked += f", of the architecture of {config.zoo}" * (config.zoo is not None)
+    print(f"{config.count} networks{asked}{best}: {runs / config.generator} -> {zoos / name}")
     if launch.dry_run:
         print(parsed.describe())
         return

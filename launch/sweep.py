@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = table_console(TABLE_WIDTH)
     console.print(report.table())
     print(f"all trials: {folder / 'table.csv'}; best settings: {folder / 'best'}")
+    if (folder / "curves.md").exists():
+        print(f"curves: {folder / 'curves.png'}, {folder / 'curves.md'}")
 
 
 if __name__ == "__main__":

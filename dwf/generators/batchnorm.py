@@ -30,8 +30,8 @@ def has_statistics(layout: Layout) -> bool:
     return any(e.role == "buffer" and e.name.endswith("running_var") for e in layout.entries)
 
 
-def source_of_statistics(config: SampleConfig, codec: Codec) -> str:
-    """Return what the column `batchnorm` of a zoo of samples says.
+def source_of_statistics(config: SampleConfig, codec: Codec, layout: Layout) -> str:
+    """Return what the column `batchnorm` of a zoo of samples of a layout says.
 
     Returns:
         `none` (no BatchNorm), `template` (the training networks' mean), `generated` (the codec
@@ -40,7 +40,7 @@ def source_of_statistics(config: SampleConfig, codec: Codec) -> str:
     Raises:
         ConfigError: statistics are to be re-estimated where there are none.
     """
-    if not has_statistics(codec.layout):
+    if not has_statistics(layout):
         if config.batchnorm == "recalibrated":
             raise ConfigError(
                 f"batchnorm = 'recalibrated': the networks of {config.generator} have no running "
@@ -49,8 +49,8 @@ def source_of_statistics(config: SampleConfig, codec: Codec) -> str:
         return "none"
     if config.batchnorm == "recalibrated":
         return "recalibrated"
-    buffers = (e for e in codec.layout.entries if e.role == "buffer")
-    covered = all(any(a <= e.offset and e.stop <= b for a, b in codec.spans) for e in buffers)
+    buffers, spans = (e for e in layout.entries if e.role == "buffer"), codec.spans_of(layout)
+    covered = all(any(a <= e.offset and e.stop <= b for a, b in spans) for e in buffers)
     return "generated" if covered else "template"
 
 

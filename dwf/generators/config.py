@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from dwf.codecs.config import CodecConfig, PcaConfig
 from dwf.datasets.config import DataConfig
 from dwf.densities.config import DensityConfig, FlowConfig
-from dwf.settings import Bounds, Count, Whole
+from dwf.settings import Bounds, Count, Fraction, Positive, Whole
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,25 @@ class GeneratorConfig:
     best: Annotated[float, Bounds(0, 1, open=True)] = 1.0
     """The density learns from this share of the training rows, the best by `val_accuracy`; the
     codec from all."""
+    more_zoos: tuple[str, ...] = ()
+    """More zoos that codec and density both learn from, each of another architecture; with a codec
+    that takes them together (`neurons`) and a flow whose backbone takes masks (`transformer`)."""
     codec_zoos: tuple[str, ...] = ()
-    """More zoos that the codec alone learns from, of any architecture, at their last epoch; of
-    codecs that take several layouts."""
+    """More zoos that the codec alone learns from, at their last epoch; of any architecture with a
+    codec that takes windows (`sane`), else of the density's."""
     seed: Whole = 0
     """Seed of initialisation, batches and noise."""
+    likelihood: Whole = 0
+    """Of how many training and how many held-out networks, drawn by the seed, the density's
+    likelihood is recorded once it is fitted; 0: of none."""
+
+    def __post_init__(self):
+        if self.likelihood and getattr(self.density, "drop_condition", 1) == 0:
+            raise ValueError(
+                f"likelihood = {self.likelihood} is that of networks whatever their condition, "
+                "which a flow with density.drop_condition = 0 never learns: leave it out, or set "
+                "density.drop_condition above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,16 @@ class SampleConfig:
     """Solver of a flow's differential equation; default: the generator's own."""
     steps: Count | None = None
     """Its number of steps (not of `dopri5`, which chooses them); default: the generator's own."""
+    condition: Fraction | None = None
+    """Validation accuracy that networks are asked for, within the range of the training networks';
+    of a flow with `density.condition: val_accuracy`. Default: any, as the training networks have
+    them."""
+    guidance: Positive = 1.0
+    """How far the condition is exaggerated (classifier-free guidance, arXiv 2207.12598); above 1
+    each step costs two evaluations."""
+    zoo: str | None = None
+    """Of which of the generator's zoos (`zoo`, `more_zoos`) the architecture is drawn; default: of
+    the first."""
     batchnorm: Literal["template", "recalibrated"] = "template"
     """Running statistics written with networks that have BatchNorm: as decoded, which is the mean
     over the training networks unless the codec covers `buffers`; or each network's own, re-
@@ -98,6 +122,11 @@ class SampleConfig:
     """Dataset of that task, for `classes` and BatchNorm; default: the zoo's."""
 
     def __post_init__(self):
+        if self.guidance != 1 and self.condition is None:
+            raise ValueError(
+                f"guidance = {self.guidance:g} exaggerates a condition, and there is none: give "
+                "condition, a validation accuracy, or leave guidance out"
+            )
         selection = self.selection
         if not isinstance(selection, BootstrapConfig):
             return

@@ -35,16 +35,17 @@ class Drawing:
         generator: draws them.
 
     Raises:
-        ConfigError: the density has no such solver setting, the networks no BatchNorm, or no head
-            that can be changed.
+        ConfigError: the generator has no such zoo, the density no such solver setting or condition,
+            the networks no BatchNorm, or no head that can be changed.
         ShapeMismatch: the new task's images do not fit the networks.
     """
 
     def __init__(self, config: SampleConfig, generator: Generator):
-        self.config, self.generator = config, generator
+        self.config, self.generator = config, generator.of_zoo(config.zoo)
         self.solver = _solver_settings(config, generator)
-        self.statistics = source_of_statistics(config, generator.codec)
-        drawn, facts = generator.codec.layout, generator.origin["facts"]
+        self.condition = _condition(config, generator)
+        drawn, facts = self.generator.layout, self.generator.source["facts"]
+        self.statistics = source_of_statistics(config, generator.codec, drawn)
         self.head, self.facts = new_head(config, drawn, facts)
         """Facts of the zoo that is written: those of the zoo learnt from, but for the head."""
         self.layout = self.head.layout if self.head else drawn
@@ -85,7 +86,7 @@ class Drawing:
         config = self.config
         with Progress(f"sample {config.generator}", config.count, "networks") as progress:
             for first, weights_BD in self.generator.stream(
-                config.count, config.seed, **self.solver
+                config.count, config.seed, **self.solver, **self.condition
             ):
                 self._unusable.find(first, weights_BD)
                 num = len(weights_BD)
@@ -99,7 +100,8 @@ class Drawing:
     def _best(self, folder: Path) -> Iterator[Part]:
         """Yield the samples that selection keeps, the best first."""
         config, at = self.config, 0
-        self._selected = select(self.generator, config, self.solver, self._unusable, folder)
+        how = self.solver | self.condition
+        self._selected = select(self.generator, config, how, self._unusable, folder)
         for keys, weights_BD in self._selected.blocks(self.generator.block_size):
             numbers_B = np.array([number for _, _, number in keys])
             accuracy_B = np.array([-accuracy for accuracy, _, _ in keys])
@@ -117,13 +119,16 @@ class Drawing:
         told = {
             "generator": config.generator,
             "digest": generator.digest,
-            "zoo": generator.origin["zoo"],
-            "zoo_fingerprint": generator.origin["fingerprint"],
+            "zoo": generator.source["zoo"],
+            "zoo_fingerprint": generator.source["fingerprint"],
             "seed": config.seed,
             "solver": used["method"],
             "steps": None if used["method"] == "dopri5" else used["steps"],
             "evaluations_per_sample": self._evaluations / config.drawn,
         }
+        if len(generator.zoos) > 1:
+            told["learnt_from"] = [each["zoo"] for each in generator.zoos]
+        told |= self.condition
         if self.statistics == "recalibrated":
             told["batchnorm_images"] = config.batchnorm_images
         if selection:
@@ -166,3 +171,23 @@ def _solver_settings(config: SampleConfig, generator: Generator) -> dict[str, An
             "--solver to euler, midpoint, heun2 or rk4"
         )
     return given
+
+
+def _condition(config: SampleConfig, generator: Generator) -> dict[str, Any]:
+    """Return the condition and its guidance, where one is given.
+
+    Raises:
+        ConfigError: the density was fitted without one, or only with one, or not with this one.
+    """
+    density = generator.density
+    if getattr(density.config, "condition", "none") != "none":
+        density.ask(config.condition, config.guidance)  # refuses before anything is written
+    elif config.condition is not None:
+        raise ConfigError(
+            f"condition = {config.condition:g}: the density of {config.generator} "
+            f"({density.config.kind}) was fitted without one: leave it out, or fit a flow with "
+            "density.condition val_accuracy"
+        )
+    if config.condition is None:
+        return {}
+    return {"condition": config.condition, "guidance": config.guidance}

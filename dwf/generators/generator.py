@@ -20,12 +20,14 @@ from dwf.codecs.codec import Codec, codec_folder
 from dwf.codecs.config import CODECS, CodecConfig
 from dwf.codecs.moments import Sources
 from dwf.densities.config import DENSITIES, DensityConfig
-from dwf.errors import RunConflict
+from dwf.errors import ConfigError, RunConflict
 from dwf.generators.learning import Learning
+from dwf.generators.likelihood import measure_likelihood
 from dwf.metrics import logger
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, write_json
 from dwf.settings import find, to_dict
+from dwf.zoo.layout import Layout
 
 FORMAT, VERSION = "dwf-generator", 1
 HEAD, DENSITY = "generator.json", "density"
@@ -39,10 +41,31 @@ class Generator:
         codec: fitted, or to be fitted.
         density: fitted to the codec's codes, or to be fitted.
         origin: what it learns from, plain data: see `learning.describe_origin`.
+        head: what `generator.json` says of it, where it is read from there.
+        zoo: number of the zoo whose architecture it draws: 0, or one of `more_zoos`.
     """
 
-    def __init__(self, codec: Codec, density: Any, origin: dict[str, Any]):
+    def __init__(
+        self,
+        codec: Codec,
+        density: Any,
+        origin: dict[str, Any],
+        head: dict[str, Any] | None = None,
+        zoo: int = 0,
+    ):
         self.codec, self.density, self.origin = codec, density, origin
+        # As it was written: settings that are newer than it would change its digest.
+        self._head = head or {
+            "format": FORMAT,
+            "version": VERSION,
+            "codec": to_dict(codec.config),
+            "density": to_dict(density.config),
+            "origin": origin,
+        }
+        self.zoos = (origin, *origin.get("more_zoos", ()))
+        """What is told of each zoo that it learns from."""
+        self.source: dict[str, Any] = self.zoos[zoo]
+        """What is told of the zoo whose architecture it draws."""
 
     @classmethod
     def of(cls, codec: CodecConfig, density: DensityConfig, origin: dict[str, Any]) -> "Generator":
@@ -53,83 +76,119 @@ class Generator:
     @property
     def digest(self) -> str:
         """A short name of settings and origin: equal digests, equal samples."""
-        text = json.dumps(self._head(), sort_keys=True)
+        text = json.dumps(self._head, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def fit(
-        self, for_codec: Learning, for_density: Learning, run: RunFolder, seed: int
+        self,
+        for_codec: Learning,
+        for_density: Learning,
+        run: RunFolder,
+        seed: int,
+        likelihood: int = 0,
     ) -> dict[str, Any]:
         """Fit codec and density in a run folder, or go on where the run stopped.
 
         Args:
             for_codec: networks that the codec learns from; held-out ones may be none.
-            for_density: networks that the density learns from, of the codec's first layout.
+            for_density: networks that the density learns from, of the codec's first layout, or of
+                several that the codec takes together.
             run: takes `generator.json`, `codec/`, `density/`, checkpoints and metrics.
             seed: of initialisation, batches and noise.
+            likelihood: of how many networks the likelihood is measured; see `measure_likelihood`.
 
         Ranks share the codec's passes over the networks; the density is fitted by the first, and
         the others' is not.
 
         Returns:
             What was measured, plain data: the codec's facts, its `round_trip` on held-out networks
-            (see `round_trip_error`), and what the density says of its training.
+            (see `round_trip_error`), what the density says of its training, and its `likelihood`.
 
         Raises:
             TooFewNetworks, ShapeMismatch, CorruptShard: see `Codec.fit` and the density's `fit`.
         """
         ours, folder = world(), codec_folder(run)
-        ours.on_first(lambda: write_json(run.path / HEAD, self._head()))
+        ours.on_first(lambda: write_json(run.path / HEAD, self._head))
         if not ours.on_first((folder / CODEC_HEAD).exists):
             self.codec.fit(for_codec.train, for_codec.val, run, seed)
             ours.on_first(lambda: self.codec.save(folder))
         else:
             logger.info("codec %s is fitted already: %s", self.codec.config.kind, folder)
             self.codec = ours.on_all(lambda: Codec.load(folder))
-        return ours.on_first(lambda: self._fit_density(for_density, run, seed))
+        return ours.on_first(lambda: self._fit_density(for_density, run, seed, likelihood))
 
-    def _fit_density(self, learning: Learning, run: RunFolder, seed: int) -> dict[str, Any]:
-        sources = learning.train, learning.val
-        codes = (self.codec.encode_zoo(each, run.path) for each in sources)
-        outcome = self.density.fit(*codes, run, seed)
+    def _fit_density(
+        self, learning: Learning, run: RunFolder, seed: int, likelihood: int
+    ) -> dict[str, Any]:
+        codes = [self.codec.encode_zoo(each, run.path) for each in (learning.train, learning.val)]
+        given = {}
+        if learning.conditions is not None:
+            names = "train_conditions_N", "val_conditions_N"
+            given = dict(zip(names, map(torch.from_numpy, learning.conditions), strict=True))
+        outcome = self.density.fit(*codes, run, seed, **given)
         self.density.save(run.path / DENSITY)
+        told = vars(outcome) if outcome is not None else {}
+        if likelihood:
+            found = measure_likelihood(self.codec, self.density, *codes, likelihood, seed)
+            told = told | {"likelihood": found}
         error = round_trip_error(self.codec, learning.val)
-        return {
-            "codec": self.codec.facts | {"round_trip": error},
-            "density": vars(outcome) if outcome is not None else {},
-        }
+        return {"codec": self.codec.facts | {"round_trip": error}, "density": told}
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of the networks that it draws."""
+        return self.codec.layout_of(self.source["layout"])
+
+    def of_zoo(self, name: str | None) -> "Generator":
+        """Return it as one that draws the architecture of one of its zoos; None: of the first.
+
+        Raises:
+            ConfigError: it has no such zoo.
+        """
+        names = [each["zoo"] for each in self.zoos]
+        if name is not None and name not in names:
+            raise ConfigError(
+                f"zoo = {name!r}: this generator learnt from {', '.join(names)}: name one of "
+                "these, or leave it out for the first"
+            )
+        number = 0 if name is None else names.index(name)
+        return Generator(self.codec, self.density, self.origin, self._head, number)
 
     @property
     def block_size(self) -> int:
-        """B: how many networks a block of bounded memory has."""
-        return max(1, _BLOCK_BYTES // (4 * self.codec.layout.size))
+        """B: how many networks a block of bounded memory has; codes are as long as the widest."""
+        widest = max(self.codec.layout_of(each["layout"]).size for each in self.zoos)
+        return max(1, _BLOCK_BYTES // (4 * widest))
 
-    def sample(self, count: int, seed: int, first: int = 0, **solver: Any) -> torch.Tensor:
-        """Draw networks.
+    def sample(self, count: int, seed: int, first: int = 0, **how: Any) -> torch.Tensor:
+        """Draw networks, of the architecture of one of its zoos; see `of_zoo`.
 
         Args:
             count: how many.
             seed: sample i of a seed is the same network, up to rounding (and an adaptive solver's
                 tolerance), whatever `count` is.
             first: number of the first sample.
-            solver: settings of the density's solver other than its own.
+            how: settings of the density's solver other than its own; `condition`, `guidance`.
 
         Returns:
             weights_ND, float32; not held to be finite.
         """
-        codes = self.density.sample(count, seed, first=first, **solver)
-        return self.codec.decode(codes, self.codec.layout)
+        if len(self.zoos) > 1:
+            how["kind"] = self.density.like.layouts.index(self.source["layout"])
+        codes = self.density.sample(count, seed, first=first, **how)
+        return self.codec.decode(codes, self.layout)
 
     def stream(
-        self, count: int, seed: int, first: int = 0, **solver: Any
+        self, count: int, seed: int, first: int = 0, **how: Any
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (number of a block's first sample, weights_BD) in order, in bounded memory."""
         size = self.block_size
         for start in range(first, first + count, size):
-            yield start, self.sample(min(size, first + count - start), seed, start, **solver)
+            yield start, self.sample(min(size, first + count - start), seed, start, **how)
 
     def save(self, folder: Path) -> None:
         """Write it to a folder; `load` reads it."""
-        write_json(folder / HEAD, self._head())
+        write_json(folder / HEAD, self._head)
         self.codec.save(folder / "codec")
         self.density.save(folder / DENSITY)
 
@@ -158,16 +217,7 @@ class Generator:
                 f"{folder} holds a generator that is not fitted to the end: go on with python "
                 f"launch/generator.py --resume --name {folder.name}"
             ) from None
-        return cls(codec, density, head["origin"])
-
-    def _head(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "codec": to_dict(self.codec.config),
-            "density": to_dict(self.density.config),
-            "origin": self.origin,
-        }
+        return cls(codec, density, head["origin"], head)
 
 
 def read_head(folder: Path) -> dict[str, Any]:
@@ -200,15 +250,15 @@ def round_trip_error(codec: Codec, sources: Sources) -> dict[str, float] | None:
     Returns:
         `rmse`: root mean squared error of a weight; `relative`: root of the share of the networks'
         squared distance to the training networks' mean that is lost; `covered` of `numbers`: how
-        many of a network's numbers the codec covers. Only these count.
+        many of a network's numbers the codec covers (of its first layout). Only these count.
     """
     lost, energy, count = 0.0, 0.0, 0
-    template_D = torch.from_numpy(codec.arrays["template_D"])
     for zoo, rows in sources:
+        template_D, spans = codec.template_of(zoo.layout), codec.spans_of(zoo.layout)
         for _, weights in zoo.stream(rows):
             weights_BD = torch.from_numpy(weights)
             decoded_BD = codec.decode(codec.encode(weights_BD, zoo.layout), zoo.layout)
-            for start, stop in codec.spans:
+            for start, stop in spans:
                 part = slice(start, stop)
                 wanted = weights_BD[:, part]
                 lost += (decoded_BD[:, part] - wanted).double().square().sum().item()

@@ -1,21 +1,27 @@
 """Which rows of which zoos a generator learns from, and how that is told.
 
-The codec learns from the zoo's training networks and those of `codec_zoos`, the density from the
-zoo's alone, or the best of them. Rows of a network never straddle training and held-out networks;
-those of a zoo of one network are cut apart by blocks of its steps.
+The density learns from the training networks of the zoo and of `more_zoos`, or the best of each;
+the codec from all of these and from those of `codec_zoos`. Rows of a network never straddle
+training and held-out networks; those of a zoo of one network are cut apart by blocks of its steps.
+
+Shape suffixes: N networks.
 """
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dwf.codecs.config import CODECS
 from dwf.codecs.moments import Sources
+from dwf.densities.config import DENSITIES
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
+from dwf.settings import find
 from dwf.zoo.store import Zoo
 
 SPLITS = ("train", "val")
@@ -27,43 +33,145 @@ class Learning:
 
     train: Sources
     val: Sources
+    conditions: tuple[np.ndarray, np.ndarray] | None = None
+    """Of a density that learns under a condition: that of each training network, and of each
+    held-out one, float64_N."""
 
 
-def learning_of_codec(config: GeneratorConfig, zoo: Zoo, zoos: Path) -> Learning:
+def open_more(config: GeneratorConfig, zoo: Zoo, zoos: Path) -> list[Zoo]:
+    """Return `more_zoos`, opened.
+
+    Args:
+        config: the generator's settings.
+        zoo: its first zoo.
+        zoos: folder of the others.
+
+    Raises:
+        ConfigError: two of the zoos are of one architecture; or see `refuse_wrong_zoos`.
+        NotAZoo, IncompleteZoo, CorruptShard: one of them cannot be read.
+    """
+    refuse_wrong_zoos(config)
+    opened = [zoo]
+    for name in config.more_zoos:
+        other = Zoo.open(zoos / name)
+        like = next((one for one in opened if one.layout.digest == other.layout.digest), None)
+        if like is not None:
+            raise ConfigError(
+                f"more_zoos = {list(config.more_zoos)}: {other.path} has the architecture of "
+                f"{like.path} (layout {other.layout.digest}), and each zoo here has its own: put "
+                f"the two together with python -m dwf.zoo merge, and learn from that zoo"
+            )
+        opened.append(other)
+    return opened[1:]
+
+
+def refuse_wrong_zoos(config: GeneratorConfig) -> None:
+    """Refuse several architectures where codec or density takes one, and a zoo named twice.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    names = (config.zoo, *config.more_zoos, *config.codec_zoos)
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"more_zoos = {list(config.more_zoos)}, codec_zoos = {list(config.codec_zoos)} beside "
+            f"zoo = {config.zoo!r}: each zoo once"
+        )
+    if not config.more_zoos:
+        return
+    for part, table in (("codec", CODECS), ("density", DENSITIES)):
+        kind = getattr(config, part).kind
+        if not getattr(find(table, kind), "mixes", False):
+            able = [name for name in table if getattr(find(table, name), "mixes", False)]
+            raise ConfigError(
+                f"more_zoos = {list(config.more_zoos)} with {part}.kind = {kind!r}, which has no "
+                f"masks and so takes one architecture: set {part}.kind to {' or '.join(able)}, or "
+                "learn from one zoo"
+            )
+
+
+def learning_of_codec(
+    config: GeneratorConfig, zoo: Zoo, zoos: Path, more: Sequence[Zoo] = ()
+) -> Learning:
     """Return what the codec learns from: the generator's zoo first.
 
     Args:
         config: the generator's settings.
         zoo: its zoo.
         zoos: folder of `codec_zoos`.
+        more: `more_zoos`, see `open_more`.
 
     Raises:
-        ConfigError: a zoo is named twice, or the zoo has no such epoch.
+        ConfigError: a zoo has no such epoch; or one of `codec_zoos` is of another architecture, and
+            the codec makes sequences that all of its architectures share.
         NotAZoo, IncompleteZoo, CorruptShard: one of `codec_zoos` cannot be read.
     """
-    names = (config.zoo, *config.codec_zoos)
-    if len(set(names)) < len(names):
-        raise ConfigError(
-            f"codec_zoos = {list(config.codec_zoos)} beside zoo = {config.zoo!r}: each zoo once"
-        )
     others = [Zoo.open(zoos / name) for name in config.codec_zoos]
+    _refuse_wider(config, (zoo, *more), others)
     train, val = (
-        [(zoo, _rows(zoo, split, config)), *((one, one.rows(split, "last")) for one in others)]
+        [
+            *((one, _rows(one, split, config)) for one in (zoo, *more)),
+            *((one, one.rows(split, "last")) for one in others),
+        ]
         for split in SPLITS
     )
     return Learning(train, val)
 
 
-def learning_of_density(config: GeneratorConfig, zoo: Zoo) -> Learning:
-    """Return what the density learns from: the best share of the zoo's training rows.
+def _refuse_wider(config: GeneratorConfig, zoos: Sequence[Zoo], others: Sequence[Zoo]) -> None:
+    """Refuse to widen a shared sequence by tokens that the density never sees."""
+    if not find(CODECS, config.codec.kind).mixes:
+        return
+    known = {zoo.layout.digest for zoo in zoos}
+    for other in others:
+        if other.layout.digest not in known:
+            raise ConfigError(
+                f"codec_zoos = {list(config.codec_zoos)}: {other.path} has another architecture "
+                f"(layout {other.layout.digest}) than the networks that the density learns from, "
+                f"and codec.kind = {config.codec.kind!r} would make one sequence for both: name it "
+                "in more_zoos, which the density learns from too, or leave it out"
+            )
+
+
+def learning_of_density(config: GeneratorConfig, zoo: Zoo, more: Sequence[Zoo] = ()) -> Learning:
+    """Return what the density learns from: the best share of each zoo's training rows.
+
+    Args:
+        config: the generator's settings.
+        zoo: its zoo.
+        more: `more_zoos`, see `open_more`.
 
     Raises:
-        ConfigError: the zoo has no such epoch, or no `val_accuracy` to say which are best.
+        ConfigError: a zoo has no such epoch, or no `val_accuracy` to say which are best, or on
+            which the density is to be conditioned.
     """
-    train, val = (_rows(zoo, split, config) for split in SPLITS)
+    train, val = ([(one, _rows(one, split, config)) for one in (zoo, *more)] for split in SPLITS)
     if config.best < 1:
-        train = _best(zoo, train, config.best)
-    return Learning([(zoo, train)], [(zoo, val)])
+        train = [(one, _best(one, rows, config.best)) for one, rows in train]
+    column = getattr(config.density, "condition", "none")
+    if column == "none":
+        return Learning(train, val)
+    return Learning(train, val, (_conditions(train, column), _conditions(val, column)))
+
+
+def _conditions(sources: Sources, column: str) -> np.ndarray:
+    """Return a column of all networks, float64_N."""
+    parts = []
+    for zoo, rows in sources:
+        if column not in zoo.columns:
+            raise ConfigError(
+                f"density.condition = {column!r}: {zoo.path} has no column {column}: set it to "
+                "none, or train the zoo with data.validation above 0"
+            )
+        found = zoo.columns[column][rows].astype(np.float64)
+        if num_bad := int((~np.isfinite(found)).sum()):
+            raise ConfigError(
+                f"density.condition = {column!r}: {num_bad} of {len(found)} rows of {zoo.path} to "
+                f"learn from have a {column} that is no number: set it to none, or train the zoo "
+                "with data.validation above 0"
+            )
+        parts.append(found)
+    return np.concatenate(parts)
 
 
 def _rows(zoo: Zoo, split: str, config: GeneratorConfig) -> np.ndarray:
@@ -97,13 +205,20 @@ def _best(zoo: Zoo, rows: np.ndarray, share: float) -> np.ndarray:
     return np.sort(rows[order[: math.ceil(share * len(rows))]])
 
 
-def describe_origin(zoo: Zoo, seed: int) -> dict[str, Any]:
+def describe_origin(zoo: Zoo, seed: int, more: Sequence[Zoo] = ()) -> dict[str, Any]:
     """Return what a generator learns from, plain data, so that its samples can be traced.
+
+    Args:
+        zoo: its zoo.
+        seed: of the fit.
+        more: `more_zoos`, see `open_more`.
 
     Returns:
         `zoo` (its name), `layout` (digest), `fingerprint` (of the checksums of its training and
-        validation rows), `networks`, `seed`, and the `facts` that a zoo of samples inherits.
+        validation rows), `networks`, `seed`, and the `facts` that a zoo of samples inherits; where
+        there are more zoos, `more_zoos`: the same of each.
     """
+    others = {"more_zoos": [describe_origin(one, seed) for one in more]} if more else {}
     rows = {split: zoo.rows(split, "last") for split in SPLITS}
     inherited = ("network", "data", "input_shape", "recipe", "seed")
     return {
@@ -113,7 +228,7 @@ def describe_origin(zoo: Zoo, seed: int) -> dict[str, Any]:
         "networks": {split: len(indices) for split, indices in rows.items()},
         "seed": seed,
         "facts": {key: zoo.facts[key] for key in inherited if key in zoo.facts},
-    }
+    } | others
 
 
 def describe_choice(

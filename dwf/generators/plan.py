@@ -2,14 +2,14 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from dwf.codecs.config import CODECS
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
-from dwf.settings import Parsed, find, load
+from dwf.settings import Parsed, build, find, load, read_yaml
 
 _ENGINE = "codec.training.engine"
 _RANKED = "DWF_RANKED"  # what the job's script says of itself
@@ -96,28 +96,84 @@ def describe_plan(
     Raises:
         ConfigError: see `describe_training`.
     """
-    path = Path(root) / "zoos" / config.zoo
-    lines = [_describe_sizes(config, path)]
+    zoos = Path(root) / "zoos"
+    lines = list(_describe_sizes(config, zoos))
     if hasattr(config.codec, "training"):
-        lines.append(describe_training(config, path.parent, world, gpu_memory_gb))
+        lines.append(describe_training(config, zoos, world, gpu_memory_gb))
     return "\n".join(lines)
 
 
-def _describe_sizes(config: GeneratorConfig, path: Path) -> str:
-    layout = layout_of(path)
-    if layout is None:
-        return f"zoo {path}: not there yet, so no sizes are known"
-    num_train, num_val, where = _count_rows(config, path)
-    codec = find(CODECS, config.codec.kind)
-    groups = codec.planned_groups(config.codec, layout)
-    size = codec.planned_size(config.codec, layout, num_train)
+def _describe_sizes(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
+    """Yield what it learns from, and what is fitted to that.
+
+    Raises:
+        ConfigError: see `learning.refuse_wrong_zoos`.
+    """
+    from dwf.generators.learning import refuse_wrong_zoos
+
+    refuse_wrong_zoos(config)
+    names = (config.zoo, *config.more_zoos)
+    known = {name: layout_of(zoos / name) for name in names}
+    unknown = [name for name, layout in known.items() if layout is None]
+    num_train = 0
+    for name in names:
+        if name in unknown:
+            yield f"zoo {zoos / name}: not there yet, so no sizes are known"
+            continue
+        num, num_val, where = _count_rows(dataclasses.replace(config, zoo=name), zoos / name)
+        num_train += num
+        yield (
+            f"{num} training and {num_val} validation networks of {known[name].size:,} weights "
+            f"in {where}"
+        )
+    if not unknown:
+        yield _describe_density(config, list(known.values()), num_train)
+    if (column := getattr(config.density, "condition", "none")) != "none":
+        yield (
+            f"conditioned on {column}, left out of {config.density.drop_condition:.0%} of the "
+            "training networks: samples are drawn with or without a condition"
+        )
+    if config.likelihood:
+        yield f"likelihood of up to {config.likelihood} training and as many held-out networks"
+
+
+def _describe_density(config: GeneratorConfig, layouts: list[Any], num_train: int) -> str:
+    codec, (layout, *others) = find(CODECS, config.codec.kind), layouts
+    more = {"more": others} if others else {}
+    groups = codec.planned_groups(config.codec, layout, **more)
+    size = codec.planned_size(config.codec, layout, num_train, **more)
     most = "up to " if getattr(config.codec, "variance", None) else ""
+    several = f" for {len(layouts)} architectures" if len(layouts) > 1 else ""
     return (
-        f"{num_train} training and {num_val} validation networks of {layout.size:,} weights "
-        f"in {where}\n"
-        f"{config.codec.kind} codes of {most}{size:,} numbers, density {config.density.kind}"
-        f"{_describe_backbone(config.density, size, groups)}"
+        f"{config.codec.kind} codes of {most}{size:,} numbers{several}, density "
+        f"{config.density.kind}{_describe_backbone(config.density, size, groups)}"
     )
+
+
+def missing_zoos(file: str, zoos: Path, made: Sequence[str] = ()) -> list[str]:
+    """Return in words which zoos a generator learns from, beside its own, that are not there.
+
+    Args:
+        file: its settings.
+        zoos: folder of the zoos.
+        made: names of zoos that are made before it is fitted.
+    """
+    config = build(GeneratorConfig, {"zoo": "any"} | read_yaml(file), file)
+    return [
+        f"{file} learns from {zoos / name} too, which is not there: {_how_to_make(name)}"
+        for name in (*config.more_zoos, *config.codec_zoos)
+        if name not in made and not (zoos / name / "zoo.json").exists()
+    ]
+
+
+def _how_to_make(name: str) -> str:
+    """Return the commands that make a zoo, as far as its name tells: an aligned one takes two."""
+    bare, found = name.removesuffix("-aligned"), _settings_of(name)
+    file = found[0].relative_to(_CONFIGS.parent) if found else "FILE"
+    made = f"python launch/zoo.py --config {file} --name {bare}"
+    if bare == name:
+        return made
+    return f"{made}, then python launch/align.py --zoo {bare} --name {name}"
 
 
 def layout_of(path: Path) -> Any | None:
@@ -264,6 +320,7 @@ def _describe_backbone(density: Any, code_size: int, groups: Any) -> str:
     from dwf.backbones.config import build_backbone
 
     with torch.device("meta"):  # shapes alone: nothing is allocated
-        backbone = build_backbone(density.backbone, code_size, groups)
+        conditioned = getattr(density, "condition", "none") != "none"
+        backbone = build_backbone(density.backbone, code_size, groups, conditioned)
     num = sum(parameter.numel() for parameter in backbone.parameters())
     return f" with a backbone {density.backbone.kind} of {num:,} parameters"

@@ -42,14 +42,14 @@ class Examiner:
 
     Args:
         config: on how many training images BatchNorm is re-estimated.
-        generator: whose networks; its origin says which architecture and data.
+        generator: whose networks; its source says which architecture and data.
 
     Raises:
         ConfigError: no validation images are held out.
     """
 
     def __init__(self, config: SampleConfig, generator: Generator):
-        facts, self.layout = generator.origin["facts"], generator.codec.layout
+        facts, self.layout = generator.source["facts"], generator.layout
         self.device = find_device("auto").type
         network = build_network(build(NetworkConfig, facts["network"], "network"))
         self.network = network.to(self.device)
@@ -161,7 +161,7 @@ def select(
     rounds = getattr(chosen, "rounds", 1)
     size = config.drawn // rounds
     _refuse_without_anchors(generator, config, rounds)
-    examiner, num_weights = Examiner(config, generator), generator.codec.layout.size
+    examiner, num_weights = Examiner(config, generator), generator.layout.size
     means, drawing = [], generator
     with Progress(f"select from {config.generator}", config.drawn, "networks") as progress:
         for number in range(rounds):
@@ -226,6 +226,5 @@ def _draw_round(
 
 def _around(generator: Generator, best: Best) -> Generator:
     """Return a generator whose density has the best networks' codes as anchors."""
-    layout = generator.codec.layout
-    codes = generator.codec.encode(best.read(best.ordered()), layout)
+    codes = generator.codec.encode(best.read(best.ordered()), generator.layout)
     return Generator(generator.codec, generator.density.with_anchors(codes), generator.origin)

@@ -1,5 +1,6 @@
 """The stages that fit a generator and draw networks from one."""
 
+import itertools
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dwf.generators.learning import (
     describe_origin,
     learning_of_codec,
     learning_of_density,
+    open_more,
 )
 from dwf.metrics import logger
 from dwf.ranks import world
@@ -38,22 +40,25 @@ def fit_generator(config: GeneratorConfig, root: Path, name: str) -> Generator:
         TooFewNetworks: fewer training networks than components, or than the batch size; or none.
         RunConflict: the folder holds a run of other settings, or of another zoo of this name; or
             another process is at it.
-        ConfigError: no such epoch in the zoo, or nothing says which networks are best.
+        ConfigError: no such epoch in a zoo, or nothing says which networks are best, or what their
+            condition is; or codec or density cannot learn from `more_zoos`.
         TrainingDiverged: the codec's or the density's loss is not finite.
         NotAZoo, IncompleteZoo, CorruptShard: a zoo cannot be read.
     """
     ours = world()
     zoos = Path(root) / "zoos"
     zoo = ours.on_all(lambda: Zoo.open(zoos / config.zoo))
-    for_codec = ours.on_all(lambda: learning_of_codec(config, zoo, zoos))
-    for_density = ours.on_all(lambda: learning_of_density(config, zoo))
-    origin = describe_origin(zoo, config.seed) | describe_choice(config, for_codec, for_density)
+    more = ours.on_all(lambda: open_more(config, zoo, zoos))
+    for_codec = ours.on_all(lambda: learning_of_codec(config, zoo, zoos, more))
+    for_density = ours.on_all(lambda: learning_of_density(config, zoo, more))
+    origin = describe_origin(zoo, config.seed, more)
+    origin |= describe_choice(config, for_codec, for_density)
     with ExitStack() as held:  # by the first rank
         run = ours.on_first(lambda: _begin(config, Path(root) / "runs" / name, origin, held))
         if run is None:
             return ours.on_all(lambda: Generator.load(Path(root) / "runs" / name))
         generator = Generator.of(config.codec, config.density, origin)
-        measured = generator.fit(for_codec, for_density, run, config.seed)
+        measured = generator.fit(for_codec, for_density, run, config.seed, config.likelihood)
         ours.on_first(lambda: run.finish(**measured, digest=generator.digest))
     return generator if ours.is_first else Generator.load(run.path)
 
@@ -118,11 +123,12 @@ def _refuse_other_origin(folder: Path, origin: dict[str, Any]) -> None:
     if not (folder / HEAD).exists():
         return
     old = read_head(folder)["origin"]
-    for key in ("layout", "fingerprint"):
-        if old[key] != origin[key]:
+    pairs = zip(*([each, *each.get("more_zoos", ())] for each in (old, origin)), strict=True)
+    for (before, now), key in itertools.product(pairs, ("layout", "fingerprint")):
+        if before[key] != now[key]:
             raise RunConflict(
-                f"{folder} learnt from a zoo {origin['zoo']} of {key} {old[key]}, which now has "
-                f"{origin[key]}: give another --name, or remove the folder"
+                f"{folder} learnt from a zoo {now['zoo']} of {key} {before[key]}, which now has "
+                f"{now[key]}: give another --name, or remove the folder"
             )
     if old.get("learnt") != origin.get("learnt"):
         raise RunConflict(

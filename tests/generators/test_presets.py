@@ -3,18 +3,22 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dwf.codecs.config import SaneConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.stage import fit_generator, sample_networks
+from dwf.networks.config import CNNConfig
 from dwf.settings import parse
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "configs" / "generator").glob("*.yaml"))
 SANE = [path for path in PRESETS if "kind: sane" in path.read_text()]
 FLOWS = [path for path in PRESETS if path not in SANE]
-WIDTHS = {"fashion_mnist": (784, 128, 128, 10), "mnist": (784, 32, 32, 10), "iris": (4, 16, 3)}
+WIDTHS = {"mnist14": (196, 16, 10), "fashion_mnist_neurons": (784, 32, 32, 10)}
+WIDTHS |= {"fashion_mnist": (784, 128, 128, 10), "mnist": (784, 32, 32, 10), "iris": (4, 16, 3)}
+CNN_OF_DIGITS = CNNConfig((8, 16), (1, 8, 8), kernels=(3, 2), pools=(2, 0))
 FEW_STEPS = ("training.steps", "20"), ("training.batch-size", "8"), ("training.warm-up", "0")
 
 
@@ -36,15 +40,22 @@ def test_every_flow_trains_and_draws(preset, make_zoo, tmp_path):
     argv = [*few_steps("density"), "--density.training.threads", "1"]
     argv += ["--codec.components", "5"] if "kind: pca" in text else []
     argv += ["--density.backbone.hidden", "16"] if "kind: mlp" in text else []
+    argv += ["--density.solver.steps", "4"] if "kind: transformer" in text else []
     config = parse(GeneratorConfig, str(preset), argv).config
     assert config.density.training.steps == 20
     widths = next((w for key, w in WIDTHS.items() if key in preset.stem), (64, 16, 10))
-    make_zoo(count=12, widths=widths, name=config.zoo)
+    network = CNN_OF_DIGITS if "cnn_digits" in preset.stem else None
+    asks = config.density.condition != "none"
+    more = {"val_accuracy": np.linspace(0.9, 0.99, 12)} if asks else {}
+    make_zoo(count=12, widths=widths, name=config.zoo, network=network, **more)
     fit_generator(config, tmp_path, preset.stem)
     drawn = sample_networks(SampleConfig(preset.stem, count=2), tmp_path, "drawn")
     assert drawn.read().shape == (2, drawn.layout.size)
+    if asks:
+        better = SampleConfig(preset.stem, count=2, condition=0.95)
+        assert sample_networks(better, tmp_path, "asked").read().shape == drawn.read().shape
     steps = parse(GeneratorConfig, str(preset), []).config.density.training.steps
-    assert steps == 30_000 if "deepweightflow" in preset.stem else steps <= 10_000
+    assert steps == 30_000 if "deepweightflow" in preset.stem else steps <= 12_000
 
 
 def small(codec: SaneConfig) -> SaneConfig:

@@ -1,0 +1,178 @@
+"""Generators that are asked for networks of a validation accuracy."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dwf.codecs.config import PcaConfig
+from dwf.densities.config import FlowConfig, GaussianConfig
+from dwf.errors import ConfigError
+from dwf.generators.config import GeneratorConfig, SampleConfig, SubsampleConfig
+from dwf.generators.generator import Generator
+from dwf.generators.learning import learning_of_density
+from dwf.generators.plan import describe_plan
+from dwf.generators.stage import fit_generator, sample_networks
+from dwf.networks.config import MLPConfig
+from dwf.networks.functional import build_network
+from dwf.settings import build, to_dict
+from dwf.zoo.layout import Layout
+from dwf.zoo.store import Zoo, split_networks, write_zoo
+
+ROOT = Path(__file__).parents[2]
+NUM = 60
+
+
+@pytest.fixture
+def make_planted(tmp_path):
+    """Write a zoo in which all weights rise with the accuracy: `make(val_accuracy) -> Zoo`."""
+
+    def make(accuracy_N: np.ndarray | None, name: str = "small", widths=(64, 4, 10)) -> Zoo:
+        network = MLPConfig(tuple(widths))
+        layout, rng = Layout.of(build_network(network)), np.random.default_rng(0)
+        weights_ND = 0.05 * rng.standard_normal((NUM, layout.size))
+        columns = {"network": np.arange(NUM), "split": split_networks(NUM, 0.2, 0.2, 0)}
+        columns["epoch"] = np.ones(NUM, np.int32)
+        if accuracy_N is not None:
+            columns["val_accuracy"] = accuracy_N
+            weights_ND += np.nan_to_num(accuracy_N)[:, None]
+        facts = {"network": to_dict(network), "data": {"kind": "digits"}, "seed": 0}
+        blocks = [(columns, weights_ND.astype(np.float32))]
+        return write_zoo(tmp_path / "zoos" / name, layout, NUM, blocks, **facts)
+
+    return make
+
+
+@pytest.fixture
+def conditioned(flow_on_pca) -> GeneratorConfig:
+    density = flow_on_pca.density
+    training = dataclasses.replace(density.training, steps=300, batch_size=32, warm_up=0)
+    density = dataclasses.replace(density, training=training, condition="val_accuracy")
+    return GeneratorConfig("small", codec=PcaConfig(components=1), density=density)
+
+
+ACCURACY_N = np.random.default_rng(1).uniform(0.5, 0.9, NUM)
+
+
+def test_networks_are_as_they_were_asked_for(make_planted, conditioned, tmp_path):
+    zoo = make_planted(ACCURACY_N)
+    fit_generator(conditioned, tmp_path, "fitted")
+    levels = []
+    for number, asked in enumerate((0.55, 0.85)):
+        config = SampleConfig("fitted", count=40, condition=asked, guidance=1.0 + number)
+        drawn = sample_networks(config, tmp_path, f"drawn-{number}")
+        levels.append(drawn.read().mean())
+        provenance = drawn.facts["provenance"]
+        assert (provenance["condition"], provenance["guidance"]) == (asked, 1.0 + number)
+        steps = {0: 8, 1: 16}[number]  # guidance costs a second evaluation
+        assert provenance["evaluations_per_sample"] == steps
+    any_ = sample_networks(SampleConfig("fitted", count=40), tmp_path, "any")
+    assert "condition" not in any_.facts["provenance"]
+    assert levels[0] == pytest.approx(0.55, abs=0.1) and levels[1] > levels[0] + 0.15
+    train = zoo.read(zoo.rows("train"))
+    assert any_.read().mean() == pytest.approx(train.mean(), abs=0.1)
+    assert any_.read().mean(1).std() > 0.5 * train.mean(1).std()
+
+
+def test_a_draw_is_the_densitys_under_the_condition(make_planted, conditioned, tmp_path):
+    make_planted(ACCURACY_N)
+    training = dataclasses.replace(conditioned.density.training, steps=20)
+    density = dataclasses.replace(conditioned.density, training=training)
+    fit_generator(dataclasses.replace(conditioned, density=density), tmp_path, "fitted")
+    generator = Generator.load(tmp_path / "runs" / "fitted")
+    config = SampleConfig("fitted", count=5, seed=2, condition=0.7, guidance=3)
+    drawn = sample_networks(config, tmp_path, "drawn")
+    codes = generator.density.sample(5, 2, condition=0.7, guidance=3)
+    expected = generator.codec.decode(codes, generator.layout)
+    np.testing.assert_array_equal(drawn.read(), expected.numpy())
+    chosen = dataclasses.replace(config, count=2, selection=SubsampleConfig(draws=3))
+    kept = sample_networks(chosen, tmp_path, "kept")
+    pool = generator.sample(6, 2, condition=0.7, guidance=3).numpy()
+    np.testing.assert_array_equal(kept.read(), pool[kept.columns["drawn"]])
+
+
+def test_the_flow_is_told_the_column_of_each_row(make_planted, conditioned):
+    zoo = make_planted(ACCURACY_N)
+    config = dataclasses.replace(conditioned, best=0.5)
+    learning = learning_of_density(config, zoo)
+    for sources, found_N in zip((learning.train, learning.val), learning.conditions, strict=True):
+        assert found_N.tolist() == ACCURACY_N[sources[0][1]].tolist()
+    assert len(learning.conditions[0]) == 18
+    free = dataclasses.replace(conditioned, density=FlowConfig())
+    assert learning_of_density(free, zoo).conditions is None
+
+
+@pytest.mark.parametrize("asked", [0.0, 0.3, 0.95, 1.0])
+def test_a_condition_outside_the_training_networks_is_refused(
+    make_planted, conditioned, tmp_path, asked
+):
+    zoo = make_planted(ACCURACY_N)
+    training = dataclasses.replace(conditioned.density.training, steps=2)
+    density = dataclasses.replace(conditioned.density, training=training)
+    fit_generator(dataclasses.replace(conditioned, density=density), tmp_path, "fitted")
+    range_ = ACCURACY_N[zoo.rows("train")]
+    said = rf"condition = {asked:g}: .* in \[{range_.min():.6g}, {range_.max():.6g}\]"
+    with pytest.raises(ConfigError, match=said):
+        sample_networks(SampleConfig("fitted", condition=asked), tmp_path, "drawn")
+    assert not (tmp_path / "zoos" / "drawn").exists()
+
+
+def test_what_has_no_condition_is_refused(make_planted, conditioned, tmp_path):
+    make_planted(ACCURACY_N)
+    gaussian = dataclasses.replace(conditioned, density=GaussianConfig())
+    fit_generator(gaussian, tmp_path, "gaussian")
+    with pytest.raises(ConfigError, match=r"condition = 0.7: .* gaussian \(gaussian\) was fitted"):
+        sample_networks(SampleConfig("gaussian", condition=0.7), tmp_path, "drawn")
+    with pytest.raises(ConfigError, match="guidance = 2 exaggerates a condition, and there is no"):
+        build(SampleConfig, {"generator": "fitted", "guidance": 2}, "test")
+    for wrong in ({"condition": 95}, {"condition": -0.1}, {"condition": 0.9, "guidance": 0}):
+        with pytest.raises(ConfigError, match=r"condition|guidance"):
+            build(SampleConfig, {"generator": "fitted"} | wrong, "test")
+
+
+def test_what_was_never_learnt_without_a_condition_is_refused(make_planted, conditioned, tmp_path):
+    make_planted(ACCURACY_N)
+    training = dataclasses.replace(conditioned.density.training, steps=2)
+    density = dataclasses.replace(conditioned.density, training=training, drop_condition=0.0)
+    config = dataclasses.replace(conditioned, density=density)
+    with pytest.raises(ConfigError, match=r"likelihood = 5 is that of networks whatever their"):
+        build(GeneratorConfig, to_dict(config) | {"likelihood": 5}, "test")
+    fit_generator(config, tmp_path, "fitted")
+    with pytest.raises(ConfigError, match=r"drop_condition = 0, this flow has not learnt"):
+        sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
+    assert not (tmp_path / "zoos" / "drawn").exists()
+    sample_networks(SampleConfig("fitted", count=2, condition=0.7), tmp_path, "drawn")
+
+
+def test_a_zoo_without_the_column_is_refused(make_planted, conditioned, tmp_path):
+    make_planted(None)
+    with pytest.raises(
+        ConfigError, match=r"'val_accuracy': .*small has no column val_accuracy: set"
+    ):
+        fit_generator(conditioned, tmp_path, "fitted")
+    make_planted(np.where(np.arange(NUM) < 50, np.nan, 0.5))
+    with pytest.raises(ConfigError, match=r"\d+ of 36 rows of .*small .* that is no number"):
+        fit_generator(conditioned, tmp_path, "fitted")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_commands_say_what_is_asked_for(
+    make_planted, conditioned, tmp_path, monkeypatch, capsys
+):
+    make_planted(ACCURACY_N)
+    said = describe_plan(conditioned, tmp_path)
+    assert "conditioned on val_accuracy, left out of 10% of the training networks" in said
+    sys.path.insert(0, str(ROOT / "launch"))
+    try:
+        import sample
+    finally:
+        sys.path.pop(0)
+    monkeypatch.chdir(ROOT)
+    words = ["--generator", "fitted", "--root", str(tmp_path), "--dry-run", "--condition", "0.9"]
+    sample.main([*words, "--guidance", "2", "--zoo", "narrow", "--count", "7"])
+    said = capsys.readouterr().out
+    assert (
+        "7 networks of validation accuracy 0.9, guidance 2, of the architecture of narrow:" in said
+    )
