@@ -45,6 +45,7 @@ MIN_TRAINING = 4
 """Fewer training networks have no spread of nearest distances to speak of."""
 MAP_NETWORKS = 1000
 """The map's axes come from at most so many training networks: its cost grows with the cube."""
+_TINY = 1e-300  # the reach of networks that are all at their mean; `_refuse_copies` says so
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Measured:
     """Of wrong answers with that network, float64."""
     highest_overlap_S: np.ndarray
     """Of wrong answers with any training network, float64."""
+    reach_S: np.ndarray
+    """Distance to the training networks' mean, in the median of theirs, float64."""
     map_SC: np.ndarray
     """Place on the first principal axes of the training networks, float64."""
     spread: float
@@ -127,6 +130,7 @@ class Yardstick:
         fixed = (zoo.layout, data, split, self.batchnorm, self.mean_D)
         self.scorer = Scorer(self.network, *fixed, device, workers)
         self._wrong_NM: np.ndarray | None = None
+        self._reach: float | None = None
         self.originals = self.measure_zoo(zoo, rows, leave_one_out=True)
         self._wrong_NM = self.originals.wrong_SM
         self.limits = Limits.of(
@@ -247,7 +251,9 @@ class Yardstick:
             if preemption.is_asked():
                 preemption.stop()
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        wrong_SM = columns["wrong_SM"]
+        wrong_SM, centre_S = columns["wrong_SM"], columns.pop("centre_S")
+        if self._reach is None:  # the first set: the training networks
+            self._reach = max(float(np.median(centre_S)), _TINY)
         overlap_S, highest_S = overlap(
             wrong_SM,
             wrong_SM if self._wrong_NM is None else self._wrong_NM,
@@ -259,6 +265,7 @@ class Yardstick:
             **columns,
             overlap_S=overlap_S,
             highest_overlap_S=highest_S,
+            reach_S=centre_S / self._reach,
             spread=gathered.spread,
             compared=compared,
             ensemble=None if votes.total is None else vote_accuracy(votes.total, self._labels()),
@@ -315,13 +322,14 @@ class Yardstick:
         return np.where((after_B < before_B)[:, None], matched_BD, given_BD)
 
     def _place(self, learnt_BK: np.ndarray, own_B: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Return where networks lie: nearest training network, its distance, place on the map."""
+        """Return where networks lie: nearest training network, mean, place on the map."""
         distance_B, nearest_B = nearest(learnt_BK, self.training, own_B, self.device)
-        mean_K = self.zoo.layout.learnt(self.mean_D)
+        centred_BK = learnt_BK - self.zoo.layout.learnt(self.mean_D)
         return {
             "distance_S": distance_B,
             "nearest_S": nearest_B,
-            "map_SC": (learnt_BK - mean_K) @ self.axes_CK.T,
+            "centre_S": np.linalg.norm(centred_BK, axis=1),
+            "map_SC": centred_BK @ self.axes_CK.T,
         }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dwf.evaluation.novelty import HALF_WAY
 from dwf.evaluation.report import NetworkSet, Report
 from dwf.randomness import numpy_stream
 from dwf.run_folder import replacing
@@ -166,7 +167,8 @@ def training_curves(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
         for colour, (name, points_P2) in zip(
             (HELD_OUT_COLOUR, *SAMPLE_COLOURS) * 8, lines.items(), strict=False
         ):
-            axes.plot(*points_P2.T, label=name, color=colour, linewidth=1.6)
+            look = {"marker": "o"} if len(points_P2) == 1 else {}  # one point makes no line
+            axes.plot(*points_P2.T, label=name, color=colour, linewidth=1.6, **look)
         values = np.concatenate([points_P2[:, 1] for points_P2 in lines.values()])
         if values.min() > 0 and values.max() > 20 * values.min():
             axes.set_yscale("log")
@@ -185,7 +187,8 @@ def _look(report: Report, one: NetworkSet) -> tuple[str, str, str]:
         return HELD_OUT_COLOUR, "o", "held-out networks"
     if one.family == "samples":
         index = report.of("samples").index(one)
-        return SAMPLE_COLOURS[index % 4], SAMPLE_MARKERS[index % 4], one.title
+        label = one.title if one.mark == "-" else f"{one.title}: {one.mark}"
+        return SAMPLE_COLOURS[index % 4], SAMPLE_MARKERS[index % 4], label
     return BASELINE_LOOK[one.family]
 
 
@@ -202,6 +205,8 @@ def _mark_region(axes: Axes, distance: float, accuracy: float) -> None:
     label = "good and distant enough"
     corner = ([distance, right], accuracy, 100)
     axes.fill_between(*corner, color="#F0E442", alpha=0.25, linewidth=0, label=label, zorder=0)
+    near = "too near: copies (or averages)"
+    axes.axvspan(-0.05, HALF_WAY, color="#999999", alpha=0.12, linewidth=0, label=near, zorder=0)
     axes.set_xlim(-0.05, right)
 
 

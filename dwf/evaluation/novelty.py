@@ -20,6 +20,14 @@ Blocks = Iterable[tuple[np.ndarray, np.ndarray]]
 FEWEST_ROWS = 4
 """Networks of a block, however large they are: every block is held against all training networks,
 which are read anew for it."""
+NEAR_COPY = 0.25
+"""Distance ratio to the nearest training network below which a network is a near-copy of it."""
+HALF_WAY = 0.5
+"""Distance ratio below which a network is nearer to one training network than half way to the
+next: what else it may have is not a place of its own."""
+DRAWN_IN = 0.84
+"""Reach (distance to the training networks' mean, in the median of theirs) below which a network
+is an average: half way, as a ratio, from an independent network (1) to an average of two (0.71)."""
 _OVERLAP_ROWS = 512
 
 
@@ -194,6 +202,21 @@ class Limits:
             "different": overlap_S <= self.overlap,
         }
         return tests | {"good_and_novel": np.logical_and.reduce(list(tests.values()))}
+
+    def kinds(
+        self, distance_S: np.ndarray, overlap_S: np.ndarray, reach_S: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return which networks are a `copy`, which an `average`, bool_S; the others are far.
+
+        A copy is a near-copy of a training network, or has more of its wrong answers than
+        independent networks share, or is nearer to it than half way to the next without being
+        drawn in. An average is drawn in to the mean of the training networks. No network is both.
+        """
+        ratio_S = distance_S / self.unit
+        near_copy_S = (ratio_S < NEAR_COPY) | (overlap_S > self.overlap)
+        average_S = ~near_copy_S & (reach_S < DRAWN_IN)
+        copy_S = near_copy_S | (~average_S & (ratio_S < HALF_WAY))
+        return {"copy": copy_S, "average": average_S}
 
     def to_json(self) -> dict[str, float]:
         """Return plain data."""

@@ -6,8 +6,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from dwf.evaluation.explained import FIT_TEXT, HOW_TO_READ, MARK_RULES, MARKS_TEXT
+from dwf.evaluation.fits import FIT_COLUMNS, fit_rows
 from dwf.evaluation.report import (
-    HOW_TO_READ,
     STATISTICS_COLUMNS,
     TEST_COLUMNS,
     NetworkSet,
@@ -30,7 +31,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: 0.35rem 0.5rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 13rem; }
 tr.samples td { background: var(--mark); font-weight: 600; }
 tr.first-baseline td { border-top: 2px solid var(--soft); }
 figure { margin: 1.8rem 0; }
@@ -44,8 +45,9 @@ details td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 
 _EXPLAINED = {
     "Novelty against accuracy": "A generator that has learnt the zoo's distribution puts its "
-    "networks where the held-out networks are: in the shaded corner. Near-copies lie at the left, "
-    "broken networks at the bottom. The third test, of wrong answers, cannot be seen here.",
+    "networks where the held-out networks are: in the yellow corner. Copies lie in the grey "
+    "band at the left, broken networks at the bottom. The third test, of wrong answers, cannot be "
+    "seen here.",
     "Accuracies of all networks": "Each dot is a network; none is left out.",
     "Map of originals and samples": "Only two of many directions: near-copies and lost variety can "
     "be seen here, novelty cannot.",
@@ -69,6 +71,8 @@ def write_page(report: Report, environment: dict[str, Any], figures: dict[str, P
         "<h2>Which tests are passed</h2>",
         *paragraphs([report.limits_text]),
         table(TEST_COLUMNS, report.tests_table, _kinds(report.sets)),
+        *_marks(report),
+        *_fits(report),
         *_running_statistics(report),
         "<h2>How to read this</h2>",
         bullets(HOW_TO_READ),
@@ -126,6 +130,26 @@ def _kinds(sets: Sequence[NetworkSet]) -> list[str]:
     first_baseline = next((i for i, one in enumerate(sets) if one.is_baseline), None)
     kinds = ["samples" if one.family == "samples" else "" for one in sets]
     return ["first-baseline" if i == first_baseline else kind for i, kind in enumerate(kinds)]
+
+
+def _marks(report: Report) -> list[str]:
+    if not report.reasons:
+        return []
+    return [
+        "<h2>What the sets are</h2>",
+        *paragraphs([MARKS_TEXT]),
+        bullets(MARK_RULES),
+        *paragraphs(["These sets:"]),
+        bullets(report.reasons),
+    ]
+
+
+def _fits(report: Report) -> list[str]:
+    rows = fit_rows(report.fits)
+    if not rows:
+        return []
+    heading = "<h2>Training against held-out networks</h2>"
+    return [heading, *paragraphs([FIT_TEXT]), table(FIT_COLUMNS, rows)]
 
 
 def _running_statistics(report: Report) -> list[str]:

@@ -8,6 +8,7 @@ Shape suffixes: S networks of a set, C axes of the map.
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,26 +16,15 @@ from typing import Any
 import numpy as np
 
 from dwf.evaluation.accuracy import Measured
+from dwf.evaluation.explained import FIT_TEXT, HOW_TO_READ, MARK_RULES, MARKS_TEXT
+from dwf.evaluation.fits import FIT_COLUMNS, fit_rows
 from dwf.evaluation.novelty import Limits
 from dwf.run_folder import write_json, write_text
 
 TEST_COLUMNS = ("networks", "n", "accurate", "distant", "different mistakes", "all three")
+TEST_COLUMNS += ("copies", "averages")
 STATISTICS = ("own", "none", "reference", "recalibrated")
 STATISTICS_COLUMNS = ("networks", "n", *STATISTICS)
-
-HOW_TO_READ = (
-    "Accuracy is mean +- standard deviation over all n networks; none is left out, none is chosen.",
-    "Distance is to the nearest training network, in the zoo's frame (generated networks are "
-    "matched to the mean of the training networks where that brings them nearer), as a ratio to "
-    "the median distance between a training network and the nearest other one: 0 is a copy, 1 is "
-    "as far as two independent networks; the median over the set.",
-    "Overlap is of wrong answers with that nearest training network, |both| / |either|; the "
-    "mean over the set. The originals' distance and overlap are to the nearest other one.",
-    "Dispersion is the set's root mean square distance to its own mean over that of the training "
-    "networks: below 0.7 a generator has lost much of the variety that it learnt from.",
-    "Good and novel networks pass three tests, set by the training networks alone. Held-out "
-    "networks, trained like the originals and seen by no generator, are the ceiling.",
-)
 
 
 @dataclass(frozen=True)
@@ -45,9 +35,11 @@ class NetworkSet:
     family: str
     """`originals`, `held-out`, `samples`, or a baseline's family."""
     summary: dict[str, Any]
-    """n, statistics of each measure, dispersion, the share that passes each test, and, of networks
-    with BatchNorm, statistics of the accuracies with the running statistics that were compared. Of
-    some sets `ensemble` (n, accuracy), and of samples that were selected `selection` (how)."""
+    """n, statistics of each measure, dispersion, the share that passes each test and of each kind
+    (`copy`, `average`), its `mark` (name, why; see `marks`), and, of networks with BatchNorm,
+    statistics of the accuracies with the running statistics that were compared. Of some sets
+    `ensemble` (n, accuracy), of samples that were selected `selection` (how), of samples that were
+    drawn on a condition `condition` (val_accuracy, guidance)."""
     networks: dict[str, list[Any]]
     """Measure -> one value for each network."""
 
@@ -63,11 +55,13 @@ class NetworkSet:
 
     @property
     def label(self) -> str:
-        """Its title, and of selected networks how many were drawn for each."""
-        chosen = self.summary.get("selection")
-        if not chosen:
-            return self.title
-        return f"{self.title} ({chosen['drawn'] / chosen['kept']:.3g} drawn for each one kept)"
+        """Its title, and in brackets what networks were asked for, how many drawn for each."""
+        chosen, asked, words = self.summary.get("selection"), self.summary.get("condition"), []
+        if asked:
+            words.append(f"asked for {100 * asked['val_accuracy']:.4g} % on validation images")
+        if chosen:
+            words.append(f"{chosen['drawn'] / chosen['kept']:.3g} drawn for each one kept")
+        return f"{self.title} ({', '.join(words)})" if words else self.title
 
     @property
     def scored(self) -> str:
@@ -78,6 +72,11 @@ class NetworkSet:
     def accuracy_S(self) -> np.ndarray:  # noqa: N802  a shape, not a word
         """That accuracy of every network."""
         return self.values(self.scored)
+
+    @property
+    def mark(self) -> str:
+        """What it is, in a word; "-" where it is not marked."""
+        return self.summary.get("mark", {}).get("name", "-")
 
     @property
     def is_baseline(self) -> bool:
@@ -106,6 +105,8 @@ class Report:
     """What was evaluated: zoo, data, alignment, generators, samples."""
     map_share: tuple[float, ...] = ()
     """Share of the training networks' variance along each axis of the map."""
+    fits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Generator -> losses and likelihoods of training and held-out networks; see `fits`."""
 
     def of(self, family: str) -> list[NetworkSet]:
         """Return the sets of a family, in order."""
@@ -115,7 +116,7 @@ class Report:
     def columns(self) -> tuple[str, ...]:
         """The main table's heading."""
         accuracy = f"{self.config['split']} accuracy (%)"
-        first = ("networks", "n", "good and novel", accuracy, "median", "best", "worst")
+        first = ("networks", "n", "mark", "good and novel", accuracy, "median", "best", "worst")
         return (*first, "distance", "overlap", "dispersion")
 
     @property
@@ -125,7 +126,7 @@ class Report:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What stands under the main table: ensembles, and how samples were selected."""
+        """What stands under the main table: ensembles, and how samples were drawn."""
         found = [(one, one.summary["ensemble"]) for one in self.sets if "ensemble" in one.summary]
         notes = []
         if found:
@@ -134,17 +135,27 @@ class Report:
                 f"{self.config['split'].capitalize()} accuracy of ensembles of {found[0][1]['n']} "
                 f"networks each, drawn from the set (mean of their logits): {each}."
             )
-        selected = [one for one in self.sets if one.summary.get("selection")]
-        return (*notes, *(_on_selection(one.title, one.summary["selection"]) for one in selected))
+        for one in self.sets:
+            if one.summary.get("condition"):
+                notes.append(_on_condition(one.title, one.summary["condition"]))
+            if one.summary.get("selection"):
+                notes.append(_on_selection(one.title, one.summary["selection"]))
+        return tuple(notes)
 
     @property
     def tests_table(self) -> list[tuple[str, ...]]:
         """Cells of the table of tests passed, without the heading `TEST_COLUMNS`."""
-        tests = ("accurate", "distant", "different", "good_and_novel")
+        tests = ("accurate", "distant", "different", "good_and_novel", "copy", "average")
         return [
-            (one.label, str(one.n), *(_percent(one.summary[test]) for test in tests))
+            (one.label, str(one.n), *(_percent(one.summary.get(test)) for test in tests))
             for one in self.sets
         ]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Each marked set with its mark and why."""
+        marked = [(one.title, one.summary["mark"]) for one in self.sets if "mark" in one.summary]
+        return tuple(f"{title}: {mark['name']}. {mark['why']}" for title, mark in marked)
 
     @property
     def statistics_table(self) -> list[tuple[str, ...]]:
@@ -188,7 +199,8 @@ class Report:
             f"{limits.distance / limits.unit:.3f} of the unit of distance from the nearest "
             "training network (1st percentile of the training networks' own leave-one-out "
             f"distances; the unit is {limits.unit:.4g}). Different mistakes: overlap with that "
-            f"network of at most {overlap:.3f} (99th percentile of the training networks' own)."
+            f"network of at most {overlap:.3f} (99th percentile of the training networks' own). "
+            "Copies and averages are those of the rules under `What the sets are`."
         )
         if limits.overlap_tests_nothing:
             text += (
@@ -206,6 +218,7 @@ class Report:
             "facts": self.facts,
             "limits": self.limits,
             "map_share": list(self.map_share),
+            "fits": self.fits,
             "sets": [vars(one) for one in self.sets],
         }
         write_json(folder / "report.json", plain(content))
@@ -226,10 +239,16 @@ class Report:
         parts += [markdown_table(self.columns, self.table), *self.notes]
         parts += ["## Which tests are passed", self.limits_text]
         parts += [markdown_table(TEST_COLUMNS, self.tests_table)]
+        if self.reasons:
+            parts += ["## What the sets are", MARKS_TEXT, _bullets(MARK_RULES)]
+            parts += ["These sets:", _bullets(self.reasons)]
+        if fit_rows(self.fits):
+            parts += ["## Training against held-out networks", FIT_TEXT]
+            parts += [markdown_table(FIT_COLUMNS, fit_rows(self.fits))]
         if self.statistics_table:
             parts += ["## Running statistics of BatchNorm", self.statistics_text]
             parts += [markdown_table(STATISTICS_COLUMNS, self.statistics_table)]
-        parts += ["## How to read this", "\n".join(f"- {line}" for line in HOW_TO_READ)]
+        parts += ["## How to read this", _bullets(HOW_TO_READ)]
         parts += ["## What was evaluated"]
         for title, facts in self.facts.items():
             rows = [(key, str(value)) for key, value in facts.items()]
@@ -259,7 +278,8 @@ def network_set(
         labels: more columns to keep, shape [S]: which networks these are.
         more: what else the summary says, plain data.
     """
-    passed = limits.passed(measured.accuracy_S, measured.distance_S, measured.overlap_S)
+    where = measured.distance_S, measured.overlap_S
+    passed = limits.passed(measured.accuracy_S, *where) | limits.kinds(*where, measured.reach_S)
     numbers = {
         f"{split}_accuracy": measured.accuracy_S,
         "val_accuracy": measured.val_accuracy_S,
@@ -268,6 +288,7 @@ def network_set(
         "distance_ratio": measured.distance_S / limits.unit,
         "overlap": measured.overlap_S,
         "highest_overlap": measured.highest_overlap_S,
+        "reach": measured.reach_S,
     }
     summary: dict[str, Any] = {"n": len(measured.distance_S)}
     summary |= {name: statistics(values_S) for name, values_S in numbers.items()}
@@ -306,6 +327,14 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _on_condition(title: str, asked: dict[str, float]) -> str:
+    return (
+        f"{title} was drawn on a condition: networks of {100 * asked['val_accuracy']:.4g} % on "
+        f"validation images, with a guidance of {asked['guidance']:g}. That is a part of what the "
+        "generator has learnt; its dispersion is held against that of the whole zoo."
+    )
+
+
 def _on_selection(title: str, chosen: dict[str, Any]) -> str:
     rounds, broken = chosen.get("rounds", 1), chosen.get("unusable", 0)
     text = f"{title} is a selection ({chosen['kind']}): {chosen['kept']} networks were kept of "
@@ -326,6 +355,7 @@ def _cells(one: NetworkSet) -> tuple[str, ...]:
     return (
         one.label,
         str(one.n),
+        one.mark,
         _percent(one.share),
         accuracy_cell(accuracy),
         *(f"{100 * accuracy[key]:.2f}" for key in ("median", "max", "min")),
@@ -347,8 +377,12 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def markdown_table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

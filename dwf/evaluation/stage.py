@@ -14,7 +14,9 @@ from dwf.evaluation.baselines import BASELINES, Baseline, Drawn
 from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.ensembles import ensemble_size
 from dwf.evaluation.figures import draw_figures
+from dwf.evaluation.fits import read_fit
 from dwf.evaluation.headline import ONE_NETWORK, headline
+from dwf.evaluation.marks import marked
 from dwf.evaluation.page import write_page
 from dwf.evaluation.report import NetworkSet, Report, network_set
 from dwf.generators.stage import describe_origin
@@ -78,7 +80,7 @@ def _evaluate(
     size = ensemble_size([*counts, *(len(each) for each in samples)])
     settings = (device, config.split, config.batchnorm, config.workers, size)
     yardstick = Yardstick(zoo, zoo.load_data(), *settings)
-    sets = _measure_all(config, yardstick, samples)
+    sets = marked(_measure_all(config, yardstick, samples), yardstick.limits)
     said = headline(sets, yardstick.limits)
     report = Report(
         name=name,
@@ -88,6 +90,7 @@ def _evaluate(
         headline=(*said, ONE_NETWORK) if zoo.is_one_network else said,
         facts=_facts(root, zoo, samples) | {"evaluation": {"device": device} | _how(yardstick)},
         map_share=tuple(yardstick.axes_share_C.tolist()),
+        fits={name: read_fit(path) for name, path in _generators(root, samples).items()},
     )
     report.save(run.path)
     figures = draw_figures(report, run.path, _curves(root, zoo, samples))
@@ -102,12 +105,20 @@ def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
     expected = describe_origin(zoo, seed=0)["fingerprint"]
     for each in samples:
         provenance = each.facts.get("provenance") or {}
-        if provenance.get("zoo_fingerprint", expected) != expected:
+        if provenance.get("zoo_fingerprint", expected) == expected:
+            continue
+        if zoo.name in provenance.get("learnt_from", ()):
+            own = provenance["zoo"]
             raise ConfigError(
-                f"zoo = {zoo.name!r}: the generator of {each.name} learnt from "
-                f"{provenance.get('zoo')!r} of fingerprint {provenance['zoo_fingerprint']}, this "
-                f"zoo has {expected}: evaluate samples against the zoo they were learnt from"
+                f"zoo = {zoo.name!r}: the networks of {each.name} have the architecture of "
+                f"{own!r}, another of the zoos that their generator learnt from: evaluate them "
+                f"against that one, with --zoo {own}"
             )
+        raise ConfigError(
+            f"zoo = {zoo.name!r}: the generator of {each.name} learnt from "
+            f"{provenance.get('zoo')!r} of fingerprint {provenance['zoo_fingerprint']}, this "
+            f"zoo has {expected}: evaluate samples against the zoo they were learnt from"
+        )
 
 
 def _measure_all(
@@ -122,7 +133,7 @@ def _measure_all(
         title: str, family: str, measured: Measured, of: Zoo | None = None, **labels: np.ndarray
     ) -> None:
         labels["nearest"] = zoo.columns[number][training.rows][measured.nearest_S]
-        more = {} if of is None else _selection(of)
+        more = {} if of is None else _how_drawn(of)
         if measured.ensemble is not None:
             more["ensemble"] = {"n": yardstick.ensemble, "accuracy": measured.ensemble}
         fixed = (limits, yardstick.originals.spread, config.split)
@@ -161,10 +172,14 @@ def _measure_all(
     return sets
 
 
-def _selection(zoo: Zoo) -> dict[str, Any]:
-    """How the networks of a zoo of samples were selected, if they were."""
-    chosen = (zoo.facts.get("provenance") or {}).get("selection")
-    return {"selection": chosen} if chosen else {}
+def _how_drawn(zoo: Zoo) -> dict[str, Any]:
+    """How the networks of a zoo of samples were selected, and on what condition, if they were."""
+    told = zoo.facts.get("provenance") or {}
+    found = {"selection": told["selection"]} if told.get("selection") else {}
+    if told.get("condition") is not None:
+        guidance = told.get("guidance", 1.0)
+        found["condition"] = {"val_accuracy": told["condition"], "guidance": guidance}
+    return found
 
 
 def _how(yardstick: Yardstick) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def test_selected_samples_say_how_many_were_drawn(zoo, write_samples):
     cells = [row[0] for row in report.table]
     assert "s (12 drawn for each one kept)" in cells and "plain" in cells
     assert report.headline[0].startswith(
-        "0 % of the 10 networks in s (12 drawn for each one kept) are good and novel"
+        "s: copying. 0 % of the 10 networks in s (12 drawn for each one kept) are good and novel"
     )
     assert report.notes[-1] == (
         "s is a selection (bootstrap): 10 networks were kept of 120 that were drawn in 3 rounds, "
@@ -98,6 +98,26 @@ def test_selected_samples_say_how_many_were_drawn(zoo, write_samples):
     assert told.endswith("these is 50.00 %, 70.50 % of all drawn, 90.00 % of the kept.")
     markdown = (root_of(zoo) / "reports" / "r" / "report.md").read_text()
     assert report.notes[-1] in markdown and "s (12 drawn for each one kept)" in markdown
+
+
+def test_samples_drawn_on_a_condition_say_so(zoo, write_samples):
+    weights_ND = training_weights(zoo)[:10]
+    chosen = {"kind": "bootstrap", "drawn": 40, "kept": 10}
+    write_samples("asked", weights_ND, condition=0.95, guidance=2.0)
+    write_samples("both", weights_ND, condition=0.0, guidance=1.0, selection=chosen)
+    write_samples("plain", weights_ND)
+    config = EvaluateConfig(zoo.name, ("asked", "both", "plain"), **QUICK)
+    report = evaluate(config, root_of(zoo), "r")
+    cells = [row[0] for row in report.table]
+    assert "asked (asked for 95 % on validation images)" in cells and "plain" in cells
+    assert "both (asked for 0 % on validation images, 4 drawn for each one kept)" in cells
+    (asked, both, selected) = report.notes[-3:]
+    assert asked.startswith(
+        "asked was drawn on a condition: networks of 95 % on validation images, with a guidance of "
+        "2. That is a part"
+    )
+    assert both.startswith("both was drawn") and selected.startswith("both is a selection")
+    assert asked in (root_of(zoo) / "reports" / "r" / "report.md").read_text()
 
 
 def test_networks_scored_side_by_side_vote_as_in_a_loop():

@@ -15,6 +15,7 @@ from dwf.errors import (
     TooFewNetworks,
 )
 from dwf.evaluation.config import EvaluateConfig
+from dwf.evaluation.figures import training_curves
 from dwf.evaluation.report import Report
 from dwf.evaluation.stage import evaluate
 from dwf.generators.stage import describe_origin
@@ -60,6 +61,7 @@ def test_networks_like_the_originals_pass(zoo, write_samples):
     fresh = write_samples("fresh", zoo.read(zoo.rows("test", "last")))
     report = run(zoo, fresh)
     assert row(report, "fresh").summary == row(report, "held-out networks").summary
+    assert report.headline[0].startswith("fresh: generalising. ")
     assert "it beats every baseline" in report.headline[0]
 
 
@@ -67,9 +69,11 @@ def test_the_headline_says_that_copies_do_not_beat_the_baselines(zoo, write_samp
     weights_ND = training_weights(zoo)
     noise = 0.01 * weights_ND.std(0) * np.random.default_rng(0).standard_normal(weights_ND.shape)
     report = run(zoo, write_samples("near", weights_ND + noise))
-    assert report.headline[0].startswith("0 % of the 30 networks in near are good and novel")
+    assert report.headline[0].startswith(
+        "near: copying. 0 % of the 30 networks in near are good and novel"
+    )
     assert "does not beat the baselines" in report.headline[0]
-    assert "near-copies" in report.headline[1]
+    assert report.headline[1].startswith("100 % are copies of training networks")
     assert '"a network + noise of 0.03 std" is as accurate' in report.headline[1]
 
 
@@ -130,15 +134,33 @@ def test_markdown_page_and_json_hold_the_same_numbers(zoo, write_samples):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert cells[1] == str(len(accuracy)) == str(one["summary"]["n"])
         share = np.mean(one["networks"]["good_and_novel"])
-        assert cells[2] == f"{100 * share:.1f} %"
-        assert cells[3].startswith(f"{np.mean(accuracy):.2f}")
+        assert cells[3] == f"{100 * share:.1f} %"
+        assert cells[4].startswith(f"{np.mean(accuracy):.2f}")
         if len(accuracy) > 1:
-            assert cells[3].endswith(f"+- {np.std(accuracy, ddof=1):.2f}")
-        assert cells[4:7] == [f"{f(accuracy):.2f}" for f in (np.median, np.max, np.min)]
-        assert cells[7] == f"{np.median(one['networks']['distance_ratio']):.3f}"
-        assert cells[8] == f"{np.mean(one['networks']['overlap']):.3f}"
+            assert cells[4].endswith(f"+- {np.std(accuracy, ddof=1):.2f}")
+        assert cells[5:8] == [f"{f(accuracy):.2f}" for f in (np.median, np.max, np.min)]
+        assert cells[8] == f"{np.median(one['networks']['distance_ratio']):.3f}"
+        assert cells[9] == f"{np.mean(one['networks']['overlap']):.3f}"
+        assert cells[2] == one["summary"].get("mark", {"name": "-"})["name"]
         assert all(f"<td>{cell.replace('+-', '&plusmn;')}</td>" in page for cell in cells)
     assert Report.load(folder) == report
+    for reason in report.reasons:
+        assert reason in markdown and reason.replace('"', "&quot;").replace("'", "&#x27;") in page
+    assert len(report.reasons) == len(report.sets) - 1, "all but the originals"
+
+
+def test_a_report_of_before_there_were_marks_is_read(zoo, write_samples):
+    run(zoo, write_samples("s", training_weights(zoo)))
+    folder = root_of(zoo) / "reports" / "r"
+    content = json.loads((folder / "report.json").read_text())
+    del content["fits"]
+    for one in content["sets"]:
+        for name in ("mark", "copy", "average", "reach"):
+            one["summary"].pop(name, None)
+    (folder / "report.json").write_text(json.dumps(content))
+    report = Report.load(folder)
+    assert {one.mark for one in report.sets} == {"-"} and report.reasons == ()
+    assert "## What the sets are" not in report.markdown() and "| 30 | - |" in report.markdown()
 
 
 def test_the_page_needs_nothing_else(zoo):
@@ -195,7 +217,9 @@ def test_a_finished_report_is_read_not_made_again(zoo, monkeypatch):
 
 def test_facts_of_runs_and_curves_are_found(zoo, write_samples):
     samples = write_samples("s", training_weights(zoo))
-    for folder, summary in (("zoos/z/run", {"closer": 0.5}), ("runs/flow", {"round_trip": 0.01})):
+    density = {"kept_step": 3, "val_loss": 0.5}
+    flow = {"round_trip": 0.01, "density": density}
+    for folder, summary in (("zoos/z/run", {"closer": 0.5}), ("runs/flow", flow)):
         path = root_of(zoo) / folder
         path.mkdir(parents=True)
         (path / "done.json").write_text(json.dumps(summary))
@@ -207,6 +231,10 @@ def test_facts_of_runs_and_curves_are_found(zoo, write_samples):
     assert report.facts["generator flow"]["round_trip"] == "0.01"
     assert report.facts["how zoo z was made"]["closer"] == "0.5"
     assert (root_of(zoo) / "reports/r/curves.png").stat().st_size > 1000
+    assert report.fits == {"flow": {"loss": {"step": 3, "train": 0.25, "val": 0.5}}}
+    page = (root_of(zoo) / "reports/r/report.html").read_text()
+    assert "<td>loss at step 3</td><td>0.2500</td><td>0.5000</td><td>+100.0 %</td>" in page
+    assert Report.load(root_of(zoo) / "reports/r") == report
 
 
 def test_samples_of_another_layout_are_refused(zoo, make_zoo):
@@ -264,7 +292,7 @@ def test_choices_see_nothing_of_the_test_networks_and_images(zoo, write_samples,
     report = run(zoo, write_samples("s", training_weights(zoo)), split="val")
     held_out = row(report, "held-out networks")
     assert held_out.networks["network"] == [130, 131, 132, 133, 134]
-    assert "test_accuracy" not in held_out.networks and report.columns[3] == "val accuracy (%)"
+    assert "test_accuracy" not in held_out.networks and report.columns[4] == "val accuracy (%)"
     assert "for choices, not a result" in " ".join(report.headline)
 
 
@@ -283,3 +311,10 @@ def test_a_finished_report_of_networks_that_changed_is_refused(zoo, write_sample
     shutil.rmtree(zoo.path.parent / "s")
     with pytest.raises(RunConflict, match="no longer those of z, s"):
         run(zoo, write_samples("s", training_weights(zoo) + 1))
+
+
+def test_a_curve_of_one_point_is_seen():
+    curves = {"generator flow": {"val_loss": np.array([[400.0, 1.3]])}}
+    curves["generator long"] = {"val_loss": np.array([[200.0, 1.4], [400.0, 1.3]])}
+    single, line = (axes.lines[0] for axes in training_curves(curves).axes)
+    assert single.get_marker() == "o" and line.get_marker() == "None"
