@@ -1,6 +1,6 @@
 """Settings of a sweep: the stages, what is tried of them, and by what a trial is judged."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -86,6 +86,9 @@ class SweepConfig:
     space: Annotated[dict[str, AxisConfig], tyro.conf.Fixed, tyro.conf.SuppressFixed]
     """What is tried: `STAGE.SETTING` (as `generator.density.backbone.hidden`), or `STAGE` alone
     for whole settings files; `align` alone also takes true and false: with and without it."""
+    leave_out: tuple[str, ...] = ()
+    """Listed values of the space that are not tried, as `AXIS=VALUE`: so that one file serves a
+    laptop and a cluster."""
     align: str | None = None
     """Settings file of the alignment; default: the zoo's own frame."""
     search: Literal["grid", "random", "optuna"] = "grid"
@@ -123,7 +126,7 @@ class SweepConfig:
     def __post_init__(self):
         if not self.space:
             raise ValueError("space is empty: name at least one setting to try")
-        for key, axis in self.space.items():
+        for key, axis in self.axes.items():
             if self.search == "grid" and axis.kind != "grid":
                 raise ValueError(
                     f"space.{key} is {axis.kind}, search is grid: list its values as `grid`, or "
@@ -133,6 +136,30 @@ class SweepConfig:
                 raise ValueError(f"space.{key} is grid, search is optuna: list it as `choice`")
 
     @property
+    def axes(self) -> dict[str, AxisConfig]:
+        """The space without what is left out."""
+        axes = dict(self.space)
+        for entry in self.leave_out:
+            key, _, text = entry.partition("=")
+            if key not in axes or not axes[key].is_list:
+                lists = ", ".join(name for name, axis in self.space.items() if axis.is_list)
+                raise ValueError(f"leave_out: {entry!r} is of none of the lists of space: {lists}")
+            axis = axes[key]
+            kept = tuple(value for value in axis.values if text not in (str(value), _yaml(value)))
+            if len(kept) == len(axis.values):
+                listed = ", ".join(map(_yaml, self.space[key].values))
+                raise ValueError(f"leave_out: {entry!r}: {key} has {listed}")
+            if not kept:
+                raise ValueError(f"leave_out: nothing is left of {key}")
+            axes[key] = replace(axis, **{axis.kind: kept})
+        return axes
+
+    @property
     def sign(self) -> int:
         """1 where a high metric is best, -1 where a low one is."""
         return -1 if self.metric in LOWER_IS_BETTER else 1
+
+
+def _yaml(value: Any) -> str:
+    """A value as settings files have it: `true`, not `True`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -17,6 +17,7 @@ from dwf.sweeps.report import Row, SweepReport
 _PERCENT = ("accuracy", "good_and_novel", "accurate")
 COLOURS = (HELD_OUT_COLOUR, *SAMPLE_COLOURS)
 _MOST_LINES = 8
+_LONGEST_LABEL = 12
 _WIDE = 6  # numbers that span more than this factor are drawn on a log scale
 
 
@@ -97,7 +98,9 @@ def _label(
     if min(positions) > 0 and max(positions) >= _WIDE * min(positions):
         panel.set_xscale("log")
     if len(labels) <= _MOST_LINES and not any(isinstance(at, float) for at in labels):
-        panel.set_xticks(list(labels), list(labels.values()))
+        is_long = max(map(len, labels.values())) > _LONGEST_LABEL
+        turned = {"rotation": 15, "ha": "right"} if is_long else {}
+        panel.set_xticks(list(labels), list(labels.values()), **turned)
         panel.set_xticks([], minor=True)
     panel.set_xlabel(axis)
     words = column.replace("val_", "validation ").replace("_", " ")

@@ -6,7 +6,8 @@ stage is run once. Nothing here reads a zoo or imports torch.
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+import math
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,13 @@ from dwf.evaluation.config import EvaluateConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.settings import to_dict
 from dwf.sweeps.config import SweepConfig
+from dwf.sweeps.estimate import (
+    fit_seconds,
+    in_hours,
+    sample_seconds,
+    training_networks,
+    zoo_seconds,
+)
 from dwf.sweeps.space import (
     Bases,
     Point,
@@ -59,11 +67,11 @@ class Trial:
 
     @property
     def codec_settings(self) -> dict[str, Any]:
-        """All that the fitted codec depends on, plain data."""
+        """All that the fitted codec depends on, plain data; see `name_of`."""
         one = self.generator
         seed = one.seed if hasattr(one.codec, "training") else 0  # others draw nothing
         settings = {"zoo": self.frame, "codec": one.codec, "epochs": one.epochs, "seed": seed}
-        return to_dict(settings | {"codec_zoos": one.codec_zoos})
+        return _chosen(settings)
 
     @property
     def generator_name(self) -> str:
@@ -91,9 +99,28 @@ class Trial:
 
 
 def name_of(prefix: str, settings: Any) -> str:
-    """Return `prefix` and a digest of settings, among which is the name of what they read."""
-    text = json.dumps(to_dict(settings), sort_keys=True)
+    """Return `prefix` and a digest of settings, among which is the name of what they read.
+
+    Of settings that are at their defaults nothing is told: so a sweep that was begun before dwf had
+    a setting goes on under the same names.
+    """
+    text = json.dumps(_chosen(settings), sort_keys=True)
     return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _chosen(settings: Any) -> Any:
+    """Return settings as plain data, without those at their defaults; `kind` is always told."""
+    if isinstance(settings, dict):
+        return {key: _chosen(value) for key, value in settings.items()}
+    if not is_dataclass(settings):
+        return to_dict(settings)
+    chosen = {}
+    for one in fields(settings):
+        value = getattr(settings, one.name)
+        default = one.default if one.default_factory is MISSING else one.default_factory()
+        if one.name == "kind" or value != default:
+            chosen[one.name] = _chosen(value)
+    return chosen
 
 
 def plan_trial(bases: Bases, number: int, point: Point) -> Trial:
@@ -109,6 +136,7 @@ def plan_trial(bases: Bases, number: int, point: Point) -> Trial:
         align = build_stage("align", aligning, zoo=frame)
         frame = name_of("aligned", align)
     generator = build_stage("generator", settings_of(bases, "generator", point) or {}, zoo=frame)
+    _refuse_other_zoos(generator)
     linked = {"generator": name_of("generator", generator)}
     sample = build_stage("sample", settings_of(bases, "sample", point) or {}, **linked)
     linked = {"zoo": frame, "samples": [], "split": "test"}
@@ -120,14 +148,44 @@ def plan_trials(config: SweepConfig, bases: Bases) -> list[Trial]:
     """Return the trials of `grid` and `random`; of `optuna`, trials at the ends of the space.
 
     Raises:
-        ConfigError: a setting is unknown, or a value not in its range; or a generator has nothing
-            that ASHA could watch.
+        ConfigError: a setting is unknown, or a value not in its range; or a generator's batch is
+            larger than its zoo, or it has nothing that ASHA could watch.
     """
     points = extreme_points(config) if config.search == "optuna" else listed_points(config)
     trials = [plan_trial(bases, number, point) for number, point in enumerate(points)]
+    for trial in trials:
+        _refuse_large_batch(trial)
     if config.scheduler == "asha":
         most_steps(config, trials)
     return trials
+
+
+def _refuse_other_zoos(generator: GeneratorConfig) -> None:
+    """A trial's zoo is made by the sweep, which has no others."""
+    for name in ("more_zoos", "codec_zoos"):
+        if getattr(generator, name):
+            raise ConfigError(
+                f"generator.{name} = {list(getattr(generator, name))}: a sweep makes one zoo for "
+                f"each trial, and has no others to learn from: leave {name} out"
+            )
+
+
+def _refuse_large_batch(trial: Trial) -> None:
+    """Refuse a flow that would find fewer networks than a batch holds."""
+    zoo, generator = trial.zoo, trial.generator
+    if not hasattr(generator.density, "training") or zoo.count == 1 or zoo.keep is not None:
+        return
+    rows, key = training_networks(zoo), "density.training.batch_size"
+    if generator.epochs != "last":
+        rows *= len(zoo.epochs_kept if generator.epochs == "all" else generator.epochs)
+    rows = math.ceil(generator.best * rows)
+    if rows < generator.density.training.batch_size:
+        raise ConfigError(
+            f"trial {trial.number}: a zoo of {zoo.count} networks leaves {rows} rows to learn "
+            f"from, fewer than generator.{key} = {generator.density.training.batch_size}: leave "
+            f"that zoo out, or lower the batch of all trials with `generator.{key}: "
+            f"{{grid: [{rows}]}}` in the space"
+        )
 
 
 def most_steps(config: SweepConfig, trials: list[Trial]) -> int:
@@ -170,16 +228,47 @@ def describe_plan(config: SweepConfig, bases: Bases, folder: Path) -> str:
     if config.search == "optuna":
         lines += [
             f"  {key}: {axis.kind} {', '.join(map(str, axis.values))}"
-            for key, axis in config.space.items()
+            for key, axis in config.axes.items()
         ]
         return "\n".join(lines)
     counts = count_stages(trials)
     shared = ", ".join(f"{counts[stage]} x {stage}" for stage in BATCH_STAGES if counts[stage])
     lines.append(f"shared where they agree: {shared}")
+    lines += _describe_cost(trials)
+    fixed = {k: axis.values[0] for k, axis in config.axes.items() if len(axis.values) == 1}
+    if len(trials) > 1 and fixed:
+        lines.append(f"in all trials: {_in_words(fixed)}")
     for trial in trials:
-        point = ", ".join(f"{key} = {value}" for key, value in trial.point.items())
-        lines.append(f"  trial {trial.number}: {point}")
+        own = {k: v for k, v in trial.point.items() if len(trials) == 1 or k not in fixed}
+        lines.append(f"  trial {trial.number}: {_in_words(own)}")
     return "\n".join(lines)
+
+
+def _in_words(point: Point) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in point.items())
+
+
+def _describe_cost(trials: list[Trial]) -> list[str]:
+    """Return in words what is to be trained and drawn, each result once, and the time of that."""
+    zoos = list({trial.zoo_name: trial.zoo for trial in trials}.values())
+    fits = list({trial.generator_name: trial for trial in trials}.values())
+    draws = list({trial.samples_name: trial for trial in trials}.values())
+    loops = [getattr(trial.generator.density, "training", None) for trial in fits]
+    steps = sum(loop.steps for loop in loops if loop)
+    parts = {
+        "zoos": [zoo_seconds(zoo) for zoo in zoos],
+        "generators": [fit_seconds(trial.zoo, trial.generator) for trial in fits],
+        "samples": [sample_seconds(one.zoo, one.generator, one.sample) for one in draws],
+    }
+    hours = sum(seconds or 0.0 for each in parts.values() for seconds in each) / 3600
+    return [
+        f"zoos of {', '.join(f'{zoo.count:,}' for zoo in zoos)} networks "
+        f"({', '.join(f'{training_networks(zoo):,}' for zoo in zoos)} to learn from); "
+        f"{steps:,} training steps; {sum(trial.sample.drawn for trial in draws):,} samples",
+        f"estimated at {hours:.2g} core-hours: "
+        f"{', '.join(in_hours(name, each) for name, each in parts.items())}; alignment and "
+        "reports not counted, a GPU not considered",
+    ]
 
 
 def report_config(trials: list[Trial]) -> EvaluateConfig:

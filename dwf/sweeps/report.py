@@ -3,6 +3,8 @@
 sweeps/NAME/table.csv, table.json   a row for each trial: `val_...` columns are what the best is
                                     chosen by; `test_...` columns chose nothing
 sweeps/NAME/trials.png              the chosen metric and test accuracy over the space
+sweeps/NAME/curves.png, curves.md   of a grid over numbers: good and novel samples along each,
+                                    beside baselines and held-out networks
 sweeps/NAME/best/STAGE.yaml         the best trial's settings, for `--config`
 sweeps/NAME/reports/test-...        the report on test images, one for each frame of weights
 """
@@ -11,7 +13,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,9 @@ class SweepReport:
     """One for each trial, in order; a trial that was stopped or failed has no samples."""
     reports: tuple[str, ...]
     """The reports on test images."""
+    references: dict[str, tuple[Row, ...]] = field(default_factory=dict)
+    """Report -> what it says of held-out networks and baselines: `title`, `family`, `mark`, and the
+    numbers of `trial.summarise`."""
 
     @property
     def chosen(self) -> str:
@@ -68,7 +73,8 @@ class SweepReport:
         content = json.loads((folder / "table.json").read_text())
         for name in ("axes", "rows", "reports"):
             content[name] = tuple(content[name])
-        return cls(**content)
+        references = content.pop("references", {})
+        return cls(**content, references={name: tuple(r) for name, r in references.items()})
 
     def table(self) -> Any:
         """Return the table for a terminal; the best trial stands out."""
@@ -83,7 +89,7 @@ class SweepReport:
         for column in ("trial", *short_names(tried).values(), *heading, "seconds"):
             table.add_column(column, justify="right", no_wrap=True)
         for row in self.rows:
-            point = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in map(row.get, tried)]
+            point = [in_short(row.get(axis)) for axis in tried]
             cells = [str(row["trial"]), *point, *_scores(row, "val"), *_scores(row, "test")]
             style = "bold" if row["trial"] == self.best else None
             table.add_row(*cells, f"{row['seconds']:.1f}", style=style)
@@ -93,6 +99,13 @@ class SweepReport:
 def column_of(metric: str) -> str:
     """The table's column of a metric that a trial can be judged by."""
     return metric if metric.startswith("val_") else f"val_{metric}"
+
+
+def in_short(value: Any) -> str:
+    """A value of an axis in few letters: of a settings file, its stem."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return Path(value).stem if str(value).endswith((".yaml", ".yml")) else str(value)
 
 
 def short_names(axes: Sequence[str]) -> dict[str, str]:
@@ -117,15 +130,16 @@ def write_report(
         finished: its finished trials.
         records: of all trials that are over.
     """
-    tested, reports = _test(finished, folder)
+    tested, references = _test(finished, folder)
     rows = tuple(_row(records[number], tested.get(number, {})) for number in sorted(records))
     report = SweepReport(
         name=name,
         metric=config.metric,
-        axes=tuple(config.space),
+        axes=tuple(config.axes),
         best=_best(config, records),
         rows=rows,
-        reports=tuple(reports),
+        reports=tuple(references),
+        references=references,
     )
     report.save(folder)
     for trial in finished:
@@ -142,25 +156,41 @@ def _best(config: SweepConfig, records: dict[int, dict[str, Any]]) -> int | None
     return max(scores, key=lambda n: (config.sign * scores[n], -n), default=None)
 
 
-def _test(finished: list[Trial], folder: Path) -> tuple[dict[int, Row], list[str]]:
-    """Report on test images: trials of one frame in one report, none left out."""
+def _test(finished: list[Trial], folder: Path) -> tuple[dict[int, Row], dict[str, tuple[Row, ...]]]:
+    """Report on test images: trials of one frame in one report, none left out.
+
+    Returns:
+        What is said of each trial, and `SweepReport.references`.
+    """
     from dwf.evaluation.stage import evaluate
 
     groups: dict[str, list[Trial]] = {}
     for trial in finished:
         groups.setdefault(name_of("test", trial.report), []).append(trial)
     rows: dict[int, Row] = {}
+    references = {}
     for name, trials in groups.items():
         report = evaluate(report_config(trials), folder, name)
-        summaries = {one.title: one.summary for one in report.of("samples")}
+        generated = {one.title: one for one in report.of("samples")}
+        (originals,) = report.of("originals")
         for trial in trials:
-            numbers = summarise(summaries[trial.samples_name], "test")
+            numbers = _summarise(generated[trial.samples_name])
             rows[trial.number] = {
                 key if key.startswith("test_") else f"test_{key}": value
                 for key, value in numbers.items()
                 if key != "n"
-            }
-    return rows, list(groups)
+            } | {"train_networks": originals.n, "report": name}
+        references[name] = tuple(
+            {"title": one.title, "family": one.family} | _summarise(one)
+            for one in report.sets
+            if one.family not in ("originals", "samples", "nearest")
+        )
+    return rows, references
+
+
+def _summarise(one: Any) -> Row:
+    """What the table keeps of a row of the report on test images, its mark included."""
+    return summarise(one.summary, "test") | {"mark": one.mark}
 
 
 def _row(record: dict[str, Any], tested: Row) -> Row:
@@ -171,8 +201,9 @@ def _row(record: dict[str, Any], tested: Row) -> Row:
     if "stopped" in record:
         row |= {"stopped_at_step": record["stopped"]["step"]}
         row |= {"val_loss": record["stopped"]["val_loss"]}
-    names = {stage: record.get("names", {}).get(stage) for stage in ("generator", "samples")}
-    row |= names | {"seconds": record["seconds"]["trial"]}
+    names = record.get("names", {})  # `generator` alone may be an axis
+    row |= {f"{stage}_name": names.get(stage) for stage in ("generator", "samples")}
+    row |= {"seconds": record["seconds"]["trial"]}
     return row | ({"reason": record["reason"]} if "reason" in record else {})
 
 

@@ -52,7 +52,7 @@ class OptunaSearch(Searcher):
         direction = "maximize" if config.sign > 0 else "minimize"
         sampler = optuna.samplers.TPESampler(seed=seed)
         self.study = optuna.create_study(direction=direction, sampler=sampler)
-        self.distributions = {k: _distribution(axis) for k, axis in config.space.items()}
+        self.distributions = {k: _distribution(axis) for k, axis in config.axes.items()}
         for record in over.values():
             self._add(record)
 
@@ -99,11 +99,11 @@ class OptunaSearch(Searcher):
 
     def _numbers(self, point: Point) -> Point:
         """A listed value as Optuna sees it: its place in the list, which may hold anything."""
-        axes = self.config.space.items()
+        axes = self.config.axes.items()
         return {k: axis.values.index(point[k]) if axis.is_list else point[k] for k, axis in axes}
 
     def _point(self, numbers: Point) -> Point:
-        axes = self.config.space.items()
+        axes = self.config.axes.items()
         return {k: axis.values[numbers[k]] if axis.is_list else numbers[k] for k, axis in axes}
 
 

@@ -49,10 +49,10 @@ def read_bases(config: SweepConfig) -> Bases:
     for stage in STAGES:
         own = getattr(config, stage)
         files = [own] if own is not None else []
-        if stage in config.space:
-            files += [v for v in config.space[stage].values if not isinstance(v, bool)]
+        if stage in config.axes:
+            files += [v for v in config.axes[stage].values if not isinstance(v, bool)]
         bases[stage] = {str(file): read_yaml(str(file)) for file in files}
-    for key in config.space:
+    for key in config.axes:
         _refuse_unknown(key, config)
     return bases
 
@@ -65,9 +65,9 @@ def _refuse_unknown(key: str, config: SweepConfig) -> None:
         raise ConfigError(f"space.{key}: no such stage; there are {', '.join(STAGES)}{meant}")
     if rest.split(".")[0] in FILLED.get(stage, ()):
         raise ConfigError(f"space.{key}: the sweep fills this in; leave it out of the space")
-    if not rest and not config.space[key].is_list:
+    if not rest and not config.axes[key].is_list:
         raise ConfigError(f"space.{key}: give a list of settings files, as grid or choice")
-    for value in config.space[key].values if not rest else ():
+    for value in config.axes[key].values if not rest else ():
         if isinstance(value, bool) and (stage != "align" or config.align is None):
             raise ConfigError(
                 f"space.{key} has {value}: true and false are for align, where the sweep names a "
@@ -112,11 +112,11 @@ def build_stage(stage: str, data: dict[str, Any], **links: Any) -> Any:
 def listed_points(config: SweepConfig) -> list[Point]:
     """Return the points of `grid` and `random`, in order of their trials."""
     if config.search == "grid":
-        return list(_crossed(config.space))
-    grids = {key: axis for key, axis in config.space.items() if axis.kind == "grid"}
+        return list(_crossed(config.axes))
+    grids = {key: axis for key, axis in config.axes.items() if axis.kind == "grid"}
     drawn = [_draw(config, number) for number in range(config.trials)]
     return [
-        {key: (draw | point)[key] for key in config.space}
+        {key: (draw | point)[key] for key in config.axes}
         for draw in drawn
         for point in _crossed(grids)
     ]
@@ -124,8 +124,8 @@ def listed_points(config: SweepConfig) -> list[Point]:
 
 def extreme_points(config: SweepConfig) -> list[Point]:
     """Return points that together show every listed value and both ends of every range."""
-    first = {key: axis.values[0] for key, axis in config.space.items()}
-    return [first | {key: v} for key, axis in config.space.items() for v in axis.values]
+    first = {key: axis.values[0] for key, axis in config.axes.items()}
+    return [first | {key: v} for key, axis in config.axes.items() for v in axis.values]
 
 
 def _crossed(axes: dict[str, AxisConfig]) -> Iterator[Point]:
@@ -135,7 +135,7 @@ def _crossed(axes: dict[str, AxisConfig]) -> Iterator[Point]:
 
 def _draw(config: SweepConfig, number: int) -> Point:
     point = {}
-    for key, axis in config.space.items():
+    for key, axis in config.axes.items():
         stream = numpy_stream(config.seed, "sweep", key, number)
         if axis.kind == "choice":
             point[key] = axis.values[int(stream.integers(len(axis.values)))]

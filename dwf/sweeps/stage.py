@@ -58,6 +58,7 @@ def run_sweep(config: SweepConfig, root: Path, name: str, run: Any = None) -> Sw
             no trial was finished.
         Preempted: a signal asked to stop.
     """
+    from dwf.sweeps.curves import write_curves
     from dwf.sweeps.figures import draw_trials
 
     bases = read_bases(config)
@@ -77,6 +78,7 @@ def run_sweep(config: SweepConfig, root: Path, name: str, run: Any = None) -> Sw
         finished = _finished_trials(bases, folder)
         report = write_report(config, name, folder, finished, read_records(folder))
         draw_trials(report, folder / "trials.png")
+        write_curves(report, folder)
         record.finish(best=report.best, trials=len(report.rows))
         return report
 

@@ -29,9 +29,10 @@ from dwf.errors import (
 )
 from dwf.ranks import alone
 from dwf.run_folder import hold, write_json
-from dwf.settings import build, find, to_dict
+from dwf.settings import build, find, load
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.plan import Trial, plan_trial
+from dwf.zoo.config import ZooConfig
 
 # What follows from a trial's settings is an outcome; other errors can be mended and tried again.
 OUTCOMES = (
@@ -180,12 +181,11 @@ def make_zoo(trial: Trial, folder: Path, run: Any = None) -> None:
 def _finished_zoo(trial: Trial, zoos: Path) -> Path | None:
     from dwf.zoo.store import is_whole
 
-    wanted = to_dict(trial.zoo)
     for done in sorted(zoos.glob("*/run/done.json")):
-        zoo = done.parent.parent
-        same = yaml.safe_load(done.with_name("config.yaml").read_text()) == wanted
-        if same and is_whole(zoo):
-            return zoo
+        zoo, file = done.parent.parent, done.with_name("config.yaml")
+        with contextlib.suppress(ConfigError):  # of another version, or of no zoo that was trained
+            if load(ZooConfig, file) == trial.zoo and is_whole(zoo):
+                return zoo
     return None
 
 

@@ -2,13 +2,17 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
 
 from dwf.errors import ConfigError
-from dwf.sweeps.plan import count_stages, describe_plan, plan_trials
+from dwf.settings import parse
+from dwf.sweeps.config import SweepConfig
+from dwf.sweeps.plan import count_stages, describe_plan, name_of, plan_trials
 from dwf.sweeps.space import extreme_points, listed_points, read_bases
 from tests.sweeps.conftest import WIDTH, write_sweep
 
@@ -136,3 +140,53 @@ def test_a_dry_run_touches_nothing_and_help_imports_neither_torch_nor_ray(make, 
         assert shown in ran.stdout and not root.exists()
         imported = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
         assert not imported & {"torch", "ray", "optuna", "matplotlib"}
+
+
+def test_what_is_left_out_is_not_tried(make):
+    space = {WIDTH: {"grid": [8, 16, 32]}, **MODES}
+    config = make(space, leave_out=[f"{WIDTH}=32", "align=false"])
+    assert listed_points(config) == [{WIDTH: 8, "align": True}, {WIDTH: 16, "align": True}]
+    assert list(config.space[WIDTH].values) == [8, 16, 32]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [
+        ([f"{WIDTH}=64"], r"width=64': generator.density.backbone.width has 8, 16"),
+        ([f"{WIDTH}=8", f"{WIDTH}=16"], r"nothing is left of generator.density.backbone.width"),
+        (["width=8"], r"'width=8' is of none of the lists of space: generator.density.backbone.w"),
+    ],
+)
+def test_leaving_out_what_is_not_there_is_refused(make, left_out, said):
+    with pytest.raises(ConfigError, match=said):
+        make({WIDTH: {"grid": [8, 16]}}, leave_out=left_out)
+
+
+def test_a_wrong_flag_is_a_users_mistake(make, tmp_path):
+    file = write_sweep(make({WIDTH: {"grid": [8, 16]}}), tmp_path / "sweep.yaml")
+    words = ["--config", str(file), "--leave-out", f"{WIDTH}=8"]
+    assert list(parse(SweepConfig, "none", words).config.axes[WIDTH].values) == [16]
+    with pytest.raises(ConfigError, match=r"^command line: leave_out: .*width has 8, 16"):
+        parse(SweepConfig, "none", [*words, f"{WIDTH}=9"])
+
+
+def test_a_setting_that_is_new_and_at_its_default_changes_no_name():
+    @dataclass(frozen=True)
+    class Part:
+        width: int = 8
+        kind: Literal["part"] = "part"
+
+    @dataclass(frozen=True)
+    class Old:
+        zoo: str
+        part: Part = field(default_factory=lambda: Part(16))
+
+    @dataclass(frozen=True)
+    class New(Old):
+        scale: str = "kept"
+        parts: tuple[int, ...] = ()
+
+    assert name_of("a", Old("z")) == name_of("a", New("z"))
+    others = [Old("y"), Old("z", Part()), Old("z", Part(4)), New("z", scale="log")]
+    names = {name_of("a", one) for one in (Old("z"), *others)}
+    assert len(names) == 5

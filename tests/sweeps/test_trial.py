@@ -2,16 +2,20 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from dwf.align.stage import align_zoo
-from dwf.errors import RunConflict, WorkFailed
+from dwf.errors import ConfigError, RunConflict, WorkFailed
+from dwf.evaluation.report import Report
 from dwf.generators.stage import fit_generator, sample_networks
 from dwf.networks.functional import score_networks
 from dwf.sweeps import report as reports
 from dwf.sweeps import stage
+from dwf.sweeps.curves import write_curves
 from dwf.sweeps.figures import draw_trials
 from dwf.sweeps.plan import plan_trials
 from dwf.sweeps.report import SweepReport, write_report
@@ -123,6 +127,12 @@ def test_a_finished_zoo_of_equal_settings_is_linked(make, tmp_path):
     config = make({"zoo.count": {"grid": [24, 25]}, "align": {"grid": [False]}})
     folder, (same, other) = begin(config, tmp_path)
     zoo = train_zoo(same.zoo, tmp_path, "mine")
+    settings = (
+        zoo.path / "run" / "config.yaml"
+    )  # as before dwf had a setting that is at its default
+    text = settings.read_text()
+    settings.write_text(text.replace("precision: float32\n", ""))
+    assert settings.read_text() != text
     before = {p: p.read_bytes() for p in zoo.path.rglob("*") if p.is_file()}
     for trial in (same, other):
         do(folder, trial)
@@ -173,6 +183,54 @@ def test_the_report_tests_all_and_chooses_on_validation_alone(swept, monkeypatch
     assert len(lines) == 5 and lines[0].startswith("trial,state,align,generator.codec.components")
     draw_trials(report, folder / "trials.png")
     assert (folder / "trials.png").stat().st_size > 10_000
+
+
+def test_a_small_scaling_study(make, way, tmp_path, monkeypatch):
+    """Two sizes by two settings files: each size has its own zoo, limits and held-out networks."""
+    gaussian = {"codec": {"kind": "flat"}, "density": {"kind": "gaussian"}}
+    (tmp_path / "gaussian.yaml").write_text(yaml.safe_dump(gaussian))
+    files = [way["generator"], str(tmp_path / "gaussian.yaml")]
+    space = {"zoo.count": {"grid": [20, 40]}, "generator": {"grid": files}}
+    config = make(space | {"align": {"grid": [False]}}, metric="good_and_novel")
+    folder, trials = begin(config, tmp_path)
+    for trial in trials:
+        do(folder, trial)
+    records = read_records(folder)
+    assert [one["state"] for one in records.values()] == ["finished"] * 4
+    report = write_report(config, "sweep", folder, trials, records)
+    assert [row["generator"] for row in report.rows] == files * 2
+    assert write_curves(report, folder) and (folder / "curves.png").stat().st_size > 10_000
+    text = (folder / "curves.md").read_text()
+    assert "| generator | 14 | 28 |" in text and "| gaussian | " in text
+    for row, trial in zip(report.rows, trials, strict=True):
+        tested = Report.load(folder / "reports" / row["report"])
+        (ours,) = (one for one in tested.of("samples") if one.title == trial.samples_name)
+        assert row["test_good_and_novel"] == ours.share and ours.n == row["n"] == 10
+        (originals,), (ceiling,) = tested.of("originals"), tested.of("held-out")
+        assert row["train_networks"] == originals.n == {20: 14, 40: 28}[row["zoo.count"]]
+        known = {one["title"]: one for one in report.references[row["report"]]}
+        assert known[ceiling.title]["good_and_novel"] == ceiling.share
+        assert known[ceiling.title]["n"] == {20: 3, 40: 6}[row["zoo.count"]]
+        assert {"per-weight Gaussian", "average of 2", "PCA + Gaussian"} < set(known)
+    _check_record(report, folder, tmp_path / "results", monkeypatch)
+
+
+def _check_record(report, folder, results, monkeypatch):
+    """What benchmarks/ keeps of it."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    from generalisation import record
+
+    with pytest.raises(ConfigError, match=r"is not finished \(done.json is missing\)"):
+        record(folder, results, "a machine")
+    (folder / "done.json").write_text("{}")
+    report.save(folder)
+    record(folder, results, "a machine")
+    kept = json.loads((results / "sweep.json").read_text())
+    assert len(kept["trials"]) == 4 and kept["hardware"] == "a machine" and kept["commit"]
+    spent = sum(one["seconds"]["trial"] for one in read_records(folder).values())
+    assert kept["seconds"]["trial"] == pytest.approx(spent, abs=0.06)
+    assert (results / "sweep.png").read_bytes() == (folder / "curves.png").read_bytes()
+    assert "- hardware: a machine" in (results / "sweep.md").read_text()
 
 
 def test_a_sweep_of_which_nothing_was_finished_is_no_success(make, tmp_path):

@@ -1,0 +1,106 @@
+"""Quality against cost of a flow's solver: good and novel samples for each method and its steps.
+
+python launch/pipeline.py --config configs/pipeline/digits_neurons.yaml
+python benchmarks/solver.py [--generator digits_neurons] [--root FOLDER] [--count 512]
+
+Judged on validation networks and images, as a choice between settings must be. Every setting starts
+from the same noise. Writes benchmarks/results/solver.{json,png}; samples stay in zoos/, and those
+that are there are not drawn again.
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from run import HERE, hardware
+
+from dwf.errors import exit_cleanly
+from dwf.evaluation.accuracy import Yardstick
+from dwf.evaluation.report import network_set
+from dwf.generators.config import SampleConfig
+from dwf.generators.generator import read_head
+from dwf.generators.stage import sample_networks
+from dwf.run_folder import commit, write_json
+from dwf.sweeps.trial import summarise
+from dwf.zoo.store import Zoo
+
+EVALUATIONS = {"euler": 1, "midpoint": 2, "heun2": 2, "rk4": 4}
+"""Of the velocity, for each step of a method."""
+TRIED = (8, 16, 24, 32, 48, 64, 100)
+
+
+def main() -> None:
+    """Draw with every method at about equal costs, score, write table and figure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--generator", default="digits_neurons")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder of zoos/ and runs/")
+    parser.add_argument("--count", type=int, default=512, help="samples of each setting")
+    options = parser.parse_args()
+    rows = measure(options.root, options.generator, options.count)
+    conditions = {
+        "command": f"python benchmarks/solver.py --generator {options.generator}",
+        "commit": commit(),
+        "hardware": hardware(),
+        "judged on": "validation networks and images",
+    }
+    write_json(HERE / "results" / "solver.json", conditions | {"rows": rows})
+    draw(rows).savefig(HERE / "results" / "solver.png", dpi=130, bbox_inches="tight")
+
+
+def measure(root: Path, generator: str, count: int) -> list[dict[str, Any]]:
+    """Return a row of numbers for each method and number of steps."""
+    zoo = Zoo.open(root / "zoos" / read_head(root / "runs" / generator)["origin"]["zoo"])
+    yardstick = Yardstick(zoo, zoo.load_data(), split="val")
+    rows = []
+    for method, each in EVALUATIONS.items():
+        for steps in sorted({max(1, round(tried / each)) for tried in TRIED}):
+            name = f"{generator}-{method}-{steps}"
+            started = time.perf_counter()
+            config = SampleConfig(generator, count=count, solver=method, steps=steps)
+            samples = sample_networks(config, root, name)
+            seconds = _seconds(samples.path / "run" / "drawn.json", started)
+            measured = yardstick.measure_zoo(samples, np.arange(count))
+            limits, spread = yardstick.limits, yardstick.originals.spread
+            scored = network_set(name, "samples", measured, limits, spread, "val", {})
+            row = {"method": method, "steps": steps, "evaluations": each * steps}
+            row |= {"seconds": seconds} | summarise(scored.summary, "val")
+            rows.append(row)
+            print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
+    return rows
+
+
+def _seconds(record: Path, started: float) -> float:
+    """Seconds of drawing; of samples that were there, as they were noted then."""
+    if not record.exists():
+        write_json(record, {"seconds": time.perf_counter() - started})
+    return json.loads(record.read_text())["seconds"]
+
+
+def draw(rows: list[dict[str, Any]]) -> Figure:
+    """Return the figure: a line for each method, with the standard error of a share."""
+    figure = Figure(figsize=(6, 4))
+    panel = figure.subplots()
+    for method in EVALUATIONS:
+        mine = [row for row in rows if row["method"] == method]
+        shares = [row["good_and_novel"] for row in mine]
+        errors = [
+            100 * math.sqrt(s * (1 - s) / row["n"]) for s, row in zip(shares, mine, strict=True)
+        ]
+        at = [row["evaluations"] for row in mine]
+        panel.errorbar(at, [100 * s for s in shares], yerr=errors, marker="o", label=method)
+    panel.set_xscale("log")
+    panel.set_xticks(TRIED, [str(tried) for tried in TRIED])
+    panel.set_xticks([], minor=True)
+    panel.set_xlabel("evaluations of the velocity for a sample")
+    panel.set_ylabel("good and novel (%), validation")
+    panel.legend()
+    return figure
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

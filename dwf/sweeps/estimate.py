@@ -1,0 +1,104 @@
+"""What trials would cost, before anything is made: arithmetic, and time at a usual core's speed.
+
+Counted are multiplications in the large matrices, two operations each, and three times as many in
+training (forward, and backward to inputs and weights). The speeds are round numbers of one core
+with AVX-512 in float32, as measured on small zoos and flows; they tell minutes from days.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from dwf.generators.config import GeneratorConfig, SampleConfig
+from dwf.networks.config import MLPConfig
+from dwf.zoo.config import ZooConfig
+
+IMAGES = {"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000, "iris": 120, "digits": 1437}
+"""Rows of each dataset that networks train on or are validated on."""
+ZOO_SPEED, FLOW_SPEED = 10e9, 50e9
+"""Operations a second of one core: many small networks at once; a flow on large batches."""
+STEP_SECONDS = 1e-3
+"""Least time of a training step, however small."""
+_TRAINING, _EVALUATION = 6, 2
+_EVALUATIONS = {"euler": 1, "midpoint": 2, "heun2": 2, "rk4": 4}
+_ADAPTIVE = 100  # evaluations that dopri5 takes on a usual flow
+
+
+def training_networks(zoo: ZooConfig) -> int:
+    """Return how many networks of a zoo are learnt from, if none diverges."""
+    return zoo.count - round(zoo.split.val * zoo.count) - round(zoo.split.test * zoo.count)
+
+
+def zoo_seconds(zoo: ZooConfig) -> float | None:
+    """Return core-seconds of training a zoo; None of networks other than MLPs."""
+    if not isinstance(zoo.network, MLPConfig):
+        return None
+    images = IMAGES[zoo.data.kind] * (1 - zoo.data.validation)
+    images = min(images, zoo.data.train_images or images)
+    weights = sum(math.prod(pair) for pair in pairwise(zoo.network.widths))
+    return _TRAINING * weights * images * zoo.recipe.epochs * zoo.count / ZOO_SPEED
+
+
+def fit_seconds(zoo: ZooConfig, generator: GeneratorConfig) -> float | None:
+    """Return core-seconds of training a density; 0 of one that does not, None if not known."""
+    if not hasattr(generator.density, "training"):
+        return 0.0
+    loop, work = generator.density.training, multiplications(zoo, generator)
+    if work is None:
+        return None
+    return loop.steps * max(STEP_SECONDS, _TRAINING * work * loop.batch_size / FLOW_SPEED)
+
+
+def sample_seconds(
+    zoo: ZooConfig, generator: GeneratorConfig, sample: SampleConfig
+) -> float | None:
+    """Return core-seconds of drawing networks from a flow; 0 of other densities."""
+    if not hasattr(generator.density, "solver"):
+        return 0.0
+    solver, work = generator.density.solver, multiplications(zoo, generator)
+    if work is None:
+        return None
+    method, steps = sample.solver or solver.method, sample.steps or solver.steps
+    evaluations = _EVALUATIONS[method] * steps if method in _EVALUATIONS else _ADAPTIVE
+    return sample.drawn * evaluations * _EVALUATION * work / FLOW_SPEED
+
+
+def multiplications(zoo: ZooConfig, generator: GeneratorConfig) -> float | None:
+    """Return multiplications of one evaluation of a flow's backbone for one code.
+
+    None where the networks are not MLPs, or the codec's codes are not known without a zoo.
+    """
+    code = _code(zoo, generator)
+    if code is None:
+        return None
+    (numbers, tokens), backbone = code, generator.density.backbone
+    if backbone.kind == "mlp":
+        return 2 * numbers * backbone.hidden + backbone.hidden**2
+    if backbone.kind == "residual_mlp":
+        width, depth = backbone.width, backbone.depth
+        modulation = (3 * depth + 2) * backbone.time_features * width
+        return 2 * numbers * width + 2 * depth * backbone.expansion * width**2 + modulation
+    width, depth = backbone.width, backbone.depth
+    in_a_block = tokens * (4 + 2 * backbone.expansion) + 6  # maps of each token; modulation by time
+    return 2 * numbers * width + depth * (in_a_block * width**2 + 2 * tokens**2 * width)
+
+
+def _code(zoo: ZooConfig, generator: GeneratorConfig) -> tuple[int, int] | None:
+    """Return (numbers, tokens) of a code; the largest it can be."""
+    codec = generator.codec
+    if not isinstance(zoo.network, MLPConfig) or codec.kind not in ("flat", "pca", "neurons"):
+        return None
+    widths = zoo.network.widths
+    numbers = sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
+    if codec.kind == "pca":
+        most = min(numbers, training_networks(zoo) - 1)
+        numbers = min(most, codec.components or most)
+    return numbers, sum(widths[1:-1]) + 1
+
+
+def in_hours(name: str, parts: Sequence[float | None]) -> str:
+    """Return in words what some parts take together, and how many are not known."""
+    known = [part for part in parts if part is not None]
+    text = f"{name} {sum(known) / 3600:.2g}"
+    unknown = len(parts) - len(known)
+    return f"{text} ({unknown} of {len(parts)} not known)" if unknown else text

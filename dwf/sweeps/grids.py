@@ -1,0 +1,119 @@
+"""A sweep that is a grid over numbers, seen as curves: which axes, which trials, which references.
+
+Each number is an axis to draw along, while the others are held at their largest; the values of at
+most one axis that is no number (as `generator`, its settings files) are the lines. Along
+`zoo.count` what counts is how many networks were learnt from.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from dwf.sweeps.report import Row, SweepReport, in_short, short_names
+
+MOST_LINES = 8
+CONFIDENCE = 1.96
+"""Standard errors on either side of a share."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The trials of a full grid, by their places on its axes."""
+
+    report: SweepReport
+    numbers: tuple[str, ...]
+    """Axes of numbers, that of the zoo's size first."""
+    lines: str | None
+    """The axis of the lines; None: there is one line."""
+
+    @classmethod
+    def of(cls, report: SweepReport) -> "Grid | None":
+        """Return a sweep as a grid; None where it is none, or has no axis of numbers."""
+        tried = report.tried
+        numbers = [axis for axis in tried if all(_is_number(row[axis]) for row in report.rows)]
+        others = [axis for axis in tried if axis not in numbers]
+        counts = {axis: len({str(row[axis]) for row in report.rows}) for axis in tried}
+        is_full = math.prod(counts.values()) == len(report.rows)
+        few = all(counts[axis] <= MOST_LINES for axis in others)
+        if not numbers or len(others) > 1 or not is_full or not few or not report.references:
+            return None
+        numbers.sort(key=lambda axis: (axis != "zoo.count", -counts[axis]))
+        return cls(report, tuple(numbers), others[0] if others else None)
+
+    @property
+    def groups(self) -> list[Any]:
+        """The values of the lines, in order; `[None]` for one line."""
+        return list(dict.fromkeys(self._group(row) for row in self.report.rows))
+
+    def label(self, group: Any) -> str:
+        """The name of a line: of a settings file, its stem."""
+        if self.lines is None:
+            return "samples"
+        name = in_short(group)
+        return name if name != str(group) else f"{self.lines.rpartition('.')[2]} = {name}"
+
+    def title(self, axis: str) -> str:
+        """The name of an axis of numbers."""
+        if axis == "zoo.count":
+            return "training networks"
+        return short_names(self.numbers)[axis].replace("_", " ")
+
+    def values(self, axis: str) -> list[float]:
+        """The values of an axis of numbers, in order."""
+        return sorted({row[axis] for row in self.report.rows})
+
+    def place(self, axis: str, value: float) -> float:
+        """Where a value lies: of the zoo's size, the networks that were learnt from."""
+        if axis != "zoo.count":
+            return value
+        rows = (row for row in self.report.rows if row[axis] == value)
+        return next((row["train_networks"] for row in rows if row.get("train_networks")), value)
+
+    def held(self, axis: str) -> dict[str, float]:
+        """The other axes of numbers at their largest values."""
+        return {other: self.values(other)[-1] for other in self.numbers if other != axis}
+
+    def row(self, group: Any, point: dict[str, float]) -> Row:
+        """The trial of a line at a point of the numbers."""
+        return next(
+            row
+            for row in self.report.rows
+            if self._group(row) == group and all(row[axis] == at for axis, at in point.items())
+        )
+
+    def references(self, point: dict[str, float]) -> tuple[Row, ...]:
+        """What stands beside the trials at a point: held-out networks and baselines.
+
+        Nothing where the lines learnt from different zoos, or none was tested.
+        """
+        names = {self.row(group, point).get("report") for group in self.groups} - {None}
+        return self.report.references[names.pop()] if len(names) == 1 else ()
+
+    def _group(self, row: Row) -> Any:
+        return None if self.lines is None else row[self.lines]
+
+
+def held_out(references: tuple[Row, ...]) -> Row | None:
+    """Return what the report says of held-out networks."""
+    return next((one for one in references if one["family"] == "held-out"), None)
+
+
+def best_baseline(references: tuple[Row, ...]) -> Row | None:
+    """Return the baseline with the largest share; those that make one network have none."""
+    baselines = [one for one in references if one["family"] != "held-out" and one["n"] > 1]
+    return max(baselines, key=lambda one: one["good_and_novel"], default=None)
+
+
+def interval(share: float, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of n (Wilson 1927): of finite width at 0 and 1, too.
+
+    It tells of the draw of n networks alone, not of another seed of the training.
+    """
+    z2 = CONFIDENCE**2 / n
+    centre = (share + z2 / 2) / (1 + z2)
+    half = math.sqrt(share * (1 - share) * z2 + z2**2 / 4) / (1 + z2)
+    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
