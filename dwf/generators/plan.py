@@ -128,6 +128,7 @@ def _describe_sizes(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
         )
     if not unknown:
         yield _describe_density(config, list(known.values()), num_train)
+        yield from _advise_positions(config, next(iter(known.values())))
     if (column := getattr(config.density, "condition", "none")) != "none":
         yield (
             f"conditioned on {column}, left out of {config.density.drop_condition:.0%} of the "
@@ -148,6 +149,21 @@ def _describe_density(config: GeneratorConfig, layouts: list[Any], num_train: in
         f"{config.codec.kind} codes of {most}{size:,} numbers{several}, density "
         f"{config.density.kind}{_describe_backbone(config.density, size, groups)}"
     )
+
+
+def _advise_positions(config: GeneratorConfig, layout: Any) -> Iterator[str]:
+    """Yield advice where samples would come out with hidden layers in orders of their own."""
+    backbone = getattr(config.density, "backbone", None)
+    if config.codec.kind != "neurons" or getattr(backbone, "positions", True):
+        return
+    groups = find(CODECS, "neurons").planned_groups(config.codec, layout)
+    layers = sum(count > 1 for count, _ in groups)
+    if layers > 1:
+        yield (
+            f"WARNING: the networks have {layers} hidden layers, and to this transformer the units "
+            "of each are a set, though the next layer's weights go by their order: set "
+            "density.backbone.positions and density.backbone.last_exchangeable to true"
+        )
 
 
 def missing_zoos(file: str, zoos: Path, made: Sequence[str] = ()) -> list[str]:

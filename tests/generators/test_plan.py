@@ -1,5 +1,6 @@
 """What is said before anything is made: sizes, engines, memory."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from dwf.codecs.sane import SaneCodec
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.plan import describe_plan, engine_of, with_engine
-from dwf.settings import Parsed, build
+from dwf.settings import Parsed, build, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -159,3 +160,26 @@ def test_parameters_need_no_zoo_where_the_settings_say_all(tmp_path):
     assert re.search(r"no sizes are known\nsane: [\d,]+ parameters", describe_plan(known, tmp_path))
     said = describe_plan(sane({}), tmp_path)
     assert "sane: parameters and memory are not known yet: codec.size is not set" in said
+
+
+@pytest.mark.parametrize(
+    ("preset", "positions", "advised"),
+    [
+        ("mnist_neurons", True, False),
+        ("mnist_neurons", False, True),  # two hidden layers
+        ("cnn_digits_neurons", False, True),
+        ("digits_neurons", False, False),  # one
+        ("digits_mlp_flat", None, False),
+    ],
+)
+def test_positions_are_advised_where_the_order_of_a_layer_would_be_lost(
+    preset, positions, advised, tmp_path
+):
+    config = load(GeneratorConfig, ROOT / f"configs/generator/{preset}.yaml")
+    if positions is not None:
+        told = {"positions": positions, "last_exchangeable": positions}
+        backbone = dataclasses.replace(config.density.backbone, **told)
+        density = dataclasses.replace(config.density, backbone=backbone)
+        config = dataclasses.replace(config, density=density)
+    lines = describe_plan(config, tmp_path)
+    assert ("WARNING: the networks have 2 hidden layers" in lines) == advised
