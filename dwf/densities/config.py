@@ -53,8 +53,10 @@ class FlowConfig:
     """Of `logit_normal`'s normal number; below 0: more times near the noise."""
     time_std: Positive = 1.0
     """Of `logit_normal`'s normal number."""
-    prediction: Literal["velocity", "target"] = "velocity"
-    """What the network says: the velocity, or the code that a point moves to."""
+    prediction: Literal["velocity", "target", "residual"] = "velocity"
+    """What the network says: the velocity; the code that a point moves to; or, `residual`, only how
+    the velocity differs from that of standard normal codes, which is known: then numbers without
+    structure need not pass through it (as the skip of arXiv 2206.00364, section 5)."""
     pairing: Literal["independent", "optimal_transport", "tokens", "equivariant"] = "independent"
     """How source and code are paired: as drawn; `optimal_transport`: at the least squared distance
     in a batch; `tokens`: as drawn, the source's tokens assigned to the code's within each layer

@@ -20,7 +20,13 @@ from dwf.codecs.codes import Codes
 from dwf.densities.conditions import Conditions
 from dwf.densities.config import FlowConfig
 from dwf.densities.likelihood import log_density
-from dwf.densities.matching import LAST_TIME, Examples, FlowMatching, velocity_of_target
+from dwf.densities.matching import (
+    LAST_TIME,
+    Examples,
+    FlowMatching,
+    normal_velocity,
+    velocity_of_target,
+)
 from dwf.densities.pairing import Groups
 from dwf.densities.scaling import Scaling, check_codes, vectors
 from dwf.densities.solver import draw_noise, solve
@@ -156,11 +162,16 @@ class Flow:
         """
         told = {"condition_B": condition_B, "present_BK": present_BK}
         told = {name: value for name, value in told.items() if value is not None}
-        if self.config.prediction == "velocity":
-            return self.module(x_BK, t.reshape(1), **told)
-        t = t.clamp(max=LAST_TIME)
-        target_BK = self.module(x_BK, t.reshape(1), **told)
-        return velocity_of_target(target_BK, x_BK, t, self.config.source_std, self.config.sigma)
+        config = self.config
+        noise = config.source_std, config.sigma
+        if config.prediction == "target":
+            t = t.clamp(max=LAST_TIME)
+            target_BK = self.module(x_BK, t.reshape(1), **told)
+            return velocity_of_target(target_BK, x_BK, t, *noise)
+        said_BK = self.module(x_BK, t.reshape(1), **told)
+        if config.prediction == "velocity":
+            return said_BK
+        return said_BK + normal_velocity(x_BK, t, *noise)
 
     def guided(
         self,

@@ -131,7 +131,10 @@ class FlowMatching(Task):
         xt_BK = torch.lerp(x0_BK, x1_BK, t_B.unsqueeze(1))
         if config.sigma:
             xt_BK += draw_source(x1_BK, config.sigma, generator)
-        wanted_BK = x1_BK - x0_BK if config.prediction == "velocity" else x1_BK
+        wanted_BK = x1_BK if config.prediction == "target" else x1_BK - x0_BK
+        if config.prediction == "residual":
+            t_B1 = t_B.unsqueeze(1)
+            wanted_BK -= normal_velocity(xt_BK, t_B1, config.source_std, config.sigma)
         told = {}
         if batch.condition_N is not None:
             told["condition_B"] = forget(batch.condition_N, drop, generator)
@@ -186,3 +189,21 @@ def velocity_of_target(
     left = 1 - t
     gain = left * source_std**2 / (left**2 * source_std**2 + sigma**2)
     return target_BK - gain * (x_BK - t * target_BK)
+
+
+def normal_velocity(
+    x_BK: torch.Tensor, t: torch.Tensor, source_std: float, sigma: float
+) -> torch.Tensor:
+    """Return the velocity u(x, t) = E[x1 - x0 | x_t = x] of standard normal codes x1.
+
+    The three are jointly normal, so it is linear: the covariance of x1 - x0 and x_t over the
+    variance of x_t, x (t - (1 - t) s^2) / (t^2 + (1 - t)^2 s^2 + sigma^2).
+
+    Args:
+        x_BK: points on the path.
+        t: their time, of a shape that broadcasts.
+        source_std: s.
+        sigma: noise around the path.
+    """
+    left, variance = 1 - t, source_std**2
+    return x_BK * ((t - left * variance) / (t**2 + left**2 * variance + sigma**2))

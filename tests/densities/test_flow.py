@@ -10,6 +10,7 @@ from dwf.codecs.codes import Codes
 from dwf.densities.config import DENSITIES, FlowConfig, GaussianConfig, SolverConfig
 from dwf.densities.flow import Flow
 from dwf.densities.scaling import Scaling
+from dwf.densities.solver import draw_noise
 from dwf.errors import ConfigError, CorruptCheckpoint, ShapeMismatch, TooFewNetworks
 from dwf.metrics import read_metrics
 from dwf.run_folder import RunFolder
@@ -41,7 +42,7 @@ def fit(path, config, values, seed=0):
     return flow, outcome
 
 
-@pytest.mark.parametrize("prediction", ["velocity", "target"])
+@pytest.mark.parametrize("prediction", ["velocity", "target", "residual"])
 def test_learns_a_gaussian(tmp_path, prediction):
     mixing = torch.tensor([[2.0, 0.0], [1.5, 0.5]])
     mean = torch.tensor([3.0, -1.0])
@@ -51,7 +52,7 @@ def test_learns_a_gaussian(tmp_path, prediction):
     wanted = mixing @ mixing.T
     torch.testing.assert_close(drawn.mean(0), mean, rtol=0, atol=0.15)
     torch.testing.assert_close(drawn.T.cov(), wanted, rtol=0, atol=0.1 * wanted.max().item())
-    if prediction == "velocity":  # a learnt target's error grows by 1 / (1 - t) in its likelihood
+    if prediction != "target":  # a learnt target's error grows by 1 / (1 - t) in its likelihood
         codes = Codes(normal(200, 2, seed=9) @ mixing.T + mean, "layout")
         wanted = torch.distributions.MultivariateNormal(mean, wanted).log_prob(codes.values)
         assert (flow.log_prob(codes) - wanted).abs().mean() < 0.15
@@ -138,7 +139,7 @@ def test_an_oracle_target_moves_sources_to_it():
         torch.testing.assert_close(drawn, wanted, rtol=0.02, atol=0.02)
 
 
-@pytest.mark.parametrize("prediction", ["velocity", "target"])
+@pytest.mark.parametrize("prediction", ["velocity", "target", "residual"])
 def test_oracles_of_a_gaussian_give_its_log_prob(prediction):
     """Codes ~ N(m, c^2) from a source of deviation s, by what the perfect network would say."""
     s, c, m = 0.5, 2.0, 1.5
@@ -148,7 +149,10 @@ def test_oracles_of_a_gaussian_give_its_log_prob(prediction):
         variance = t**2 * c**2 + (1 - t) ** 2 * s**2
         if prediction == "target":
             return m + t * c**2 / variance * (x - t * m)
-        return m + (t * c**2 - (1 - t) * s**2) / variance * (x - t * m)
+        velocity = m + (t * c**2 - (1 - t) * s**2) / variance * (x - t * m)
+        if prediction == "residual":  # beyond that of c = 1, m = 0
+            velocity -= (t - (1 - t) * s**2) / (t**2 + (1 - t) ** 2 * s**2) * x
+        return velocity
 
     flow, codes = linear_flow(source_std=s)
     flow.config = dataclasses.replace(flow.config, prediction=prediction)
@@ -156,6 +160,16 @@ def test_oracles_of_a_gaussian_give_its_log_prob(prediction):
     flow.module = oracle
     wanted = torch.distributions.Normal(m, c).log_prob(codes.values).sum(1)
     torch.testing.assert_close(flow.log_prob(codes), wanted, rtol=0, atol=0.05)
+
+
+def test_without_a_residual_samples_are_standard_normal():
+    """The flow is then x0 / s: each sample is the noise that it starts from, in units of s."""
+    flow, _ = linear_flow(source_std=0.3)
+    flow.config = dataclasses.replace(flow.config, prediction="residual")
+    flow.scaling = Scaling(torch.zeros(1), torch.ones(1))
+    flow.module = lambda x, t: torch.zeros_like(x)
+    drawn = flow.sample(20, seed=3, method="rk4", steps=200).values
+    torch.testing.assert_close(drawn, draw_noise(20, drawn.shape[1], 3), rtol=1e-4, atol=1e-5)
 
 
 def test_samples_depend_neither_on_chunk_nor_on_count():
