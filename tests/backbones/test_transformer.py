@@ -183,3 +183,15 @@ def test_last_exchangeable_is_a_set_behind_layers_that_are_not():
     assert deviations[0] > 0.1 and deviations[1] < 1e-12
     with pytest.raises(ConfigError, match=r"last_exchangeable = true is for positions = true"):
         build(TransformerConfig, {"last_exchangeable": True}, "flow.yaml")
+
+
+def test_bf16_on_a_cpu_is_float32_to_its_precision():
+    module = backbone(spread=0.1)
+    x, t = torch.randn(16, SIZE, generator=torch.manual_seed(0)), torch.rand(16)
+    wanted = module(x, t)
+    (slope,) = torch.autograd.grad(wanted.square().sum(), module.blocks[0].project.weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = module(x, t)
+        (near,) = torch.autograd.grad(found.float().square().sum(), module.blocks[0].project.weight)
+    assert 0 < (found - wanted).norm() < 0.02 * wanted.norm()  # eight bits
+    assert 0 < (near - slope).norm() < 0.05 * slope.norm()
