@@ -56,8 +56,9 @@ class LoopConfig:
     """`auto`: a GPU where there is one."""
     threads: Count | None = None
     """Threads of one operation on the CPU; default: as many as torch chooses."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """Precision of the arithmetic; weights are float32 in any case."""
+    precision: Literal["float32", "bf16", "auto"] = "float32"
+    """Precision of the arithmetic; weights are float32 in any case. `auto`: bf16 on a GPU or CPU
+    that has instructions for it, else float32."""
     compile: bool = False
     """Compile the network first (costs 10 s or more)."""
     tensorboard: bool = False
@@ -73,6 +74,8 @@ class LoopConfig:
                 f"batch_size = {self.batch_size} is not a multiple of accumulate = "
                 f"{self.accumulate}: an update's micro-batches are of one size"
             )
+        if self.precision == "auto" and self.engine == "deepspeed":
+            raise ValueError("precision = auto is for the engines plain and ddp: set bf16")
         if self.optimizer == "muon" and self.engine == "deepspeed":
             raise ValueError("optimizer = muon is for the engines plain and ddp: set adamw")
         if self.compile and self.engine == "deepspeed":

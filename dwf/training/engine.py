@@ -64,7 +64,7 @@ class Engine:
 
     def facts(self) -> dict[str, Any]:
         """What a record of the run should say of the engine."""
-        return {}
+        return {"arithmetic": str(self.dtype).removeprefix("torch.")}
 
     @property
     def result(self) -> nn.Module:
@@ -110,14 +110,19 @@ class Engine:
 
     def precision(self) -> contextlib.AbstractContextManager:
         """The context of the arithmetic."""
-        if self.config.precision == "float32":
+        if not self._is_half:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
     @property
     def dtype(self) -> torch.dtype:
         """What the large products are computed in."""
-        return torch.float32 if self.config.precision == "float32" else torch.bfloat16
+        return torch.bfloat16 if self._is_half else torch.float32
+
+    @property
+    def _is_half(self) -> bool:
+        wanted = self.config.precision
+        return wanted == "bf16" or (wanted == "auto" and multiplies_bf16(self.device))
 
     @torch.no_grad()
     def move_average(self, step: int) -> None:
@@ -216,6 +221,14 @@ class DdpEngine(Engine):
         if self.ours.size == 1 or micro == self.config.accumulate - 1:
             return contextlib.nullcontext()
         return self.called.no_sync()
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for products of bf16; emulated they are slow."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    knows = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # private: another may lack it
+    return knows is not None and knows()
 
 
 def refuse_strangers(engine: str) -> None:
