@@ -214,15 +214,9 @@ def _samples(n: int) -> Result:
         "Heun, 50 steps": lambda: flow.sample(512, 0),
         "Heun, 20 steps": lambda: flow.sample(512, 0, steps=20),
     }
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
-    for _ in range(n):
-        for side, draw in sides.items():
-            start = time.perf_counter()
-            draw()
-            seconds[side].append(time.perf_counter() - start)
     return Result(
         f"512 samples of digits MLPs, {torch.get_num_threads()} threads",
-        seconds,
+        interleave(sides, n),
         targets={"Heun, 50 steps (s)": ("<=", 20)},
     )
 

@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from run import HERE, hardware
 
+from dwf.densities.config import SolverConfig
 from dwf.errors import exit_cleanly
 from dwf.evaluation.accuracy import Yardstick
 from dwf.evaluation.report import network_set
@@ -29,8 +30,7 @@ from dwf.run_folder import commit, write_json
 from dwf.sweeps.trial import summarise
 from dwf.zoo.store import Zoo
 
-EVALUATIONS = {"euler": 1, "midpoint": 2, "heun2": 2, "rk4": 4}
-"""Of the velocity, for each step of a method."""
+METHODS = ("euler", "midpoint", "heun2", "rk4")
 TRIED = (8, 16, 24, 32, 48, 64, 100)
 
 
@@ -57,7 +57,8 @@ def measure(root: Path, generator: str, count: int) -> list[dict[str, Any]]:
     zoo = Zoo.open(root / "zoos" / read_head(root / "runs" / generator)["origin"]["zoo"])
     yardstick = Yardstick(zoo, zoo.load_data(), split="val")
     rows = []
-    for method, each in EVALUATIONS.items():
+    for method in METHODS:
+        each = SolverConfig(method, steps=1).evaluations
         for steps in sorted({max(1, round(tried / each)) for tried in TRIED}):
             name = f"{generator}-{method}-{steps}"
             started = time.perf_counter()
@@ -85,7 +86,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
     """Return the figure: a line for each method, with the standard error of a share."""
     figure = Figure(figsize=(6, 4))
     panel = figure.subplots()
-    for method in EVALUATIONS:
+    for method in METHODS:
         mine = [row for row in rows if row["method"] == method]
         shares = [row["good_and_novel"] for row in mine]
         errors = [

@@ -27,6 +27,12 @@ class SolverConfig:
     atol: Annotated[float, Bounds(1e-12, 1)] = 1e-5
     """Error allowed in a step of `dopri5`, absolute, in (standardised) code units."""
 
+    @property
+    def evaluations(self) -> int | None:
+        """Evaluations of the velocity for a sample; None of `dopri5`, which chooses them."""
+        of_a_step = {"euler": 1, "midpoint": 2, "heun2": 2, "rk4": 4}
+        return of_a_step[self.method] * self.steps if self.method in of_a_step else None
+
 
 @dataclass(frozen=True)
 class FlowConfig:

@@ -56,7 +56,7 @@ class Examples:
 
 
 class FlowMatching(Task):
-    """The task of the training loop: regress the velocity, or the target, of random paths.
+    """The task of the training loop: regress the velocity, target or residual of random paths.
 
     Args:
         config: the flow's settings.

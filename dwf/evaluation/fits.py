@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dwf.evaluation.novelty import CONFIDENCE
 from dwf.metrics import read_metrics
 
 FIT_COLUMNS = ("generator", "measure", "training", "held-out", "held-out - training", "equal")
-_CONFIDENCE = 1.96
 
 
 def read_fit(run: Path) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def are_equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
     if None in (one["nats_per_number"], one["std"], other["nats_per_number"], other["std"]):
         return None
     error = math.sqrt(sum(each["std"] ** 2 / each["n"] for each in (one, other)))
-    return abs(one["nats_per_number"] - other["nats_per_number"]) <= _CONFIDENCE * error
+    return abs(one["nats_per_number"] - other["nats_per_number"]) <= CONFIDENCE * error
 
 
 def _loss(loss: Mapping[str, float]) -> tuple[str, ...]:

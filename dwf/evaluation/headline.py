@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 from dwf.evaluation.marks import (
-    CONFIDENCE,
     DISTANCE,
     LOST_VARIETY,
     accuracy_error,
     exceeds,
     ratio,
 )
-from dwf.evaluation.novelty import Limits
+from dwf.evaluation.novelty import CONFIDENCE, Limits
 from dwf.evaluation.report import NetworkSet
 
 NEARLY_ALL = 0.9

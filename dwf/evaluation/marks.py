@@ -36,7 +36,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dwf.evaluation.novelty import Limits
+from dwf.evaluation.novelty import CONFIDENCE, Limits
 from dwf.evaluation.report import NetworkSet
 
 MARKS = ("copying", "averaging", "noise", "generalising", "undecided")
@@ -44,8 +44,6 @@ MOST = 0.6
 """More than this share of a set's networks are most of them: of even mixtures nothing is most."""
 LOST_VARIETY = 0.7
 """Dispersion ratio below which a generator has lost variety."""
-CONFIDENCE = 1.96
-"""Standard errors that a difference must exceed to be called one."""
 DISTANCE = "the zoo's own nearest-neighbour distance"
 """What a ratio is of, in the sentences."""
 

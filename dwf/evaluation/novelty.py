@@ -17,6 +17,8 @@ from dwf.codecs.moments import Moments
 from dwf.zoo.store import STREAM_BYTES, Zoo
 
 Blocks = Iterable[tuple[np.ndarray, np.ndarray]]
+CONFIDENCE = 1.96
+"""Standard errors that a difference must exceed to be called one."""
 FEWEST_ROWS = 4
 """Networks of a block, however large they are: every block is held against all training networks,
 which are read anew for it."""

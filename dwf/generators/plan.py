@@ -220,15 +220,16 @@ def _settings_of(zoo: str) -> tuple[Path, Any] | None:
 def _count_rows(config: GeneratorConfig, path: Path) -> tuple[int, int, str]:
     """Return how many training and validation rows there are, and where."""
     from dwf.generators.learning import learning_of_density
+    from dwf.zoo.config import split_sizes
     from dwf.zoo.store import Zoo
 
     if (path / "zoo.json").exists():
         learning = learning_of_density(dataclasses.replace(config, best=1.0), Zoo.open(path))
         return len(learning.train[0][1]), len(learning.val[0][1]), str(path)
     file, zoo = _settings_of(path.name)
-    num_val, num_test = (round(share * zoo.count) for share in (zoo.split.val, zoo.split.test))
+    num_train, num_val, _ = split_sizes(zoo.count, zoo.split.val, zoo.split.test)
     where = f"{path}, which is not there yet: sizes as {file.name} says"
-    return zoo.count - num_val - num_test, num_val, where
+    return num_train, num_val, where
 
 
 def describe_training(

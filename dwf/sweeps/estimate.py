@@ -7,11 +7,12 @@ with AVX-512 in float32, as measured on small zoos and flows; they tell minutes 
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.networks.config import MLPConfig
-from dwf.zoo.config import ZooConfig
+from dwf.zoo.config import ZooConfig, split_sizes
 
 IMAGES = {"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000, "iris": 120, "digits": 1437}
 """Rows of each dataset that networks train on or are validated on."""
@@ -20,13 +21,12 @@ ZOO_SPEED, FLOW_SPEED = 10e9, 50e9
 STEP_SECONDS = 1e-3
 """Least time of a training step, however small."""
 _TRAINING, _EVALUATION = 6, 2
-_EVALUATIONS = {"euler": 1, "midpoint": 2, "heun2": 2, "rk4": 4}
 _ADAPTIVE = 100  # evaluations that dopri5 takes on a usual flow
 
 
 def training_networks(zoo: ZooConfig) -> int:
     """Return how many networks of a zoo are learnt from, if none diverges."""
-    return zoo.count - round(zoo.split.val * zoo.count) - round(zoo.split.test * zoo.count)
+    return split_sizes(zoo.count, zoo.split.val, zoo.split.test)[0]
 
 
 def zoo_seconds(zoo: ZooConfig) -> float | None:
@@ -58,8 +58,8 @@ def sample_seconds(
     solver, work = generator.density.solver, multiplications(zoo, generator)
     if work is None:
         return None
-    method, steps = sample.solver or solver.method, sample.steps or solver.steps
-    evaluations = _EVALUATIONS[method] * steps if method in _EVALUATIONS else _ADAPTIVE
+    asked = {"method": sample.solver or solver.method, "steps": sample.steps or solver.steps}
+    evaluations = replace(solver, **asked).evaluations or _ADAPTIVE
     return sample.drawn * evaluations * _EVALUATION * work / FLOW_SPEED
 
 

@@ -9,11 +9,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from dwf.evaluation.novelty import CONFIDENCE
 from dwf.sweeps.report import Row, SweepReport, in_short, short_names
 
 MOST_LINES = 8
-CONFIDENCE = 1.96
-"""Standard errors on either side of a share."""
 
 
 @dataclass(frozen=True)

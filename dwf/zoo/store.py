@@ -22,6 +22,7 @@ import numpy as np
 from dwf.errors import IncompleteZoo, NotAZoo, ShapeMismatch
 from dwf.run_folder import write_json
 from dwf.settings import build
+from dwf.zoo.config import split_sizes
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Block, Columns, Shard, shard_name, write_shard
 from dwf.zoo.view import read_view, write_view
@@ -338,7 +339,7 @@ def split_networks(count: int, val: float, test: float, seed: int) -> np.ndarray
 
     names = np.full(count, "train", dtype="U6")
     order = numpy_stream(seed, "split").permutation(count)
-    num_val, num_test = round(val * count), round(test * count)
+    _, num_val, num_test = split_sizes(count, val, test)
     names[order[:num_val]] = "val"
     names[order[num_val : num_val + num_test]] = "test"
     return names
