@@ -3,8 +3,8 @@
 The plain step is the same network as one would write it down: torch's linear maps and attention
 modules, AdamW unfused, a moving average in a loop, and a look at every block's gradient by
 `.item()` each step. It begins with the same weights and draws the same numbers, so its losses are
-ours. Both train the backbone of configs/generator/digits_mlp.yaml: 16 tokens of 75 numbers and one
-of 10.
+ours. Both train the backbone of configs/generator/digits_neurons.yaml: 16 tokens of 75 numbers and
+one of 10.
 """
 
 import copy
@@ -36,7 +36,7 @@ NUM_TOKENS, NUM_FEATURES = 17, 16 * 75 + 10
 BATCH, WIDTH, HEADS, RATE, CLIP, EMA = 128, 128, 4, 2e-3, 1.0, 0.999
 CPU = torch.device("cpu")
 CONFIG = FlowConfig(
-    backbone=TransformerConfig(width=WIDTH, heads=HEADS, depth=3),
+    backbone=TransformerConfig(width=WIDTH, heads=HEADS, depth=6),
     training=LoopConfig(
         steps=1, batch_size=BATCH, clip_norm=CLIP, ema=EMA, validate_every=1, device="cpu"
     ),

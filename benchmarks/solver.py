@@ -15,19 +15,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from run import HERE, hardware
 
 from dwf.densities.config import SolverConfig
 from dwf.errors import exit_cleanly
 from dwf.evaluation.accuracy import Yardstick
-from dwf.evaluation.report import network_set
 from dwf.generators.config import SampleConfig
 from dwf.generators.generator import read_head
 from dwf.generators.stage import sample_networks
 from dwf.run_folder import commit, write_json
-from dwf.sweeps.trial import summarise
+from dwf.sweeps.trial import judge
 from dwf.zoo.store import Zoo
 
 METHODS = ("euler", "midpoint", "heun2", "rk4")
@@ -61,25 +59,23 @@ def measure(root: Path, generator: str, count: int) -> list[dict[str, Any]]:
         each = SolverConfig(method, steps=1).evaluations
         for steps in sorted({max(1, round(tried / each)) for tried in TRIED}):
             name = f"{generator}-{method}-{steps}"
-            started = time.perf_counter()
+            begun, started = (root / "zoos" / name).exists(), time.perf_counter()
             config = SampleConfig(generator, count=count, solver=method, steps=steps)
             samples = sample_networks(config, root, name)
-            seconds = _seconds(samples.path / "run" / "drawn.json", started)
-            measured = yardstick.measure_zoo(samples, np.arange(count))
-            limits, spread = yardstick.limits, yardstick.originals.spread
-            scored = network_set(name, "samples", measured, limits, spread, "val", {})
+            elapsed = None if begun else time.perf_counter() - started
+            seconds = _seconds(samples.path / "run" / "drawn.json", elapsed)
             row = {"method": method, "steps": steps, "evaluations": each * steps}
-            row |= {"seconds": seconds} | summarise(scored.summary, "val")
+            row |= {"seconds": seconds} | judge(samples, yardstick)
             rows.append(row)
             print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
     return rows
 
 
-def _seconds(record: Path, started: float) -> float:
-    """Seconds of drawing; of samples that were there, as they were noted then."""
-    if not record.exists():
-        write_json(record, {"seconds": time.perf_counter() - started})
-    return json.loads(record.read_text())["seconds"]
+def _seconds(record: Path, elapsed: float | None) -> float | None:
+    """Seconds of drawing; of samples that were there as noted then, None where a kill left none."""
+    if not record.exists() and elapsed is not None:
+        write_json(record, {"seconds": elapsed})
+    return json.loads(record.read_text())["seconds"] if record.exists() else None
 
 
 def draw(rows: list[dict[str, Any]]) -> Figure:

@@ -238,10 +238,7 @@ def _heard(listener: Tell | None, trial: Trial) -> Iterator[None]:
 
 def _validate(trial: Trial, folder: Path) -> dict[str, float | None]:
     """Return the numbers of a trial's samples on validation networks and images."""
-    import numpy as np
-
     from dwf.evaluation.accuracy import Yardstick
-    from dwf.evaluation.report import network_set
     from dwf.training.loop import find_device
     from dwf.zoo.store import Zoo
 
@@ -250,11 +247,19 @@ def _validate(trial: Trial, folder: Path) -> dict[str, float | None]:
     report = trial.report
     how = (find_device(report.device).type, "val", report.batchnorm, report.workers)
     yardstick = Yardstick(zoo, zoo.load_data(), *how)
+    return judge(samples, yardstick) | {"val_loss": _val_loss(trial, folder)}
+
+
+def judge(samples: Any, yardstick: Any) -> dict[str, float | None]:
+    """Return what a sweep's table keeps of a zoo of samples, measured by a `Yardstick`."""
+    import numpy as np
+
+    from dwf.evaluation.report import network_set
+
+    split, limits, spread = yardstick.split, yardstick.limits, yardstick.originals.spread
     measured = yardstick.measure_zoo(samples, np.arange(len(samples)))
-    scored = network_set(
-        samples.name, "samples", measured, yardstick.limits, yardstick.originals.spread, "val", {}
-    )
-    return summarise(scored.summary, "val") | {"val_loss": _val_loss(trial, folder)}
+    scored = network_set(samples.name, "samples", measured, limits, spread, split, {})
+    return summarise(scored.summary, split)
 
 
 def summarise(summary: dict[str, Any], split: str) -> dict[str, float | None]:

@@ -85,7 +85,8 @@ class DeepSpeedEngine(Engine):
 
     def facts(self) -> dict[str, Any]:
         """What a record of the run should say of the engine."""
-        return {"deepspeed_settings": self.settings.data, "zero_stage": self.settings.stage}
+        settings = {"deepspeed_settings": self.settings.data, "zero_stage": self.settings.stage}
+        return super().facts() | settings
 
     @property
     def dtype(self) -> torch.dtype:

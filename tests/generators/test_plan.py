@@ -169,7 +169,7 @@ def test_parameters_need_no_zoo_where_the_settings_say_all(tmp_path):
         ("mnist_neurons", False, True),  # two hidden layers
         ("cnn_digits_neurons", False, True),
         ("digits_neurons", False, False),  # one
-        ("digits_mlp_flat", None, False),
+        ("digits_flat", None, False),
     ],
 )
 def test_positions_are_advised_where_the_order_of_a_layer_would_be_lost(
