@@ -67,6 +67,10 @@ class FlowConfig:
     """How source and code are paired: as drawn; `optimal_transport`: at the least squared distance
     in a batch; `tokens`: as drawn, the source's tokens assigned to the code's within each layer
     whose tokens are exchangeable; `equivariant`: both, exactly, at several times a step's cost."""
+    behaviour: Fraction = 0.0
+    """Share of the loss in which an error counts by how much it changes what networks answer, and
+    not as much as that of any other number; see `generators/sensitivity.py`. Below 1: numbers
+    without influence must be learnt too."""
     condition: Literal["none", "val_accuracy"] = "none"
     """What of each network the flow is told, so that samples may be asked for by it."""
     drop_condition: Fraction = 0.1
@@ -87,6 +91,18 @@ class FlowConfig:
                 "leave it out, or set condition"
             )
         self._check_pairing()
+        if self.behaviour and not isinstance(self.backbone, TransformerConfig):
+            raise ValueError(
+                f"behaviour = {self.behaviour:g} measures tokens, and backbone.kind = "
+                f"{self.backbone.kind!r} takes vectors: choose the backbone transformer, or set it "
+                "to 0"
+            )
+        if self.behaviour and self.standardise == "per_dimension":
+            raise ValueError(
+                f"behaviour = {self.behaviour:g} has one measure for all tokens of a layer, and "
+                "standardise = 'per_dimension' scales each by itself: set it to none or global "
+                "(the codec standardises), or behaviour to 0"
+            )
 
     def _check_pairing(self) -> None:
         if self.pairing in ("tokens", "equivariant"):

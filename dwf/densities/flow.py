@@ -9,6 +9,7 @@ Shape suffixes: N codes, B codes of a chunk, K numbers of a code, A architecture
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class Flow:
         seed: int = 0,
         train_conditions_N: torch.Tensor | None = None,
         val_conditions_N: torch.Tensor | None = None,
+        metric: Sequence[torch.Tensor] = (),
     ) -> Outcome:
         """Learn the velocity, or go on where the run stopped.
 
@@ -77,12 +79,14 @@ class Flow:
             train_conditions_N: what `condition` names of each training network, as the zoo has it;
                 a number that is not finite stands for none.
             val_conditions_N: the same of the held-out networks; None: they have none.
+            metric: with `behaviour`, of each group of tokens what their errors count, [C, C]; see
+                `generators/sensitivity.py`.
 
         Raises:
             TooFewNetworks: fewer training codes than the batch size.
             ShapeMismatch: the codes are not of one shape; see `scaling.check_codes`.
             ConfigError: the backbone takes sequences and the codes are vectors, or the reverse; or
-                there is a condition, and nothing to learn it from.
+                there is a condition, or `behaviour`, and nothing to learn it from.
             TrainingDiverged: the loss is not finite.
         """
         check_codes(train_codes)
@@ -107,6 +111,7 @@ class Flow:
             self._examples(val_codes, val_conditions_N),
             seed,
             self._groups(),
+            self._metric(metric),
         )
         return train(task, self.config.training, seed, run, "flow")
 
@@ -136,6 +141,19 @@ class Flow:
         examples = Examples(vectors(codes).to(self.device), condition_N, kind_N, self.present_AK)
         standardised_NK = self.scaling.apply(examples.codes_NK, examples.present_NK)
         return replace(examples, codes_NK=standardised_NK)
+
+    def _metric(self, metric: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return it on the device, if it is wanted."""
+        if not self.config.behaviour:
+            return []
+        sizes = [size for _, size in self.like.groups]
+        if [tuple(part.shape) for part in metric] != [(size, size) for size in sizes]:
+            raise ConfigError(
+                f"density.behaviour = {self.config.behaviour:g}: {len(metric)} metrics of shapes "
+                f"{[tuple(part.shape) for part in metric]}, for tokens of {sizes} numbers: give "
+                "`fit` what generators.sensitivity.measure_sensitivity returns"
+            )
+        return [part.to(self.device) for part in metric]
 
     def _groups(self) -> Groups:
         """Return the groups of tokens, and which are exchangeable; none of vectors."""

@@ -10,6 +10,7 @@ Shape suffixes: N training codes, B codes of a batch, K numbers of a code, A arc
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,7 +65,8 @@ class FlowMatching(Task):
         train: training codes.
         val: held-out codes; may be empty.
         seed: of the fixed source vectors and of validation.
-        groups: of sequences, for a pairing of tokens.
+        groups: of sequences, for a pairing of tokens and for `metric`.
+        metric: of each group, what the errors of a token count, [C, C]; of `behaviour`.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class FlowMatching(Task):
         val: Examples,
         seed: int,
         groups: Groups = (),
+        metric: Sequence[torch.Tensor] = (),
     ):
         self.config, self.module, self.seed = config, module, seed
+        self.metric = metric
         self.train, self.val, self.groups = train, val, groups
         self.bank_NK = None
         if config.source == "fixed":
@@ -139,10 +143,25 @@ class FlowMatching(Task):
         if batch.condition_N is not None:
             told["condition_B"] = forget(batch.condition_N, drop, generator)
         if present_BK is None:
-            return mse_loss(module(xt_BK, t_B, **told), wanted_BK)
-        found_BK = module(xt_BK, t_B, present_BK=present_BK, **told)
-        total = mse_loss(found_BK, wanted_BK * present_BK, reduction="sum")
-        return total / present_BK.sum()
+            found_BK, count = module(xt_BK, t_B, **told), wanted_BK.numel()
+            plain = mse_loss(found_BK, wanted_BK)
+        else:
+            found_BK = module(xt_BK, t_B, present_BK=present_BK, **told)
+            wanted_BK, count = wanted_BK * present_BK, present_BK.sum()
+            plain = mse_loss(found_BK, wanted_BK, reduction="sum") / count
+        if not config.behaviour:
+            return plain
+        behavioural = self._weighed(found_BK - wanted_BK) / count
+        return torch.lerp(plain, behavioural, config.behaviour)
+
+    def _weighed(self, error_BK: torch.Tensor) -> torch.Tensor:
+        """Return the sum of squared errors of all tokens, in the metric of their layer."""
+        parts = error_BK.split([num * size for num, size, _ in self.groups], dim=1)
+        total = error_BK.new_zeros(())
+        for part, metric_CC, (_, size, _) in zip(parts, self.metric, self.groups, strict=True):
+            tokens = part.reshape(-1, size)
+            total = total + (tokens * (tokens @ metric_CC)).sum()
+        return total
 
 
 def forget(condition_B: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
     generator.json    kinds, settings and what it learns from; written first
     codec/            see codecs/codec.py
+    metric.pt         of a flow with `behaviour`: what its errors count; see sensitivity.py
     density/          the density's own files; written last
 
 Shape suffixes: N networks, B networks of a block, D numbers of a network.
@@ -23,14 +24,15 @@ from dwf.densities.config import DENSITIES, DensityConfig
 from dwf.errors import ConfigError, RunConflict
 from dwf.generators.learning import Learning
 from dwf.generators.likelihood import measure_likelihood
+from dwf.generators.sensitivity import measure_sensitivity
 from dwf.metrics import logger
 from dwf.ranks import world
-from dwf.run_folder import RunFolder, write_json
+from dwf.run_folder import RunFolder, load_state, save_state, write_json
 from dwf.settings import find, to_dict
 from dwf.zoo.layout import Layout
 
 FORMAT, VERSION = "dwf-generator", 1
-HEAD, DENSITY = "generator.json", "density"
+HEAD, DENSITY, METRIC = "generator.json", "density", "metric.pt"
 _BLOCK_BYTES = 2**28
 
 
@@ -125,6 +127,8 @@ class Generator:
         if learning.conditions is not None:
             names = "train_conditions_N", "val_conditions_N"
             given = dict(zip(names, map(torch.from_numpy, learning.conditions), strict=True))
+        if getattr(self.density.config, "behaviour", 0):
+            given["metric"] = self._metric(learning.train, run, seed)
         outcome = self.density.fit(*codes, run, seed, **given)
         self.density.save(run.path / DENSITY)
         told = vars(outcome) if outcome is not None else {}
@@ -133,6 +137,13 @@ class Generator:
             told = told | {"likelihood": found}
         error = round_trip_error(self.codec, learning.val)
         return {"codec": self.codec.facts | {"round_trip": error}, "density": told}
+
+    def _metric(self, train: Sources, run: RunFolder, seed: int) -> list[torch.Tensor]:
+        """Return what a flow's errors count: as first measured, so that resuming is exact."""
+        file = run.path / METRIC
+        if not file.exists():
+            save_state(file, measure_sensitivity(self.codec, train, seed))
+        return load_state(file)
 
     @property
     def layout(self) -> Layout:

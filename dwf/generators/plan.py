@@ -134,6 +134,8 @@ def _describe_sizes(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
             f"conditioned on {column}, left out of {config.density.drop_condition:.0%} of the "
             "training networks: samples are drawn with or without a condition"
         )
+    if share := getattr(config.density, "behaviour", 0):
+        yield f"{share:.0%} of the loss counts errors by what they change in networks' answers"
     if config.likelihood:
         yield f"likelihood of up to {config.likelihood} training and as many held-out networks"
 

@@ -3,6 +3,7 @@ import torch
 from scipy import special, stats
 from torch import nn
 
+from dwf.backbones.config import TransformerConfig
 from dwf.densities.config import FlowConfig
 from dwf.densities.matching import (
     Examples,
@@ -178,3 +179,52 @@ def test_validation_is_the_same_each_time():
 def test_source_has_its_deviation():
     noise = draw_source(torch.empty(50_000, 2), 0.01, generator())
     assert noise.std().item() == pytest.approx(0.01, rel=0.02)
+
+
+class Zero(nn.Module):
+    """Finds nothing, so that the error of a number is what is wanted of it."""
+
+    def forward(self, x, t, present_BK=None):
+        return torch.zeros_like(x)
+
+
+def errors(behaviour, metric, present_AK=None):
+    """Return the loss of random codes, of two groups of tokens: 3 of 2 numbers, 1 of 4."""
+    config = FlowConfig(
+        TransformerConfig(width=8, heads=1, depth=1), behaviour=behaviour, standardise="none"
+    )
+    codes, kind = torch.randn(64, 10, generator=generator()), None
+    if present_AK is not None:
+        kind = torch.arange(64) % len(present_AK)
+        codes = codes * present_AK[kind]
+    examples = Examples(codes, None, kind, present_AK)
+    groups = [(3, 2, True), (1, 4, False)]
+    task = FlowMatching(config, Zero(), examples, examples, 0, groups, metric)
+    return task.loss(Zero(), 64, generator(1))
+
+
+def test_an_error_counts_by_its_metric():
+    """In a metric that takes one number of each token alone, only these count."""
+    only = [torch.diag(torch.tensor([1.0, 0])), torch.diag(torch.tensor([0, 0, 1.0, 0]))]
+    parts = []
+    for k in range(10):
+        taken = [torch.zeros(2, 2), torch.zeros(4, 4)]
+        group, at = (0, k % 2) if k < 6 else (1, k - 6)
+        taken[group][at, at] = 1
+        parts.append(errors(1.0, taken).item())
+    assert errors(1.0, only).item() == pytest.approx(parts[0] + parts[8], rel=1e-5)
+    assert min(parts) > 0
+
+
+@pytest.mark.parametrize("present", [None, torch.tensor([[1] * 10, [1] * 4 + [0] * 6]).bool()])
+def test_the_identity_counts_errors_as_without_a_metric(present):
+    identity = [torch.eye(2), torch.eye(4)]
+    plain = errors(0.0, [], present)
+    for share in (0.3, 1.0):
+        torch.testing.assert_close(errors(share, identity, present), plain)
+
+
+def test_a_share_of_the_loss_is_behavioural():
+    metric = [torch.full((2, 2), 0.5), 3 * torch.eye(4)]
+    plain, whole = errors(0.0, []), errors(1.0, metric)
+    torch.testing.assert_close(errors(0.25, metric), 0.75 * plain + 0.25 * whole)

@@ -242,9 +242,10 @@ def scales_of(zoos: dict[str, Zoo]) -> list[str]:
     return ["scale_D", *(f"{digest}_scale_D" for digest in digests[1:])]
 
 
-def test_stopped_in_training_it_goes_on_to_the_same_bytes(zoos, tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", [{}, {"behaviour": 0.5, "standardise": "none"}])
+def test_stopped_in_training_it_goes_on_to_the_same_bytes(zoos, tmp_path, monkeypatch, how):
     training = dataclasses.replace(TRAINING, save_every_seconds=0.0)
-    config = dataclasses.replace(MIXED, density=dataclasses.replace(FLOW, training=training))
+    config = dataclasses.replace(MIXED, density=dataclasses.replace(FLOW, training=training, **how))
     update, updates = loop._Loop._update, []
 
     def stop_at_the_fourth(self):
