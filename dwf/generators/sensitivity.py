@@ -44,7 +44,7 @@ def measure_sensitivity(codec: Codec, train: Sources, seed: int) -> list[torch.T
         ConfigError: codes are vectors, or the way from them to weights has no derivative; a zoo
             does not say what data its networks are for; or no number has an influence.
     """
-    groups, totals, count = None, [], 0
+    groups, totals = None, []
     for zoo, rows in train:
         for gradient_NK in _gradients(codec, zoo, rows, seed):
             groups = groups or _groups_of(codec, zoo)
@@ -53,7 +53,7 @@ def measure_sensitivity(codec: Codec, train: Sources, seed: int) -> list[torch.T
             for total, part, (_, size) in zip(totals, parts, groups, strict=True):
                 tokens = part.reshape(-1, size)
                 total += tokens.T @ tokens
-            count += len(gradient_NK)
+    # How many networks and images there were is a factor of all, which the scaling takes out.
     roots = [_root(total / num) for total, (num, _) in zip(totals, groups or (), strict=True)]
     trace = sum(num * root.trace() for root, (num, _) in zip(roots, groups or (), strict=True))
     if not trace:
@@ -102,9 +102,9 @@ def _gradients(codec: Codec, zoo: Zoo, rows: np.ndarray, seed: int) -> Iterator[
             )
         exact_ND = weights_ND + (decoded_ND - decoded_ND.detach())
         state = zoo.layout.unflatten(exact_ND)
-        logits_NBK = run_networks(network, state, inputs, own_inputs=True)
-        signs = torch.randint(0, 2, logits_NBK.shape, generator=generator) * 2.0 - 1
-        gradient = torch.autograd.grad((logits_NBK * signs).sum(), values)[0]
+        logits = run_networks(network, state, inputs, own_inputs=True)
+        signs = torch.randint(0, 2, logits.shape, generator=generator) * 2.0 - 1
+        gradient = torch.autograd.grad((logits * signs).sum(), values)[0]
         yield replace(codes, values=gradient).flatten()
 
 
