@@ -206,7 +206,7 @@ def _codes(count: int) -> Codes:
 
 
 def _samples(n: int) -> Result:
-    """512 samples, as the preset draws them, and by a costlier solver; as many threads as torch has."""
+    """512 samples, as the preset draws them and at a higher cost; as many threads as torch has."""
     with tempfile.TemporaryDirectory() as folder:
         flow = Flow(CONFIG)
         flow.fit(_codes(BATCH), _codes(0), RunFolder(Path(folder), CONFIG))
