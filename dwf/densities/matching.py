@@ -155,13 +155,15 @@ class FlowMatching(Task):
         return torch.lerp(plain, behavioural, config.behaviour)
 
     def _weighed(self, error_BK: torch.Tensor) -> torch.Tensor:
-        """Return the sum of squared errors of all tokens, in the metric of their layer."""
-        parts = error_BK.split([num * size for num, size, _ in self.groups], dim=1)
-        total = error_BK.new_zeros(())
-        for part, metric_CC, (_, size, _) in zip(parts, self.metric, self.groups, strict=True):
-            tokens = part.reshape(-1, size)
-            total = total + (tokens * (tokens @ metric_CC)).sum()
-        return total
+        """Return the sum of squared errors of all tokens, in the metric of their layer; float32."""
+        parts = error_BK.float().split([num * size for num, size, _ in self.groups], dim=1)
+        squares = []
+        # Autocast would round the metric, and errors, to bf16.
+        with torch.autocast(error_BK.device.type, enabled=False):
+            for part, metric_CC, (_, size, _) in zip(parts, self.metric, self.groups, strict=True):
+                tokens = part.reshape(-1, size)
+                squares.append((tokens * (tokens @ metric_CC)).sum())
+        return sum(squares)
 
 
 def forget(condition_B: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:

@@ -39,6 +39,12 @@ class GeneratorConfig:
     likelihood is recorded once it is fitted; 0: of none."""
 
     def __post_init__(self):
+        if getattr(self.density, "behaviour", 0) and self.codec.kind not in ("neurons", "tokens"):
+            raise ValueError(
+                f"density.behaviour = {self.density.behaviour:g} measures tokens by the derivative "
+                f"of what they are decoded to, and codec.kind = {self.codec.kind!r} has no such "
+                "tokens: choose the codec neurons or tokens, or set it to 0"
+            )
         if self.likelihood and getattr(self.density, "drop_condition", 1) == 0:
             raise ValueError(
                 f"likelihood = {self.likelihood} is that of networks whatever their condition, "

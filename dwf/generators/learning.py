@@ -143,8 +143,11 @@ def learning_of_density(config: GeneratorConfig, zoo: Zoo, more: Sequence[Zoo] =
 
     Raises:
         ConfigError: a zoo has no such epoch, or no `val_accuracy` to say which are best, or on
-            which the density is to be conditioned.
+            which the density is to be conditioned; or, with `behaviour`, it does not say what its
+            networks and their data are.
     """
+    if getattr(config.density, "behaviour", 0):
+        _refuse_unknown_answers((zoo, *more))
     train, val = ([(one, _rows(one, split, config)) for one in (zoo, *more)] for split in SPLITS)
     if config.best < 1:
         train = [(one, _best(one, rows, config.best)) for one, rows in train]
@@ -152,6 +155,17 @@ def learning_of_density(config: GeneratorConfig, zoo: Zoo, more: Sequence[Zoo] =
     if column == "none":
         return Learning(train, val)
     return Learning(train, val, (_conditions(train, column), _conditions(val, column)))
+
+
+def _refuse_unknown_answers(zoos: Sequence[Zoo]) -> None:
+    """Refuse a zoo whose networks cannot be run on their training images."""
+    for zoo in zoos:
+        missing = [key for key in ("network", "data") if not zoo.facts.get(key)]
+        if missing:
+            raise ConfigError(
+                f"density.behaviour: {zoo.path} does not say what {' and '.join(missing)} its "
+                "networks are of: set it to 0, or learn from a zoo that does"
+            )
 
 
 def _conditions(sources: Sources, column: str) -> np.ndarray:

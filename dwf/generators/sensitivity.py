@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from dwf.codecs.codec import Codec
+from dwf.codecs.codes import Codes
 from dwf.codecs.moments import Sources
 from dwf.errors import ConfigError
 from dwf.networks.functional import run_networks
@@ -28,6 +29,9 @@ from dwf.zoo.store import Zoo
 
 # Of each zoo: networks, and images for each of them. A token of 200 numbers needs a few thousand.
 _NETWORKS, _IMAGES = 128, 32
+
+Groups = tuple[tuple[int, int], ...]
+"""Of each group of tokens (tokens, numbers of each); see `Codes.groups`."""
 
 
 def measure_sensitivity(codec: Codec, train: Sources, seed: int) -> list[torch.Tensor]:
@@ -41,31 +45,34 @@ def measure_sensitivity(codec: Codec, train: Sources, seed: int) -> list[torch.T
         seed: of the choice of networks and images, and of the signs.
 
     Raises:
-        ConfigError: codes are vectors, or the way from them to weights has no derivative; a zoo
-            does not say what data its networks are for; or no number has an influence.
+        ConfigError: codes are vectors, or the way from them to weights has no derivative; or no
+            number has an influence.
     """
-    groups, totals = None, []
+    groups = _groups_of(codec, train[0][0])
+    totals, counts = ([torch.zeros(size, size).double() for _, size in groups] for _ in range(2))
     for zoo, rows in train:
-        for gradient_NK in _gradients(codec, zoo, rows, seed):
-            groups = groups or _groups_of(codec, zoo)
-            totals = totals or [torch.zeros(size, size).double() for _, size in groups]
-            parts = gradient_NK.double().split([num * size for num, size in groups], 1)
-            for total, part, (_, size) in zip(totals, parts, groups, strict=True):
-                tokens = part.reshape(-1, size)
-                total += tokens.T @ tokens
-    # How many networks and images there were is a factor of all, which the scaling takes out.
-    roots = [_root(total / num) for total, (num, _) in zip(totals, groups or (), strict=True)]
-    trace = sum(num * root.trace() for root, (num, _) in zip(roots, groups or (), strict=True))
+        for gradients in _gradients(codec, zoo, rows, seed):
+            present_1K = torch.ones(1, gradients.size)
+            if gradients.present_AK is not None:  # all are of one architecture
+                present_1K = gradients.present_AK[gradients.kind_N[:1]]
+            _add_products(totals, gradients.flatten(), groups)
+            _add_products(counts, present_1K, groups, times=len(gradients))
+    # Mean over the tokens that have both numbers: narrower networks lack some.
+    pairs = zip(totals, counts, strict=True)
+    roots = [_root(total / count.clamp(min=1)) for total, count in pairs]
+    weights = [count.diagonal() for count in counts]
+    pairs = zip(weights, roots, strict=True)
+    trace = sum(weight_C @ root.diagonal() for weight_C, root in pairs)
     if not trace:
         raise ConfigError(
             f"density.behaviour: nothing that the codes of {train[0][0].path} cover changes what "
             "its networks answer to their training images: set it to 0"
         )
-    size = sum(num * size for num, size in groups)
-    return [(root * (size / trace)).float() for root in roots]
+    scale = sum(weight_C.sum() for weight_C in weights) / trace
+    return [(root * scale).float() for root in roots]
 
 
-def _groups_of(codec: Codec, zoo: Zoo) -> tuple[tuple[int, int], ...]:
+def _groups_of(codec: Codec, zoo: Zoo) -> Groups:
     groups = codec.encode(torch.empty(0, zoo.layout.size), zoo.layout).groups
     if groups is None:
         raise ConfigError(
@@ -75,19 +82,17 @@ def _groups_of(codec: Codec, zoo: Zoo) -> tuple[tuple[int, int], ...]:
     return groups
 
 
-def _gradients(codec: Codec, zoo: Zoo, rows: np.ndarray, seed: int) -> Iterator[torch.Tensor]:
-    """Yield gradient_NK of random combinations of logits, each network's for an image of its own.
+def _gradients(codec: Codec, zoo: Zoo, rows: np.ndarray, seed: int) -> Iterator[Codes]:
+    """Yield gradients of random combinations of logits, as codes; each network has its own image.
 
-    What the codec does not cover, as running statistics, is each network's own.
+    The networks are those that codes stand for, in their scale. What the codec does not cover, and
+    running statistics, are each network's own.
     """
-    if not zoo.facts.get("data"):
-        raise ConfigError(
-            f"density.behaviour: {zoo.path} does not say what data its networks are for: set it "
-            "to 0, or learn from a zoo that does"
-        )
     order = numpy_stream(seed, "sensitivity", zoo.layout.digest).permutation(rows)
     weights_ND = torch.from_numpy(zoo.read(np.sort(order[:_NETWORKS])))
-    codes = codec.encode(weights_ND, zoo.layout)
+    codes, spans = codec.encode(weights_ND, zoo.layout), codec.spans_of(zoo.layout)
+    own = zoo.layout.unflatten(weights_ND)
+    buffers = {each.name: own[each.name] for each in zoo.layout.entries if each.role == "buffer"}
     network, data = zoo.build_network(), zoo.load_data()
     generator = torch_stream(seed, "sensitivity", zoo.layout.digest)
     for _ in range(_IMAGES):
@@ -100,12 +105,24 @@ def _gradients(codec: Codec, zoo: Zoo, rows: np.ndarray, seed: int) -> Iterator[
                 f"density.behaviour: codec.kind = {codec.config.kind!r} has no derivative: choose "
                 "the codec neurons, or set it to 0"
             )
-        exact_ND = weights_ND + (decoded_ND - decoded_ND.detach())
-        state = zoo.layout.unflatten(exact_ND)
+        whole_ND = weights_ND.clone()
+        for start, stop in spans:
+            whole_ND[:, start:stop] = decoded_ND[:, start:stop]
+        state = zoo.layout.unflatten(whole_ND) | buffers
         logits = run_networks(network, state, inputs, own_inputs=True)
         signs = torch.randint(0, 2, logits.shape, generator=generator) * 2.0 - 1
         gradient = torch.autograd.grad((logits * signs).sum(), values)[0]
-        yield replace(codes, values=gradient).flatten()
+        yield replace(codes, values=gradient)
+
+
+def _add_products(
+    sums: list[torch.Tensor], numbers_NK: torch.Tensor, groups: Groups, times: int = 1
+) -> None:
+    """Add to each group's sum, [C, C], the outer products of its tokens with themselves."""
+    parts = numbers_NK.double().split([num * size for num, size in groups], 1)
+    for total_CC, part, (_, size) in zip(sums, parts, groups, strict=True):
+        tokens = part.reshape(-1, size)
+        total_CC += times * (tokens.T @ tokens)
 
 
 def _root(total_CC: torch.Tensor) -> torch.Tensor:

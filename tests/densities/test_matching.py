@@ -224,6 +224,15 @@ def test_the_identity_counts_errors_as_without_a_metric(present):
         torch.testing.assert_close(errors(share, identity, present), plain)
 
 
+def test_a_metric_is_not_rounded_to_bf16():
+    direction = torch.tensor([0.37, -0.93])
+    lacking = torch.eye(2) - torch.outer(direction, direction) / direction.square().sum()
+    metric = [1000 * lacking, torch.eye(4)]
+    plain = errors(1.0, metric)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(errors(1.0, metric), plain)
+
+
 def test_a_share_of_the_loss_is_behavioural():
     metric = [torch.full((2, 2), 0.5), 3 * torch.eye(4)]
     plain, whole = errors(0.0, []), errors(1.0, metric)

@@ -1,25 +1,29 @@
 """The metric of a flow's errors, against closed forms; and what learns by it."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
 
 from dwf.backbones.config import ResidualMLPConfig, TransformerConfig
-from dwf.codecs.config import FlatConfig, NeuronsConfig
+from dwf.codecs.config import FlatConfig, NeuronsConfig, PcaConfig, SaneConfig, TokensConfig
 from dwf.codecs.flat import FlatCodec
+from dwf.codecs.neuron_scaling import balanced
 from dwf.codecs.neurons import NeuronsCodec
+from dwf.codecs.tokens import TokensCodec
 from dwf.densities.config import FlowConfig, SolverConfig
-from dwf.errors import ConfigError
+from dwf.errors import ConfigError, CorruptCheckpoint
 from dwf.generators import sensitivity
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.plan import describe_plan
 from dwf.generators.sensitivity import measure_sensitivity
 from dwf.generators.stage import fit_generator
 from dwf.networks.config import CNNConfig
-from dwf.run_folder import RunFolder
+from dwf.run_folder import RunFolder, load_state
 from dwf.training.config import LoopConfig
+from dwf.zoo.store import write_zoo
 
 FLOW = FlowConfig(
     backbone=TransformerConfig(width=16, heads=2, depth=1),
@@ -102,11 +106,61 @@ def test_what_no_image_shows_counts_nothing(make_zoo, tmp_path):
 
 
 def test_scaled_so_that_equal_errors_count_as_they_did(make_zoo, tmp_path):
+    """Of both architectures together, by the numbers that their networks have."""
     codec, sources = fitted(tmp_path, make_zoo(), make_zoo(widths=(64, 12, 10), name="narrow"))
-    groups = codec.encode(torch.empty(0, codec.layout.size), codec.layout).groups
     metric = measure_sensitivity(codec, sources, seed=0)
-    traces = [num * part.trace() for part, (num, _) in zip(metric, groups, strict=True)]
-    assert sum(traces).item() == pytest.approx(codec.code_size, rel=1e-4)
+    units = 14  # the mean of 16 and 12
+    assert [len(part) for part in metric] == [75, 10]
+    total = units * metric[0].trace() + metric[1].trace()
+    assert total.item() == pytest.approx(units * 75 + 10, rel=1e-4)
+
+
+def test_units_that_a_network_lacks_are_no_units_without_influence(make_zoo, tmp_path):
+    """A zoo of few of the like units hardly changes what those of another count."""
+    wide = make_zoo(count=40)
+    narrow = make_zoo(count=40, widths=(64, 2, 10), name="narrow", seed=1)
+    both, alone = (
+        measure_sensitivity(
+            *fitted(tmp_path / str(len(zoos)), *zoos, config=NeuronsConfig("none")), 0
+        )
+        for zoos in ((wide, narrow), (wide,))
+    )
+    ratios = [(hidden.trace() / bias.trace()).item() for hidden, bias in (both, alone)]
+    assert ratios[0] == pytest.approx(ratios[1], rel=0.05)
+
+
+def rewritten(zoo, weights_ND, name):
+    """Return a zoo of other networks, in the splits of the first."""
+    columns = {key: zoo.columns[key] for key in ("network", "epoch", "split")}
+    facts = {key: zoo.facts[key] for key in ("network", "data", "seed")}
+    path, num = zoo.path.with_name(name), len(weights_ND)
+    return write_zoo(path, zoo.layout, num, [(columns, weights_ND.numpy())], **facts)
+
+
+def test_of_balanced_codes_it_is_that_of_balanced_networks(make_zoo, tmp_path):
+    zoo = make_zoo()
+    even = rewritten(zoo, balanced(torch.from_numpy(zoo.read()), zoo.layout)[0], "even")
+    by_codec = fitted(tmp_path / "a", zoo, config=NeuronsConfig("none", scale="balanced"))
+    by_zoo = fitted(tmp_path / "b", even, config=NeuronsConfig("none"))
+    found, wanted = (measure_sensitivity(*each, seed=0) for each in (by_codec, by_zoo))
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+    as_they_are = fitted(tmp_path / "c", zoo, config=NeuronsConfig("none"))
+    assert (measure_sensitivity(*as_they_are, seed=0)[0] - wanted[0]).norm() > 1
+
+
+@pytest.mark.parametrize("config", [NeuronsConfig("none"), TokensConfig(buffers=True)])
+def test_running_statistics_are_each_networks_own(convolutional, tmp_path, config):
+    weights_ND = torch.from_numpy(convolutional.read())
+    for name, part in convolutional.layout.unflatten(weights_ND).items():
+        if name == "norms.1.running_var":
+            part.mul_(4)
+    wider = rewritten(convolutional, weights_ND, "wider")
+    rows = convolutional.rows("train", "last")
+    codec = (NeuronsCodec if config.kind == "neurons" else TokensCodec)(config)
+    codec.fit([(convolutional, rows)], [], RunFolder(tmp_path / "run", CONFIG))
+    first, other = (measure_sensitivity(codec, [(z, rows)], 0) for z in (convolutional, wider))
+    assert all(part.isfinite().all() for part in first)
+    assert max((a - b).norm() for a, b in zip(first, other, strict=True)) > 0.1
 
 
 def test_filters_have_one_too(make_zoo, tmp_path):
@@ -130,12 +184,27 @@ def test_vectors_are_refused(make_zoo, tmp_path):
         measure_sensitivity(codec, sources, 0)
 
 
-def test_a_zoo_without_data_is_refused(make_zoo, tmp_path):
-    zoo = make_zoo()
-    codec, _ = fitted(tmp_path, zoo)
-    zoo.facts.pop("data")
-    with pytest.raises(ConfigError, match=r"density.behaviour: .*small does not say what data"):
-        measure_sensitivity(codec, [(zoo, zoo.rows("train", "last"))], 0)
+@pytest.mark.parametrize("missing", ["network", "data"])
+def test_a_zoo_whose_networks_cannot_be_run_is_refused_at_once(make_zoo, tmp_path, missing):
+    file = make_zoo().path / "zoo.json"
+    facts = json.loads(file.read_text())
+    facts.pop(missing)
+    file.write_text(json.dumps(facts))
+    for look in (
+        lambda: fit_generator(CONFIG, tmp_path, "run"),
+        lambda: describe_plan(CONFIG, tmp_path),
+    ):
+        with pytest.raises(
+            ConfigError, match=f"density.behaviour: .*small does not say what {missing}"
+        ):
+            look()
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("codec", [FlatConfig(), PcaConfig(), SaneConfig()])
+def test_codecs_without_a_derivative_are_refused_before_they_learn(codec):
+    with pytest.raises(ValueError, match=f"behaviour = 0.5 .*codec.kind = '{codec.kind}'"):
+        dataclasses.replace(CONFIG, codec=codec)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +225,22 @@ def test_a_metric_that_was_measured_is_not_measured_again(make_zoo, tmp_path, mo
     (tmp_path / "runs" / "whole" / "density" / "flow.pt").unlink()
     monkeypatch.delattr("dwf.generators.generator.measure_sensitivity")
     assert fit_generator(CONFIG, tmp_path, "whole").sample(2, seed=0).isfinite().all()
+
+
+def test_a_damaged_metric_is_named_and_then_measured_again(make_zoo, tmp_path):
+    make_zoo()
+    fit_generator(CONFIG, tmp_path, "whole")
+    run = tmp_path / "runs" / "whole"
+    file, flow = run / "metric.pt", run / "density" / "flow.pt"
+    metric, whole = load_state(file), flow.read_bytes()
+    file.write_bytes(file.read_bytes()[:1000])
+    flow.unlink()
+    with pytest.raises(CorruptCheckpoint, match=r"metric.pt is damaged .*remove it"):
+        fit_generator(CONFIG, tmp_path, "whole")
+    file.unlink()
+    fit_generator(CONFIG, tmp_path, "whole")
+    assert all(torch.equal(a, b) for a, b in zip(load_state(file), metric, strict=True))
+    assert flow.read_bytes() == whole
 
 
 def test_the_plan_says_what_errors_count(make_zoo, tmp_path):
