@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from run import HERE, hardware
 
@@ -44,6 +45,7 @@ def main() -> None:
         "command": f"python benchmarks/solver.py --generator {options.generator}",
         "commit": commit(),
         "hardware": hardware(),
+        "threads": torch.get_num_threads(),
         "judged on": "validation networks and images",
     }
     write_json(HERE / "results" / "solver.json", conditions | {"rows": rows})

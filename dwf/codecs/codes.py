@@ -130,6 +130,17 @@ class Codes:
         return slots_TC[order_T][union_TC[order_T]]
 
 
+def tokens_of(numbers_NK: torch.Tensor, groups: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
+    """Return the tokens of each group of `Codes.groups`, each [N, tokens, numbers], as views.
+
+    Args:
+        numbers_NK: as `Codes.flatten` returns them.
+        groups: tokens and numbers of each; what may follow takes no part.
+    """
+    parts = numbers_NK.split([count * size for count, size, *_ in groups], dim=1)
+    return [part.unflatten(1, group[:2]) for part, group in zip(parts, groups, strict=True)]
+
+
 def gather(blocks: Iterable[Codes], count: int, folder: Path | None = None) -> Codes:
     """Return the codes of blocks, one after the other, as one.
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
+from dwf.codecs.codes import tokens_of
 from dwf.densities.config import FlowConfig
 from dwf.densities.pairing import Groups, pair
 from dwf.randomness import torch_stream
@@ -156,12 +157,12 @@ class FlowMatching(Task):
 
     def _weighed(self, error_BK: torch.Tensor) -> torch.Tensor:
         """Return the sum of squared errors of all tokens, in the metric of their layer; float32."""
-        parts = error_BK.float().split([num * size for num, size, _ in self.groups], dim=1)
         squares = []
         # Autocast would round the metric, and errors, to bf16.
         with torch.autocast(error_BK.device.type, enabled=False):
-            for part, metric_CC, (_, size, _) in zip(parts, self.metric, self.groups, strict=True):
-                tokens = part.reshape(-1, size)
+            layers = tokens_of(error_BK.float(), self.groups)
+            for layer_BUC, metric_CC in zip(layers, self.metric, strict=True):
+                tokens = layer_BUC.flatten(0, 1)
                 squares.append((tokens * (tokens @ metric_CC)).sum())
         return sum(squares)
 

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from dwf.codecs.codes import tokens_of
+
 Groups = Sequence[tuple[int, int, bool]]
 """For each group of tokens: how many, numbers of each, whether they are exchangeable."""
 
@@ -96,9 +98,9 @@ def _best_products(
     """Return x1.x0 of each code and noise, tokens assigned as they fit best, [B, B] on the CPU."""
     total_BB = torch.zeros(len(x1_BK), len(x0_BK), dtype=torch.float64)
     present_K = torch.ones_like(x1_BK[0], dtype=torch.bool) if present_K is None else present_K
-    there = _parts(present_K.unsqueeze(0), groups)
+    there = tokens_of(present_K.unsqueeze(0), groups)
     for x0, x1, has, (_, _, is_free) in zip(
-        _parts(x0_BK, groups), _parts(x1_BK, groups), there, groups, strict=True
+        tokens_of(x0_BK, groups), tokens_of(x1_BK, groups), there, groups, strict=True
     ):
         if not is_free:
             total_BB += (x1.flatten(1) @ x0.flatten(1).T).cpu()
@@ -127,9 +129,9 @@ def assign_tokens(
         present_BK: which numbers each code has; None: all.
     """
     moved = []
-    there = [None] * len(groups) if present_BK is None else _parts(present_BK, groups)
+    there = [None] * len(groups) if present_BK is None else tokens_of(present_BK, groups)
     for x0, x1, has, (_, _, is_free) in zip(
-        _parts(x0_BK, groups), _parts(x1_BK, groups), there, groups, strict=True
+        tokens_of(x0_BK, groups), tokens_of(x1_BK, groups), there, groups, strict=True
     ):
         if is_free:
             scores = x1 @ x0.transpose(1, 2)
@@ -140,12 +142,6 @@ def assign_tokens(
             x0 = x0.gather(1, found.expand(x0.shape))
         moved.append(x0.flatten(1))
     return torch.cat(moved, 1)
-
-
-def _parts(x_BK: torch.Tensor, groups: Groups) -> list[torch.Tensor]:
-    """Return the tokens of each group, each [B, U, C]."""
-    layers = x_BK.split([count * size for count, size, _ in groups], dim=1)
-    return [layer.unflatten(1, group[:2]) for layer, group in zip(layers, groups, strict=True)]
 
 
 def _assign(scores: np.ndarray) -> np.ndarray:

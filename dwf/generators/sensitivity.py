@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from dwf.codecs.codec import Codec
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import Codes, tokens_of
 from dwf.codecs.moments import Sources
 from dwf.errors import ConfigError
 from dwf.networks.functional import run_networks
@@ -29,9 +29,6 @@ from dwf.zoo.store import Zoo
 
 # Of each zoo: networks, and images for each of them. A token of 200 numbers needs a few thousand.
 _NETWORKS, _IMAGES = 128, 32
-
-Groups = tuple[tuple[int, int], ...]
-"""Of each group of tokens (tokens, numbers of each); see `Codes.groups`."""
 
 
 def measure_sensitivity(codec: Codec, train: Sources, seed: int) -> list[torch.Tensor]:
@@ -52,11 +49,11 @@ def measure_sensitivity(codec: Codec, train: Sources, seed: int) -> list[torch.T
     totals, counts = ([torch.zeros(size, size).double() for _, size in groups] for _ in range(2))
     for zoo, rows in train:
         for gradients in _gradients(codec, zoo, rows, seed):
-            present_1K = torch.ones(1, gradients.size)
-            if gradients.present_AK is not None:  # all are of one architecture
-                present_1K = gradients.present_AK[gradients.kind_N[:1]]
             _add_products(totals, gradients.flatten(), groups)
-            _add_products(counts, present_1K, groups, times=len(gradients))
+        present_1K = torch.ones(1, gradients.size)
+        if gradients.present_AK is not None:  # all of a zoo are of one architecture
+            present_1K = gradients.present_AK[gradients.kind_N[:1]]
+        _add_products(counts, present_1K, groups, times=_IMAGES * len(gradients))
     # Mean over the tokens that have both numbers: narrower networks lack some.
     pairs = zip(totals, counts, strict=True)
     roots = [_root(total / count.clamp(min=1)) for total, count in pairs]
@@ -72,7 +69,7 @@ def measure_sensitivity(codec: Codec, train: Sources, seed: int) -> list[torch.T
     return [(root * scale).float() for root in roots]
 
 
-def _groups_of(codec: Codec, zoo: Zoo) -> Groups:
+def _groups_of(codec: Codec, zoo: Zoo) -> tuple[tuple[int, int], ...]:
     groups = codec.encode(torch.empty(0, zoo.layout.size), zoo.layout).groups
     if groups is None:
         raise ConfigError(
@@ -116,12 +113,14 @@ def _gradients(codec: Codec, zoo: Zoo, rows: np.ndarray, seed: int) -> Iterator[
 
 
 def _add_products(
-    sums: list[torch.Tensor], numbers_NK: torch.Tensor, groups: Groups, times: int = 1
+    sums: list[torch.Tensor],
+    numbers_NK: torch.Tensor,
+    groups: tuple[tuple[int, int], ...],
+    times: int = 1,
 ) -> None:
     """Add to each group's sum, [C, C], the outer products of its tokens with themselves."""
-    parts = numbers_NK.double().split([num * size for num, size in groups], 1)
-    for total_CC, part, (_, size) in zip(sums, parts, groups, strict=True):
-        tokens = part.reshape(-1, size)
+    for total_CC, layer_NUC in zip(sums, tokens_of(numbers_NK.double(), groups), strict=True):
+        tokens = layer_NUC.flatten(0, 1)
         total_CC += times * (tokens.T @ tokens)
 
 
