@@ -73,11 +73,11 @@ def _has(folder: Path, name: str) -> bool:
 
 
 def _conditions(folder: Path) -> dict[str, Any]:
-    """What ran: the command that began the sweep, its commit and packages."""
+    """What ran: the sweep's commands, commit and packages of the last."""
     environment = json.loads((folder / "environment.json").read_text())
-    command = (folder / "command.txt").read_text().splitlines()[0]
+    commands = dict.fromkeys((folder / "command.txt").read_text().splitlines())
     return {
-        "command": f"python {command}",
+        "command": "; ".join(f"python {command}" for command in commands),
         "commit": environment["commit"],
         "packages": environment["packages"],
     }

@@ -20,7 +20,7 @@ import sys
 import time
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -195,15 +195,17 @@ class RunFolder(RunPart):
     Args:
         path: the folder; made if it is missing.
         config: the run's settings, a dataclass or plain data.
+        free: dotted keys of settings that may have other values than the run's, as those by which
+            it is widened; the run has the new values from then on.
 
     Raises:
         RunConflict: the folder holds a run with other settings; names the first key that differs.
     """
 
-    def __init__(self, path: Path, config: Any):
+    def __init__(self, path: Path, config: Any, free: Collection[str] = ()):
         super().__init__(path)
         self.config = to_dict(config)
-        self._refuse_other_settings(type(config))
+        self._refuse_other_settings(type(config), free)
         if not self.config_path.exists():
             write_text(self.config_path, yaml.safe_dump(self.config, sort_keys=False))
         self._record_attempt()
@@ -232,7 +234,11 @@ class RunFolder(RunPart):
         """Mark the run as finished."""
         write_json(self.path / "done.json", summary)
 
-    def _refuse_other_settings(self, kind: type) -> None:
+    def reopen(self) -> None:
+        """Take back that the run is finished, as where more was asked of it."""
+        (self.path / "done.json").unlink(missing_ok=True)
+
+    def _refuse_other_settings(self, kind: type, free: Collection[str]) -> None:
         if not self.config_path.exists():
             return
         if self._is_unused():
@@ -243,11 +249,16 @@ class RunFolder(RunPart):
             # A setting that is newer than the run had its default, which changes nothing.
             with contextlib.suppress(ConfigError):
                 old = to_dict(build(kind, old, str(self.config_path)))
-        for key, before, now in differences(old, self.config):
+        others = list(differences(old, self.config))
+        for key, before, now in others:
+            if key in free and before is not None and now is not None:
+                continue
             raise RunConflict(
                 f"{self.path} holds a run with {key} = {before!r}, this one has {now!r}: give "
                 "another --name, or remove the folder"
             )
+        if others:
+            write_text(self.config_path, yaml.safe_dump(self.config, sort_keys=False))
 
     def _is_unused(self) -> bool:
         """Whether nothing came of the run, as where its settings were refused: its name is free."""

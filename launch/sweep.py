@@ -31,9 +31,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     log_to_stderr()
     from dwf.sweeps.plan import describe_plan
     from dwf.sweeps.space import describe_bases, read_bases
+    from dwf.sweeps.trial import read_points, read_records
 
     folder, bases = launch.root / "sweeps" / parsed.name, read_bases(config)
-    print(describe_plan(config, bases, folder))
+    print(describe_plan(config, bases, folder, read_points(folder), read_records(folder)))
     if launch.dry_run:
         print(parsed.describe())
         print(describe_bases(bases))

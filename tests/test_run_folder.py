@@ -24,6 +24,22 @@ def test_the_same_settings_go_on_and_others_are_refused_by_key(tmp_path):
         RunFolder(tmp_path / "run", {"flow": {"width": 3, "rate": 0.1}})
 
 
+def test_a_run_takes_new_values_of_settings_that_are_free(tmp_path):
+    run = RunFolder(tmp_path / "run", {"tried": [1, 2], "seed": 0})
+    run.metrics_path.touch()
+    run.finish(best=1)
+    wider = RunFolder(tmp_path / "run", {"tried": [1, 2, 3], "seed": 0}, free=["tried"])
+    assert wider.summary == {"best": 1}
+    wider.reopen()
+    again = RunFolder(tmp_path / "run", {"tried": [1, 2, 3], "seed": 0})
+    assert again.summary is None
+    with pytest.raises(RunConflict, match=r"tried = \[1, 2, 3\], this one has None"):
+        RunFolder(tmp_path / "run", {"seed": 0}, free=["tried"])
+    with pytest.raises(RunConflict, match=r"seed = 0, this one has 1"):
+        RunFolder(tmp_path / "run", {"tried": [4], "seed": 1}, free=["tried"])
+    assert RunFolder(tmp_path / "run", {"tried": [1, 2, 3], "seed": 0}).config == again.config
+
+
 def test_a_run_from_before_a_setting_was_there_goes_on_with_its_default(tmp_path):
     @dataclass(frozen=True)
     class Config:

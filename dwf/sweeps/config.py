@@ -95,7 +95,7 @@ class SweepConfig:
     """`grid` tries all; `random` draws, and tries each draw with every value of the grids;
     `optuna` proposes what promises most."""
     trials: Count = 16
-    """Draws of `random`, trials of `optuna`."""
+    """Draws of `random`, of which equal ones are one trial; trials of `optuna`."""
     scheduler: Literal["none", "asha"] = "none"
     """Whether generators that fall behind are stopped while they train."""
     asha: AshaConfig = field(default_factory=AshaConfig)
@@ -153,6 +153,13 @@ class SweepConfig:
                 raise ValueError(f"leave_out: nothing is left of {key}")
             axes[key] = replace(axis, **{axis.kind: kept})
         return axes
+
+    @property
+    def widened_by(self) -> list[str]:
+        """Settings that may change between two calls of a sweep: its trials are kept."""
+        if self.search != "grid":
+            return ["trials"]
+        return ["leave_out", *(f"space.{key}.grid" for key in self.space)]
 
     @property
     def sign(self) -> int:

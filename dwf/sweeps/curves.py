@@ -59,10 +59,12 @@ def write_curves(report: SweepReport, folder: Path) -> bool:
         folder: the sweep's.
 
     Returns:
-        Whether it is one; of others nothing is written.
+        Whether it is one; of others nothing is written, and what it was before is removed.
     """
     grid = Grid.of(report)
     if grid is None:
+        for name in ("curves.md", "curves.png"):
+            (folder / name).unlink(missing_ok=True)
         return False
     write_text(folder / "curves.md", curves_text(grid))
     with matplotlib.rc_context(STYLE), replacing(folder / "curves.png") as partial:

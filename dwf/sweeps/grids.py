@@ -32,7 +32,8 @@ class Grid:
         numbers = [axis for axis in tried if all(_is_number(row[axis]) for row in report.rows)]
         others = [axis for axis in tried if axis not in numbers]
         counts = {axis: len({str(row[axis]) for row in report.rows}) for axis in tried}
-        is_full = math.prod(counts.values()) == len(report.rows)
+        points = {tuple(str(row[axis]) for axis in tried) for row in report.rows}
+        is_full = math.prod(counts.values()) == len(points) == len(report.rows)
         few = all(counts[axis] <= MOST_LINES for axis in others)
         if not numbers or len(others) > 1 or not is_full or not few or not report.references:
             return None

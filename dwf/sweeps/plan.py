@@ -5,8 +5,10 @@ stage is run once. Nothing here reads a zoo or imports torch.
 """
 
 import hashlib
+import itertools
 import json
 import math
+from collections.abc import Collection
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from dwf.sweeps.estimate import (
 from dwf.sweeps.space import (
     Bases,
     Point,
+    as_text,
     build_stage,
     extreme_points,
     listed_points,
@@ -144,20 +147,41 @@ def plan_trial(bases: Bases, number: int, point: Point) -> Trial:
     return Trial(number, point, zoo, align, generator, sample, report)
 
 
-def plan_trials(config: SweepConfig, bases: Bases) -> list[Trial]:
+def plan_trials(
+    config: SweepConfig, bases: Bases, begun: dict[int, Point] | None = None
+) -> list[Trial]:
     """Return the trials of `grid` and `random`; of `optuna`, trials at the ends of the space.
+
+    Args:
+        config: the sweep.
+        bases: its stages' settings.
+        begun: number -> point of trials that were begun; a listed point among them keeps its
+            number, the others have those that are free.
 
     Raises:
         ConfigError: a setting is unknown, or a value not in its range; or a generator's batch is
             larger than its zoo, or it has nothing that ASHA could watch.
     """
-    points = extreme_points(config) if config.search == "optuna" else listed_points(config)
-    trials = [plan_trial(bases, number, point) for number, point in enumerate(points)]
+    if config.search == "optuna":
+        numbered = dict(enumerate(extreme_points(config)))
+    else:
+        numbered = _number(listed_points(config), begun or {})
+    trials = [plan_trial(bases, number, point) for number, point in numbered.items()]
     for trial in trials:
         _refuse_large_batch(trial)
     if config.scheduler == "asha":
         most_steps(config, trials)
     return trials
+
+
+def _number(points: list[Point], begun: dict[int, Point]) -> dict[int, Point]:
+    known = {as_text(point): number for number, point in begun.items()}
+    free = (number for number in itertools.count() if number not in begun)
+    numbered = {}
+    for point in points:
+        number = known.get(as_text(point))
+        numbered[next(free) if number is None else number] = point
+    return dict(sorted(numbered.items()))
 
 
 def _refuse_other_zoos(generator: GeneratorConfig) -> None:
@@ -211,34 +235,57 @@ def most_steps(config: SweepConfig, trials: list[Trial]) -> int:
     return max(steps)
 
 
-def count_stages(trials: list[Trial]) -> dict[str, int]:
-    """Return how many different results of each stage the trials need."""
+def count_stages(trials: list[Trial], made: Collection[str] = ()) -> dict[str, int]:
+    """Return how many different results of each stage the trials need, besides those made."""
     return {
-        stage: len({trial.names[stage] for trial in trials if stage in trial.names})
+        stage: len({trial.names[stage] for trial in trials if stage in trial.names} - set(made))
         for stage in BATCH_STAGES
     }
 
 
-def describe_plan(config: SweepConfig, bases: Bases, folder: Path) -> str:
-    """Return in words what would run: trials or the space, and what they share."""
-    trials = plan_trials(config, bases)
+def describe_plan(
+    config: SweepConfig,
+    bases: Bases,
+    folder: Path,
+    begun: dict[int, Point] | None = None,
+    over: Collection[int] = (),
+) -> str:
+    """Return in words what would run: trials or the space, and what they share.
+
+    Args:
+        config: the sweep.
+        bases: its stages' settings.
+        folder: its folder.
+        begun: number -> point of trials that were begun.
+        over: numbers of trials that are over.
+    """
+    trials = plan_trials(config, bases, begun)
     count = config.trials if config.search == "optuna" else len(trials)
+    numbers = range(count) if config.search == "optuna" else [trial.number for trial in trials]
+    done = len(set(numbers) & set(over))
     judged = f"judged by {config.metric} on validation images"
     lines = [f"{count} trials by {config.search} search in {folder}, {judged}"]
+    if done:
+        to_go = f"{count - done} to go:" if done < count else "none is left"
+        lines.append(f"{done} of them are over and kept, {to_go}")
+    if done == count:
+        return "\n".join(lines)
     if config.search == "optuna":
         lines += [
             f"  {key}: {axis.kind} {', '.join(map(str, axis.values))}"
             for key, axis in config.axes.items()
         ]
         return "\n".join(lines)
-    counts = count_stages(trials)
+    left = [trial for trial in trials if trial.number not in over]
+    made = {name for trial in trials if trial.number in over for name in trial.names.values()}
+    counts = count_stages(left, made)
     shared = ", ".join(f"{counts[stage]} x {stage}" for stage in BATCH_STAGES if counts[stage])
     lines.append(f"shared where they agree: {shared}")
-    lines += _describe_cost(trials)
+    lines += _describe_cost(left, made)
     fixed = {k: axis.values[0] for k, axis in config.axes.items() if len(axis.values) == 1}
     if len(trials) > 1 and fixed:
         lines.append(f"in all trials: {_in_words(fixed)}")
-    for trial in trials:
+    for trial in left:
         own = {k: v for k, v in trial.point.items() if len(trials) == 1 or k not in fixed}
         lines.append(f"  trial {trial.number}: {_in_words(own)}")
     return "\n".join(lines)
@@ -248,11 +295,11 @@ def _in_words(point: Point) -> str:
     return ", ".join(f"{key} = {value}" for key, value in point.items())
 
 
-def _describe_cost(trials: list[Trial]) -> list[str]:
+def _describe_cost(trials: list[Trial], made: Collection[str]) -> list[str]:
     """Return in words what is to be trained and drawn, each result once, and the time of that."""
-    zoos = list({trial.zoo_name: trial.zoo for trial in trials}.values())
-    fits = list({trial.generator_name: trial for trial in trials}.values())
-    draws = list({trial.samples_name: trial for trial in trials}.values())
+    zoos = [one.zoo for one in _results_of("zoo", trials, made)]
+    fits = _results_of("generator", trials, made)
+    draws = _results_of("samples", trials, made)
     loops = [getattr(trial.generator.density, "training", None) for trial in fits]
     steps = sum(loop.steps for loop in loops if loop)
     parts = {
@@ -261,14 +308,25 @@ def _describe_cost(trials: list[Trial]) -> list[str]:
         "samples": [sample_seconds(one.zoo, one.generator, one.sample) for one in draws],
     }
     hours = sum(seconds or 0.0 for each in parts.values() for seconds in each) / 3600
+    to_train = "no zoo"
+    if zoos:
+        to_train = (
+            f"zoos of {', '.join(f'{zoo.count:,}' for zoo in zoos)} networks "
+            f"({', '.join(f'{training_networks(zoo):,}' for zoo in zoos)} to learn from)"
+        )
     return [
-        f"zoos of {', '.join(f'{zoo.count:,}' for zoo in zoos)} networks "
-        f"({', '.join(f'{training_networks(zoo):,}' for zoo in zoos)} to learn from); "
-        f"{steps:,} training steps; {sum(trial.sample.drawn for trial in draws):,} samples",
+        f"{to_train}; {steps:,} training steps; "
+        f"{sum(trial.sample.drawn for trial in draws):,} samples",
         f"estimated at {hours:.2g} core-hours: "
         f"{', '.join(in_hours(name, each) for name, each in parts.items())}; alignment and "
         "reports not counted, a GPU not considered",
     ]
+
+
+def _results_of(stage: str, trials: list[Trial], made: Collection[str]) -> list[Trial]:
+    """One trial for each result of a stage that is not made yet."""
+    named = {trial.names[stage]: trial for trial in trials}
+    return [trial for name, trial in named.items() if name not in made]
 
 
 def report_config(trials: list[Trial]) -> EvaluateConfig:

@@ -6,7 +6,8 @@ sweeps/NAME/trials.png              the chosen metric and test accuracy over the
 sweeps/NAME/curves.png, curves.md   of a grid over numbers: good and novel samples along each,
                                     beside baselines and held-out networks
 sweeps/NAME/best/STAGE.yaml         the best trial's settings, for `--config`
-sweeps/NAME/reports/test-...        the report on test images, one for each frame of weights
+sweeps/NAME/reports/test-...        the report on test images, one for each frame of weights; of a
+                                    sweep that was widened, those of before, too
 """
 
 import csv
@@ -166,11 +167,13 @@ def _test(finished: list[Trial], folder: Path) -> tuple[dict[int, Row], dict[str
 
     groups: dict[str, list[Trial]] = {}
     for trial in finished:
-        groups.setdefault(name_of("test", trial.report), []).append(trial)
+        groups.setdefault(name_of("frame", trial.report), []).append(trial)
     rows: dict[int, Row] = {}
     references = {}
-    for name, trials in groups.items():
-        report = evaluate(report_config(trials), folder, name)
+    for trials in groups.values():
+        config = report_config(trials)
+        name = name_of("test", config)  # of these samples: a sweep that is widened has more
+        report = evaluate(config, folder, name)
         generated = {one.title: one for one in report.of("samples")}
         (originals,) = report.of("originals")
         for trial in trials:

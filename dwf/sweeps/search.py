@@ -28,7 +28,7 @@ from dwf.run_folder import write_json
 from dwf.sweeps.config import AxisConfig, SweepConfig
 from dwf.sweeps.plan import plan_trial
 from dwf.sweeps.space import Bases, Point
-from dwf.sweeps.trial import read_records, record_path
+from dwf.sweeps.trial import point_path, read_records, record_path
 
 
 class OptunaSearch(Searcher):
@@ -105,11 +105,6 @@ class OptunaSearch(Searcher):
     def _point(self, numbers: Point) -> Point:
         axes = self.config.axes.items()
         return {k: axis.values[numbers[k]] if axis.is_list else numbers[k] for k, axis in axes}
-
-
-def point_path(folder: Path, number: int) -> Path:
-    """The point of a trial that Optuna proposed."""
-    return folder / "trials" / f"{number:05d}.point.json"
 
 
 def _distribution(axis: AxisConfig) -> BaseDistribution:

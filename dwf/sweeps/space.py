@@ -6,6 +6,7 @@ A point is `{"generator.density.backbone.hidden": 128, "align": True}`: one valu
 import copy
 import difflib
 import itertools
+import json
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -110,7 +111,28 @@ def build_stage(stage: str, data: dict[str, Any], **links: Any) -> Any:
 
 
 def listed_points(config: SweepConfig) -> list[Point]:
-    """Return the points of `grid` and `random`, in order of their trials."""
+    """Return the points of `grid` and `random`, in order of their trials, equal ones once."""
+    points: dict[str, Point] = {}
+    for point in _listed(config):
+        points.setdefault(as_text(point), point)
+    return list(points.values())
+
+
+def as_text(point: Point) -> str:
+    """Return a text that tells points apart: the same number is so however it is written."""
+    return json.dumps({key: _as_number(value) for key, value in point.items()}, sort_keys=True)
+
+
+def _as_number(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def _listed(config: SweepConfig) -> list[Point]:
     if config.search == "grid":
         return list(_crossed(config.axes))
     grids = {key: axis for key, axis in config.axes.items() if axis.kind == "grid"}

@@ -14,13 +14,13 @@ from dwf import preemption
 from dwf.errors import RunConflict, WorkFailed
 from dwf.metrics import logger
 from dwf.ranks import alone
-from dwf.run_folder import RunFolder, differences, hold, write_text
+from dwf.run_folder import RunFolder, differences, hold, write_json, write_text
 from dwf.settings import load, to_dict
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.plan import Trial, most_steps, plan_trial, plan_trials
 from dwf.sweeps.report import SweepReport, write_report
 from dwf.sweeps.space import Bases, read_bases
-from dwf.sweeps.trial import BASES, make_zoo, read_records, run_trial
+from dwf.sweeps.trial import BASES, make_zoo, point_path, read_points, read_records, run_trial
 
 # Tune writes for tools that nobody here reads, and would take Ctrl-C for itself.
 _TUNE = {
@@ -37,6 +37,9 @@ _ROUNDS = 3
 
 def run_sweep(config: SweepConfig, root: Path, name: str, run: Any = None) -> SweepReport:
     """Run a sweep in `root/sweeps/name`, or go on with one; trials that are over are kept.
+
+    A grid may be given again with other values of its axes, or others left out: what is new is run,
+    and the report is on all trials that are over. So may `random` and `optuna` with more trials.
 
     Trials run on the Ray that this process is connected to; without one Ray Tune starts it. What
     trials agree in is made once: see `plan.Trial`. A finished zoo of the same settings in
@@ -65,16 +68,19 @@ def run_sweep(config: SweepConfig, root: Path, name: str, run: Any = None) -> Sw
     plan_trials(config, bases)  # what is refused leaves no folder behind
     folder = (Path(root) / "sweeps" / name).absolute()
     with alone(), hold(folder):
-        record = RunFolder(folder, config)
+        bases = merge_bases(folder, bases)
+        record = RunFolder(folder, config, free=config.widened_by)
         config = load(SweepConfig, record.config_path)  # of equal spaces the first's order counts
-        trials = plan_trials(config, bases)
-        refuse_other_bases(folder, bases)
+        begin_trials(config, bases, folder)
+        todo = _todo(config, bases, folder)
         if record.summary is not None:
-            logger.info("sweep %s is finished already: %s", name, folder)
-            return SweepReport.load(folder)
+            if not todo:
+                logger.info("sweep %s is finished already: %s", name, folder)
+                return SweepReport.load(folder)
+            record.reopen()
         if config.search != "optuna":
-            _make_zoos(trials, folder, run)
-        _run_trials(config, bases, trials, folder)
+            _make_zoos(list(todo.values()), folder, run)
+        _run_trials(config, bases, folder)
         finished = _finished_trials(bases, folder)
         report = write_report(config, name, folder, finished, read_records(folder))
         draw_trials(report, folder / "trials.png")
@@ -83,60 +89,72 @@ def run_sweep(config: SweepConfig, root: Path, name: str, run: Any = None) -> Sw
         return report
 
 
-def refuse_other_bases(folder: Path, bases: Bases) -> None:
-    """Keep what the stages' settings files say; refuse a sweep that began with others.
+def merge_bases(folder: Path, bases: Bases) -> Bases:
+    """Return what the stages' settings files say, those of trials that were begun among them.
 
     Raises:
-        RunConflict: a setting differs.
+        RunConflict: a settings file said otherwise when the sweep began.
     """
     file = folder / BASES
-    if not file.exists():
-        write_text(file, yaml.safe_dump(to_dict(bases), sort_keys=False))
-        return
-    for key, before, now in differences(yaml.safe_load(file.read_text()), to_dict(bases)):
-        raise RunConflict(
-            f"{folder} was begun with {key} = {before!r}, which is now {now!r}: change it back, "
-            "give another --name, or remove the folder"
-        )
+    kept = yaml.safe_load(file.read_text()) if file.exists() else {}
+    both = {stage: kept.get(stage, {}) | files for stage, files in to_dict(bases).items()}
+    for stage, files in kept.items():
+        now = {name: both[stage][name] for name in files}
+        for key, before, after in differences({stage: files}, {stage: now}):
+            raise RunConflict(
+                f"{folder} was begun with {key} = {before!r}, which is now {after!r}: change it "
+                "back, give another --name, or remove the folder"
+            )
+    return both
+
+
+def begin_trials(config: SweepConfig, bases: Bases, folder: Path) -> None:
+    """Keep all that a worker needs to run a trial: stages' settings, and each trial's point."""
+    write_text(folder / BASES, yaml.safe_dump(to_dict(bases), sort_keys=False))
+    if config.search == "optuna":
+        return  # proposes its points one by one
+    begun = read_points(folder)
+    for trial in plan_trials(config, bases, begun):
+        if trial.number not in begun:
+            write_json(point_path(folder, trial.number), trial.point)
 
 
 def _make_zoos(trials: list[Trial], folder: Path, run: Any) -> None:
     """Train the zoos first: their shards then fill the machine, while a trial has one share."""
-    done = read_records(folder)
-    wanted = {trial.zoo_name: trial for trial in trials if trial.number not in done}
-    for name, trial in wanted.items():
+    for name, trial in {trial.zoo_name: trial for trial in trials}.items():
         with hold(folder / "locks" / name, seconds=math.inf):
             make_zoo(trial, folder, run)
 
 
-def _run_trials(config: SweepConfig, bases: Bases, trials: list[Trial], folder: Path) -> None:
-    total = config.trials if config.search == "optuna" else len(trials)
+def _run_trials(config: SweepConfig, bases: Bases, folder: Path) -> None:
+    left = _todo(config, bases, folder)
     for _ in range(_ROUNDS):
-        left = _missing(total, folder)
         if not left:
             return
-        watcher = _tune(config, bases, trials, folder, left)
-        left = _missing(total, folder)
+        watcher = _tune(config, bases, folder, left)
+        left = _todo(config, bases, folder)
         if left and preemption.is_asked():
             preemption.stop()
-        if set(left) <= watcher.told:  # no worker died: again would not help
+        if left.keys() <= watcher.told:  # no worker died: again would not help
             break
     if left:
-        lines = [f"  trial {n}: {watcher.reasons.get(n, 'its worker died')}" for n in left[:20]]
+        told = [f"  trial {n}: {watcher.reasons.get(n, 'its worker died')}" for n in left]
         raise WorkFailed(
-            f"{len(left)} of {total} trials of {folder} failed; the others are kept. Mend the "
-            "cause and give the same command again:\n" + "\n".join(lines)
+            f"{len(left)} of {watcher.total} trials of {folder} failed; the others are kept. Mend "
+            "the cause and give the same command again:\n" + "\n".join(told[:20])
         )
 
 
-def _missing(total: int, folder: Path) -> list[int]:
+def _todo(config: SweepConfig, bases: Bases, folder: Path) -> dict[int, Trial | None]:
+    """Return the trials that are not over by number; None: Optuna proposes what is tried."""
     over = read_records(folder)
-    return [number for number in range(total) if number not in over]
+    if config.search == "optuna":
+        return {number: None for number in range(config.trials) if number not in over}
+    trials = plan_trials(config, bases, read_points(folder))
+    return {trial.number: trial for trial in trials if trial.number not in over}
 
 
-def _tune(
-    config: SweepConfig, bases: Bases, trials: list[Trial], folder: Path, todo: list[int]
-) -> Any:
+def _tune(config: SweepConfig, bases: Bases, folder: Path, todo: dict[int, Trial | None]) -> Any:
     """Run trials under Ray Tune; return the watcher, who knows what went wrong."""
     os.environ.update(_TUNE)
     from ray import tune
@@ -147,12 +165,13 @@ def _tune(
     space: dict[str, Any] = {"folder": str(folder)}
     algorithm = scheduler = None
     if config.search == "optuna":
-        algorithm = search.OptunaSearch(config, folder, todo)
+        algorithm = search.OptunaSearch(config, folder, list(todo))
     else:
-        listed = [{"number": n, "point": trials[n].point} for n in todo]
+        listed = [{"number": n, "point": trial.point} for n, trial in todo.items()]
         space["trial"] = tune.grid_search(listed)
     if config.scheduler == "asha":
-        scheduler = search.asha(config, bases, folder, most_steps(config, trials))
+        steps = most_steps(config, plan_trials(config, bases))
+        scheduler = search.asha(config, bases, folder, steps)
     resources = {"cpu": config.cpus, "gpu": config.gpus}
     watcher = search.Watcher(folder, len(todo) + len(read_records(folder)))
     tuner = tune.Tuner(

@@ -2,6 +2,7 @@
 
     sweeps/NAME/zoos, runs        what the stages write, named by `plan.name_of`
     sweeps/NAME/locks/STAGE-...   who works on which stage
+    sweeps/NAME/trials/00003.point.json  what a trial tries
     sweeps/NAME/trials/00003.json a trial that is over; written last
 
 A trial that is given again goes on with what its stages left.
@@ -32,6 +33,7 @@ from dwf.run_folder import hold, write_json
 from dwf.settings import build, find, load
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.plan import Trial, plan_trial
+from dwf.sweeps.space import Point
 from dwf.zoo.config import ZooConfig
 
 # What follows from a trial's settings is an outcome; other errors can be mended and tried again.
@@ -56,6 +58,18 @@ def read_records(folder: Path) -> dict[int, dict[str, Any]]:
     """Return the records of all trials that are over, by number."""
     files = sorted((folder / "trials").glob("?????.json"))
     return {int(file.stem): json.loads(file.read_text()) for file in files}
+
+
+def point_path(folder: Path, number: int) -> Path:
+    """The point of a trial that was begun: its number stands for no other."""
+    return folder / "trials" / f"{number:05d}.point.json"
+
+
+def read_points(folder: Path) -> dict[int, Point]:
+    """Return the points of all trials that were begun, by number."""
+    files = sorted((folder / "trials").glob("?????.point.json"))
+    begun = {int(file.name[:5]): json.loads(file.read_text()) for file in files}
+    return begun | {number: record["point"] for number, record in read_records(folder).items()}
 
 
 def read_trial(folder: Path, number: int, point: dict[str, Any]) -> tuple[SweepConfig, Trial]:

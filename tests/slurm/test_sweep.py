@@ -8,7 +8,7 @@ import pytest
 from dwf.run_folder import RunFolder
 from dwf.sweeps.plan import plan_trials
 from dwf.sweeps.space import read_bases
-from dwf.sweeps.stage import refuse_other_bases
+from dwf.sweeps.stage import begin_trials
 from dwf.sweeps.trial import do_trial, read_records
 from tests.slurm.test_scripts import facts_of, finish, submit, wait_for  # noqa: F401
 from tests.sweeps.conftest import WIDTH, make, way, write_sweep  # noqa: F401
@@ -22,7 +22,7 @@ def do_here(config, root: Path) -> Path:
     """The trials one after the other, without Ray."""
     folder, bases = root / "sweeps" / "sweep", read_bases(config)
     RunFolder(folder, config)
-    refuse_other_bases(folder, bases)
+    begin_trials(config, bases, folder)
     for trial in plan_trials(config, bases):
         do_trial(folder, trial.number, trial.point, print)
     return folder

@@ -123,7 +123,9 @@ def test_tables_hold_every_trial_and_reference():
 
 def test_what_is_no_grid_over_numbers_has_no_curves(tmp_path):
     whole = made()
-    for rows in (whole.rows[:-1], whole.rows[3:6][:1]):
+    assert write_curves(whole, tmp_path) and len(list(tmp_path.iterdir())) == 2
+    repeated = (*whole.rows[:-1], whole.rows[0])
+    for rows in (whole.rows[:-1], whole.rows[3:6][:1], repeated):
         report = SweepReport(**vars(whole) | {"rows": rows})
         assert Grid.of(report) is None and not write_curves(report, tmp_path)
     named = SweepReport(**vars(whole) | {"axes": (FILES,)})

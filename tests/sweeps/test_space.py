@@ -78,6 +78,24 @@ def test_random_draws_lie_in_their_ranges_and_are_crossed_with_grids(make):
     assert points[:100] == listed_points(make(space, search="random", trials=50))
 
 
+def test_a_number_is_one_value_however_it_is_written(make):
+    rate = "generator.density.training.learning_rate"
+    begun = {0: {rate: "1e-3"}, 1: {rate: 1}}  # YAML reads 1e-3 as a text
+    config = make({rate: {"grid": [0.5, 0.001, 1.0]}})
+    trials = plan_trials(config, read_bases(config), begun)
+    assert {one.number: one.point[rate] for one in trials} == {0: 0.001, 1: 1.0, 2: 0.5}
+
+
+def test_equal_draws_are_one_trial(make):
+    space = {WIDTH: {"choice": [8, 12]}, "zoo.seed": {"choice": [0, 1]}}
+    config = make(space, search="random", trials=30)
+    trials = plan(config)
+    assert sorted(tuple(one.point.values()) for one in trials) == [(8, 0), (8, 1), (12, 0), (12, 1)]
+    assert [one.number for one in trials] == [0, 1, 2, 3]
+    first = plan(make(space, search="random", trials=2))
+    assert trials[: len(first)] == first
+
+
 def test_the_ends_of_what_optuna_may_propose_are_checked(make):
     space = {WIDTH: {"integer": [8, 64]}, "generator.codec.whiten": {"choice": [True, False]}}
     config = make(space, search="optuna")
@@ -119,10 +137,33 @@ def test_asha_needs_something_to_watch(make, way, tmp_path):
         plan(make(files, scheduler="asha"))
 
 
+def test_trials_that_are_over_keep_their_numbers_in_a_wider_grid(make):
+    narrow = make({WIDTH: {"grid": [8, 32]}, **MODES})
+    over = dict(enumerate(listed_points(narrow)))
+    del over[2]  # 32, aligned
+    wide = make({**MODES, WIDTH: {"grid": [8, 16, 32]}})
+    trials = plan_trials(wide, read_bases(wide), over)
+    assert [trial.number for trial in trials] == list(range(6))
+    assert {trial.number: trial.point for trial in trials}.items() >= over.items()
+    points = [tuple(sorted(trial.point.items())) for trial in trials]
+    assert sorted(points) == sorted(tuple(sorted(point.items())) for point in listed_points(wide))
+    less = make({WIDTH: {"grid": [8, 32]}, **MODES}, leave_out=["align=false"])
+    trials = plan_trials(less, read_bases(less), over)
+    assert [(trial.number, trial.point[WIDTH]) for trial in trials] == [(0, 8), (2, 32)]
+
+
 def test_a_plan_lists_trials_or_the_space(make, tmp_path):
     config = make({WIDTH: {"grid": [8, 16]}, **MODES})
     said = describe_plan(config, read_bases(config), tmp_path)
     assert "4 trials" in said and "1 x zoo" in said and f"trial 3: {WIDTH} = 16, align = F" in said
+    over = dict(enumerate(listed_points(config)))
+    said = describe_plan(config, read_bases(config), tmp_path, over, over)
+    assert "4 of them are over and kept, none is left" in said
+    del over[2]
+    said = describe_plan(config, read_bases(config), tmp_path, over, over)
+    assert "3 of them are over" in said and "1 to go" in said
+    assert "1 x generator, 1 x samples\n" in said and "no zoo; 60 training steps" in said
+    assert f"trial 2: {WIDTH} = 16" in said and "trial 3" not in said
     config = make({WIDTH: {"integer": [8, 16]}}, search="optuna", trials=7)
     said = describe_plan(config, read_bases(config), tmp_path)
     assert "7 trials by optuna" in said and f"{WIDTH}: integer 8, 16" in said

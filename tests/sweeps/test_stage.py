@@ -98,6 +98,25 @@ def test_given_again_nothing_is_done_and_another_sweep_is_refused(uninterrupted,
         run_sweep(make(SPACE, metric="overlap"), root, "sweep")
 
 
+def test_a_finished_grid_is_widened_and_narrowed(uninterrupted, make, tmp_path):
+    _, whole = uninterrupted
+    narrow = make(SPACE, leave_out=[f"{WIDTH}=12", "align=true"])
+    first = run_sweep(narrow, tmp_path, "sweep")
+    assert [row[WIDTH] for row in first.rows] == [8, 16]
+    before = records_of(tmp_path)
+    wider = run_sweep(make(SPACE), tmp_path, "sweep")
+    assert before.items() <= records_of(tmp_path).items()
+    numbered = ("trial", "report", "seconds")
+    rows, others = (
+        sorted(str([v for k, v in row.items() if k not in numbered]) for row in report.rows)
+        for report in (wider, whole)
+    )
+    assert rows == others and [row["trial"] for row in wider.rows] == list(range(6))
+    assert run_sweep(narrow, tmp_path, "sweep") == wider  # nothing is taken away
+    with pytest.raises(RunConflict, match=r"space.zoo.seed.grid = None, this one has \[0\]"):
+        run_sweep(make(SPACE | {"zoo.seed": {"grid": [0]}}), tmp_path, "sweep")
+
+
 def test_a_killed_driver_is_restored_without_repeating_finished_trials(
     uninterrupted, make, tmp_path
 ):

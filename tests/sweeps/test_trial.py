@@ -32,7 +32,7 @@ def begin(config, root, name="sweep"):
     bases = read_bases(config)
     trials = plan_trials(config, bases)
     stage.RunFolder(folder, config)
-    stage.refuse_other_bases(folder, bases)
+    stage.begin_trials(config, bases, folder)
     return folder, trials
 
 
@@ -146,7 +146,21 @@ def test_stage_files_that_changed_meanwhile_are_refused(swept, tmp_path):
     bases = read_bases(config)
     next(iter(bases["generator"].values()))["seed"] = 5
     with pytest.raises(RunConflict, match=r"generator.*seed = None, which is now 5"):
-        stage.refuse_other_bases(folder, bases)
+        stage.merge_bases(folder, bases)
+
+
+def test_stage_files_of_a_wider_grid_are_kept_with_those_of_trials_that_are_over(tmp_path):
+    old = {"zoo": {"zoo.yaml": {"count": 3}}, "generator": {"a.yaml": {}, "b.yaml": {"seed": 1}}}
+    new = {"zoo": {"zoo.yaml": {"count": 3}}, "generator": {"a.yaml": {}, "c.yaml": {"seed": 2}}}
+    assert stage.merge_bases(tmp_path, old) == old
+    (tmp_path / "stages.yaml").write_text(yaml.safe_dump(old))
+    both = stage.merge_bases(tmp_path, new)
+    assert list(both["generator"]) == ["a.yaml", "b.yaml", "c.yaml"]
+    (tmp_path / "stages.yaml").write_text(yaml.safe_dump(both))
+    assert stage.merge_bases(tmp_path, old) == both
+    new["generator"]["c.yaml"] = {"seed": 3}
+    with pytest.raises(RunConflict, match=r"generator.c.yaml.seed = 2, which is now 3"):
+        stage.merge_bases(tmp_path, new)
 
 
 def test_the_report_tests_all_and_chooses_on_validation_alone(swept, monkeypatch):
