@@ -1,5 +1,6 @@
 """slurm/train_sane.sh and `--nodes` on a real Slurm: ranks on several nodes, by gloo."""
 
+import contextlib
 import os
 import re
 import signal
@@ -101,7 +102,8 @@ def test_four_nodes_preempted_then_out_of_time_give_the_curve_of_an_undisturbed_
     assert 2 < lines < len(curve(whole))
     begin_again(slurm, job)
     wait_for(further_than(run, lines), "more steps")
-    end_soon(slurm, job)
+    with held(rank_of(job, 0), until=signal.SIGUSR2):
+        end_soon(slurm, job)
     wait_for(lambda: facts_of(slurm, job)["Restarts"] == "2", "the second requeue")
     slurm("scontrol", "update", f"jobid={job}", "TimeLimit=60")
     assert steps_of(run) < len(curve(whole)), "it was done before its time was up"
@@ -130,6 +132,27 @@ def end_soon(slurm, job: str) -> None:
     hours, minutes, seconds = map(int, facts_of(slurm, job)["RunTime"].split(":"))
     limit = hours * 60 + minutes + -(-(seconds + 35) // 60)
     slurm("scontrol", "update", f"jobid={job}", f"TimeLimit={limit}")
+
+
+@contextlib.contextmanager
+def held(process: int, until: int):
+    """Stop a rank, and so all at their next exchange, till a signal waits for it.
+
+    The way is then as long as the signal takes to come, on machines of any speed.
+    """
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+        wait_for(lambda: until in pending(process), "the signal to the held rank")
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def pending(process: int) -> set[int]:
+    """The signals that wait for a process."""
+    facts = dict(re.findall(r"(\w+):\s*(.*)", Path(f"/proc/{process}/status").read_text()))
+    mask = int(facts["ShdPnd"], 16)
+    return {number for number in range(1, 65) if mask >> (number - 1) & 1}
 
 
 def same_codec(one: Path, other: Path) -> None:
