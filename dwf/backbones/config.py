@@ -11,6 +11,7 @@ BACKBONES = {
     "mlp": "dwf.backbones.mlp:PublishedMLP",
     "residual_mlp": "dwf.backbones.mlp:ResidualMLP",
     "transformer": "dwf.backbones.transformer:Transformer",
+    "neural_graph": "dwf.backbones.neural_graph:NeuralGraph",
 }
 
 Dropout = Annotated[float, Bounds(0, 0.99)]
@@ -91,15 +92,56 @@ class TransformerConfig:
         Args:
             groups: (tokens, numbers of each), in the order of the sequence.
         """
-        first = len(groups) if self.positions else 0
-        if self.last_exchangeable:
-            first = max((i for i, (count, _) in enumerate(groups) if count > 1), default=first)
-        return tuple(i >= first for i in range(len(groups)))
+        if not self.positions:
+            return (True,) * len(groups)
+        return _last_alone(groups) if self.last_exchangeable else (False,) * len(groups)
 
     def num_ordered(self, groups: Sequence[tuple[int, int]]) -> int:
         """Return how many tokens, from the first on, have positions."""
         pairs = zip(groups, self.exchangeable(groups), strict=True)
         return sum(count for (count, _), is_free in pairs if not is_free)
+
+    def widest(self, groups: Sequence[tuple[int, int]]) -> int:
+        """Return how many numbers its largest layer has for one sequence."""
+        return sum(count for count, _ in groups) * self.width * self.expansion
+
+
+@dataclass(frozen=True)
+class NeuralGraphConfig:
+    """Messages along the weights of an MLP, between its units (arXiv 2403.12143, 2504.03710)."""
+
+    width: Annotated[int, Bounds(2)] = 64
+    """Numbers of each unit and of each weight."""
+    depth: Count = 5
+    """Blocks; a weight hears of units that are as many layers away."""
+    expansion: Count = 2
+    """Hidden units of a block's perceptron, as a multiple of `width`."""
+    kind: Literal["neural_graph"] = "neural_graph"
+    """The architecture."""
+
+    def __post_init__(self):
+        if self.width % 2:
+            raise ValueError(f"width = {self.width} must be even")
+
+    def exchangeable(self, groups: Sequence[tuple[int, int]]) -> tuple[bool, ...]:
+        """Return for each group whether the order of its tokens alone means nothing.
+
+        That of an earlier hidden layer is also the order of the numbers in the next one's tokens.
+
+        Args:
+            groups: (tokens, numbers of each), in the order of the sequence.
+        """
+        return _last_alone(groups)
+
+    def widest(self, groups: Sequence[tuple[int, int]]) -> int:
+        """Return how many numbers its largest layer has for one sequence."""
+        return sum(count * size for count, size in groups) * self.width
+
+
+def _last_alone(groups: Sequence[tuple[int, int]]) -> tuple[bool, ...]:
+    """Return true for the last group of several tokens and what follows it."""
+    first = max((i for i, (count, _) in enumerate(groups) if count > 1), default=len(groups))
+    return tuple(i >= first for i in range(len(groups)))
 
 
 @dataclass(frozen=True)
@@ -142,7 +184,10 @@ class TokenAutoencoderConfig:
             )
 
 
-BackboneConfig = PublishedMLPConfig | ResidualMLPConfig | TransformerConfig
+TokenBackboneConfig = TransformerConfig | NeuralGraphConfig
+"""Union of the settings of backbones that take sequences of tokens."""
+
+BackboneConfig = PublishedMLPConfig | ResidualMLPConfig | TokenBackboneConfig
 """Union of all backbones' settings."""
 
 
@@ -168,7 +213,7 @@ def build_backbone(
         ConfigError: the backbone is for vectors and codes are sequences, or the reverse; or it
             takes no condition.
     """
-    takes_tokens = isinstance(config, TransformerConfig)
+    takes_tokens = isinstance(config, TokenBackboneConfig)
     if takes_tokens and groups is None:
         raise ConfigError(
             f"backbone.kind = '{config.kind}' takes tokens, and the codes are vectors of "
@@ -177,13 +222,13 @@ def build_backbone(
     if groups is not None and not takes_tokens:
         raise ConfigError(
             f"backbone.kind = '{config.kind}' takes vectors, and the codes are sequences of "
-            f"{sum(count for count, _ in groups)} tokens: choose the backbone transformer, or a "
-            "codec of vectors (flat, pca)"
+            f"{sum(count for count, _ in groups)} tokens: choose the backbone transformer or "
+            "neural_graph, or a codec of vectors (flat, pca)"
         )
     if conditioned and isinstance(config, PublishedMLPConfig):
         raise ConfigError(
             f"backbone.kind = '{config.kind}', as published, takes no condition: choose the "
-            "backbone transformer or residual_mlp, or set condition = none"
+            "backbone transformer, neural_graph or residual_mlp, or set condition = none"
         )
     optional = {"conditioned": True} if conditioned else {}
     return find(BACKBONES, config.kind)(

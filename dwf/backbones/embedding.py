@@ -1,12 +1,13 @@
 """Time, and what a generator is asked for, as vectors that modulate a backbone's blocks.
 
-Shape suffixes: B vectors of a batch, T features, W width.
+Shape suffixes: B vectors of a batch, T features or tokens, W width.
 """
 
 import math
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from dwf.backbones.linear import Linear
 
@@ -20,6 +21,11 @@ def zeroed(layer: nn.Linear) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def modulated(x_BTW: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Return x_BTW, normalised over W, times 1 + scale, plus shift, both [B or 1, 1, W]."""
+    return torch.addcmul(shift, functional.layer_norm(x_BTW, x_BTW.shape[2:]), 1 + scale)
 
 
 class FourierTime(nn.Module):

@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional
 
 from dwf.backbones.config import TransformerConfig
-from dwf.backbones.embedding import ConditionEmbedding, FourierTime, embed, zeroed
+from dwf.backbones.embedding import ConditionEmbedding, FourierTime, embed, modulated, zeroed
 from dwf.backbones.gelu import Gelu
 from dwf.backbones.linear import Linear
 
@@ -51,9 +51,9 @@ class _Block(nn.Module):
     ) -> torch.Tensor:
         modulation = self.modulate(time_BW).unsqueeze(1).chunk(6, dim=2)
         shift, scale, gate = modulation[:3]
-        x_BTW = torch.addcmul(x_BTW, gate, self._attend(_modulated(x_BTW, shift, scale), heard))
+        x_BTW = torch.addcmul(x_BTW, gate, self._attend(modulated(x_BTW, shift, scale), heard))
         shift, scale, gate = modulation[3:]
-        return torch.addcmul(x_BTW, gate, self.perceptron(_modulated(x_BTW, shift, scale)))
+        return torch.addcmul(x_BTW, gate, self.perceptron(modulated(x_BTW, shift, scale)))
 
     def _attend(self, x_BTW: torch.Tensor, heard: torch.Tensor | None) -> torch.Tensor:
         heads = self.project(x_BTW).unflatten(2, (3, self.heads, -1)).transpose(1, 3)
@@ -65,10 +65,6 @@ class _Block(nn.Module):
             query, key, value = heads.unbind(2)  # each [B, heads, T, width of a head], a view
             joined = functional.scaled_dot_product_attention(query, key, value, heard)
         return self.join(joined.transpose(1, 2).flatten(2))
-
-
-def _modulated(x_BTW: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    return torch.addcmul(shift, functional.layer_norm(x_BTW, x_BTW.shape[2:]), 1 + scale)
 
 
 class Transformer(nn.Module):
@@ -134,7 +130,7 @@ class Transformer(nn.Module):
         for block in self.blocks:
             hidden_BTW = block(hidden_BTW, time_BW, heard)
         shift, scale = self.modulate(time_BW).unsqueeze(1).chunk(2, dim=2)
-        layers = _modulated(hidden_BTW, shift, scale).split([u for u, _ in self.groups], dim=1)
+        layers = modulated(hidden_BTW, shift, scale).split([u for u, _ in self.groups], dim=1)
         left = [leave(x_BUW).flatten(1) for x_BUW, leave in zip(layers, self.leave, strict=True)]
         out_BK = torch.cat(left, dim=1)
         return out_BK if present_BK is None else out_BK * present_BK

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from dwf.backbones.config import BackboneConfig, ResidualMLPConfig, TransformerConfig
+from dwf.backbones.config import BackboneConfig, ResidualMLPConfig, TokenBackboneConfig
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive
 from dwf.training.config import LoopConfig
 
@@ -91,7 +91,7 @@ class FlowConfig:
                 "leave it out, or set condition"
             )
         self._check_pairing()
-        if self.behaviour and not isinstance(self.backbone, TransformerConfig):
+        if self.behaviour and not isinstance(self.backbone, TokenBackboneConfig):
             raise ValueError(
                 f"behaviour = {self.behaviour:g} measures tokens, and backbone.kind = "
                 f"{self.backbone.kind!r} takes vectors: choose the backbone transformer, or set it "
@@ -107,13 +107,14 @@ class FlowConfig:
     def _check_pairing(self) -> None:
         if self.pairing in ("tokens", "equivariant"):
             backbone = self.backbone
-            if not isinstance(backbone, TransformerConfig):
+            if not isinstance(backbone, TokenBackboneConfig):
                 raise ValueError(
                     f"pairing = {self.pairing!r} assigns tokens, and backbone.kind = "
                     f"{backbone.kind!r} takes vectors: choose the backbone transformer, or the "
                     "pairing optimal_transport or independent"
                 )
-            if backbone.positions and not backbone.last_exchangeable:
+            positions = getattr(backbone, "positions", False)
+            if positions and not backbone.last_exchangeable:
                 raise ValueError(
                     f"pairing = {self.pairing!r} needs exchangeable tokens, and with "
                     "backbone.positions = true none are: set it false, or "

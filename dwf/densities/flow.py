@@ -258,9 +258,7 @@ class Flow:
         """Return how many samples are integrated at once."""
         sizes, groups = [_CHUNK_NUMBERS // self.like.size], self.like.groups
         if groups is not None and self.device.type == "cpu":
-            backbone, num_tokens = self.config.backbone, sum(count for count, _ in groups)
-            widest = num_tokens * backbone.width * backbone.expansion
-            sizes.append(_CACHED_NUMBERS // widest)
+            sizes.append(_CACHED_NUMBERS // self.config.backbone.widest(groups))
         return max(1, min(sizes))
 
     def ask(self, condition: float | None, guidance: float = 1.0) -> torch.Tensor | None:
@@ -328,7 +326,8 @@ class Flow:
         settings = replace(self.config.solver, **solver)
         exact = num_features <= _EXACT_FEATURES if exact is None else exact
         generator = torch_stream(seed, "hutchinson")
-        chunk = max(1, _CHUNK_NUMBERS // (num_features * (num_features if exact else probes)))
+        widest = self.config.backbone.widest(codes.groups) if codes.groups else num_features
+        chunk = max(1, _CHUNK_NUMBERS // (widest * (num_features if exact else probes)))
         parts = []
         for start in range(0, len(codes), chunk):
             some = self._examples(codes.take(slice(start, start + chunk)), None)

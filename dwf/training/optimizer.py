@@ -28,7 +28,7 @@ def make_optimizer(module: nn.Module, config: LoopConfig) -> Any:
     if find_hidden is None:
         raise ConfigError(
             f"training.optimizer = 'muon': {type(module).__name__} has no hidden matrices to give "
-            "it: choose adamw, or the backbone transformer or residual_mlp"
+            "it: choose adamw, or the backbone transformer, neural_graph or residual_mlp"
         )
     hidden = find_hidden()
     of_muon = {id(p) for p in hidden}
