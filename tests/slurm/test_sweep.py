@@ -43,11 +43,11 @@ def test_a_sweep_over_two_nodes_goes_on_after_a_requeue(
     folder = tmp_path / "sweeps" / "sweep"
     words = ("--nodes", "2", "--cpus-per-task", "1", "sweep.sh", "--config", str(file))
     job = submit(*words)
-    here = do_here(config, tmp_path / "here")
     wait_for(lambda: len(read_records(folder)) >= 1, "the first trial")
     slurm("scancel", "--batch", "--signal", "USR2", job)
     wait_for(lambda: facts_of(slurm, job)["JobState"] != "RUNNING", "the requeue")
     before = {n: json.dumps(record) for n, record in read_records(folder).items()}
+    here = do_here(config, tmp_path / "here")  # while the job waits for its turn
     facts, log = finish(slurm, job, tmp_path)
     assert facts["Restarts"] == "1" and "8 of 8 trials" in log, log
     after = {n: json.dumps(record) for n, record in read_records(folder).items()}
