@@ -29,7 +29,7 @@ from tests.zoo.test_stage import CONFIG, files_of
 pytestmark = pytest.mark.ray
 
 LONGER = dataclasses.replace(
-    CONFIG, recipe=dataclasses.replace(CONFIG.recipe, epochs=40), keep_epochs=(0, 40)
+    CONFIG, recipe=dataclasses.replace(CONFIG.recipe, epochs=200), keep_epochs=(0, 200)
 )
 
 

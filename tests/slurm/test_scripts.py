@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from dwf.align.stage import align_zoo
 from dwf.settings import load
 from dwf.zoo import stage
 from dwf.zoo.config import ZooConfig
+from tests.signals import facts_of, wait_for
 
 pytestmark = pytest.mark.cluster
 
@@ -85,17 +85,6 @@ def submit(slurm, tmp_path, monkeypatch):
     slurm("scancel", *jobs, check=False)
 
 
-def facts_of(slurm, job: str) -> dict[str, str]:
-    return dict(re.findall(r"(\w+)=(\S+)", slurm("scontrol", "show", "job", job)))
-
-
-def wait_for(happened: Callable[[], bool], what: str, seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, f"{what} did not come in {seconds} s"
-        time.sleep(0.2)
-
-
 def finish(slurm, job: str, folder: Path) -> tuple[dict[str, str], str]:
     """Wait for a job's end; where it was requeued, let it begin again soon."""
 
@@ -116,12 +105,16 @@ def finish(slurm, job: str, folder: Path) -> tuple[dict[str, str], str]:
 
 def test_zoo_over_two_nodes_is_saved_and_requeued_at_the_time_limit(slurm, submit, here, tmp_path):
     """Ray on both nodes; the signal is what Slurm sends before the limit, to the batch script."""
-    config = str(here / "zoo.yaml")
+    longer = {"recipe": ZOO["recipe"] | {"epochs": 240}, "keep_epochs": [0, 240]}
+    file = write(tmp_path, "longer", ZOO | longer)  # not over before the signal has come through
+    left_before = set(Path("/tmp").glob("ray-*"))
     flags = ("--nodes", "2", "--cpus-per-task", "1", "--gpus-per-node", "1")
-    job = submit(*flags, "zoo.sh", "--config", config)
-    alone = submit(
-        "--nodes", "1", "--cpus-per-task", "1", "zoo.sh", "--config", config, "--name", "one"
-    )
+    job = submit(*flags, "zoo.sh", "--config", file, "--name", "zoo")
+    flags, config = ("--nodes", "1", "--cpus-per-task", "1"), str(here / "zoo.yaml")
+    alone = submit(*flags, "zoo.sh", "--config", config, "--name", "one")
+    words = [sys.executable, "launch/zoo.py", "--local", "--config", file, "--name", "zoo"]
+    there = tmp_path / "there"
+    uninterrupted = subprocess.Popen([*words, "--root", str(there)], cwd=ROOT)
     work = tmp_path / "zoos" / "zoo" / "run" / "work"
     wait_for(lambda: bool(list(work.glob("cohort-*-epoch-00000.npz"))), "the first cohort")
     slurm("scancel", "--batch", "--signal", "USR2", job)
@@ -132,10 +125,11 @@ def test_zoo_over_two_nodes_is_saved_and_requeued_at_the_time_limit(slurm, submi
     assert "begun 0 times before\n" in log and "begun 1 times before" in log
     assert set(re.findall(r"^(\d): .*Ray runtime started", log, re.MULTILINE)) == {"0", "1"}
     finish(slurm, alone, tmp_path)
-    expected = files_of(here, "zoos/zoo/*.*")
-    assert files_of(tmp_path, "zoos/zoo/*.*") == expected
-    assert files_of(tmp_path, "zoos/one/*.*") == expected
-    assert not list(Path("/tmp").glob(f"ray-{job}.*")), "Ray left its folder behind"
+    assert uninterrupted.wait(300) == 0
+    assert files_of(tmp_path, "zoos/zoo/*.*") == files_of(there, "zoos/zoo/*.*")
+    assert files_of(tmp_path, "zoos/one/*.*") == files_of(here, "zoos/zoo/*.*")
+    left = set(Path("/tmp").glob(f"ray-{job}.*")) - left_before
+    assert not left, "Ray left its folder behind"
 
 
 def test_align_on_the_ranks_of_two_nodes(slurm, submit, here, tmp_path):

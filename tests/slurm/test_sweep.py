@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from dwf.run_folder import RunFolder
+from dwf.run_folder import RunFolder, hold
 from dwf.sweeps.plan import plan_trials
 from dwf.sweeps.space import read_bases
 from dwf.sweeps.stage import begin_trials
 from dwf.sweeps.trial import do_trial, read_records
-from tests.slurm.test_scripts import facts_of, finish, submit, wait_for  # noqa: F401
+from tests.signals import facts_of, wait_for
+from tests.slurm.test_scripts import finish, submit  # noqa: F401
 from tests.sweeps.conftest import WIDTH, make, way, write_sweep  # noqa: F401
 
 pytestmark = pytest.mark.cluster
@@ -42,10 +43,11 @@ def test_a_sweep_over_two_nodes_goes_on_after_a_requeue(
     file = write_sweep(config, tmp_path / "sweep.yaml")
     folder = tmp_path / "sweeps" / "sweep"
     words = ("--nodes", "2", "--cpus-per-task", "1", "sweep.sh", "--config", str(file))
-    job = submit(*words)
-    wait_for(lambda: len(read_records(folder)) >= 1, "the first trial")
-    slurm("scancel", "--batch", "--signal", "USR2", job)
-    wait_for(lambda: facts_of(slurm, job)["JobState"] != "RUNNING", "the requeue")
+    with hold(folder / "locks" / "trial-00007"):  # it waits, or all might be over too soon
+        job = submit(*words)
+        wait_for(lambda: len(read_records(folder)) >= 1, "the first trial")
+        slurm("scancel", "--batch", "--signal", "USR2", job)
+        wait_for(lambda: facts_of(slurm, job)["JobState"] != "RUNNING", "the requeue")
     before = {n: json.dumps(record) for n, record in read_records(folder).items()}
     here = do_here(config, tmp_path / "here")  # while the job waits for its turn
     facts, log = finish(slurm, job, tmp_path)

@@ -1,6 +1,5 @@
 """slurm/train_sane.sh and `--nodes` on a real Slurm: ranks on several nodes, by gloo."""
 
-import contextlib
 import os
 import re
 import signal
@@ -17,7 +16,8 @@ from dwf.metrics import read_metrics
 from dwf.settings import load
 from dwf.zoo import stage
 from dwf.zoo.config import ZooConfig
-from tests.slurm.test_scripts import ROOT, facts_of, finish, submit, wait_for, write  # noqa: F401
+from tests.signals import end_soon, facts_of, held, wait_for
+from tests.slurm.test_scripts import ROOT, finish, submit, write  # noqa: F401
 
 pytestmark = pytest.mark.cluster  # and of DeepSpeed: marked once, run once
 
@@ -102,7 +102,7 @@ def test_four_nodes_preempted_then_out_of_time_give_the_curve_of_an_undisturbed_
     assert 2 < lines < len(curve(whole))
     begin_again(slurm, job)
     wait_for(further_than(run, lines), "more steps")
-    with held(rank_of(job, 0), until=signal.SIGUSR2):
+    with held(rank_of(job, 0)):
         end_soon(slurm, job)
     wait_for(lambda: facts_of(slurm, job)["Restarts"] == "2", "the second requeue")
     slurm("scontrol", "update", f"jobid={job}", "TimeLimit=60")
@@ -122,37 +122,6 @@ def begin_again(slurm, job: str) -> None:
     wait_for(lambda: facts_of(slurm, job)["JobState"] == "PENDING", "its place in the queue")
     time.sleep(3)
     slurm("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
-
-
-def end_soon(slurm, job: str) -> None:
-    """Set a time limit of whole minutes that is 35 seconds away at least.
-
-    Slurm looks every 30 seconds, and signals early rather than late: at its next look.
-    """
-    hours, minutes, seconds = map(int, facts_of(slurm, job)["RunTime"].split(":"))
-    limit = hours * 60 + minutes + -(-(seconds + 35) // 60)
-    slurm("scontrol", "update", f"jobid={job}", f"TimeLimit={limit}")
-
-
-@contextlib.contextmanager
-def held(process: int, until: int):
-    """Stop a rank, and so all at their next exchange, till a signal waits for it.
-
-    The way is then as long as the signal takes to come, on machines of any speed.
-    """
-    os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-        wait_for(lambda: until in pending(process), "the signal to the held rank")
-    finally:
-        os.kill(process, signal.SIGCONT)
-
-
-def pending(process: int) -> set[int]:
-    """The signals that wait for a process."""
-    facts = dict(re.findall(r"(\w+):\s*(.*)", Path(f"/proc/{process}/status").read_text()))
-    mask = int(facts["ShdPnd"], 16)
-    return {number for number in range(1, 65) if mask >> (number - 1) & 1}
 
 
 def same_codec(one: Path, other: Path) -> None:
