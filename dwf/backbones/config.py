@@ -139,8 +139,10 @@ class NeuralGraphConfig:
 
 
 def _last_alone(groups: Sequence[tuple[int, int]]) -> tuple[bool, ...]:
-    """Return true for the last group of several tokens and what follows it."""
+    """Return true for the last hidden layer and what follows it: one token of the output."""
     first = max((i for i, (count, _) in enumerate(groups) if count > 1), default=len(groups))
+    if first < len(groups) - 2:  # the last hidden layer has one unit: the order before it counts
+        first += 1
     return tuple(i >= first for i in range(len(groups)))
 
 
@@ -189,6 +191,19 @@ TokenBackboneConfig = TransformerConfig | NeuralGraphConfig
 
 BackboneConfig = PublishedMLPConfig | ResidualMLPConfig | TokenBackboneConfig
 """Union of all backbones' settings."""
+
+
+def widest(
+    config: BackboneConfig, num_features: int, groups: Sequence[tuple[int, int]] | None
+) -> int:
+    """Return how many numbers the largest layer has for one code; of vectors, those of the code.
+
+    Args:
+        config: the backbone's settings.
+        num_features: numbers of a code.
+        groups: of sequences, see `build_backbone`.
+    """
+    return max(num_features, config.widest(groups)) if groups else num_features
 
 
 def build_backbone(

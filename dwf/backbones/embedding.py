@@ -47,6 +47,13 @@ class FourierTime(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
+def time_layers(width: int) -> nn.Sequential:
+    """Return layers from times [B] to their vectors [B, T], of `width` features; see `embed`."""
+    return nn.Sequential(
+        FourierTime(width), Linear(width, width), nn.SiLU(), Linear(width, width), nn.SiLU()
+    )
+
+
 class ConditionEmbedding(nn.Module):
     """A standardised number as a vector; NaN, for none, is a learned vector of its own."""
 

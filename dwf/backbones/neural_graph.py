@@ -6,9 +6,8 @@ between edges, and between nodes, so reordering the units of any hidden layer, w
 and out of them, reorders the outcome. Inputs and outputs of the network have places: a learned
 vector each.
 
-It reads codes of `neurons` of MLPs. What a token of another layer than the last holds beside its
-weights and bias has no node to belong to, and is refused; in the first layer it counts as a weight
-from one more input.
+It reads codes of `neurons` of MLPs with biases; of several architectures, where one is the widest
+in every layer.
 
 Source: graphs, and edges that are updated, as in Kofinas et al., arXiv 2403.12143, sections 3.1 and
 3.3; a flow over them, Erdogan, arXiv 2504.03710. Theirs hear by attention or by several aggregates,
@@ -25,7 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 from dwf.backbones.config import NeuralGraphConfig
-from dwf.backbones.embedding import ConditionEmbedding, FourierTime, embed, modulated, zeroed
+from dwf.backbones.embedding import ConditionEmbedding, embed, modulated, time_layers, zeroed
 from dwf.backbones.gelu import Gelu
 from dwf.backbones.linear import Linear
 from dwf.errors import ConfigError
@@ -58,9 +57,7 @@ class _Block(nn.Module):
         shift, scale, gate, edge_gate = self.modulate(time_BW).unsqueeze(1).chunk(4, dim=2)
         units = [modulated(x_BUW, shift, scale) for x_BUW in nodes]
         ends = [self.of_ends(x_BUW).chunk(2, dim=2) for x_BUW in units]
-        nothing = [torch.zeros_like(x_BUW) for x_BUW in units]
-        into, out_of = [*nothing], [*nothing]
-        moved = []
+        into, out_of, moved = [torch.zeros_like(units[0])], [], []
         for i, x_BEW in enumerate(edges):
             said_BEW = self.of_edge(functional.layer_norm(x_BEW, x_BEW.shape[2:]))
             source, target = ends[i][0].unsqueeze(1), ends[i + 1][1].unsqueeze(2)
@@ -68,7 +65,9 @@ class _Block(nn.Module):
             said_BUSW = self.say(said_BEW.unflatten(1, pairs) + source + target)
             moved.append(torch.addcmul(x_BEW, edge_gate, self.update(said_BUSW.flatten(1, 2))))
             there = None if are_there is None else are_there[i]
-            into[i + 1], out_of[i] = (_mean(said_BUSW, dim, there) for dim in (2, 1))
+            into.append(_mean(said_BUSW, 2, there))
+            out_of.append(_mean(said_BUSW, 1, there))
+        out_of.append(torch.zeros_like(units[-1]))
         heard = zip(nodes, units, into, out_of, strict=True)
         return [
             torch.addcmul(x_BUW, gate, self.perceptron(torch.cat(parts, 2)))
@@ -91,7 +90,7 @@ class NeuralGraph(nn.Module):
         conditioned: whether it learns what a condition means.
 
     Raises:
-        ConfigError: the groups are not those of an MLP.
+        ConfigError: the groups are not those of an MLP; of one hidden layer, all might be.
     """
 
     def __init__(
@@ -104,9 +103,7 @@ class NeuralGraph(nn.Module):
         width = config.width
         self.groups = tuple(groups)
         self.widths = widths_of(groups)
-        self.embed_time = nn.Sequential(
-            FourierTime(width), Linear(width, width), nn.SiLU(), Linear(width, width), nn.SiLU()
-        )
+        self.embed_time = time_layers(width)
         self.inputs_UW = nn.Parameter(_PLACE_STD * torch.randn(self.widths[0], width))
         self.outputs_UW = nn.Parameter(_PLACE_STD * torch.randn(self.widths[-1], width))
         num = len(self.widths) - 1
@@ -208,8 +205,8 @@ def widths_of(groups: Sequence[tuple[int, int]]) -> tuple[int, ...]:
         raise ConfigError(
             "backbone.kind = 'neural_graph' takes tokens of MLPs with biases, as codec neurons "
             "makes them: of each unit its incoming weights and bias, of the last hidden layer its "
-            "outgoing weights, and one token of the output's biases; the codes are of (tokens, "
+            "outgoing weights, and one token of the output's biases. The codes are of (tokens, "
             f"numbers of each) {', '.join(map(str, map(tuple, groups)))}: choose the backbone "
-            "transformer"
+            "transformer; of several architectures, one must be the widest in every layer"
         )
     return (*widths, outputs)

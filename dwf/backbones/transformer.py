@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional
 
 from dwf.backbones.config import TransformerConfig
-from dwf.backbones.embedding import ConditionEmbedding, FourierTime, embed, modulated, zeroed
+from dwf.backbones.embedding import ConditionEmbedding, embed, modulated, time_layers, zeroed
 from dwf.backbones.gelu import Gelu
 from dwf.backbones.linear import Linear
 
@@ -86,9 +86,7 @@ class Transformer(nn.Module):
         super().__init__()
         width = config.width
         self.groups = tuple(groups)
-        self.embed_time = nn.Sequential(
-            FourierTime(width), Linear(width, width), nn.SiLU(), Linear(width, width), nn.SiLU()
-        )
+        self.embed_time = time_layers(width)
         self.enter = nn.ModuleList(Linear(size, width) for _, size in groups)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
         self.modulate = zeroed(Linear(width, 2 * width))

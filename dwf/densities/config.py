@@ -94,8 +94,8 @@ class FlowConfig:
         if self.behaviour and not isinstance(self.backbone, TokenBackboneConfig):
             raise ValueError(
                 f"behaviour = {self.behaviour:g} measures tokens, and backbone.kind = "
-                f"{self.backbone.kind!r} takes vectors: choose the backbone transformer, or set it "
-                "to 0"
+                f"{self.backbone.kind!r} takes vectors: choose the backbone transformer or "
+                "neural_graph, or set it to 0"
             )
         if self.behaviour and self.standardise == "per_dimension":
             raise ValueError(
@@ -110,8 +110,8 @@ class FlowConfig:
             if not isinstance(backbone, TokenBackboneConfig):
                 raise ValueError(
                     f"pairing = {self.pairing!r} assigns tokens, and backbone.kind = "
-                    f"{backbone.kind!r} takes vectors: choose the backbone transformer, or the "
-                    "pairing optimal_transport or independent"
+                    f"{backbone.kind!r} takes vectors: choose the backbone transformer or "
+                    "neural_graph, or the pairing optimal_transport or independent"
                 )
             positions = getattr(backbone, "positions", False)
             if positions and not backbone.last_exchangeable:

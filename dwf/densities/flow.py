@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from dwf.backbones.config import build_backbone
+from dwf.backbones.config import build_backbone, widest
 from dwf.codecs.codes import Codes
 from dwf.densities.conditions import Conditions
 from dwf.densities.config import FlowConfig
@@ -256,10 +256,12 @@ class Flow:
 
     def _chunk(self) -> int:
         """Return how many samples are integrated at once."""
-        sizes, groups = [_CHUNK_NUMBERS // self.like.size], self.like.groups
-        if groups is not None and self.device.type == "cpu":
-            sizes.append(_CACHED_NUMBERS // self.config.backbone.widest(groups))
-        return max(1, min(sizes))
+        num, on_cpu = self._widest(), self.device.type == "cpu"
+        cached = on_cpu and self.like.groups is not None
+        return max(1, (_CACHED_NUMBERS if cached else _CHUNK_NUMBERS) // num)
+
+    def _widest(self) -> int:
+        return widest(self.config.backbone, self.like.size, self.like.groups)
 
     def ask(self, condition: float | None, guidance: float = 1.0) -> torch.Tensor | None:
         """Return a condition as the backbone takes it, refusing what was not learnt."""
@@ -326,8 +328,8 @@ class Flow:
         settings = replace(self.config.solver, **solver)
         exact = num_features <= _EXACT_FEATURES if exact is None else exact
         generator = torch_stream(seed, "hutchinson")
-        widest = self.config.backbone.widest(codes.groups) if codes.groups else num_features
-        chunk = max(1, _CHUNK_NUMBERS // (widest * (num_features if exact else probes)))
+        backward = num_features if exact else probes
+        chunk = max(1, _CHUNK_NUMBERS // (self._widest() * backward))
         parts = []
         for start in range(0, len(codes), chunk):
             some = self._examples(codes.take(slice(start, start + chunk)), None)

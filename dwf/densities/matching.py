@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
+from dwf.backbones.config import widest
 from dwf.codecs.codes import tokens_of
 from dwf.densities.config import FlowConfig
 from dwf.densities.pairing import Groups, pair
@@ -114,7 +115,9 @@ class FlowMatching(Task):
         """Return how many held-out codes are looked at at once."""
         if self.config.pairing == "equivariant":  # as in training: larger batches pair nearer
             return self.config.training.batch_size
-        return max(1, _VALIDATION_NUMBERS // self.val.codes_NK.shape[1])
+        groups = [(count, size) for count, size, _ in self.groups]
+        num = widest(self.config.backbone, self.val.codes_NK.shape[1], groups)
+        return max(1, _VALIDATION_NUMBERS // num)
 
     def _draw_rows(self, count: int, generator: torch.Generator) -> torch.Tensor:
         device = self.train.codes_NK.device

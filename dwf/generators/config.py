@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from dwf.backbones.config import NeuralGraphConfig
 from dwf.codecs.config import CodecConfig, PcaConfig
 from dwf.datasets.config import DataConfig
 from dwf.densities.config import DensityConfig, FlowConfig
@@ -28,7 +29,8 @@ class GeneratorConfig:
     codec from all."""
     more_zoos: tuple[str, ...] = ()
     """More zoos that codec and density both learn from, each of another architecture; with a codec
-    that takes them together (`neurons`) and a flow whose backbone takes masks (`transformer`)."""
+    that takes them together (`neurons`) and a flow whose backbone takes masks (`transformer`,
+    `neural_graph`)."""
     codec_zoos: tuple[str, ...] = ()
     """More zoos that the codec alone learns from, at their last epoch; of any architecture with a
     codec that takes windows (`sane`), else of the density's."""
@@ -44,6 +46,16 @@ class GeneratorConfig:
                 f"density.behaviour = {self.density.behaviour:g} measures tokens by the derivative "
                 f"of what they are decoded to, and codec.kind = {self.codec.kind!r} has no such "
                 "tokens: choose the codec neurons or tokens, or set it to 0"
+            )
+        backbone = getattr(self.density, "backbone", None)
+        scale = getattr(self.codec, "scale", None)
+        if isinstance(backbone, NeuralGraphConfig) and (
+            self.codec.kind != "neurons" or scale == "logarithm"
+        ):
+            raise ValueError(
+                f"density.backbone.kind = {backbone.kind!r} reads weights and biases off the "
+                "tokens of codec neurons, of scale kept or balanced; codec.kind = "
+                f"{self.codec.kind!r}, codec.scale = {scale!r}: choose these, or another backbone"
             )
         if self.likelihood and getattr(self.density, "drop_condition", 1) == 0:
             raise ValueError(

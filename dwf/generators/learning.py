@@ -16,12 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from dwf.backbones.config import NeuralGraphConfig
 from dwf.codecs.config import CODECS
 from dwf.codecs.moments import Sources
+from dwf.codecs.neuron_layers import read_layers
 from dwf.densities.config import DENSITIES
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
 from dwf.settings import find
+from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo
 
 SPLITS = ("train", "val")
@@ -47,7 +50,8 @@ def open_more(config: GeneratorConfig, zoo: Zoo, zoos: Path) -> list[Zoo]:
         zoos: folder of the others.
 
     Raises:
-        ConfigError: two of the zoos are of one architecture; or see `refuse_wrong_zoos`.
+        ConfigError: two of the zoos are of one architecture; or see `refuse_wrong_zoos` and
+            `refuse_no_graphs`.
         NotAZoo, IncompleteZoo, CorruptShard: one of them cannot be read.
     """
     refuse_wrong_zoos(config)
@@ -62,6 +66,7 @@ def open_more(config: GeneratorConfig, zoo: Zoo, zoos: Path) -> list[Zoo]:
                 f"the two together with python -m dwf.zoo merge, and learn from that zoo"
             )
         opened.append(other)
+    refuse_no_graphs(config, [one.layout for one in opened])
     return opened[1:]
 
 
@@ -87,6 +92,24 @@ def refuse_wrong_zoos(config: GeneratorConfig) -> None:
                 f"more_zoos = {list(config.more_zoos)} with {part}.kind = {kind!r}, which has no "
                 f"masks and so takes one architecture: set {part}.kind to {' or '.join(able)}, or "
                 "learn from one zoo"
+            )
+
+
+def refuse_no_graphs(config: GeneratorConfig, layouts: Sequence[Layout]) -> None:
+    """Refuse networks that the backbone `neural_graph` would misread; others take all.
+
+    Raises:
+        ConfigError: a layer is none of an MLP with biases; names its tensor.
+    """
+    if not isinstance(getattr(config.density, "backbone", None), NeuralGraphConfig):
+        return
+    for layer in (layer for layout in layouts for layer in read_layers(layout)):
+        roles = [entry.role for entry in layer.own]
+        if len(layer.weight.shape) != 2 or roles != ["bias"]:
+            raise ConfigError(
+                "density.backbone.kind = 'neural_graph' takes linear layers with a bias alone, and "
+                f"{layer.weight.name} has shape {tuple(layer.weight.shape)} and beside it "
+                f"{', '.join(roles) or 'nothing'}: choose the backbone transformer"
             )
 
 

@@ -107,9 +107,9 @@ def _describe_sizes(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
     """Yield what it learns from, and what is fitted to that.
 
     Raises:
-        ConfigError: see `learning.refuse_wrong_zoos`.
+        ConfigError: see `learning.refuse_wrong_zoos` and `learning.refuse_no_graphs`.
     """
-    from dwf.generators.learning import refuse_wrong_zoos
+    from dwf.generators.learning import refuse_no_graphs, refuse_wrong_zoos
 
     refuse_wrong_zoos(config)
     names = (config.zoo, *config.more_zoos)
@@ -127,6 +127,7 @@ def _describe_sizes(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
             f"in {where}"
         )
     if not unknown:
+        refuse_no_graphs(config, list(known.values()))
         yield _describe_density(config, list(known.values()), num_train)
         yield from _advise_positions(config, next(iter(known.values())))
     if (column := getattr(config.density, "condition", "none")) != "none":

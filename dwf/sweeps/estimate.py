@@ -81,7 +81,7 @@ def multiplications(zoo: ZooConfig, generator: GeneratorConfig) -> float | None:
     width, depth = backbone.width, backbone.depth
     if backbone.kind == "neural_graph":
         of_units = sum(zoo.network.widths) * (2 + 4 * backbone.expansion)
-        return 2 * numbers * width + depth * (2 * numbers + of_units + 6) * width**2
+        return 2 * numbers * width + depth * (2 * numbers + of_units + 4) * width**2
     in_a_block = tokens * (4 + 2 * backbone.expansion) + 6  # maps of each token; modulation by time
     return 2 * numbers * width + depth * (in_a_block * width**2 + 2 * tokens**2 * width)
 

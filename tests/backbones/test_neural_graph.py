@@ -7,7 +7,7 @@ from torch import nn
 
 from dwf.align.groups import permute, random_orders
 from dwf.align.symmetry import symmetry_of
-from dwf.backbones.config import NeuralGraphConfig, build_backbone
+from dwf.backbones.config import NeuralGraphConfig, TransformerConfig, build_backbone
 from dwf.backbones.neural_graph import widths_of
 from dwf.codecs.config import NeuronsConfig
 from dwf.codecs.neurons import NeuronsCodec
@@ -43,6 +43,7 @@ def test_widths_are_those_of_the_network():
         ((5, 4), (4, 7), (1, 2)),  # the outgoing weights of the last hidden layer are missing
         ((5, 4), (4, 5 * 9 + 1 + 2), (1, 2)),  # kernels of 3 x 3
         ((5, 6), (4, 5 + 3 + 2), (1, 2)),  # with norms
+        ((5, 4), (2, 6), (3, 7), (1, 2)),  # of two networks, each wider than the other somewhere
         ((5, 4), (4, 8), (2, 1)),  # no token of the output
         ((1, 2),),
         ((3, 3), (1, 2)),  # no inputs
@@ -89,17 +90,21 @@ def test_permuted_units_of_any_layer_give_the_permuted_velocity(make_zoo, tmp_pa
     assert (found - velocity(weights_ND)).abs().max() > 0.1
 
 
-def test_inputs_and_outputs_have_places():
+@pytest.mark.parametrize("places", ["inputs_UW", "outputs_UW"])
+def test_inputs_and_outputs_have_places(places):
+    """Without them two inputs, or two outputs, could change places like two hidden units."""
     module = backbone().double()
     x, t = torch.randn(2, SIZE, dtype=torch.float64), torch.rand(2, dtype=torch.float64)
-    for part, group in ((slice(0, 20), (5, 4)), (slice(52, 54), (1, 2))):
-        # Two inputs of all weights into the first layer, or two outputs of the last biases.
-        change_places = torch.arange(group[1])
-        change_places[:2] = torch.tensor([1, 0])
-        moved = x.clone()
-        moved[:, part] = x[:, part].unflatten(1, group)[..., change_places].flatten(1)
-        plain, other = (module(a, t)[:, part].unflatten(1, group) for a in (x, moved))
-        assert (other - plain[..., change_places]).abs().max() > 0.01
+    order = torch.arange(SIZE)
+    of_inputs, of_outputs = order[:20].view(5, 4)[:, :2], order[20:52].view(4, 8)[:, 6:]
+    of_biases = order[52:].view(1, 2)
+    for pair in [of_inputs] if places == "inputs_UW" else [of_outputs, of_biases]:
+        pair.copy_(pair.flip(1).clone())
+    wanted = module(x, t)[:, order]
+    assert (module(x[:, order], t) - wanted).abs().max() > 0.01
+    getattr(module, places).data.zero_()
+    wanted = module(x, t)[:, order]
+    torch.testing.assert_close(module(x[:, order], t), wanted, rtol=0, atol=1e-12)
 
 
 def test_messages_are_what_a_loop_over_edges_computes():
@@ -202,3 +207,16 @@ def test_begins_at_zero_and_every_weight_learns():
 def test_only_the_last_hidden_layers_tokens_are_exchangeable():
     assert SMALL.exchangeable(GROUPS) == (False, True, True)
     assert SMALL.exchangeable(GROUPS[1:]) == (True, True)
+    one_unit = ((5, 4), (1, 5 + 1 + 2), (1, 2))  # it takes the units before it by their order
+    assert SMALL.exchangeable(one_unit) == (False, True, True)
+    placed = TransformerConfig(positions=True, last_exchangeable=True)
+    assert placed.exchangeable(one_unit) == (False, True, True)
+
+
+def test_one_time_for_all_and_bf16_change_little():
+    module, x = backbone(spread=0.2), torch.randn(7, SIZE)
+    each = module(x, torch.full((7,), 0.3))
+    torch.testing.assert_close(module(x, torch.tensor([0.3])), each)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = module(x, torch.full((7,), 0.3)).float()
+    assert (found - each).norm() < 0.03 * each.norm()

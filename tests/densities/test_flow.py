@@ -5,7 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from dwf.backbones.config import PublishedMLPConfig, ResidualMLPConfig, TransformerConfig
+from dwf.backbones.config import (
+    NeuralGraphConfig,
+    PublishedMLPConfig,
+    ResidualMLPConfig,
+    TransformerConfig,
+)
 from dwf.codecs.codes import Codes
 from dwf.densities.config import DENSITIES, FlowConfig, GaussianConfig, SolverConfig
 from dwf.densities.flow import Flow
@@ -312,9 +317,11 @@ def sequences(count, seed=0):
     return like.refill(normal(count, 14, seed) * 2 + 1)
 
 
-def test_learns_sequences_and_draws_them_as_it_got_them(tmp_path, monkeypatch):
-    flow = Flow(TOKENS)
-    outcome = flow.fit(sequences(32), sequences(8, seed=1), RunFolder(tmp_path, TOKENS))
+@pytest.mark.parametrize("backbone", [TOKENS.backbone, NeuralGraphConfig(width=16, depth=1)])
+def test_learns_sequences_and_draws_them_as_it_got_them(backbone, tmp_path, monkeypatch):
+    config = dataclasses.replace(TOKENS, backbone=backbone)
+    flow = Flow(config)
+    outcome = flow.fit(sequences(32), sequences(8, seed=1), RunFolder(tmp_path, config))
     drawn = flow.sample(6, seed=2)
     assert outcome.steps == 12 and drawn.values.shape == (6, 4, 4)
     assert not drawn.values[:, ~drawn.mask].any() and drawn.values.isfinite().all()
@@ -322,7 +329,9 @@ def test_learns_sequences_and_draws_them_as_it_got_them(tmp_path, monkeypatch):
     loaded = Flow.load(tmp_path / "saved")
     again = loaded.sample(6, seed=2)
     assert torch.equal(again.values, drawn.values) and torch.equal(again.mask, drawn.mask)
-    monkeypatch.setattr("dwf.densities.flow._CACHED_NUMBERS", 2 * 4 * 16 * 4)  # two at once
+    two = 2 * backbone.widest(drawn.groups)
+    assert two == 2 * {"transformer": 4 * 16 * 4, "neural_graph": 14 * 16}[backbone.kind]
+    monkeypatch.setattr("dwf.densities.flow._CACHED_NUMBERS", two)
     assert loaded._chunk() == 2
     torch.testing.assert_close(loaded.sample(6, seed=2).values, drawn.values, rtol=0, atol=0.01)
     # Attention's backward pass has to go through vmap, exactly and by random signs.

@@ -13,6 +13,8 @@ from dwf.codecs.sane import SaneCodec
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.plan import describe_plan, engine_of, with_engine
+from dwf.generators.stage import fit_generator
+from dwf.networks.config import CNNConfig
 from dwf.settings import Parsed, build, load
 
 ROOT = Path(__file__).parents[2]
@@ -183,3 +185,26 @@ def test_positions_are_advised_where_the_order_of_a_layer_would_be_lost(
         config = dataclasses.replace(config, density=density)
     lines = describe_plan(config, tmp_path)
     assert ("WARNING: the networks have 2 hidden layers" in lines) == advised
+
+
+def graph_of(zoo: str, **codec) -> GeneratorConfig:
+    backbone = {"kind": "neural_graph", "width": 4}
+    data = {"zoo": zoo, "codec": codec, "density": {"kind": "flow", "backbone": backbone}}
+    return build(GeneratorConfig, data, "test")
+
+
+@pytest.mark.parametrize("codec", [{"kind": "neurons", "scale": "logarithm"}, {"kind": "tokens"}])
+def test_a_graph_is_of_neurons_in_their_own_scale(codec):
+    with pytest.raises(ConfigError, match=r"'neural_graph' reads weights and biases off the"):
+        graph_of("small", **codec)
+
+
+def test_a_graph_is_of_linear_layers_alone(make_zoo, tmp_path):
+    """One convolution has tokens like a linear layer's, of other meaning."""
+    zoo = make_zoo(network=CNNConfig((4,), (1, 8, 8)), name="convolution")
+    for act in (lambda c: describe_plan(c, tmp_path), lambda c: fit_generator(c, tmp_path, "bad")):
+        with pytest.raises(ConfigError, match=rf"{zoo.layout.entries[0].name} has shape \(4, 1, "):
+            act(graph_of("convolution", kind="neurons"))
+    assert not list(tmp_path.glob("runs/*/density"))
+    make_zoo(name="linear")
+    assert "backbone neural_graph of" in describe_plan(graph_of("linear", kind="neurons"), tmp_path)
