@@ -346,6 +346,29 @@ class Flow:
             parts.append(part_B - self.scaling.log_volume(num_features, present_BK))
         return torch.cat([torch.empty(0), *parts]).float().cpu()
 
+    @torch.no_grad()
+    def loss(
+        self,
+        codes: Codes,
+        seed: int,
+        conditions_N: torch.Tensor | None = None,
+        metric: Sequence[torch.Tensor] = (),
+    ) -> float:
+        """Return the loss that was trained, of any codes; of equally many at the same noise.
+
+        What training records of its batches and of held-out codes is at different noise and times.
+
+        Args:
+            codes: in the shape of the training codes.
+            seed: of noise and times.
+            conditions_N: as of `fit`.
+            metric: as of `fit`.
+        """
+        check_codes(codes, self.like)
+        some = self._examples(codes, conditions_N)
+        settings = self.config, self.module, some, some, seed, self._groups(), self._metric(metric)
+        return FlowMatching(*settings).validate(self.module)
+
     def save(self, folder: Path) -> None:
         """Write the fitted flow to `folder/flow.pt`."""
         state = {

@@ -340,6 +340,17 @@ def test_learns_sequences_and_draws_them_as_it_got_them(backbone, tmp_path, monk
     torch.testing.assert_close(signs, exact, rtol=0, atol=0.1)
 
 
+def test_the_loss_of_any_codes_is_at_the_noise_of_its_seed():
+    """A flow that says 0 is wrong by code minus noise, whose mean square is known."""
+    flow, codes = linear_flow(source_std=1.0)
+    flow.module = lambda x, t: 0 * x
+    found = [flow.loss(codes, seed) for seed in (1, 1, 2)]
+    assert found[0] == found[1] != found[2]
+    whitened = (codes.values - flow.scaling.mean) / flow.scaling.deviation
+    wanted = 1 + whitened.square().mean().item()
+    assert sum(flow.loss(codes, seed) for seed in range(8)) / 8 == pytest.approx(wanted, rel=0.1)
+
+
 def test_a_sequence_is_the_vector_of_its_weights():
     """What pads tokens takes part in neither pairing, nor scaling, nor likelihood."""
     codes = sequences(50)
