@@ -76,7 +76,9 @@ def noise_around(config: EvaluateConfig, num_training: int) -> list[Baseline]:
     for scale in config.noise:
         title = f"a network + noise of {scale:g} std"
         picked_S = numpy_stream(config.seed, title).integers(num_training, size=config.count)
-        found.append(Baseline(title, "noise", np.eye(num_training)[picked_S], scale))
+        mixture_SN = np.zeros((config.count, num_training))
+        mixture_SN[np.arange(config.count), picked_S] = 1
+        found.append(Baseline(title, "noise", mixture_SN, scale))
     return found
 
 

@@ -41,6 +41,13 @@ def test_averages_of_more_networks_than_there_are_are_left_out():
     assert [one.title for one in baselines] == ["average of 2"]
 
 
+def test_noise_around_one_of_very_many_networks_takes_no_square_of_their_number():
+    """A square of float64 would take 8 TB."""
+    (baseline,) = noise_around(EvaluateConfig("z", noise=(0.1,), count=3), 1_000_000)
+    assert baseline.mixture_SN.shape == (3, 1_000_000)
+    assert (baseline.mixture_SN.sum(1) == 1).all() and (baseline.mixture_SN.max(1) == 1).all()
+
+
 def test_noise_around_a_network_has_the_wanted_scale():
     config = EvaluateConfig("z", noise=(0.1, 1.0), count=2000)
     for baseline, scale in zip(noise_around(config, NUM), (0.1, 1.0), strict=True):
