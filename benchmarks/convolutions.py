@@ -13,11 +13,8 @@ from torch import nn
 from dwf.datasets.load import load_dataset
 from dwf.networks.functional import build_network
 from dwf.settings import load
-from dwf.zoo import rate
-from dwf.zoo.cohort import Cohort
+from dwf.zoo.cohorts import Cohort, Method, choose_method, measure_rate
 from dwf.zoo.config import AugmentConfig, VaryConfig, ZooConfig
-from dwf.zoo.program import Method
-from dwf.zoo.trial import choose_method
 
 TINY = "configs/zoo/tiny_cnn_cifar10.yaml"
 NARROW = ("resnet18_narrow_cifar10", "resnet20_narrow_cifar10", "cnn_fashion_mnist")
@@ -139,7 +136,7 @@ def _an_hour(name: str) -> Result:
     """Networks an hour of one core, scores aside, and what a worker holds."""
     config = load(ZooConfig, name)
     with multiprocessing.get_context("spawn").Pool(1) as pool:  # a worker's memory is its own
-        measured = pool.apply(rate.measure_rate, (config,))
+        measured = pool.apply(measure_rate, (config,))
     result = Result(f"zoo training, {Path(name).stem}, {config.recipe.epochs} epochs")
     weights = sum(p.numel() for p in build_network(config.network).parameters())
     epoch = measured.seconds

@@ -23,8 +23,7 @@ from torch.nn import functional
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.token_autoencoder import TokenAutoencoder
 from dwf.codecs.config import SaneConfig
-from dwf.codecs.sane import SaneCodec
-from dwf.codecs.sane_losses import nt_xent, squared_error
+from dwf.codecs.sane import SaneCodec, nt_xent, squared_error
 from dwf.networks.config import NetworkConfig, ResNetConfig
 from dwf.networks.functional import build_network
 from dwf.run_folder import RunFolder

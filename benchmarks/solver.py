@@ -21,7 +21,7 @@ from run import HERE, hardware
 
 from dwf.densities.config import SolverConfig
 from dwf.errors import exit_cleanly
-from dwf.evaluation.accuracy import Yardstick
+from dwf.evaluation.measure import Yardstick
 from dwf.generators.config import SampleConfig
 from dwf.generators.generator import read_head
 from dwf.generators.stage import sample_networks

@@ -17,8 +17,7 @@ from harness import Result, interleave
 
 from dwf.align.groups import permute, random_orders
 from dwf.align.symmetry import symmetry_of
-from dwf.codecs.geometry import Geometry
-from dwf.codecs.token_scaling import TokenScaling
+from dwf.codecs.tokens import Geometry, TokenScaling
 from dwf.codecs.windows import View, WindowSampler
 from dwf.networks.config import CNNConfig, NetworkConfig, ResNetConfig
 from dwf.networks.functional import build_network

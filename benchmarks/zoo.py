@@ -18,7 +18,7 @@ from dwf.datasets.dataset import Dataset
 from dwf.datasets.load import load_dataset
 from dwf.networks.functional import build_network
 from dwf.settings import load
-from dwf.zoo.cohort import Cohort
+from dwf.zoo.cohorts import Cohort
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.plan import cohort_size
 

@@ -19,13 +19,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parsed = settings.parse(ZooConfig, default, argv, folder="zoos", flags=ClusterLaunch)
     log_to_stderr()
     from dwf.cluster import backend
-    from dwf.zoo import rate, stage
+    from dwf.zoo import stage
+    from dwf.zoo.cohorts import describe_cost
 
     launch, config = parsed.launch, parsed.config
     folder = launch.root / "zoos" / parsed.name
     print(stage.describe_plan(config))
     if launch.dry_run:
-        print(rate.describe_cost(config))
+        print(describe_cost(config))
         print(backend.describe(launch, stage.work_of(config, folder)))
         print(parsed.describe())
         return

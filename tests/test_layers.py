@@ -36,6 +36,8 @@ GROUND = (
     "distributed",
 )
 SOURCES = sorted((ROOT / "dwf").rglob("*.py"))
+# A room is a package within a package; its door is what its `__init__.py` lists.
+ROOMS = {".".join(p.parent.relative_to(ROOT).parts): p for p in ROOT.glob("dwf/*/*/__init__.py")}
 
 
 def imported(path: Path) -> set[str]:
@@ -72,6 +74,47 @@ def test_imports_go_up_the_list_or_to_the_ground(path):
     else:
         assert part in (*GROUND, "__init__"), f"{path}: no such place in the design"
         assert not below, f"the ground imports {below}"
+
+
+def taken(path: Path) -> set[tuple[str, str]]:
+    """Modules and names that a file imports from dwf, as (module, name), anywhere in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    plain = {(a.name, "") for n in nodes if isinstance(n, ast.Import) for a in n.names}
+    return plain | {
+        (node.module, alias.name)
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+
+
+def door(room: str) -> set[str]:
+    """Names that a room offers: its `__all__`."""
+    for node in ast.parse(ROOMS[room].read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "__all__":
+            return set(ast.literal_eval(node.value))
+    raise AssertionError(f"{room} has no __all__")
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_rooms_are_entered_by_their_door_only(room):
+    inside = ROOMS[room].parent
+    others = [*SOURCES, *(ROOT / "launch").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    used = set()
+    for path in others:
+        if inside in path.parents:
+            continue
+        for module, name in taken(path):
+            assert not module.startswith(f"{room}."), f"{path} climbs into {module}"
+            if module == room:
+                assert name in door(room), f"{path} takes {name}, which {room} does not offer"
+                used.add(name)
+            assert f"{module}.{name}" != room, f"{path} takes the room {room} as a whole"
+    for config in (ROOT / "dwf").glob("*/config.py"):
+        tables = vars(importlib.import_module(f"dwf.{config.parent.name}.config"))
+        for table in (t for n, t in tables.items() if n.isupper() and isinstance(t, dict)):
+            used |= {str(v).split(":")[1] for v in table.values() if str(v).startswith(f"{room}:")}
+    assert used == door(room), f"nobody takes {door(room) - used} from {room}"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "dwf").glob("*/config.py")), ids=str)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from dwf.align.assignment import assign
 from dwf.align.groups import Group, Orders
+from dwf.align.matching import assign
 from dwf.datasets.dataset import Dataset
 from dwf.errors import ConfigError
 from dwf.randomness import numpy_stream

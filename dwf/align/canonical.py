@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from dwf.align.ascent import Ascent, Target
 from dwf.align.groups import Group, Member, Orders, scale_units, units
+from dwf.align.matching import Ascent, Target
 from dwf.randomness import numpy_stream
 from dwf.zoo.layout import Layout
 

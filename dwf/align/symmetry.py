@@ -1,6 +1,6 @@
 """Which axes of a network's tensors can be permuted together without changing its function.
 
-The groups are traced from the module: see `trace.py`. Whether they are right is checked on numbers
+The groups are traced from the module: see `trace/`. Whether they are right is checked on numbers
 by `verify.py`.
 
 python -m dwf.align configs/zoo/mnist_mlp.yaml
@@ -13,8 +13,7 @@ from torch import nn
 
 from dwf.align.config import Scale
 from dwf.align.groups import Group, identity_orders, permute
-from dwf.align.trace import trace
-from dwf.align.trace_groups import groups_of
+from dwf.align.trace import trace_groups
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.networks.mlp import MLP
 from dwf.zoo.layout import Layout
@@ -57,8 +56,7 @@ def symmetry_of(
             )
         input_shape = (network.layers[0].in_features,)
     _refuse_shared(network)
-    names = [entry.name for entry in layout.entries]
-    groups = groups_of(trace(network, names, tuple(input_shape)), layout)
+    groups = trace_groups(network, layout, tuple(input_shape))
     if scale == "balanced" and not any(group.scales for group in groups):
         raise ConfigError(
             f"scale = 'balanced': no unit of this {type(network).__name__} can be scaled without "

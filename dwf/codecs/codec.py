@@ -17,11 +17,11 @@ import torch
 
 from dwf.codecs.codes import Codes, gather
 from dwf.codecs.config import CODECS, CodecConfig
-from dwf.codecs.moments import Sources, count_networks
 from dwf.errors import RunConflict, ShapeMismatch
 from dwf.run_folder import RunFolder, replacing, write_json
 from dwf.settings import build, find, to_dict
 from dwf.zoo.layout import Layout, Span
+from dwf.zoo.moments import Sources, count_networks
 
 HEAD, ARRAYS = "codec.json", "codec.npz"
 

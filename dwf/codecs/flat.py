@@ -8,9 +8,9 @@ import torch
 
 from dwf.codecs.codec import Codec, count_covered
 from dwf.codecs.config import FlatConfig
-from dwf.codecs.moments import Moments, Sources, common_layout, measure_moments
 from dwf.run_folder import RunFolder
 from dwf.zoo.layout import Layout
+from dwf.zoo.moments import Moments, Sources, common_layout, measure_moments
 
 # A weight that no training network varies is scaled as if it varied by this share of its tensor's
 # deviation: so neither does a held-out network's code explode, nor does a sample's noise show.

@@ -27,13 +27,13 @@ from dwf import preemption
 from dwf.codecs.codec import Codec, codec_folder, count_covered
 from dwf.codecs.codes import Codes
 from dwf.codecs.config import PcaConfig
-from dwf.codecs.moments import Source, Sources, common_layout, count_networks, cut, measure_moments
 from dwf.errors import TooFewNetworks
 from dwf.metrics import Progress
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, replacing
 from dwf.zoo.checksums import file_checksum
 from dwf.zoo.layout import Layout, Span
+from dwf.zoo.moments import Source, Sources, common_layout, count_networks, cut, measure_moments
 
 COMPONENTS = "components.npy"
 WINDOW_BYTES = 32 * 2**20

@@ -19,11 +19,17 @@ from dwf import preemption
 from dwf.codecs.codec import ARRAYS, Codec
 from dwf.codecs.config import CodecConfig
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
-from dwf.evaluation.accuracy import check_accuracy
 from dwf.evaluation.config import BatchNormConfig, ReconstructionConfig
-from dwf.evaluation.headline import STEPS
-from dwf.evaluation.novelty import Rows, moments
-from dwf.evaluation.reconstruction_report import (
+from dwf.evaluation.measure import (
+    Rows,
+    Scorer,
+    check_accuracy,
+    moments,
+    refuse_broken_statistics,
+    refuse_without_statistics,
+)
+from dwf.evaluation.report import (
+    STEPS,
     ReconstructedSet,
     Reconstruction,
     print_reconstruction,
@@ -31,7 +37,6 @@ from dwf.evaluation.reconstruction_report import (
     reconstruction,
     write_reconstruction,
 )
-from dwf.evaluation.scoring import Scorer, refuse_broken_statistics, refuse_without_statistics
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import read_head
 from dwf.generators.learning import describe_origin

@@ -9,16 +9,19 @@ import numpy as np
 
 from dwf import preemption
 from dwf.errors import ConfigError, RunConflict
-from dwf.evaluation.accuracy import Measured, Yardstick
-from dwf.evaluation.baselines import BASELINES, Baseline, Drawn
 from dwf.evaluation.config import EvaluateConfig
-from dwf.evaluation.ensembles import ensemble_size
-from dwf.evaluation.figures import draw_figures
-from dwf.evaluation.fits import read_fit
-from dwf.evaluation.headline import ONE_NETWORK, headline
-from dwf.evaluation.marks import marked
-from dwf.evaluation.page import write_page
-from dwf.evaluation.report import NetworkSet, Report, network_set
+from dwf.evaluation.measure import BASELINES, Baseline, Drawn, Measured, Yardstick, ensemble_size
+from dwf.evaluation.report import (
+    ONE_NETWORK,
+    NetworkSet,
+    Report,
+    draw_figures,
+    headline,
+    marked,
+    network_set,
+    read_fit,
+    write_page,
+)
 from dwf.generators.stage import describe_origin
 from dwf.metrics import Progress, read_metrics
 from dwf.run_folder import RunFolder, hold, write_text

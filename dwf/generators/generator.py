@@ -19,7 +19,6 @@ import torch
 from dwf.codecs.codec import HEAD as CODEC_HEAD
 from dwf.codecs.codec import Codec, codec_folder
 from dwf.codecs.config import CODECS, CodecConfig
-from dwf.codecs.moments import Sources
 from dwf.densities.config import DENSITIES, DensityConfig
 from dwf.errors import ConfigError, RunConflict
 from dwf.generators.learning import Learning
@@ -30,6 +29,7 @@ from dwf.ranks import world
 from dwf.run_folder import RunFolder, load_state, save_state, write_json
 from dwf.settings import find, to_dict
 from dwf.zoo.layout import Layout
+from dwf.zoo.moments import Sources
 
 FORMAT, VERSION = "dwf-generator", 1
 HEAD, DENSITY, METRIC = "generator.json", "density", "metric.pt"

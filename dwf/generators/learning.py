@@ -18,13 +18,13 @@ import numpy as np
 
 from dwf.backbones.config import NeuralGraphConfig
 from dwf.codecs.config import CODECS
-from dwf.codecs.moments import Sources
-from dwf.codecs.neuron_layers import read_layers
+from dwf.codecs.neurons import read_layers
 from dwf.densities.config import DENSITIES
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
 from dwf.settings import find
 from dwf.zoo.layout import Layout
+from dwf.zoo.moments import Sources
 from dwf.zoo.store import Zoo
 
 SPLITS = ("train", "val")

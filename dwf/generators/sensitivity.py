@@ -21,10 +21,10 @@ import torch
 
 from dwf.codecs.codec import Codec
 from dwf.codecs.codes import Codes, tokens_of
-from dwf.codecs.moments import Sources
 from dwf.errors import ConfigError
 from dwf.networks.functional import run_networks
 from dwf.randomness import numpy_stream, torch_stream
+from dwf.zoo.moments import Sources
 from dwf.zoo.store import Zoo
 
 # Of each zoo: networks, and images for each of them. A token of 200 numbers needs a few thousand.

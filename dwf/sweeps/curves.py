@@ -14,8 +14,14 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dwf.evaluation.figures import HELD_OUT_COLOUR, SAMPLE_COLOURS, SAMPLE_MARKERS, STYLE
-from dwf.evaluation.report import accuracy_cell, markdown_table
+from dwf.evaluation.report import (
+    HELD_OUT_COLOUR,
+    SAMPLE_COLOURS,
+    SAMPLE_MARKERS,
+    STYLE,
+    accuracy_cell,
+    markdown_table,
+)
 from dwf.run_folder import replacing, write_text
 from dwf.sweeps.grids import Grid, best_baseline, held_out, interval
 from dwf.sweeps.report import Row, SweepReport

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dwf.evaluation.figures import HELD_OUT_COLOUR, SAMPLE_COLOURS, SAMPLE_MARKERS, STYLE
+from dwf.evaluation.report import HELD_OUT_COLOUR, SAMPLE_COLOURS, SAMPLE_MARKERS, STYLE
 from dwf.run_folder import replacing
 from dwf.sweeps.report import Row, SweepReport
 

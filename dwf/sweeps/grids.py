@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from dwf.evaluation.novelty import CONFIDENCE
+from dwf.evaluation.measure import CONFIDENCE
 from dwf.sweeps.report import Row, SweepReport, in_short, short_names
 
 MOST_LINES = 8

@@ -252,7 +252,7 @@ def _heard(listener: Tell | None, trial: Trial) -> Iterator[None]:
 
 def _validate(trial: Trial, folder: Path) -> dict[str, float | None]:
     """Return the numbers of a trial's samples on validation networks and images."""
-    from dwf.evaluation.accuracy import Yardstick
+    from dwf.evaluation.measure import Yardstick
     from dwf.training.loop import find_device
     from dwf.zoo.store import Zoo
 

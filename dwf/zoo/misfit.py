@@ -8,8 +8,8 @@ from dwf.datasets.dataset import Dataset
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
 from dwf.networks.functional import build_network, has_batchnorm
+from dwf.zoo.cohorts import dropout_layers, matching
 from dwf.zoo.config import KeepSteps, ZooConfig
-from dwf.zoo.program import dropout_layers, matching
 
 
 def refuse_misfit(config: ZooConfig) -> None:

@@ -27,10 +27,10 @@ from dwf.randomness import threads
 from dwf.run_folder import RunFolder, hold, write_json
 from dwf.settings import build
 from dwf.zoo import plan
+from dwf.zoo.cohorts import assemble, split_rule
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.layout import Layout
 from dwf.zoo.misfit import refuse_misfit
-from dwf.zoo.rows import assemble, split_rule
 from dwf.zoo.shard import shard_name
 from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole, read_facts
 
@@ -150,7 +150,7 @@ def train_shard(folder: Path, index: int) -> None:
 
     Resumes what an earlier attempt left; a shard that is whole is left alone.
     """
-    from dwf.zoo.cohort import Cohort
+    from dwf.zoo.cohorts import Cohort
 
     config = _read_config(folder)
     facts = read_facts(folder)
@@ -194,7 +194,7 @@ def _uses_gpu(config: ZooConfig, folder: Path) -> bool:
     """As recorded; before that as the settings say."""
     if (folder / "zoo.json").exists():
         return read_facts(folder).get("method", {}).get("device") == "cuda"
-    from dwf.zoo.trial import find_device
+    from dwf.zoo.cohorts import find_device
 
     return find_device(config) == "cuda"
 
@@ -202,7 +202,7 @@ def _uses_gpu(config: ZooConfig, folder: Path) -> bool:
 def _create(config: ZooConfig, folder: Path) -> None:
     if (folder / "zoo.json").exists():
         return
-    from dwf.zoo.trial import choose_method
+    from dwf.zoo.cohorts import choose_method
 
     layout, data = Layout.of(build_network(config.network)), load_dataset(config.data)
     choice = choose_method(config, data)
@@ -220,7 +220,7 @@ def _recorded_method(facts: dict[str, Any]) -> Any:
     """How this zoo's cohorts are computed, decided at planning."""
     import torch
 
-    from dwf.zoo.program import Method
+    from dwf.zoo.cohorts import Method
 
     method = Method(**(facts.get("method") or {"cohort": facts["cohort"]}))
     if method.device == "cuda" and not torch.cuda.is_available():

@@ -6,10 +6,10 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from dwf.align import terms
-from dwf.align.assignment import assign, total
 from dwf.align.groups import Group, Member, identity_orders, permute, random_orders
-from dwf.align.matching import match_networks
+from dwf.align.matching import terms
+from dwf.align.matching.assignment import assign, total
+from dwf.align.matching.matcher import match_networks
 from dwf.align.symmetry import symmetry_of
 from dwf.networks.functional import build_network
 from dwf.zoo.layout import Entry, Layout

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from dwf.align.ascent import Ascent, Target
 from dwf.align.groups import permute, random_orders
-from dwf.align.matching import Matcher, head_distances, streams
+from dwf.align.matching.ascent import Ascent, Target
+from dwf.align.matching.matcher import Matcher, head_distances, streams
 from tests.align.by_hand import small_vit
 from tests.align.test_architectures import objective, randomised
 

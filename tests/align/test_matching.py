@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from dwf.align.assignment import assign
 from dwf.align.groups import Group, Member, permute, random_orders
-from dwf.align.matching import match_networks
+from dwf.align.matching.assignment import assign
+from dwf.align.matching.matcher import match_networks
 from dwf.align.symmetry import symmetry_of
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network, run_networks

@@ -10,7 +10,7 @@ from dwf.align.symmetry import symmetry_of
 from dwf.backbones.config import NeuralGraphConfig, TransformerConfig, build_backbone
 from dwf.backbones.neural_graph import widths_of
 from dwf.codecs.config import NeuronsConfig
-from dwf.codecs.neurons import NeuronsCodec
+from dwf.codecs.neurons.codec import NeuronsCodec
 from dwf.errors import ConfigError
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network

@@ -10,7 +10,7 @@ from dwf.codecs.codes import Codes
 from dwf.codecs.config import FlatConfig, NeuronsConfig
 from dwf.codecs.embedding import PENALTIES, embed, pool, ridge_probe
 from dwf.codecs.flat import FlatCodec
-from dwf.codecs.neurons import NeuronsCodec
+from dwf.codecs.neurons.codec import NeuronsCodec
 from dwf.errors import CorruptShard, ShapeMismatch, TooFewNetworks
 from dwf.zoo.store import Zoo, write_zoo
 

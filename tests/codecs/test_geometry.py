@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from dwf.codecs.geometry import Geometry, best_size
+from dwf.codecs.tokens.geometry import Geometry, best_size
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.networks.config import CNNConfig, MLPConfig, ResNetConfig, ViTConfig
 from dwf.zoo.layout import Entry, Layout

@@ -3,7 +3,7 @@ import torch
 
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.token_autoencoder import TokenAutoencoder
-from dwf.codecs.halo import cover, through_windows
+from dwf.codecs.windows.halo import cover, through_windows
 
 SIZES = [(1, 0), (2, 0), (8, 0), (8, 3), (9, 4), (64, 16), (256, 64), (256, 12), (333, 166)]
 

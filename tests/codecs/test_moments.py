@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from dwf.codecs.moments import measure_moments
 from dwf.errors import CorruptShard
+from dwf.zoo.moments import measure_moments
 
 
 @pytest.mark.parametrize("max_bytes", [1, 1000, 2**25])

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dwf.align.groups import Group, Member, permute, random_orders
-from dwf.codecs.geometry import Geometry
-from dwf.codecs.moves import Moves
+from dwf.codecs.tokens.geometry import Geometry
+from dwf.codecs.windows.moves import Moves
 from dwf.zoo.layout import Entry, Layout
 
 LAYOUT = Layout(

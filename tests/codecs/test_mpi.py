@@ -5,11 +5,12 @@ import re
 import numpy as np
 import pytest
 
-from dwf.codecs import moments, pca
+from dwf.codecs import pca
 from dwf.codecs.codec import Codec
 from dwf.codecs.config import PcaConfig
-from dwf.codecs.moments import measure_moments
 from dwf.codecs.pca import PcaCodec
+from dwf.zoo import moments
+from dwf.zoo.moments import measure_moments
 from tests.mpi import run_ranks
 
 pytestmark = pytest.mark.mpi
@@ -20,7 +21,8 @@ FIT = """
 import sys
 from pathlib import Path
 import numpy as np
-from dwf.codecs import moments, pca
+from dwf.codecs import pca
+from dwf.zoo import moments
 from dwf.codecs.config import PcaConfig
 from dwf.ranks import exit_together, world
 from dwf.run_folder import RunFolder

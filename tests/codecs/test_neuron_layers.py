@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dwf.align.symmetry import symmetry_of
-from dwf.codecs.neuron_layers import check_units, read_layers, token_sequence, unit_groups
+from dwf.codecs.neurons.layers import check_units, read_layers, token_sequence, unit_groups
 from dwf.errors import ConfigError
 from dwf.networks.config import CNNConfig, MLPConfig, NetworkConfig, PythonConfig, VGGConfig
 from dwf.networks.functional import build_network

@@ -8,9 +8,9 @@ from torch.func import functional_call
 
 from dwf.codecs.codec import Codec
 from dwf.codecs.config import NeuronsConfig
-from dwf.codecs.neuron_layers import unit_groups
-from dwf.codecs.neuron_scaling import balanced, scale_back
-from dwf.codecs.neurons import NeuronsCodec
+from dwf.codecs.neurons.codec import NeuronsCodec
+from dwf.codecs.neurons.layers import unit_groups
+from dwf.codecs.neurons.scaling import balanced, scale_back
 from dwf.errors import ConfigError
 from dwf.networks.config import CNNConfig, MLPConfig, NetworkConfig
 from dwf.networks.functional import build_network

@@ -6,7 +6,7 @@ from dwf.align.groups import random_orders
 from dwf.align.symmetry import permute, symmetry_of
 from dwf.codecs.codec import Codec
 from dwf.codecs.config import NeuronsConfig
-from dwf.codecs.neurons import NeuronsCodec
+from dwf.codecs.neurons.codec import NeuronsCodec
 from dwf.errors import ConfigError, TooFewNetworks
 from dwf.networks.config import CNNConfig, VGGConfig
 from dwf.zoo.store import write_zoo

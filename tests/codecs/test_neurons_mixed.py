@@ -9,7 +9,7 @@ from dwf.codecs.codes import join
 from dwf.codecs.config import FlatConfig, NeuronsConfig
 from dwf.codecs.embedding import pool
 from dwf.codecs.flat import FlatCodec
-from dwf.codecs.neurons import NeuronsCodec
+from dwf.codecs.neurons.codec import NeuronsCodec
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.networks.config import CNNConfig, MLPConfig
 from tests.codecs.zoos import write_random_zoo

@@ -11,8 +11,8 @@ from dwf import preemption
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.codecs.codec import Codec
 from dwf.codecs.config import SaneConfig
-from dwf.codecs.geometry import Geometry
-from dwf.codecs.sane import SaneCodec
+from dwf.codecs.sane.codec import SaneCodec
+from dwf.codecs.tokens.geometry import Geometry
 from dwf.errors import (
     ConfigError,
     Preempted,

@@ -11,13 +11,13 @@ import torch
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.token_autoencoder import TokenAutoencoder
 from dwf.codecs.config import BehaviourConfig, SaneConfig
-from dwf.codecs.geometry import Geometry
-from dwf.codecs.sane_behaviour import Behaviour, put
-from dwf.codecs.sane_losses import add_noise, erase, masked_variance, nt_xent, squared_error
-from dwf.codecs.sane_task import SaneTask, num_views
-from dwf.codecs.token_scaling import TokenScaling
-from dwf.codecs.window_loader import WindowLoader
-from dwf.codecs.windows import WindowSampler
+from dwf.codecs.sane.behaviour import Behaviour, put
+from dwf.codecs.sane.losses import add_noise, erase, masked_variance, nt_xent, squared_error
+from dwf.codecs.sane.task import SaneTask, num_views
+from dwf.codecs.tokens.geometry import Geometry
+from dwf.codecs.tokens.scaling import TokenScaling
+from dwf.codecs.windows.loader import WindowLoader
+from dwf.codecs.windows.sampler import WindowSampler
 from dwf.errors import ConfigError
 from dwf.training.config import LoopConfig
 from dwf.training.task import Share

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from dwf.codecs.geometry import Geometry
-from dwf.codecs.moments import measure_moments, parts_of
-from dwf.codecs.token_scaling import TokenScaling
+from dwf.codecs.tokens.geometry import Geometry
+from dwf.codecs.tokens.scaling import TokenScaling
 from dwf.errors import CorruptShard, ShapeMismatch, TooFewNetworks
+from dwf.zoo.moments import measure_moments, parts_of
 from dwf.zoo.store import write_zoo
 from tests.codecs.zoos import ARCHITECTURES, write_random_zoo
 
@@ -63,7 +63,7 @@ def test_moments_that_are_known_give_the_same(shifted):
 def test_min_max_is_minus_1_to_1_over_training_networks(shifted, monkeypatch):
     rows, geometry = np.array([1, 4, 5, 8]), Geometry.of(shifted.layout, 11)
     by_twos = partial(parts_of, max_bytes=8 * shifted.layout.size)
-    monkeypatch.setattr("dwf.codecs.token_scaling.parts_of", by_twos)
+    monkeypatch.setattr("dwf.codecs.tokens.scaling.parts_of", by_twos)
     scaling = TokenScaling.fit([(shifted, rows[:1]), (shifted, rows[1:])], geometry, "min_max")
     tokens = geometry.tokenise(torch.from_numpy(shifted.read(rows)))
     scaled = scaling.apply(tokens, geometry.layer_of_token_T, geometry.mask_TC)

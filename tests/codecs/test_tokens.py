@@ -6,8 +6,8 @@ import torch
 
 from dwf.codecs.codec import Codec
 from dwf.codecs.config import TokensConfig
-from dwf.codecs.geometry import Geometry
-from dwf.codecs.tokens import TokensCodec
+from dwf.codecs.tokens.codec import TokensCodec
+from dwf.codecs.tokens.geometry import Geometry
 from dwf.errors import ConfigError, ShapeMismatch
 from tests.codecs.zoos import ARCHITECTURES, layout_of, write_random_zoo
 
@@ -94,7 +94,7 @@ def test_loaded_codec_is_the_saved_one_bit_for_bit(zoo_of, run, tmp_path, monkey
     codec = fit(zoo, run, packing="dense")
     codec.save(tmp_path / "codec")
     # What is best may change; what was fitted does not.
-    monkeypatch.setattr("dwf.codecs.tokens.Geometry.common", None)
+    monkeypatch.setattr("dwf.codecs.tokens.codec.Geometry.common", None)
     loaded = Codec.load(tmp_path / "codec")
     codes = codec.encode(torch.from_numpy(zoo.read()), zoo.layout)
     again = loaded.encode_zoo([(zoo, np.arange(10))])

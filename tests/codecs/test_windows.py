@@ -8,11 +8,11 @@ import torch
 
 from dwf.align.groups import permute
 from dwf.align.symmetry import symmetry_of
-from dwf.codecs import window_cutter
-from dwf.codecs.geometry import Geometry
-from dwf.codecs.moves import Moves
-from dwf.codecs.token_scaling import TokenScaling
-from dwf.codecs.windows import WindowSampler
+from dwf.codecs.tokens.geometry import Geometry
+from dwf.codecs.tokens.scaling import TokenScaling
+from dwf.codecs.windows import cutter as window_cutter
+from dwf.codecs.windows.moves import Moves
+from dwf.codecs.windows.sampler import WindowSampler
 from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
 from dwf.networks.config import MLPConfig, PythonConfig
 from dwf.randomness import numbers_at, seed_of
@@ -287,6 +287,6 @@ def test_a_large_window_is_cut_in_parts(tmp_path, monkeypatch):
     zoo = write_random_zoo(tmp_path / "cnn3", CNN3, (3, 32, 32), count=3)
     geometry = Geometry.of(zoo.layout, 289)
     wanted = sampler_of(zoo, geometry, 64, places=True).batch(0, 6, 0, 6)
-    monkeypatch.setattr("dwf.codecs.window_cutter._MOST_AT_ONCE", 500)
-    monkeypatch.setattr("dwf.codecs.window_cutter._MOST_EXTENTS", 2)
+    monkeypatch.setattr("dwf.codecs.windows.cutter._MOST_AT_ONCE", 500)
+    monkeypatch.setattr("dwf.codecs.windows.cutter._MOST_EXTENTS", 2)
     assert same(sampler_of(zoo, geometry, 64, places=True).batch(0, 6, 0, 6), wanted)

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
-from dwf.evaluation.figures import STYLE
+from dwf.evaluation.report.figures import STYLE
 from dwf.networks.config import CNNConfig, MLPConfig
 from dwf.networks.functional import build_network, score_networks
 from dwf.randomness import seeded

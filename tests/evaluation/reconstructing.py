@@ -7,7 +7,7 @@ from dwf.codecs.config import FlatConfig, PcaConfig
 from dwf.densities.config import GaussianConfig
 from dwf.evaluation.config import ReconstructionConfig
 from dwf.evaluation.reconstruction import report_reconstruction
-from dwf.evaluation.reconstruction_report import Reconstruction
+from dwf.evaluation.report.reconstruction import Reconstruction
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.stage import fit_generator
 from dwf.zoo.store import Zoo, write_zoo

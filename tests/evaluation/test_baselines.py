@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from dwf.evaluation.baselines import (
+from dwf.evaluation.config import EvaluateConfig
+from dwf.evaluation.measure.baselines import (
     BASELINES,
     Drawn,
     average_of,
@@ -9,8 +10,7 @@ from dwf.evaluation.baselines import (
     pca_gaussian,
     per_weight_gaussian,
 )
-from dwf.evaluation.config import EvaluateConfig
-from dwf.evaluation.novelty import moments
+from dwf.evaluation.measure.novelty import moments
 
 NUM, SIZE = 12, 30
 
@@ -100,5 +100,5 @@ def test_seeded_network_by_network(kind):
 def test_blocks_do_not_change_the_networks(monkeypatch):
     (baseline,) = noise_around(EvaluateConfig("z", noise=(0.5,), count=7), NUM)
     whole = draw(baseline)
-    monkeypatch.setattr("dwf.evaluation.baselines._BLOCK_BYTES", 8 * SIZE * 2)
+    monkeypatch.setattr("dwf.evaluation.measure.baselines._BLOCK_BYTES", 8 * SIZE * 2)
     np.testing.assert_allclose(draw(baseline), whole, rtol=1e-6)

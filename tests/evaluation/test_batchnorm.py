@@ -14,11 +14,11 @@ from dwf.align.stage import align_zoo
 from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError, CorruptShard, DataUnavailable
-from dwf.evaluation.accuracy import Yardstick
-from dwf.evaluation.baselines import Baseline, Drawn
 from dwf.evaluation.config import BatchNormConfig, EvaluateConfig
-from dwf.evaluation.report import STATISTICS_COLUMNS, Report
-from dwf.evaluation.scoring import Scorer
+from dwf.evaluation.measure.baselines import Baseline, Drawn
+from dwf.evaluation.measure.scoring import Scorer
+from dwf.evaluation.measure.yardstick import Yardstick
+from dwf.evaluation.report.report import STATISTICS_COLUMNS, Report
 from dwf.evaluation.stage import evaluate
 from dwf.networks.functional import score_networks
 from dwf.randomness import torch_stream

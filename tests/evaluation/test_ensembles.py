@@ -10,9 +10,9 @@ import torch
 from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
 from dwf.evaluation.config import BatchNormConfig, EvaluateConfig
-from dwf.evaluation.ensembles import SumInOrder, draw_members, ensemble_size, vote_accuracy
-from dwf.evaluation.report import _on_selection
-from dwf.evaluation.scoring import Scorer
+from dwf.evaluation.measure.ensembles import SumInOrder, draw_members, ensemble_size, vote_accuracy
+from dwf.evaluation.measure.scoring import Scorer
+from dwf.evaluation.report.report import _on_selection
 from dwf.evaluation.stage import evaluate
 from dwf.networks.config import CNNConfig
 from dwf.networks.functional import build_network

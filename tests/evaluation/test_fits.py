@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from dwf.evaluation.fits import FIT_COLUMNS, are_equal, fit_rows, read_fit
+from dwf.evaluation.report.fits import FIT_COLUMNS, are_equal, fit_rows, read_fit
 
 
 def nats(mean, std=0.1, n=64):

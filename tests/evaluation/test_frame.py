@@ -7,7 +7,7 @@ import torch
 from dwf.align.config import AlignConfig
 from dwf.align.stage import align_zoo
 from dwf.align.symmetry import permute, symmetry_of
-from dwf.evaluation.accuracy import Measured, Yardstick
+from dwf.evaluation.measure.yardstick import Measured, Yardstick
 from dwf.zoo.store import Zoo, write_zoo
 
 

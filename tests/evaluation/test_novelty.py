@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from dwf.codecs.moments import Moments
-from dwf.evaluation.novelty import (
+from dwf.evaluation.measure.novelty import (
     Limits,
     moments,
     nearest,
     overlap,
     principal_axes,
 )
+from dwf.zoo.moments import Moments
 
 
 def blocks(weights_ND, size):

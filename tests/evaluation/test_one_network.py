@@ -9,13 +9,13 @@ from dwf.datasets.load import load_dataset
 from dwf.densities.config import GaussianConfig
 from dwf.errors import TooFewNetworks
 from dwf.evaluation.config import EvaluateConfig
-from dwf.evaluation.headline import ONE_NETWORK
+from dwf.evaluation.report.headline import ONE_NETWORK
 from dwf.evaluation.stage import _curves, evaluate
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.stage import fit_generator, sample_networks
 from dwf.networks.functional import build_network, score_networks
 from dwf.settings import to_dict
-from dwf.zoo.rows import split_steps
+from dwf.zoo.cohorts.rows import split_steps
 from dwf.zoo.store import BLOCKS_OF_STEPS, Zoo, write_zoo
 from tests.evaluation.conftest import CONFIG, DATA
 

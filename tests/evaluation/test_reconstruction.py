@@ -13,16 +13,16 @@ from torch.nn.functional import cross_entropy
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.codecs.codec import Codec
 from dwf.codecs.config import CODECS, BehaviourConfig, FlatConfig, PcaConfig, SaneConfig
-from dwf.codecs.geometry import Geometry
-from dwf.codecs.sane_behaviour import Behaviour
-from dwf.codecs.token_scaling import TokenScaling
-from dwf.codecs.windows import WindowSampler
+from dwf.codecs.sane.behaviour import Behaviour
+from dwf.codecs.tokens.geometry import Geometry
+from dwf.codecs.tokens.scaling import TokenScaling
+from dwf.codecs.windows.sampler import WindowSampler
 from dwf.densities.config import GaussianConfig
 from dwf.errors import TooFewNetworks
 from dwf.evaluation.config import ReconstructionConfig
 from dwf.evaluation.reconstruction import LOSSLESS, choose_networks, is_lossless, report_fit
-from dwf.evaluation.reconstruction_report import Reconstruction
-from dwf.evaluation.report import statistics
+from dwf.evaluation.report.reconstruction import Reconstruction
+from dwf.evaluation.report.report import statistics
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import round_trip_error
 from dwf.networks.batchnorm import recalibrate

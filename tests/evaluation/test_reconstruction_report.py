@@ -12,7 +12,7 @@ from dwf import preemption
 from dwf.codecs.config import PcaConfig
 from dwf.errors import ConfigError, DataUnavailable, Preempted, RunConflict
 from dwf.evaluation.config import ReconstructionConfig
-from dwf.evaluation.reconstruction_report import Reconstruction, reconstructed_set, reconstruction
+from dwf.evaluation.report.reconstruction import Reconstruction, reconstructed_set, reconstruction
 from dwf.zoo.store import Zoo, write_zoo
 from tests.evaluation.reconstructing import fit, folder_of, report, root_of
 
@@ -84,7 +84,7 @@ def test_files_and_terminal_hold_the_same_numbers(zoo, capsys):
 
 def test_of_many_tensors_the_worst_are_printed(zoo, capsys, monkeypatch):
     fit(zoo)
-    monkeypatch.setattr("dwf.evaluation.reconstruction_report._MOST_LINES", 2)
+    monkeypatch.setattr("dwf.evaluation.report.reconstruction._MOST_LINES", 2)
     found = report(zoo)
     said = capsys.readouterr().out
     assert "the 2 of 4 tensors with the largest error" in said and "all tensors" in said

@@ -15,8 +15,8 @@ from dwf.errors import (
     TooFewNetworks,
 )
 from dwf.evaluation.config import EvaluateConfig
-from dwf.evaluation.figures import training_curves
-from dwf.evaluation.report import Report
+from dwf.evaluation.report.figures import training_curves
+from dwf.evaluation.report.report import Report
 from dwf.evaluation.stage import evaluate
 from dwf.generators.stage import describe_origin
 from dwf.run_folder import hold

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dwf.cluster.config import RankedLaunch
-from dwf.codecs.sane import SaneCodec
+from dwf.codecs.sane.codec import SaneCodec
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.plan import describe_plan, engine_of, with_engine

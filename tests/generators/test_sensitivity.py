@@ -10,9 +10,9 @@ import torch
 from dwf.backbones.config import ResidualMLPConfig, TransformerConfig
 from dwf.codecs.config import FlatConfig, NeuronsConfig, PcaConfig, SaneConfig, TokensConfig
 from dwf.codecs.flat import FlatCodec
-from dwf.codecs.neuron_scaling import balanced
-from dwf.codecs.neurons import NeuronsCodec
-from dwf.codecs.tokens import TokensCodec
+from dwf.codecs.neurons.codec import NeuronsCodec
+from dwf.codecs.neurons.scaling import balanced
+from dwf.codecs.tokens.codec import TokensCodec
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.errors import ConfigError, CorruptCheckpoint
 from dwf.generators import sensitivity

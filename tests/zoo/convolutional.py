@@ -8,9 +8,9 @@ import torch
 from dwf.datasets.config import DataConfig
 from dwf.datasets.dataset import Dataset, Part
 from dwf.networks.config import CNNConfig
-from dwf.zoo.cohort import Cohort
+from dwf.zoo.cohorts.cohort import Cohort
+from dwf.zoo.cohorts.program import Method
 from dwf.zoo.config import RecipeConfig, ZooConfig
-from dwf.zoo.program import Method
 
 PLAIN = CNNConfig((4, 5), (3, 8, 8), paddings=1, pools=2, hidden=(6,), classes=3)
 NORMED = CNNConfig((4, 5), (3, 8, 8), paddings=1, pools=2, norm="batch", hidden=(6,), classes=3)

@@ -3,7 +3,7 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from dwf.datasets.dataset import Part
-from dwf.zoo.augment import Draws, augmented_batch, draw, jitter_colours, join
+from dwf.zoo.cohorts.augment import Draws, augmented_batch, draw, jitter_colours, join
 
 
 def stored(channels: int = 3, height: int = 6, width: int = 7) -> Part:

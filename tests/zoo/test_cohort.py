@@ -12,10 +12,10 @@ from dwf.networks.functional import build_network
 from dwf.networks.initialisation import initialise
 from dwf.randomness import torch_stream
 from dwf.zoo import plan
-from dwf.zoo.cohort import Cohort
+from dwf.zoo.cohorts.cohort import Cohort
+from dwf.zoo.cohorts.schedule import learning_rate_factor
 from dwf.zoo.config import RecipeConfig, VaryConfig, ZooConfig
 from dwf.zoo.layout import Layout
-from dwf.zoo.schedule import learning_rate_factor
 
 
 def blobs(num: int = 160) -> Dataset:

@@ -8,7 +8,7 @@ import pytest
 
 from dwf.errors import CorruptShard
 from dwf.networks.functional import build_network
-from dwf.zoo import rows
+from dwf.zoo.cohorts import rows
 from dwf.zoo.config import (
     KeepAbove,
     KeepBest,

@@ -10,7 +10,10 @@ from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
 from dwf.networks.config import CifarResNetConfig, CNNConfig, MLPConfig, PythonConfig, ViTConfig
-from dwf.zoo import cohort, plan, rate, stage, trial
+from dwf.zoo import plan, stage
+from dwf.zoo.cohorts import cohort
+from dwf.zoo.cohorts import cost as rate
+from dwf.zoo.cohorts import method as trial
 from dwf.zoo.config import (
     AugmentConfig,
     KeepAbove,

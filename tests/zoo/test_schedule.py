@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from dwf.zoo.cohorts.schedule import cycled_momentum, learning_rate_factor
 from dwf.zoo.config import RecipeConfig
-from dwf.zoo.schedule import cycled_momentum, learning_rate_factor
 
 EPOCHS, STEPS = 12, 5
 BY_EPOCH = {

@@ -17,7 +17,8 @@ from dwf.datasets.config import DataConfig
 from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.networks.config import MLPConfig
 from dwf.settings import to_dict
-from dwf.zoo import rows, stage
+from dwf.zoo import stage
+from dwf.zoo.cohorts import rows
 from dwf.zoo.config import RecipeConfig, SplitConfig, VaryConfig, ZooConfig
 from dwf.zoo.store import Zoo
 

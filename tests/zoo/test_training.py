@@ -12,8 +12,9 @@ from dwf.networks.functional import build_network, score_networks
 from dwf.networks.initialisation import initialise
 from dwf.randomness import torch_stream
 from dwf.zoo import plan
-from dwf.zoo.augment import augmented_batch, draw
-from dwf.zoo.cohort import Cohort
+from dwf.zoo.cohorts.augment import augmented_batch, draw
+from dwf.zoo.cohorts.cohort import Cohort
+from dwf.zoo.cohorts.program import Method, Program
 from dwf.zoo.config import (
     AugmentConfig,
     KeepAbove,
@@ -25,7 +26,6 @@ from dwf.zoo.config import (
     VaryConfig,
 )
 from dwf.zoo.layout import Layout
-from dwf.zoo.program import Method, Program
 from tests.zoo.convolutional import DROPPED, NORMED, PLAIN, config, images, trained, weights_of
 
 AUGMENT = AugmentConfig(flip=0.5, pad=2, jitter=0.2, jitter_probability=0.5)

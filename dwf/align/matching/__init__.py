@@ -1,0 +1,7 @@
+"""Weight matching: bring a network's units into the order of a reference's (Git Re-Basin)."""
+
+from dwf.align.matching.ascent import Ascent, Target
+from dwf.align.matching.assignment import assign
+from dwf.align.matching.matcher import Matcher, match_networks
+
+__all__ = ["Ascent", "Matcher", "Target", "assign", "match_networks"]

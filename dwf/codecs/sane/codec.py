@@ -1,0 +1,318 @@
+"""SANE: networks of any size as sequences of latents, one for each token of their weights.
+
+A transformer autoencoder learns from windows of tokens, of one architecture or of several, and
+codes whole networks window by window (`halo.py`).
+
+    codec.npz            template, shift and scale of each architecture
+    codec.safetensors    the autoencoder; its settings and all layouts in the metadata
+
+Source: Schuerholt et al., SANE (arXiv 2406.09997).
+
+Shape suffixes: N networks, D numbers of a network, T tokens, C numbers of a token, B windows of a
+batch, W tokens of a window, L numbers of a latent.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from dwf.backbones.config import TokenAutoencoderConfig
+from dwf.backbones.token_autoencoder import TokenAutoencoder
+from dwf.codecs.codec import Codec, codec_folder
+from dwf.codecs.codes import Codes
+from dwf.codecs.config import SaneConfig
+from dwf.codecs.sane.behaviour import Behaviour
+from dwf.codecs.sane.task import SaneTask, num_views
+from dwf.codecs.tokens import Geometry, TokenScaling
+from dwf.codecs.windows import WindowSampler, through_windows
+from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
+from dwf.randomness import seed_of, seeded
+from dwf.ranks import world
+from dwf.run_folder import RunFolder, RunPart, replacing
+from dwf.settings import build, to_dict
+from dwf.training.loop import find_device
+from dwf.training.loop import train as train_module
+from dwf.zoo.checksums import file_checksum
+from dwf.zoo.layout import Layout, Span
+from dwf.zoo.moments import Sources, count_networks, measure_moments
+
+MODULE = "codec.safetensors"
+
+
+class SaneCodec(Codec):
+    """Codes are sequences of latents; what is lost on the way back is what was not learnt."""
+
+    module: TokenAutoencoder
+
+    @classmethod
+    def planned_size(cls, config: SaneConfig, layout: Layout, num_train: int) -> int:
+        """Return K: all latents of a network."""
+        return geometries(config, [layout])[0].num_tokens * config.backbone.latent
+
+    @classmethod
+    def planned_groups(cls, config: SaneConfig, layout: Layout) -> tuple[tuple[int, int], ...]:
+        """Return (tokens, numbers of a latent) of each layer."""
+        layers = geometries(config, [layout])[0].layers
+        return tuple((layer.tokens, config.backbone.latent) for layer in layers)
+
+    @classmethod
+    def planned_module(cls, config: SaneConfig, layouts: Sequence[Layout]) -> TokenAutoencoder:
+        """Return the autoencoder without memory (on the device `meta`), to count and measure.
+
+        Args:
+            config: its settings.
+            layouts: of the zoos; may be none where `size` and `backbone.max_positions` are set.
+
+        Raises:
+            ConfigError: without layouts, its shape is not known; or learned positions are too few.
+        """
+        plan = _plan(config, geometries(config, layouts))
+        with torch.device("meta"):
+            return TokenAutoencoder(*plan)
+
+    def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "SaneCodec":
+        """Learn from windows of the training networks; see `Codec.fit`.
+
+        The zoos may differ in layout; `self.layout` is the first's.
+
+        Raises:
+            ConfigError: learned positions are too few for the sequences; or as `Behaviour` and
+                `WindowSampler`.
+            TrainingDiverged: the loss is not finite; names shards and rows.
+        """
+        train, val = _with_networks(train), _with_networks(val)
+        if not train:
+            raise TooFewNetworks(
+                "0 networks to learn from, at least 1 expected: train a zoo with more networks, or "
+                "hold fewer of them out"
+            )
+        self._take({zoo.layout.digest: zoo.layout for zoo, _ in train})
+        for zoo, _ in val:
+            self._refuse_other(zoo.layout.digest)
+        for digest in self.layouts:
+            self._measure([source for source in train if source[0].layout.digest == digest])
+        with seeded(seed, "initialisation"):
+            self.module = TokenAutoencoder(*_plan(self.config, list(self.geometries.values())))
+        self.facts = {
+            "networks": count_networks(train),
+            "architectures": len(self.layouts),
+            "parameters": sum(p.numel() for p in self.module.parameters()),
+            "tokens": self.geometries[self.layout.digest].num_tokens,
+            "token_size": self.geometries[self.layout.digest].size,
+            "code_size": self.code_size,
+        }
+        task = self._task(train, val, seed)
+        outcome = train_module(task, self.config.training, seed, RunPart(codec_folder(run)), "sane")
+        self.module = task.module
+        if world().is_first:  # elsewhere it may be in pieces
+            self.facts |= {"training": vars(outcome), "val": task.measure(self.module)}
+        return self
+
+    def _take(self, layouts: dict[str, Layout], size: int | None = None) -> None:
+        """Learn the shapes of the architectures, by digest; the first is the codec's own."""
+        self.layouts = layouts
+        self.layout = next(iter(layouts.values()))
+        found = geometries(self.config, list(layouts.values()), size)
+        self.geometries = dict(zip(layouts, found, strict=True))
+
+    def _measure(self, train: Sources) -> None:
+        """Learn the template and the scaling of one architecture."""
+        digest = train[0][0].layout.digest
+        moments = measure_moments(train)
+        kind, geometry = self.config.standardise, self.geometries[digest]
+        scaling = TokenScaling.fit(train, geometry, kind, moments)
+        named = {"template_D": moments.mean_D.astype(np.float32)} | scaling.to_arrays()
+        for name, array in named.items():
+            self.arrays[self._name(name, digest)] = array
+
+    def _name(self, name: str, digest: str) -> str:
+        """Return the name of an array of one architecture; the first's are as other codecs'."""
+        return name if digest == self.layout.digest else f"{digest}_{name}"
+
+    def _scaling(self, digest: str) -> TokenScaling:
+        names = ("shift_L", "scale_L")
+        return TokenScaling.from_arrays({n: self.arrays[self._name(n, digest)] for n in names})
+
+    def _task(self, train: Sources, val: Sources, seed: int) -> SaneTask:
+        config, device = self.config, find_device(self.config.training.device)
+
+        def sampler(sources: Sources, word: str, places: bool = False) -> WindowSampler:
+            digests = [zoo.layout.digest for zoo, _ in sources]
+            return WindowSampler(
+                sources,
+                [self.geometries[digest] for digest in digests],
+                [self._scaling(digest) for digest in digests],
+                self.module.window,
+                config.views[: num_views(config)],
+                seed_of(seed, word),
+                places,
+            )
+
+        behaviour = None
+        if config.behaviour.weight:
+            scalings = [self._scaling(zoo.layout.digest) for zoo, _ in train]
+            behaviour = Behaviour(config.behaviour, train, scalings, seed, device)
+        held_out = []
+        if val:
+            size = config.training.batch_size
+            held_out = sampler(val, "validation").validation(config.val_windows, size)
+        windows = sampler(train, "training", places=behaviour is not None)
+        return SaneTask(config, self.module, windows, held_out, device, behaviour)
+
+    def spans_of(self, layout: Layout) -> list[Span]:
+        """Return the stretches of a row that it covers; see `Codec.spans_of`."""
+        self._refuse_other(layout.digest)
+        return self.geometries[layout.digest].spans
+
+    @property
+    def code_size(self) -> int:
+        """K: all latents of a network of the first zoo."""
+        return self.geometries[self.layout.digest].num_tokens * self.config.backbone.latent
+
+    def encode(self, weights_ND: torch.Tensor, layout: Layout) -> Codes:
+        """Return the codes of networks of any layout that it was fitted to; see `Codec.encode`."""
+        self._refuse_other(layout.digest)
+        geometry, scaling = self.geometries[layout.digest], self._scaling(layout.digest)
+        tokens_NTC = geometry.tokenise(weights_ND)
+        tokens_NTC = scaling.apply(tokens_NTC, geometry.layer_of_token_T, geometry.mask_TC)
+        out_NTL = torch.empty(*tokens_NTC.shape[:2], self.config.backbone.latent)
+        values = self._through(TokenAutoencoder.encode, tokens_NTC, geometry, out_NTL)
+        return replace(self._like_of(layout.digest), values=values)
+
+    def decode(self, codes: Codes, layout: Layout) -> torch.Tensor:
+        """Return weights_ND of codes, uncovered numbers from the template; see `Codec.decode`."""
+        self._refuse_other(codes.layout)
+        if codes.layout != layout.digest:
+            raise ShapeMismatch(
+                f"codes of networks of layout {codes.layout} cannot become networks of layout "
+                f"{layout.digest}: decode them to the layout they were encoded from"
+            )
+        geometry = self.geometries[layout.digest]
+        out_NTC = torch.empty(*codes.values.shape[:2], geometry.size)
+        tokens_NTC = self._through(TokenAutoencoder.decode, codes.values, geometry, out_NTC)
+        layer_T, mask_TC = geometry.layer_of_token_T, geometry.mask_TC
+        tokens_NTC = self._scaling(layout.digest).undo(tokens_NTC, layer_T, mask_TC)
+        template_D = self.template_of(layout)
+        weights_ND = template_D.repeat(len(codes), 1)
+        geometry.detokenise(tokens_NTC, weights_ND)
+        return weights_ND
+
+    @torch.no_grad()
+    def _through(
+        self, half: Callable, values: torch.Tensor, geometry: Geometry, out: torch.Tensor
+    ) -> torch.Tensor:
+        """Fill in and return what one half of the autoencoder makes of whole sequences."""
+        device = next(self.module.parameters()).device
+
+        def run(x_BWC: torch.Tensor, positions_BW3: torch.Tensor) -> torch.Tensor:
+            return half(self.module, x_BWC.to(device), positions_BW3.to(device))
+
+        config, positions_T3 = self.config, geometry.positions_T3
+        return through_windows(
+            run, values, positions_T3, out, self.config.window, config.halo, config.encode_batch
+        )
+
+    def _like(self) -> Codes:
+        return self._like_of(self.layout.digest)
+
+    def _like_of(self, digest: str) -> Codes:
+        geometry, latent = self.geometries[digest], self.config.backbone.latent
+        values = torch.empty(0, geometry.num_tokens, latent)
+        mask_TL = torch.ones(geometry.num_tokens, latent, dtype=torch.bool)
+        return Codes(values, digest, geometry.positions_T3, mask_TL)
+
+    def _refuse_other(self, digest: str) -> None:
+        if digest not in self.layouts:
+            raise ShapeMismatch(
+                f"the networks have layout {digest}, this codec was fitted to "
+                f"{', '.join(self.layouts)}: give it networks of those zoos' architectures, or fit "
+                "another codec with their zoo among codec_zoos"
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write it to a folder; `Codec.load` reads it, on any machine."""
+        state = {
+            name: tensor.cpu().contiguous() for name, tensor in self.module.state_dict().items()
+        }
+        about = {
+            "backbone": to_dict(self.module.config),
+            "token_size": self.module.token_size,
+            "window": self.module.window,
+            "layouts": [layout.to_json() for layout in self.layouts.values()],
+        }
+        with replacing(folder / MODULE) as partial:
+            save_file(state, partial, {"codec": json.dumps(about)})  # several have no fixed order
+        self.arrays["module_checksum"] = np.array(file_checksum(folder / MODULE))
+        super().save(folder)
+
+    def _open(self, folder: Path) -> None:
+        path = folder / MODULE
+        if file_checksum(path) != int(self.arrays["module_checksum"]):
+            raise ValueError(f"{MODULE} does not match its checksum")
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["codec"])
+        layouts = map(Layout.from_json, about["layouts"])
+        self._take({layout.digest: layout for layout in layouts}, about["token_size"])
+        config = build(TokenAutoencoderConfig, about["backbone"], str(path))
+        self.module = TokenAutoencoder(config, about["token_size"], about["window"])
+        self.module.load_state_dict(load_file(path))
+        device = "cpu" if self.config.training.device == "cpu" else "auto"
+        self.module.eval().to(find_device(device))  # not the GPU of another machine
+
+
+def geometries(
+    config: SaneConfig, layouts: Sequence[Layout], size: int | None = None
+) -> tuple[Geometry, ...]:
+    """Return the tokens of each architecture, all of one size; one that is given is not judged."""
+    options = config.packing, config.norms, config.buffers
+    if size is not None:
+        return tuple(Geometry.of(layout, size, *options) for layout in layouts)
+    return Geometry.common(layouts, config.size, *options) if layouts else ()
+
+
+def _plan(config: SaneConfig, found: Sequence[Geometry]) -> tuple[TokenAutoencoderConfig, int, int]:
+    """Return what a `TokenAutoencoder` for these geometries is built of."""
+    backbone = config.backbone
+    if not config.contrast:
+        backbone = replace(backbone, projection=0)
+    if backbone.positions == "learned":
+        backbone = replace(backbone, max_positions=_positions(backbone, found))
+    if not found and config.size is None:
+        raise ConfigError(
+            "codec.size is not set and no zoo is there to take it from: set codec.size, or train "
+            "the zoo first"
+        )
+    longest = max((geometry.num_tokens for geometry in found), default=config.window)
+    return backbone, found[0].size if found else config.size, min(config.window, longest)
+
+
+def _positions(backbone: TokenAutoencoderConfig, found: Sequence[Geometry]) -> tuple[int, int, int]:
+    """Return the rows of the learned tables; refuse tables that are too short."""
+    given = backbone.max_positions
+    if not found and given is None:
+        raise ConfigError(
+            "codec.backbone.max_positions is not set and no zoo is there to take it from: set it, "
+            "or train the zoo first"
+        )
+    if not found:
+        return given
+    needed = torch.stack([g.positions_T3.amax(0) for g in found]).amax(0).add(1).tolist()
+    if given is None:
+        return tuple(needed)
+    if any(have < need for have, need in zip(given, needed, strict=True)):
+        raise ConfigError(
+            f"codec.backbone.max_positions = {list(given)}: these networks have up to {needed} "
+            "(tokens, layers, units); set at least that, leave it out, or set "
+            "codec.backbone.positions to sinusoidal"
+        )
+    return given
+
+
+def _with_networks(sources: Sources) -> Sources:
+    return [(zoo, rows) for zoo, rows in sources if len(rows)]

@@ -1,0 +1,8 @@
+"""Tokens: pieces of output channels, exact for any architecture."""
+
+from dwf.codecs.tokens.codec import TokensCodec
+from dwf.codecs.tokens.geometry import Geometry
+from dwf.codecs.tokens.layers import TokenLayer
+from dwf.codecs.tokens.scaling import TokenScaling
+
+__all__ = ["Geometry", "TokenLayer", "TokenScaling", "TokensCodec"]

@@ -1,0 +1,97 @@
+"""Networks as sequences of tokens, standardised by layer: see `geometry.py`.
+
+Shape suffixes: N networks, D numbers of a network, T tokens, C numbers of a token.
+"""
+
+import numpy as np
+import torch
+
+from dwf.codecs.codec import Codec
+from dwf.codecs.codes import Codes
+from dwf.codecs.config import TokensConfig
+from dwf.codecs.tokens.geometry import Geometry
+from dwf.codecs.tokens.scaling import TokenScaling
+from dwf.run_folder import RunFolder
+from dwf.zoo.layout import Layout, Span
+from dwf.zoo.moments import Sources, common_layout, measure_moments
+
+
+class TokensCodec(Codec):
+    """Codes are tokens; exact both ways, up to float32 rounding where they are standardised."""
+
+    @classmethod
+    def planned_size(cls, config: TokensConfig, layout: Layout, num_train: int) -> int:
+        """Return K: how many slots hold a number."""
+        return _planned(config, layout).num_numbers
+
+    @classmethod
+    def planned_groups(cls, config: TokensConfig, layout: Layout) -> tuple[tuple[int, int], ...]:
+        """Return (tokens, numbers of each) of each layer's tokens that are alike."""
+        return _like(_planned(config, layout)).groups
+
+    def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "TokensCodec":
+        """Learn shift and scale from training networks; see `Codec.fit`.
+
+        Raises:
+            ConfigError: a token size below 1 or of no use, or nothing is covered.
+        """
+        self.layout = common_layout(train)
+        geometry = _planned(self.config, self.layout)
+        moments = measure_moments(train)
+        scaling = TokenScaling.fit(train, geometry, self.config.standardise, moments)
+        self.arrays = {"template_D": moments.mean_D.astype(np.float32)} | scaling.to_arrays()
+        self.facts = {
+            "networks": moments.num_networks,
+            "code_size": geometry.num_numbers,
+            "tokens": geometry.num_tokens,
+            "token_size": geometry.size,
+            "used": geometry.used,
+        }
+        return self
+
+    @property
+    def geometry(self) -> Geometry:
+        """Of its tokens."""
+        config = self.config
+        settings = (config.packing, config.norms, config.buffers)
+        return Geometry.of(self.layout, self.facts["token_size"], *settings)
+
+    @property
+    def scaling(self) -> TokenScaling:
+        """Of its tokens."""
+        return TokenScaling.from_arrays(self.arrays)
+
+    def spans_of(self, layout: Layout) -> list[Span]:
+        """Return the stretches of a row that it covers; see `Codec.spans_of`."""
+        self._refuse_other(layout.digest)
+        return self.geometry.spans
+
+    @property
+    def code_size(self) -> int:
+        """K: how many numbers of a code stand for a weight."""
+        return self.geometry.num_numbers
+
+    def _like(self) -> Codes:
+        return _like(self.geometry)
+
+    def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
+        geometry = self.geometry
+        tokens_NTC = geometry.tokenise(weights_ND)
+        return self.scaling.apply(tokens_NTC, geometry.layer_of_token_T, geometry.mask_TC)
+
+    def _decode_into(self, values: torch.Tensor, weights_ND: torch.Tensor) -> None:
+        geometry = self.geometry
+        tokens_NTC = self.scaling.undo(values, geometry.layer_of_token_T, geometry.mask_TC)
+        geometry.detokenise(tokens_NTC, weights_ND)
+
+
+def _planned(config: TokensConfig, layout: Layout) -> Geometry:
+    """Return the geometry that the settings ask for; a user's size is checked."""
+    settings = (config.size, config.packing, config.norms, config.buffers)
+    return Geometry.common((layout,), *settings)[0]
+
+
+def _like(geometry: Geometry) -> Codes:
+    """Return codes of no network."""
+    empty = torch.empty(0, geometry.num_tokens, geometry.size)
+    return Codes(empty, geometry.layout.digest, geometry.positions_T3, geometry.mask_TC)

@@ -1,0 +1,39 @@
+"""Measurements of a set of networks: accuracy, novelty, baselines."""
+
+from dwf.evaluation.measure.baselines import BASELINES, Baseline, Drawn
+from dwf.evaluation.measure.ensembles import ensemble_size
+from dwf.evaluation.measure.novelty import (
+    CONFIDENCE,
+    DRAWN_IN,
+    HALF_WAY,
+    NEAR_COPY,
+    Limits,
+    Rows,
+    moments,
+)
+from dwf.evaluation.measure.scoring import (
+    Scorer,
+    refuse_broken_statistics,
+    refuse_without_statistics,
+)
+from dwf.evaluation.measure.yardstick import Measured, Yardstick, check_accuracy
+
+__all__ = [
+    "BASELINES",
+    "CONFIDENCE",
+    "DRAWN_IN",
+    "HALF_WAY",
+    "NEAR_COPY",
+    "Baseline",
+    "Drawn",
+    "Limits",
+    "Measured",
+    "Rows",
+    "Scorer",
+    "Yardstick",
+    "check_accuracy",
+    "ensemble_size",
+    "moments",
+    "refuse_broken_statistics",
+    "refuse_without_statistics",
+]

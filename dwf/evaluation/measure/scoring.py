@@ -1,0 +1,226 @@
+"""Score networks: with which running statistics BatchNorm works, and how the cores are shared.
+
+Shape suffixes: B networks of a block, D numbers of one network, M images of the split, K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from dwf.datasets.dataset import Dataset, Part
+from dwf.errors import ConfigError, CorruptShard
+from dwf.evaluation.config import BatchNormConfig, Strategy
+from dwf.evaluation.measure.ensembles import SumInOrder
+from dwf.networks.batchnorm import fresh_statistics, recalibrate
+from dwf.networks.functional import Scores, batchnorm_buffers, score_networks
+from dwf.networks.side_by_side import computed_together, side_by_side
+from dwf.zoo.layout import Layout
+from dwf.zoo.store import Zoo
+
+Source = Literal["own"] | Strategy
+"""Where statistics come from: `own` are those of the networks' rows, as they lie."""
+State = dict[str, torch.Tensor]
+RECALIBRATION_BATCH = 125
+"""Images of a batch when statistics are re-estimated: a third faster on a CPU than 250."""
+
+
+class Scorer:
+    """Scores blocks of networks of one architecture on one dataset.
+
+    On a CPU networks that cannot be computed together are scored side by side.
+
+    Args:
+        network: the architecture, in evaluation mode.
+        layout: of the networks' rows.
+        data: images, prepared as the zoo's recipe says.
+        split: the images that are scored, `test` or `val`.
+        config: how BatchNorm's statistics are re-estimated.
+        template_D: row with the statistics that `reference` stands for.
+        device: where to compute.
+        workers: networks side by side; default: torch's threads.
+        keep_answers: also say which class each network answers to each image.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layout: Layout,
+        data: Dataset,
+        split: str,
+        config: BatchNormConfig,
+        template_D: np.ndarray,
+        device: str = "cpu",
+        workers: int | None = None,
+        keep_answers: bool = False,
+    ):
+        self.layout, self.data, self.split, self.config = layout, data, split, config
+        self.device, self.network = device, network.to(device)
+        self.buffers = tuple(batchnorm_buffers(network))
+        self.num_images = min(config.images, len(data.train))
+        rows_1D = torch.from_numpy(template_D[None].astype(np.float32))
+        self._reference = {name: layout.unflatten(rows_1D)[name] for name in self.buffers}
+        self._workers, self._keep_answers = workers, keep_answers
+
+    def score(
+        self,
+        weights_BD: np.ndarray,
+        source: Source = "own",
+        compare: Sequence[Source] = (),
+        voting_B: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Score a block of networks.
+
+        Args:
+            weights_BD: float32, whole rows.
+            source: the statistics they are judged with.
+            compare: statistics with which their accuracy on the split is found too.
+            voting_B: networks that are members of an ensemble, bool.
+
+        Returns:
+            `accuracy_S`, `val_accuracy_S`, `loss_S`, `wrong_SM` (see `accuracy.Measured`), where
+            they are kept `answers_SM` (see `functional.Scores`), and for each source in `compare`
+            its accuracy_B, float64. Of the ensemble's members, if any: `votes_MK`, their logits'
+            sum, float64.
+        """
+        voting_B = np.zeros(len(weights_BD), bool) if voting_B is None else voting_B
+        if not self.buffers:
+            source, compare = "own", ()
+        if computed_together(self.network, self.device):
+            return self._score(self.network, weights_BD, source, compare, voting_B)
+        votes = SumInOrder()
+
+        def score_one(network: nn.Module, i: int) -> dict[str, np.ndarray]:
+            one = slice(i, i + 1)
+            found = self._score(network, weights_BD[one], source, compare, voting_B[one])
+            votes.add(i, found.pop("votes_MK", None))
+            return found
+
+        parts = side_by_side(self.network, len(weights_BD), score_one, self._workers)
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return found if votes.total is None else found | {"votes_MK": votes.total}
+
+    def _score(
+        self,
+        network: nn.Module,
+        weights_BD: np.ndarray,
+        source: Source,
+        compare: Sequence[Source],
+        voting_B: np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        state = self.layout.unflatten(torch.from_numpy(weights_BD).to(self.device))
+        judged = self._with(network, state, source)
+        scores = self._run(network, judged, self._part, voting_B)
+        val = scores if self.split == "val" else self._run(network, judged, self.data.val)
+        found = {
+            "accuracy_S": scores.accuracy_N,
+            "val_accuracy_S": val.accuracy_N,
+            "loss_S": scores.loss_N,
+            "wrong_SM": scores.wrong_NM,
+        }
+        if self._keep_answers:
+            found["answers_SM"] = scores.answers_NM
+        if scores.votes_MK is not None:
+            found["votes_MK"] = scores.votes_MK
+        for other in compare:
+            if other == source:
+                found[other] = scores.accuracy_N
+            else:
+                changed = self._with(network, state, other)
+                found[other] = self._run(network, changed, self._part).accuracy_N
+        return found
+
+    @property
+    def _part(self) -> Part:
+        return getattr(self.data, self.split)
+
+    def _run(
+        self,
+        network: nn.Module,
+        state: Mapping[str, torch.Tensor],
+        part: Part,
+        voting_N: np.ndarray | None = None,
+    ) -> Scores:
+        kept = (True, self.device, self._keep_answers)
+        return score_networks(network, state, self.data, part, *kept, voting_N)
+
+    def _with(self, network: nn.Module, state: State, source: Source) -> State:
+        """Return networks with these statistics."""
+        if source == "none":
+            return fresh_statistics(network, state)
+        if source == "reference":
+            num = len(next(iter(state.values())))
+            given = {name: ref.to(self.device) for name, ref in self._reference.items()}
+            return state | {
+                name: ref.repeat(num, *[1] * (ref.dim() - 1)) for name, ref in given.items()
+            }
+        if source == "recalibrated":
+            return recalibrate(
+                network, state, self.data, self.num_images, self.device, RECALIBRATION_BATCH
+            )
+        return state
+
+
+def refuse_without_statistics(zoo: Zoo, rows: np.ndarray, network: nn.Module, own: bool) -> None:
+    """See that rows say where their statistics come from: no network is scored with none.
+
+    Args:
+        zoo: the zoo.
+        rows: which of its rows are to be scored.
+        network: its architecture.
+        own: whether they must be the networks' own, as those of trained networks are.
+
+    Raises:
+        ConfigError: networks with BatchNorm have no statistics, or none of their own.
+    """
+    buffers = batchnorm_buffers(network)
+    if not buffers:
+        return
+    missing = [name for name in buffers if name not in zoo.layout.by_name]
+    if missing:
+        raise ConfigError(
+            f"{zoo.path}: networks with BatchNorm whose rows have no {missing[0]}: they cannot be "
+            "scored without running statistics; make the zoo again with launch/zoo.py or sample.py"
+        )
+    if "batchnorm" not in zoo.columns:
+        raise ConfigError(
+            f"{zoo.path}: networks with BatchNorm, and no column `batchnorm` that says where their "
+            "running statistics come from (trained, template, recalibrated or generated): make the "
+            "zoo again with launch/zoo.py or sample.py"
+        )
+    allowed = {"trained", "recalibrated"} | (set() if own else {"template", "generated"})
+    column = zoo.columns["batchnorm"][rows]
+    off = np.flatnonzero(~np.isin(column, list(allowed)))
+    if len(off):
+        raise ConfigError(
+            f"{zoo.path}: row {rows[off[0]]} has batchnorm = {str(column[off[0]])!r}, expected "
+            f"{' or '.join(sorted(allowed))} ({len(off)} of {len(rows)} rows): networks with "
+            "BatchNorm are not scored without running statistics"
+        )
+
+
+def refuse_broken_statistics(
+    zoo: Zoo, rows_B: np.ndarray, weights_BD: np.ndarray, buffers: Sequence[str]
+) -> None:
+    """See that running statistics are such as networks have once they have seen images.
+
+    Raises:
+        CorruptShard: some are not finite, a variance is negative, or all are as in a network that
+            was never trained (mean 0, variance 1); names the rows.
+    """
+    state = zoo.layout.unflatten(weights_BD)
+    broken_B, unmeasured_B = np.zeros(len(weights_BD), bool), np.ones(len(weights_BD), bool)
+    for name in buffers:
+        values_BC, is_variance = state[name], name.endswith("running_var")
+        broken_B |= ~np.isfinite(values_BC).all(1) | (is_variance & (values_BC < 0).any(1))
+        unmeasured_B &= (values_BC == float(is_variance)).all(1)
+    if buffers and (broken_B | unmeasured_B).any():
+        bad_B = broken_B | unmeasured_B
+        named = ", ".join(str(row) for row in rows_B[bad_B][:8])
+        raise CorruptShard(
+            f"{zoo.path}: running statistics of BatchNorm are not finite, negative variances, or "
+            f"those of a new network, in row {named} ({bad_B.sum()} of {len(rows_B)} read): draw "
+            "them with python launch/sample.py --batchnorm recalibrated, or train the zoo again"
+        )

@@ -1,0 +1,364 @@
+"""Measure sets of networks: every set is scored and held against the same training networks.
+
+BatchNorm's running statistics follow from weights and images. So they take no part in distances,
+spread and map, and are given anew to networks that nobody trained (see `scoring`).
+
+Shape suffixes: N training networks, S networks of a set, B of one block of it, D numbers of one
+network, K of them that are learnt, M images of the split, C axes of the map.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from dwf import preemption
+from dwf.align.canonical import balance
+from dwf.align.frame import groups_of
+from dwf.align.groups import Group, permute
+from dwf.align.matching import Matcher
+from dwf.datasets.dataset import Dataset
+from dwf.errors import ConfigError, DataUnavailable, ShapeMismatch, TooFewNetworks
+from dwf.evaluation.config import BatchNormConfig
+from dwf.evaluation.measure.baselines import Drawn
+from dwf.evaluation.measure.ensembles import SumInOrder, draw_members, vote_accuracy
+from dwf.evaluation.measure.novelty import (
+    Blocks,
+    Limits,
+    Rows,
+    moments,
+    nearest,
+    overlap,
+    principal_axes,
+)
+from dwf.evaluation.measure.scoring import (
+    Scorer,
+    Source,
+    refuse_broken_statistics,
+    refuse_without_statistics,
+)
+from dwf.zoo.moments import Moments
+from dwf.zoo.store import Zoo
+
+MIN_TRAINING = 4
+"""Fewer training networks have no spread of nearest distances to speak of."""
+MAP_NETWORKS = 1000
+"""The map's axes come from at most so many training networks: its cost grows with the cube."""
+_TINY = 1e-300  # the reach of networks that are all at their mean; `_refuse_copies` says so
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A set of networks, measured: one number each, and nothing left out."""
+
+    accuracy_S: np.ndarray
+    """Share of the split's images, float64."""
+    val_accuracy_S: np.ndarray
+    """Share of the validation images, float64."""
+    loss_S: np.ndarray
+    """Cross-entropy in nats, float64."""
+    distance_S: np.ndarray
+    """To the nearest training network, float64."""
+    nearest_S: np.ndarray
+    """Position of that network among the training networks, int64."""
+    overlap_S: np.ndarray
+    """Of wrong answers with that network, float64."""
+    highest_overlap_S: np.ndarray
+    """Of wrong answers with any training network, float64."""
+    reach_S: np.ndarray
+    """Distance to the training networks' mean, in the median of theirs, float64."""
+    map_SC: np.ndarray
+    """Place on the first principal axes of the training networks, float64."""
+    spread: float
+    """Root mean square distance to the set's own mean; NaN for one network."""
+    wrong_SM: np.ndarray
+    """Which of the split's images each network gets wrong, bool."""
+    compared: dict[str, np.ndarray] = field(default_factory=dict)
+    """Where BatchNorm's statistics come from -> accuracy_S with these, as far as compared."""
+    ensemble: float | None = None
+    """Share of the images that the ensemble of `Yardstick.ensemble` of its networks gets right."""
+
+
+class Yardstick:
+    """The training networks of a zoo, measured once; all sets are held against them.
+
+    Args:
+        zoo: what generators learn from.
+        data: the images of its networks.
+        device: where to compute.
+        split: the images that are scored, `test` or `val`.
+        batchnorm: which statistics networks with BatchNorm are judged with.
+        workers: networks that are scored at a time; see `EvaluateConfig.workers`.
+        ensemble: networks of an ensemble of training networks, or of a zoo that is measured; 0: no
+            ensembles.
+
+    Raises:
+        ConfigError: there are no images of this split, or networks with BatchNorm have no running
+            statistics of their own.
+        TooFewNetworks: the zoo has fewer than four training networks, or half of them are copies
+            of others.
+        DataUnavailable: the networks do not have the accuracies that the zoo records.
+    """
+
+    def __init__(
+        self,
+        zoo: Zoo,
+        data: Dataset,
+        device: str = "cpu",
+        split: str = "test",
+        batchnorm: BatchNormConfig | None = None,
+        workers: int | None = None,
+        ensemble: int = 0,
+    ):
+        self.ensemble = ensemble
+        self.zoo, self.data, self.device, self.split = zoo, data, device, split
+        self.batchnorm = batchnorm or BatchNormConfig()
+        self._refuse_unfit()
+        self.network = zoo.build_network()
+        rows = zoo.rows(split="train", epoch="last")
+        self.training = Rows(zoo, rows, learnt=True)
+        gathered = moments(Rows(zoo, rows))
+        self.mean_D = gathered.mean_D
+        self.deviation_K = zoo.layout.learnt(gathered.deviation_D)
+        first = Rows(zoo, rows[:MAP_NETWORKS], learnt=True)
+        self.axes_CK, self.axes_share_C = principal_axes(first)
+        self.groups = self._groups_of_frame()
+        signs = any(group.signs for group in self.groups)
+        self._match = Matcher(zoo.layout, self.groups, signs=signs, heads_again=True)
+        self._frame_D = torch.from_numpy(self.mean_D).float()
+        fixed = (zoo.layout, data, split, self.batchnorm, self.mean_D)
+        self.scorer = Scorer(self.network, *fixed, device, workers)
+        self._wrong_NM: np.ndarray | None = None
+        self._reach: float | None = None
+        self.originals = self.measure_zoo(zoo, rows, leave_one_out=True)
+        self._wrong_NM = self.originals.wrong_SM
+        self.limits = Limits.of(
+            self.originals.accuracy_S, self.originals.distance_S, self.originals.overlap_S
+        )
+        self._refuse_copies()
+
+    @property
+    def has_batchnorm(self) -> bool:
+        """Whether the networks have running statistics."""
+        return bool(self.scorer.buffers)
+
+    def _refuse_unfit(self) -> None:
+        zoo, split = self.zoo, self.split
+        if not len(getattr(self.data, split)):
+            raise ConfigError(
+                f"split = {split!r}: {zoo.path} was trained with data.validation = 0, so there are "
+                "no such images: give --split test"
+            )
+        num = len(zoo.rows(split="train", epoch="last"))
+        if num < MIN_TRAINING:
+            raise TooFewNetworks(
+                f"{zoo.path} has {num} training networks, an evaluation needs "
+                f"{MIN_TRAINING}: train a larger zoo, or hold out a smaller share"
+            )
+
+    def _refuse_copies(self) -> None:
+        if self.limits.unit > 0:
+            return
+        distance_S = self.originals.distance_S
+        raise TooFewNetworks(
+            f"{self.zoo.path}: {np.sum(distance_S == 0)} of {len(distance_S)} training networks "
+            "are copies of another, so there is no unit of distance: evaluate a zoo whose networks "
+            "differ; of one network's steps keep fewer (keep.every), or raise their learning rate"
+        )
+
+    def measure_zoo(
+        self, zoo: Zoo, rows: np.ndarray, leave_one_out: bool = False, compare: bool = False
+    ) -> Measured:
+        """Measure rows of a zoo, and hold them to the accuracies it records, if it does.
+
+        This zoo's own networks keep their running statistics. Those of other zoos are judged with
+        what `batchnorm.score` says.
+
+        Args:
+            zoo: this zoo, or one of generated networks, which are put into its frame first.
+            rows: which of its rows.
+            leave_one_out: the rows are the training networks: each is held against the others.
+            compare: score them with other running statistics too, where they have any.
+
+        Raises:
+            TooFewNetworks: there are no rows.
+            ShapeMismatch: the zoo has another layout.
+            ConfigError: networks with BatchNorm have no running statistics.
+            DataUnavailable: its networks do not have the accuracies that it records.
+            CorruptShard: a row does not match its checksum, or has statistics that cannot be.
+        """
+        if not len(rows):
+            raise TooFewNetworks(f"{zoo.path} has no networks to score: draw at least one")
+        if zoo.layout.digest != self.zoo.layout.digest:
+            raise ShapeMismatch(
+                f"{zoo.path} has another layout ({zoo.layout.size} weights) than {self.zoo.path} "
+                f"({self.zoo.layout.size}): evaluate samples against the zoo that their generator "
+                "learnt from"
+            )
+        own = zoo is self.zoo
+        refuse_without_statistics(zoo, rows, self.network, own)
+        source: Source = "own" if own else self.batchnorm.score
+        sources: list[Source] = list(self.batchnorm.compare) if compare else []
+        if sources and (own or "template" not in zoo.columns.get("batchnorm", ["template"])):
+            sources.insert(0, "own")
+        blocks = self._checked(zoo, rows)
+        recorded = f"{self.split}_accuracy" in zoo.columns
+        if recorded and self.has_batchnorm and not own and "own" not in sources:
+            sources.insert(0, "own")  # what is recorded was found with these
+        voting_S = draw_members(len(rows), self.ensemble)
+        measured = self.measure(blocks, leave_one_out, source, sources, voting_S)
+        own_S = measured.compared.get("own", measured.accuracy_S)
+        check_accuracy(zoo, rows, own_S, self.split, len(self._labels()))
+        return measured
+
+    def measure_drawn(self, drawn: Drawn, compare: bool = False) -> Measured:
+        """Measure a baseline; see `measure_zoo`."""
+        sources = self.batchnorm.compare if compare else ()
+        blocks = ((positions_B, self._filled(weights_BK)) for positions_B, weights_BK in drawn)
+        return self.measure(blocks, False, self.batchnorm.score, sources)
+
+    def measure_copies(self, positions_S: np.ndarray) -> Measured:
+        """Measure training networks, by their position among them, as a set of its own."""
+        return self.measure(Rows(self.zoo, self.training.rows[positions_S]))
+
+    def measure(
+        self,
+        blocks: Blocks,
+        leave_one_out: bool = False,
+        source: Source = "own",
+        compare: Sequence[Source] = (),
+        voting_S: np.ndarray | None = None,
+    ) -> Measured:
+        """Measure a set of networks in one pass over its weights.
+
+        Args:
+            blocks: whole rows, in the frame.
+            leave_one_out: see `measure_zoo`.
+            source: running statistics with which they are judged.
+            compare: others with which their accuracy is found as well.
+            voting_S: networks that are members of an ensemble, bool.
+        """
+        gathered, parts, votes = Moments(), [], SumInOrder()
+        for positions_B, weights_BD in blocks:
+            learnt_BK = self.zoo.layout.learnt(weights_BD)
+            gathered.add(learnt_BK)
+            own_B = positions_B if leave_one_out else None
+            voting_B = None if voting_S is None else voting_S[positions_B]
+            scored = self.scorer.score(weights_BD, source, compare, voting_B)
+            votes.add(len(parts), scored.pop("votes_MK", None))
+            parts.append(scored | self._place(learnt_BK, own_B))
+            if preemption.is_asked():
+                preemption.stop()
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        wrong_SM, centre_S = columns["wrong_SM"], columns.pop("centre_S")
+        if self._reach is None:  # the first set: the training networks
+            self._reach = max(float(np.median(centre_S)), _TINY)
+        overlap_S, highest_S = overlap(
+            wrong_SM,
+            wrong_SM if self._wrong_NM is None else self._wrong_NM,
+            columns["nearest_S"],
+            np.arange(len(wrong_SM)) if leave_one_out else None,
+        )
+        compared = {name: columns.pop(name) for name in compare if name in columns}
+        return Measured(
+            **columns,
+            overlap_S=overlap_S,
+            highest_overlap_S=highest_S,
+            reach_S=centre_S / self._reach,
+            spread=gathered.spread,
+            compared=compared,
+            ensemble=None if votes.total is None else vote_accuracy(votes.total, self._labels()),
+        )
+
+    def _labels(self) -> np.ndarray:
+        """Return labels_M of the split."""
+        part = getattr(self.data, self.split)
+        return part.labels[part.index].numpy()
+
+    def _checked(self, zoo: Zoo, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield rows of a zoo, held to their checksums, in the frame."""
+        for positions_B, weights_BD in Rows(zoo, rows, check=True):
+            refuse_broken_statistics(zoo, rows[positions_B], weights_BD, self.scorer.buffers)
+            own = zoo is self.zoo
+            yield positions_B, weights_BD if own else self._into_frame(weights_BD)
+
+    def _filled(self, weights_BK: np.ndarray) -> np.ndarray:
+        """Return whole rows: the training networks' mean is what was not drawn."""
+        if weights_BK.shape[1] == self.zoo.layout.size:
+            return weights_BK
+        weights_BD = np.tile(self.mean_D.astype(np.float32), (len(weights_BK), 1))
+        at = 0
+        for start, stop in self.zoo.layout.spans():
+            weights_BD[:, start:stop] = weights_BK[:, at : at + stop - start]
+            at += stop - start
+        return weights_BD
+
+    def _groups_of_frame(self) -> tuple[Group, ...]:
+        """What the zoo's alignment permuted, rescaled and flipped; nothing without alignment."""
+        provenance = self.zoo.facts.get("provenance") or {}
+        if "aligned_from" not in provenance:
+            return ()
+        return groups_of(self.zoo, provenance.get("scale", "none"), provenance.get("signs", False))
+
+    def _into_frame(self, weights_BD: np.ndarray) -> np.ndarray:
+        """Return generated networks in the zoo's frame; what they compute stays.
+
+        A generator to which the order of units means nothing returns them in any order, and a copy
+        with its units shuffled must not pass for new. Each network is matched to the mean of the
+        training networks; of its two orders the one nearer to a training network counts.
+        """
+        if not self.groups:
+            return weights_BD
+        layout = self.zoo.layout
+        given_BD = balance(torch.from_numpy(weights_BD), layout, self.groups)
+        orders = self._match(given_BD, self._frame_D)
+        matched_BD = permute(given_BD, layout, self.groups, orders).numpy()
+        given_BD = given_BD.numpy()
+        before_B, after_B = (
+            nearest(layout.learnt(each), self.training, None, self.device)[0]
+            for each in (given_BD, matched_BD)
+        )
+        return np.where((after_B < before_B)[:, None], matched_BD, given_BD)
+
+    def _place(self, learnt_BK: np.ndarray, own_B: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Return where networks lie: nearest training network, mean, place on the map."""
+        distance_B, nearest_B = nearest(learnt_BK, self.training, own_B, self.device)
+        centred_BK = learnt_BK - self.zoo.layout.learnt(self.mean_D)
+        return {
+            "distance_S": distance_B,
+            "nearest_S": nearest_B,
+            "centre_S": np.linalg.norm(centred_BK, axis=1),
+            "map_SC": centred_BK @ self.axes_CK.T,
+        }
+
+
+def check_accuracy(
+    zoo: Zoo, rows: np.ndarray, accuracy_S: np.ndarray, split: str, num_images: int
+) -> None:
+    """Hold accuracies to those that a zoo records, if it does.
+
+    Args:
+        zoo: the zoo.
+        rows: which of its rows were scored.
+        accuracy_S: their accuracies, with their own running statistics.
+        split: the images they were scored on, `test` or `val`.
+        num_images: how many.
+
+    Raises:
+        DataUnavailable: some differ; names the first row.
+    """
+    column = f"{split}_accuracy"
+    if column not in zoo.columns:
+        return
+    # A few logits may tie to the last bit, and sums come in another order after alignment.
+    allowed = max(2 / num_images, 1e-3)
+    recorded_S = zoo.columns[column][rows]
+    off = np.flatnonzero(~(np.abs(recorded_S - accuracy_S) <= allowed))
+    if len(off):
+        row, found, recorded = rows[off[0]], accuracy_S[off[0]], recorded_S[off[0]]
+        raise DataUnavailable(
+            f"{zoo.path}: row {row} has {split} accuracy {found:.4f}, the zoo says "
+            f"{recorded:.4f} ({len(off)} of {len(rows)} rows differ): the data or "
+            "their preparation are not those it was trained on; see `data` in its zoo.json"
+        )

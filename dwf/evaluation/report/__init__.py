@@ -1,0 +1,53 @@
+"""The report: tables, marks, headline, figures and page of what was measured."""
+
+from dwf.evaluation.report.figures import (
+    HELD_OUT_COLOUR,
+    SAMPLE_COLOURS,
+    SAMPLE_MARKERS,
+    STYLE,
+    draw_figures,
+)
+from dwf.evaluation.report.fits import read_fit
+from dwf.evaluation.report.headline import ONE_NETWORK, STEPS, headline
+from dwf.evaluation.report.marks import marked
+from dwf.evaluation.report.page import write_page
+from dwf.evaluation.report.reconstruction import (
+    ReconstructedSet,
+    Reconstruction,
+    print_reconstruction,
+    reconstructed_set,
+    reconstruction,
+    write_reconstruction,
+)
+from dwf.evaluation.report.report import (
+    NetworkSet,
+    Report,
+    accuracy_cell,
+    markdown_table,
+    network_set,
+)
+
+__all__ = [
+    "HELD_OUT_COLOUR",
+    "ONE_NETWORK",
+    "SAMPLE_COLOURS",
+    "SAMPLE_MARKERS",
+    "STEPS",
+    "STYLE",
+    "NetworkSet",
+    "ReconstructedSet",
+    "Reconstruction",
+    "Report",
+    "accuracy_cell",
+    "draw_figures",
+    "headline",
+    "markdown_table",
+    "marked",
+    "network_set",
+    "print_reconstruction",
+    "read_fit",
+    "reconstructed_set",
+    "reconstruction",
+    "write_page",
+    "write_reconstruction",
+]

@@ -1,0 +1,84 @@
+"""What a generator's density makes of the networks that it learnt from, and of held-out ones.
+
+A density that has learnt its training networks by heart finds them likelier than held-out ones: it
+will return them. Losses and likelihoods are those that the fit recorded in its run folder.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dwf.evaluation.measure import CONFIDENCE
+from dwf.metrics import read_metrics
+
+FIT_COLUMNS = ("generator", "measure", "training", "held-out", "held-out - training", "equal")
+
+
+def read_fit(run: Path) -> dict[str, Any]:
+    """Return what a generator's run folder says of its fit, plain data.
+
+    Returns:
+        `loss`: step, train, val, where it was trained and validated; `likelihood`: as
+        `measure_likelihood` returns it, where it was measured. Empty without a finished fit.
+    """
+    done, metrics = run / "done.json", run / "metrics.jsonl"
+    density = json.loads(done.read_text()).get("density") or {} if done.exists() else {}
+    found: dict[str, Any] = {}
+    kept, val_loss = density.get("kept_step"), density.get("val_loss")
+    if kept is not None and val_loss is not None and metrics.exists():
+        for line in read_metrics(metrics):
+            if line["step"] == kept and "train_loss" in line:
+                found["loss"] = {"step": kept, "train": line["train_loss"], "val": val_loss}
+    if density.get("likelihood"):
+        found["likelihood"] = density["likelihood"]
+    return found
+
+
+def fit_rows(fits: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return cells under `FIT_COLUMNS`: a row for each generator and what is known of it."""
+    rows = []
+    for generator, found in fits.items():
+        if "loss" in found:
+            rows.append((generator, *_loss(found["loss"])))
+        if "likelihood" in found:
+            rows.append((generator, *_likelihood(found["likelihood"])))
+    return rows
+
+
+def are_equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
+    """Whether two means are equal within 1.96 standard errors; None where that is not known.
+
+    Args:
+        one: `nats_per_number`, `std`, `n`.
+        other: likewise.
+    """
+    if None in (one["nats_per_number"], one["std"], other["nats_per_number"], other["std"]):
+        return None
+    error = math.sqrt(sum(each["std"] ** 2 / each["n"] for each in (one, other)))
+    return abs(one["nats_per_number"] - other["nats_per_number"]) <= CONFIDENCE * error
+
+
+def _loss(loss: Mapping[str, float]) -> tuple[str, ...]:
+    train, val = loss["train"], loss["val"]
+    change = f"{100 * (val / train - 1):+.1f} %" if train > 0 else "-"
+    return f"loss at step {loss['step']}", f"{train:.4f}", f"{val:.4f}", change, "-"
+
+
+def _likelihood(likelihood: Mapping[str, Any]) -> tuple[str, ...]:
+    train, val = likelihood.get("train"), likelihood.get("val")
+    named = f"nats per number of {likelihood.get('of', 'weights')}"
+    change = equal = "-"
+    if train and val:
+        if None not in (train["nats_per_number"], val["nats_per_number"]):
+            change = f"{val['nats_per_number'] - train['nats_per_number']:+.4f}"
+        equal = {True: "yes", False: "no", None: "-"}[are_equal(train, val)]
+    return named, _nats(train), _nats(val), change, equal
+
+
+def _nats(found: Mapping[str, Any] | None) -> str:
+    if not found or found["nats_per_number"] is None:
+        return "-"
+    spread = "" if found["std"] is None else f" +- {found['std']:.4f}"
+    return f"{found['nats_per_number']:.4f}{spread} (n = {found['n']})"

@@ -1,0 +1,134 @@
+"""What the numbers say, in sentences computed from them: also when it is bad news."""
+
+from collections.abc import Sequence
+
+from dwf.evaluation.measure import CONFIDENCE, Limits
+from dwf.evaluation.report.marks import (
+    DISTANCE,
+    LOST_VARIETY,
+    accuracy_error,
+    exceeds,
+    ratio,
+)
+from dwf.evaluation.report.report import NetworkSet
+
+NEARLY_ALL = 0.9
+"""A test that a smaller share of the networks passes is named as a reason."""
+STEPS = (
+    "This zoo is one network: its rows are steps of one training run, and each counts as a network "
+    "here. Held-out networks are later steps of that run, not networks trained anew"
+)
+ONE_NETWORK = (
+    f"{STEPS}, and distances are measured in the distance from a step to the nearest other one: "
+    "what is novel here is not another network."
+)
+"""Said of a zoo that is split by blocks of steps."""
+
+
+def headline(sets: Sequence[NetworkSet], limits: Limits) -> tuple[str, ...]:
+    """Return the report's first paragraphs: for each zoo of samples a verdict and its reasons.
+
+    A verdict begins with the set's mark, the reasons with what decided it (see `marks`). A
+    generator beats the baselines where its share of good and novel networks exceeds that of each
+    by more than 1.96 standard errors of the difference (`marks.exceeds`). A baseline that makes a
+    single network has no share to compare; it is named where that network is good and novel.
+
+    Args:
+        sets: all rows of the report, marked.
+        limits: what good and novel means here.
+    """
+    ceiling = next((one for one in sets if one.family == "held-out"), None)
+    baselines = [one for one in sets if one.is_baseline and one.n > 1]
+    paragraphs = []
+    for one in sets:
+        if one.family == "samples":
+            paragraphs += [_verdict(one, baselines, ceiling), _reasons(one, baselines)]
+    if not paragraphs:
+        paragraphs.append("No generated networks were scored: these are the scales for them.")
+    single = [one.title for one in sets if one.is_baseline and one.n == 1 and one.share == 1]
+    if single:
+        paragraphs.append(f"The one network that is the {single[0]} is good and novel too.")
+    if ceiling and ceiling.mark not in ("-", "generalising"):
+        paragraphs.append(
+            f"Held-out networks ({ceiling.n} of them) are marked {ceiling.mark} here, so the marks "
+            "cannot tell a generator that generalises."
+        )
+    if sets[0].scored != "test_accuracy":
+        paragraphs.append("Scored on validation networks and images: for choices, not a result.")
+    if limits.overlap_tests_nothing:
+        paragraphs.append(
+            "Training networks give exactly the wrong answers of their nearest others here, so the "
+            "overlap of wrong answers tests nothing."
+        )
+    return tuple(paragraphs)
+
+
+def _verdict(one: NetworkSet, baselines: Sequence[NetworkSet], ceiling: NetworkSet | None) -> str:
+    marked = "" if one.mark == "-" else f"{one.title}: {one.mark}. "
+    share = f"{_percent(one.share)} of the {one.n} networks in {one.label} are good and novel"
+    compared = _comparison(one, baselines)
+    limit = ""
+    if ceiling:
+        limit = f" The ceiling: {_percent(ceiling.share)} of {ceiling.n} held-out networks."
+    return f"{marked}{share}: {compared}.{limit}"
+
+
+def _comparison(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
+    best = max(baselines, key=lambda other: other.share)
+    theirs = f"the best: {best.title}, {_percent(best.share)}" if best.share else "none has any"
+    if all(exceeds(one, other) for other in baselines):
+        return f"it beats every baseline ({theirs})"
+    if one.share > best.share:
+        return f"it is not clearly above the baselines ({theirs})"
+    return f"it does not beat the baselines ({theirs})"
+
+
+def _reasons(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
+    accuracy = one.summary[one.scored]
+    measure = one.scored.replace("_", " ")
+    spread = "" if accuracy["std"] is None else f" +- {100 * accuracy['std']:.2f}"
+    reasons = [one.summary["mark"]["why"]] if "mark" in one.summary else []
+    reasons.append(f"Their {measure} is {100 * accuracy['mean']:.2f}{spread} %.")
+    if DISTANCE not in reasons[0]:
+        reasons.append(
+            f"They lie at {ratio(one):.3f} of {DISTANCE} from their nearest training networks "
+            "(median)."
+        )
+    match = _as_good_without_learning(one, baselines)
+    if match and one.mark != "noise":  # whose reason is the same
+        mean = 100 * match.summary[match.scored]["mean"]
+        reasons.append(
+            f'"{match.title}" is as accurate ({mean:.2f} %) and no closer ({ratio(match):.3f}), '
+            "and nothing had to be learnt for it."
+        )
+    failures = {
+        "accurate": "not accurate enough",
+        "distant": "too close to a training network",
+        "different": "too like their nearest training network in their mistakes",
+    }
+    for test, words in failures.items():
+        if one.summary[test] < NEARLY_ALL:
+            reasons.append(f"{_percent(1 - one.summary[test])} are {words}.")
+    dispersion = one.summary["dispersion"]
+    if dispersion is not None and dispersion < LOST_VARIETY:
+        reasons.append(f"Their spread is only {dispersion:.2f} of the zoo's: variety was lost.")
+    return " ".join(reasons)
+
+
+def _as_good_without_learning(
+    one: NetworkSet, baselines: Sequence[NetworkSet]
+) -> NetworkSet | None:
+    """The most distant baseline that is as accurate, within the error, and no closer."""
+    as_good = [
+        other for other in baselines if _as_accurate(other, one) and ratio(other) >= ratio(one)
+    ]
+    return max(as_good, key=ratio, default=None)
+
+
+def _as_accurate(other: NetworkSet, one: NetworkSet) -> bool:
+    theirs, mine = (s.summary[s.scored] for s in (other, one))
+    return theirs["mean"] >= mine["mean"] - CONFIDENCE * accuracy_error(one, other)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"

@@ -1,0 +1,383 @@
+"""The report on a reconstruction: numbers, words, tables, figures, page.
+
+    reports/NAME-reconstruction/report.json   all numbers, of every network and every tensor
+    report.md   report.html   errors.png   accuracy.png
+
+Shape suffixes: S networks of a set, E tensors of a network.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from dwf.evaluation.config import ReconstructionConfig
+from dwf.evaluation.report import page
+from dwf.evaluation.report.figures import HELD_OUT_COLOUR, ORIGINAL_COLOUR, STYLE, save_figures
+from dwf.evaluation.report.report import accuracy_cell, markdown_table, plain, statistics
+from dwf.metrics import table_console
+from dwf.run_folder import write_json, write_text
+from dwf.settings import to_dict
+
+HOW_TO_READ = (
+    "Accuracy is mean +- standard deviation over all n networks; the drop is each network's "
+    "accuracy minus that of its own reconstruction, so it may vary less than either.",
+    "Same answers: the share of images to which a network and its reconstruction give the same "
+    "class, right or wrong.",
+    "Relative error of a tensor: the root of the share of the networks' squared distance to the "
+    "training networks' mean that is lost. 0 is exact; at 1 the mean itself, the same for all "
+    "networks, would do as well. The line of all tensors counts those that the codec covers.",
+)
+STATISTICS_COLUMNS = (
+    "networks",
+    "n",
+    "original, own",
+    "original, re-estimated",
+    "reconstructed, own",
+    "reconstructed, re-estimated",
+)
+_STATISTICS = ("original", "original_recalibrated", "reconstructed_own", "reconstructed")
+_EXPLAINED = {
+    "Relative error of each tensor": "In the order of the network. At 1 (dotted) the training "
+    "networks' mean would do as well.",
+    "Accuracy of networks and of their reconstructions": "Each dot is a network; on the dotted "
+    "line nothing is lost.",
+}
+_MOST_LINES = 24
+_WIDTH = 130
+
+
+@dataclass(frozen=True)
+class ReconstructedSet:
+    """Networks and what came back."""
+
+    title: str
+    summary: dict[str, Any]
+    """n, `rmse` and `relative` over all covered tensors, statistics of each measure."""
+    tensors: dict[str, list[float | None]]
+    """`rmse` and `relative` of each tensor; None where nothing varies."""
+    networks: dict[str, list[Any]]
+    """Measure -> one value for each network: `original` and `reconstructed` (accuracies, of
+    networks with BatchNorm with own and with re-estimated running statistics), `drop`, `agreement`,
+    losses; `original_recalibrated` and `reconstructed_own`: with the other ones' statistics."""
+
+    @property
+    def n(self) -> int:
+        """How many networks."""
+        return self.summary["n"]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a codec loses: held-out networks, if there are any, and training networks."""
+
+    name: str
+    config: dict[str, Any]
+    headline: tuple[str, ...]
+    """What the numbers say, in sentences."""
+    sets: tuple[ReconstructedSet, ...]
+    tensors: tuple[dict[str, Any], ...]
+    """name, shape, and whether the codec covers it, of each tensor."""
+    facts: dict[str, Any]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The main table's heading."""
+        accuracy = f"{self.config['split']} accuracy (%)"
+        first = ("networks", "n", f"{accuracy}: original", "reconstructed", "drop (points)")
+        return (*first, "same answers (%)", "relative error", "rmse")
+
+    @property
+    def table(self) -> list[tuple[str, ...]]:
+        """The main table's cells."""
+        measures = ("original", "reconstructed", "drop", "agreement")
+        return [
+            (
+                one.title,
+                str(one.n),
+                *(accuracy_cell(one.summary[measure]) for measure in measures),
+                _number(one.summary["relative"]),
+                _small(one.summary["rmse"]),
+            )
+            for one in self.sets
+        ]
+
+    @property
+    def statistics_table(self) -> list[tuple[str, ...]]:
+        """Accuracies with other running statistics of BatchNorm; empty where there is none."""
+        return [
+            (one.title, str(one.n), *(accuracy_cell(one.summary[name]) for name in _STATISTICS))
+            for one in self.sets
+            if "reconstructed_own" in one.summary
+        ]
+
+    @property
+    def statistics_text(self) -> str:
+        """What the table of running statistics compares."""
+        return (
+            "Accuracy (%) with other running statistics of BatchNorm. Own: those that the original "
+            "was trained with (of reconstructions: as decoded, where the codec covers them). "
+            f"Re-estimated: on {self.facts['images for BatchNorm']} training images. The tables "
+            "above compare originals with their own to reconstructions with re-estimated ones."
+        )
+
+    @property
+    def tensor_columns(self) -> tuple[str, ...]:
+        """The heading of the table of tensors."""
+        measures = ("relative error", "rmse")
+        words = [one.title.removesuffix(" networks") for one in self.sets]
+        return ("tensor", "shape", *(f"{what}, {word}" for word in words for what in measures))
+
+    @property
+    def tensor_table(self) -> list[tuple[str, ...]]:
+        """A line for each tensor, in the order of the network, and one for all of them."""
+        lines = [
+            (
+                tensor["name"] + ("" if tensor["covered"] else " (not covered)"),
+                " x ".join(map(str, tensor["shape"])) or "1",
+                *self._errors(i),
+            )
+            for i, tensor in enumerate(self.tensors)
+        ]
+        return [*lines, ("all tensors", "", *self._errors())]
+
+    def _errors(self, tensor: int | None = None) -> list[str]:
+        cells = []
+        for one in self.sets:
+            found = [
+                one.summary[what] if tensor is None else one.tensors[what][tensor]
+                for what in ("relative", "rmse")
+            ]
+            cells += [_number(found[0]), _small(found[1])]
+        return cells
+
+    @classmethod
+    def load(cls, folder: Path) -> "Reconstruction":
+        """Return the report that `write_reconstruction` wrote."""
+        content = json.loads((folder / "report.json").read_text())
+        content["sets"] = tuple(ReconstructedSet(**one) for one in content["sets"])
+        for name in ("headline", "tensors"):
+            content[name] = tuple(content[name])
+        return cls(**content)
+
+    def markdown(self) -> str:
+        """Return the report as Markdown."""
+        parts = [f"# Report: {self.name}", *self.headline, markdown_table(self.columns, self.table)]
+        if self.statistics_table:
+            parts += ["## Running statistics of BatchNorm", self.statistics_text]
+            parts += [markdown_table(STATISTICS_COLUMNS, self.statistics_table)]
+        parts += ["## Error of each tensor", markdown_table(self.tensor_columns, self.tensor_table)]
+        parts += ["## How to read this", "\n".join(f"- {line}" for line in HOW_TO_READ)]
+        facts = [(key, str(value)) for key, value in self.facts.items()]
+        parts += ["## What was reconstructed", markdown_table(("fact", "value"), facts)]
+        return "\n\n".join(parts) + "\n"
+
+
+def reconstructed_set(
+    title: str,
+    columns: dict[str, np.ndarray],
+    lost_E: np.ndarray,
+    energy_E: np.ndarray,
+    tensors: Sequence[dict[str, Any]],
+) -> ReconstructedSet:
+    """Summarise what came back of a set of networks.
+
+    Args:
+        title: what they are.
+        columns: `network`, and the measures, shape [S]; see `ReconstructedSet.networks`.
+        lost_E: squared error of each tensor, summed over its numbers and the networks.
+        energy_E: squared distance to the training networks' mean, likewise.
+        tensors: their names, shapes, and whether they are covered.
+    """
+    num = len(columns["network"])
+    size_E = np.array([math.prod(tensor["shape"]) for tensor in tensors])
+    covered_E = np.array([tensor["covered"] for tensor in tensors], bool)
+    summary: dict[str, Any] = {"n": num} | {
+        name: statistics(values_S) for name, values_S in columns.items() if name != "network"
+    }
+    count = num * size_E[covered_E].sum()
+    summary["rmse"] = math.sqrt(lost_E[covered_E].sum() / count)
+    summary["relative"] = _relative(lost_E[covered_E].sum(), energy_E[covered_E].sum())
+    errors = {
+        "rmse": np.sqrt(lost_E / (num * size_E)).tolist(),
+        "relative": [_relative(*pair) for pair in zip(lost_E, energy_E, strict=True)],
+    }
+    networks = {name: values_S.tolist() for name, values_S in columns.items()}
+    return ReconstructedSet(title, plain(summary), plain(errors), plain(networks))
+
+
+def _relative(lost: float, energy: float) -> float | None:
+    return math.sqrt(lost / energy) if energy > 0 else None
+
+
+def reconstruction(
+    name: str,
+    config: ReconstructionConfig,
+    sets: Sequence[ReconstructedSet],
+    tensors: Sequence[dict[str, Any]],
+    facts: dict[str, Any],
+    notes: Sequence[str] = (),
+) -> Reconstruction:
+    """Return the report on sets, the held-out networks first; notes end its headline."""
+    said = (_on_accuracy(sets[0], config.split), _on_error(sets, tensors), *notes)
+    return Reconstruction(name, to_dict(config), said, tuple(sets), tuple(tensors), facts)
+
+
+def _on_accuracy(one: ReconstructedSet, split: str) -> str:
+    cells = {m: accuracy_cell(one.summary[m]) for m in ("original", "reconstructed", "drop")}
+    text = (
+        f"Reconstructed {one.title} have a {split} accuracy of {cells['reconstructed']} %, the "
+        f"networks themselves {cells['original']} % (n = {one.n}): a drop of {cells['drop']} "
+        f"points each. They answer {100 * one.summary['agreement']['mean']:.1f} % of the images "
+        "as the networks themselves do."
+    )
+    if "reconstructed_own" in one.summary:
+        text += " Running statistics of BatchNorm were re-estimated for each reconstruction."
+    if split == "val":
+        text += " Scored on validation networks and images: for choices, not a result."
+    return text
+
+
+def _on_error(sets: Sequence[ReconstructedSet], tensors: Sequence[dict[str, Any]]) -> str:
+    first = sets[0]
+    each = " and ".join(f"{_number(one.summary['relative'])} on {one.title}" for one in sets)
+    known = [
+        (error, tensor["name"])
+        for error, tensor in zip(first.tensors["relative"], tensors, strict=True)
+        if error is not None and tensor["covered"]
+    ]
+    text = f"The relative error is {each} (1: no better than the training networks' mean)"
+    if first.summary["relative"] is None and first.summary["rmse"] is not None:
+        rmse = f"{_small(first.summary['rmse'])} on {first.title}"
+        text = f"The error is {rmse}; no distance to a training mean is there to hold it against"
+    if known:
+        error, name = max(known)
+        text += f"; it is largest for {name}: {_number(error)}"
+    absent = [tensor["name"] for tensor in tensors if not tensor["covered"]]
+    if absent:
+        text += (
+            f". {len(absent)} tensors are not covered and come back as the training networks' "
+            f"mean (first: {absent[0]})"
+        )
+    return text + "."
+
+
+def write_reconstruction(report: Reconstruction, folder: Path) -> None:
+    """Write `report.json`, `report.md`, the figures and `report.html` to a run folder."""
+    content = vars(report) | {"sets": [vars(one) for one in report.sets]}
+    write_json(folder / "report.json", plain(content))
+    write_text(folder / "report.md", report.markdown())
+    with matplotlib.rc_context(STYLE):
+        errors, accuracy = _EXPLAINED
+        drawn = {
+            "accuracy.png": (accuracy, _accuracy_figure(report)),
+            "errors.png": (errors, _error_figure(report)),
+        }
+        figures = save_figures(drawn, folder)
+    environment = json.loads((folder / "environment.json").read_text())
+    write_text(folder / "report.html", _page(report, environment, figures))
+
+
+def _page(report: Reconstruction, environment: dict[str, Any], figures: dict[str, Path]) -> str:
+    body = [
+        *page.beginning(report.name, report.headline),
+        page.table(report.columns, report.table),
+        *(page.figure(caption, file, _EXPLAINED[caption]) for caption, file in figures.items()),
+    ]
+    if report.statistics_table:
+        body += ["<h2>Running statistics of BatchNorm</h2>"]
+        body += page.paragraphs([report.statistics_text])
+        body += [page.table(STATISTICS_COLUMNS, report.statistics_table)]
+    body += [
+        "<h2>Error of each tensor</h2>",
+        page.table(report.tensor_columns, report.tensor_table),
+        "<h2>How to read this</h2>",
+        page.bullets(HOW_TO_READ),
+        "<h2>What was run</h2>",
+        *page.paragraphs([page.hardware(environment)]),
+        page.details("what was reconstructed", report.facts),
+        page.details("settings of this report", report.config),
+    ]
+    return page.whole_page(f"{report.name}: what the codec loses", body)
+
+
+def _error_figure(report: Reconstruction) -> Figure:
+    names = [tensor["name"] for tensor in report.tensors]
+    figure = Figure(figsize=(8, 0.26 * len(names) + 1.4))
+    axes = figure.subplots()
+    for one, colour in _coloured(report):
+        relative_E = np.array([math.nan if e is None else e for e in one.tensors["relative"]])
+        axes.scatter(relative_E, range(len(names)), s=22, color=colour, label=one.title)
+    axes.axvline(1, color="#999999", linestyle=":", linewidth=1)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel("relative error")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _accuracy_figure(report: Reconstruction) -> Figure:
+    figure = Figure(figsize=(5.2, 5.2))
+    axes = figure.subplots()
+    for one, colour in _coloured(report):
+        pair = (np.array(one.networks[name]) * 100 for name in ("original", "reconstructed"))
+        axes.scatter(*pair, s=18, color=colour, alpha=0.7, linewidths=0, label=one.title)
+    ends = axes.get_xlim()
+    axes.plot(ends, ends, color="#999999", linestyle=":", linewidth=1)
+    axes.set_xlabel(f"{report.config['split']} accuracy of the original (%)")
+    axes.set_ylabel("of its reconstruction (%)")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _coloured(report: Reconstruction) -> list[tuple[ReconstructedSet, str]]:
+    """Return the sets and their colours, held-out networks last: so they are seen."""
+    look = {"training networks": ORIGINAL_COLOUR}
+    return [(one, look.get(one.title, HELD_OUT_COLOUR)) for one in reversed(report.sets)]
+
+
+def print_reconstruction(report: Reconstruction, folder: Path) -> None:
+    """Print the tables and where the page lies; of many tensors those with the largest error."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    console = table_console(_WIDTH)
+
+    def show(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+        table = Table(*columns, title=title, box=SIMPLE, padding=(0, 1))
+        table.columns[0].no_wrap = True
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+
+    show(f"report {report.name}", report.columns, report.table)
+    if report.statistics_table:
+        show("running statistics of BatchNorm", STATISTICS_COLUMNS, report.statistics_table)
+    *lines, whole = report.tensor_table
+    title = "error of each tensor"
+    if len(lines) > _MOST_LINES:
+        relative = report.sets[0].tensors["relative"]
+        worst = sorted(range(len(lines)), key=lambda i: -(relative[i] or 0))[:_MOST_LINES]
+        title = f"the {_MOST_LINES} of {len(lines)} tensors with the largest error"
+        lines = [lines[i] for i in sorted(worst)]
+    show(title, report.tensor_columns, [*lines, whole])
+    for paragraph in report.headline:
+        console.print(paragraph)
+    print(f"report: {folder / 'report.html'}")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _small(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

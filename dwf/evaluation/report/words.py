@@ -1,0 +1,48 @@
+"""Words that explain a report's tables; the same in Markdown and on the page."""
+
+from dwf.evaluation.measure import DRAWN_IN, HALF_WAY, NEAR_COPY
+
+HOW_TO_READ = (
+    "Accuracy is mean +- standard deviation over all n networks; none is left out, none is chosen.",
+    "Distance is to the nearest training network, in the zoo's frame (generated networks are "
+    "matched to the mean of the training networks where that brings them nearer), as a ratio to "
+    "the median distance between a training network and the nearest other one: 0 is a copy, 1 is "
+    "as far as two independent networks; the median over the set.",
+    "Overlap is of wrong answers with that nearest training network, |both| / |either|; the "
+    "mean over the set. The originals' distance and overlap are to the nearest other one.",
+    "Dispersion is the set's root mean square distance to its own mean over that of the training "
+    "networks: below 0.7 a generator has lost much of the variety that it learnt from.",
+    "Good and novel networks pass three tests, set by the training networks alone. Held-out "
+    "networks, trained like the originals and seen by no generator, are the ceiling.",
+    "The mark says what a set is, by the rules under `What the sets are`.",
+)
+MARKS_TEXT = (
+    "What a set is, by the first rule that holds; clearly means by more than 1.96 standard errors. "
+    "Published "
+    "generators of weights were found to return replicas or interpolations of their training "
+    "networks, and to do no better than noise (Zeng et al., arXiv 2506.07998)."
+)
+MARK_RULES = (
+    "Copying: most (more than 60 %) of its networks are copies. A copy is "
+    f"nearer than {NEAR_COPY} of the unit of distance to a training network, or has more of its "
+    f"wrong answers than the third test allows, or is nearer than {HALF_WAY} and no average.",
+    "Averaging: most are averages, drawn in to the mean of the training networks: nearer than "
+    f"{DRAWN_IN} of the median of these networks' own distances from it (an average of two: 0.71).",
+    "Noise: most are neither, and they are not clearly more accurate than a Gaussian, or than a "
+    "baseline at their distance or further out: nothing had to be learnt for them.",
+    "Generalising: a share of good and novel networks clearly above that of every baseline, at a "
+    "dispersion of 0.7 or more.",
+    "Undecided: what is left, and mixtures, in which neither copies, nor averages, nor the others "
+    "are most.",
+)
+FIT_TEXT = (
+    "What generators make of networks that they learnt from and of held-out ones (of validation: "
+    "not those that a report on test networks scores). The training loss is the mean over the "
+    "batches before the weights that were kept were validated, under the weights of each of these "
+    "steps; the held-out one is that of the kept weights, their moving average where there is one. "
+    "No error of either is known. The likelihood is the log "
+    "density in nats per number of a network, mean +- standard deviation over n networks of each; "
+    "means are equal where they differ by at most 1.96 standard errors. A generator that has "
+    "learnt its training networks by heart in part has a higher loss of held-out ones (a "
+    "difference above 0), and finds them clearly less likely (below 0)."
+)

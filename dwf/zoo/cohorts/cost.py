@@ -1,0 +1,93 @@
+"""How long a zoo takes and how much memory: measured on its own networks and images, here."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from dwf.datasets.cache import is_cached
+from dwf.datasets.load import load_dataset
+from dwf.networks.functional import build_network
+from dwf.randomness import threads
+from dwf.zoo.config import KeepSteps, ZooConfig
+
+_SECONDS = 0.5
+_WARM_UP = 3
+# Of networks without a stacked program: a ResNet-18 takes seconds for a batch of the usual size.
+_SLOW_BATCH, _SLOW_WARM_UP = 32, 1
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What was measured."""
+
+    seconds: float
+    """Of one epoch of one network, on one thread."""
+    memory_mib: float
+    """What a worker holds while it trains, without mapped files."""
+
+
+def describe_cost(config: ZooConfig) -> str:
+    """Return in words how many hours of a worker a zoo takes, at the rate of this machine."""
+    rate = measure_rate(config)
+    if rate is None:
+        return f"no estimate of the time: {config.data.title} is not on this machine yet"
+    hours = rate.seconds * config.count * _epochs(config) / 3600
+    return (
+        f"about {hours:,.2f} hours of one worker (a core), at {rate.seconds:.3g} s an epoch of "
+        "a network as measured on one core here just now, with "
+        f"{rate.memory_mib:,.0f} MiB of memory; scores at epochs' ends come on top"
+    )
+
+
+def _epochs(config: ZooConfig) -> float:
+    """Epochs of a network, with the steps after them that become rows."""
+    if not isinstance(config.keep, KeepSteps):
+        return config.recipe.epochs
+    images = len(load_dataset(config.data).train)
+    after = config.keep.rows * config.keep.every * config.recipe.batch_size / images
+    return config.recipe.epochs + after
+
+
+def measure_rate(config: ZooConfig) -> Rate | None:
+    """Return what an epoch of a network takes on one thread; None without the dataset.
+
+    Trains the first cohort for about half a second in memory and writes nothing. Networks other
+    than MLPs are measured on smaller batches, as one of theirs may take long, and one by one where
+    no `cohort` is set.
+    """
+    if not is_cached(config.data.kind, config.data.size):
+        return None
+    from dwf.zoo import plan
+    from dwf.zoo.cohorts.cohort import Cohort
+    from dwf.zoo.cohorts.program import Method
+    from dwf.zoo.layout import Layout
+
+    network, data = build_network(config.network), load_dataset(config.data)
+    is_stacked = hasattr(network, "run_stacked")
+    size = min(config.cohort or 1, config.shard_size, config.count)
+    if is_stacked:
+        num_inputs = data.train.images[0].numel()
+        size = min(plan.cohort_size(config, Layout.of(network).size, num_inputs), config.count)
+    else:
+        batch = min(config.recipe.batch_size, _SLOW_BATCH)
+        config = dataclasses.replace(
+            config, recipe=dataclasses.replace(config.recipe, batch_size=batch)
+        )
+    alone = size == 1 and not is_stacked
+    channels_last = alone and config.channels_last is not False and len(data.shape) == 3
+    method = Method(size, "cpu", config.precision, channels_last)
+    # The folder is never made: a cohort writes only at the end of an epoch.
+    cohort = Cohort(config, range(size), data, Path("/nonexistent"), method)
+    with threads(1):
+        warm_up = _WARM_UP if is_stacked else _SLOW_WARM_UP
+        a_step = cohort.time_steps(_SECONDS, warm_up)
+    seconds = a_step * cohort.steps_per_epoch / size
+    return Rate(seconds, _anonymous_mib())
+
+
+def _anonymous_mib() -> float:
+    """Memory of this process that is its own: mapped files can be dropped at any time."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")

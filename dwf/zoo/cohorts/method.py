@@ -1,0 +1,141 @@
+"""How cohorts are computed: by a rule for MLPs, by a short trial for other networks.
+
+Batching pays where a network's own arithmetic is small against the cost of calling it. On a CPU
+that is so for MLPs and not for convolutions, for which the order of memory matters more: so both
+are tried, here, on the network and images in question.
+"""
+
+import dataclasses
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dwf.datasets.dataset import Dataset
+from dwf.metrics import logger
+from dwf.networks.functional import build_network
+from dwf.randomness import threads
+from dwf.zoo import plan
+from dwf.zoo.cohorts.cohort import Cohort
+from dwf.zoo.cohorts.program import Method
+from dwf.zoo.config import ZooConfig
+from dwf.zoo.layout import Layout
+
+TRIAL_BATCH = 16
+_ROUNDS, _SECONDS, _SLOW_STEP = 3, 0.08, 0.5
+_BATCHED = 4
+# A gain below this is within the noise of a shared machine: the plainer way is taken.
+_WORTH_IT = 0.93
+# Of the free memory of a GPU.
+_MEMORY_SHARE = 0.7
+_LARGEST_GPU_COHORT = 256
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method, and what was measured to find it."""
+
+    method: Method
+    seconds: dict[str, float]
+    """Way -> seconds of a step of one network, `TRIAL_BATCH` images; empty where nothing was."""
+
+
+def find_device(config: ZooConfig) -> str:
+    """Return `cuda` or `cpu`: as the settings say, or a GPU if this machine shows one."""
+    if config.device != "auto":
+        return config.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_method(config: ZooConfig, data: Dataset) -> Choice:
+    """Choose how a zoo's cohorts are computed; takes about a second of one core."""
+    network = build_network(config.network)
+    device = find_device(config)
+    plain = Method(1, device, config.precision, bool(config.channels_last), config.compile, "given")
+    if device == "cuda":
+        return _choose_on_gpu(config, data, plain)
+    if hasattr(network, "run_stacked"):
+        size = plan.cohort_size(config, Layout.of(network).size, data.train.images[0].numel())
+        return Choice(dataclasses.replace(plain, cohort=size, chosen="rule"), {})
+    given = min(config.cohort or 1, config.shard_size)
+    ways = _ways(config, network, dataclasses.replace(plain, cohort=given))
+    if len(ways) == 1:
+        return Choice(next(iter(ways.values())), {})
+    seconds = _time(config, data, ways)
+    first = next(iter(ways))
+    best = min(seconds, key=seconds.__getitem__)
+    best = best if seconds[best] < _WORTH_IT * seconds[first] else first
+    logger.info(
+        "trial: %s; taken: %s",
+        ", ".join(f"{way} {1000 * s:.1f} ms a network and step" for way, s in seconds.items()),
+        best,
+    )
+    return Choice(dataclasses.replace(ways[best], chosen="measured"), seconds)
+
+
+def _ways(config: ZooConfig, network: torch.nn.Module, plain: Method) -> dict[str, Method]:
+    """What may be tried; the first is taken unless another is clearly faster."""
+    convolves = any(isinstance(module, torch.nn.Conv2d) for module in network.modules())
+    ways = {"one by one": plain} if plain.cohort == 1 else {"batched": plain}
+    free = config.channels_last is None and convolves and not config.compile
+    if free and plain.cohort == 1:
+        ways["one by one, channels last"] = dataclasses.replace(plain, channels_last=True)
+    varied = config.vary.dropout is not None  # a batched network's layers drop at one rate
+    size = min(_BATCHED, config.shard_size, config.count)
+    if config.cohort is None and not varied and not config.compile and size > 1:
+        ways["batched"] = dataclasses.replace(plain, cohort=size, channels_last=False)
+    return ways
+
+
+def _time(config: ZooConfig, data: Dataset, ways: dict[str, Method]) -> dict[str, float]:
+    """Return the seconds of a step of one network, each way: medians of interleaved rounds."""
+    small = min(config.recipe.batch_size, TRIAL_BATCH)
+    recipe = dataclasses.replace(config.recipe, batch_size=small)
+    config = dataclasses.replace(config, recipe=recipe)
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    with threads(1):
+        began, cohorts = time.perf_counter(), {}
+        for way, method in ways.items():
+            # The folder is never made: a cohort writes only at the end of an epoch.
+            cohort = Cohort(config, range(method.cohort), data, Path("/nonexistent"), method)
+            cohorts[way] = cohort
+            found[way].append(cohort.time_steps(0.0, 1) / method.cohort)
+            if found[way][0] > _SLOW_STEP and "batched" in ways:
+                ways = {w: m for w, m in ways.items() if w != "batched" or w in cohorts}
+        if time.perf_counter() - began < 4 * _SLOW_STEP:
+            for _ in range(_ROUNDS):
+                for way, cohort in cohorts.items():
+                    seconds = cohort.time_steps(_SECONDS, 0) / cohort.method.cohort
+                    found[way].append(seconds)
+    return {way: statistics.median(times) for way, times in found.items() if times}
+
+
+def _choose_on_gpu(config: ZooConfig, data: Dataset, plain: Method) -> Choice:
+    """As many networks as the free memory holds, told from what one and two take."""
+    if config.cohort is not None:
+        return Choice(dataclasses.replace(plain, cohort=min(config.cohort, config.shard_size)), {})
+    stacked = hasattr(build_network(config.network), "run_stacked")
+    there = torch.cuda.is_available()
+    if not there:
+        logger.warning(
+            "no GPU here to measure on: networks are trained one by one; `cohort` in the settings "
+            "batches them"
+        )
+    if not there or (config.vary.dropout is not None and not stacked):
+        return Choice(dataclasses.replace(plain, chosen="rule"), {})
+    peaks = []
+    for size in (1, 2):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        method = dataclasses.replace(plain, cohort=size, compile=False)
+        Cohort(config, range(size), data, Path("/nonexistent"), method).time_steps(0.0, 1)
+        peaks.append(torch.cuda.max_memory_allocated() - held)
+    free, _ = torch.cuda.mem_get_info()
+    each = max(peaks[1] - peaks[0], 1)
+    room = int((_MEMORY_SHARE * free - (peaks[0] - each)) // each)
+    size = max(1, min(room, _LARGEST_GPU_COHORT, config.shard_size))
+    method = dataclasses.replace(plain, cohort=size, chosen="measured")
+    return Choice(method, {"memory of a network (MiB)": each / 2**20})
