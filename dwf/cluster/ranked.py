@@ -1,6 +1,6 @@
 """Give a training of several ranks to Slurm as one job, and watch it to its end.
 
-The job is `sbatch slurm/train_sane.sh`, as a person would give it: the one way to ranks on a
+The job is `sbatch slurm/generator.sh`, as a person would give it: the one way to ranks on a
 cluster. A launch that is given twice, or stopped and given again, watches the job that lives.
 """
 
@@ -26,7 +26,7 @@ from dwf.metrics import SECONDS_BETWEEN_LINES, logger
 from dwf.run_folder import RunFolder, hold, write_json
 from dwf.settings import Parsed
 
-SCRIPT, RECORD = "slurm/train_sane.sh", "submitted.json"
+SCRIPT, RECORD = "slurm/generator.sh", "submitted.json"
 SECONDS_BETWEEN_LOOKS = 5.0
 _SOURCE = Path(__file__).parents[2]
 # What a launch says of Slurm is for sbatch; where it reads and writes, it is told anew.

@@ -22,12 +22,13 @@ from dwf.codecs.codes import tokens_of
 from dwf.densities.config import FlowConfig
 from dwf.densities.pairing import Groups, pair
 from dwf.randomness import torch_stream
-from dwf.training.task import Task
+from dwf.training.task import Share, Task
 
 # The velocity of a predicted target divides by the time left; nearer to 1 than this, it is kept.
 LAST_TIME = 0.99
 _VALIDATION_DRAWS = 512
 _VALIDATION_NUMBERS = 2**24
+_ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,27 @@ class Examples:
         return None if self.kind_N is None else self.present_AK[self.kind_N]
 
 
+@dataclass(frozen=True)
+class Paths:
+    """Points on the paths of a batch, and what the network is to say there."""
+
+    xt_BK: torch.Tensor
+    """Points, float32."""
+    t_B: torch.Tensor
+    """Their times in [0, 1]."""
+    wanted_BK: torch.Tensor
+    """Velocity, target or residual, as `prediction` says."""
+    condition_B: torch.Tensor | None
+    """Standardised conditions, NaN for none; None where the flow is told nothing."""
+    present_BK: torch.Tensor | None
+    """bool, of several architectures: numbers that each code has."""
+
+    def take(self, part: slice) -> "Paths":
+        """Return those of some places, as views."""
+        values = self.xt_BK, self.t_B, self.wanted_BK, self.condition_B, self.present_BK
+        return Paths(*(None if value is None else value[part] for value in values))
+
+
 class FlowMatching(Task):
     """The task of the training loop: regress the velocity, target or residual of random paths.
 
@@ -70,6 +92,8 @@ class FlowMatching(Task):
         groups: of sequences, for a pairing of tokens and for `metric`.
         metric: of each group, what the errors of a token count, [C, C]; of `behaviour`.
     """
+
+    draws_whole_rounds = True
 
     def __init__(
         self,
@@ -84,19 +108,29 @@ class FlowMatching(Task):
         self.config, self.module, self.seed = config, module, seed
         self.metric = metric
         self.train, self.val, self.groups = train, val, groups
+        self.share = Share()
         self.bank_NK = None
         if config.source == "fixed":
             generator = torch_stream(seed, "bank", device=train.codes_NK.device.type)
             self.bank_NK = draw_source(train.codes_NK, config.source_std, generator)
 
+    def start(self, step: int, share: Share) -> None:
+        """Take note of which examples of a batch are this rank's; see `Task.start`."""
+        self.share = share
+
     def loss(self, module: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
-        """Return the mean squared error over a random batch."""
-        rows_B = self._draw_rows(batch_size, generator)
+        """Return the mean squared error over a random batch.
+
+        Noise is paired with codes over the batch of all ranks, so each rank draws all of it.
+        """
+        count = batch_size * self.share.world
+        rows_B = self._draw_rows(count, generator)
         source_BK = None
         if self.bank_NK is not None:
-            source_BK = self.bank_NK.index_select(0, self._draw_rows(batch_size, generator))
+            source_BK = self.bank_NK.index_select(0, self._draw_rows(count, generator))
         batch, drop = self.train.take(rows_B), self.config.drop_condition
-        return self._error(module, batch, generator, source_BK, drop)
+        paths = self._draw_paths(batch, generator, source_BK, drop)
+        return self._error(module, paths, self.share.of_round(batch_size))
 
     def validate(self, module: nn.Module) -> float | None:
         """Return the error over held-out codes, at the same noise and times each call."""
@@ -108,7 +142,8 @@ class FlowMatching(Task):
         rows = torch.arange(len(self.val), device=device).repeat(repeats)
         total = torch.zeros((), dtype=torch.float64, device=device)
         for rows_B in rows.split(self._validation_rows()):
-            total += self._error(module, self.val.take(rows_B), generator) * len(rows_B)
+            paths = self._draw_paths(self.val.take(rows_B), generator)
+            total += self._error(module, paths) * len(rows_B)
         return total.item() / len(rows)
 
     def _validation_rows(self) -> int:
@@ -123,14 +158,14 @@ class FlowMatching(Task):
         device = self.train.codes_NK.device
         return torch.randint(len(self.train), (count,), generator=generator, device=device)
 
-    def _error(
+    def _draw_paths(
         self,
-        module: nn.Module,
         batch: Examples,
         generator: torch.Generator,
         x0_BK: torch.Tensor | None = None,
         drop: float = 0.0,
-    ) -> torch.Tensor:
+    ) -> Paths:
+        """Return points on random paths to codes, and the velocity (or target) wanted there."""
         config, x1_BK, present_BK = self.config, batch.codes_NK, batch.present_NK
         if x0_BK is None:
             x0_BK = draw_source(x1_BK, config.source_std, generator)
@@ -143,15 +178,26 @@ class FlowMatching(Task):
         if config.prediction == "residual":
             t_B1 = t_B.unsqueeze(1)
             wanted_BK -= normal_velocity(xt_BK, t_B1, config.source_std, config.sigma)
+        condition_B = batch.condition_N
+        if condition_B is not None:
+            condition_B = forget(condition_B, drop, generator)
+        return Paths(xt_BK, t_B, wanted_BK, condition_B, present_BK)
+
+    def _error(self, module: nn.Module, paths: Paths, part: slice = _ALL) -> torch.Tensor:
+        """Return the mean squared error over a part of the paths; parts' mean is that of all."""
+        config, mine = self.config, paths.take(part)
         told = {}
-        if batch.condition_N is not None:
-            told["condition_B"] = forget(batch.condition_N, drop, generator)
-        if present_BK is None:
-            found_BK, count = module(xt_BK, t_B, **told), wanted_BK.numel()
+        if mine.condition_B is not None:
+            told["condition_B"] = mine.condition_B
+        if mine.present_BK is None:
+            found_BK, wanted_BK = module(mine.xt_BK, mine.t_B, **told), mine.wanted_BK
+            count = wanted_BK.numel()
             plain = mse_loss(found_BK, wanted_BK)
         else:
-            found_BK = module(xt_BK, t_B, present_BK=present_BK, **told)
-            wanted_BK, count = wanted_BK * present_BK, present_BK.sum()
+            # The share of all numbers that count, not of these: parts have more of them or fewer.
+            count = paths.present_BK.sum() * (len(mine.t_B) / len(paths.t_B))
+            found_BK = module(mine.xt_BK, mine.t_B, present_BK=mine.present_BK, **told)
+            wanted_BK = mine.wanted_BK * mine.present_BK
             plain = mse_loss(found_BK, wanted_BK, reduction="sum") / count
         if not config.behaviour:
             return plain

@@ -26,7 +26,7 @@ def engine_of(config: GeneratorConfig) -> str:
 def with_engine(parsed: Parsed[GeneratorConfig]) -> Parsed[GeneratorConfig]:
     """Return a command line with `--engine` in the place of the file's `codec.training.engine`.
 
-    With `--nodes`, and in a job of `slurm/train_sane.sh`, it is `deepspeed` where neither names one
+    With `--nodes`, and in a job of `slurm/generator.sh`, it is `deepspeed` where neither names one
     that ranks share. The launch's `engine` is then what was found.
 
     Raises:

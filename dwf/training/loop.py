@@ -111,7 +111,8 @@ class _Loop:
         self.share = Share(self.ours.rank, self.ours.size, config.batch_size, config.accumulate)
         self.device = find_device(config.device)
         self.engine = make_engine(task.module, config, self.device, run.checkpoints)
-        self.generator = torch_stream(seed, *_of_rank("training"), device=self.device.type)
+        own = ("training",) if task.draws_whole_rounds else _of_rank("training")
+        self.generator = torch_stream(seed, *own, device=self.device.type)
         self.step = 0
         self.best: dict[str, Any] | None = None
         self.val_loss: float | None = None
@@ -266,7 +267,7 @@ class _Loop:
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.step, self.val_loss, self.best = saved["step"], saved["val_loss"], saved["best"]
-        ranks = saved.get("ranks") or [saved]  # written before there were ranks
+        ranks = saved["ranks"]
         own = ranks[min(self.ours.rank, len(ranks) - 1)]
         is_same_kind = own["generator"].shape == self.generator.get_state().shape
         if len(ranks) == self.ours.size and is_same_kind:
@@ -277,6 +278,8 @@ class _Loop:
         else:
             self.losses.copy_(torch.stack([rank["losses"] for rank in ranks]).mean(0))
             self._reseed()
+            if self.task.draws_whole_rounds and is_same_kind:
+                self.generator.set_state(own["generator"].cpu())  # one stream, whoever is there
             change = f"{len(ranks)} ranks became {self.ours.size}"
             how = f", with new random streams: {change if is_same_kind else 'another device'}"
         logger.info("%s: goes on after step %d%s", self.what, self.step, how)

@@ -41,6 +41,10 @@ class Share:
         start = (micro_step * self.world + self.rank) * self.micro
         return start, start + self.micro
 
+    def of_round(self, micro: int) -> slice:
+        """Return the places of a micro-batch of `micro` examples among those of all ranks."""
+        return slice(self.rank * micro, (self.rank + 1) * micro)
+
 
 class Task:
     """Something that learns; base of what is given to `train`."""
@@ -53,6 +57,9 @@ class Task:
     """Tokens that the module sees of an example, for the rate in the metrics."""
     flops_per_example: float | None = None
     """Floating-point operations of forward and backward for an example, counted from shapes."""
+    draws_whole_rounds: bool = False
+    """Whether each rank draws the micro-batches of all ranks, from one stream, and takes its own:
+    so any number of ranks learns from one batch, where examples are drawn and not numbered."""
 
     def start(self, step: int, share: Share) -> None:
         """Be told of the first update that this process makes, before it.
@@ -71,7 +78,7 @@ class Task:
                 step's loss.
             batch_size: examples to draw, of this rank's micro-batch.
             generator: the only source of chance besides dropout, on the device; each rank has
-                its own.
+                its own, or, of a task that `draws_whole_rounds`, one in the same state.
         """
         raise NotImplementedError
 

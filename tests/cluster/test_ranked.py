@@ -70,9 +70,9 @@ def test_a_job_asks_for_what_the_site_says_and_one_rank_for_each_gpu(tmp_path):
         "output": str(tmp_path / "runs" / "one" / "jobs" / "%j.out"),
         "chdir": str(folder),
         "reservation": "mine",
-        "script": "slurm/train_sane.sh --seed 1",
+        "script": "slurm/generator.sh --seed 1",
     }
-    assert (folder / "slurm" / "train_sane.sh").exists()
+    assert (folder / "slurm" / "generator.sh").exists()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from dwf.densities.matching import (
     forget,
     velocity_of_target,
 )
+from dwf.training.task import Share
 
 NUM = 400_000
 
@@ -237,3 +238,58 @@ def test_a_share_of_the_loss_is_behavioural():
     metric = [torch.full((2, 2), 0.5), 3 * torch.eye(4)]
     plain, whole = errors(0.0, []), errors(1.0, metric)
     torch.testing.assert_close(errors(0.25, metric), 0.75 * plain + 0.25 * whole)
+
+
+class Affine(nn.Module):
+    """One gain and one shift for each number, so that gradients tell how examples counted."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain, self.shift = nn.Parameter(torch.ones(10)), nn.Parameter(torch.zeros(10))
+
+    def forward(self, x_BK, t_B, condition_B=None, present_BK=None):
+        told = 0 if condition_B is None else condition_B.nan_to_num().unsqueeze(1)
+        found_BK = self.gain * x_BK * (1 + t_B.unsqueeze(1)) + self.shift + told
+        return found_BK if present_BK is None else found_BK * present_BK
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize(
+    ("settings", "has_masks"),
+    [
+        ({}, False),
+        ({"source": "fixed", "sigma": 0.1, "time": "beta"}, False),
+        ({"pairing": "optimal_transport"}, False),
+        ({"pairing": "tokens"}, True),
+        ({"condition": "val_accuracy", "drop_condition": 0.5}, True),
+        ({"behaviour": 0.5}, True),
+    ],
+)
+def test_ranks_that_share_a_batch_find_the_loss_and_gradient_of_one(settings, has_masks, ranks):
+    """Whatever is drawn, and whatever numbers a rank's networks lack: means over ranks."""
+    config = FlowConfig(
+        TransformerConfig(width=8, heads=1, depth=1), standardise="none", **settings
+    )
+    codes, kind, present_AK = torch.randn(64, 10, generator=generator()), None, None
+    if has_masks:
+        present_AK = torch.ones(2, 10, dtype=torch.bool)
+        present_AK[1, 4:6] = False
+        kind = (torch.arange(64) % 3).clamp(max=1)
+        codes = codes * present_AK[kind]
+    condition = torch.randn(64, generator=generator(3)) if "condition" in settings else None
+    examples = Examples(codes, condition, kind, present_AK)
+    groups = [(3, 2, True), (1, 4, False)]
+    metric = [torch.eye(2) * 3, torch.eye(4)] if "behaviour" in settings else ()
+
+    def learn(rank, size):
+        module = Affine()
+        task = FlowMatching(config, module, examples, examples, 0, groups, metric)
+        task.start(0, Share(rank, size, 32))
+        loss = task.loss(module, 32 // size, generator(1))
+        return loss, torch.cat(torch.autograd.grad(loss, list(module.parameters())))
+
+    loss, gradient = learn(0, 1)
+    losses, gradients = zip(*(learn(rank, ranks) for rank in range(ranks)), strict=True)
+    torch.testing.assert_close(torch.stack(losses).mean(), loss)
+    torch.testing.assert_close(torch.stack(gradients).mean(0), gradient, rtol=1e-5, atol=1e-6)
+    assert len({round(one.item(), 4) for one in losses}) > 1, "each rank has examples of its own"

@@ -91,7 +91,7 @@ def test_a_published_training_is_planned_without_its_zoo(name, tmp_path, capsys)
     (total,) = re.findall(r"total (\S+), ", said)
     assert sum(map(float, parts.groups())) == pytest.approx(float(total), abs=0.03)
     assert "sbatch --parsable --nodes=4 --ntasks-per-node=4 --cpus-per-task=16 " in said
-    assert "slurm/train_sane.sh --config " in said and said.count("--dry-run") == 0
+    assert "slurm/generator.sh --config " in said and said.count("--dry-run") == 0
     assert [file.name for file in tmp_path.iterdir()] == ["site.yaml"], (
         "a dry run touched something"
     )
