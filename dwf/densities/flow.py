@@ -113,7 +113,9 @@ class Flow:
             self._groups(),
             self._metric(metric),
         )
-        return train(task, self.config.training, seed, run, "flow")
+        outcome = train(task, self.config.training, seed, run, "flow")
+        self.module = task.module
+        return outcome
 
     def _prepare(
         self, codes: Codes, scaling: Scaling, seed: int, conditions: Conditions | None = None

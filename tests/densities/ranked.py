@@ -1,0 +1,99 @@
+"""A small flow that ranks fit together; a program for the tests marked `deepspeed`.
+
+python -m tests.densities.ranked FOLDER JSON...    each JSON: one fit, settings over TRAINING's
+
+Many fits share one launch, as each process pays for importing torch and DeepSpeed.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from dwf import distributed, preemption
+from dwf.backbones.config import ResidualMLPConfig
+from dwf.codecs.codes import Codes
+from dwf.densities import matching
+from dwf.densities.config import FlowConfig, SolverConfig
+from dwf.densities.flow import Flow
+from dwf.errors import Preempted
+from dwf.metrics import log_to_stderr, read_metrics
+from dwf.ranks import exit_together, find_ranks, world
+from dwf.run_folder import RunFolder
+from dwf.training.config import LoopConfig
+
+TRAINING = LoopConfig(
+    steps=12, batch_size=8, learning_rate=0.01, weight_decay=0.01, clip_norm=1.0, validate_every=1,
+    save_every_seconds=1e6, threads=1, device="cpu", schedule="cosine",
+)  # fmt: skip
+FLOW = FlowConfig(
+    ResidualMLPConfig(width=16, depth=2),
+    TRAINING,
+    solver=SolverConfig("rk4", 4),
+    pairing="optimal_transport",
+    condition="none",
+)
+
+
+def codes(count: int, seed: int) -> Codes:
+    return Codes(torch.randn(count, 6, generator=torch.Generator().manual_seed(seed)) * 2, "layout")
+
+
+def fit(folder: Path, name: str, settings: dict) -> Flow:
+    """Fit once in FOLDER/NAME; ranks together."""
+    training = dataclasses.replace(TRAINING, **settings)
+    flow = Flow(dataclasses.replace(FLOW, training=training))
+    ours = world()
+    ours.on_first(lambda: RunFolder(folder / name, flow.config))
+    run = ours.on_all(lambda: RunFolder(folder / name, flow.config))
+    flow.fit(codes(64, 1), codes(16, 2), run, 7)
+    if ours.is_first:
+        flow.save(folder / name / "density")
+    return flow
+
+
+def losses(folder: Path, name: str, key: str = "train_loss") -> list[float]:
+    """Of each step."""
+    return [line[key] for line in read_metrics(folder / name / "metrics.jsonl")]
+
+
+def main() -> None:
+    """Do the fits in turn; one that is stopped is no error."""
+    preemption.watch()
+    distributed.begin()
+    if find_ranks().is_first:
+        log_to_stderr()
+    for text in sys.argv[2:]:
+        job = json.loads(text)
+        name, stop_at, stop_rank = (
+            job.pop("name"),
+            job.pop("stop_at", None),
+            job.pop("stop_rank", 0),
+        )
+        steps = 0
+        error = matching.mse_loss
+
+        def counted(*args, stop_at=stop_at, stop_rank=stop_rank, error=error, **kwargs):
+            nonlocal steps
+            if torch.is_grad_enabled():
+                steps += 1
+                if steps == stop_at and world().rank == stop_rank:
+                    os.kill(os.getpid(), signal.SIGUSR2)
+            return error(*args, **kwargs)
+
+        matching.mse_loss = counted
+        try:
+            fit(Path(sys.argv[1]), name, job)
+        except Preempted as stopped:
+            print(f"rank {world().rank}: {stopped}", flush=True)
+            preemption.forget()
+        finally:
+            matching.mse_loss = error
+
+
+if __name__ == "__main__":
+    exit_together(main)
