@@ -1,4 +1,4 @@
-# make demo: the whole way on real MNIST.   make test: the default tests.   make lint: style and layers.
+# make demo: the whole way on real MNIST.   make test: the default tests.   make lint: style, layers, docs.
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 DEMO := configs/pipeline/mnist_mlp.yaml
@@ -30,11 +30,12 @@ lint: environment
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m codespell_lib .
-	$(PYTHON) -m pytest tests/test_layers.py
+	$(PYTHON) -m pytest tests/test_layers.py tests/test_documentation.py
 
 format: environment
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) tests/configs_index.py --write
 
 bench: environment
 	$(PYTHON) benchmarks/run.py

@@ -1,3 +1,56 @@
-"""dwf: zoos of neural networks, the distribution of their weights, and new networks from it."""
+"""dwf: zoos of neural networks, the distribution of their weights, and new networks from it.
+
+`import dwf` imports nothing else: the public names are imported when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
+    from dwf.align.stage import align_zoo
+    from dwf.evaluation.stage import evaluate
+    from dwf.generators.generator import Generator
+    from dwf.generators.stage import fit_generator, sample_networks
+    from dwf.settings import load as load_settings
+    from dwf.zoo.stage import train_zoo
+    from dwf.zoo.store import Zoo
 
 __version__ = "0.1.0"
+
+# No name of a package or module of dwf: importing that would take the name's place.
+PUBLIC = {
+    "Generator": "dwf.generators.generator:Generator",
+    "Zoo": "dwf.zoo.store:Zoo",
+    "align_zoo": "dwf.align.stage:align_zoo",
+    "evaluate": "dwf.evaluation.stage:evaluate",
+    "fit_generator": "dwf.generators.stage:fit_generator",
+    "load_settings": "dwf.settings:load",
+    "sample_networks": "dwf.generators.stage:sample_networks",
+    "train_zoo": "dwf.zoo.stage:train_zoo",
+}
+"""Public name -> where it lies."""
+
+__all__ = [
+    "Generator",
+    "Zoo",
+    "align_zoo",
+    "evaluate",
+    "fit_generator",
+    "load_settings",
+    "sample_networks",
+    "train_zoo",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on its first use (PEP 562)."""
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'dwf' has no attribute {name!r}; it has {', '.join(PUBLIC)}")
+    module, _, attribute = PUBLIC[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value  # from now on found without this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PUBLIC})

@@ -71,8 +71,8 @@ def test_imports_go_up_the_list_or_to_the_ground(path):
         if part == "cluster":
             allowed = {"cluster"}  # knows no stage
         assert below <= allowed, f"{path} imports {below - allowed}"
-    else:
-        assert part in (*GROUND, "__init__"), f"{path}: no such place in the design"
+    elif part != "__init__":  # which imports on use: see the next test
+        assert part in GROUND, f"{path}: no such place in the design"
         assert not below, f"the ground imports {below}"
 
 
@@ -115,6 +115,30 @@ def test_rooms_are_entered_by_their_door_only(room):
         for table in (t for n, t in tables.items() if n.isupper() and isinstance(t, dict)):
             used |= {str(v).split(":")[1] for v in table.values() if str(v).startswith(f"{room}:")}
     assert used == door(room), f"nobody takes {door(room) - used} from {room}"
+
+
+def test_the_package_itself_imports_its_public_names_on_use_alone():
+    """Of dwf it has imports for type checkers alone, one of each public name, none a module's."""
+    import dwf
+
+    tree = ast.parse((ROOT / "dwf" / "__init__.py").read_text())
+    (checked,) = [node for node in tree.body if isinstance(node, ast.If)]
+    assert ast.unparse(checked.test) == "TYPE_CHECKING"
+    lines = {node.lineno for node in ast.walk(checked) if isinstance(node, ast.ImportFrom)}
+    of_dwf = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "dwf"
+    ]
+    assert {node.lineno for node in of_dwf} == lines
+    found = {
+        alias.asname or alias.name: f"{node.module}:{alias.name}"
+        for node in of_dwf
+        for alias in node.names
+    }
+    assert found == dwf.PUBLIC
+    modules = {path.relative_to(ROOT / "dwf").parts[0].removesuffix(".py") for path in SOURCES}
+    assert not modules.intersection(found), "a module of that name would take its place"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "dwf").glob("*/config.py")), ids=str)

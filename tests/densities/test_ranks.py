@@ -15,7 +15,12 @@ ZERO = {
     for name in ("zero1", "zero2", "zero3")
 }
 ENGINES = {"ddp": {"engine": "ddp"}} | ZERO
-EXTRAS = {"ddp": {"ema": 0.9}, "zero2": {"keep": "best"}, "zero3": {"keep": "best"}, "zero1": {"ema": 0.9}}
+EXTRAS = {
+    "ddp": {"ema": 0.9},
+    "zero2": {"keep": "best"},
+    "zero3": {"keep": "best"},
+    "zero1": {"ema": 0.9},
+}
 
 
 def jobs():

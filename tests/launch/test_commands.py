@@ -1,4 +1,4 @@
-"""Everything shipped is executed: each YAML file by its script, each README command."""
+"""Everything shipped is executed: each YAML file by its script, each documented command."""
 
 import re
 import shlex
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.documentation import ROOT, commands, programs
+
 SCRIPTS = {"zoo": [], "align": ["--zoo", "any"], "generator": [], "sample": ["--generator", "any"]}
 SCRIPTS |= {"evaluate": ["--zoo", "any"], "pipeline": [], "sweep": []}
 CONFIGS = sorted(  # a site's file is for all commands: tests/cluster/test_config.py
@@ -105,29 +106,36 @@ def generator_script():
         sys.path.pop(0)
 
 
-def readme_commands() -> list[str]:
-    text = (ROOT / "README.md").read_text()
-    return sorted(set(re.findall(r"^    (python launch/.*)$", text, re.MULTILINE)))
-
-
-@pytest.mark.parametrize("command", readme_commands())
-def test_every_readme_command_runs_dry(command, tmp_path):
-    words = shlex.split(command.split("#")[0])[1:]
-    ran = run([*words, *["--dry-run"] * ("--help" not in words), "--root", str(tmp_path)])
+@pytest.mark.parametrize("command", commands())
+def test_every_documented_command_runs_dry(command, tmp_path):
+    ran = run([*shlex.split(command)[1:], "--dry-run", "--root", str(tmp_path)])
     assert ran.returncode == 0, ran.stderr
     assert not list(tmp_path.iterdir()), "a dry run touched something"
 
 
-def test_the_readmes_python_runs(tmp_path, monkeypatch):
-    text = (ROOT / "README.md").read_text()
-    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def readers_folder(tmp_path_factory):
+    """A folder as a reader's, who gives the examples one after the other: they share a zoo."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    return folder
+
+
+@pytest.mark.parametrize("program", programs().values(), ids=programs())
+def test_every_documented_python_example_runs(program, readers_folder, monkeypatch):
+    """What the examples have in common is held to what it must be."""
+    monkeypatch.chdir(readers_folder)
     names: dict = {}
     exec(program, names)
-    assert names["weights_ND"].shape == (100, 131)
-    assert names["state"]["layers.0.weight"].shape == (100, 16, 4)
-    assert np.shares_memory(names["state"]["layers.1.bias"], names["weights_ND"])
+    assert len(names["zoo"].rows(split="train", epoch="last")) == 100
+    assert names["weights_ND"].shape[1] == 131
+    if "state" in names:
+        assert names["weights_ND"].shape == (100, 131)
+        assert names["state"]["layers.0.weight"].shape == (100, 16, 4)
+        assert np.shares_memory(names["state"]["layers.1.bias"], names["weights_ND"])
+    if "report" in names:
+        assert (readers_folder / "reports" / "iris" / "report.html").exists()
+        assert [one.n for one in names["report"].of("samples")] == [32]
 
 
 def test_a_users_mistake_is_one_line(tmp_path):

@@ -1,0 +1,90 @@
+"""Write configs/README.md: every settings file with what its header says was measured.
+
+python tests/configs_index.py --write
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+INDEX = ROOT / "configs" / "README.md"
+FOLDERS = {
+    "pipeline": ("The whole way with one command: `launch/pipeline.py`.", "start"),
+    "zoo": ("Zoos of networks: `launch/zoo.py`.", "zoos"),
+    "align": ("One symmetry frame for a zoo: `launch/align.py`.", "alignment"),
+    "generator": ("Codec and density: `launch/generator.py`.", "generators"),
+    "sample": ("Drawing networks: `launch/sample.py`.", "generators"),
+    "evaluate": ("The report: `launch/evaluate.py`.", "evaluation"),
+    "sweep": ("Many settings: `launch/sweep.py`.", "sweeps"),
+    "cluster": ("A site, for `--cluster` or `$DWF_CLUSTER`.", "cluster"),
+}
+"""Folder -> what its files are for, and the page about it."""
+INTRODUCTION = """\
+# Settings files
+
+A settings file is a claim: its header says what it is, what was measured, on which hardware, and
+the command. This page repeats the first sentence and the measurement of each; the headers say
+more. Give a file by `--config`; flags take the place of what it says.
+
+Written from the headers by `python tests/configs_index.py --write` (`make format` does it); a test
+holds it.
+"""
+ENDING = """\
+## deepspeed
+
+DeepSpeed's own settings as JSON files, for `training.deepspeed`: ZeRO 1, 2 and 3, and 2 and 3 with
+offload. [docs/cluster.md](../docs/cluster.md#training-on-several-gpus-or-nodes)
+"""
+
+
+def header(path: Path) -> str:
+    """Return a file's header as one line of text, without its commands."""
+    lines = []
+    for line in path.read_text().splitlines():
+        text = line.removeprefix("#").strip()
+        if not line.startswith("#") or text.startswith(("python launch/", "make demo")):
+            break
+        lines.append(text)
+    text = re.sub(r"(?<=[a-z][-/])\n", "", "\n".join(lines))  # a word that goes on in the next line
+    return text.replace("\n", " ")
+
+
+def described(path: Path) -> tuple[str, str]:
+    """Return what a file is, in a sentence, and what was measured of it."""
+    told, _, measured = header(path).partition("Measured")
+    sentences = re.split(r"(?<=\.)\s+(?=[A-Z`])", told.strip())
+    if not measured:  # a file that was not run says so in a sentence of its own
+        measured = " ".join(each for each in sentences[1:] if "not run" in each.lower())
+    return sentences[0], measured.removeprefix(":").strip() or "-"
+
+
+def table(folder: str) -> str:
+    """Return the rows of one folder's files as Markdown."""
+    lines = ["| file | what | measured |", "|---|---|---|"]
+    for path in sorted((ROOT / "configs" / folder).glob("*.yaml")):
+        cells = (cell.replace("|", r"\|") for cell in described(path))
+        lines.append(f"| [{path.stem}]({folder}/{path.name}) | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def index() -> str:
+    """Return the text of configs/README.md."""
+    parts = [
+        f"## {folder}\n\n{words} [docs/{page}.md](../docs/{page}.md)\n\n{table(folder)}\n"
+        for folder, (words, page) in FOLDERS.items()
+    ]
+    return "\n".join([INTRODUCTION, *parts, ENDING])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write it; else print it")
+    if parser.parse_args().write:
+        INDEX.write_text(index())
+    else:
+        print(index(), end="")
+
+
+if __name__ == "__main__":
+    main()

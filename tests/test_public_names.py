@@ -1,0 +1,55 @@
+"""`import dwf` is cheap and gives the public names: held against fresh Python processes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import dwf
+
+HEAVY = ("torch", "numpy", "h5py", "yaml", "tyro")
+
+
+def in_a_new_process(program: str) -> object:
+    ran = subprocess.run(
+        [sys.executable, "-c", f"import json, sys\n{program}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(ran.stdout)
+
+
+def test_importing_dwf_imports_nothing_else():
+    """Modules that are loaded afterwards, of dwf's own and of what it is built on."""
+    found = in_a_new_process("import dwf\nprint(json.dumps(sorted(sys.modules)))")
+    assert [name for name in found if name.split(".")[0] == "dwf"] == ["dwf"]
+    assert not set(HEAVY).intersection(found)
+
+
+def test_settings_are_read_without_torch():
+    program = (
+        "import dwf\nfrom dwf.zoo.config import ZooConfig\n"
+        "config = dwf.load_settings(ZooConfig, 'configs/zoo/iris_mlp.yaml')\n"
+        "print(json.dumps([config.count, 'torch' in sys.modules]))"
+    )
+    assert in_a_new_process(program) == [130, False]
+
+
+@pytest.mark.parametrize("name", dwf.PUBLIC)
+def test_each_public_name_is_what_its_module_defines(name):
+    module, _, attribute = dwf.PUBLIC[name].partition(":")
+    value = getattr(dwf, name)
+    assert value.__module__ == module and value.__name__ == attribute
+    assert vars(dwf)[name] is value, "the second use does not look it up again"
+
+
+def test_the_names_are_listed():
+    found = in_a_new_process("import dwf\nprint(json.dumps([dir(dwf), dwf.__all__]))")
+    assert set(dwf.PUBLIC) <= set(found[0]) and sorted(dwf.PUBLIC) == found[1]
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(AttributeError, match=r"no attribute 'Zo'; it has .*Zoo"):
+        dwf.Zo  # noqa: B018
