@@ -13,7 +13,6 @@ import shutil
 import statistics
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dwf.backbones.config import PublishedMLPConfig
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import Codes, CodeShape
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.flow import Flow
 from dwf.densities.solver import draw_noise, solve
@@ -46,7 +45,8 @@ def run(quick: bool) -> list[Result]:
 def _codes() -> Codes:
     generator = torch.Generator().manual_seed(0)
     spectrum = torch.linspace(3, 0.7, NUM_FEATURES)
-    return Codes(torch.randn(NUM_CODES, NUM_FEATURES, generator=generator) * spectrum, "benchmark")
+    values = torch.randn(NUM_CODES, NUM_FEATURES, generator=generator) * spectrum
+    return Codes(values, CodeShape.vectors("benchmark", NUM_FEATURES))
 
 
 def _published(steps: int, batch_size: int) -> FlowConfig:
@@ -75,7 +75,7 @@ def _fit(config: FlowConfig, run: RunFolder) -> Flow:
     """Train from the first step on."""
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     codes, flow = _codes(), Flow(config)
-    flow.fit(codes, replace(codes, values=codes.values[:10]), run)
+    flow.fit(codes, codes.take(slice(10)), run)
     return flow
 
 

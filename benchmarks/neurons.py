@@ -20,11 +20,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dwf.backbones.config import TransformerConfig
 from dwf.backbones.embedding import FourierTime
+from dwf.backbones.shape import Shape
 from dwf.backbones.transformer import Transformer
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import Codes, CodeShape
 from dwf.densities.config import FlowConfig, SolverConfig
+from dwf.densities.examples import Examples
 from dwf.densities.flow import Flow
-from dwf.densities.matching import Examples, FlowMatching
+from dwf.densities.matching import FlowMatching
 from dwf.densities.pairing import pair
 from dwf.run_folder import RunFolder
 from dwf.training.config import LoopConfig
@@ -60,7 +62,7 @@ def run(quick: bool) -> list[Result]:
 def _step(n: int) -> Result:
     """One update of both, on one thread; figures say whether the losses agree."""
     torch.manual_seed(0)
-    ours = Transformer(CONFIG.backbone, GROUPS)
+    ours = Transformer(CONFIG.backbone, Shape(NUM_FEATURES, GROUPS))
     for parameter in ours.parameters():  # it begins at zero: nothing could differ
         nn.init.normal_(parameter, std=0.05)
     plain = _Plain(ours)
@@ -200,9 +202,9 @@ def _codes(count: int) -> Codes:
     """Random codes of digits MLPs 64-16-10."""
     width_T = torch.tensor([75] * 16 + [10])
     positions = torch.tensor([(t, int(t == 16), t % 16) for t in range(NUM_TOKENS)])
-    empty = torch.empty(0, NUM_TOKENS, 75)
-    like = Codes(empty, "benchmark", positions, torch.arange(75) < width_T[:, None])
-    return like.refill(torch.randn(count, NUM_FEATURES))
+    mask = torch.arange(75) < width_T[:, None]
+    shape = CodeShape.sequences(["benchmark"], positions, mask)
+    return shape.fill(torch.randn(count, NUM_FEATURES))
 
 
 def _samples(n: int) -> Result:

@@ -272,7 +272,8 @@ def _convert_dataclass(value: Any, cls: type, source: str, key: str) -> Any:
     prefix = f"{key}." if key else ""
     if not isinstance(value, dict):
         raise ConfigError(f"{source}: {key} = {value!r}: expected settings of {cls.__name__}")
-    hints = typing.get_type_hints(cls, include_extras=True)
+    every = typing.get_type_hints(cls, include_extras=True)
+    hints = {f.name: every[f.name] for f in dataclasses.fields(cls)}  # no class attributes
     for name in value:
         if name not in hints:
             raise ConfigError(

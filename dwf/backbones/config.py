@@ -1,11 +1,15 @@
 """Settings of the networks that generators are made of, and the table of them."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from dwf.backbones.shape import Groups, Shape
 from dwf.errors import ConfigError
 from dwf.settings import Bounds, Count, Whole, find
+
+if TYPE_CHECKING:
+    from torch import nn
 
 BACKBONES = {
     "mlp": "dwf.backbones.mlp:PublishedMLP",
@@ -17,9 +21,58 @@ BACKBONES = {
 Dropout = Annotated[float, Bounds(0, 0.99)]
 
 
+class BackboneSettings(ABC):
+    """Base of a backbone's settings: what the backbone takes, and what that costs."""
+
+    kind: ClassVar[str]
+    takes_tokens: ClassVar[bool] = False
+    """Whether it takes sequences of tokens; else vectors."""
+    takes_masks: ClassVar[bool] = False
+    """Whether sequences may lack some of their numbers."""
+    takes_condition: ClassVar[bool] = True
+    """Whether it can be told a condition."""
+    reads_graph: ClassVar[bool] = False
+    """Whether a token must be a unit of an MLP, each of its numbers one weight or the bias."""
+
+    @abstractmethod
+    def multiplications(self, shape: Shape) -> float:
+        """Return the multiplications of one evaluation for one vector, in its large matrices."""
+
+    def widest(self, shape: Shape) -> int:
+        """Return how many numbers the largest layer has for one vector; at least its own."""
+        return shape.size
+
+    @property
+    def ignores_order(self) -> bool:
+        """Whether all tokens of a group are a set to it."""
+        return False
+
+    @property
+    def has_exchangeable(self) -> bool:
+        """Whether there are groups of which the order of the tokens means nothing to it."""
+        return False
+
+    def exchangeable(self, groups: Groups) -> tuple[bool, ...]:
+        """Return for each group of tokens whether their order means nothing to the network.
+
+        Args:
+            groups: (tokens, numbers of each), in the order of the sequence.
+        """
+        return (False,) * len(groups)
+
+
+class TokenBackboneSettings(BackboneSettings):
+    """Base of the settings of backbones over sequences, such as `TokenBackbone`."""
+
+    takes_tokens = True
+    takes_masks = True
+
+
 @dataclass(frozen=True)
-class PublishedMLPConfig:
+class PublishedMLPConfig(BackboneSettings):
     """The network of DeepWeightFlow (arXiv 2601.05052)."""
+
+    takes_condition: ClassVar[bool] = False
 
     hidden: Annotated[int, Bounds(2)] = 512
     """Width of its first and third hidden layer; the second has half of it."""
@@ -30,9 +83,13 @@ class PublishedMLPConfig:
     kind: Literal["mlp"] = "mlp"
     """The architecture."""
 
+    def multiplications(self, shape: Shape) -> float:
+        """Return the multiplications of one evaluation for one vector."""
+        return 2 * shape.size * self.hidden + self.hidden**2
+
 
 @dataclass(frozen=True)
-class ResidualMLPConfig:
+class ResidualMLPConfig(BackboneSettings):
     """Residual blocks that time scales, shifts and gates."""
 
     width: Count = 256
@@ -52,9 +109,15 @@ class ResidualMLPConfig:
         if self.time_features % 2:
             raise ValueError(f"time_features = {self.time_features} must be even")
 
+    def multiplications(self, shape: Shape) -> float:
+        """Return the multiplications of one evaluation for one vector."""
+        width, depth = self.width, self.depth
+        modulation = (3 * depth + 2) * self.time_features * width
+        return 2 * shape.size * width + 2 * depth * self.expansion * width**2 + modulation
+
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(TokenBackboneSettings):
     """Attention between tokens; without positions those of one layer are exchangeable."""
 
     width: Count = 128
@@ -86,29 +149,45 @@ class TransformerConfig:
                 "a layer are exchangeable already; leave it out, or set positions"
             )
 
-    def exchangeable(self, groups: Sequence[tuple[int, int]]) -> tuple[bool, ...]:
-        """Return for each group of tokens whether their order means nothing to the network.
+    @property
+    def ignores_order(self) -> bool:
+        """Whether all tokens of a group are a set to it."""
+        return not self.positions
 
-        Args:
-            groups: (tokens, numbers of each), in the order of the sequence.
-        """
+    @property
+    def has_exchangeable(self) -> bool:
+        """Whether there are groups of which the order of the tokens means nothing to it."""
+        return not self.positions or self.last_exchangeable
+
+    def exchangeable(self, groups: Groups) -> tuple[bool, ...]:
+        """Return for each group whether its order means nothing; see the base."""
         if not self.positions:
             return (True,) * len(groups)
         return _last_alone(groups) if self.last_exchangeable else (False,) * len(groups)
 
-    def num_ordered(self, groups: Sequence[tuple[int, int]]) -> int:
+    def num_ordered(self, groups: Groups) -> int:
         """Return how many tokens, from the first on, have positions."""
         pairs = zip(groups, self.exchangeable(groups), strict=True)
         return sum(count for (count, _), is_free in pairs if not is_free)
 
-    def widest(self, groups: Sequence[tuple[int, int]]) -> int:
+    def widest(self, shape: Shape) -> int:
         """Return how many numbers its largest layer has for one sequence."""
-        return sum(count for count, _ in groups) * self.width * self.expansion
+        return max(shape.size, shape.num_tokens * self.width * self.expansion)
+
+    def multiplications(self, shape: Shape) -> float:
+        """Return the multiplications of one evaluation for one sequence."""
+        tokens, width = shape.num_tokens, self.width
+        # Maps of each token, and modulation by time.
+        in_a_block = tokens * (4 + 2 * self.expansion) + 6
+        attention = 2 * tokens**2 * width
+        return 2 * shape.size * width + self.depth * (in_a_block * width**2 + attention)
 
 
 @dataclass(frozen=True)
-class NeuralGraphConfig:
+class NeuralGraphConfig(TokenBackboneSettings):
     """Messages along the weights of an MLP, between its units (arXiv 2403.12143, 2504.03710)."""
+
+    reads_graph: ClassVar[bool] = True
 
     width: Annotated[int, Bounds(2)] = 64
     """Numbers of each unit and of each weight."""
@@ -123,7 +202,12 @@ class NeuralGraphConfig:
         if self.width % 2:
             raise ValueError(f"width = {self.width} must be even")
 
-    def exchangeable(self, groups: Sequence[tuple[int, int]]) -> tuple[bool, ...]:
+    @property
+    def has_exchangeable(self) -> bool:
+        """Whether there are groups of which the order of the tokens means nothing to it."""
+        return True
+
+    def exchangeable(self, groups: Groups) -> tuple[bool, ...]:
         """Return for each group whether the order of its tokens alone means nothing.
 
         That of an earlier hidden layer is also the order of the numbers in the next one's tokens.
@@ -133,17 +217,50 @@ class NeuralGraphConfig:
         """
         return _last_alone(groups)
 
-    def widest(self, groups: Sequence[tuple[int, int]]) -> int:
+    def widest(self, shape: Shape) -> int:
         """Return how many numbers its largest layer has for one sequence."""
-        return sum(count * size for count, size in groups) * self.width
+        return max(shape.size, sum(count * size for count, size in shape.groups or ()) * self.width)
+
+    def multiplications(self, shape: Shape) -> float:
+        """Return the multiplications of one evaluation for one sequence.
+
+        Raises:
+            ConfigError: the tokens are not those of an MLP; see `widths_of`.
+        """
+        numbers, width = shape.size, self.width
+        of_units = sum(widths_of(shape.groups)) * (2 + 4 * self.expansion)
+        return 2 * numbers * width + self.depth * (2 * numbers + of_units + 4) * width**2
 
 
-def _last_alone(groups: Sequence[tuple[int, int]]) -> tuple[bool, ...]:
+def _last_alone(groups: Groups) -> tuple[bool, ...]:
     """Return true for the last hidden layer and what follows it: one token of the output."""
     first = max((i for i, (count, _) in enumerate(groups) if count > 1), default=len(groups))
     if first < len(groups) - 2:  # the last hidden layer has one unit: the order before it counts
         first += 1
     return tuple(i >= first for i in range(len(groups)))
+
+
+def widths_of(groups: Groups) -> tuple[int, ...]:
+    """Return the widths of the MLP whose tokens these are, from its inputs to its outputs.
+
+    Raises:
+        ConfigError: no MLP has such tokens.
+    """
+    *hidden, (num_last, outputs) = groups
+    widths = [hidden[0][1] - 1 - (outputs if len(hidden) == 1 else 0)] if hidden else [0]
+    fits = num_last == 1 and widths[0] > 0
+    for i, (count, size) in enumerate(hidden):
+        fits = fits and size == widths[-1] + 1 + (outputs if i == len(hidden) - 1 else 0)
+        widths.append(count)
+    if not fits:
+        raise ConfigError(
+            "backbone.kind = 'neural_graph' takes tokens of MLPs with biases, as codec neurons "
+            "makes them: of each unit its incoming weights and bias, of the last hidden layer its "
+            "outgoing weights, and one token of the output's biases. The codes are of (tokens, "
+            f"numbers of each) {', '.join(map(str, map(tuple, groups)))}: choose the backbone "
+            "transformer; of several architectures, one must be the widest in every layer"
+        )
+    return (*widths, outputs)
 
 
 @dataclass(frozen=True)
@@ -186,32 +303,13 @@ class TokenAutoencoderConfig:
             )
 
 
-TokenBackboneConfig = TransformerConfig | NeuralGraphConfig
-"""Union of the settings of backbones that take sequences of tokens."""
-
-BackboneConfig = PublishedMLPConfig | ResidualMLPConfig | TokenBackboneConfig
+BackboneConfig = PublishedMLPConfig | ResidualMLPConfig | TransformerConfig | NeuralGraphConfig
 """Union of all backbones' settings."""
 
 
-def widest(
-    config: BackboneConfig, num_features: int, groups: Sequence[tuple[int, int]] | None
-) -> int:
-    """Return how many numbers the largest layer has for one code; of vectors, those of the code.
-
-    Args:
-        config: the backbone's settings.
-        num_features: numbers of a code.
-        groups: of sequences, see `build_backbone`.
-    """
-    return max(num_features, config.widest(groups)) if groups else num_features
-
-
 def build_backbone(
-    config: BackboneConfig,
-    num_features: int,
-    groups: Sequence[tuple[int, int]] | None = None,
-    conditioned: bool = False,
-) -> Any:
+    config: BackboneSettings, shape: Shape, conditioned: bool = False
+) -> "nn.Module":
     """Return a backbone: an `nn.Module` called as `module(x_BK, t_B, condition_B, present_BK)`.
 
     It returns [B, K]. Its last two arguments may be left out: `condition_B` where `conditioned` is
@@ -219,33 +317,28 @@ def build_backbone(
 
     Args:
         config: its settings.
-        num_features: K, numbers of a code.
-        groups: where a code is a sequence, for each of its layers (tokens, numbers of each): x_BK
-            holds them token after token. None: codes are vectors.
+        shape: of x_BK.
         conditioned: whether it learns what a condition means.
 
     Raises:
         ConfigError: the backbone is for vectors and codes are sequences, or the reverse; or it
             takes no condition.
     """
-    takes_tokens = isinstance(config, TokenBackboneConfig)
-    if takes_tokens and groups is None:
+    if config.takes_tokens and shape.groups is None:
         raise ConfigError(
             f"backbone.kind = '{config.kind}' takes tokens, and the codes are vectors of "
-            f"{num_features} numbers: choose a codec of tokens (neurons), or another backbone"
+            f"{shape.size} numbers: choose a codec of tokens (neurons), or another backbone"
         )
-    if groups is not None and not takes_tokens:
+    if shape.groups is not None and not config.takes_tokens:
         raise ConfigError(
             f"backbone.kind = '{config.kind}' takes vectors, and the codes are sequences of "
-            f"{sum(count for count, _ in groups)} tokens: choose the backbone transformer or "
+            f"{shape.num_tokens} tokens: choose the backbone transformer or "
             "neural_graph, or a codec of vectors (flat, pca)"
         )
-    if conditioned and isinstance(config, PublishedMLPConfig):
+    if conditioned and not config.takes_condition:
         raise ConfigError(
             f"backbone.kind = '{config.kind}', as published, takes no condition: choose the "
             "backbone transformer, neural_graph or residual_mlp, or set condition = none"
         )
     optional = {"conditioned": True} if conditioned else {}
-    return find(BACKBONES, config.kind)(
-        config, groups if takes_tokens else num_features, **optional
-    )
+    return find(BACKBONES, config.kind)(config, shape, **optional)

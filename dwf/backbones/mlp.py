@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from dwf.backbones.config import PublishedMLPConfig, ResidualMLPConfig
 from dwf.backbones.embedding import ConditionEmbedding, FourierTime, embed, zeroed
+from dwf.backbones.shape import Shape
 
 
 class PublishedMLP(nn.Module):
@@ -20,8 +21,9 @@ class PublishedMLP(nn.Module):
     a sixth of all the arithmetic where codes are long, is then never computed.
     """
 
-    def __init__(self, config: PublishedMLPConfig, num_features: int):
+    def __init__(self, config: PublishedMLPConfig, shape: Shape):
         super().__init__()
+        num_features = shape.size
         hidden, num_time = config.hidden, config.time_features
         self.embed_time = nn.Sequential(
             nn.Linear(1, num_time), nn.GELU(), nn.Linear(num_time, num_time)
@@ -74,7 +76,7 @@ class _Block(nn.Module):
 class ResidualMLP(nn.Module):
     """Residual blocks under adaptive modulation by time; its output begins at zero."""
 
-    def __init__(self, config: ResidualMLPConfig, num_features: int, conditioned: bool = False):
+    def __init__(self, config: ResidualMLPConfig, shape: Shape, conditioned: bool = False):
         super().__init__()
         width, num_time = config.width, config.time_features
         self.embed_time = nn.Sequential(
@@ -84,10 +86,10 @@ class ResidualMLP(nn.Module):
             nn.Linear(num_time, num_time),
             nn.SiLU(),
         )
-        self.enter = nn.Linear(num_features, width)
+        self.enter = nn.Linear(shape.size, width)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
         self.modulate = zeroed(nn.Linear(num_time, 2 * width))
-        self.leave = zeroed(nn.Linear(width, num_features))
+        self.leave = zeroed(nn.Linear(width, shape.size))
         self.embed_condition = ConditionEmbedding(num_time) if conditioned else None
 
     def hidden_matrices(self) -> list[nn.Parameter]:

@@ -17,17 +17,18 @@ Shape suffixes: B sequences of a batch, K numbers of a sequence, U units of a la
 layer's weights come from, C numbers of a token, E edges of a layer, W width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from dwf.backbones.config import NeuralGraphConfig
-from dwf.backbones.embedding import ConditionEmbedding, embed, modulated, time_layers, zeroed
+from dwf.backbones.config import NeuralGraphConfig, widths_of
+from dwf.backbones.embedding import ConditionEmbedding, modulated, zeroed
 from dwf.backbones.gelu import Gelu
 from dwf.backbones.linear import Linear
-from dwf.errors import ConfigError
+from dwf.backbones.shape import Shape
+from dwf.backbones.token_backbone import TokenBackbone
 
 # Deviation of the vectors of inputs and outputs at first, beside numbers of deviation 1.
 _PLACE_STD = 0.5
@@ -45,6 +46,10 @@ class _Block(nn.Module):
         self.say = nn.SiLU()  # of all edges: torch has no fast GELU in bf16 on a CPU
         self.update = Linear(width, width)
         self.perceptron = nn.Sequential(Linear(3 * width, hidden), Gelu(), Linear(hidden, width))
+
+    def hidden_layers(self) -> list[nn.Linear]:
+        first, _, second = self.perceptron
+        return [self.of_edge, self.of_ends, self.update, first, second]
 
     def forward(
         self,
@@ -81,29 +86,23 @@ def _mean(x_BUSW: torch.Tensor, dim: int, there: torch.Tensor | None) -> torch.T
     return (x_BUSW * there).sum(dim) / there.sum(dim).clamp(min=1)
 
 
-class NeuralGraph(nn.Module):
+class NeuralGraph(TokenBackbone):
     """Blocks over the neural graph under adaptive modulation by time; its output begins at zero.
 
     Args:
         config: its settings.
-        groups: for each layer of the coded network (U tokens, numbers of each), as of `neurons`.
+        shape: groups are the layers of the coded network (U tokens, numbers of each), as of
+            `neurons`.
         conditioned: whether it learns what a condition means.
 
     Raises:
         ConfigError: the groups are not those of an MLP; of one hidden layer, all might be.
     """
 
-    def __init__(
-        self,
-        config: NeuralGraphConfig,
-        groups: Sequence[tuple[int, int]],
-        conditioned: bool = False,
-    ):
-        super().__init__()
+    def __init__(self, config: NeuralGraphConfig, shape: Shape, conditioned: bool = False):
+        super().__init__(config.width, shape)
         width = config.width
-        self.groups = tuple(groups)
-        self.widths = widths_of(groups)
-        self.embed_time = time_layers(width)
+        self.widths = widths_of(self.groups)
         self.inputs_UW = nn.Parameter(_PLACE_STD * torch.randn(self.widths[0], width))
         self.outputs_UW = nn.Parameter(_PLACE_STD * torch.randn(self.widths[-1], width))
         num = len(self.widths) - 1
@@ -115,45 +114,22 @@ class NeuralGraph(nn.Module):
         self.leave_edges = nn.ModuleList(zeroed(Linear(width, 1)) for _ in range(num))
         self.embed_condition = ConditionEmbedding(width) if conditioned else None
 
-    def hidden_matrices(self) -> list[nn.Parameter]:
-        """Return the matrices between hidden features, for `training.optimizer` muon."""
-        layers = (
-            (b.of_edge, b.of_ends, b.update, b.perceptron[0], b.perceptron[2]) for b in self.blocks
-        )
-        return [layer.weight for block in layers for layer in block]
-
-    def forward(
-        self,
-        x_BK: torch.Tensor,
-        t_B: torch.Tensor,
-        condition_B: torch.Tensor | None = None,
-        present_BK: torch.Tensor | None = None,
+    def _run(
+        self, x_BK: torch.Tensor, time_BW: torch.Tensor, present_BK: torch.Tensor | None
     ) -> torch.Tensor:
-        """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K].
-
-        Args:
-            x_BK: sequences, token after token.
-            t_B: their times, or, of shape [1], the one time of all.
-            condition_B: standardised conditions, NaN for none; or, of shape [1], that of all.
-            present_BK: bool, which numbers each sequence has; None: all.
-        """
-        time_BW = embed(self.embed_time, self.embed_condition, t_B, condition_B)
         are_there = None
         if present_BK is not None:
-            x_BK = x_BK * present_BK
             are_there = [there.unsqueeze(3) for _, there in self._parts(present_BK)]
         nodes, edges = self._enter(x_BK)
         for block in self.blocks:
             nodes, edges = block(nodes, edges, time_BW, are_there)
-        out_BK = self._leave(nodes, edges, time_BW)
-        return out_BK if present_BK is None else out_BK * present_BK
+        return self._leave(nodes, edges, time_BW)
 
     def _parts(self, x_BK: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield of each layer of units (biases [B, U], weights into it [B, U, S])."""
-        layers = x_BK.split([count * size for count, size in self.groups], dim=1)
         outgoing = None
-        for i, (layer, group) in enumerate(zip(layers, self.groups, strict=True)):
-            token_BUC, before = layer.unflatten(1, group), self.widths[i]
+        for i, token_BUC in enumerate(self._layers(x_BK)):
+            before = self.widths[i]
             if i == len(self.groups) - 1:
                 yield token_BUC.squeeze(1), outgoing.transpose(1, 2)
                 return
@@ -187,26 +163,3 @@ class NeuralGraph(nn.Module):
         return torch.cat(
             [torch.cat(parts, 2).flatten(1) for parts in tokens] + [bias.flatten(1)], 1
         )
-
-
-def widths_of(groups: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-    """Return the widths of the MLP whose tokens these are, from its inputs to its outputs.
-
-    Raises:
-        ConfigError: no MLP has such tokens.
-    """
-    *hidden, (num_last, outputs) = groups
-    widths = [hidden[0][1] - 1 - (outputs if len(hidden) == 1 else 0)] if hidden else [0]
-    fits = num_last == 1 and widths[0] > 0
-    for i, (count, size) in enumerate(hidden):
-        fits = fits and size == widths[-1] + 1 + (outputs if i == len(hidden) - 1 else 0)
-        widths.append(count)
-    if not fits:
-        raise ConfigError(
-            "backbone.kind = 'neural_graph' takes tokens of MLPs with biases, as codec neurons "
-            "makes them: of each unit its incoming weights and bias, of the last hidden layer its "
-            "outgoing weights, and one token of the output's biases. The codes are of (tokens, "
-            f"numbers of each) {', '.join(map(str, map(tuple, groups)))}: choose the backbone "
-            "transformer; of several architectures, one must be the widest in every layer"
-        )
-    return (*widths, outputs)

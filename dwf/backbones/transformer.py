@@ -9,8 +9,7 @@ the tokens counts, as it must where the codec ties a token's meaning to its plac
 `last_exchangeable` the tokens of the last layer are a set all the same: of a network with several
 hidden layers the order of an earlier one is that of the numbers within the next one's tokens.
 
-Sequences may be of networks of several architectures, each with a part of the numbers. What one
-does not have is taken for 0 and comes out as 0; a token without numbers is heard by no other.
+Of networks of several architectures, a token without numbers is heard by no other.
 
 Source: blocks as in Peebles and Xie, DiT, ICCV 2023, section 3.2, adaLN-Zero (arXiv:2212.09748).
 
@@ -19,16 +18,17 @@ W width.
 """
 
 import contextlib
-from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from dwf.backbones.config import TransformerConfig
-from dwf.backbones.embedding import ConditionEmbedding, embed, modulated, time_layers, zeroed
+from dwf.backbones.embedding import ConditionEmbedding, modulated, zeroed
 from dwf.backbones.gelu import Gelu
 from dwf.backbones.linear import Linear
+from dwf.backbones.shape import Shape
+from dwf.backbones.token_backbone import TokenBackbone
 
 # Deviation of the positions at first: small beside what enters, as in GPT-2 and its descendants.
 _POSITION_STD = 0.02
@@ -45,6 +45,9 @@ class _Block(nn.Module):
         self.project = Linear(width, 3 * width)
         self.join = Linear(width, width)
         self.perceptron = nn.Sequential(Linear(width, hidden), Gelu(), Linear(hidden, width))
+
+    def hidden_layers(self) -> list[nn.Linear]:
+        return [self.project, self.join, self.perceptron[0], self.perceptron[2]]
 
     def forward(
         self, x_BTW: torch.Tensor, time_BW: torch.Tensor, heard: torch.Tensor | None
@@ -67,61 +70,34 @@ class _Block(nn.Module):
         return self.join(joined.transpose(1, 2).flatten(2))
 
 
-class Transformer(nn.Module):
+class Transformer(TokenBackbone):
     """Blocks of attention under adaptive modulation by time; its output begins at zero.
 
     Args:
         config: its settings.
-        groups: for each layer of the coded network (U tokens, numbers of each), in the order in
-            which a sequence holds them; without `positions` tokens of one layer are exchangeable.
+        shape: groups are the layers of the coded network (U tokens, numbers of each), in the order
+            in which a sequence holds them; without `positions` tokens of one are exchangeable.
         conditioned: whether it learns what a condition means.
     """
 
-    def __init__(
-        self,
-        config: TransformerConfig,
-        groups: Sequence[tuple[int, int]],
-        conditioned: bool = False,
-    ):
-        super().__init__()
+    def __init__(self, config: TransformerConfig, shape: Shape, conditioned: bool = False):
+        super().__init__(config.width, shape)
         width = config.width
-        self.groups = tuple(groups)
-        self.embed_time = time_layers(width)
-        self.enter = nn.ModuleList(Linear(size, width) for _, size in groups)
+        self.enter = nn.ModuleList(Linear(size, width) for _, size in self.groups)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
         self.modulate = zeroed(Linear(width, 2 * width))
-        self.leave = nn.ModuleList(zeroed(Linear(width, size)) for _, size in groups)
-        # What is optional is drawn last: all else is initialised as without.
+        self.leave = nn.ModuleList(zeroed(Linear(width, size)) for _, size in self.groups)
         self.positions_TW: nn.Parameter | None = None
         if config.positions:
-            places_TW = torch.randn(config.num_ordered(groups), width)
+            places_TW = torch.randn(config.num_ordered(self.groups), width)
             self.positions_TW = nn.Parameter(_POSITION_STD * places_TW)
         self.embed_condition = ConditionEmbedding(width) if conditioned else None
 
-    def hidden_matrices(self) -> list[nn.Parameter]:
-        """Return the matrices between hidden features, for `training.optimizer` muon."""
-        layers = ((b.project, b.join, b.perceptron[0], b.perceptron[2]) for b in self.blocks)
-        return [layer.weight for block in layers for layer in block]
-
-    def forward(
-        self,
-        x_BK: torch.Tensor,
-        t_B: torch.Tensor,
-        condition_B: torch.Tensor | None = None,
-        present_BK: torch.Tensor | None = None,
+    def _run(
+        self, x_BK: torch.Tensor, time_BW: torch.Tensor, present_BK: torch.Tensor | None
     ) -> torch.Tensor:
-        """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K].
-
-        Args:
-            x_BK: sequences, token after token.
-            t_B: their times, or, of shape [1], the one time of all.
-            condition_B: standardised conditions, NaN for none; or, of shape [1], that of all.
-            present_BK: bool, which numbers each sequence has; None: all.
-        """
-        time_BW = embed(self.embed_time, self.embed_condition, t_B, condition_B)
         heard = None
         if present_BK is not None:
-            x_BK = x_BK * present_BK
             tokens = [numbers.any(2) for numbers in self._layers(present_BK)]
             heard = torch.cat(tokens, dim=1)[:, None, None]  # [B, heads, from, to]
         hidden_BTW = self._enter(x_BK)
@@ -130,13 +106,7 @@ class Transformer(nn.Module):
         shift, scale = self.modulate(time_BW).unsqueeze(1).chunk(2, dim=2)
         layers = modulated(hidden_BTW, shift, scale).split([u for u, _ in self.groups], dim=1)
         left = [leave(x_BUW).flatten(1) for x_BUW, leave in zip(layers, self.leave, strict=True)]
-        out_BK = torch.cat(left, dim=1)
-        return out_BK if present_BK is None else out_BK * present_BK
-
-    def _layers(self, x_BK: torch.Tensor) -> list[torch.Tensor]:
-        """Return the tokens of each layer, each [B, U, numbers]."""
-        layers = x_BK.split([count * size for count, size in self.groups], dim=1)
-        return [layer.unflatten(1, group) for layer, group in zip(layers, self.groups, strict=True)]
+        return torch.cat(left, dim=1)
 
     def _enter(self, x_BK: torch.Tensor) -> torch.Tensor:
         pairs = zip(self._layers(x_BK), self.enter, strict=True)

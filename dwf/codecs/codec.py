@@ -8,15 +8,15 @@ Shape suffixes: N networks, D numbers of a network, K numbers of a code.
 
 import json
 import zipfile
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dwf.codecs.codes import Codes, gather
-from dwf.codecs.config import CODECS, CodecConfig
+from dwf.codecs.codes import Codes, CodeShape, gather
+from dwf.codecs.config import CODECS, CodecConfig, CodecSettings
 from dwf.errors import RunConflict, ShapeMismatch
 from dwf.run_folder import RunFolder, replacing, write_json
 from dwf.settings import build, find, to_dict
@@ -37,22 +37,19 @@ def count_covered(layout: Layout, buffers: bool) -> int:
 
 
 class Codec:
-    """Base of the codecs: of vectors, and, with `_like` overridden, of sequences.
+    """Base of the codecs.
 
     Args:
-        config: its settings.
+        config: its settings, which say what it can do.
         layout: of the networks it was fitted to.
         arrays: name -> array of what it learnt; `template_D` (float32) is always among them: the
             mean training network, which fills what the codec does not cover.
         facts: what was measured in fitting, plain data.
     """
 
-    mixes = False
-    """Whether codes of several architectures are of one sequence, with masks; see `Codes`."""
-
     def __init__(
         self,
-        config: CodecConfig,
+        config: CodecSettings,
         layout: Layout | None = None,
         arrays: dict[str, np.ndarray] | None = None,
         facts: dict[str, Any] | None = None,
@@ -61,14 +58,22 @@ class Codec:
         self.arrays, self.facts = arrays or {}, facts or {}
 
     @classmethod
-    def planned_size(cls, config: CodecConfig, layout: Layout, num_train: int) -> int:
-        """Return K before fitting; where it depends on the networks, the most it can be."""
+    def planned_shape(
+        cls, config: CodecSettings, layouts: Sequence[Layout], num_train: int
+    ) -> CodeShape:
+        """Return the shape of codes before fitting; `size` is the most it can be.
+
+        Args:
+            config: its settings.
+            layouts: of the networks; several where the codec `mixes` them.
+            num_train: how many networks it learns from.
+        """
         raise NotImplementedError
 
-    @classmethod
-    def planned_groups(cls, config: CodecConfig, layout: Layout) -> Any:
-        """Return `Codes.groups` before fitting; None where codes are vectors."""
-        return None
+    @property
+    def shape(self) -> CodeShape:
+        """Shape of the codes, once it is fitted; of a codec of several, of the first layout."""
+        raise NotImplementedError
 
     def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "Codec":
         """Learn from training networks; measure on held-out ones. Ranks call it together.
@@ -98,7 +103,7 @@ class Codec:
             ShapeMismatch: it was not fitted to this layout.
         """
         self._refuse_other(layout.digest)
-        return layout.spans(getattr(self.config, "buffers", False))
+        return layout.spans(self.config.buffers)
 
     def layout_of(self, digest: str) -> Layout:
         """Return the layout of a digest, one of those that it was fitted to.
@@ -107,8 +112,7 @@ class Codec:
             ShapeMismatch: it was not fitted to such a layout.
         """
         self._refuse_other(digest)
-        several = getattr(self, "layouts", None)  # digest -> layout, of codecs that take several
-        return several[digest] if several else self.layout
+        return self.layout
 
     def log_volume(self, layout: Layout) -> float | None:
         """Return the logarithm of the volume of weights that `decode` gives a volume of codes.
@@ -138,7 +142,7 @@ class Codec:
             ShapeMismatch: the layout is not the one it was fitted to.
         """
         self._refuse_other(layout.digest)
-        return replace(self._like(), values=self._encode(weights_ND))
+        return Codes(self._encode(weights_ND), self.shape)
 
     def decode(self, codes: Codes, layout: Layout) -> torch.Tensor:
         """Return weights_ND, float32, of codes; uncovered numbers come from the template.
@@ -146,7 +150,7 @@ class Codec:
         Raises:
             ShapeMismatch: the layout is not the one it was fitted to.
         """
-        self._refuse_other(codes.layout)
+        self._refuse_other(codes.shape.layout)
         self._refuse_other(layout.digest)
         template_D = torch.from_numpy(self.arrays["template_D"])
         weights_ND = template_D.repeat(len(codes), 1)
@@ -164,18 +168,13 @@ class Codec:
             ShapeMismatch: a layout that the codec was not fitted to, or several layouts.
         """
         if not (count := count_networks(sources)):
-            return self._like()
+            return self.shape.empty()
         blocks = (
             self.encode(torch.from_numpy(weights_BD), zoo.layout)
             for zoo, rows in sources
             for _, weights_BD in zoo.stream(rows)
         )
         return gather(blocks, count, folder)
-
-    @property
-    def code_size(self) -> int:
-        """K: how many numbers a code has."""
-        raise NotImplementedError
 
     def save(self, folder: Path) -> None:
         """Write it to a folder; `load` reads it."""
@@ -205,10 +204,6 @@ class Codec:
                 "generator again with launch/generator.py"
             ) from None
         return codec
-
-    def _like(self) -> Codes:
-        """Return codes of no network, of the shape of all others."""
-        return Codes(torch.empty(0, self.code_size), self.layout.digest)
 
     def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError

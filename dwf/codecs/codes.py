@@ -14,124 +14,189 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dwf.backbones.shape import Groups, Shape
 from dwf.errors import ShapeMismatch
 
 MOST_HELD = 2**28
 """Bytes of codes that `gather` holds in memory where it may write to a disk."""
 
 
-@dataclass(frozen=True)
-class Codes:
-    """Codes of N networks: vectors, or sequences of tokens.
+@dataclass(frozen=True, eq=False)
+class CodeShape(Shape):
+    """Shape of all codes of a codec, and the networks they stand for; see `vectors`, `sequences`.
 
     Sequences may be of several architectures ("mixed"): A masks then say which slots of one common
-    sequence each has, and `kind_N` which architecture a network is of. Sizes, groups and vectors
-    are those of the union; what a network does not have is 0.
+    sequence each has. Size, groups and vectors are those of the union.
     """
 
-    values: torch.Tensor
-    """float32, shape [N, K] or [N, T, C]."""
-    layout: str
-    """Digest of the layout of the networks they stand for; of several, the first."""
+    layouts: tuple[str, ...] = ()
+    """Digests of the layouts of the networks that codes stand for: one, or A if mixed."""
     positions: torch.Tensor | None = None
     """int64, of sequences: shape [T, 3], (token, layer, unit)."""
     mask: torch.Tensor | None = None
     """bool, of sequences: which numbers stand for a weight, shape [T, C], or [A, T, C] if mixed."""
-    layouts: tuple[str, ...] | None = None
-    """If mixed, the digests of the A layouts; else None."""
+
+    @classmethod
+    def vectors(cls, layout: str, size: int) -> "CodeShape":
+        """Return the shape of vectors of `size` numbers, for networks of a layout's digest."""
+        return cls(size, None, (layout,))
+
+    @classmethod
+    def sequences(
+        cls, layouts: Sequence[str], positions: torch.Tensor, mask: torch.Tensor
+    ) -> "CodeShape":
+        """Return the shape of sequences.
+
+        Like tokens of a layer stand together in its groups: one for each layer, or several, where
+        tokens of the layer differ in their numbers.
+
+        Args:
+            layouts: digests of the networks' layouts.
+            positions: see the class.
+            mask: see the class; of three axes, codes are mixed.
+        """
+        union_TC = _union(mask)
+        order_T = _order(positions, union_TC)
+        kinds = torch.stack([positions[:, 1], union_TC.sum(1)], 1)[order_T].tolist()
+        runs = ((width, len(list(run))) for (_, width), run in itertools.groupby(kinds))
+        groups: Groups = tuple((count, width) for width, count in runs)
+        return cls(int(union_TC.sum()), groups, tuple(layouts), positions, mask)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, CodeShape)
+            and (self.size, self.groups, self.layouts) == (other.size, other.groups, other.layouts)
+            and _are_equal(self.positions, other.positions)
+            and _are_equal(self.mask, other.mask)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.size, self.groups, self.layouts))
+
+    @property
+    def layout(self) -> str:
+        """Digest of the first layout."""
+        return self.layouts[0]
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether codes are of several architectures, each with a mask of its own."""
+        return self.mask is not None and self.mask.dim() == 3
+
+    @property
+    def of_code(self) -> tuple[int, ...]:
+        """Axes of one code's values: (K,) or (T, C)."""
+        return (self.size,) if self.mask is None else tuple(self.mask.shape[-2:])
+
+    @property
+    def union_TC(self) -> torch.Tensor:  # noqa: N802
+        """Numbers of a sequence that stand for a weight of any architecture, bool."""
+        return _union(self.mask)
+
+    @property
+    def present_AK(self) -> torch.Tensor | None:  # noqa: N802
+        """If mixed, which numbers of `Codes.flatten` each architecture has, bool; else None."""
+        return self.mask.flatten(1)[:, self.slots()] if self.is_mixed else None
+
+    def slots(self) -> torch.Tensor:
+        """Return which slots of a sequence `Codes.flatten` takes, in that order, int64_K."""
+        union_TC = self.union_TC
+        order_T = _order(self.positions, union_TC)
+        slots_TC = torch.arange(union_TC.numel()).view(union_TC.shape)
+        return slots_TC[order_T][union_TC[order_T]]
+
+    def empty(self) -> "Codes":
+        """Return codes of no network."""
+        none = torch.empty(0, dtype=torch.int64)
+        return Codes(torch.empty(0, *self.of_code), self, none if self.is_mixed else None)
+
+    def fill(self, numbers_NK: torch.Tensor, kind_N: torch.Tensor | None = None) -> "Codes":
+        """Return codes of this shape; the inverse of `Codes.flatten`.
+
+        Args:
+            numbers_NK: what `flatten` is to return.
+            kind_N: if mixed, which architecture each is of. Numbers that the architecture does not
+                have become 0.
+        """
+        if self.mask is None:
+            return Codes(numbers_NK, self)
+        values_NTC = numbers_NK.new_zeros(len(numbers_NK), *self.of_code)
+        values_NTC.flatten(1)[:, self.slots()] = numbers_NK
+        if not self.is_mixed:
+            return Codes(values_NTC, self)
+        filled = Codes(values_NTC, self, kind_N)
+        values_NTC.masked_fill_(~self.mask[kind_N].to(values_NTC.device), 0)
+        return filled
+
+
+def _union(mask: torch.Tensor) -> torch.Tensor:
+    return mask.any(0) if mask.dim() == 3 else mask
+
+
+def _order(positions: torch.Tensor, union_TC: torch.Tensor) -> torch.Tensor:
+    """Return the tokens layer after layer, and in each those of most numbers first, int64_T."""
+    width = union_TC.shape[1]
+    fewer_T = width - union_TC.sum(1)
+    return (positions[:, 1] * (width + 1) + fewer_T).argsort(stable=True)
+
+
+def _are_equal(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
+    return one is other or (one is not None and other is not None and torch.equal(one, other))
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Codes of N networks: vectors, or sequences of tokens; what a network does not have is 0."""
+
+    values: torch.Tensor
+    """float32, shape [N, K] or [N, T, C]."""
+    shape: CodeShape
+    """Shape of each code."""
     kind_N: torch.Tensor | None = None
-    """int64, if mixed: the number of each network's layout among `layouts`, shape [N]."""
+    """int64, if mixed: the number of each network's layout among `shape.layouts`, shape [N]."""
 
     def __post_init__(self) -> None:
-        if self.kind_N is not None and len(self.kind_N) != len(self.values):
+        if tuple(self.values.shape[1:]) != self.shape.of_code:
             raise ShapeMismatch(
-                f"{len(self.values)} codes of several architectures with {len(self.kind_N)} "
-                "numbers of their architectures, one for each expected: cut codes with `take`, "
-                "fill them with `refill(numbers, kind_N)`"
+                f"codes of shape {list(self.values.shape)} are not vectors [N, K], nor sequences "
+                f"[N, T, C], of {' x '.join(map(str, self.shape.of_code))} numbers: take codes as "
+                "a codec makes them"
+            )
+        num_kinds = len(self.kind_N) if self.kind_N is not None else 0
+        if self.shape.is_mixed and num_kinds != len(self.values):
+            raise ShapeMismatch(
+                f"{len(self.values)} codes of several architectures with {num_kinds} numbers of "
+                "their architectures, one for each expected: cut codes with `take`, fill them with "
+                "`CodeShape.fill(numbers, kind_N)`"
             )
 
     def __len__(self) -> int:
         return len(self.values)
 
     @property
-    def size(self) -> int:
-        """K: how many numbers stand for the weights of one network."""
-        return self.values.shape[1] if self.mask is None else int(self.union_TC.sum())
-
-    @property
-    def groups(self) -> tuple[tuple[int, int], ...] | None:
-        """Of sequences, what `flatten` returns: (tokens, numbers of each), the like ones together.
-
-        That is one group for each layer, or several, where its tokens differ in their numbers. None
-        of vectors.
-        """
-        if self.positions is None or self.mask is None:
-            return None
-        order_T = self._order()
-        kinds = torch.stack([self.positions[:, 1], self.union_TC.sum(1)], 1)[order_T].tolist()
-        runs = ((width, len(list(run))) for (_, width), run in itertools.groupby(kinds))
-        return tuple((count, width) for width, count in runs)
-
-    @property
-    def union_TC(self) -> torch.Tensor:  # noqa: N802
-        """Of sequences, which numbers stand for a weight of any architecture, bool."""
-        return self.mask if self.layouts is None else self.mask.any(0)
-
-    @property
-    def present_AK(self) -> torch.Tensor | None:  # noqa: N802
-        """If mixed, which numbers of `flatten` each architecture has, bool; else None."""
-        return None if self.layouts is None else self.mask.flatten(1)[:, self._slots()]
+    def present_NK(self) -> torch.Tensor | None:  # noqa: N802
+        """If mixed, which numbers of `flatten` each network has, bool; None: all."""
+        return self.shape.present_AK[self.kind_N] if self.shape.is_mixed else None
 
     def take(self, rows: slice | torch.Tensor) -> "Codes":
         """Return the codes of some networks."""
         kind_N = None if self.kind_N is None else self.kind_N[rows]
-        return replace(self, values=self.values[rows], kind_N=kind_N)
+        return Codes(self.values[rows], self.shape, kind_N)
 
     def flatten(self) -> torch.Tensor:
         """Return the numbers that stand for weights, group after group, shape [N, K].
 
         If mixed, 0 where a network has none.
         """
-        if self.mask is None:
+        if self.shape.mask is None:
             return self.values
-        if self.union_TC.all():  # a view: mapped codes stay on disk
+        if self.shape.union_TC.all():  # a view: mapped codes stay on disk
             return self.values.flatten(1)
-        return self.values.flatten(1)[:, self._slots()]
-
-    def refill(self, numbers_NK: torch.Tensor, kind_N: torch.Tensor | None = None) -> "Codes":
-        """Return codes like these, of other numbers; the inverse of `flatten`.
-
-        Args:
-            numbers_NK: what `flatten` is to return.
-            kind_N: if mixed, which architecture each is of; default: as here. Numbers that the
-                architecture does not have become 0.
-        """
-        if self.mask is None:
-            return replace(self, values=numbers_NK)
-        values_NTC = numbers_NK.new_zeros(len(numbers_NK), *self.mask.shape[-2:])
-        values_NTC.flatten(1)[:, self._slots()] = numbers_NK
-        if self.layouts is None:
-            return replace(self, values=values_NTC)
-        kind_N = self.kind_N if kind_N is None else kind_N
-        filled = replace(self, values=values_NTC, kind_N=kind_N)
-        values_NTC.masked_fill_(~self.mask[kind_N].to(values_NTC.device), 0)
-        return filled
-
-    def _order(self) -> torch.Tensor:
-        """Return the tokens layer after layer, and in each those of most numbers first, int64_T."""
-        width = self.mask.shape[-1]
-        fewer_T = width - self.union_TC.sum(1)
-        return (self.positions[:, 1] * (width + 1) + fewer_T).argsort(stable=True)
-
-    def _slots(self) -> torch.Tensor:
-        """Return which slots of a sequence stand for weights, in that order, int64_K."""
-        order_T, union_TC = self._order(), self.union_TC
-        slots_TC = torch.arange(union_TC.numel()).view(union_TC.shape)
-        return slots_TC[order_T][union_TC[order_T]]
+        return self.values.flatten(1)[:, self.shape.slots()]
 
 
 def tokens_of(numbers_NK: torch.Tensor, groups: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
-    """Return the tokens of each group of `Codes.groups`, each [N, tokens, numbers], as views.
+    """Return the tokens of each group of `Shape.groups`, each [N, tokens, numbers], as views.
 
     Args:
         numbers_NK: as `Codes.flatten` returns them.
@@ -166,7 +231,7 @@ def gather(blocks: Iterable[Codes], count: int, folder: Path | None = None) -> C
             at += len(part)
     else:
         values = _mapped(parts, shape, folder)
-    return replace(first, values=values, kind_N=torch.cat(kinds) if first.layouts else None)
+    return replace(first, values=values, kind_N=torch.cat(kinds) if first.shape.is_mixed else None)
 
 
 def join(parts: Sequence[Codes], folder: Path | None = None) -> Codes:
@@ -175,10 +240,11 @@ def join(parts: Sequence[Codes], folder: Path | None = None) -> Codes:
 
 
 def _values_like(first: Codes, codes: Codes, kinds: list[torch.Tensor | None]) -> torch.Tensor:
-    if (codes.layout, codes.layouts) != (first.layout, first.layouts):
+    is_of = codes.shape.layouts, codes.shape.is_mixed
+    if is_of != (first.shape.layouts, first.shape.is_mixed):
         raise ShapeMismatch(
-            f"codes of networks of layout {codes.layout} cannot stand with those of layout "
-            f"{first.layout}: a density learns from zoos of one architecture, or of several "
+            f"codes of networks of layout {codes.shape.layout} cannot stand with those of layout "
+            f"{first.shape.layout}: a density learns from zoos of one architecture, or of several "
             "through a codec that takes them together (codec.kind neurons, with more_zoos); give "
             "the others to the codec alone (codec_zoos)"
         )

@@ -1,7 +1,7 @@
 """Settings of a codec, and the table of codecs."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive, Whole
@@ -16,9 +16,47 @@ CODECS = {
 }
 
 
+class CodecSettings:
+    """Base of a codec's settings: what the codec can do, and settings that not all codecs have."""
+
+    kind: ClassVar[str]
+    mixes: ClassVar[bool] = False
+    """Whether codes of several architectures are of one sequence, with masks; see `CodeShape`."""
+    is_lossless: ClassVar[bool] = False
+    """Whether all that it covers comes back, up to rounding."""
+    makes_tokens: ClassVar[bool] = False
+    """Whether codes are sequences of tokens; else vectors."""
+    has_derivative: ClassVar[bool] = False
+    """Whether gradients reach codes through `decode`."""
+    orders_units: ClassVar[bool] = False
+    """Whether the order of a hidden layer's tokens is that of numbers in the next layer's."""
+    buffers: ClassVar[bool] = False
+    """Whether BatchNorm's running statistics are covered; a setting of most codecs."""
+    training: ClassVar[LoopConfig | None] = None
+    """How it learns; a setting of those that train, see `TrainedCodec`."""
+
+    @property
+    def tells_graph(self) -> bool:
+        """Whether a token is a unit of an MLP, each of its numbers one weight or the bias."""
+        return False
+
+    @property
+    def has_open_size(self) -> bool:
+        """Whether only the largest size that a code can have is known before the fit."""
+        return False
+
+    @property
+    def words(self) -> str:
+        """What it is, for an error."""
+        return self.kind
+
+
 @dataclass(frozen=True)
-class FlatConfig:
+class FlatConfig(CodecSettings):
     """The weights themselves, shifted and scaled."""
+
+    is_lossless: ClassVar[bool] = True
+    has_derivative: ClassVar[bool] = True
 
     standardise: Literal["none", "per_tensor", "per_weight"] = "per_weight"
     """What has mean 0 and deviation 1 over the training networks: nothing, each tensor's numbers
@@ -30,7 +68,7 @@ class FlatConfig:
 
 
 @dataclass(frozen=True)
-class PcaConfig:
+class PcaConfig(CodecSettings):
     """Scores on the principal components of the training networks."""
 
     components: Count | None = None
@@ -50,10 +88,21 @@ class PcaConfig:
                 f"components = {self.components} and variance = {self.variance}: give one of them"
             )
 
+    @property
+    def has_open_size(self) -> bool:
+        """Whether only the largest size that a code can have is known before the fit."""
+        return self.variance is not None
+
 
 @dataclass(frozen=True)
-class NeuronsConfig:
+class NeuronsConfig(CodecSettings):
     """One token per hidden unit of an MLP, or filter of a CNN, with the weights that make it."""
+
+    mixes: ClassVar[bool] = True
+    is_lossless: ClassVar[bool] = True
+    makes_tokens: ClassVar[bool] = True
+    has_derivative: ClassVar[bool] = True
+    orders_units: ClassVar[bool] = True
 
     standardise: Literal["none", "per_feature", "per_weight"] = "per_feature"
     """What has mean 0 and deviation 1 over the training networks: nothing, each feature of a
@@ -66,10 +115,24 @@ class NeuronsConfig:
     kind: Literal["neurons"] = "neurons"
     """The codec."""
 
+    @property
+    def tells_graph(self) -> bool:
+        """Whether a token is a unit of an MLP, each of its numbers one weight or the bias."""
+        return self.scale != "logarithm"
+
+    @property
+    def words(self) -> str:
+        """What it is, for an error."""
+        return f"{self.kind} of scale {self.scale}"
+
 
 @dataclass(frozen=True)
-class TokensConfig:
+class TokensConfig(CodecSettings):
     """The weights as tokens, rows of each output channel with its bias (arXiv 2406.09997)."""
+
+    is_lossless: ClassVar[bool] = True
+    makes_tokens: ClassVar[bool] = True
+    has_derivative: ClassVar[bool] = True
 
     size: int | None = None
     """Numbers of a token; default: what suits the networks."""
@@ -102,8 +165,10 @@ class BehaviourConfig:
 
 
 @dataclass(frozen=True)
-class SaneConfig:
+class SaneConfig(CodecSettings):
     """A transformer autoencoder of windows of tokens (SANE, arXiv 2406.09997)."""
+
+    makes_tokens: ClassVar[bool] = True
 
     size: int | None = None
     """Numbers of a token; default: what suits the networks."""

@@ -59,13 +59,13 @@ def embed(codec: Codec, zoo: Zoo, rows: np.ndarray, pooling: Pooling = "mean") -
 
 def pool(codes: Codes, pooling: Pooling) -> torch.Tensor:
     """Return the mean of each network's tokens, float32, shape [B, E]; see `embed`."""
-    if codes.positions is None:
+    shape = codes.shape
+    if shape.groups is None:
         return codes.values
-    num_tokens = len(codes.positions)
-    layer_T = codes.positions[:, 1] if pooling == "layers" else torch.zeros(num_tokens)
+    layer_T = shape.positions[:, 1] if pooling == "layers" else torch.zeros(shape.num_tokens)
     member_LT = (layer_T == layer_T.unique().unsqueeze(1)).float()
-    mask = torch.ones(codes.values.shape[1:]) if codes.mask is None else codes.mask.float()
-    if codes.layouts is not None:  # of each network, that of its own architecture
+    mask = shape.mask.float()
+    if shape.is_mixed:  # of each network, that of its own architecture
         mask = mask[codes.kind_N]
     count = (member_LT @ mask).clamp(min=1)
     return (member_LT @ (codes.values * mask) / count).flatten(1)

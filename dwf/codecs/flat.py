@@ -3,10 +3,13 @@
 Shape suffixes: N networks, D numbers of a network, K numbers that the codec covers.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from dwf.codecs.codec import Codec, count_covered
+from dwf.codecs.codes import CodeShape
 from dwf.codecs.config import FlatConfig
 from dwf.run_folder import RunFolder
 from dwf.zoo.layout import Layout
@@ -21,9 +24,17 @@ class FlatCodec(Codec):
     """Codes are weights: `(weight - shift) / scale`, exact both ways up to float32 rounding."""
 
     @classmethod
-    def planned_size(cls, config: FlatConfig, layout: Layout, num_train: int) -> int:
-        """Return K: all that is covered."""
-        return count_covered(layout, config.buffers)
+    def planned_shape(
+        cls, config: FlatConfig, layouts: Sequence[Layout], num_train: int
+    ) -> CodeShape:
+        """Return vectors of all that is covered; see `Codec.planned_shape`."""
+        (layout,) = layouts
+        return CodeShape.vectors(layout.digest, count_covered(layout, config.buffers))
+
+    @property
+    def shape(self) -> CodeShape:
+        """Vectors of all that is covered."""
+        return CodeShape.vectors(self.layout.digest, self.num_covered)
 
     def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "FlatCodec":
         """Learn shift and scale from training networks; see `Codec.fit`."""
@@ -36,13 +47,8 @@ class FlatCodec(Codec):
             "shift_K": shift_D[covered].astype(np.float32),
             "scale_K": _floored(scale_D[covered]).astype(np.float32),
         }
-        self.facts = {"networks": moments.num_networks, "code_size": self.code_size}
+        self.facts = {"networks": moments.num_networks, "code_size": self.num_covered}
         return self
-
-    @property
-    def code_size(self) -> int:
-        """K: how many numbers a code has."""
-        return self.num_covered
 
     def log_volume(self, layout: Layout) -> float:
         """Return the sum of the logarithms of the scales; see `Codec.log_volume`."""

@@ -16,7 +16,7 @@ window, C components.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -25,7 +25,7 @@ import torch
 
 from dwf import preemption
 from dwf.codecs.codec import Codec, codec_folder, count_covered
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import Codes, CodeShape
 from dwf.codecs.config import PcaConfig
 from dwf.errors import TooFewNetworks
 from dwf.metrics import Progress
@@ -52,10 +52,18 @@ class PcaCodec(Codec):
     """float32, orthonormal rows, mapped from the codec's folder."""
 
     @classmethod
-    def planned_size(cls, config: PcaConfig, layout: Layout, num_train: int) -> int:
-        """Return C, or, with a variance target, the most it can be."""
+    def planned_shape(
+        cls, config: PcaConfig, layouts: Sequence[Layout], num_train: int
+    ) -> CodeShape:
+        """Return vectors of C, or, with a variance target, of the most it can be."""
+        (layout,) = layouts
         most = min(num_train - 1, count_covered(layout, config.buffers))
-        return config.components or max(most, 0)
+        return CodeShape.vectors(layout.digest, config.components or max(most, 0))
+
+    @property
+    def shape(self) -> CodeShape:
+        """Vectors of C."""
+        return CodeShape.vectors(self.layout.digest, len(self.arrays["deviation_C"]))
 
     def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "PcaCodec":
         """Find the components of training networks; see `Codec.fit`.
@@ -117,11 +125,6 @@ class PcaCodec(Codec):
         count = _choose(eigenvalues_N, self.config.components, self.config.variance)
         return eigenvalues_N, vectors[:, :count]
 
-    @property
-    def code_size(self) -> int:
-        """C: how many numbers a code has."""
-        return len(self.arrays["deviation_C"])
-
     def log_volume(self, layout: Layout) -> float:
         """Return it on the space of the components, which are orthonormal; see the base."""
         if not self.config.whiten:
@@ -131,7 +134,7 @@ class PcaCodec(Codec):
     def encode_zoo(self, sources: Sources, folder: Path | None = None) -> Codes:
         """Return the codes of networks of zoos; reads each component once, not once a block."""
         scores_NC, _ = self._project_zoos(sources)
-        return Codes(self._as_codes(scores_NC), self.layout.digest)
+        return Codes(self._as_codes(scores_NC), self.shape)
 
     def captured_variance(self, sources: Sources) -> float | None:
         """Return the share of networks' squared distance to the mean that the components hold.
@@ -173,7 +176,7 @@ class PcaCodec(Codec):
         if self.config.whiten:
             scores_NC *= self.arrays["deviation_C"]
         weights = weights_ND.numpy()
-        for (start, stop), columns in self._windows(max(len(weights), self.code_size)):
+        for (start, stop), columns in self._windows(max(len(weights), self.shape.size)):
             window_NW = scores_NC @ self.components_CK[:, columns].astype(np.float64)
             weights[:, start:stop] = window_NW + self.arrays["mean_D"][start:stop]
 
@@ -184,8 +187,8 @@ class PcaCodec(Codec):
 
     def _project(self, read: Reader, num: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (scores_NC, squared distances to the mean, shape [N]), float64."""
-        scores_NC, energy_N = np.zeros((num, self.code_size)), np.zeros(num)
-        for span, columns in self._windows(max(num, self.code_size)):
+        scores_NC, energy_N = np.zeros((num, self.shape.size)), np.zeros(num)
+        for span, columns in self._windows(max(num, self.shape.size)):
             centred_NW = self._centred(read, span)
             energy_N += np.einsum("nw,nw->n", centred_NW, centred_NW)
             scores_NC += centred_NW @ self.components_CK[:, columns].astype(np.float64).T

@@ -1,9 +1,9 @@
 """Settings of the densities over codes, and the table of them."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
-from dwf.backbones.config import BackboneConfig, ResidualMLPConfig, TokenBackboneConfig
+from dwf.backbones.config import BackboneConfig, BackboneSettings, ResidualMLPConfig
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive
 from dwf.training.config import LoopConfig
 
@@ -13,12 +13,16 @@ DENSITIES = {
     "kde": "dwf.densities.kde:Kde",
 }
 
+OdeMethod = Literal["euler", "midpoint", "heun2", "rk4", "dopri5"]
+SamplingMethod = OdeMethod
+"""Methods by which samples may be asked for, of all densities."""
+
 
 @dataclass(frozen=True)
 class SolverConfig:
     """How the flow's differential equation is solved."""
 
-    method: Literal["euler", "midpoint", "heun2", "rk4", "dopri5"] = "dopri5"
+    method: OdeMethod = "dopri5"
     """torchdiffeq's solver; `dopri5` chooses its own steps."""
     steps: Count = 50
     """Equal intervals of time, for all but `dopri5`."""
@@ -28,15 +32,100 @@ class SolverConfig:
     """Error allowed in a step of `dopri5`, absolute, in (standardised) code units."""
 
     @property
+    def is_adaptive(self) -> bool:
+        """Whether it chooses its own steps."""
+        return self.method == "dopri5"
+
+    @property
     def evaluations(self) -> int | None:
-        """Evaluations of the velocity for a sample; None of `dopri5`, which chooses them."""
+        """Evaluations of the network for a sample; None where the solver chooses its steps."""
         of_a_step = {"euler": 1, "midpoint": 2, "heun2": 2, "rk4": 4}
-        return of_a_step[self.method] * self.steps if self.method in of_a_step else None
+        return None if self.is_adaptive else of_a_step[self.method] * self.steps
+
+
+class DensitySettings:
+    """Base of a density's settings: what it can do, and settings that not all densities have."""
+
+    kind: ClassVar[str]
+    mixes: ClassVar[bool] = False
+    """Whether it takes codes of several architectures; see `CodeShape`."""
+    methods: ClassVar[tuple[str, ...]] = ()
+    """Methods that `solver` may have when samples are drawn."""
+    backbone: ClassVar[BackboneSettings | None] = None
+    """The network that learns."""
+    training: ClassVar[LoopConfig | None] = None
+    """How it learns."""
+    solver: ClassVar[SolverConfig | None] = None
+    """How samples are drawn, where a network is evaluated several times for each."""
+    condition: ClassVar[str] = "none"
+    """Column of the zoo that it is told of each network, or `none`."""
+    drop_condition: ClassVar[float] = 1.0
+    """Share of the networks that it learns without their condition."""
+    behaviour: ClassVar[float] = 0.0
+    """Share of the loss that needs a metric of codes; see `generators/sensitivity.py`."""
+
+    @property
+    def takes_condition(self) -> bool:
+        """Whether `fit` and `sample` are told conditions."""
+        return self.condition != "none"
+
+    @property
+    def takes_metric(self) -> bool:
+        """Whether `fit` is given a metric."""
+        return self.behaviour > 0
+
+    @property
+    def reads_graph(self) -> bool:
+        """Whether its backbone takes tokens for the units of an MLP; see `BackboneSettings`."""
+        return self.backbone is not None and self.backbone.reads_graph
+
+    @property
+    def has_anchors(self) -> bool:
+        """Whether it draws around training codes, which others may replace."""
+        return False
+
+    @property
+    def words(self) -> str:
+        """What it is, for an error."""
+        return self.kind
+
+
+class LearntSettings(DensitySettings):
+    """Base of the settings of a `LearntDensity`, which have all of the above as fields.
+
+    And `standardise`, as `FlowConfig` has it.
+    """
+
+    def check_condition(self) -> None:
+        """Raise ValueError where a setting of conditions has no effect."""
+        if not self.takes_condition and self.drop_condition != 0.1:
+            raise ValueError(
+                f"drop_condition = {self.drop_condition:g} has no effect without a condition: "
+                "leave it out, or set condition"
+            )
+
+    def check_behaviour(self) -> None:
+        """Raise ValueError where `behaviour` does not go with what else is set."""
+        if self.takes_metric and not self.backbone.takes_tokens:
+            raise ValueError(
+                f"behaviour = {self.behaviour:g} measures tokens, and backbone.kind = "
+                f"{self.backbone.kind!r} takes vectors: choose the backbone transformer or "
+                "neural_graph, or set it to 0"
+            )
+        if self.takes_metric and self.standardise == "per_dimension":
+            raise ValueError(
+                f"behaviour = {self.behaviour:g} has one measure for all tokens of a layer, and "
+                "standardise = 'per_dimension' scales each by itself: set it to none or global "
+                "(the codec standardises), or behaviour to 0"
+            )
 
 
 @dataclass(frozen=True)
-class FlowConfig:
+class FlowConfig(LearntSettings):
     """Conditional flow matching (arXiv 2210.02747; for weights arXiv 2601.05052)."""
+
+    mixes: ClassVar[bool] = True
+    methods: ClassVar[tuple[str, ...]] = get_args(OdeMethod)
 
     backbone: BackboneConfig = field(default_factory=ResidualMLPConfig)
     """The network that learns the velocity."""
@@ -85,42 +174,26 @@ class FlowConfig:
                 f"time_mean = {self.time_mean:g}, time_std = {self.time_std:g}: these are of time "
                 f"= 'logit_normal', not of {self.time!r}: leave them out"
             )
-        if self.condition == "none" and self.drop_condition != 0.1:
-            raise ValueError(
-                f"drop_condition = {self.drop_condition:g} has no effect without a condition: "
-                "leave it out, or set condition"
-            )
+        self.check_condition()
         self._check_pairing()
-        if self.behaviour and not isinstance(self.backbone, TokenBackboneConfig):
-            raise ValueError(
-                f"behaviour = {self.behaviour:g} measures tokens, and backbone.kind = "
-                f"{self.backbone.kind!r} takes vectors: choose the backbone transformer or "
-                "neural_graph, or set it to 0"
-            )
-        if self.behaviour and self.standardise == "per_dimension":
-            raise ValueError(
-                f"behaviour = {self.behaviour:g} has one measure for all tokens of a layer, and "
-                "standardise = 'per_dimension' scales each by itself: set it to none or global "
-                "(the codec standardises), or behaviour to 0"
-            )
+        self.check_behaviour()
 
     def _check_pairing(self) -> None:
         if self.pairing in ("tokens", "equivariant"):
             backbone = self.backbone
-            if not isinstance(backbone, TokenBackboneConfig):
+            if not backbone.takes_tokens:
                 raise ValueError(
                     f"pairing = {self.pairing!r} assigns tokens, and backbone.kind = "
                     f"{backbone.kind!r} takes vectors: choose the backbone transformer or "
                     "neural_graph, or the pairing optimal_transport or independent"
                 )
-            positions = getattr(backbone, "positions", False)
-            if positions and not backbone.last_exchangeable:
+            if not backbone.has_exchangeable:
                 raise ValueError(
                     f"pairing = {self.pairing!r} needs exchangeable tokens, and with "
                     "backbone.positions = true none are: set it false, or "
                     "backbone.last_exchangeable true, or the pairing optimal_transport"
                 )
-        if self.condition != "none" and self.pairing in ("optimal_transport", "equivariant"):
+        if self.takes_condition and self.pairing in ("optimal_transport", "equivariant"):
             raise ValueError(
                 f"pairing = {self.pairing!r} with condition = {self.condition!r}: sources paired "
                 "over a batch are not Gaussian for a given condition any more, and samples of it "
@@ -129,7 +202,7 @@ class FlowConfig:
 
 
 @dataclass(frozen=True)
-class GaussianConfig:
+class GaussianConfig(DensitySettings):
     """A multivariate Gaussian: the null that every generator must beat."""
 
     covariance: Literal["full", "diagonal"] = "full"
@@ -141,7 +214,7 @@ class GaussianConfig:
 
 
 @dataclass(frozen=True)
-class KdeConfig:
+class KdeConfig(DensitySettings):
     """Training codes, the anchors, plus noise: how SANE draws (arXiv 2406.09997, table 3)."""
 
     mode: Literal["token", "joint", "individual", "gaussian"] = "token"
@@ -172,6 +245,16 @@ class KdeConfig:
                 "mode = 'gaussian' has no anchors: leave out `anchors` and `relative`, or choose "
                 "mode token, joint or individual"
             )
+
+    @property
+    def has_anchors(self) -> bool:
+        """Whether it draws around training codes, which others may replace."""
+        return self.mode != "gaussian"
+
+    @property
+    def words(self) -> str:
+        """What it is, for an error."""
+        return f"{self.kind} of mode {self.mode}"
 
 
 DensityConfig = FlowConfig | GaussianConfig | KdeConfig

@@ -8,13 +8,13 @@ Shape suffixes: N codes, K numbers of a code, R directions of variance.
 """
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import Codes, CodeShape
 from dwf.densities.config import GaussianConfig
+from dwf.densities.density import Density
 from dwf.densities.scaling import vectors
 from dwf.densities.solver import draw_noise
 from dwf.errors import TooFewNetworks
@@ -26,14 +26,11 @@ FILE = "gaussian.pt"
 _NEGLIGIBLE = 1e-12
 
 
-class Gaussian:
+class Gaussian(Density):
     """Mean and covariance of the training codes."""
 
     files = (FILE,)
-    """What `save` writes."""
-
-    def __init__(self, config: GaussianConfig):
-        self.config = config
+    config: GaussianConfig
 
     def fit(
         self,
@@ -52,12 +49,11 @@ class Gaussian:
 
         Raises:
             TooFewNetworks: fewer than two training codes.
-            ShapeMismatch: see `scaling.vectors`.
         """
         values_NK = vectors(train_codes).double()
         if len(values_NK) < 2:
             raise TooFewNetworks(f"{len(values_NK)} training networks: a Gaussian needs at least 2")
-        self.like = replace(train_codes, values=train_codes.values[:0])
+        self.shape = train_codes.shape
         self.mean_K = values_NK.mean(0)
         centred_NK = (values_NK - self.mean_K) / math.sqrt(len(values_NK) - 1)
         self.directions_RK = None  # diagonal: the numbers themselves
@@ -88,14 +84,14 @@ class Gaussian:
             rest = math.sqrt(self.floor)
             stretched_NR = along_NR * (self.variance_R.sqrt() - rest)
             centred_NK = rest * noise_NK + stretched_NR @ self.directions_RK
-        return self.like.refill((self.mean_K + centred_NK).float())
+        return self.shape.fill((self.mean_K + centred_NK).float())
 
-    def log_prob(self, codes: Codes) -> torch.Tensor:
-        """Return the log density of codes in nats, float64, shape [N].
+    def log_prob(self, codes: Codes, *, seed: int = 0, probes: int = 8) -> torch.Tensor:
+        """Return the log density of codes in nats, float64, shape [N]; exact.
 
         Where the covariance is singular: the density on the space it spans, -inf off it.
         """
-        centred_NK = vectors(codes, like=self.like).double() - self.mean_K
+        centred_NK = vectors(codes, self.shape).double() - self.mean_K
         along_NR = centred_NK
         if self.directions_RK is not None:
             along_NR = centred_NK @ self.directions_RK.T
@@ -117,7 +113,7 @@ class Gaussian:
         """Write the fitted Gaussian to `folder/gaussian.pt`."""
         state = {
             "config": to_dict(self.config),
-            "like": vars(self.like),
+            "shape": vars(self.shape),
             "mean_K": self.mean_K,
             "variance_R": self.variance_R,
             "directions_RK": self.directions_RK,
@@ -135,7 +131,7 @@ class Gaussian:
         path = Path(folder) / FILE
         state = load_state(path)
         gaussian = cls(build(GaussianConfig, state.pop("config"), str(path)))
-        gaussian.like = Codes(**state.pop("like"))
+        gaussian.shape = CodeShape(**state.pop("shape"))
         for name, value in state.items():
             setattr(gaussian, name, value)
         return gaussian

@@ -20,14 +20,15 @@ that stand for weights, M units that have an anchor of their own. Of vectors T =
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import Codes, CodeShape
 from dwf.densities.config import KdeConfig
+from dwf.densities.density import Density
 from dwf.densities.scaling import check_codes
 from dwf.errors import ConfigError, CorruptCheckpoint, TooFewNetworks
 from dwf.randomness import numpy_stream, torch_stream
@@ -57,14 +58,11 @@ class Fitted:
     """Over how many of them."""
 
 
-class Kde:
+class Kde(Density):
     """Anchors and the noise around them."""
 
     files = (FILE, ANCHORS)
-    """What `save` writes."""
-
-    def __init__(self, config: KdeConfig):
-        self.config = config
+    config: KdeConfig
 
     def fit(
         self,
@@ -86,8 +84,7 @@ class Kde:
             ConfigError: codes are vectors, and `mode` is `token`.
             ShapeMismatch: the codes are not of one shape.
         """
-        check_codes(train_codes)
-        if self.config.mode == "token" and train_codes.mask is None:
+        if self.config.mode == "token" and train_codes.shape.groups is None:
             raise ConfigError(
                 "density.mode = 'token', but these codes are vectors, which have no tokens: choose "
                 "mode joint or individual, or a codec of tokens (sane, tokens, neurons)"
@@ -97,11 +94,6 @@ class Kde:
         self.width_TC = self._measure_widths() if self.config.relative else None
         return self._measure(val_codes)
 
-    @property
-    def has_anchors(self) -> bool:
-        """Whether it draws around training codes, which others may replace."""
-        return self.config.mode != "gaussian"
-
     def with_anchors(self, codes: Codes) -> "Kde":
         """Return one of the same noise around other anchors.
 
@@ -109,19 +101,19 @@ class Kde:
             ConfigError: `mode` is `gaussian`, which has none.
             ShapeMismatch: the codes are not of the shape of these.
         """
-        if not self.has_anchors:
+        if not self.config.has_anchors:
             raise ConfigError(
                 "density.mode = 'gaussian' has no anchors to replace: draw without bootstrap, or "
                 "fit a kde of mode token, joint or individual"
             )
-        check_codes(codes, like=self.like)
+        check_codes(codes, self.shape)
         other = Kde(self.config)
         other._take(codes, torch.arange(len(codes)))
         other.width_TC = self.width_TC
         return other
 
     def _choose_anchors(self, num: int, seed: int) -> torch.Tensor:
-        if not self.has_anchors:
+        if not self.config.has_anchors:
             return torch.empty(0, dtype=torch.int64)
         wanted = self.config.anchors or num
         if not 0 < wanted <= num:
@@ -133,10 +125,10 @@ class Kde:
         return torch.from_numpy(np.sort(order_N[:wanted]))
 
     def _take(self, codes: Codes, rows_A: torch.Tensor) -> None:
-        self.like = replace(codes, values=codes.values[:0].clone())
-        held = codes.values if len(rows_A) else self.like.values
+        self.shape = codes.shape
+        held = codes.values if len(rows_A) else codes.shape.empty().values
         self.values_NTC, self.rows_A = _as_tokens(held), rows_A
-        self.mask_TC = codes.mask
+        self.mask_TC = codes.shape.mask
         if self.mask_TC is None:
             self.mask_TC = torch.ones(self.values_NTC.shape[1:], dtype=torch.bool)
 
@@ -161,8 +153,8 @@ class Kde:
         num = min(num, max(1, _VAL_DIFFERENCES // differences))
         if not num:
             return Fitted(len(self.rows_A), None, 0)
-        some = replace(val_codes, values=val_codes.values[:num])
-        return Fitted(len(self.rows_A), self.log_prob(some).mean().item(), num)
+        some = self.log_prob(val_codes.take(slice(0, num)))
+        return Fitted(len(self.rows_A), some.mean().item(), num)
 
     def sample(self, count: int, seed: int, first: int = 0) -> Codes:
         """Draw codes; sample i of a seed is the same whatever `count`.
@@ -172,7 +164,7 @@ class Kde:
             seed: of the draw.
             first: number of the first sample.
         """
-        drawn = torch.zeros(count, *self.like.values.shape[1:])
+        drawn = torch.zeros(count, *self.shape.of_code)
         drawn_NTC = _as_tokens(drawn)  # a view
         for i in range(count):
             generator = torch_stream(seed, "sample", first + i)
@@ -180,7 +172,7 @@ class Kde:
             noise_K = torch.randn(int(self.mask_TC.sum()), generator=generator)
             noise_K *= self._width_of(slice(None))
             drawn_NTC[i][self.mask_TC] = centre_TC[self.mask_TC] + noise_K
-        return replace(self.like, values=drawn)
+        return Codes(drawn, self.shape)
 
     def _draw_centre(self, generator: torch.Generator) -> torch.Tensor:
         """Return what the noise of one sample lies around, centre_TC."""
@@ -200,13 +192,13 @@ class Kde:
         gaussian = self.config.mode == "gaussian"
         return torch.tensor(self.config.sigma if gaussian else self.config.bandwidth)
 
-    def log_prob(self, codes: Codes) -> torch.Tensor:
-        """Return the log density of codes in nats, float64, shape [N].
+    def log_prob(self, codes: Codes, *, seed: int = 0, probes: int = 8) -> torch.Tensor:
+        """Return the log density of codes in nats, float64, shape [N]; exact.
 
         Raises:
             ShapeMismatch: the codes are not of the shape of the training codes.
         """
-        check_codes(codes, like=self.like)
+        check_codes(codes, self.shape)
         values_NTC = _as_tokens(codes.values)
         units = self.mask_TC.shape[1] if self.config.mode == "individual" else 1
         size = max(1, _DISTANCES // max(1, len(self.rows_A) * units))
@@ -251,7 +243,7 @@ class Kde:
         """Write the anchors to `folder/anchors.npy`, row by row, then `folder/kde.pt`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        shape = (len(self.rows_A), *self.like.values.shape[1:])
+        shape = (len(self.rows_A), *self.shape.of_code)
         with replacing(folder / ANCHORS) as partial, open(partial, "wb") as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
@@ -259,7 +251,7 @@ class Kde:
                 file.write(self.values_NTC[row].float().numpy().tobytes())
         state = {
             "config": to_dict(self.config),
-            "like": vars(self.like),
+            "shape": vars(self.shape),
             "width_TC": self.width_TC,
             "checksum": file_checksum(folder / ANCHORS),
         }
@@ -281,9 +273,9 @@ class Kde:
             )
         kde = cls(build(KdeConfig, state["config"], str(path)))
         # Copy on write, since torch takes no read-only array; nothing is written.
-        mapped = np.load(file, mmap_mode="c" if kde.has_anchors else None)
+        mapped = np.load(file, mmap_mode="c" if kde.config.has_anchors else None)
         values = torch.from_numpy(mapped)
-        kde._take(Codes(**state["like"] | {"values": values}), torch.arange(len(values)))
+        kde._take(Codes(values, CodeShape(**state["shape"])), torch.arange(len(values)))
         kde.width_TC = state["width_TC"]
         return kde
 

@@ -6,7 +6,7 @@ velocity that carries the distribution along is u(x, t) = E[x1 - x0 | x_t = x].
 Source: Lipman et al., Flow Matching, ICLR 2023 (arXiv 2210.02747), section 4; conditions: Ho and
 Salimans, arXiv 2207.12598, algorithm 1.
 
-Shape suffixes: N training codes, B codes of a batch, K numbers of a code, A architectures.
+Shape suffixes: N training codes, B codes of a batch, K numbers of a code.
 """
 
 import math
@@ -17,9 +17,10 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from dwf.backbones.config import widest
+from dwf.backbones.shape import Shape
 from dwf.codecs.codes import tokens_of
 from dwf.densities.config import FlowConfig
+from dwf.densities.examples import Examples
 from dwf.densities.pairing import Groups, pair
 from dwf.randomness import torch_stream
 from dwf.training.task import Share, Task
@@ -29,34 +30,6 @@ LAST_TIME = 0.99
 _VALIDATION_DRAWS = 512
 _VALIDATION_NUMBERS = 2**24
 _ALL = slice(None)
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Standardised codes, and what is known of each; all on the device."""
-
-    codes_NK: torch.Tensor
-    """float32; of several architectures, 0 where a network has no number."""
-    condition_N: torch.Tensor | None = None
-    """Standardised conditions, NaN for none; None where the flow is told nothing."""
-    kind_N: torch.Tensor | None = None
-    """int64, of several architectures: which each is of."""
-    present_AK: torch.Tensor | None = None
-    """bool, of several architectures: which numbers each has."""
-
-    def __len__(self) -> int:
-        return len(self.codes_NK)
-
-    def take(self, rows: torch.Tensor) -> "Examples":
-        """Return those of some rows, which may repeat."""
-        parts = self.codes_NK, self.condition_N, self.kind_N
-        taken = (None if part is None else part.index_select(0, rows) for part in parts)
-        return Examples(*taken, self.present_AK)
-
-    @property
-    def present_NK(self) -> torch.Tensor | None:  # noqa: N802
-        """Which numbers each has; None: all."""
-        return None if self.kind_N is None else self.present_AK[self.kind_N]
 
 
 @dataclass(frozen=True)
@@ -150,9 +123,9 @@ class FlowMatching(Task):
         """Return how many held-out codes are looked at at once."""
         if self.config.pairing == "equivariant":  # as in training: larger batches pair nearer
             return self.config.training.batch_size
-        groups = [(count, size) for count, size, _ in self.groups]
-        num = widest(self.config.backbone, self.val.codes_NK.shape[1], groups)
-        return max(1, _VALIDATION_NUMBERS // num)
+        groups = tuple((count, size) for count, size, _ in self.groups)
+        shape = Shape(self.val.codes_NK.shape[1], groups or None)
+        return max(1, _VALIDATION_NUMBERS // self.config.backbone.widest(shape))
 
     def _draw_rows(self, count: int, generator: torch.Generator) -> torch.Tensor:
         device = self.train.codes_NK.device

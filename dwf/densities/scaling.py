@@ -7,47 +7,40 @@ from dataclasses import dataclass
 
 import torch
 
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import Codes, CodeShape
 from dwf.errors import ShapeMismatch
 
 
-def vectors(codes: Codes, like: Codes | None = None) -> torch.Tensor:
+def vectors(codes: Codes, shape: CodeShape | None = None) -> torch.Tensor:
     """Return codes as vectors, sequences token after token, float32, shape [N, K].
 
     Args:
         codes: to take.
-        like: codes that they must match in length and layout.
+        shape: that they must have; default: any.
 
     Raises:
         ShapeMismatch: see `check_codes`.
     """
-    check_codes(codes, like)
+    if shape is not None:
+        check_codes(codes, shape)
     return codes.flatten().float()
 
 
-def check_codes(codes: Codes, like: Codes | None = None) -> None:
-    """Refuse codes that are none, or not of the shape of others.
-
-    Args:
-        codes: to look at.
-        like: codes that they must match in length and layout.
+def check_codes(codes: Codes, shape: CodeShape) -> None:
+    """Refuse codes that differ from a shape in length or layouts.
 
     Raises:
-        ShapeMismatch: sequences without positions and mask, or codes of another length or layout.
+        ShapeMismatch: so it is.
     """
-    shape = list(codes.values.shape)
-    if len(shape) != (2 if codes.groups is None else 3):
+    found, wanted = codes.shape, shape
+    if (found.size, found.layouts, found.is_mixed) != (
+        wanted.size,
+        wanted.layouts,
+        wanted.is_mixed,
+    ):
         raise ShapeMismatch(
-            f"codes of shape {shape} are not vectors [N, K], nor sequences [N, T, C] with "
-            "positions and a mask: take codes as a codec makes them"
-        )
-    if like is None:
-        return
-    layouts = codes.layout, codes.layouts
-    if (codes.size, layouts) != (like.size, (like.layout, like.layouts)):
-        raise ShapeMismatch(
-            f"codes of {codes.size} numbers and layout {codes.layout} do not match codes of "
-            f"{like.size} numbers and layout {like.layout}: take one codec for both"
+            f"codes of {found.size} numbers and layout {found.layout} do not match codes of "
+            f"{wanted.size} numbers and layout {wanted.layout}: take one codec for both"
         )
 
 

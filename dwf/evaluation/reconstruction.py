@@ -17,7 +17,6 @@ import torch
 
 from dwf import preemption
 from dwf.codecs.codec import ARRAYS, Codec
-from dwf.codecs.config import CodecConfig
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.evaluation.config import BatchNormConfig, ReconstructionConfig
 from dwf.evaluation.measure import (
@@ -47,14 +46,6 @@ from dwf.training.loop import find_device
 from dwf.zoo.checksums import file_checksum
 from dwf.zoo.store import Zoo
 
-LOSSLESS = frozenset({"flat", "neurons", "tokens"})
-"""Codecs that give back all that they cover, up to rounding."""
-
-
-def is_lossless(config: CodecConfig) -> bool:
-    """Whether a codec loses nothing, so that a report on it has nothing to say."""
-    return config.kind in LOSSLESS
-
 
 def report_fit(root: Path, name: str, config: GeneratorConfig) -> Reconstruction | None:
     """Report on the codec of a generator that was just fitted, where there is something to say.
@@ -62,7 +53,7 @@ def report_fit(root: Path, name: str, config: GeneratorConfig) -> Reconstruction
     There is nothing of a codec that loses nothing; nor of a zoo whose networks cannot be scored,
     of which it warns: the generator is as good as without a report.
     """
-    if is_lossless(config.codec):
+    if config.codec.is_lossless:
         return None
     try:
         return report_reconstruction(root, name)
@@ -267,7 +258,7 @@ class Reconstructor:
         for rows_B, weights_BD in self.zoo.stream(rows, check=True):
             refuse_broken_statistics(self.zoo, rows_B, weights_BD, self.scorer.buffers)
             codes = self.codec.encode(torch.from_numpy(weights_BD), layout)
-            self.facts["numbers of a code"] = codes.size
+            self.facts["numbers of a code"] = codes.shape.size
             decoded_BD = self.codec.decode(codes, layout).numpy()
             for entry in self.aside:
                 part = slice(entry.offset, entry.stop)

@@ -1,12 +1,11 @@
 """Settings of a generator, and of drawing networks from one."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from dwf.backbones.config import NeuralGraphConfig
 from dwf.codecs.config import CodecConfig, PcaConfig
 from dwf.datasets.config import DataConfig
-from dwf.densities.config import DensityConfig, FlowConfig
+from dwf.densities.config import DensityConfig, FlowConfig, SamplingMethod
 from dwf.settings import Bounds, Count, Fraction, Positive, Whole
 
 
@@ -41,23 +40,20 @@ class GeneratorConfig:
     likelihood is recorded once it is fitted; 0: of none."""
 
     def __post_init__(self):
-        if getattr(self.density, "behaviour", 0) and self.codec.kind not in ("neurons", "tokens"):
+        codec, density = self.codec, self.density
+        if density.takes_metric and not (codec.makes_tokens and codec.has_derivative):
             raise ValueError(
-                f"density.behaviour = {self.density.behaviour:g} measures tokens by the derivative "
-                f"of what they are decoded to, and codec.kind = {self.codec.kind!r} has no such "
+                f"density.behaviour = {density.behaviour:g} measures tokens by the derivative "
+                f"of what they are decoded to, and codec.kind = {codec.kind!r} has no such "
                 "tokens: choose the codec neurons or tokens, or set it to 0"
             )
-        backbone = getattr(self.density, "backbone", None)
-        scale = getattr(self.codec, "scale", None)
-        if isinstance(backbone, NeuralGraphConfig) and (
-            self.codec.kind != "neurons" or scale == "logarithm"
-        ):
+        if density.reads_graph and not codec.tells_graph:
             raise ValueError(
-                f"density.backbone.kind = {backbone.kind!r} reads weights and biases off the "
-                "tokens of codec neurons, of scale kept or balanced; codec.kind = "
-                f"{self.codec.kind!r}, codec.scale = {scale!r}: choose these, or another backbone"
+                f"density.backbone.kind = {density.backbone.kind!r} reads weights and biases off "
+                "the tokens of codec neurons, of scale kept or balanced; the codec is "
+                f"{codec.words}: choose these, or another backbone"
             )
-        if self.likelihood and getattr(self.density, "drop_condition", 1) == 0:
+        if self.likelihood and density.drop_condition == 0:
             raise ValueError(
                 f"likelihood = {self.likelihood} is that of networks whatever their condition, "
                 "which a flow with density.drop_condition = 0 never learns: leave it out, or set "
@@ -65,16 +61,31 @@ class GeneratorConfig:
             )
 
 
+class SelectionSettings:
+    """Base of the settings of a selection: drawn in rounds, `draws` for each one kept."""
+
+    kind: ClassVar[str]
+    keeps_all: ClassVar[bool] = False
+    """Whether there is no selection."""
+    rounds: ClassVar[int] = 1
+    """Rounds; the networks of the last are kept."""
+    draws: ClassVar[int] = 1
+    """Networks drawn in a round for each one kept at the end."""
+    anchors: ClassVar[int] = 0
+    """Best networks of a round, the codes of which are the anchors of the next; 0: none are."""
+
+
 @dataclass(frozen=True)
-class NoSelectionConfig:
+class NoSelectionConfig(SelectionSettings):
     """Every network that is drawn is kept."""
 
+    keeps_all: ClassVar[bool] = True
     kind: Literal["none"] = "none"
     """The selection."""
 
 
 @dataclass(frozen=True)
-class SubsampleConfig:
+class SubsampleConfig(SelectionSettings):
     """Draw many, keep those that do best on validation images (arXiv 2406.09997, table 3)."""
 
     draws: Count = 5
@@ -84,7 +95,7 @@ class SubsampleConfig:
 
 
 @dataclass(frozen=True)
-class BootstrapConfig:
+class BootstrapConfig(SelectionSettings):
     """As `subsample`, in rounds: the best of a round are the anchors of the next; of a `kde`."""
 
     draws: Count = 20
@@ -111,7 +122,7 @@ class SampleConfig:
     """How many networks."""
     seed: Whole = 0
     """Seed of the noise; a sample depends on the seed and its number alone."""
-    solver: Literal["euler", "midpoint", "heun2", "rk4", "dopri5"] | None = None
+    solver: SamplingMethod | None = None
     """Solver of a flow's differential equation; default: the generator's own."""
     steps: Count | None = None
     """Its number of steps (not of `dopri5`, which chooses them); default: the generator's own."""
@@ -146,8 +157,6 @@ class SampleConfig:
                 "condition, a validation accuracy, or leave guidance out"
             )
         selection = self.selection
-        if not isinstance(selection, BootstrapConfig):
-            return
         if selection.anchors > self.drawn // selection.rounds:
             raise ValueError(
                 f"selection.anchors = {selection.anchors}: a round draws "
@@ -158,5 +167,4 @@ class SampleConfig:
     @property
     def drawn(self) -> int:
         """How many networks are drawn, in all rounds, of which `count` are kept."""
-        rounds, draws = (getattr(self.selection, name, 1) for name in ("rounds", "draws"))
-        return rounds * draws * self.count
+        return self.selection.rounds * self.selection.draws * self.count

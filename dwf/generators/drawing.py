@@ -5,11 +5,13 @@ Shape suffixes: B networks of a block, D numbers of a network.
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from dwf import preemption
 from dwf.errors import ConfigError
@@ -20,7 +22,6 @@ from dwf.generators.head import new_head
 from dwf.generators.selection import Selected, select
 from dwf.generators.unusable import Unusable
 from dwf.metrics import Progress
-from dwf.settings import to_dict
 from dwf.zoo.shard import Block, Columns
 
 Part = tuple[np.ndarray, torch.Tensor, Columns]
@@ -67,7 +68,7 @@ class Drawing:
         if self.statistics == "recalibrated":
             finish = recalibration(self.config, self.layout, self.facts)
         with self._counted():
-            parts = self._all() if self.config.selection.kind == "none" else self._best(folder)
+            parts = self._all() if self.config.selection.keeps_all else self._best(folder)
             for numbers_B, weights_BD, more in parts:
                 if self.head is not None:
                     weights_BD = self.head.reset(weights_BD, numbers_B)
@@ -113,8 +114,8 @@ class Drawing:
     def provenance(self) -> dict[str, Any]:
         """Return where the networks come from, plain data; once they are drawn."""
         config, generator = self.config, self.generator
-        own = getattr(generator.density.config, "solver", None)
-        used = (to_dict(own) if own is not None else {"method": None, "steps": None}) | self.solver
+        own = generator.density.config.solver
+        used = None if own is None else replace(own, **self.solver)
         selection = self._selected.facts if self._selected else None
         told = {
             "generator": config.generator,
@@ -122,8 +123,8 @@ class Drawing:
             "zoo": generator.source["zoo"],
             "zoo_fingerprint": generator.source["fingerprint"],
             "seed": config.seed,
-            "solver": used["method"],
-            "steps": None if used["method"] == "dopri5" else used["steps"],
+            "solver": None if used is None else used.method,
+            "steps": None if used is None or used.is_adaptive else used.steps,
             "evaluations_per_sample": self._evaluations / config.drawn,
         }
         if len(generator.zoos) > 1:
@@ -140,12 +141,12 @@ class Drawing:
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
         """Within, each sample's evaluation of the density's network is counted."""
-        module = getattr(self.generator.density, "module", None)
+        module = self.generator.density.module
         if module is None:
             yield
             return
 
-        def count(_: Any, inputs: tuple[torch.Tensor, ...], __: Any) -> None:
+        def count(_: nn.Module, inputs: tuple[torch.Tensor, ...], __: torch.Tensor) -> None:
             self._evaluations += len(inputs[0])
 
         hook = module.register_forward_hook(count)
@@ -155,32 +156,37 @@ class Drawing:
             hook.remove()
 
 
-def _solver_settings(config: SampleConfig, generator: Generator) -> dict[str, Any]:
+def _solver_settings(config: SampleConfig, generator: Generator) -> dict[str, str | int]:
     """Return the settings of the solver that differ from the density's own."""
+    density = generator.density.config
     given = {"method": config.solver, "steps": config.steps}
     given = {key: value for key, value in given.items() if value is not None}
-    own = getattr(generator.density.config, "solver", None)
-    if given and own is None:
+    if given and density.solver is None:
         raise ConfigError(
-            f"the density of {config.generator} is {generator.density.config.kind}, which has no "
+            f"the density of {config.generator} is {density.kind}, which has no "
             "solver: leave out --solver and --steps"
         )
-    if "steps" in given and given.get("method", own.method) == "dopri5":
+    if config.solver is not None and config.solver not in density.methods:
         raise ConfigError(
-            f"steps = {config.steps}: dopri5 chooses its own steps; leave out --steps, or set "
-            "--solver to euler, midpoint, heun2 or rk4"
+            f"solver = {config.solver!r}: the density of {config.generator} is {density.kind}, "
+            f"which has {', '.join(density.methods)}: choose one of these"
+        )
+    if "steps" in given and (solver := replace(density.solver, **given)).is_adaptive:
+        raise ConfigError(
+            f"steps = {config.steps}: {solver.method} chooses its own steps; leave out --steps, or "
+            "set --solver to euler, midpoint, heun2 or rk4"
         )
     return given
 
 
-def _condition(config: SampleConfig, generator: Generator) -> dict[str, Any]:
+def _condition(config: SampleConfig, generator: Generator) -> dict[str, float]:
     """Return the condition and its guidance, where one is given.
 
     Raises:
         ConfigError: the density was fitted without one, or only with one, or not with this one.
     """
     density = generator.density
-    if getattr(density.config, "condition", "none") != "none":
+    if density.config.takes_condition:
         density.ask(config.condition, config.guidance)  # refuses before anything is written
     elif config.condition is not None:
         raise ConfigError(

@@ -18,8 +18,9 @@ import torch
 
 from dwf.codecs.codec import HEAD as CODEC_HEAD
 from dwf.codecs.codec import Codec, codec_folder
-from dwf.codecs.config import CODECS, CodecConfig
-from dwf.densities.config import DENSITIES, DensityConfig
+from dwf.codecs.config import CODECS, CodecSettings
+from dwf.densities.config import DENSITIES, DensitySettings
+from dwf.densities.density import Density, Setting
 from dwf.errors import ConfigError, RunConflict
 from dwf.generators.learning import Learning
 from dwf.generators.likelihood import measure_likelihood
@@ -50,7 +51,7 @@ class Generator:
     def __init__(
         self,
         codec: Codec,
-        density: Any,
+        density: Density,
         origin: dict[str, Any],
         head: dict[str, Any] | None = None,
         zoo: int = 0,
@@ -70,7 +71,9 @@ class Generator:
         """What is told of the zoo whose architecture it draws."""
 
     @classmethod
-    def of(cls, codec: CodecConfig, density: DensityConfig, origin: dict[str, Any]) -> "Generator":
+    def of(
+        cls, codec: CodecSettings, density: DensitySettings, origin: dict[str, Any]
+    ) -> "Generator":
         """Return one that is not fitted yet."""
         make_codec, make_density = find(CODECS, codec.kind), find(DENSITIES, density.kind)
         return cls(make_codec(codec), make_density(density), origin)
@@ -127,7 +130,7 @@ class Generator:
         if learning.conditions is not None:
             names = "train_conditions_N", "val_conditions_N"
             given = dict(zip(names, map(torch.from_numpy, learning.conditions), strict=True))
-        if getattr(self.density.config, "behaviour", 0):
+        if self.density.config.takes_metric:
             given["metric"] = self._metric(learning.train, run, seed)
         outcome = self.density.fit(*codes, run, seed, **given)
         self.density.save(run.path / DENSITY)
@@ -171,7 +174,7 @@ class Generator:
         widest = max(self.codec.layout_of(each["layout"]).size for each in self.zoos)
         return max(1, _BLOCK_BYTES // (4 * widest))
 
-    def sample(self, count: int, seed: int, first: int = 0, **how: Any) -> torch.Tensor:
+    def sample(self, count: int, seed: int, first: int = 0, **how: Setting) -> torch.Tensor:
         """Draw networks, of the architecture of one of its zoos; see `of_zoo`.
 
         Args:
@@ -185,12 +188,12 @@ class Generator:
             weights_ND, float32; not held to be finite.
         """
         if len(self.zoos) > 1:
-            how["kind"] = self.density.like.layouts.index(self.source["layout"])
+            how["kind"] = self.density.shape.layouts.index(self.source["layout"])
         codes = self.density.sample(count, seed, first=first, **how)
         return self.codec.decode(codes, self.layout)
 
     def stream(
-        self, count: int, seed: int, first: int = 0, **how: Any
+        self, count: int, seed: int, first: int = 0, **how: Setting
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (number of a block's first sample, weights_BD) in order, in bounded memory."""
         size = self.block_size

@@ -12,17 +12,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from dwf.backbones.config import NeuralGraphConfig
-from dwf.codecs.config import CODECS
+from dwf.codecs.config import CodecConfig
 from dwf.codecs.neurons import read_layers
-from dwf.densities.config import DENSITIES
+from dwf.densities.config import DensityConfig
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
-from dwf.settings import find
 from dwf.zoo.layout import Layout
 from dwf.zoo.moments import Sources
 from dwf.zoo.store import Zoo
@@ -84,14 +82,17 @@ def refuse_wrong_zoos(config: GeneratorConfig) -> None:
         )
     if not config.more_zoos:
         return
-    for part, table in (("codec", CODECS), ("density", DENSITIES)):
-        kind = getattr(config, part).kind
-        if not getattr(find(table, kind), "mixes", False):
-            able = [name for name in table if getattr(find(table, name), "mixes", False)]
+    parts = {
+        "codec": (config.codec, get_args(CodecConfig)),
+        "density": (config.density, get_args(DensityConfig)),
+    }
+    for part, (chosen, kinds) in parts.items():
+        if not chosen.mixes:
+            able = [each.kind for each in kinds if each.mixes]
             raise ConfigError(
-                f"more_zoos = {list(config.more_zoos)} with {part}.kind = {kind!r}, which has no "
-                f"masks and so takes one architecture: set {part}.kind to {' or '.join(able)}, or "
-                "learn from one zoo"
+                f"more_zoos = {list(config.more_zoos)} with {part}.kind = {chosen.kind!r}, which "
+                f"has no masks and so takes one architecture: set {part}.kind to "
+                f"{' or '.join(able)}, or learn from one zoo"
             )
 
 
@@ -101,15 +102,15 @@ def refuse_no_graphs(config: GeneratorConfig, layouts: Sequence[Layout]) -> None
     Raises:
         ConfigError: a layer is none of an MLP with biases; names its tensor.
     """
-    if not isinstance(getattr(config.density, "backbone", None), NeuralGraphConfig):
+    if not config.density.reads_graph:
         return
     for layer in (layer for layout in layouts for layer in read_layers(layout)):
         roles = [entry.role for entry in layer.own]
         if len(layer.weight.shape) != 2 or roles != ["bias"]:
             raise ConfigError(
-                "density.backbone.kind = 'neural_graph' takes linear layers with a bias alone, and "
-                f"{layer.weight.name} has shape {tuple(layer.weight.shape)} and beside it "
-                f"{', '.join(roles) or 'nothing'}: choose the backbone transformer"
+                f"density.backbone.kind = {config.density.backbone.kind!r} takes linear layers "
+                f"with a bias alone, and {layer.weight.name} has shape {tuple(layer.weight.shape)} "
+                f"and beside it {', '.join(roles) or 'nothing'}: choose the backbone transformer"
             )
 
 
@@ -143,7 +144,7 @@ def learning_of_codec(
 
 def _refuse_wider(config: GeneratorConfig, zoos: Sequence[Zoo], others: Sequence[Zoo]) -> None:
     """Refuse to widen a shared sequence by tokens that the density never sees."""
-    if not find(CODECS, config.codec.kind).mixes:
+    if not config.codec.mixes:
         return
     known = {zoo.layout.digest for zoo in zoos}
     for other in others:
@@ -169,14 +170,14 @@ def learning_of_density(config: GeneratorConfig, zoo: Zoo, more: Sequence[Zoo] =
             which the density is to be conditioned; or, with `behaviour`, it does not say what its
             networks and their data are.
     """
-    if getattr(config.density, "behaviour", 0):
+    if config.density.takes_metric:
         _refuse_unknown_answers((zoo, *more))
     train, val = ([(one, _rows(one, split, config)) for one in (zoo, *more)] for split in SPLITS)
     if config.best < 1:
         train = [(one, _best(one, rows, config.best)) for one, rows in train]
-    column = getattr(config.density, "condition", "none")
-    if column == "none":
+    if not config.density.takes_condition:
         return Learning(train, val)
+    column = config.density.condition
     return Learning(train, val, (_conditions(train, column), _conditions(val, column)))
 
 

@@ -15,6 +15,7 @@ import torch
 
 from dwf.codecs.codec import Codec
 from dwf.codecs.codes import Codes
+from dwf.densities.density import Density
 from dwf.metrics import logger
 from dwf.randomness import numpy_stream
 
@@ -23,7 +24,7 @@ _PROBES = 4
 
 
 def measure_likelihood(
-    codec: Codec, density: Any, train_codes: Codes, val_codes: Codes, count: int, seed: int
+    codec: Codec, density: Density, train_codes: Codes, val_codes: Codes, count: int, seed: int
 ) -> dict[str, Any]:
     """Return the mean log density of some training and some held-out networks.
 
@@ -40,32 +41,24 @@ def measure_likelihood(
         the space that a Gaussian spans), `std` over the networks (None for one), `n`; None where
         there are no networks. `of`: `weights`, or `codes` where the codec's volume is not known.
     """
-    volumes_A = [codec.log_volume(codec.layout_of(digest)) for digest in _layouts(train_codes)]
+    volumes_A = [codec.log_volume(codec.layout_of(digest)) for digest in train_codes.shape.layouts]
     is_of_weights = None not in volumes_A
     offset_A = torch.tensor(volumes_A if is_of_weights else [0.0] * len(volumes_A)).double()
-    is_flow = hasattr(density.config, "solver")
-    how = {"probes": _PROBES, "seed": seed} if is_flow else {}
     found: dict[str, Any] = {}
     for split, codes in (("train", train_codes), ("val", val_codes)):
         order_N = numpy_stream(seed, "likelihood", split).permutation(len(codes))
         some = codes.take(torch.from_numpy(np.sort(order_N[:count])))
-        found[split] = _summary(density, some, offset_A, how) if len(some) else None
+        found[split] = _summary(density, some, offset_A, seed) if len(some) else None
     found["of"] = "weights" if is_of_weights else "codes"
     logger.info("likelihood, nats per number of %s: %s", found["of"], _told(found))
     return found
 
 
-def _layouts(codes: Codes) -> tuple[str, ...]:
-    return (codes.layout,) if codes.layouts is None else codes.layouts
-
-
-def _summary(
-    density: Any, codes: Codes, offset_A: torch.Tensor, how: dict[str, Any]
-) -> dict[str, Any]:
+def _summary(density: Density, codes: Codes, offset_A: torch.Tensor, seed: int) -> dict[str, Any]:
     kind_N = torch.zeros(len(codes), dtype=torch.int64) if codes.kind_N is None else codes.kind_N
-    present_AK = codes.present_AK
-    sizes_A = torch.tensor([codes.size]) if present_AK is None else present_AK.sum(1)
-    log_N = density.log_prob(codes, **how).double() - offset_A[kind_N]
+    present_AK = codes.shape.present_AK
+    sizes_A = torch.tensor([codes.shape.size]) if present_AK is None else present_AK.sum(1)
+    log_N = density.log_prob(codes, seed=seed, probes=_PROBES).double() - offset_A[kind_N]
     nats_N = log_N / sizes_A[kind_N]
     mean, std = nats_N.mean().item(), nats_N.std().item()
     return {

@@ -4,23 +4,28 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dwf.codecs.config import CODECS
+from dwf.densities.config import DensitySettings
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
 from dwf.settings import Parsed, build, find, load, read_yaml
 
+if TYPE_CHECKING:
+    from dwf.codecs.codes import CodeShape
+    from dwf.networks.config import NetworkConfig
+    from dwf.zoo.config import ZooConfig
+    from dwf.zoo.layout import Layout
+
 _ENGINE = "codec.training.engine"
 _RANKED = "DWF_RANKED"  # what the job's script says of itself
-# What is left when libraries and fragments of memory have had their part.
-_USABLE = 0.9
 _CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def engine_of(config: GeneratorConfig) -> str:
     """Return what trains the codec; `plain` for one that does not train."""
-    return getattr(getattr(config.codec, "training", None), "engine", "plain")
+    return "plain" if config.codec.training is None else config.codec.training.engine
 
 
 def with_engine(parsed: Parsed[GeneratorConfig]) -> Parsed[GeneratorConfig]:
@@ -45,7 +50,7 @@ def with_engine(parsed: Parsed[GeneratorConfig]) -> Parsed[GeneratorConfig]:
             f"--nodes {launch.nodes} with --engine plain, which is one process: give --engine "
             "deepspeed or ddp, or leave out --nodes"
         )
-    if engine != "plain" and not hasattr(config.codec, "training"):
+    if engine != "plain" and config.codec.training is None:
         raise ConfigError(
             f"{asked}: the codec {config.codec.kind} does not train, so there is nothing for "
             "several ranks to train: leave it out, or set codec.kind to sane"
@@ -94,12 +99,12 @@ def describe_plan(
         gpu_memory_gb: memory of a GPU, where it is known.
 
     Raises:
-        ConfigError: see `describe_training`.
+        ConfigError: see `TrainedCodec.describe_training`.
     """
     zoos = Path(root) / "zoos"
     lines = list(_describe_sizes(config, zoos))
-    if hasattr(config.codec, "training"):
-        lines.append(describe_training(config, zoos, world, gpu_memory_gb))
+    if config.codec.training is not None:
+        lines.append(_describe_training(config, zoos, world, gpu_memory_gb))
     return "\n".join(lines)
 
 
@@ -130,37 +135,37 @@ def _describe_sizes(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
         refuse_no_graphs(config, list(known.values()))
         yield _describe_density(config, list(known.values()), num_train)
         yield from _advise_positions(config, next(iter(known.values())))
-    if (column := getattr(config.density, "condition", "none")) != "none":
+    density = config.density
+    if density.takes_condition:
         yield (
-            f"conditioned on {column}, left out of {config.density.drop_condition:.0%} of the "
+            f"conditioned on {density.condition}, left out of {density.drop_condition:.0%} of the "
             "training networks: samples are drawn with or without a condition"
         )
-    if share := getattr(config.density, "behaviour", 0):
-        yield f"{share:.0%} of the loss counts errors by what they change in networks' answers"
+    if density.takes_metric:
+        share = f"{density.behaviour:.0%}"
+        yield f"{share} of the loss counts errors by what they change in networks' answers"
     if config.likelihood:
         yield f"likelihood of up to {config.likelihood} training and as many held-out networks"
 
 
-def _describe_density(config: GeneratorConfig, layouts: list[Any], num_train: int) -> str:
-    codec, (layout, *others) = find(CODECS, config.codec.kind), layouts
-    more = {"more": others} if others else {}
-    groups = codec.planned_groups(config.codec, layout, **more)
-    size = codec.planned_size(config.codec, layout, num_train, **more)
-    most = "up to " if getattr(config.codec, "variance", None) else ""
+def _describe_density(config: GeneratorConfig, layouts: Sequence["Layout"], num_train: int) -> str:
+    codec = find(CODECS, config.codec.kind)
+    shape = codec.planned_shape(config.codec, layouts, num_train)
+    most = "up to " if config.codec.has_open_size else ""
     several = f" for {len(layouts)} architectures" if len(layouts) > 1 else ""
     return (
-        f"{config.codec.kind} codes of {most}{size:,} numbers{several}, density "
-        f"{config.density.kind}{_describe_backbone(config.density, size, groups)}"
+        f"{config.codec.kind} codes of {most}{shape.size:,} numbers{several}, density "
+        f"{config.density.kind}{_describe_backbone(config.density, shape)}"
     )
 
 
-def _advise_positions(config: GeneratorConfig, layout: Any) -> Iterator[str]:
+def _advise_positions(config: GeneratorConfig, layout: "Layout") -> Iterator[str]:
     """Yield advice where samples would come out with hidden layers in orders of their own."""
-    backbone = getattr(config.density, "backbone", None)
-    if config.codec.kind != "neurons" or getattr(backbone, "positions", True):
+    backbone = config.density.backbone
+    if not config.codec.orders_units or backbone is None or not backbone.ignores_order:
         return
-    groups = find(CODECS, "neurons").planned_groups(config.codec, layout)
-    layers = sum(count > 1 for count, _ in groups)
+    shape = find(CODECS, config.codec.kind).planned_shape(config.codec, [layout], 0)
+    layers = sum(count > 1 for count, _ in shape.groups)
     if layers > 1:
         yield (
             f"WARNING: the networks have {layers} hidden layers, and to this transformer the units "
@@ -195,24 +200,28 @@ def _how_to_make(name: str) -> str:
     return f"{made}, then python launch/align.py --zoo {bare} --name {name}"
 
 
-def layout_of(path: Path) -> Any | None:
+def layout_of(path: Path) -> "Layout | None":
     """Return the layout of a zoo, or, where it is not there yet, that of its settings' network."""
-    from dwf.networks.functional import build_network
-    from dwf.zoo.layout import Layout
     from dwf.zoo.store import Zoo
 
     if (path / "zoo.json").exists():
         return Zoo.open(path).layout
     planned = _settings_of(path.name)
-    if planned is None:
-        return None
+    return None if planned is None else layout_of_network(planned[1].network)
+
+
+def layout_of_network(network: "NetworkConfig") -> "Layout":
+    """Return the layout of networks of an architecture; nothing is allocated."""
     import torch
 
+    from dwf.networks.functional import build_network
+    from dwf.zoo.layout import Layout
+
     with torch.device("meta"):  # shapes alone
-        return Layout.of(build_network(planned[1].network))
+        return Layout.of(build_network(network))
 
 
-def _settings_of(zoo: str) -> tuple[Path, Any] | None:
+def _settings_of(zoo: str) -> "tuple[Path, ZooConfig] | None":
     """Return the file in configs/zoo/ that a zoo is called after, and what it says."""
     from dwf.zoo.config import ZooConfig
 
@@ -235,112 +244,24 @@ def _count_rows(config: GeneratorConfig, path: Path) -> tuple[int, int, str]:
     return num_train, num_val, where
 
 
-def describe_training(
-    config: GeneratorConfig, zoos: Path, world: int, gpu_memory_gb: float | None = None
+def _describe_training(
+    config: GeneratorConfig, zoos: Path, world: int, gpu_memory_gb: float | None
 ) -> str:
-    """Return in words what trains the codec, and what that takes on each GPU.
-
-    Raises:
-        ConfigError: the settings of DeepSpeed are wrong, or the batch cannot be shared by so many.
-    """
-    from dwf.training.memory import activation_bytes, memory_of_training
-    from dwf.training.task import Share
-
-    codec, training = config.codec, config.codec.training
-    try:
-        module = _codec_module(config, zoos)
-    except ConfigError as error:
-        return f"{codec.kind}: parameters and memory are not known yet: {error}"
-    sizes = [p.numel() for p in module.parameters()]
-    share = Share(0, world, training.batch_size, training.accumulate)
-    if codec.contrast and share.micro == 1:
-        raise ConfigError(
-            f"codec.contrast = {codec.contrast} tells windows of one micro-batch apart, and "
-            f"training.batch_size = {share.batch_size} over {world} ranks and {share.accumulate} "
-            "micro-batches leaves one window in each: set more, fewer ranks, or contrast 0"
-        )
-    tokens = share.micro * module.window * (2 if codec.contrast else 1)
-    shape = codec.backbone
-    activations = activation_bytes(
-        tokens,
-        shape.width,
-        2 * shape.depth,
-        shape.expansion,
-        half=training.precision == "bf16",
-        checkpointing=shape.checkpointing,
-    )
-    need = memory_of_training(training, sum(sizes), world, activations, max(sizes))
-    return "\n".join(
-        [
-            f"{codec.kind}: {sum(sizes):,} parameters; {_describe_ranks(training, share)}",
-            f"memory per GPU: {_sizes(need)}",
-            *_advice(config, need, gpu_memory_gb),
-        ]
-    )
-
-
-def _codec_module(config: GeneratorConfig, zoos: Path) -> Any:
-    """Return the codec's module, shapes alone, for the zoos that are known."""
+    """Return in words what trains the codec, and what that takes; see `TrainedCodec`."""
     layouts = [layout_of(zoos / name) for name in (config.zoo, *config.codec_zoos)]
     known = [layout for layout in layouts if layout is not None]
-    return find(CODECS, config.codec.kind).planned_module(config.codec, known)
+    codec = find(CODECS, config.codec.kind)
+    return codec.describe_training(config.codec, known, world, gpu_memory_gb)
 
 
-def _describe_ranks(training: Any, share: Any) -> str:
-    from dwf.training.deepspeed_config import read_settings
-
-    how = f"engine {training.engine}"
-    if training.engine == "deepspeed":
-        settings = read_settings(training)
-        offload = "" if settings.offload == "none" else f", {settings.offload} offloaded"
-        how += f" (ZeRO stage {settings.stage}{offload})"
-    return (
-        f"{how}, ranks: {share.world}, batch {share.batch_size} as {share.world} x "
-        f"{share.accumulate} x {share.micro}"
-    )
-
-
-def _sizes(need: dict[str, int]) -> str:
-    """All sizes in one unit, that of the total."""
-    unit, divisor = ("GiB", 2**30) if need["total"] >= 2**30 else ("MiB", 2**20)
-    parts = (f"{name} {size / divisor:.2f}" for name, size in need.items() if size)
-    return f"{', '.join(parts)} {unit}"
-
-
-def _advice(
-    config: GeneratorConfig, need: dict[str, int], gpu_memory_gb: float | None
-) -> Iterator[str]:
-    """Yield whether it fits, and, where it does not, what would help."""
-    if gpu_memory_gb is None:
-        return
-    total, room = need["total"], gpu_memory_gb * 2**30 * _USABLE
-    if total <= room:
-        yield f"fits a GPU of {gpu_memory_gb:g} GiB"
-        return
-    hints = []
-    if need["activations"] > total / 4:
-        if not config.codec.backbone.checkpointing:
-            hints.append("--codec.backbone.checkpointing")
-        hints.append("a larger --codec.training.accumulate, for smaller micro-batches")
-    if total - need["activations"] > room / 2:
-        hints.append("more nodes")
-        hints.append("--engine deepspeed --codec.training.deepspeed configs/deepspeed/zero3.json")
-        hints.append("or zero3_offload.json")
-    yield (
-        f"does NOT fit a GPU of {gpu_memory_gb:g} GiB, a tenth of which is left to libraries: try "
-        + ", ".join(hints)
-    )
-
-
-def _describe_backbone(density: Any, code_size: int, groups: Any) -> str:
-    if not hasattr(density, "backbone"):
+def _describe_backbone(density: DensitySettings, shape: "CodeShape") -> str:
+    if density.backbone is None:
         return ""
     import torch
 
     from dwf.backbones.config import build_backbone
 
     with torch.device("meta"):  # shapes alone: nothing is allocated
-        conditioned = getattr(density, "condition", "none") != "none"
-        backbone = build_backbone(density.backbone, code_size, groups, conditioned)
+        backbone = build_backbone(density.backbone, shape, density.takes_condition)
     num = sum(parameter.numel() for parameter in backbone.parameters())
     return f" with a backbone {density.backbone.kind} of {num:,} parameters"

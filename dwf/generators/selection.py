@@ -136,7 +136,7 @@ class Selected:
 def select(
     generator: Generator,
     config: SampleConfig,
-    solver: dict[str, Any],
+    how: dict[str, str | float],
     unusable: Unusable,
     folder: Path,
 ) -> Selected:
@@ -149,7 +149,7 @@ def select(
     Args:
         generator: draws.
         config: selection, count and seed.
-        solver: settings of the density's solver other than its own.
+        how: settings of the density's solver other than its own, and what it is asked for.
         unusable: tells and counts the draws that cannot be kept.
         folder: on whose disk the kept networks lie meanwhile.
 
@@ -158,16 +158,17 @@ def select(
         WorkFailed: too few of the draws can be used.
     """
     chosen = config.selection
-    rounds = getattr(chosen, "rounds", 1)
+    rounds = chosen.rounds
     size = config.drawn // rounds
-    _refuse_without_anchors(generator, config, rounds)
+    if chosen.anchors:
+        _refuse_without_anchors(generator, config)
     examiner, num_weights = Examiner(config, generator), generator.layout.size
     means, drawing = [], generator
     with Progress(f"select from {config.generator}", config.drawn, "networks") as progress:
         for number in range(rounds):
             is_last = number == rounds - 1
             best = Best(config.count if is_last else chosen.anchors, num_weights, folder)
-            stream = drawing.stream(size, config.seed, first=number * size, **solver)
+            stream = drawing.stream(size, config.seed, first=number * size, **how)
             means.append(_draw_round(stream, best, examiner, unusable, progress))
             unusable.refuse_fewer(len(best.keys), best.count, size)
             if not is_last:
@@ -186,13 +187,12 @@ def select(
     return Selected(best, facts)
 
 
-def _refuse_without_anchors(generator: Generator, config: SampleConfig, rounds: int) -> None:
-    density = generator.density
-    if rounds > 1 and not getattr(density, "has_anchors", False):
-        mode = getattr(density.config, "mode", None)
+def _refuse_without_anchors(generator: Generator, config: SampleConfig) -> None:
+    density = generator.density.config
+    if not density.has_anchors:
         raise ConfigError(
-            f"selection.kind = 'bootstrap': the density of {config.generator} is "
-            f"{density.config.kind}{f' of mode {mode}' if mode else ''}, which has no anchors: "
+            f"selection.kind = {config.selection.kind!r}: the density of {config.generator} is "
+            f"{density.words}, which has no anchors: "
             "choose subsample, or a generator with density.kind kde and mode token, joint or "
             "individual"
         )

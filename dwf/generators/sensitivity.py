@@ -45,14 +45,24 @@ def measure_sensitivity(codec: Codec, train: Sources, seed: int) -> list[torch.T
         ConfigError: codes are vectors, or the way from them to weights has no derivative; or no
             number has an influence.
     """
-    groups = _groups_of(codec, train[0][0])
+    groups = codec.shape.groups
+    if groups is None:
+        raise ConfigError(
+            f"density.behaviour measures tokens, and codec.kind = {codec.config.kind!r} makes "
+            "vectors: choose the codec neurons, or set it to 0"
+        )
+    if not codec.config.has_derivative:
+        raise ConfigError(
+            f"density.behaviour: codec.kind = {codec.config.kind!r} has no derivative: choose "
+            "the codec neurons, or set it to 0"
+        )
     totals, counts = ([torch.zeros(size, size).double() for _, size in groups] for _ in range(2))
     for zoo, rows in train:
         for gradients in _gradients(codec, zoo, rows, seed):
             _add_products(totals, gradients.flatten(), groups)
-        present_1K = torch.ones(1, gradients.size)
-        if gradients.present_AK is not None:  # all of a zoo are of one architecture
-            present_1K = gradients.present_AK[gradients.kind_N[:1]]
+        present_1K = torch.ones(1, codec.shape.size)
+        if gradients.present_NK is not None:  # all of a zoo are of one architecture
+            present_1K = gradients.take(slice(1)).present_NK
         _add_products(counts, present_1K, groups, times=_IMAGES * len(gradients))
     # Mean over the tokens that have both numbers: narrower networks lack some.
     pairs = zip(totals, counts, strict=True)
@@ -67,16 +77,6 @@ def measure_sensitivity(codec: Codec, train: Sources, seed: int) -> list[torch.T
         )
     scale = sum(weight_C.sum() for weight_C in weights) / trace
     return [(root * scale).float() for root in roots]
-
-
-def _groups_of(codec: Codec, zoo: Zoo) -> tuple[tuple[int, int], ...]:
-    groups = codec.encode(torch.empty(0, zoo.layout.size), zoo.layout).groups
-    if groups is None:
-        raise ConfigError(
-            f"density.behaviour measures tokens, and codec.kind = {codec.config.kind!r} makes "
-            "vectors: choose the codec neurons, or set it to 0"
-        )
-    return groups
 
 
 def _gradients(codec: Codec, zoo: Zoo, rows: np.ndarray, seed: int) -> Iterator[Codes]:
@@ -97,11 +97,6 @@ def _gradients(codec: Codec, zoo: Zoo, rows: np.ndarray, seed: int) -> Iterator[
         inputs = data.prepare(data.train.batch(chosen_N)[0]).unsqueeze(1)
         values = codes.values.clone().requires_grad_()
         decoded_ND = codec.decode(replace(codes, values=values), zoo.layout)
-        if not decoded_ND.requires_grad:
-            raise ConfigError(
-                f"density.behaviour: codec.kind = {codec.config.kind!r} has no derivative: choose "
-                "the codec neurons, or set it to 0"
-            )
         whole_ND = weights_ND.clone()
         for start, stop in spans:
             whole_ND[:, start:stop] = decoded_ND[:, start:stop]

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from dwf.codecs.config import CODECS
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.networks.config import MLPConfig
+from dwf.settings import find
 from dwf.zoo.config import ZooConfig, split_sizes
 
 IMAGES = {"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000, "iris": 120, "digits": 1437}
@@ -41,9 +43,10 @@ def zoo_seconds(zoo: ZooConfig) -> float | None:
 
 def fit_seconds(zoo: ZooConfig, generator: GeneratorConfig) -> float | None:
     """Return core-seconds of training a density; 0 of one that does not, None if not known."""
-    if not hasattr(generator.density, "training"):
+    loop = generator.density.training
+    if loop is None:
         return 0.0
-    loop, work = generator.density.training, multiplications(zoo, generator)
+    work = multiplications(zoo, generator)
     if work is None:
         return None
     return loop.steps * max(STEP_SECONDS, _TRAINING * work * loop.batch_size / FLOW_SPEED)
@@ -53,9 +56,10 @@ def sample_seconds(
     zoo: ZooConfig, generator: GeneratorConfig, sample: SampleConfig
 ) -> float | None:
     """Return core-seconds of drawing networks from a flow; 0 of other densities."""
-    if not hasattr(generator.density, "solver"):
+    solver = generator.density.solver
+    if solver is None:
         return 0.0
-    solver, work = generator.density.solver, multiplications(zoo, generator)
+    work = multiplications(zoo, generator)
     if work is None:
         return None
     asked = {"method": sample.solver or solver.method, "steps": sample.steps or solver.steps}
@@ -64,39 +68,18 @@ def sample_seconds(
 
 
 def multiplications(zoo: ZooConfig, generator: GeneratorConfig) -> float | None:
-    """Return multiplications of one evaluation of a flow's backbone for one code.
+    """Return multiplications of one evaluation of a density's backbone for one code.
 
-    None where the networks are not MLPs, or the codec's codes are not known without a zoo.
+    None where the networks are not MLPs, or the codec trains, at a cost that is not known.
     """
-    code = _code(zoo, generator)
-    if code is None:
-        return None
-    (numbers, tokens), backbone = code, generator.density.backbone
-    if backbone.kind == "mlp":
-        return 2 * numbers * backbone.hidden + backbone.hidden**2
-    if backbone.kind == "residual_mlp":
-        width, depth = backbone.width, backbone.depth
-        modulation = (3 * depth + 2) * backbone.time_features * width
-        return 2 * numbers * width + 2 * depth * backbone.expansion * width**2 + modulation
-    width, depth = backbone.width, backbone.depth
-    if backbone.kind == "neural_graph":
-        of_units = sum(zoo.network.widths) * (2 + 4 * backbone.expansion)
-        return 2 * numbers * width + depth * (2 * numbers + of_units + 4) * width**2
-    in_a_block = tokens * (4 + 2 * backbone.expansion) + 6  # maps of each token; modulation by time
-    return 2 * numbers * width + depth * (in_a_block * width**2 + 2 * tokens**2 * width)
-
-
-def _code(zoo: ZooConfig, generator: GeneratorConfig) -> tuple[int, int] | None:
-    """Return (numbers, tokens) of a code; the largest it can be."""
     codec = generator.codec
-    if not isinstance(zoo.network, MLPConfig) or codec.kind not in ("flat", "pca", "neurons"):
+    if not isinstance(zoo.network, MLPConfig) or codec.training is not None:
         return None
-    widths = zoo.network.widths
-    numbers = sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
-    if codec.kind == "pca":
-        most = min(numbers, training_networks(zoo) - 1)
-        numbers = min(most, codec.components or most)
-    return numbers, sum(widths[1:-1]) + 1
+    from dwf.generators.plan import layout_of_network
+
+    layout = layout_of_network(zoo.network)
+    shape = find(CODECS, codec.kind).planned_shape(codec, [layout], training_networks(zoo))
+    return generator.density.backbone.multiplications(shape)
 
 
 def in_hours(name: str, parts: Sequence[float | None]) -> str:

@@ -72,7 +72,7 @@ class Trial:
     def codec_settings(self) -> dict[str, Any]:
         """All that the fitted codec depends on, plain data; see `name_of`."""
         one = self.generator
-        seed = one.seed if hasattr(one.codec, "training") else 0  # others draw nothing
+        seed = one.seed if one.codec.training is not None else 0  # others draw nothing
         settings = {"zoo": self.frame, "codec": one.codec, "epochs": one.epochs, "seed": seed}
         return _chosen(settings)
 
@@ -197,16 +197,17 @@ def _refuse_other_zoos(generator: GeneratorConfig) -> None:
 def _refuse_large_batch(trial: Trial) -> None:
     """Refuse a flow that would find fewer networks than a batch holds."""
     zoo, generator = trial.zoo, trial.generator
-    if not hasattr(generator.density, "training") or zoo.count == 1 or zoo.keep is not None:
+    loop = generator.density.training
+    if loop is None or zoo.count == 1 or zoo.keep is not None:
         return
     rows, key = training_networks(zoo), "density.training.batch_size"
     if generator.epochs != "last":
         rows *= len(zoo.epochs_kept if generator.epochs == "all" else generator.epochs)
     rows = math.ceil(generator.best * rows)
-    if rows < generator.density.training.batch_size:
+    if rows < loop.batch_size:
         raise ConfigError(
             f"trial {trial.number}: a zoo of {zoo.count} networks leaves {rows} rows to learn "
-            f"from, fewer than generator.{key} = {generator.density.training.batch_size}: leave "
+            f"from, fewer than generator.{key} = {loop.batch_size}: leave "
             f"that zoo out, or lower the batch of all trials with `generator.{key}: "
             f"{{grid: [{rows}]}}` in the space"
         )
@@ -220,7 +221,7 @@ def most_steps(config: SweepConfig, trials: list[Trial]) -> int:
     """
     steps = []
     for trial in trials:
-        loop = getattr(trial.generator.density, "training", None)
+        loop = trial.generator.density.training
         if loop is None:
             raise ConfigError(
                 f"scheduler = 'asha': the density {trial.generator.density.kind} does not train "
@@ -300,7 +301,7 @@ def _describe_cost(trials: list[Trial], made: Collection[str]) -> list[str]:
     zoos = [one.zoo for one in _results_of("zoo", trials, made)]
     fits = _results_of("generator", trials, made)
     draws = _results_of("samples", trials, made)
-    loops = [getattr(trial.generator.density, "training", None) for trial in fits]
+    loops = [trial.generator.density.training for trial in fits]
     steps = sum(loop.steps for loop in loops if loop)
     parts = {
         "zoos": [zoo_seconds(zoo) for zoo in zoos],

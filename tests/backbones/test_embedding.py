@@ -9,6 +9,7 @@ from dwf.backbones.config import (
     TransformerConfig,
     build_backbone,
 )
+from dwf.backbones.shape import Shape
 from dwf.errors import ConfigError
 
 GROUPS = ((4, 3), (1, 2))
@@ -20,7 +21,7 @@ CONFIGS = [
 
 def backbone(config, groups, conditioned=True, spread=0.3):
     torch.manual_seed(0)
-    module = build_backbone(config, 14, groups, conditioned)
+    module = build_backbone(config, Shape(14, groups), conditioned)
     for parameter in module.parameters():
         if spread:
             torch.nn.init.normal_(parameter, std=spread)
@@ -63,4 +64,4 @@ def test_without_conditions_nothing_is_added_and_with_them_nothing_else_changes(
 
 def test_the_published_network_takes_no_condition():
     with pytest.raises(ConfigError, match=r"'mlp', as published, takes no condition: choose"):
-        build_backbone(PublishedMLPConfig(), 14, None, conditioned=True)
+        build_backbone(PublishedMLPConfig(), Shape(14), conditioned=True)

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from dwf.backbones.config import PublishedMLPConfig, ResidualMLPConfig, build_backbone
+from dwf.backbones.shape import Shape
 from dwf.errors import ConfigError
 from dwf.settings import build
 
@@ -27,7 +28,7 @@ def count(module):
 def test_published_sizes(num_features, hidden, time_features, published):
     config = PublishedMLPConfig(hidden=hidden, time_features=time_features)
     with torch.device("meta"):
-        module = build_backbone(config, num_features)
+        module = build_backbone(config, Shape(num_features))
     h, t, d = hidden, time_features, num_features
     by_hand = (2 * t + t * t + t) + ((d + t) * h + h + 2 * h)
     by_hand += (h * h // 2 + h // 2 + h) + (h // 2 * h + h + 2 * h) + (h * d + d)
@@ -37,7 +38,7 @@ def test_published_sizes(num_features, hidden, time_features, published):
 
 def test_split_entrance_is_the_published_joined_layer():
     torch.manual_seed(0)
-    module = build_backbone(PublishedMLPConfig(hidden=16, time_features=8), 5).eval()
+    module = build_backbone(PublishedMLPConfig(hidden=16, time_features=8), Shape(5)).eval()
     torch.nn.init.normal_(module.layers[-1].weight)
     joined = torch.nn.Linear(5 + 8, 16)
     joined.weight.data = torch.cat([module.enter.weight, module.enter_time.weight], dim=1).data
@@ -51,7 +52,7 @@ def test_split_entrance_is_the_published_joined_layer():
 @pytest.mark.parametrize("config", CONFIGS)
 def test_begins_at_zero_and_every_weight_learns(config):
     torch.manual_seed(0)
-    module = build_backbone(config, 5)
+    module = build_backbone(config, Shape(5))
     x, t, wanted = torch.randn(32, 5), torch.rand(32), torch.randn(32, 5)
     assert torch.equal(module(x, t), torch.zeros(32, 5))
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
@@ -65,7 +66,7 @@ def test_begins_at_zero_and_every_weight_learns(config):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_one_time_for_all_is_that_time_for_each(config):
     torch.manual_seed(0)
-    module = build_backbone(config, 5).eval()
+    module = build_backbone(config, Shape(5)).eval()
     for p in module.parameters():
         torch.nn.init.normal_(p, std=0.3)
     x = torch.randn(7, 5)

@@ -7,8 +7,13 @@ from torch import nn
 
 from dwf.align.groups import permute, random_orders
 from dwf.align.symmetry import symmetry_of
-from dwf.backbones.config import NeuralGraphConfig, TransformerConfig, build_backbone
-from dwf.backbones.neural_graph import widths_of
+from dwf.backbones.config import (
+    NeuralGraphConfig,
+    TransformerConfig,
+    build_backbone,
+    widths_of,
+)
+from dwf.backbones.shape import Shape
 from dwf.codecs.config import NeuronsConfig
 from dwf.codecs.neurons.codec import NeuronsCodec
 from dwf.errors import ConfigError
@@ -25,7 +30,7 @@ SIZE = 5 * 4 + 4 * 8 + 2
 def backbone(config=SMALL, groups=GROUPS, conditioned=False, spread=0.5):
     torch.manual_seed(0)
     size = sum(count * numbers for count, numbers in groups)
-    module = build_backbone(config, size, groups, conditioned)
+    module = build_backbone(config, Shape(size, groups), conditioned)
     if spread:  # it begins at zero, and would be equivariant whatever it computes
         for parameter in module.parameters():
             nn.init.normal_(parameter, std=spread)
@@ -56,7 +61,7 @@ def test_tokens_of_other_networks_are_refused(groups):
 
 def test_vectors_and_odd_widths_are_refused():
     with pytest.raises(ConfigError, match=r"'neural_graph' takes tokens.*vectors of 54 numbers"):
-        build_backbone(SMALL, SIZE)
+        build_backbone(SMALL, Shape(SIZE))
     with pytest.raises(ValueError, match="width = 7 must be even"):
         replace(SMALL, width=7)
 
@@ -71,13 +76,13 @@ def test_permuted_units_of_any_layer_give_the_permuted_velocity(make_zoo, tmp_pa
     weights_ND = torch.from_numpy(zoo.read())
     groups = symmetry_of(build_network(MLPConfig(widths)), zoo.layout)
     codes = codec.encode(weights_ND, zoo.layout)
-    module = backbone(groups=codes.groups).double()
+    module = backbone(groups=codes.shape.groups).double()
     t_N = torch.rand(len(weights_ND), dtype=torch.float64)
 
     def velocity(weights_ND):
         """In the order of the weights."""
         codes = codec.encode(weights_ND, zoo.layout)
-        mask = codes.mask.flatten()
+        mask = codes.shape.mask.flatten()
         out_NK = module(codes.values.flatten(1)[:, mask].double(), t_N)
         values = torch.zeros(len(codes), mask.numel())
         values[:, mask] = out_NK.detach().float()
@@ -176,7 +181,7 @@ def test_a_narrow_network_is_moved_as_by_a_graph_of_its_own_size():
     first, second = torch.zeros(5, 4), torch.zeros(4, 8)
     first[:3], second[:2, [0, 1, 2, 5, 6, 7]] = 1, 1
     mask = torch.cat([first.flatten(), second.flatten(), torch.ones(2)]).bool()
-    twin = build_backbone(SMALL, int(mask.sum()), narrow, True).double()
+    twin = build_backbone(SMALL, Shape(int(mask.sum()), narrow), True).double()
     twin.load_state_dict(module.state_dict())  # no weight depends on widths of hidden layers
     x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
     condition = torch.tensor([0.5, math.nan, -1.0], dtype=torch.float64)

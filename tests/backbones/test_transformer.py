@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dwf.backbones.config import ResidualMLPConfig, TransformerConfig, build_backbone
+from dwf.backbones.shape import Shape
 from dwf.errors import ConfigError
 from dwf.settings import build
 
@@ -15,7 +16,7 @@ SIZE = 5 * 7 + 4 * 6 + 3
 
 def backbone(config=SMALL, spread=0.3, conditioned=False):
     torch.manual_seed(0)
-    module = build_backbone(config, SIZE, GROUPS, conditioned)
+    module = build_backbone(config, Shape(SIZE, GROUPS), conditioned)
     if spread:  # it begins at zero, and would be equivariant whatever it computes
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=spread)
@@ -96,9 +97,9 @@ def test_one_time_for_all_is_that_time_for_each():
 
 def test_codes_of_the_other_kind_are_refused():
     with pytest.raises(ConfigError, match=r"'transformer' takes tokens.*vectors of 62 numbers"):
-        build_backbone(SMALL, SIZE)
+        build_backbone(SMALL, Shape(SIZE))
     with pytest.raises(ConfigError, match=r"'residual_mlp' takes vectors.*sequences of 10 tokens"):
-        build_backbone(ResidualMLPConfig(), SIZE, GROUPS)
+        build_backbone(ResidualMLPConfig(), Shape(SIZE, GROUPS))
     with pytest.raises(ConfigError, match="width = 20 must be a multiple of 2 x heads = 8"):
         build(TransformerConfig, {"width": 20}, "flow.yaml")
 
@@ -116,9 +117,9 @@ NARROW_GROUPS = ((3, 7), (2, 4), (1, 3))
 
 def narrow_twin(module, **changes):
     """The same transformer for the narrow network alone, from slices of its weights."""
-    size = sum(count * width for count, width in NARROW_GROUPS)
+    shape = Shape(sum(count * width for count, width in NARROW_GROUPS), NARROW_GROUPS)
     conditioned = module.embed_condition is not None
-    twin = build_backbone(replace(SMALL, **changes), size, NARROW_GROUPS, conditioned).double()
+    twin = build_backbone(replace(SMALL, **changes), shape, conditioned).double()
     state = module.state_dict()
     for i, (_, width) in enumerate(NARROW_GROUPS):
         state[f"enter.{i}.weight"] = state[f"enter.{i}.weight"][:, :width]

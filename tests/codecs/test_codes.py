@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dwf.codecs import codes as module
-from dwf.codecs.codes import Codes, gather, join
+from dwf.codecs.codes import Codes, CodeShape, gather, join
 from dwf.codecs.config import FlatConfig
 from dwf.codecs.flat import FlatCodec
 from dwf.errors import ShapeMismatch
@@ -20,10 +20,8 @@ MASK = torch.tensor([[True, True], [True, True], [True, False]])
 
 def blocks(sizes=(3, 1, 4)):
     generator = torch.Generator().manual_seed(0)
-    return [
-        Codes(torch.randn(size, 3, 2, generator=generator) * MASK, "a", POSITIONS, MASK)
-        for size in sizes
-    ]
+    shape = CodeShape.sequences("a", POSITIONS, MASK)
+    return [Codes(torch.randn(size, 3, 2, generator=generator) * MASK, shape) for size in sizes]
 
 
 def test_codes_on_disk_are_those_in_memory(tmp_path, monkeypatch):
@@ -33,8 +31,8 @@ def test_codes_on_disk_are_those_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MOST_HELD", 0)
     mapped = gather(iter(blocks()), 8, tmp_path / "codes")
     for codes in (held, mapped, gather(iter(blocks()), 8)):
-        assert torch.equal(codes.values, wanted) and codes.layout == "a"
-        assert codes.positions is not None and torch.equal(codes.mask, MASK)
+        assert torch.equal(codes.values, wanted) and codes.shape.layout == "a"
+        assert codes.shape.positions is not None and torch.equal(codes.shape.mask, MASK)
     assert not list((tmp_path / "codes").iterdir())  # nothing is left behind, whatever happens
     mapped.values[2] = 7  # as of any tensor, and nothing else sees it
     assert (mapped.values[2] == 7).all() and torch.equal(mapped.values[3:], wanted[3:])
@@ -50,7 +48,9 @@ def test_codes_on_disk_take_no_anonymous_memory(tmp_path):
     num_bytes, block = 300 * 2**20, torch.ones(1, 2**20)
     count = num_bytes // (4 * 2**20)
     before = mapped_anonymous()
-    codes = gather((Codes(block * i, "a") for i in range(count)), count, tmp_path)
+    codes = gather(
+        (Codes(block * i, CodeShape.vectors("a", 2**20)) for i in range(count)), count, tmp_path
+    )
     assert codes.values[:, 5].tolist() == list(range(count))
     assert mapped_anonymous() - before < num_bytes / 8
 
@@ -58,7 +58,7 @@ def test_codes_on_disk_take_no_anonymous_memory(tmp_path):
 def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MOST_HELD", 0)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    many = (Codes(torch.zeros(1, 2**20), "a") for _ in range(4))
+    many = (Codes(torch.zeros(1, 2**20), CodeShape.vectors("a", 2**20)) for _ in range(4))
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
     try:
         with pytest.raises(OSError, match=str(tmp_path)):
@@ -71,7 +71,7 @@ def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path, monkeypatch):
 def test_blocks_of_several_layouts_are_refused():
     first, second, _ = blocks()
     with pytest.raises(ShapeMismatch, match="layout b cannot stand with those of layout a"):
-        gather([first, replace(second, layout="b")], 4)
+        gather([first, replace(second, shape=replace(second.shape, layouts=("b",)))], 4)
 
 
 def test_like_tokens_of_a_layer_stand_together():
@@ -81,19 +81,20 @@ def test_like_tokens_of_a_layer_stand_together():
     mask[4:] = True
     positions = torch.stack([torch.arange(6), layer_T, torch.arange(6) // 2], 1)
     values = torch.arange(24.0).view(2, 6, 2) * mask
-    codes = Codes(values, "a", positions, mask)
-    assert codes.groups == ((2, 2), (2, 1), (2, 2))
+    codes = Codes(values, CodeShape.sequences("a", positions, mask))
+    assert codes.shape.groups == ((2, 2), (2, 1), (2, 2))
     assert codes.flatten()[0].tolist() == [0, 1, 4, 5, 2, 6, 8, 9, 10, 11]
-    assert torch.equal(codes.refill(codes.flatten()).values, values)
-    parts = codes.flatten().split([count * width for count, width in codes.groups], 1)
+    assert torch.equal(codes.shape.fill(codes.flatten()).values, values)
+    parts = codes.flatten().split([count * width for count, width in codes.shape.groups], 1)
     assert parts[1].tolist() == [[2, 6], [14, 18]]  # what is split by groups is tokens
 
 
 def test_without_padding_flattening_copies_nothing():
     padded = blocks()[0]
     assert torch.equal(padded.flatten(), padded.values.flatten(1)[:, :5])
-    assert torch.equal(padded.refill(padded.flatten()).values, padded.values)
-    whole = replace(padded, mask=torch.ones(3, 2, dtype=torch.bool))
+    assert torch.equal(padded.shape.fill(padded.flatten()).values, padded.values)
+    every = torch.ones(3, 2, dtype=torch.bool)
+    whole = Codes(padded.values, CodeShape.sequences("a", POSITIONS, every))
     assert torch.equal(whole.flatten(), padded.values.flatten(1))
     assert whole.flatten().data_ptr() == padded.values.data_ptr()
 
@@ -124,29 +125,32 @@ def mixed(kinds=(0, 1, 1, 0), seed=0):
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(len(kinds), 3, 3, generator=generator) * MASKS[kind_N]
     positions = torch.tensor([(0, 0, 0), (1, 0, 1), (2, 1, 0)])
-    return Codes(values, "a", positions, MASKS, ("a", "b"), kind_N)
+    return Codes(values, CodeShape.sequences("ab", positions, MASKS), kind_N)
 
 
 def test_mixed_codes_speak_of_the_union():
     codes = mixed()
-    assert codes.size == 7 and codes.groups == ((2, 3), (1, 1))
-    assert codes.present_AK.tolist() == [[True] * 7, [True, False, True] + 3 * [False] + [True]]
+    assert codes.shape.size == 7 and codes.shape.groups == ((2, 3), (1, 1))
+    assert codes.shape.present_AK.tolist() == [
+        [True] * 7,
+        [True, False, True] + 3 * [False] + [True],
+    ]
     flat = codes.flatten()
-    assert flat.shape == (4, 7) and not flat[~codes.present_AK[codes.kind_N]].any()
-    assert torch.equal(codes.refill(flat).values, codes.values)
-    assert blocks()[0].present_AK is None
+    assert flat.shape == (4, 7) and not flat[~codes.shape.present_AK[codes.kind_N]].any()
+    assert torch.equal(codes.shape.fill(flat, codes.kind_N).values, codes.values)
+    assert blocks()[0].shape.present_AK is None
 
 
 def test_what_an_architecture_does_not_have_is_refilled_with_zeros():
     drawn = torch.full((5, 7), torch.nan)  # what a density may leave there
     kind_N = torch.tensor([1, 1, 0, 1, 1])
-    present = mixed().present_AK[kind_N]
+    present = mixed().shape.present_AK[kind_N]
     drawn[present] = 1.0
-    filled = mixed().refill(drawn, kind_N)
+    filled = mixed().shape.fill(drawn, kind_N)
     assert torch.equal(filled.values, MASKS[kind_N].float())
     assert torch.equal(filled.flatten(), present.float())
     with pytest.raises(ShapeMismatch, match=r"5 codes of several architectures with 4 numbers"):
-        mixed().refill(drawn)
+        mixed().shape.fill(drawn, mixed().kind_N)
 
 
 def test_mixed_codes_are_cut_and_joined_with_their_kinds(tmp_path, monkeypatch):
@@ -156,9 +160,9 @@ def test_mixed_codes_are_cut_and_joined_with_their_kinds(tmp_path, monkeypatch):
         assert torch.equal(back.values, codes.values) and torch.equal(back.kind_N, codes.kind_N)
         monkeypatch.setattr(module, "MOST_HELD", 0)
     none = codes.take(slice(0))
-    assert len(none) == 0 and none.kind_N.shape == (0,) and none.size == codes.size
+    assert len(none) == 0 and none.kind_N.shape == (0,) and none.shape.size == codes.shape.size
     with pytest.raises(ShapeMismatch, match="4 codes of several architectures with 2 numbers"):
         replace(codes, kind_N=codes.kind_N[:2])
     with pytest.raises(ShapeMismatch, match=r"cannot stand with.*more_zoos"):
-        join([codes, replace(codes, layouts=("a", "c"))])
+        join([codes, replace(codes, shape=replace(codes.shape, layouts=("a", "c")))])
     assert torch.equal(blocks()[0].take(slice(1, 2)).values, blocks()[0].values[1:2])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dwf.codecs.codec import Codec
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import Codes, CodeShape
 from dwf.codecs.config import FlatConfig, NeuronsConfig
 from dwf.codecs.embedding import PENALTIES, embed, pool, ridge_probe
 from dwf.codecs.flat import FlatCodec
@@ -26,7 +26,7 @@ def plain_mean(codes: Codes, network: int, tokens: list[int]) -> list[float]:
     """Of each number of a token, over the tokens in which it is not padding."""
     means = []
     for c in range(codes.values.shape[2]):
-        real = [float(codes.values[network, t, c]) for t in tokens if codes.mask[t, c]]
+        real = [float(codes.values[network, t, c]) for t in tokens if codes.shape.mask[t, c]]
         means.append(sum(real) / len(real) if real else 0.0)
     return means
 
@@ -62,7 +62,7 @@ def test_rows_come_in_the_order_asked_for_whatever_the_blocks(fitted, monkeypatc
 
 def test_without_a_mask_all_numbers_count():
     values, positions = torch.randn(3, 4, 2), torch.tensor([(t, t // 3, t % 3) for t in range(4)])
-    codes = Codes(values, "a", positions)
+    codes = Codes(values, CodeShape.sequences("a", positions, torch.ones(4, 2).bool()))
     torch.testing.assert_close(pool(codes, "mean"), values.mean(1))
     expected = torch.cat([values[:, :3].mean(1), values[:, 3]], 1)
     torch.testing.assert_close(pool(codes, "layers"), expected)

@@ -90,8 +90,8 @@ def test_the_logarithm_brings_back_the_scale(tmp_path, run, name, standardise):
     weights = torch.from_numpy(zoo.read())
     codes = codec.encode(weights, zoo.layout)
     hidden = sum(group.size for group in unit_groups(zoo.layout))
-    assert codes.size == codec.num_covered + hidden == codec.code_size
-    assert codec.planned_size(codec.config, zoo.layout, 8) == codes.size
+    assert codes.shape.size == codec.num_covered + hidden == codec.shape.size
+    assert codec.planned_shape(codec.config, [zoo.layout], 8) == codes.shape == codec.shape
     back = codec.decode(codes, zoo.layout)
     pair = zoo.layout.learnt(back), zoo.layout.learnt(weights)
     torch.testing.assert_close(*pair, rtol=2e-5, atol=1e-5)

@@ -28,7 +28,7 @@ def test_a_token_is_all_that_touches_its_unit(make_zoo, run):
     state = zoo.layout.unflatten(weights)
     first, second, last = ([state[f"layers.{i}.{k}"] for k in ("weight", "bias")] for i in range(3))
     assert codes.values.shape == (8, 5 + 4 + 1, 10)
-    assert codes.groups == ((5, 10), (4, 9), (1, 3))
+    assert codes.shape.groups == ((5, 10), (4, 9), (1, 3))
     for u in range(5):
         wanted = torch.cat([first[0][:, u], first[1][:, [u]]], 1)
         assert torch.equal(codes.values[:, u], wanted)
@@ -36,9 +36,9 @@ def test_a_token_is_all_that_touches_its_unit(make_zoo, run):
         wanted = torch.cat([second[0][:, u], second[1][:, [u]], last[0][:, :, u]], 1)
         assert torch.equal(codes.values[:, 5 + u, :9], wanted)
     assert torch.equal(codes.values[:, 9, :3], last[1])
-    assert codes.positions.tolist()[3:7] == [[3, 0, 3], [4, 0, 4], [5, 1, 0], [6, 1, 1]]
-    assert codes.mask.sum() == codes.size == zoo.layout.size
-    assert not codes.values[:, ~codes.mask].any()
+    assert codes.shape.positions.tolist()[3:7] == [[3, 0, 3], [4, 0, 4], [5, 1, 0], [6, 1, 1]]
+    assert codes.shape.mask.sum() == codes.shape.size == zoo.layout.size
+    assert not codes.values[:, ~codes.shape.mask].any()
 
 
 @pytest.mark.parametrize("widths", [(64, 16, 10), DEEP, (4, 16, 3), (9, 5, 4, 6, 2, 3)])
@@ -48,7 +48,7 @@ def test_round_trip_is_exact_to_float32_rounding(make_zoo, run, widths, standard
     codec = fit(zoo, run, standardise=standardise)
     weights = torch.from_numpy(zoo.read())
     codes = codec.encode(weights, zoo.layout)
-    assert not codes.values[:, ~codes.mask].any()
+    assert not codes.values[:, ~codes.shape.mask].any()
     back = codec.decode(codes, zoo.layout)
     torch.testing.assert_close(back, weights, rtol=0, atol=2e-6)
     if standardise == "none":
@@ -64,14 +64,13 @@ def test_convolutions_come_back_and_statistics_are_the_template(tmp_path, run, n
     codec = fit(zoo, run, standardise=standardise)
     weights = torch.from_numpy(zoo.read())
     codes = codec.encode(weights, zoo.layout)
-    assert codes.size == codec.code_size == codec.num_covered == codes.flatten().shape[1]
-    assert codec.planned_size(codec.config, zoo.layout, 8) == codes.size
-    assert codec.planned_groups(codec.config, zoo.layout) == codes.groups
-    assert codec.facts["groups"] == [list(group) for group in codes.groups]
-    padding = codes.values[:, ~codes.mask]
+    assert codes.shape.size == codec.shape.size == codec.num_covered == codes.flatten().shape[1]
+    assert codec.planned_shape(codec.config, [zoo.layout], 8) == codes.shape == codec.shape
+    assert codec.facts["groups"] == [list(group) for group in codes.shape.groups]
+    padding = codes.values[:, ~codes.shape.mask]
     assert not padding.any()
     padding[:] = torch.nan  # what a density may leave there
-    codes.values[:, ~codes.mask] = padding
+    codes.values[:, ~codes.shape.mask] = padding
     back = codec.decode(codes, zoo.layout)
     torch.testing.assert_close(
         zoo.layout.learnt(back), zoo.layout.learnt(weights), rtol=0, atol=2e-6
@@ -89,10 +88,10 @@ def test_an_exact_volume_of_weights_for_a_volume_of_codes(make_zoo, run):
     codes = codec.encode(torch.from_numpy(zoo.read(slice(0, 1))), zoo.layout)
 
     def decode(numbers_K):
-        return codec.decode(codes.refill(numbers_K[None]), zoo.layout)[0].double()
+        return codec.decode(codes.shape.fill(numbers_K[None]), zoo.layout)[0].double()
 
     at_K = codes.flatten()[0]
-    steps = torch.eye(codes.size)
+    steps = torch.eye(codes.shape.size)
     jacobian = torch.stack([decode(at_K + step) - decode(at_K) for step in steps])
     wanted = torch.linalg.slogdet(jacobian).logabsdet.item()
     assert codec.log_volume(zoo.layout) == pytest.approx(wanted, abs=1e-4)
@@ -134,7 +133,9 @@ def test_loaded_codec_is_the_saved_one_bit_for_bit(make_zoo, run, tmp_path):
     loaded = Codec.load(tmp_path / "codec")
     codes = codec.encode(torch.from_numpy(zoo.read()), zoo.layout)
     again = loaded.encode_zoo([(zoo, np.arange(12))])
-    assert torch.equal(again.values, codes.values) and torch.equal(again.mask, codes.mask)
+    assert torch.equal(again.values, codes.values) and torch.equal(
+        again.shape.mask, codes.shape.mask
+    )
     assert torch.equal(loaded.decode(codes, zoo.layout), codec.decode(codes, zoo.layout))
     assert loaded.facts == codec.facts
 

@@ -48,19 +48,18 @@ def test_networks_of_each_width_come_back(tmp_path, run, configs, shape, standar
         weights = torch.from_numpy(zoo.read())
         codes = codec.encode(weights, zoo.layout)
         assert codes.kind_N.tolist() == [kind] * len(zoo)
-        assert like is None or (codes.layouts == like.layouts and codes.size == like.size)
+        assert like is None or codes.shape == like.shape
         like = codes
-        assert not codes.values[:, ~codes.mask[kind]].any()
+        assert not codes.values[:, ~codes.shape.mask[kind]].any()
         logs = sum(len(p) for p in codec._tokens.places[kind][:-1]) * (scale == "logarithm")
-        assert codes.present_AK[kind].sum() == len(zoo.layout.learnt(weights)[0]) + logs
+        assert codes.shape.present_AK[kind].sum() == len(zoo.layout.learnt(weights)[0]) + logs
         flat = codes.flatten()
-        flat[~codes.present_AK[codes.kind_N]] = torch.nan  # what a density may leave there
-        back = codec.decode(codes.refill(flat), zoo.layout)
+        flat[~codes.shape.present_AK[codes.kind_N]] = torch.nan  # what a density may leave there
+        back = codec.decode(codes.shape.fill(flat, codes.kind_N), zoo.layout)
         pair = zoo.layout.learnt(back), zoo.layout.learnt(weights)
         torch.testing.assert_close(*pair, rtol=2e-5, atol=1e-5)
-    more = [zoo.layout for zoo in zoos[1:]]
-    assert codec.planned_size(codec.config, zoos[0].layout, 0, more) == like.size == codec.code_size
-    assert codec.planned_groups(codec.config, zoos[0].layout, more) == like.groups
+    planned = codec.planned_shape(codec.config, [zoo.layout for zoo in zoos], 0)
+    assert planned == like.shape == codec.shape
 
 
 def test_a_token_has_the_same_number_in_the_same_slot(tmp_path, run):
@@ -70,8 +69,8 @@ def test_a_token_has_the_same_number_in_the_same_slot(tmp_path, run):
     for zoo, (_, first, second, _) in zip(zoos, (config.widths for config in MLPS), strict=True):
         weights = torch.from_numpy(zoo.read())
         codes, state = codec.encode(weights, zoo.layout), zoo.layout.unflatten(weights)
-        assert codes.groups == ((5, 10), (4, 9), (2, 7), (1, 3))
-        assert codes.positions[:, 1].tolist() == [0] * 5 + [1] * 6 + [2]
+        assert codes.shape.groups == ((5, 10), (4, 9), (2, 7), (1, 3))
+        assert codes.shape.positions[:, 1].tolist() == [0] * 5 + [1] * 6 + [2]
         wanted = torch.zeros(len(zoo), 12, 10)
         wanted[:, :first, :9] = state["layers.0.weight"]
         wanted[:, :first, 9] = state["layers.0.bias"]
@@ -89,8 +88,8 @@ def test_a_feature_is_standardised_over_all_networks_that_have_it(tmp_path, run,
     every = [(zoo, np.arange(len(zoo))) for zoo in zoos]
     is_train = np.concatenate([zoo.columns["split"] == "train" for zoo in zoos])
     before, after = plain.encode_zoo(every), codec.encode_zoo(every)
-    present = before.mask[before.kind_N]
-    layer_T = before.positions[:, 1]
+    present = before.shape.mask[before.kind_N]
+    layer_T = before.shape.positions[:, 1]
     for t in range(12):
         like = (layer_T == layer_T[t]).nonzero()[:, 0] if standardise == "per_feature" else [t]
         for c in range(10):
@@ -121,7 +120,7 @@ def test_codes_of_several_zoos_are_one(tmp_path, run, monkeypatch):
         assert torch.equal(found.values, codes.values) and torch.equal(found.kind_N, codes.kind_N)
     assert codes.kind_N.tolist() == [0] * 8 + [1] * 5 + [2] * 6
     none = codec.encode_zoo([(zoo, rows[:0]) for zoo, rows in every])
-    assert none.layouts == codes.layouts and len(none) == 0 and none.size == codes.size
+    assert none.shape == codes.shape and len(none) == 0
     with pytest.raises(ShapeMismatch, match=rf"11 of 19 .*{zoos[0].layout.digest}.*Codes.take"):
         codec.decode(codes, zoos[0].layout)
     some = codes.take(codes.kind_N == 1)
@@ -133,7 +132,7 @@ def test_an_embedding_is_the_mean_of_the_tokens_that_a_network_has(tmp_path, run
     codes = fit(zoos, run).encode(torch.from_numpy(zoos[2].read()), zoos[2].layout)
     found = pool(codes, "mean")
     for c in range(10):
-        there = codes.mask[2, :, c]
+        there = codes.shape.mask[2, :, c]
         wanted = codes.values[:, there, c].mean(1) if there.any() else torch.zeros(6)
         torch.testing.assert_close(found[:, c], wanted)
 
@@ -149,7 +148,9 @@ def test_a_loaded_codec_takes_the_same_architectures(tmp_path, run, configs, sha
         weights = torch.from_numpy(zoo.read())
         codes = codec.encode(weights, zoo.layout)
         again = loaded.encode(weights, zoo.layout)
-        assert torch.equal(again.values, codes.values) and again.layouts == codes.layouts
+        assert (
+            torch.equal(again.values, codes.values) and again.shape.layouts == codes.shape.layouts
+        )
         assert torch.equal(loaded.decode(again, zoo.layout), codec.decode(codes, zoo.layout))
         assert loaded.layout_of(zoo.layout.digest) == zoo.layout
         assert loaded.spans_of(zoo.layout) == zoo.layout.spans()
@@ -160,7 +161,11 @@ def test_one_architecture_gives_the_codes_that_it_gives_alone(tmp_path, run):
     first = write_random_zoo(tmp_path / "a", MLPS[0], (1, 3, 3), seed=0)
     second = write_random_zoo(tmp_path / "b", MLPS[0], (1, 3, 3), seed=1)
     codes = fit([first, second], run).encode_zoo([(first, np.arange(6)), (second, np.arange(6))])
-    assert codes.layouts is None and codes.kind_N is None and codes.mask.dim() == 2
+    assert (
+        codes.shape.layouts == (first.layout.digest,)
+        and codes.kind_N is None
+        and codes.shape.mask.dim() == 2
+    )
 
 
 def test_other_architectures_are_refused(tmp_path, run):

@@ -58,7 +58,7 @@ def test_many_small_networks_give_what_few_would(plant_zoo, run, tmp_path, monke
     monkeypatch.setattr(pca, "_MANY", 1000)
     other = fit(zoo, RunFolder(tmp_path / "runs" / "other", {"any": "settings"}), **settings)
     num = codec.num_covered
-    assert 2 * num < len(zoo.rows(split="train")) and codec.code_size == other.code_size
+    assert 2 * num < len(zoo.rows(split="train")) and codec.shape.size == other.shape.size
     values = codec.arrays["eigenvalues_N"]
     np.testing.assert_allclose(values, other.arrays["eigenvalues_N"][:num], rtol=1e-8)
     centred = matrix(zoo, "train") - matrix(zoo, "train").mean(0)
@@ -73,7 +73,7 @@ def test_many_small_networks_give_what_few_would(plant_zoo, run, tmp_path, monke
 def test_all_components_reconstruct_training_networks(plant_zoo, run):
     zoo = plant_zoo()
     codec = fit(zoo, run)
-    assert codec.code_size == len(zoo.rows(split="train")) - 1
+    assert codec.shape.size == len(zoo.rows(split="train")) - 1
     weights = torch.from_numpy(zoo.read(zoo.rows(split="train")))
     back = codec.decode(codec.encode(weights, zoo.layout), zoo.layout)
     torch.testing.assert_close(back, weights, rtol=0, atol=2e-5)
@@ -117,7 +117,7 @@ def test_variance_target_takes_as_few_components_as_reach_it(plant_zoo, run):
     squares = np.linalg.svd(train - train.mean(0), compute_uv=False) ** 2
     captured = np.cumsum(squares) / squares.sum()
     codec = fit(zoo, run, variance=0.9)
-    count = codec.code_size
+    count = codec.shape.size
     assert captured[count - 1] >= 0.9 > captured[count - 2]
 
 
@@ -186,7 +186,7 @@ def test_counts_copies_of_a_network_once(make_zoo, tmp_path, run):
     zoo = write_zoo(tmp_path / "copies", varied.layout, 8, [(columns, weights)], seed=0)
     with pytest.raises(TooFewNetworks, match=r"components = 7, but 8 .* only 3 directions"):
         fit(zoo, run, components=7)
-    assert fit(zoo, run).code_size == 3
+    assert fit(zoo, run).shape.size == 3
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -217,7 +217,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(plant_zoo, run):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not list((run.path / "codec").iterdir())
-    assert fit(zoo, run).code_size == 11
+    assert fit(zoo, run).shape.size == 11
 
 
 FIT_SLOWLY = """

@@ -70,9 +70,8 @@ def test_codes_are_latents_of_all_tokens(make_zoo, run, packing):
     codec, weights = fit([zoo], run, config), torch.from_numpy(zoo.read())
     codes, geometry = codec.encode(weights, zoo.layout), Geometry.of(zoo.layout, 17, packing)
     assert codes.values.shape == (len(zoo), geometry.num_tokens, 12)
-    assert torch.equal(codes.positions, geometry.positions_T3) and codes.mask.all()
-    assert codes.size == codec.code_size == SaneCodec.planned_size(config, zoo.layout, 8)
-    assert codes.groups == SaneCodec.planned_groups(config, zoo.layout)
+    assert torch.equal(codes.shape.positions, geometry.positions_T3) and codes.shape.mask.all()
+    assert codes.shape == codec.shape == SaneCodec.planned_shape(config, [zoo.layout], 8)
     assert codec.decode(codes, zoo.layout).shape == weights.shape
     assert len(codec.encode(weights[:0], zoo.layout)) == 0
     assert codec.decode(codec.encode(weights[:0], zoo.layout), zoo.layout).shape == (0, 1210)

@@ -30,9 +30,14 @@ def test_round_trip_is_exact(zoo_of, run, name, standardise, packing):
     codec = fit(zoo, run, standardise=standardise, packing=packing)
     weights = torch.from_numpy(zoo.read())
     codes = codec.encode(weights, zoo.layout)
-    assert codes.values.dtype == torch.float32 and not codes.values[:, ~codes.mask].any()
-    assert codes.size == codec.code_size == codec.num_covered == zoo.layout.learnt(weights).shape[1]
-    codes.values[:, ~codes.mask] = torch.nan  # what a density leaves in padding
+    assert codes.values.dtype == torch.float32 and not codes.values[:, ~codes.shape.mask].any()
+    assert (
+        codes.shape.size
+        == codec.shape.size
+        == codec.num_covered
+        == zoo.layout.learnt(weights).shape[1]
+    )
+    codes.values[:, ~codes.shape.mask] = torch.nan  # what a density leaves in padding
     back = codec.decode(codes, zoo.layout)
     own, wanted = zoo.layout.learnt(back), zoo.layout.learnt(weights)
     torch.testing.assert_close(own, wanted, rtol=0, atol=2e-6)
@@ -58,14 +63,17 @@ def test_codes_are_the_geometrys_tokens(zoo_of, run):
     torch.testing.assert_close(
         codes.values, torch.where(geometry.mask_TC, wanted, 0).float(), rtol=1e-5, atol=1e-6
     )
-    assert torch.equal(codes.positions, geometry.positions_T3)
-    assert torch.equal(codes.mask, geometry.mask_TC)
+    assert torch.equal(codes.shape.positions, geometry.positions_T3)
+    assert torch.equal(codes.shape.mask, geometry.mask_TC)
     config = TokensConfig(**settings)
-    assert TokensCodec.planned_size(config, zoo.layout, 8) == codes.size == codec.code_size
-    assert TokensCodec.planned_groups(config, zoo.layout) == codes.groups
-    assert sum(count for count, _ in codes.groups) == geometry.num_tokens == codec.facts["tokens"]
-    assert sum(count * width for count, width in codes.groups) == codes.size
-    assert torch.equal(codes.refill(codes.flatten()).values, codes.values)
+    assert TokensCodec.planned_shape(config, [zoo.layout], 8) == codes.shape == codec.shape
+    assert (
+        sum(count for count, _ in codes.shape.groups)
+        == geometry.num_tokens
+        == codec.facts["tokens"]
+    )
+    assert sum(count * width for count, width in codes.shape.groups) == codes.shape.size
+    assert torch.equal(codes.shape.fill(codes.flatten()).values, codes.values)
 
 
 @pytest.mark.parametrize("packing", ["rows", "dense"])
@@ -75,7 +83,7 @@ def test_a_layer_is_few_groups_however_its_rows_are_cut(name, packing):
     layout = layout_of(ARCHITECTURES[name][0])
     for size in (7, 30):
         geometry = Geometry.of(layout, size, packing)
-        groups = TokensCodec.planned_groups(TokensConfig(size, packing), layout)
+        groups = TokensCodec.planned_shape(TokensConfig(size, packing), [layout], 1).groups
         assert len(groups) <= 2 * len(geometry.layers) < geometry.num_tokens
         assert sum(count for count, _ in groups) == geometry.num_tokens
         assert sum(count * width for count, width in groups) == geometry.num_numbers
@@ -98,7 +106,9 @@ def test_loaded_codec_is_the_saved_one_bit_for_bit(zoo_of, run, tmp_path, monkey
     loaded = Codec.load(tmp_path / "codec")
     codes = codec.encode(torch.from_numpy(zoo.read()), zoo.layout)
     again = loaded.encode_zoo([(zoo, np.arange(10))])
-    assert torch.equal(again.values, codes.values) and torch.equal(again.mask, codes.mask)
+    assert torch.equal(again.values, codes.values) and torch.equal(
+        again.shape.mask, codes.shape.mask
+    )
     assert torch.equal(loaded.decode(codes, zoo.layout), codec.decode(codes, zoo.layout))
     assert loaded.facts == codec.facts
 
@@ -110,7 +120,7 @@ def test_sizes_and_networks_that_do_not_fit(zoo_of, run, caplog):
     with pytest.raises(ConfigError, match=r"codec.size = 999: the longest row"):
         fit(zoo, run, size=999)
     with caplog.at_level(logging.WARNING):
-        TokensCodec.planned_size(TokensConfig(size=289), zoo.layout, 1)
+        TokensCodec.planned_shape(TokensConfig(size=289), [zoo.layout], 1)
     assert "of the slots hold a weight" in caplog.text
     codec = fit(zoo, run)
     with pytest.raises(ShapeMismatch, match=f"{other.layout.digest}.*{zoo.layout.digest}"):

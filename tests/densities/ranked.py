@@ -25,6 +25,7 @@ from dwf.metrics import log_to_stderr, read_metrics
 from dwf.ranks import exit_together, find_ranks, world
 from dwf.run_folder import RunFolder
 from dwf.training.config import LoopConfig
+from tests.densities.coded import vector_codes
 
 TRAINING = LoopConfig(
     steps=12, batch_size=8, learning_rate=0.01, weight_decay=0.01, clip_norm=1.0, validate_every=1,
@@ -40,7 +41,7 @@ FLOW = FlowConfig(
 
 
 def codes(count: int, seed: int) -> Codes:
-    return Codes(torch.randn(count, 6, generator=torch.Generator().manual_seed(seed)) * 2, "layout")
+    return vector_codes(torch.randn(count, 6, generator=torch.Generator().manual_seed(seed)) * 2)
 
 
 def fit(folder: Path, name: str, settings: dict) -> Flow:

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from dwf.backbones.config import PublishedMLPConfig, ResidualMLPConfig
-from dwf.codecs.codes import Codes
 from dwf.densities.conditions import Conditions
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.flow import Flow
 from dwf.errors import ConfigError
 from dwf.run_folder import RunFolder
 from dwf.training.config import LoopConfig
+from tests.densities.coded import vector_codes
 
 SMALL = FlowConfig(
     backbone=ResidualMLPConfig(width=16, depth=1, time_features=8),
@@ -29,7 +29,7 @@ def draw(count, seed=0):
     generator = torch.Generator().manual_seed(seed)
     accuracy = 0.8 + 0.2 * torch.rand(count, generator=generator, dtype=torch.float64)
     noise = torch.randn(count, 2, generator=generator)
-    return accuracy, Codes(means(accuracy) + 0.3 * noise, "layout")
+    return accuracy, vector_codes(means(accuracy) + 0.3 * noise)
 
 
 def means(accuracy):
@@ -54,7 +54,7 @@ def test_learns_a_distribution_for_each_condition(tmp_path):
         wanted = means(torch.tensor([accuracy], dtype=torch.float64))[0]
         torch.testing.assert_close(drawn.mean(0), wanted, rtol=0, atol=0.15)
         assert drawn.std(0).tolist() == pytest.approx([0.3, 0.3], abs=0.12)
-        some = Codes(wanted + 0.3 * torch.randn(200, 2), "layout")
+        some = vector_codes(wanted + 0.3 * torch.randn(200, 2))
         exact = torch.distributions.Normal(wanted, 0.3).log_prob(some.values).sum(1)
         assert (
             flow.log_prob(some, condition=accuracy, method="midpoint", steps=20) - exact

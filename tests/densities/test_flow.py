@@ -11,7 +11,7 @@ from dwf.backbones.config import (
     ResidualMLPConfig,
     TransformerConfig,
 )
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import CodeShape
 from dwf.densities.config import DENSITIES, FlowConfig, GaussianConfig, SolverConfig
 from dwf.densities.flow import Flow
 from dwf.densities.scaling import Scaling
@@ -21,6 +21,7 @@ from dwf.metrics import read_metrics
 from dwf.run_folder import RunFolder
 from dwf.settings import build, find, to_dict
 from dwf.training.config import LoopConfig
+from tests.densities.coded import vector_codes
 
 SMALL = FlowConfig(
     backbone=ResidualMLPConfig(width=16, depth=1, dropout=0.1, time_features=8),
@@ -42,7 +43,7 @@ def normal(count, num_features, seed=0):
 def fit(path, config, values, seed=0):
     flow = Flow(config)
     cut = len(values) * 4 // 5
-    train, val = Codes(values[:cut], "layout"), Codes(values[cut:], "layout")
+    train, val = vector_codes(values[:cut]), vector_codes(values[cut:])
     outcome = flow.fit(train, val, RunFolder(path, config), seed)
     return flow, outcome
 
@@ -58,7 +59,7 @@ def test_learns_a_gaussian(tmp_path, prediction):
     torch.testing.assert_close(drawn.mean(0), mean, rtol=0, atol=0.15)
     torch.testing.assert_close(drawn.T.cov(), wanted, rtol=0, atol=0.1 * wanted.max().item())
     if prediction != "target":  # a learnt target's error grows by 1 / (1 - t) in its likelihood
-        codes = Codes(normal(200, 2, seed=9) @ mixing.T + mean, "layout")
+        codes = vector_codes(normal(200, 2, seed=9) @ mixing.T + mean)
         wanted = torch.distributions.MultivariateNormal(mean, wanted).log_prob(codes.values)
         assert (flow.log_prob(codes) - wanted).abs().mean() < 0.15
 
@@ -96,8 +97,8 @@ def linear_flow(num_features=3, source_std=0.7):
     config = dataclasses.replace(SMALL, source_std=source_std)
     config = dataclasses.replace(config, solver=SolverConfig(rtol=1e-6, atol=1e-6))
     flow = Flow(config)
-    codes = Codes(normal(50, num_features) * torch.arange(1.0, num_features + 1) + 2, "layout")
-    flow._prepare(codes, Scaling.fit(codes.values, "per_dimension"), seed=0)
+    codes = vector_codes(normal(50, num_features) * torch.arange(1.0, num_features + 1) + 2)
+    flow.prepare(codes.shape, Scaling.fit(codes.values, "per_dimension"), seed=0)
     flow.module = Linear(num_features)
     return flow, codes
 
@@ -233,7 +234,7 @@ def test_saved_and_loaded_draws_the_same(tmp_path):
     flow.save(tmp_path / "saved")
     loaded = Flow.load(tmp_path / "saved")
     assert torch.equal(loaded.sample(6, seed=2).values, flow.sample(6, seed=2).values)
-    assert (loaded.config, loaded.sample(1, 0).layout) == (SMALL, "layout")
+    assert (loaded.config, loaded.sample(1, 0).shape.layout) == (SMALL, "layout")
     path = tmp_path / "saved" / "flow.pt"
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(CorruptCheckpoint, match=r"flow\.pt is damaged"):
@@ -278,11 +279,13 @@ def test_codes_that_do_not_fit_are_refused(tmp_path):
     flow = Flow(SMALL)
     run = RunFolder(tmp_path, SMALL)
     with pytest.raises(ShapeMismatch, match=r"\[9, 2, 3\] are not vectors"):
-        flow.fit(Codes(torch.zeros(9, 2, 3), "a"), Codes(torch.zeros(1, 2, 3), "a"), run)
+        flow.fit(
+            vector_codes(torch.zeros(9, 2, 3), "a"), vector_codes(torch.zeros(1, 2, 3), "a"), run
+        )
     with pytest.raises(
         ShapeMismatch, match="layout b do not match codes of 3 numbers and layout a"
     ):
-        flow.fit(Codes(torch.zeros(9, 3), "a"), Codes(torch.zeros(1, 3), "b"), run)
+        flow.fit(vector_codes(torch.zeros(9, 3), "a"), vector_codes(torch.zeros(1, 3), "b"), run)
 
 
 def test_settings_survive_a_file_and_name_what_is_wrong():
@@ -313,8 +316,8 @@ def sequences(count, seed=0):
     mask = torch.ones(4, 4, dtype=torch.bool)
     mask[3, 2:] = False
     positions = torch.tensor([[0, 0, 0], [1, 0, 1], [2, 0, 2], [3, 1, 0]])
-    like = Codes(torch.empty(0, 4, 4), "layout", positions, mask)
-    return like.refill(normal(count, 14, seed) * 2 + 1)
+    shape = CodeShape.sequences(["layout"], positions, mask)
+    return shape.fill(normal(count, 14, seed) * 2 + 1)
 
 
 @pytest.mark.parametrize("backbone", [TOKENS.backbone, NeuralGraphConfig(width=16, depth=1)])
@@ -324,14 +327,16 @@ def test_learns_sequences_and_draws_them_as_it_got_them(backbone, tmp_path, monk
     outcome = flow.fit(sequences(32), sequences(8, seed=1), RunFolder(tmp_path, config))
     drawn = flow.sample(6, seed=2)
     assert outcome.steps == 12 and drawn.values.shape == (6, 4, 4)
-    assert not drawn.values[:, ~drawn.mask].any() and drawn.values.isfinite().all()
+    assert not drawn.values[:, ~drawn.shape.mask].any() and drawn.values.isfinite().all()
     flow.save(tmp_path / "saved")
     loaded = Flow.load(tmp_path / "saved")
     again = loaded.sample(6, seed=2)
-    assert torch.equal(again.values, drawn.values) and torch.equal(again.mask, drawn.mask)
-    two = 2 * backbone.widest(drawn.groups)
+    assert torch.equal(again.values, drawn.values) and torch.equal(
+        again.shape.mask, drawn.shape.mask
+    )
+    two = 2 * backbone.widest(drawn.shape)
     assert two == 2 * {"transformer": 4 * 16 * 4, "neural_graph": 14 * 16}[backbone.kind]
-    monkeypatch.setattr("dwf.densities.flow._CACHED_NUMBERS", two)
+    monkeypatch.setattr("dwf.densities.learnt._CACHED_NUMBERS", two)
     assert loaded._chunk() == 2
     torch.testing.assert_close(loaded.sample(6, seed=2).values, drawn.values, rtol=0, atol=0.01)
     # Attention's backward pass has to go through vmap, exactly and by random signs.
@@ -354,11 +359,11 @@ def test_the_loss_of_any_codes_is_at_the_noise_of_its_seed():
 def test_a_sequence_is_the_vector_of_its_weights():
     """What pads tokens takes part in neither pairing, nor scaling, nor likelihood."""
     codes = sequences(50)
-    as_vectors = Codes(codes.flatten(), "layout")
+    as_vectors = vector_codes(codes.flatten())
     results = []
     for form, backbone in ((codes, TOKENS.backbone), (as_vectors, SMALL.backbone)):
         flow = Flow(dataclasses.replace(SMALL, backbone=backbone))
-        flow._prepare(form, Scaling.fit(form.flatten(), "per_dimension"), seed=0)
+        flow.prepare(form.shape, Scaling.fit(form.flatten(), "per_dimension"), seed=0)
         flow.module = Linear(14)
         results.append((flow.sample(3, seed=1).flatten(), flow.log_prob(form)))
     assert torch.equal(results[0][0], results[1][0])
@@ -366,7 +371,7 @@ def test_a_sequence_is_the_vector_of_its_weights():
 
 
 def test_backbone_and_codes_of_two_kinds_are_refused(tmp_path):
-    vectors = Codes(normal(32, 14), "layout")
+    vectors = vector_codes(normal(32, 14))
     with pytest.raises(ConfigError, match=r"'transformer' takes tokens.*vectors of 14 numbers"):
         Flow(TOKENS).fit(vectors, vectors, RunFolder(tmp_path, TOKENS))
     with pytest.raises(ConfigError, match=r"'residual_mlp' takes vectors.*sequences of 4 tokens"):

@@ -2,16 +2,17 @@ import pytest
 import torch
 from scipy import stats
 
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import CodeShape
 from dwf.densities.config import GaussianConfig
 from dwf.densities.gaussian import Gaussian
 from dwf.errors import ShapeMismatch, TooFewNetworks
+from tests.densities.coded import vector_codes
 
 
 def codes(count, num_features, seed=0):
     generator = torch.Generator().manual_seed(seed)
     mixed = torch.randn(num_features, num_features, generator=generator)
-    return Codes(torch.randn(count, num_features, generator=generator) @ mixed + 3, "layout")
+    return vector_codes(torch.randn(count, num_features, generator=generator) @ mixed + 3)
 
 
 def fit(train, **settings):
@@ -28,9 +29,9 @@ def covariance(train, shrinkage=0.0):
 
 def test_a_sequence_is_the_vector_of_its_weights():
     mask = torch.tensor([[True, True], [True, False]])
-    like = Codes(torch.empty(0, 2, 2), "layout", torch.tensor([[0, 0, 0], [1, 1, 0]]), mask)
+    shape = CodeShape.sequences(["layout"], torch.tensor([[0, 0, 0], [1, 1, 0]]), mask)
     vectors = codes(40, 3)
-    sequences = like.refill(vectors.values)
+    sequences = shape.fill(vectors.values)
     drawn = fit(sequences).sample(5, seed=1)
     assert torch.equal(drawn.flatten(), fit(vectors).sample(5, seed=1).values)
     assert not drawn.values[:, ~mask].any()
@@ -42,7 +43,7 @@ def test_a_sequence_is_the_vector_of_its_weights():
 def test_log_prob_is_scipys(count, shrinkage):
     train, other = codes(count, 8), codes(10, 8, seed=1)
     if count <= 8 and shrinkage == 0:  # on the space that the training codes span
-        other = Codes(torch.lerp(train.values[:4], train.values[1:], 0.3), "layout")
+        other = vector_codes(torch.lerp(train.values[:4], train.values[1:], 0.3))
     mean = train.values.double().mean(0)
     wanted = stats.multivariate_normal(mean, covariance(train, shrinkage), allow_singular=True)
     found = fit(train, shrinkage=shrinkage).log_prob(other)
@@ -64,7 +65,7 @@ def test_diagonal_log_prob_is_scipys():
     train, other = codes(40, 8), codes(10, 8, seed=1).values.double()
     mean, deviation = train.values.double().mean(0), train.values.double().std(0)
     wanted = stats.norm(mean, deviation).logpdf(other).sum(1)
-    found = fit(train, covariance="diagonal").log_prob(Codes(other, "layout"))
+    found = fit(train, covariance="diagonal").log_prob(vector_codes(other))
     torch.testing.assert_close(found, torch.from_numpy(wanted), rtol=1e-5, atol=1e-5)
 
 
@@ -91,12 +92,12 @@ def test_saved_and_loaded_draws_the_same(tmp_path):
     loaded = Gaussian.load(tmp_path)
     assert torch.equal(loaded.sample(6, seed=2).values, gaussian.sample(6, seed=2).values)
     assert torch.equal(loaded.sample(3, seed=2).values, gaussian.sample(6, seed=2).values[:3])
-    assert loaded.sample(1, 0).layout == "layout"
+    assert loaded.sample(1, 0).shape.layout == "layout"
     assert loaded.config == gaussian.config
 
 
 def test_wide_codes_cost_no_square_matrix():
-    gaussian = fit(codes_wide := Codes(torch.randn(6, 200_000), "layout"), shrinkage=0.5)
+    gaussian = fit(codes_wide := vector_codes(torch.randn(6, 200_000)), shrinkage=0.5)
     assert gaussian.sample(2, seed=0).values.shape == (2, 200_000)
     assert gaussian.log_prob(codes_wide).isfinite().all()
 
@@ -105,6 +106,6 @@ def test_bad_codes_are_refused():
     with pytest.raises(TooFewNetworks, match="1 training networks: a Gaussian needs at least 2"):
         fit(codes(1, 8))
     with pytest.raises(ShapeMismatch, match=r"\[4, 2, 3\] are not vectors"):
-        fit(Codes(torch.zeros(4, 2, 3), "layout"))
+        fit(vector_codes(torch.zeros(4, 2, 3)))
     with pytest.raises(ShapeMismatch, match="7 numbers and layout layout do not match codes of 8"):
         fit(codes(9, 8)).log_prob(codes(3, 7))

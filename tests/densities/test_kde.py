@@ -4,19 +4,20 @@ import torch
 from scipy import stats
 from sklearn.neighbors import KernelDensity
 
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import Codes, CodeShape
 from dwf.densities import kde as module
 from dwf.densities.config import KdeConfig
 from dwf.densities.kde import Kde
 from dwf.errors import ConfigError, CorruptCheckpoint, ShapeMismatch, TooFewNetworks
 from dwf.settings import build
+from tests.densities.coded import vector_codes
 
 MODES = ("token", "joint", "individual")
 
 
 def vectors(count: int, num_features: int = 6, seed: int = 0) -> Codes:
     values = torch.randn(count, num_features, generator=torch.Generator().manual_seed(seed))
-    return Codes(values, "layout")
+    return vector_codes(values)
 
 
 def sequences(count: int, num_tokens: int = 4, width: int = 3, seed: int = 0) -> Codes:
@@ -24,8 +25,8 @@ def sequences(count: int, num_tokens: int = 4, width: int = 3, seed: int = 0) ->
     mask = torch.ones(num_tokens, width, dtype=torch.bool)
     mask[-1, 1:] = False
     positions = torch.tensor([(t, t // 2, t % 2) for t in range(num_tokens)])
-    like = Codes(torch.empty(0, num_tokens, width), "layout", positions, mask)
-    return like.refill(vectors(count, like.size, seed).values)
+    shape = CodeShape.sequences(["layout"], positions, mask)
+    return shape.fill(vectors(count, shape.size, seed).values)
 
 
 def fit(codes: Codes, seed: int = 0, **settings) -> Kde:
@@ -45,7 +46,7 @@ def test_log_prob_is_scikit_learns(block, monkeypatch):
     monkeypatch.setattr(module, "_ANCHOR_NUMBERS", block)
     monkeypatch.setattr(module, "_DISTANCES", block)
     train, other = sequences(9), sequences(5, seed=1)
-    mask = train.mask
+    mask = train.shape.mask
 
     def found(mode):
         return fit(train, mode=mode, bandwidth=0.3).log_prob(other)
@@ -94,7 +95,7 @@ def test_log_prob_of_a_gaussian_is_scipys():
 def test_a_relative_bandwidth_is_that_of_standardised_codes():
     train, other = vectors(40), vectors(5, seed=1)
     scale = torch.tensor([0.1, 1, 3, 10, 0.5, 7])
-    stretched = [Codes(codes.values * scale, "layout") for codes in (train, other)]
+    stretched = [vector_codes(codes.values * scale) for codes in (train, other)]
     deviation = train.values.double().std(0, correction=0)
     found = fit(stretched[0], mode="joint", bandwidth=0.4, relative=True).log_prob(stretched[1])
     points, anchors = other.values.double() / deviation, train.values.double() / deviation
@@ -115,7 +116,7 @@ def test_a_number_that_no_anchor_varies_has_little_noise_in_relative_bandwidth()
 
 def test_the_tokens_of_a_sample_are_independent():
     """The published sampler draws one anchor and one offset for all tokens of all samples."""
-    ends = sequences(2).refill(torch.tensor([-1.0, 1.0])[:, None].expand(2, 10))
+    ends = sequences(2).shape.fill(torch.tensor([-1.0, 1.0])[:, None].expand(2, 10))
     count, limit = 4000, 5 / np.sqrt(4000)
 
     def correlations(mode):
@@ -135,7 +136,7 @@ def test_the_tokens_of_a_sample_are_independent():
 
 
 def test_samples_are_independent_of_each_other():
-    ends = sequences(2).refill(torch.tensor([-1.0, 1.0])[:, None].expand(2, 10))
+    ends = sequences(2).shape.fill(torch.tensor([-1.0, 1.0])[:, None].expand(2, 10))
     drawn = fit(ends, mode="token").sample(4001, seed=3).flatten()[:, 0].numpy()
     assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 5 / np.sqrt(4000)
 
@@ -146,12 +147,12 @@ def test_what_is_drawn_together_has_one_anchor(mode):
     drawn = fit(train, mode=mode, bandwidth=1e-6).sample(30, seed=1)
     offset = (drawn.values[:, None] - train.values[None]).abs()  # [30, 50, T, C]
     found_NATC = offset < 1e-4
-    assert (found_NATC.any(1) | ~train.mask).all(), "every number is an anchor's"
-    of_one_token = (found_NATC | ~train.mask).all(3).any(1)
-    of_one_network = (found_NATC | ~train.mask).all((2, 3)).any(1)
+    assert (found_NATC.any(1) | ~train.shape.mask).all(), "every number is an anchor's"
+    of_one_token = (found_NATC | ~train.shape.mask).all(3).any(1)
+    of_one_network = (found_NATC | ~train.shape.mask).all((2, 3)).any(1)
     assert of_one_network.all() == (mode == "joint")
     assert of_one_token[:, :3].all() == (mode != "individual")
-    assert not drawn.values[:, ~train.mask].any()
+    assert not drawn.values[:, ~train.shape.mask].any()
 
 
 def test_every_anchor_is_drawn_equally_often():
@@ -180,7 +181,7 @@ def test_a_gaussian_has_its_mean_and_deviation():
     numbers = drawn.flatten().double()
     assert numbers.mean().item() == pytest.approx(2.0, abs=5 * 10 / np.sqrt(30_000))
     assert numbers.std().item() == pytest.approx(10.0, rel=0.03)
-    assert not drawn.values[:, ~drawn.mask].any()
+    assert not drawn.values[:, ~drawn.shape.mask].any()
 
 
 @pytest.mark.parametrize("mode", [*MODES, "gaussian"])
@@ -193,7 +194,7 @@ def test_saved_and_loaded_draws_the_same(tmp_path, mode):
     assert torch.equal(loaded.sample(2, seed=2, first=3).values, drawn.values[3:5])
     assert not torch.equal(loaded.sample(6, seed=3).values, drawn.values)
     assert torch.equal(loaded.log_prob(drawn), kde.log_prob(drawn))
-    assert loaded.sample(1, 0).layout == "layout" and loaded.config == kde.config
+    assert loaded.sample(1, 0).shape.layout == "layout" and loaded.config == kde.config
 
 
 def test_vectors_and_relative_widths_are_saved(tmp_path):
@@ -237,7 +238,7 @@ def test_other_anchors_have_the_same_noise():
     assert torch.equal(moved.width_TC, kde.width_TC)
     drawn = moved.sample(500, seed=0)
     nearest = (drawn.values[:, None] - other.values[None]).square().sum((2, 3)).min(1).values
-    width = (kde.width_TC[train.mask].square().sum()).sqrt()
+    width = (kde.width_TC[train.shape.mask].square().sum()).sqrt()
     assert nearest.sqrt().max() < 3 * width
     with pytest.raises(ConfigError, match="gaussian' has no anchors to replace"):
         fit(train, mode="gaussian").with_anchors(other)
@@ -255,7 +256,7 @@ def test_bad_codes_are_refused():
     with pytest.raises(TooFewNetworks, match="the 1 anchors do not differ"):
         fit(sequences(1), relative=True)
     with pytest.raises(ShapeMismatch, match=r"\[4, 2, 3\] are not vectors"):
-        fit(Codes(torch.zeros(4, 2, 3), "layout"), mode="joint")
+        fit(vector_codes(torch.zeros(4, 2, 3)), mode="joint")
     with pytest.raises(ShapeMismatch, match="7 numbers and layout layout do not match codes of 6"):
         fit(vectors(4), mode="joint").log_prob(vectors(3, 7))
 

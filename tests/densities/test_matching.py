@@ -5,8 +5,8 @@ from torch import nn
 
 from dwf.backbones.config import TransformerConfig
 from dwf.densities.config import FlowConfig
+from dwf.densities.examples import Examples
 from dwf.densities.matching import (
-    Examples,
     FlowMatching,
     draw_source,
     draw_times,

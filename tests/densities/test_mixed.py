@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dwf.backbones.config import TransformerConfig
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import Codes, CodeShape
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.flow import Flow
 from dwf.densities.scaling import Scaling
@@ -34,11 +34,11 @@ def mixed(count, seed=0, masks=(WIDE, NARROW)):
     kinds = torch.arange(count) % len(masks)
     values = torch.randn(count, 5, 3, generator=torch.Generator().manual_seed(seed)) * 2 + 1
     names = tuple("ab"[: len(masks)])
-    return Codes(values * mask[kinds], names[0], POSITIONS, mask, names, kinds)
+    return Codes(values * mask[kinds], CodeShape.sequences(names, POSITIONS, mask), kinds)
 
 
 def plain(codes):
-    return Codes(codes.values, codes.layout, codes.positions, WIDE)
+    return Codes(codes.values, CodeShape.sequences("a", POSITIONS, WIDE))
 
 
 def fit(path, codes, val, **changes):
@@ -87,7 +87,7 @@ def test_draws_each_architecture_and_resumes_bitwise(tmp_path, monkeypatch, pair
     for kind, mask in enumerate((WIDE, NARROW)):
         drawn = loaded.sample(6, seed=2, kind=kind)
         assert torch.equal(drawn.values, whole.sample(6, seed=2, kind=kind).values)
-        assert drawn.kind_N.tolist() == [kind] * 6 and drawn.layouts == ("a", "b")
+        assert drawn.kind_N.tolist() == [kind] * 6 and drawn.shape.layouts == ("a", "b")
         assert torch.equal(drawn.values != 0, mask.expand(6, 5, 3))
     with pytest.raises(ConfigError, match="architecture number 2: this flow has learnt 2"):
         loaded.sample(1, seed=0, kind=2)
@@ -108,10 +108,10 @@ class Growth(nn.Module):
 @pytest.mark.parametrize("standardise", ["per_dimension", "global", "none"])
 def test_likelihood_of_a_masked_gaussian_is_the_closed_form(exact, standardise):
     codes = mixed(40)
-    present_NK = codes.present_AK[codes.kind_N]
+    present_NK = codes.present_NK
     flow = Flow(dataclasses.replace(CONFIG, solver=SolverConfig(rtol=1e-6, atol=1e-6)))
-    flow._prepare(codes, Scaling.fit(codes.flatten(), standardise, present_NK), seed=0)
-    rates_K = torch.linspace(-0.5, 0.8, codes.size)
+    flow.prepare(codes.shape, Scaling.fit(codes.flatten(), standardise, present_NK), seed=0)
+    rates_K = torch.linspace(-0.5, 0.8, codes.shape.size)
     flow.module = Growth(rates_K)
     # x(1) = e^a x(0): each number is N(mean, (deviation e^a)^2), and of a network only its own.
     deviation_K = flow.scaling.deviation * rates_K.exp()
@@ -123,10 +123,10 @@ def test_likelihood_of_a_masked_gaussian_is_the_closed_form(exact, standardise):
 
 def test_scaling_counts_only_what_is_there():
     codes = mixed(40)
-    present_NK = codes.present_AK[codes.kind_N]
+    present_NK = codes.present_NK
     values_NK = codes.flatten().double()
     scaling = Scaling.fit(codes.flatten(), "per_dimension", present_NK)
-    for k in range(codes.size):
+    for k in range(codes.shape.size):
         own = values_NK[present_NK[:, k], k]
         assert scaling.mean[k].item() == pytest.approx(own.mean().item(), abs=1e-6)
         assert scaling.deviation[k].item() == pytest.approx(own.std(correction=0).item(), rel=1e-5)

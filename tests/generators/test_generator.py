@@ -129,7 +129,10 @@ def test_any_density_takes_any_tokens(make_zoo, tmp_path, flow_on_pca, codec, de
     fitted = fit_generator(config, tmp_path, "fitted")
     codes = fitted.density.sample(3, seed=0)
     width = 25 if codec.kind == "tokens" else 6
-    assert codes.values.shape == (3, 16 * 3 + 10, width) and not codes.values[:, ~codes.mask].any()
+    assert (
+        codes.values.shape == (3, 16 * 3 + 10, width)
+        and not codes.values[:, ~codes.shape.mask].any()
+    )
     drawn = fitted.sample(3, seed=0)
     assert drawn.isfinite().all() and drawn.std(0).min() > 0
     assert torch.equal(Generator.load(tmp_path / "runs" / "fitted").sample(3, 0), drawn)

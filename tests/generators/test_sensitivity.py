@@ -69,7 +69,7 @@ def test_is_the_root_of_the_gauss_newton_matrix(make_zoo, tmp_path, monkeypatch)
     found = measure_sensitivity(codec, sources, seed=0)
     wanted = exact(*sources[0])
     roots = [np.linalg.svd(part)[1] ** 0.5 for part in wanted]
-    scale = codec.code_size / sum(n * root.sum() for n, root in zip((4, 1), roots, strict=True))
+    scale = codec.shape.size / sum(n * root.sum() for n, root in zip((4, 1), roots, strict=True))
     for root, square in zip(found, wanted, strict=True):
         difference = root.double() @ root.double() / scale**2 - square
         assert difference.norm() < 0.05 * square.norm()

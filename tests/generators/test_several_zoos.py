@@ -292,7 +292,7 @@ def test_the_plan_tells_of_each_zoo(zoos, tmp_path):
         )
     generator = fit_generator(MIXED, tmp_path, "fitted")
     num = sum(p.numel() for p in generator.density.module.parameters())
-    size = generator.density.like.size
+    size = generator.density.shape.size
     assert f"neurons codes of {size:,} numbers for 3 architectures, density flow with" in said
     assert f"transformer of {num:,} parameters" in said
     assert "likelihood of up to 64 training and as many held-out networks" in said

@@ -51,11 +51,10 @@ def test_arithmetic_is_nearly_what_torch_counts(backbone):
     zoo, generator = zoo_of(), generator_of(backbone)
     layout = Layout.of(build_network(zoo.network))
     kind = find(CODECS, generator.codec.kind)
-    size = kind.planned_size(generator.codec, layout, training_networks(zoo))
-    groups = kind.planned_groups(generator.codec, layout)
-    module = build_backbone(generator.density.backbone, size, groups).double().requires_grad_(False)
+    shape = kind.planned_shape(generator.codec, [layout], training_networks(zoo))
+    module = build_backbone(generator.density.backbone, shape).double().requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
-        module(torch.zeros(16, size).double(), torch.zeros(16).double())
+        module(torch.zeros(16, shape.size).double(), torch.zeros(16).double())
     counted = counter.get_total_flops() / 2 / 16  # in float64: oneDNN is not counted
     assert multiplications(zoo, generator) == pytest.approx(counted, rel=0.15)
 

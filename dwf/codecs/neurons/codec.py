@@ -28,17 +28,16 @@ tokens, S slots of all tokens, U units of all hidden layers, A architectures.
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from dwf.codecs.codec import Codec
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import Codes, CodeShape
 from dwf.codecs.config import NeuronsConfig
 from dwf.codecs.neurons.layers import NeuronTokens, check_units, token_sequence
 from dwf.codecs.neurons.scaling import Measured, balanced, measure, scale_back, standardisation
+from dwf.codecs.several import SeveralLayouts
 from dwf.errors import ShapeMismatch
 from dwf.metrics import logger
 from dwf.ranks import world
@@ -50,31 +49,24 @@ from dwf.zoo.moments import Source, Sources, refuse_none
 _BALANCED = 1e-3
 
 
-class NeuronsCodec(Codec):
+class NeuronsCodec(SeveralLayouts):
     """Codes are sequences of neurons, standardised; exact both ways up to float32 rounding."""
 
-    mixes = True
+    cure = (
+        "give it networks of the zoo's architecture, or fit another with their zoo among more_zoos"
+    )
 
     @classmethod
-    def planned_size(
-        cls, config: NeuronsConfig, layout: Layout, num_train: int, more: Sequence[Layout] = ()
-    ) -> int:
-        """Return K: every number of a network but running statistics, and the logarithms.
+    def planned_shape(
+        cls, config: NeuronsConfig, layouts: Sequence[Layout], num_train: int
+    ) -> CodeShape:
+        """Return sequences of every number but running statistics, and of the logarithms."""
+        return _sequence(config, tuple(layouts)).code_shape
 
-        Args:
-            config: its settings.
-            layout: of the zoo.
-            num_train: not used.
-            more: layouts of other zoos whose networks share the sequence.
-        """
-        return _no_codes(_sequence(config, (layout, *more))).size
-
-    @classmethod
-    def planned_groups(
-        cls, config: NeuronsConfig, layout: Layout, more: Sequence[Layout] = ()
-    ) -> tuple[tuple[int, int], ...]:
-        """Return (tokens, numbers of each) of each layer; arguments as of `planned_size`."""
-        return _no_codes(_sequence(config, (layout, *more))).groups
+    @property
+    def shape(self) -> CodeShape:
+        """Sequences of neurons, which networks of all its layouts share."""
+        return self._tokens.code_shape
 
     def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "NeuronsCodec":
         """Learn shift and scale from training networks; see `Codec.fit`.
@@ -111,12 +103,11 @@ class NeuronsCodec(Codec):
         self._tokens = _sequence(self.config, tuple(layouts))
 
     def _describe(self, measured: Sequence[Measured]) -> dict:
-        like = self._like()
         facts = {
             "networks": sum(one.num_networks for one in measured),
-            "code_size": like.size,
-            "tokens": len(like.positions),
-            "groups": [list(group) for group in like.groups],
+            "code_size": self.shape.size,
+            "tokens": self.shape.num_tokens,
+            "groups": [list(group) for group in self.shape.groups],
         }
         if len(measured) > 1:
             facts["architectures"] = len(measured)
@@ -145,11 +136,6 @@ class NeuronsCodec(Codec):
                 *(names, self.facts["log_scale"]),
             )
 
-    @property
-    def code_size(self) -> int:
-        """K: how many numbers of a code stand for a weight, or for a unit's scale."""
-        return self._like().size
-
     def log_volume(self, layout: Layout) -> float | None:
         """Return the sum of the logarithms of the scales, if weights are `kept`; see the base."""
         if self.config.scale != "kept":
@@ -166,13 +152,12 @@ class NeuronsCodec(Codec):
         shift_E, scale_E = (self._array(name, layout) for name in ("shift_D", "scale_D"))
         standardised_NE = (rows_NE - shift_E).div_(scale_E)
         order_K, slots_K = self._slots(layout)
-        like = self._like()
-        values = torch.zeros(len(weights_ND), *like.values.shape[1:])
+        values = torch.zeros(len(weights_ND), *self.shape.of_code)
         values.flatten(1)[:, slots_K] = standardised_NE[:, order_K]
         kind_N = None
-        if like.layouts is not None:
-            kind_N = torch.full((len(values),), like.layouts.index(layout.digest))
-        return replace(like, values=values, kind_N=kind_N)
+        if self.shape.is_mixed:
+            kind_N = torch.full((len(values),), self.shape.layouts.index(layout.digest))
+        return Codes(values, self.shape, kind_N)
 
     def decode(self, codes: Codes, layout: Layout) -> torch.Tensor:
         """Return weights_ND of codes, uncovered numbers from the template; see `Codec.decode`.
@@ -180,7 +165,7 @@ class NeuronsCodec(Codec):
         Raises:
             ShapeMismatch: the codes are of another layout, or not all of this one.
         """
-        self._refuse_other(codes.layout)
+        self._refuse_other(codes.shape.layout)
         self._refuse_other(layout.digest)
         _refuse_other_kind(codes, layout)
         order_K, slots_K = self._slots(layout)
@@ -209,23 +194,8 @@ class NeuronsCodec(Codec):
         slots_K = np.flatnonzero(place_S >= 0)
         return torch.from_numpy(place_S[slots_K]), torch.from_numpy(slots_K)
 
-    def _like(self) -> Codes:
-        return _no_codes(self._tokens)
-
     def _array(self, name: str, layout: Layout) -> torch.Tensor:
         return torch.from_numpy(self.arrays[self._name(name, layout.digest)])
-
-    def _name(self, name: str, digest: str) -> str:
-        """Return the name of an array of one architecture; the first's are as other codecs'."""
-        return name if digest == self.layout.digest else f"{digest}_{name}"
-
-    def _refuse_other(self, digest: str) -> None:
-        if digest not in self.layouts:
-            raise ShapeMismatch(
-                f"the networks have layout {digest}, this codec was fitted to "
-                f"{', '.join(self.layouts)}: give it networks of the zoo's architecture, or fit "
-                "another with their zoo among more_zoos"
-            )
 
     def save(self, folder: Path) -> None:
         """Write it to a folder; `Codec.load` reads it."""
@@ -245,26 +215,14 @@ def _sequence(config: NeuronsConfig, layouts: tuple[Layout, ...]) -> NeuronToken
     return token_sequence(layouts, config.scale == "logarithm")
 
 
-def _no_codes(tokens: NeuronTokens) -> Codes:
-    """Return codes of no network, of the shape of all others."""
-    mask_ATC, positions_T3 = (
-        torch.from_numpy(a) for a in (tokens.place_ATC >= 0, tokens.positions_T3)
-    )
-    digests = tuple(layout.digest for layout in tokens.layouts)
-    empty = torch.empty(0, *mask_ATC.shape[1:])
-    if len(digests) == 1:
-        return Codes(empty, digests[0], positions_T3, mask_ATC[0])
-    none = torch.empty(0, dtype=torch.int64)
-    return Codes(empty, digests[0], positions_T3, mask_ATC, digests, none)
-
-
 def _refuse_other_kind(codes: Codes, layout: Layout) -> None:
-    if codes.layouts is None:
+    if not codes.shape.is_mixed:
         return
-    others = codes.kind_N[codes.kind_N != codes.layouts.index(layout.digest)]
+    layouts = codes.shape.layouts
+    others = codes.kind_N[codes.kind_N != layouts.index(layout.digest)]
     if len(others):
         raise ShapeMismatch(
             f"{len(others)} of {len(codes)} codes are of networks of another layout than "
-            f"{layout.digest}, first {codes.layouts[int(others[0])]}: decode those of each layout "
+            f"{layout.digest}, first {layouts[int(others[0])]}: decode those of each layout "
             "by themselves (`Codes.take`)"
         )

@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+import torch
 
 from dwf.align.frame import input_shape_of
 from dwf.align.groups import Group, Member
 from dwf.align.symmetry import symmetry_of
+from dwf.codecs.codes import CodeShape
 from dwf.errors import ConfigError
 from dwf.zoo.layout import Entry, Layout
 from dwf.zoo.store import Zoo
@@ -261,6 +263,13 @@ class NeuronTokens:
         """(token, layer, unit) of each token, int64."""
         units = [(layer, u) for layer, num in enumerate(self.num_units) for u in range(num)]
         return np.array([(t, *unit) for t, unit in enumerate(units)])
+
+    @cached_property
+    def code_shape(self) -> CodeShape:
+        """Shape of codes that are these tokens; mixed where there are several layouts."""
+        mask_ATC, positions_T3 = self.place_ATC >= 0, torch.from_numpy(self.positions_T3)
+        mask = torch.from_numpy(mask_ATC if len(self.layouts) > 1 else mask_ATC[0])
+        return CodeShape.sequences([each.digest for each in self.layouts], positions_T3, mask)
 
 
 @lru_cache(maxsize=64)

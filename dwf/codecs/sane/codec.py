@@ -15,6 +15,7 @@ batch, W tokens of a window, L numbers of a latent.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,14 @@ from safetensors.torch import load_file, save_file
 
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.token_autoencoder import TokenAutoencoder
-from dwf.codecs.codec import Codec, codec_folder
-from dwf.codecs.codes import Codes
+from dwf.codecs.codec import codec_folder
+from dwf.codecs.codes import Codes, CodeShape
 from dwf.codecs.config import SaneConfig
 from dwf.codecs.sane.behaviour import Behaviour
 from dwf.codecs.sane.task import SaneTask, num_views
+from dwf.codecs.several import SeveralLayouts
 from dwf.codecs.tokens import Geometry, TokenScaling
+from dwf.codecs.trained import TrainedCodec
 from dwf.codecs.windows import WindowSampler, through_windows
 from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
 from dwf.randomness import seed_of, seeded
@@ -38,6 +41,8 @@ from dwf.run_folder import RunFolder, RunPart, replacing
 from dwf.settings import build, to_dict
 from dwf.training.loop import find_device
 from dwf.training.loop import train as train_module
+from dwf.training.memory import activation_bytes
+from dwf.training.task import Share
 from dwf.zoo.checksums import file_checksum
 from dwf.zoo.layout import Layout, Span
 from dwf.zoo.moments import Sources, count_networks, measure_moments
@@ -45,29 +50,33 @@ from dwf.zoo.moments import Sources, count_networks, measure_moments
 MODULE = "codec.safetensors"
 
 
-class SaneCodec(Codec):
+class SaneCodec(SeveralLayouts, TrainedCodec):
     """Codes are sequences of latents; what is lost on the way back is what was not learnt."""
 
+    cure = (
+        "give it networks of those zoos' architectures, or fit another codec with their zoo among "
+        "codec_zoos"
+    )
     module: TokenAutoencoder
 
     @classmethod
-    def planned_size(cls, config: SaneConfig, layout: Layout, num_train: int) -> int:
-        """Return K: all latents of a network."""
-        return geometries(config, [layout])[0].num_tokens * config.backbone.latent
+    def planned_shape(
+        cls, config: SaneConfig, layouts: Sequence[Layout], num_train: int
+    ) -> CodeShape:
+        """Return sequences of one layout's latents; see `Codec.planned_shape`."""
+        return _shape(config, *geometries(config, layouts))
 
-    @classmethod
-    def planned_groups(cls, config: SaneConfig, layout: Layout) -> tuple[tuple[int, int], ...]:
-        """Return (tokens, numbers of a latent) of each layer."""
-        layers = geometries(config, [layout])[0].layers
-        return tuple((layer.tokens, config.backbone.latent) for layer in layers)
+    @property
+    def shape(self) -> CodeShape:
+        """Sequences of the latents of networks of the first zoo."""
+        return self._shape_of(self.layout.digest)
+
+    def _shape_of(self, digest: str) -> CodeShape:
+        return _shape(self.config, self.geometries[digest])
 
     @classmethod
     def planned_module(cls, config: SaneConfig, layouts: Sequence[Layout]) -> TokenAutoencoder:
-        """Return the autoencoder without memory (on the device `meta`), to count and measure.
-
-        Args:
-            config: its settings.
-            layouts: of the zoos; may be none where `size` and `backbone.max_positions` are set.
+        """Return the autoencoder without memory; see the base.
 
         Raises:
             ConfigError: without layouts, its shape is not known; or learned positions are too few.
@@ -75,6 +84,35 @@ class SaneCodec(Codec):
         plan = _plan(config, geometries(config, layouts))
         with torch.device("meta"):
             return TokenAutoencoder(*plan)
+
+    @classmethod
+    def activation_bytes(cls, config: SaneConfig, module: TokenAutoencoder, share: Share) -> int:
+        """Return what the backward needs of a micro-batch of windows; see the base.
+
+        Raises:
+            ConfigError: a micro-batch of one window, and a contrast to be made.
+        """
+        if config.contrast and share.micro == 1:
+            raise ConfigError(
+                f"codec.contrast = {config.contrast} tells windows of one micro-batch apart, and "
+                f"training.batch_size = {share.batch_size} over {share.world} ranks and "
+                f"{share.accumulate} micro-batches leaves one window in each: set more, fewer "
+                "ranks, or contrast 0"
+            )
+        backbone = config.backbone
+        return activation_bytes(
+            share.micro * module.window * num_views(config),
+            backbone.width,
+            2 * backbone.depth,
+            backbone.expansion,
+            half=config.training.precision == "bf16",
+            checkpointing=backbone.checkpointing,
+        )
+
+    @classmethod
+    def how_to_save_activations(cls, config: SaneConfig) -> list[str]:
+        """Return flags that lower the memory of activations; see the base."""
+        return [] if config.backbone.checkpointing else ["--codec.backbone.checkpointing"]
 
     def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "SaneCodec":
         """Learn from windows of the training networks; see `Codec.fit`.
@@ -105,7 +143,7 @@ class SaneCodec(Codec):
             "parameters": sum(p.numel() for p in self.module.parameters()),
             "tokens": self.geometries[self.layout.digest].num_tokens,
             "token_size": self.geometries[self.layout.digest].size,
-            "code_size": self.code_size,
+            "code_size": self.shape.size,
         }
         task = self._task(train, val, seed)
         outcome = train_module(task, self.config.training, seed, RunPart(codec_folder(run)), "sane")
@@ -130,10 +168,6 @@ class SaneCodec(Codec):
         named = {"template_D": moments.mean_D.astype(np.float32)} | scaling.to_arrays()
         for name, array in named.items():
             self.arrays[self._name(name, digest)] = array
-
-    def _name(self, name: str, digest: str) -> str:
-        """Return the name of an array of one architecture; the first's are as other codecs'."""
-        return name if digest == self.layout.digest else f"{digest}_{name}"
 
     def _scaling(self, digest: str) -> TokenScaling:
         names = ("shift_L", "scale_L")
@@ -170,11 +204,6 @@ class SaneCodec(Codec):
         self._refuse_other(layout.digest)
         return self.geometries[layout.digest].spans
 
-    @property
-    def code_size(self) -> int:
-        """K: all latents of a network of the first zoo."""
-        return self.geometries[self.layout.digest].num_tokens * self.config.backbone.latent
-
     def encode(self, weights_ND: torch.Tensor, layout: Layout) -> Codes:
         """Return the codes of networks of any layout that it was fitted to; see `Codec.encode`."""
         self._refuse_other(layout.digest)
@@ -183,15 +212,15 @@ class SaneCodec(Codec):
         tokens_NTC = scaling.apply(tokens_NTC, geometry.layer_of_token_T, geometry.mask_TC)
         out_NTL = torch.empty(*tokens_NTC.shape[:2], self.config.backbone.latent)
         values = self._through(TokenAutoencoder.encode, tokens_NTC, geometry, out_NTL)
-        return replace(self._like_of(layout.digest), values=values)
+        return Codes(values, self._shape_of(layout.digest))
 
     def decode(self, codes: Codes, layout: Layout) -> torch.Tensor:
         """Return weights_ND of codes, uncovered numbers from the template; see `Codec.decode`."""
-        self._refuse_other(codes.layout)
-        if codes.layout != layout.digest:
+        self._refuse_other(codes.shape.layout)
+        if codes.shape.layout != layout.digest:
             raise ShapeMismatch(
-                f"codes of networks of layout {codes.layout} cannot become networks of layout "
-                f"{layout.digest}: decode them to the layout they were encoded from"
+                f"codes of networks of layout {codes.shape.layout} cannot become networks of "
+                f"layout {layout.digest}: decode them to the layout they were encoded from"
             )
         geometry = self.geometries[layout.digest]
         out_NTC = torch.empty(*codes.values.shape[:2], geometry.size)
@@ -217,23 +246,6 @@ class SaneCodec(Codec):
         return through_windows(
             run, values, positions_T3, out, self.config.window, config.halo, config.encode_batch
         )
-
-    def _like(self) -> Codes:
-        return self._like_of(self.layout.digest)
-
-    def _like_of(self, digest: str) -> Codes:
-        geometry, latent = self.geometries[digest], self.config.backbone.latent
-        values = torch.empty(0, geometry.num_tokens, latent)
-        mask_TL = torch.ones(geometry.num_tokens, latent, dtype=torch.bool)
-        return Codes(values, digest, geometry.positions_T3, mask_TL)
-
-    def _refuse_other(self, digest: str) -> None:
-        if digest not in self.layouts:
-            raise ShapeMismatch(
-                f"the networks have layout {digest}, this codec was fitted to "
-                f"{', '.join(self.layouts)}: give it networks of those zoos' architectures, or fit "
-                "another codec with their zoo among codec_zoos"
-            )
 
     def save(self, folder: Path) -> None:
         """Write it to a folder; `Codec.load` reads it, on any machine."""
@@ -274,6 +286,12 @@ def geometries(
     if size is not None:
         return tuple(Geometry.of(layout, size, *options) for layout in layouts)
     return Geometry.common(layouts, config.size, *options) if layouts else ()
+
+
+@lru_cache(maxsize=64)
+def _shape(config: SaneConfig, geometry: Geometry) -> CodeShape:
+    mask_TL = torch.ones(geometry.num_tokens, config.backbone.latent, dtype=torch.bool)
+    return CodeShape.sequences((geometry.layout.digest,), geometry.positions_T3, mask_TL)
 
 
 def _plan(config: SaneConfig, found: Sequence[Geometry]) -> tuple[TokenAutoencoderConfig, int, int]:

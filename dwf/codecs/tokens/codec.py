@@ -3,11 +3,13 @@
 Shape suffixes: N networks, D numbers of a network, T tokens, C numbers of a token.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from dwf.codecs.codec import Codec
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import CodeShape
 from dwf.codecs.config import TokensConfig
 from dwf.codecs.tokens.geometry import Geometry
 from dwf.codecs.tokens.scaling import TokenScaling
@@ -20,14 +22,12 @@ class TokensCodec(Codec):
     """Codes are tokens; exact both ways, up to float32 rounding where they are standardised."""
 
     @classmethod
-    def planned_size(cls, config: TokensConfig, layout: Layout, num_train: int) -> int:
-        """Return K: how many slots hold a number."""
-        return _planned(config, layout).num_numbers
-
-    @classmethod
-    def planned_groups(cls, config: TokensConfig, layout: Layout) -> tuple[tuple[int, int], ...]:
-        """Return (tokens, numbers of each) of each layer's tokens that are alike."""
-        return _like(_planned(config, layout)).groups
+    def planned_shape(
+        cls, config: TokensConfig, layouts: Sequence[Layout], num_train: int
+    ) -> CodeShape:
+        """Return the sequence of one layout's tokens; see `Codec.planned_shape`."""
+        (layout,) = layouts
+        return _planned(config, layout).code_shape
 
     def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "TokensCodec":
         """Learn shift and scale from training networks; see `Codec.fit`.
@@ -67,12 +67,9 @@ class TokensCodec(Codec):
         return self.geometry.spans
 
     @property
-    def code_size(self) -> int:
-        """K: how many numbers of a code stand for a weight."""
-        return self.geometry.num_numbers
-
-    def _like(self) -> Codes:
-        return _like(self.geometry)
+    def shape(self) -> CodeShape:
+        """Sequences of its tokens."""
+        return self.geometry.code_shape
 
     def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
         geometry = self.geometry
@@ -89,9 +86,3 @@ def _planned(config: TokensConfig, layout: Layout) -> Geometry:
     """Return the geometry that the settings ask for; a user's size is checked."""
     settings = (config.size, config.packing, config.norms, config.buffers)
     return Geometry.common((layout,), *settings)[0]
-
-
-def _like(geometry: Geometry) -> Codes:
-    """Return codes of no network."""
-    empty = torch.empty(0, geometry.num_tokens, geometry.size)
-    return Codes(empty, geometry.layout.digest, geometry.positions_T3, geometry.mask_TC)

@@ -18,6 +18,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import torch
 
+from dwf.codecs.codes import CodeShape
 from dwf.codecs.tokens.layers import Packing, TokenLayer, best_size, longest, matrices, matrix_shape
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.zoo.layout import Layout, Span, spans_of
@@ -139,6 +140,11 @@ class Geometry:
         for layer in self.layers:
             self._rows_of(mask_NTC, layer)[..., : layer.columns] = True
         return mask_NTC[0]
+
+    @cached_property
+    def code_shape(self) -> CodeShape:
+        """Shape of codes that are these tokens."""
+        return CodeShape.sequences((self.layout.digest,), self.positions_T3, self.mask_TC)
 
     def tokenise(self, weights_ND: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return the tokens of networks: copies of their numbers, and 0 where there is none.

@@ -1,0 +1,87 @@
+"""Codecs that train a module, on any engine, and what that takes."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from dwf.codecs.codec import Codec
+from dwf.codecs.config import CodecSettings
+from dwf.errors import ConfigError
+from dwf.training.forecast import describe_training
+from dwf.training.task import Share
+from dwf.zoo.layout import Layout
+
+
+class TrainedCodec(Codec):
+    """Base of codecs that train; their settings have `training`.
+
+    A kind gives `planned_module`; `activation_bytes` and `how_to_save_activations` where it knows
+    how its memory grows.
+    """
+
+    module: nn.Module
+    """What is trained."""
+
+    @classmethod
+    def planned_module(cls, config: CodecSettings, layouts: Sequence[Layout]) -> nn.Module:
+        """Return the module without memory (on the device `meta`), to count and measure.
+
+        Args:
+            config: its settings.
+            layouts: of the zoos; may be none where the settings say all.
+
+        Raises:
+            ConfigError: its shape is not known, or does not suit the layouts.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def activation_bytes(cls, config: CodecSettings, module: nn.Module, share: Share) -> int:
+        """Return what the backward needs of one micro-batch, in bytes; 0 where it is not known.
+
+        Args:
+            config: its settings.
+            module: as `planned_module` returns it.
+            share: this rank's part of a batch.
+
+        Raises:
+            ConfigError: it cannot learn from such a micro-batch.
+        """
+        return 0
+
+    @classmethod
+    def how_to_save_activations(cls, config: CodecSettings) -> list[str]:
+        """Return flags, or words, that lower what `activation_bytes` returns."""
+        return []
+
+    @classmethod
+    def describe_training(
+        cls,
+        config: CodecSettings,
+        layouts: Sequence[Layout],
+        world: int,
+        gpu_memory_gb: float | None = None,
+    ) -> str:
+        """Return in words what trains it, and what that takes on each GPU.
+
+        Args:
+            config: its settings.
+            layouts: of the zoos that are known.
+            world: ranks, one for each GPU.
+            gpu_memory_gb: memory of a GPU, where it is known.
+
+        Raises:
+            ConfigError: the settings of DeepSpeed are wrong, or the batch cannot be shared by so
+                many.
+        """
+        try:
+            module = cls.planned_module(config, layouts)
+        except ConfigError as error:
+            return f"{config.kind}: parameters and memory are not known yet: {error}"
+        training = config.training
+        share = Share(0, world, training.batch_size, training.accumulate)
+        activations = cls.activation_bytes(config, module, share)
+        hints = cls.how_to_save_activations(config)
+        return f"{config.kind}: " + describe_training(
+            module, training, share, "codec.training", activations, hints, gpu_memory_gb
+        )

@@ -1,0 +1,126 @@
+"""What every density is: fitted to codes, it draws codes and says how likely some are.
+
+What a kind can do its settings say; see `config.DensitySettings`.
+
+Shape suffixes: N codes, B codes of a chunk.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from dwf.codecs.codes import Codes, CodeShape
+from dwf.densities.config import DensitySettings
+from dwf.errors import ConfigError
+from dwf.run_folder import RunFolder
+
+Setting = str | int | float
+"""Value of what `sample` may be told beside how many: of a condition, or of a solver's setting."""
+
+
+class Density:
+    """Base of the densities.
+
+    Args:
+        config: its settings.
+    """
+
+    files: ClassVar[tuple[str, ...]]
+    """What `save` writes."""
+    shape: CodeShape
+    """Shape of the codes it was fitted to."""
+    module: nn.Module | None = None
+    """The network that is evaluated to draw samples; None where there is none."""
+
+    def __init__(self, config: DensitySettings):
+        self.config = config
+
+    def fit(self, train_codes: Codes, val_codes: Codes, run: RunFolder, seed: int = 0) -> object:
+        """Learn from codes, or go on where the run stopped.
+
+        Args:
+            train_codes: to learn from.
+            val_codes: held-out ones; may be empty.
+            run: takes checkpoints and metrics; of this density alone.
+            seed: of initialisation, batches and noise.
+
+        One whose settings say `takes_condition` also takes `train_conditions_N` and
+        `val_conditions_N`, and one that `takes_metric` a `metric`; see `LearntDensity.fit`.
+
+        Returns:
+            What was measured: an object whose `vars` are plain data; or None.
+
+        Raises:
+            TooFewNetworks: too few training codes.
+            ShapeMismatch: the codes are not of one shape.
+            ConfigError: these codes are not for this density.
+        """
+        raise NotImplementedError
+
+    def sample(self, count: int, seed: int, first: int = 0) -> Codes:
+        """Draw codes; sample i of a seed is the same whatever `count`.
+
+        Args:
+            count: how many.
+            seed: of the draw.
+            first: number of the first sample.
+
+        One whose settings say so also takes: `condition` and `guidance` (`takes_condition`),
+        `kind`, the number of the architecture (`mixes`), and settings of its `solver`; see
+        `LearntDensity.sample`.
+
+        Returns:
+            Codes on the CPU, in the shape of the training codes.
+        """
+        raise NotImplementedError
+
+    def log_prob(self, codes: Codes, *, seed: int = 0, probes: int = 8) -> torch.Tensor:
+        """Return the log density of codes in nats, shape [N].
+
+        Args:
+            codes: in the shape of the training codes.
+            seed: of the random signs of an estimate; without effect where it is exact.
+            probes: random signs that an estimate is the mean of.
+
+        Raises:
+            ShapeMismatch: the codes are not of the shape of the training codes.
+        """
+        raise NotImplementedError
+
+    def ask(self, condition: float | None, guidance: float = 1.0) -> torch.Tensor | None:
+        """Return a condition as the density takes it, refusing what was not learnt.
+
+        Raises:
+            ConfigError: so it is.
+        """
+        if condition is not None or guidance != 1:
+            raise ConfigError(
+                f"condition = {condition}, guidance = {guidance:g}: this {self.config.kind} was "
+                "fitted with density.condition = none and knows no conditions: leave both out, or "
+                "fit one with density.condition = val_accuracy"
+            )
+        return None
+
+    def with_anchors(self, codes: Codes) -> "Density":
+        """Return one around other codes; of one whose settings say `has_anchors`.
+
+        Raises:
+            ConfigError: it has none.
+            ShapeMismatch: the codes are not of the shape of the training codes.
+        """
+        raise ConfigError(f"the density {self.config.words} has no anchors to replace")
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted density to a folder; `load` reads it."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path) -> "Density":
+        """Read what `save` wrote.
+
+        Raises:
+            CorruptCheckpoint: a file is damaged.
+        """
+        raise NotImplementedError

@@ -1,0 +1,36 @@
+"""Standardised codes as a learnt density trains on them.
+
+Shape suffixes: N codes, K numbers of a code, A architectures.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Standardised codes, and what is known of each; all on the device."""
+
+    codes_NK: torch.Tensor
+    """float32; of several architectures, 0 where a network has no number."""
+    condition_N: torch.Tensor | None = None
+    """Standardised conditions, NaN for none; None where the density is told nothing."""
+    kind_N: torch.Tensor | None = None
+    """int64, of several architectures: which each is of."""
+    present_AK: torch.Tensor | None = None
+    """bool, of several architectures: which numbers each has."""
+
+    def __len__(self) -> int:
+        return len(self.codes_NK)
+
+    def take(self, rows: torch.Tensor) -> "Examples":
+        """Return those of some rows, which may repeat."""
+        parts = self.codes_NK, self.condition_N, self.kind_N
+        taken = (None if part is None else part.index_select(0, rows) for part in parts)
+        return Examples(*taken, self.present_AK)
+
+    @property
+    def present_NK(self) -> torch.Tensor | None:  # noqa: N802
+        """Which numbers each has; None: all."""
+        return None if self.kind_N is None else self.present_AK[self.kind_N]

@@ -1,0 +1,333 @@
+"""What densities that train a network share: units, conditions, architectures, metric, files.
+
+A kind gives its task, what the network is asked to learn, and how it draws. Within, all codes are
+vectors: of a sequence, the numbers that stand for weights, token after token.
+
+Shape suffixes: N codes, B codes of a chunk, K numbers of a code, A architectures.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from dwf.backbones.config import build_backbone
+from dwf.codecs.codes import Codes, CodeShape
+from dwf.densities.conditions import Conditions
+from dwf.densities.config import LearntSettings, SolverConfig
+from dwf.densities.density import Density, Setting
+from dwf.densities.examples import Examples
+from dwf.densities.pairing import Groups
+from dwf.densities.scaling import Scaling, check_codes, vectors
+from dwf.densities.solver import draw_noise
+from dwf.errors import ConfigError, TooFewNetworks
+from dwf.randomness import seeded
+from dwf.run_folder import RunFolder, load_state, save_state
+from dwf.settings import build, to_dict
+from dwf.training.loop import Outcome, find_device, train
+from dwf.training.task import Task
+
+CHUNK_NUMBERS = 2**24
+"""Numbers of the codes, or of a backbone's widest layer, that are worked on at once."""
+# Of sequences on a CPU, numbers of the backbone's widest layer: more leave its caches, and take
+# half as long again for each sample.
+_CACHED_NUMBERS = 2**21
+
+
+class LearntDensity(Density):
+    """Base of densities that train a network; a kind gives `task`, `draw` and `log_prob`.
+
+    Args:
+        config: its settings.
+    """
+
+    settings: ClassVar[type[LearntSettings]]
+    """Class of its settings."""
+    config: LearntSettings
+    module: nn.Module
+
+    def __init__(self, config: LearntSettings):
+        super().__init__(config)
+        self.device = find_device(config.training.device)
+
+    def task(
+        self, train: Examples, val: Examples, seed: int, metric: Sequence[torch.Tensor]
+    ) -> Task:
+        """Return what `module` is asked to learn.
+
+        Args:
+            train: codes to learn from.
+            val: held-out codes; may be empty.
+            seed: of noise that is drawn once, and of validation.
+            metric: of each of `groups`, what the errors of a token count, [C, C]; or nothing.
+        """
+        raise NotImplementedError
+
+    def draw(
+        self,
+        noise_BK: torch.Tensor,
+        solver: SolverConfig,
+        condition_B: torch.Tensor | None = None,
+        guidance: float = 1.0,
+        present_BK: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return standardised codes made of standard normal noise, [B, K].
+
+        Args:
+            noise_BK: on the device, 0 where an architecture has no number.
+            solver: how.
+            condition_B: standardised conditions, or that of all, [1]; None: none.
+            guidance: how strongly; 1: as learnt.
+            present_BK: which numbers codes have, [1, K]; None: all.
+        """
+        raise NotImplementedError
+
+    def fit(
+        self,
+        train_codes: Codes,
+        val_codes: Codes,
+        run: RunFolder,
+        seed: int = 0,
+        train_conditions_N: torch.Tensor | None = None,
+        val_conditions_N: torch.Tensor | None = None,
+        metric: Sequence[torch.Tensor] = (),
+    ) -> Outcome:
+        """Train the network, or go on where the run stopped.
+
+        Args:
+            train_codes: to learn from, vectors [N, K] or sequences [N, T, C].
+            val_codes: held-out ones, for validation; may be empty.
+            run: takes checkpoints and metrics; of this density alone.
+            seed: of initialisation, batches and noise.
+            train_conditions_N: what `condition` names of each training network, as the zoo has it;
+                a number that is not finite stands for none.
+            val_conditions_N: the same of the held-out networks; None: they have none.
+            metric: with `behaviour`, of each group of tokens what their errors count, [C, C]; see
+                `generators/sensitivity.py`.
+
+        Raises:
+            TooFewNetworks: fewer training codes than the batch size.
+            ShapeMismatch: the codes are not of one shape; see `scaling.check_codes`.
+            ConfigError: the backbone takes sequences and the codes are vectors, or the reverse; or
+                there is a condition, or `behaviour`, and nothing to learn it from.
+            TrainingDiverged: the loss is not finite.
+        """
+        check_codes(val_codes, train_codes.shape)
+        batch_size = self.config.training.batch_size
+        if len(train_codes) < batch_size:
+            raise TooFewNetworks(
+                f"{len(train_codes)} training networks are fewer than batch_size = {batch_size}: "
+                f"lower training.batch_size to at most {len(train_codes)}, or train a larger zoo"
+            )
+        present_NK = train_codes.present_NK
+        scaling = Scaling.fit(vectors(train_codes), self.config.standardise, present_NK)
+        conditions = None
+        if self.config.takes_condition:
+            conditions = Conditions.fit(self.config.condition, train_conditions_N)
+        self.prepare(train_codes.shape, scaling, seed, conditions)
+        task = self.task(
+            self.examples(train_codes, train_conditions_N),
+            self.examples(val_codes, val_conditions_N),
+            seed,
+            self._metric(metric),
+        )
+        outcome = train(task, self.config.training, seed, run, self.config.kind)
+        self.module = task.module  # an engine may have made another, for the first rank alone
+        return outcome
+
+    def prepare(
+        self, shape: CodeShape, scaling: Scaling, seed: int, conditions: Conditions | None = None
+    ) -> None:
+        """Build the network and all that `fit` learns before it trains.
+
+        Args:
+            shape: of the codes.
+            scaling: to the units in which the network learns.
+            seed: of its initialisation.
+            conditions: what it is told; None: nothing.
+
+        Raises:
+            ConfigError: the backbone is not for such codes.
+        """
+        backbone = self.config.backbone
+        if shape.is_mixed and not backbone.takes_masks:
+            raise ConfigError(
+                f"backbone.kind = '{backbone.kind}' takes no masks, and the codes are of "
+                f"{len(shape.layouts)} architectures: choose the backbone transformer or "
+                "neural_graph, or learn from one zoo"
+            )
+        self.shape = shape
+        self.scaling, self.conditions = scaling.to(self.device), conditions
+        with seeded(seed, "initialisation"):
+            module = build_backbone(backbone, shape, conditions is not None)
+        self.module = module.to(self.device).eval()
+        present_AK = shape.present_AK
+        self.present_AK = None if present_AK is None else present_AK.to(self.device)
+
+    def examples(self, codes: Codes, conditions_N: torch.Tensor | None) -> Examples:
+        """Return codes on the device, standardised, with what is known of them.
+
+        Args:
+            codes: in the shape of the training codes.
+            conditions_N: as the zoo has them; None: of none.
+        """
+        condition_N = kind_N = None
+        if self.conditions is not None:
+            if conditions_N is None:
+                conditions_N = torch.full((len(codes),), math.nan)
+            condition_N = self.conditions.standardise(conditions_N).to(self.device)
+        if codes.kind_N is not None:
+            kind_N = codes.kind_N.to(self.device)
+        examples = Examples(vectors(codes).to(self.device), condition_N, kind_N, self.present_AK)
+        standardised_NK = self.scaling.apply(examples.codes_NK, examples.present_NK)
+        return replace(examples, codes_NK=standardised_NK)
+
+    @property
+    def groups(self) -> Groups:
+        """Groups of tokens, and which of them are exchangeable to the network; none of vectors."""
+        if self.shape.groups is None:
+            return ()
+        are_free = self.config.backbone.exchangeable(self.shape.groups)
+        pairs = zip(self.shape.groups, are_free, strict=True)
+        return [(count, size, is_free) for (count, size), is_free in pairs]
+
+    def _metric(self, metric: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return it on the device, if it is wanted."""
+        if not self.config.takes_metric:
+            return []
+        sizes = [size for _, size in self.shape.groups]
+        if [tuple(part.shape) for part in metric] != [(size, size) for size in sizes]:
+            raise ConfigError(
+                f"density.behaviour = {self.config.behaviour:g}: {len(metric)} metrics of shapes "
+                f"{[tuple(part.shape) for part in metric]}, for tokens of {sizes} numbers: give "
+                "`fit` what generators.sensitivity.measure_sensitivity returns"
+            )
+        return [part.to(self.device) for part in metric]
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        seed: int,
+        first: int = 0,
+        chunk: int | None = None,
+        condition: float | None = None,
+        guidance: float = 1.0,
+        kind: int = 0,
+        **solver: Setting,
+    ) -> Codes:
+        """Draw codes.
+
+        Args:
+            count: how many.
+            seed: sample i of a seed starts from the same noise, whatever `count` and `chunk`.
+            first: number of the first sample.
+            chunk: how many are drawn at once; default by their size.
+            condition: what to ask for, as the zoo has it; None: nothing.
+            guidance: how strongly; 1: as learnt.
+            kind: number of the architecture, of codes of several.
+            solver: settings of `config.solver` other than the configured ones.
+
+        Returns:
+            Codes on the CPU, in the shape of the training codes.
+
+        Raises:
+            ConfigError: the density knows no conditions or not this one, or no such architecture.
+        """
+        settings = replace(self.config.solver, **solver)
+        condition_B = self.ask(condition, guidance)
+        present_BK = self._present_of(kind)
+        noise_NK = draw_noise(count, self.shape.size, seed, first)
+        for x_BK in noise_NK.split(chunk or self._chunk()):  # views: the noise becomes the samples
+            noise_BK = x_BK.to(self.device)
+            noise_BK = noise_BK if present_BK is None else noise_BK * present_BK
+            drawn_BK = self.draw(noise_BK, settings, condition_B, guidance, present_BK)
+            x_BK.copy_(self.scaling.undo(drawn_BK))
+        return self.shape.fill(noise_NK, torch.full((count,), kind))
+
+    def _chunk(self) -> int:
+        """Return how many samples are drawn at once."""
+        cached = self.device.type == "cpu" and self.shape.groups is not None
+        widest = self.config.backbone.widest(self.shape)
+        return max(1, (_CACHED_NUMBERS if cached else CHUNK_NUMBERS) // widest)
+
+    def ask(self, condition: float | None, guidance: float = 1.0) -> torch.Tensor | None:
+        """Return a condition as the network takes it, refusing what was not learnt."""
+        if self.conditions is None:
+            return super().ask(condition, guidance)
+        if condition is None and guidance != 1:
+            raise ConfigError(
+                f"guidance = {guidance:g} without a condition has nothing to guide to: give a "
+                f"condition in [{self.conditions.low:.6g}, {self.conditions.high:.6g}]"
+            )
+        if not self.config.drop_condition and (condition is None or guidance != 1):
+            raise ConfigError(
+                f"condition = {condition}, guidance = {guidance:g}: fitted with drop_condition = "
+                f"0, this {self.config.kind} has not learnt to draw without a condition, which "
+                "both need: give a condition and guidance 1, or fit it with "
+                "density.drop_condition = 0.1"
+            )
+        return None if condition is None else self.conditions.ask(condition).to(self.device)
+
+    def _present_of(self, kind: int) -> torch.Tensor | None:
+        """Return which numbers an architecture has, [1, K]; None where there is one alone."""
+        num = 1 if self.present_AK is None else len(self.present_AK)
+        if not 0 <= kind < num:
+            raise ConfigError(
+                f"architecture number {kind}: this {self.config.kind} has learnt {num}, numbered "
+                "from 0: choose one of these"
+            )
+        return None if self.present_AK is None else self.present_AK[kind].unsqueeze(0)
+
+    @torch.no_grad()
+    def loss(
+        self,
+        codes: Codes,
+        seed: int,
+        conditions_N: torch.Tensor | None = None,
+        metric: Sequence[torch.Tensor] = (),
+    ) -> float:
+        """Return the loss that was trained, of any codes; of equally many at the same noise.
+
+        What training records of its batches and of held-out codes is at different noise and times.
+
+        Args:
+            codes: in the shape of the training codes.
+            seed: of noise and times.
+            conditions_N: as of `fit`.
+            metric: as of `fit`.
+        """
+        check_codes(codes, self.shape)
+        some = self.examples(codes, conditions_N)
+        return self.task(some, some, seed, self._metric(metric)).validate(self.module)
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted density to its one file."""
+        state = {
+            "config": to_dict(self.config),
+            "module": self.module.state_dict(),
+            "scaling": vars(self.scaling),
+            "shape": vars(self.shape),
+            "conditions": self.conditions and vars(self.conditions),
+        }
+        save_state(Path(folder) / self.files[0], state)
+
+    @classmethod
+    def load(cls, folder: Path) -> "LearntDensity":
+        """Read what `save` wrote.
+
+        Raises:
+            CorruptCheckpoint: the file is damaged.
+        """
+        path = Path(folder) / cls.files[0]
+        state = load_state(path)
+        density = cls(build(cls.settings, state["config"], str(path)))
+        told = state["conditions"]
+        conditions = told and Conditions(**told)
+        density.prepare(CodeShape(**state["shape"]), Scaling(**state["scaling"]), 0, conditions)
+        density.module.load_state_dict(state["module"])
+        return density

@@ -1,0 +1,89 @@
+"""What training takes, in words, before it begins: parameters, ranks, memory of a GPU."""
+
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+
+from dwf.training.config import LoopConfig
+from dwf.training.deepspeed_config import read_settings
+from dwf.training.memory import memory_of_training
+from dwf.training.task import Share
+
+# What is left when libraries and fragments of memory have had their part.
+_USABLE = 0.9
+
+
+def describe_training(
+    module: nn.Module,
+    config: LoopConfig,
+    share: Share,
+    key: str,
+    activations: int = 0,
+    hints: Sequence[str] = (),
+    gpu_memory_gb: float | None = None,
+) -> str:
+    """Return in words what is trained, by which ranks, and what that takes on each GPU.
+
+    Args:
+        module: what is trained; may be on the device `meta`.
+        config: of the loop.
+        share: one rank's part of a batch.
+        key: dotted key of `config`, for flags that would help.
+        activations: bytes that the backward needs of one micro-batch; 0: not counted.
+        hints: flags that lower `activations`.
+        gpu_memory_gb: memory of a GPU, where it is known.
+
+    Raises:
+        ConfigError: the settings of DeepSpeed are wrong.
+    """
+    sizes = [p.numel() for p in module.parameters()]
+    need = memory_of_training(config, sum(sizes), share.world, activations, max(sizes))
+    return "\n".join(
+        [
+            f"{sum(sizes):,} parameters; {_describe_ranks(config, share)}",
+            f"memory per GPU: {_sizes(need)}",
+            *_advice(need, key, hints, gpu_memory_gb),
+        ]
+    )
+
+
+def _describe_ranks(config: LoopConfig, share: Share) -> str:
+    how = f"engine {config.engine}"
+    if config.engine == "deepspeed":
+        settings = read_settings(config)
+        offload = "" if settings.offload == "none" else f", {settings.offload} offloaded"
+        how += f" (ZeRO stage {settings.stage}{offload})"
+    return (
+        f"{how}, ranks: {share.world}, batch {share.batch_size} as {share.world} x "
+        f"{share.accumulate} x {share.micro}"
+    )
+
+
+def _sizes(need: dict[str, int]) -> str:
+    """All sizes in one unit, that of the total."""
+    unit, divisor = ("GiB", 2**30) if need["total"] >= 2**30 else ("MiB", 2**20)
+    parts = (f"{name} {size / divisor:.2f}" for name, size in need.items() if size)
+    return f"{', '.join(parts)} {unit}"
+
+
+def _advice(
+    need: dict[str, int], key: str, hints: Sequence[str], gpu_memory_gb: float | None
+) -> Iterator[str]:
+    """Yield whether it fits, and, where it does not, what would help."""
+    if gpu_memory_gb is None:
+        return
+    total, room = need["total"], gpu_memory_gb * 2**30 * _USABLE
+    if total <= room:
+        yield f"fits a GPU of {gpu_memory_gb:g} GiB"
+        return
+    helps = []
+    if need["activations"] > total / 4:
+        helps += [*hints, f"a larger --{key}.accumulate, for smaller micro-batches"]
+    if total - need["activations"] > room / 2:
+        helps.append("more nodes")
+        helps.append(f"--engine deepspeed --{key}.deepspeed configs/deepspeed/zero3.json")
+        helps.append("or zero3_offload.json")
+    yield (
+        f"does NOT fit a GPU of {gpu_memory_gb:g} GiB, a tenth of which is left to libraries: try "
+        + ", ".join(helps)
+    )
