@@ -3,7 +3,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -13,8 +13,15 @@ from dwf.settings import Bounds, Count, Fraction, Positive, Whole
 from dwf.zoo.config import ZooConfig
 
 
+class Density:
+    """What all kinds say of themselves, and settings that a kind may have."""
+
+    mixes: ClassVar[bool] = True
+    share: ClassVar[float] = 0.5
+
+
 @dataclass(frozen=True)
-class Flow:
+class Flow(Density):
     width: Count = 8
     kind: Literal["flow"] = "flow"
 
@@ -62,6 +69,13 @@ def test_kind_chooses_the_part_and_its_flags(tmp_path):
     file = write(tmp_path, "zoo: z\ndensity: {kind: kde}\n")
     parsed = settings.parse(Config, str(file), ["--density.bandwidth", "0.7"])
     assert parsed.config.density == Kde(0.7)
+
+
+@pytest.mark.parametrize("name", ["mixes", "share"])
+def test_what_a_class_says_of_itself_is_no_setting(tmp_path, name):
+    assert settings.to_dict(Flow()) == {"width": 8, "kind": "flow"}
+    with pytest.raises(ConfigError, match=rf"density.{name}: no such setting in Flow"):
+        settings.build(Config, {"zoo": "z", "density": {"kind": "flow", name: True}}, "file")
 
 
 def test_a_required_word_may_come_from_its_flag(tmp_path):

@@ -8,11 +8,10 @@ Source: Hendrycks and Gimpel, arXiv 1606.08415, section 2, the first approximati
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
 from dwf.backbones.linear import is_plain
@@ -32,14 +31,14 @@ class Gelu(nn.Module):
 
 class _Gelu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: FunctionCtx, x: torch.Tensor) -> torch.Tensor:
         gate = _rate(x, _CUBIC).mul_(x).sigmoid_()
         ctx.save_for_backward(x, gate)
         return x * gate
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: FunctionCtx, gradient: torch.Tensor) -> torch.Tensor:
         x, gate = ctx.saved_tensors
         # d (x s(v)) / dx = s + x s'(v) v', where v' = _LINEAR + 3 _CUBIC x^2.
         slope = _rate(x, 3 * _CUBIC).mul_(x)

@@ -8,11 +8,9 @@ of summation. No second derivatives.
 Shape suffixes: I numbers that enter, O that leave.
 """
 
-from typing import Any
-
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
 
@@ -38,14 +36,14 @@ def is_plain(x: torch.Tensor) -> bool:
 class _OneDnnLinear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x_I: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None
+        ctx: FunctionCtx, x_I: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None
     ) -> torch.Tensor:
         ctx.save_for_backward(x_I, weight_OI)
         return _product(x_I, weight_OI, bias_O)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_O: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: FunctionCtx, gradient_O: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x_I, weight_OI = ctx.saved_tensors
         wanted_x, wanted_weight, wanted_bias = ctx.needs_input_grad
         x_gradient = _product(gradient_O, weight_OI.T) if wanted_x else None

@@ -166,3 +166,35 @@ def test_mixed_codes_are_cut_and_joined_with_their_kinds(tmp_path, monkeypatch):
     with pytest.raises(ShapeMismatch, match=r"cannot stand with.*more_zoos"):
         join([codes, replace(codes, shape=replace(codes.shape, layouts=("a", "c")))])
     assert torch.equal(blocks()[0].take(slice(1, 2)).values, blocks()[0].values[1:2])
+
+
+def test_shapes_are_equal_where_all_that_they_say_is():
+    shape = CodeShape.sequences("ab", POSITIONS, MASKS)
+    again = CodeShape.sequences(["a", "b"], POSITIONS.clone(), MASKS.clone())
+    assert shape == again == mixed().shape and hash(shape) == hash(again)
+    others = [
+        CodeShape.sequences("ac", POSITIONS, MASKS),
+        CodeShape.sequences("ab", POSITIONS, MASKS.flip(0)),
+        CodeShape.sequences("ab", POSITIONS + 1, MASKS),
+        CodeShape.sequences("a", POSITIONS, MASKS[0]),
+        CodeShape.vectors("a", 7),
+    ]
+    assert all(shape != other for other in others) and shape != "shape"
+    assert CodeShape.vectors("a", 7) == CodeShape.vectors("a", 7) != CodeShape.vectors("a", 8)
+
+
+def test_codes_of_another_shape_are_no_codes():
+    with pytest.raises(ShapeMismatch, match=r"codes of shape \[2, 3\] are not.* of 4 numbers"):
+        Codes(torch.zeros(2, 3), CodeShape.vectors("a", 4))
+    with pytest.raises(ShapeMismatch, match=r"codes of shape \[2, 7\] .* of 3 x 3 numbers"):
+        Codes(torch.zeros(2, 7), mixed().shape, torch.zeros(2))
+    with pytest.raises(ShapeMismatch, match="2 codes of several architectures with 0 numbers"):
+        Codes(torch.zeros(2, 3, 3), mixed().shape)
+
+
+def test_the_codes_of_no_network_have_the_shape():
+    for codes in (mixed(), blocks()[0], Codes(torch.zeros(1, 4), CodeShape.vectors("a", 4))):
+        none = codes.shape.empty()
+        assert len(none) == 0 and none.shape is codes.shape
+        assert none.values.shape[1:] == codes.values.shape[1:]
+        assert torch.equal(join([none, codes]).values, codes.values)

@@ -6,7 +6,6 @@ and a resumed run begins with the one that comes next.
 Shape suffixes: V views, B windows of a micro-batch, W tokens of a window, C numbers of a token.
 """
 
-import dataclasses
 import os
 import signal
 import threading
@@ -41,12 +40,12 @@ def tensors_of(batch: WindowBatch) -> dict[str, Any]:
 
     That is None where all are: then attention needs no mask.
     """
-    tensors = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    tensors = dict(vars(batch))
     valid_BW = batch.mask_BWC.any(2)
     return tensors | {"valid_BW": None if valid_BW.all() else valid_BW}
 
 
-def _as_it_is(item: Any) -> Any:
+def _as_it_is(item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 

@@ -1,0 +1,185 @@
+"""What backbones declare of themselves, against what they do; and a backbone of one's own."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dwf.backbones.config import (
+    BACKBONES,
+    BackboneConfig,
+    NeuralGraphConfig,
+    PublishedMLPConfig,
+    ResidualMLPConfig,
+    TokenBackboneSettings,
+    TransformerConfig,
+    build_backbone,
+)
+from dwf.backbones.embedding import ConditionEmbedding
+from dwf.backbones.linear import Linear
+from dwf.backbones.shape import Shape
+from dwf.backbones.token_backbone import TokenBackbone
+from dwf.errors import ConfigError
+
+# Tokens of an MLP 3-5-4-2.
+TOKENS = Shape(5 * 4 + 4 * 8 + 2, ((5, 4), (4, 5 + 1 + 2), (1, 2)))
+VECTORS = Shape(54)
+CONFIGS = [
+    PublishedMLPConfig(hidden=64),
+    ResidualMLPConfig(width=32, depth=2, time_features=16),
+    TransformerConfig(width=16, heads=2, depth=2),
+    TransformerConfig(width=16, heads=2, depth=2, positions=True),
+    TransformerConfig(width=16, heads=2, depth=2, positions=True, last_exchangeable=True),
+    NeuralGraphConfig(width=16, depth=2),
+]
+each_backbone = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
+
+
+def build(config, conditioned=False):
+    torch.manual_seed(0)
+    module = build_backbone(config, TOKENS if config.takes_tokens else VECTORS, conditioned)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return module.eval()
+
+
+def test_all_backbones_are_asked():
+    assert {config.kind for config in CONFIGS} == {each.kind for each in get_args(BackboneConfig)}
+
+
+@each_backbone
+def test_it_takes_what_it_says(config):
+    assert build(config)(torch.randn(3, 54), torch.rand(3)).shape == (3, 54)
+    other = VECTORS if config.takes_tokens else TOKENS
+    with pytest.raises(ConfigError, match="and the codes are"):
+        build_backbone(config, other)
+
+
+@each_backbone
+def test_only_what_takes_conditions_is_built_for_them(config):
+    if not config.takes_condition:
+        with pytest.raises(ConfigError, match="takes no condition"):
+            build(config, conditioned=True)
+        return
+    module, x, t = build(config, conditioned=True), torch.randn(3, 54), torch.rand(3)
+    assert not torch.equal(module(x, t, torch.zeros(3)), module(x, t, torch.ones(3)))
+
+
+@each_backbone
+def test_only_what_takes_masks_is_told_what_is_there(config):
+    module, x, t = build(config), torch.randn(3, 54), torch.rand(3)
+    present = torch.ones(3, 54, dtype=torch.bool)
+    present[:, 4:8] = False  # the second unit
+    if not config.takes_masks:
+        with pytest.raises(TypeError):
+            module(x, t, present_BK=present)
+        return
+    out = module(x, t, present_BK=present)
+    assert not out[~present].any() and out[present].all()
+    changed = torch.where(present, x, 7.0)
+    assert torch.equal(module(changed, t, present_BK=present), out)
+
+
+@each_backbone
+def test_exchangeable_tokens_are_those_whose_order_means_nothing(config):
+    if not config.takes_tokens:
+        assert not config.has_exchangeable and not config.ignores_order
+        return
+    module, x, t = build(config).double(), torch.randn(3, 54).double(), torch.rand(3).double()
+    parts = list(x.split([count * size for count, size in TOKENS.groups], 1))
+    free = config.exchangeable(TOKENS.groups)
+    assert any(free) == config.has_exchangeable
+    assert not config.ignores_order or all(free)
+    # The last hidden layer: of an earlier one the order is that of numbers of the next.
+    group, order = TOKENS.groups[1], torch.tensor([2, 0, 3, 1])
+    moved = [
+        part.unflatten(1, group)[:, order].flatten(1) if i == 1 else part
+        for i, part in enumerate(parts)
+    ]
+    found, wanted = module(torch.cat(moved, 1), t), module(x, t)
+    pieces = list(wanted.split([count * size for count, size in TOKENS.groups], 1))
+    pieces[1] = pieces[1].unflatten(1, group)[:, order].flatten(1)
+    assert torch.allclose(found, torch.cat(pieces, 1), atol=1e-10) == free[1]
+
+
+@each_backbone
+def test_its_arithmetic_is_nearly_what_torch_counts(config):
+    """Time is embedded once for a sample, and counted little."""
+    shape = TOKENS if config.takes_tokens else VECTORS
+    module = build_backbone(config, shape).double().requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        module(torch.zeros(16, 54).double(), torch.zeros(1).double())
+    counted = counter.get_total_flops() / 2 / 16  # in float64: oneDNN is not counted
+    assert config.multiplications(shape) == pytest.approx(counted, rel=0.5)
+
+
+@each_backbone
+def test_its_widest_layer_is_at_least_a_vector(config):
+    shape = TOKENS if config.takes_tokens else VECTORS
+    assert config.widest(shape) >= shape.size
+    assert (config.widest(shape) > shape.size) == config.takes_tokens
+
+
+def test_a_token_backbone_without_tokens_is_as_wide_as_its_vector():
+    assert TransformerConfig().widest(VECTORS) == NeuralGraphConfig().widest(VECTORS) == 54
+    assert VECTORS.num_tokens == 0 and TOKENS.num_tokens == 10
+
+
+# --- a backbone of one's own -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OwnConfig(TokenBackboneSettings):
+    """Settings of a backbone that dwf does not know."""
+
+    width: int = 8
+    kind: Literal["own"] = "own"
+
+    def multiplications(self, shape):
+        return shape.size * self.width
+
+
+class OwnBlock(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.mix = Linear(width, width)
+
+    def hidden_layers(self):
+        return [self.mix]
+
+    def forward(self, x):
+        return x + self.mix(x)
+
+
+class OwnBackbone(TokenBackbone):
+    """Each number by itself."""
+
+    def __init__(self, config, shape, conditioned=False):
+        super().__init__(config.width, shape)
+        self.enter = Linear(1, config.width)
+        self.blocks = nn.ModuleList(OwnBlock(config.width) for _ in range(2))
+        self.leave = Linear(config.width, 1)
+        self.embed_condition = ConditionEmbedding(config.width) if conditioned else None
+
+    def _run(self, x_BK, time_BW, present_BK):
+        hidden = self.enter(x_BK.unsqueeze(2)) + time_BW.unsqueeze(1)
+        for block in self.blocks:
+            hidden = block(hidden)
+        return self.leave(hidden).squeeze(2)
+
+
+def test_a_backbone_of_ones_own_has_masks_conditions_and_muon(monkeypatch):
+    monkeypatch.setitem(BACKBONES, "own", "tests.backbones.test_contracts:OwnBackbone")
+    module, x, t = build(OwnConfig(), conditioned=True), torch.randn(3, 54), torch.rand(3)
+    present = torch.rand(3, 54) < 0.5
+    out = module(x, t, torch.zeros(3), present)
+    assert not out[~present].any() and torch.equal(
+        out[present], module(x, t, torch.zeros(3))[present]
+    )
+    assert not torch.equal(out, module(x, t, torch.ones(3), present))
+    hidden = module.hidden_matrices()
+    assert [each.data_ptr() for each in hidden] == [b.mix.weight.data_ptr() for b in module.blocks]
+    assert [tuple(layer.shape) for layer in module._layers(x)] == [(3, 5, 4), (3, 4, 8), (3, 1, 2)]
