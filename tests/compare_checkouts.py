@@ -45,21 +45,22 @@ from safetensors import safe_open
 # --- what is run -------------------------------------------------------------------------------
 
 # Each line is given as `python launch/LINE --root ROOT`. The flags are those that a refactoring
-# has least reason to rename. A cohort of 2 in a shard of 2 keeps zoos of convolutions from the
-# trial of what is fastest, whose outcome is the machine's and not the settings'.
+# has least reason to rename. A cohort of 2 keeps zoos of convolutions from the trial of what is
+# fastest, whose outcome is the machine's and not the settings'. Four training networks are the
+# fewest that a report takes.
 CASES: dict[str, tuple[str, ...]] = {
     "iris": (
-        "zoo.py --config configs/zoo/iris_mlp.yaml --recipe.epochs 40",
+        "zoo.py --workers 1 --config configs/zoo/iris_mlp.yaml --recipe.epochs 40",
         "align.py --config configs/align/git_rebasin.yaml --zoo iris_mlp",
         "generator.py --config configs/generator/deepweightflow_iris.yaml --name iris"
-        " --density.training.steps 600",
+        " --density.training.steps 600 --density.training.validate-every 100",
         "sample.py --config configs/sample/default.yaml --generator iris --count 40",
         "evaluate.py --config configs/evaluate/default.yaml --zoo iris_mlp-aligned"
         " --samples iris-samples --count 20",
     ),
     "digits": (
-        "zoo.py --config configs/zoo/digits_4096.yaml --name digits --count 80 --shard 40"
-        " --recipe.epochs 2 --split.val 0.1 --split.test 0.1",
+        "zoo.py --workers 1 --config configs/zoo/digits_4096.yaml --name digits --count 80"
+        " --shard 40 --recipe.epochs 2 --split.val 0.1 --split.test 0.1",
         "align.py --config configs/align/balanced.yaml --zoo digits --num-pairs 8",
         "generator.py --config configs/generator/digits_neurons.yaml --name neurons"
         " --zoo digits-aligned --density.training.steps 200 --density.training.batch-size 16"
@@ -75,8 +76,8 @@ CASES: dict[str, tuple[str, ...]] = {
         " --samples neurons-samples pca-samples --count 12",
     ),
     "sane": (
-        "zoo.py --config configs/zoo/sane_cnn_mnist_small.yaml --name sane --count 12 --cohort 2"
-        " --shard 4 --recipe.epochs 2 --keep-epochs 1 2 --data.train-images 400"
+        "zoo.py --workers 1 --config configs/zoo/sane_cnn_mnist_small.yaml --name sane --count 12"
+        " --cohort 2 --shard 4 --recipe.epochs 2 --keep-epochs 1 2 --data.train-images 400"
         " --data.validation 0.002 --data.test-images 200 --train-scores 50",
         "align.py --config configs/align/iterated_mean.yaml --zoo sane --num-pairs 4",
         "generator.py --config configs/generator/sane_cnn_mnist.yaml --name sane"
@@ -87,9 +88,10 @@ CASES: dict[str, tuple[str, ...]] = {
         " --samples sane-samples --count 4",
     ),
     "resnet20": (
-        "zoo.py --config configs/zoo/resnet20_narrow_cifar10.yaml --name resnet20 --count 6"
-        " --cohort 2 --shard 2 --split.val 0.16 --split.test 0.16 --data.train-images 192"
-        " --data.validation 0.002 --data.test-images 100 --train-scores 50",
+        "zoo.py --workers 1 --config configs/zoo/resnet20_narrow_cifar10.yaml --name resnet20"
+        " --count 6 --cohort 2 --shard 2 --split.val 0.16 --split.test 0.16"
+        " --data.train-images 192 --data.validation 0.002 --data.test-images 100"
+        " --train-scores 50",
         "align.py --config configs/align/iterated_mean.yaml --zoo resnet20 --num-pairs 2",
         "generator.py --config configs/generator/resnet20_narrow_cifar10.yaml --name resnet20"
         " --zoo resnet20-aligned --density.training.steps 100 --density.training.batch-size 4"
