@@ -13,6 +13,11 @@ What a commit made is kept in `--work` and taken from there the next time; a che
 that are not committed is run anew. Two checkouts of one commit, or one given twice, are both run:
 that shows that the commands repeat themselves.
 
+A setting that is new, with a default, changes what folders tell of themselves. Where that is all,
+it is let pass by name, and still told:
+
+    --allow '*:digest' --allow '*:provenance.digest' --allow '*/report.json:facts.*'
+
 Nothing of dwf is imported: the files are read by what they are.
 """
 
@@ -237,8 +242,9 @@ def _compare_part(
         return Row(*about, "equal bytes")
     before, now = _contents(old_root, old_files), _contents(new_root, new_files)
     found, layout = _differences(before, now, how)
-    if how == "bytes" and not found:
-        found = [(file, "other bytes, of equal content") for file in unequal]
+    if how == "bytes":
+        told = {key.partition(":")[0] for key, _ in found}
+        found += [(file, "other bytes, of equal content") for file in unequal if file not in told]
     held, allowed = [], []
     for key, text in found:
         free = any(fnmatch.fnmatchcase(key, pattern) for pattern in allow)
@@ -259,14 +265,21 @@ def _verdict(how: How, before: Contents, held: list[str], layout: list[str]) -> 
         more = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
         word = "settings differ" if how == "settings" else "DIFFERS"
         return f"{word}: {held[0]}{more}"
+    if how == "bytes":
+        return "equal bytes elsewhere"
     if how != "arrays":
         return "equal data, times left out"
-    arrays = [leaf for leaf in before.values() if isinstance(leaf, Array) and leaf.data]
-    size = f"{len(arrays)} tensors, {sum(len(array.data) for array in arrays):,} bytes"
-    if all(array.dtype == "series" for array in arrays):
-        size = f"{len(arrays)} series, times left out"
     tail = f"; the files' layout differs: {_shorten(layout)}" if layout else ""
-    return f"equal tensors ({size}){tail}".replace("equal tensors (0", "equal (0")
+    return _count_arrays(before) + tail
+
+
+def _count_arrays(contents: Contents) -> str:
+    arrays = [leaf for leaf in contents.values() if isinstance(leaf, Array) and leaf.data]
+    if not arrays:
+        return "equal words and numbers"
+    if all(array.dtype == "series" for array in arrays):
+        return f"equal series ({len(arrays)}), times left out"
+    return f"equal tensors ({len(arrays)} of {sum(len(array.data) for array in arrays):,} bytes)"
 
 
 def _shorten(words: list[str]) -> str:
