@@ -31,11 +31,12 @@ from dwf.densities.matching import (
 from dwf.densities.pairing import Groups
 from dwf.densities.scaling import Scaling, check_codes, vectors
 from dwf.densities.solver import draw_noise, solve
+from dwf.devices import find_device
 from dwf.errors import ConfigError, TooFewNetworks
 from dwf.randomness import seeded, torch_stream
 from dwf.run_folder import RunFolder, load_state, save_state
 from dwf.settings import build, to_dict
-from dwf.training.loop import Outcome, find_device, train
+from dwf.training.loop import Outcome, train
 
 FILE = "flow.pt"
 # Numbers of the codes that are integrated at once.

@@ -72,6 +72,8 @@ class NoSelectionConfig:
     kind: Literal["none"] = "none"
     """The selection."""
 
+    draws = rounds = 1
+
 
 @dataclass(frozen=True)
 class SubsampleConfig:
@@ -81,6 +83,8 @@ class SubsampleConfig:
     """Networks drawn for each one kept; published: 50 for 10."""
     kind: Literal["subsample"] = "subsample"
     """The selection."""
+
+    rounds = 1
 
 
 @dataclass(frozen=True)
@@ -158,5 +162,4 @@ class SampleConfig:
     @property
     def drawn(self) -> int:
         """How many networks are drawn, in all rounds, of which `count` are kept."""
-        rounds, draws = (getattr(self.selection, name, 1) for name in ("rounds", "draws"))
-        return rounds * draws * self.count
+        return self.selection.rounds * self.selection.draws * self.count

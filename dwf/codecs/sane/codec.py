@@ -31,12 +31,12 @@ from dwf.codecs.sane.behaviour import Behaviour
 from dwf.codecs.sane.task import SaneTask, num_views
 from dwf.codecs.tokens import Geometry, TokenScaling
 from dwf.codecs.windows import WindowSampler, through_windows
+from dwf.devices import find_device
 from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
 from dwf.randomness import seed_of, seeded
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, RunPart, replacing
 from dwf.settings import build, to_dict
-from dwf.training.loop import find_device
 from dwf.training.loop import train as train_module
 from dwf.zoo.checksums import file_checksum
 from dwf.zoo.layout import Layout, Span
