@@ -46,7 +46,7 @@ def run(quick: bool) -> list[Result]:
 
 
 def _mlps() -> Result:
-    zoo = _Zoo(MLPConfig((784, 32, 32, 10)), 100, None)
+    zoo = _Zoo(MLPConfig((784, 32, 32, 10)), 100, (784,))
     sides = {
         "batched": lambda: zoo.aligned_by(match_networks, start="identity"),
         "loop": lambda: zoo.aligned_by(match_as_published),
@@ -164,7 +164,7 @@ class _Zoo:
 
     config: object
     count: int
-    input_shape: tuple[int, ...] | None
+    input_shape: tuple[int, ...]
     layout: Layout = None
     groups: tuple[Group, ...] = ()
     weights_ND: torch.Tensor = None

@@ -13,8 +13,9 @@ from torch import nn
 from dwf.datasets.load import load_dataset
 from dwf.networks.functional import build_network
 from dwf.settings import load
-from dwf.zoo.cohorts import Cohort, Method, choose_method, measure_rate
+from dwf.zoo.cohorts import Cohort, choose_method, measure_rate
 from dwf.zoo.config import AugmentConfig, VaryConfig, ZooConfig
+from dwf.zoo.facts import Method
 
 TINY = "configs/zoo/tiny_cnn_cifar10.yaml"
 NARROW = ("resnet18_narrow_cifar10", "resnet20_narrow_cifar10", "cnn_fashion_mnist")

@@ -16,6 +16,9 @@ from pathlib import Path
 import numpy as np
 from harness import Result, interleave
 
+from dwf.datasets.config import DataConfig
+from dwf.networks.config import MLPConfig
+from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Entry, Layout
 from dwf.zoo.store import Zoo, write_zoo
 
@@ -70,7 +73,9 @@ def _write_random_zoo(path: Path, num: int, size: int) -> Zoo:
             weights_BD = rng.standard_normal((len(networks), size), dtype=np.float32)
             yield {"network": networks}, weights_BD
 
-    return write_zoo(path, Layout((Entry("weights", (size,), 0, "weight"),)), num, blocks())
+    layout, network = Layout((Entry("weights", (size,), 0, "weight"),)), MLPConfig((size, 1))
+    said = {"network": network, "data": DataConfig("digits"), "input_shape": (size,), "seed": 0}
+    return write_zoo(path, Facts(layout=layout, num_shards=1, **said), num, blocks())
 
 
 def _fit(sources: list, folder: Path) -> None:

@@ -24,11 +24,12 @@ from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.token_autoencoder import TokenAutoencoder
 from dwf.codecs.config import SaneConfig
 from dwf.codecs.sane import SaneCodec, nt_xent, squared_error
+from dwf.datasets.config import DataConfig
 from dwf.networks.config import NetworkConfig, ResNetConfig
 from dwf.networks.functional import build_network
 from dwf.run_folder import RunFolder
-from dwf.settings import to_dict
 from dwf.training.config import LoopConfig
+from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo, write_zoo
 
@@ -149,8 +150,8 @@ def _zoo(config: NetworkConfig, num: int, folder: Path) -> Zoo:
             columns = {"network": np.array([i]), "epoch": np.ones(1, np.int32)}
             yield columns | {"split": np.array(["train"])}, weights
 
-    facts = {"network": to_dict(config), "data": {"kind": "cifar10"}, "input_shape": [3, 32, 32]}
-    return write_zoo(folder, layout, num, blocks(), seed=0, **facts)
+    said = {"network": config, "data": DataConfig("cifar10"), "input_shape": (3, 32, 32), "seed": 0}
+    return write_zoo(folder, Facts(layout=layout, num_shards=1, **said), num, blocks())
 
 
 def _preset(size: int, window: int, batch: int, steps: int) -> SaneConfig:

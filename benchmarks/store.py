@@ -11,8 +11,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from harness import Result, interleave
 
+from dwf.datasets.config import DataConfig
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
+from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import shard_name, write_shard
 from dwf.zoo.store import Zoo, create_zoo, finish_zoo, write_zoo
@@ -29,13 +31,13 @@ def run(quick: bool) -> list[Result]:
 def _reading(quick: bool) -> list[Result]:
     """Sequential and random reads of 26,506-weight networks."""
     count = 500 if quick else 4000
-    layout = Layout.of(build_network(MLPConfig((784, 32, 32, 10))))
-    rng = np.random.default_rng(0)
+    facts, rng = _facts((784, 32, 32, 10), 1), np.random.default_rng(0)
+    layout = facts.layout
     with TemporaryDirectory() as folder:
         weights = rng.standard_normal((count, layout.size), dtype=np.float32)
         columns = {"network": np.arange(count), "epoch": np.ones(count, np.int32)}
         blocks = [(columns, weights)]
-        zoo = write_zoo(Path(folder) / "zoo", layout, count, blocks, network={}, data={}, seed=0)
+        zoo = write_zoo(Path(folder) / "zoo", facts, count, blocks)
         raw = Path(folder) / "raw"
         weights.tofile(raw)
         mapped = np.memmap(raw, np.float32, mode="r", shape=weights.shape)
@@ -70,10 +72,17 @@ def _reading(quick: bool) -> list[Result]:
     ]
 
 
+def _facts(widths: tuple[int, ...], num_shards: int) -> Facts:
+    network, data = MLPConfig(widths), DataConfig("mnist")
+    layout, said = Layout.of(build_network(network)), {"network": network, "data": data}
+    return Facts(layout=layout, num_shards=num_shards, input_shape=widths[:1], seed=0, **said)
+
+
 def _write_sharded(path: Path, widths: tuple[int, ...], num_shards: int, size: int) -> Zoo:
     """A zoo of random networks with the facts that a trained one has."""
-    layout = Layout.of(build_network(MLPConfig(widths)))
-    create_zoo(path, layout, num_shards, network={}, data={}, seed=0)
+    facts = _facts(widths, num_shards)
+    layout = facts.layout
+    create_zoo(path, facts)
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((size, layout.size), dtype=np.float32)
     words = {"split": "train", "batchnorm": "none", "optimizer": "adam", "initialisation": "he"}

@@ -19,9 +19,10 @@ from dwf.align.groups import permute, random_orders
 from dwf.align.symmetry import symmetry_of
 from dwf.codecs.tokens import Geometry, TokenScaling
 from dwf.codecs.windows import View, WindowSampler
+from dwf.datasets.config import DataConfig
 from dwf.networks.config import CNNConfig, NetworkConfig, ResNetConfig
 from dwf.networks.functional import build_network
-from dwf.settings import to_dict
+from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo, write_zoo
 
@@ -165,5 +166,6 @@ def _random_zoo(path: Path, config: NetworkConfig, count: int) -> Zoo:
     layout = Layout.of(build_network(config))
     weights = np.random.default_rng(0).standard_normal((count, layout.size), dtype=np.float32)
     columns = {"network": np.arange(count), "epoch": np.ones(count, np.int32)}
-    facts = {"network": to_dict(config), "data": {}, "seed": 0, "input_shape": [3, 32, 32]}
-    return write_zoo(path, layout, count, [(columns, weights)], **facts)
+    said = {"network": config, "data": DataConfig("cifar10"), "input_shape": (3, 32, 32), "seed": 0}
+    facts = Facts(layout=layout, num_shards=1, **said)
+    return write_zoo(path, facts, count, [(columns, weights)])

@@ -7,6 +7,7 @@ process, on any node, before and after a resume. Nothing uses `hash()`, which Py
 import contextlib
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -80,3 +81,13 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def thread_pool(workers: int, each: int = 1) -> Iterator[ThreadPoolExecutor]:
+    """Yield threads for work side by side, in each of which torch computes on `each` threads."""
+    import torch
+
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,))
+    with threads(each), pool:
+        yield pool

@@ -87,19 +87,20 @@ class Parsed(Generic[T]):
         )
 
 
-def build(cls: type[T], data: dict[str, Any], source: str) -> T:
+def build(cls: type[T], data: Any, source: str, *, key: str = "") -> T:
     """Make a settings object from plain data, strictly.
 
     Args:
-        cls: a frozen dataclass.
+        cls: a frozen dataclass, or another type that a setting can have.
         data: nested dictionaries, lists and scalars, as YAML gives them.
         source: the file's name, for errors.
+        key: where in the file the data stand, for errors.
 
     Raises:
         ConfigError: unknown key, wrong type, value not allowed or a required key missing; names
             the source, the dotted key, the value, what is allowed and the nearest name.
     """
-    return _convert(data, cls, source, "")
+    return _convert(data, cls, source, key)
 
 
 def load(cls: type[T], path: Path | str) -> T:

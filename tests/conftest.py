@@ -12,9 +12,9 @@ import torch
 
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
-from dwf.settings import to_dict
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo, split_networks, write_zoo
+from tests.zoos import facts_of
 
 torch.set_num_threads(1)
 
@@ -37,9 +37,8 @@ def make_zoo(tmp_path):
             "split": split_networks(count, 0.2, 0.2, seed),
             **more,
         }
-        facts = {"network": to_dict(config), "data": {"kind": "digits"}, "seed": seed}
         path: Path = tmp_path / "zoos" / name
-        return write_zoo(path, layout, count, [(columns, weights)], **facts)
+        return write_zoo(path, facts_of(layout, config, seed=seed), count, [(columns, weights)])
 
     return make
 

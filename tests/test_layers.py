@@ -31,6 +31,7 @@ GROUND = (
     "errors",
     "metrics",
     "randomness",
+    "devices",
     "ranks",
     "preemption",
     "distributed",

@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import nn
 
 from dwf.align.activation import Activations, sources_of, training_images
 from dwf.align.canonical import norm_orders, transport_orders
@@ -19,7 +18,6 @@ from dwf.align.matching import Matcher
 from dwf.align.symmetry import symmetry_of
 from dwf.align.verify import verify_symmetry
 from dwf.errors import ConfigError
-from dwf.networks.mlp import MLP
 from dwf.zoo.store import Zoo
 
 Match = Callable[[torch.Tensor, torch.Tensor], Orders]
@@ -38,8 +36,7 @@ def groups_of(zoo: Zoo, scale: Scale = "none", signs: bool = False) -> tuple[Gro
         ConfigError: the symmetry of the architecture cannot be found, or it has none of a kind
             that is asked for.
     """
-    network = zoo.build_network()
-    groups = symmetry_of(network, zoo.layout, input_shape_of(zoo, network), scale)
+    groups = symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape, scale)
     # Within a head, signs are left as they are.
     flips = [signs and group.signs and group.parent is None for group in groups]
     if signs and not any(flips):
@@ -71,15 +68,8 @@ def verified_groups(zoo: Zoo, config: AlignConfig) -> tuple[tuple[Group, ...], f
     network = zoo.build_network()
     if config.method in WITH_IMAGES:
         sources_of(network, groups)
-    deviation = verify_symmetry(network, groups, input_shape_of(zoo, network))
+    deviation = verify_symmetry(network, groups, zoo.input_shape)
     return groups, 10.0 ** math.ceil(math.log10(max(deviation, 1e-16)))
-
-
-def input_shape_of(zoo: Zoo, network: nn.Module) -> Sequence[int]:
-    """The shape of one input, without its dataset where an older zoo of MLPs does not say."""
-    if "input_shape" not in zoo.facts and isinstance(network, MLP):
-        return (network.layers[0].in_features,)
-    return zoo.input_shape
 
 
 def matcher_of(zoo: Zoo, groups: Sequence[Group], config: AlignConfig) -> Match:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +22,10 @@ from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.metrics import Progress, logger
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, hold, replacing
+from dwf.zoo.facts import Facts
+from dwf.zoo.provenance import Aligned
 from dwf.zoo.shard import shard_name
-from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole, read_facts
+from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole
 
 PERMUTATIONS = "permutations.h5"
 
@@ -107,7 +109,8 @@ def _begin(config: AlignConfig, root: Path, path: Path, held: ExitStack) -> _Beg
         return None
     for leftover in path.glob("*.partial-*"):  # of an attempt that was killed
         leftover.unlink()
-    create_zoo(path, zoo.layout, len(zoo.shards), **_facts(zoo, source, config, first))
+    provenance = _provenance(zoo, source, config, first)
+    create_zoo(path, replace(zoo.facts, provenance=provenance))
     return _Begun(zoo, source, run, groups, deviation)
 
 
@@ -144,38 +147,35 @@ def _refuse_other_zoo(path: Path, zoo: Zoo, source: Zoo) -> None:
         return
     if not (path / "run").exists():
         raise RunConflict(f"{path} is another zoo: give another --name, or remove the folder")
-    before = read_facts(path)["provenance"]
-    used = [("from a zoo", zoo, "fingerprint")]
+    before = Facts.read(path).aligned
+    if before is None:
+        return
+    used = [("from a zoo", zoo, before.fingerprint)]
     if source is not zoo:
-        used.append(("to a reference of a zoo", source, "reference_fingerprint"))
-    for words, now, key in used:
-        if before.get(key, now.fingerprint) != now.fingerprint:
+        used.append(("to a reference of a zoo", source, before.reference_fingerprint))
+    for words, now, then in used:
+        if then not in (None, now.fingerprint):
             raise RunConflict(
-                f"{path} was aligned {words} {now.name} of fingerprint {before[key]}, which now "
+                f"{path} was aligned {words} {now.name} of fingerprint {then}, which now "
                 f"has {now.fingerprint}: give another --name, or remove the folder"
             )
 
 
-def _facts(zoo: Zoo, source: Zoo, config: AlignConfig, first: int) -> dict[str, Any]:
-    """What `zoo.json` says: as the zoo's own, but for where the rows came from."""
-    own = {"format", "version", "num_shards", "layout"}
-    provenance = {
-        "aligned_from": zoo.name,
-        "fingerprint": zoo.fingerprint,
-        "method": config.method,
-        "scale": config.scale,
-        "reference": config.reference,
-        "reference_network": int(source.columns["network"][first]),
-        "seed": config.seed,
-    }
-    if config.signs:
-        provenance["signs"] = True
-    if source is not zoo:
-        provenance |= {"reference_zoo": source.name, "reference_fingerprint": source.fingerprint}
-    if zoo.facts.get("provenance"):
-        provenance["before"] = zoo.facts["provenance"]
-    kept = {key: value for key, value in zoo.facts.items() if key not in own}
-    return kept | {"provenance": provenance}
+def _provenance(zoo: Zoo, source: Zoo, config: AlignConfig, first: int) -> Aligned:
+    is_other = source is not zoo
+    return Aligned(
+        aligned_from=zoo.name,
+        fingerprint=zoo.fingerprint,
+        method=config.method,
+        scale=config.scale,
+        reference=config.reference,
+        reference_network=int(source.columns["network"][first]),
+        seed=config.seed,
+        signs=config.signs,
+        reference_zoo=source.name if is_other else None,
+        reference_fingerprint=source.fingerprint if is_other else None,
+        before=zoo.facts.provenance,
+    )
 
 
 def _align_shards(

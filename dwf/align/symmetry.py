@@ -15,7 +15,6 @@ from dwf.align.config import Scale
 from dwf.align.groups import Group, identity_orders, permute
 from dwf.align.trace import trace_groups
 from dwf.errors import ConfigError, ShapeMismatch
-from dwf.networks.mlp import MLP
 from dwf.zoo.layout import Layout
 
 __all__ = ["Group", "describe", "identity_orders", "log_size", "permute", "symmetry_of"]
@@ -24,7 +23,7 @@ __all__ = ["Group", "describe", "identity_orders", "log_size", "permute", "symme
 def symmetry_of(
     network: nn.Module,
     layout: Layout,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int],
     scale: Scale = "none",
 ) -> tuple[Group, ...]:
     """Return the groups of a network's architecture.
@@ -32,7 +31,7 @@ def symmetry_of(
     Args:
         network: a network of the architecture; its weights take no part, and it is left as it was.
         layout: the layout of the zoo's rows.
-        input_shape: of one image, [C, H, W]; an MLP needs none.
+        input_shape: of one input: [C, H, W] of an image.
         scale: `balanced` if units are to be rescaled too, which takes a group that `scales`.
 
     Returns:
@@ -49,12 +48,6 @@ def symmetry_of(
             f"the layout {layout.digest} is not of this network, which has {found.digest}: take "
             "both from one zoo"
         )
-    if input_shape is None:
-        if not isinstance(network, MLP):
-            raise ConfigError(
-                f"networks of type {type(network).__name__} are traced on an image: give its shape"
-            )
-        input_shape = (network.layers[0].in_features,)
     _refuse_shared(network)
     groups = trace_groups(network, layout, tuple(input_shape))
     if scale == "balanced" and not any(group.scales for group in groups):

@@ -46,6 +46,10 @@ class Dataset:
     grey: bool = False
     """Whether colour images are made grey first."""
 
+    def part(self, name: str) -> Part:
+        """Return the part called `train`, `val` or `test`."""
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one prepared input: [channels, height, width], or [features]."""

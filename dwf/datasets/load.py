@@ -54,8 +54,8 @@ def load_dataset(config: DataConfig) -> Dataset:
         rest, test_rows = _cut_test(labels, config.seed)
         test = Part(images, labels, test_rows)
     train_rows, val_rows = _cut_val(rest, config)
-    train = _some(Part(images, labels, train_rows), "train", config)
-    test = _some(test, "test", config)
+    train = _some(Part(images, labels, train_rows), "train", config.train_images, config)
+    test = _some(test, "test", config.test_images, config)
     published = PUBLISHED[config.kind]
     if config.grey and images.shape[1:2] != (len(LUMINANCE),):
         raise ConfigError(f"grey = true: {config.kind} has no colour images; leave it out")
@@ -64,9 +64,8 @@ def load_dataset(config: DataConfig) -> Dataset:
     return Dataset(train, val, test, published.num_classes, scale, shift, config.grey)
 
 
-def _some(part: Part, name: str, config: DataConfig) -> Part:
+def _some(part: Part, name: str, count: int | None, config: DataConfig) -> Part:
     """Return as many images of a part as the settings ask for, in ascending order."""
-    count: int | None = getattr(config, f"{name}_images")
     if count is None:
         return part
     if count > len(part):

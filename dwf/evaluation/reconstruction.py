@@ -17,6 +17,7 @@ import torch
 
 from dwf import preemption
 from dwf.codecs.codec import ARRAYS, Codec
+from dwf.devices import find_device
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.evaluation.config import BatchNormConfig, ReconstructionConfig
 from dwf.evaluation.measure import (
@@ -42,7 +43,6 @@ from dwf.generators.learning import describe_origin
 from dwf.metrics import Progress, logger
 from dwf.randomness import numpy_stream
 from dwf.run_folder import RunFolder, hold
-from dwf.training.loop import find_device
 from dwf.zoo.checksums import file_checksum
 from dwf.zoo.store import Zoo
 
@@ -177,21 +177,15 @@ class Reconstructor:
         config: on which images networks are scored, and how.
 
     Raises:
-        ConfigError: the zoo does not say what its networks are or what data they are for, or there
-            are no images of this split.
+        ConfigError: there are no images of this split.
         ShapeMismatch: the codec was not fitted to the zoo's layout.
     """
 
     def __init__(self, codec: Codec, zoo: Zoo, config: ReconstructionConfig):
         self.codec, self.zoo, self.split = codec, zoo, config.split
         spans = codec.spans_of(zoo.layout)
-        if absent := [what for what in ("network", "data") if not zoo.facts.get(what)]:
-            raise ConfigError(
-                f"{zoo.path / 'zoo.json'} has no {' and no '.join(absent)}: networks can be scored "
-                "where it says their architecture and their dataset"
-            )
         self.data, self.network = zoo.load_data(), zoo.build_network()
-        self.num_images = len(getattr(self.data, config.split))
+        self.num_images = len(self.data.part(config.split))
         if not self.num_images:
             raise ConfigError(
                 f"split = {config.split!r}: {zoo.path} was trained with data.validation = 0, so "

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dwf import preemption
+from dwf.devices import find_device
 from dwf.errors import ConfigError, RunConflict
 from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.measure import BASELINES, Baseline, Drawn, Measured, Yardstick, ensemble_size
@@ -26,7 +27,6 @@ from dwf.generators.stage import describe_origin
 from dwf.metrics import Progress, read_metrics
 from dwf.run_folder import RunFolder, hold, write_text
 from dwf.settings import flatten, read_yaml, to_dict
-from dwf.training.loop import find_device
 from dwf.zoo.store import Zoo
 
 logger = logging.getLogger(__name__)
@@ -107,11 +107,11 @@ def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
     """In another frame than that of its training networks every near-copy looks new."""
     expected = describe_origin(zoo, seed=0)["fingerprint"]
     for each in samples:
-        provenance = each.facts.get("provenance") or {}
-        if provenance.get("zoo_fingerprint", expected) == expected:
+        sampled = each.facts.sampled
+        if sampled is None or sampled.zoo_fingerprint == expected:
             continue
-        if zoo.name in provenance.get("learnt_from", ()):
-            own = provenance["zoo"]
+        if zoo.name in sampled.learnt_from:
+            own = sampled.zoo
             raise ConfigError(
                 f"zoo = {zoo.name!r}: the networks of {each.name} have the architecture of "
                 f"{own!r}, another of the zoos that their generator learnt from: evaluate them "
@@ -119,7 +119,7 @@ def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
             )
         raise ConfigError(
             f"zoo = {zoo.name!r}: the generator of {each.name} learnt from "
-            f"{provenance.get('zoo')!r} of fingerprint {provenance['zoo_fingerprint']}, this "
+            f"{sampled.zoo!r} of fingerprint {sampled.zoo_fingerprint}, this "
             f"zoo has {expected}: evaluate samples against the zoo they were learnt from"
         )
 
@@ -177,11 +177,11 @@ def _measure_all(
 
 def _how_drawn(zoo: Zoo) -> dict[str, Any]:
     """How the networks of a zoo of samples were selected, and on what condition, if they were."""
-    told = zoo.facts.get("provenance") or {}
-    found = {"selection": told["selection"]} if told.get("selection") else {}
-    if told.get("condition") is not None:
-        guidance = told.get("guidance", 1.0)
-        found["condition"] = {"val_accuracy": told["condition"], "guidance": guidance}
+    told, found = zoo.facts.sampled, {}
+    if told and told.selection:
+        found["selection"] = told.selection
+    if told and told.condition is not None:
+        found["condition"] = {"val_accuracy": told.condition, "guidance": told.guidance}
     return found
 
 
@@ -197,11 +197,12 @@ def _facts(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, Any]
     """What was evaluated, as far as the folders tell; nothing of host or time."""
     described = {"network", "data", "seed", "recipe", "split_by", "provenance"}
     counts = {f"{split} networks": len(zoo.rows(split, "last")) for split in _SPLITS}
-    about_zoo = {key: value for key, value in zoo.facts.items() if key in described}
+    about_zoo = {key: value for key, value in zoo.facts.to_json().items() if key in described}
     facts = {f"zoo {zoo.name}": counts | _scalars(about_zoo)}
     facts[f"how zoo {zoo.name} was made"] = _summary(zoo.path / "run")
     for each in samples:
-        facts[f"samples {each.name}"] = _scalars(each.facts.get("provenance") or {})
+        told = each.facts.provenance
+        facts[f"samples {each.name}"] = _scalars(told.to_json() if told else {})
         facts[f"how samples {each.name} were drawn"] = _summary(each.path / "run")
     for generator, path in _generators(root, samples).items():
         facts[f"generator {generator}"] = _summary(path)
@@ -211,9 +212,8 @@ def _facts(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, Any]
 
 
 def _generators(root: Path, samples: list[Zoo]) -> dict[str, Path]:
-    provenances = [each.facts.get("provenance") or {} for each in samples]
-    names = [str(one["generator"]) for one in provenances if "generator" in one]
-    return {name: root / "runs" / name for name in names}
+    drawn = [each.facts.sampled for each in samples]
+    return {one.generator: root / "runs" / one.generator for one in drawn if one}
 
 
 def _summary(path: Path) -> dict[str, Any]:

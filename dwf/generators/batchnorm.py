@@ -8,20 +8,16 @@ Shape suffixes: B networks of a block, D numbers of a network.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
+from torch import nn
 
 from dwf.codecs.codec import Codec
-from dwf.datasets.config import DataConfig
-from dwf.datasets.load import load_dataset
+from dwf.datasets.dataset import Dataset
+from dwf.devices import find_device
 from dwf.errors import ConfigError
 from dwf.generators.config import SampleConfig
 from dwf.networks.batchnorm import recalibrate
-from dwf.networks.config import NetworkConfig
-from dwf.networks.functional import build_network
-from dwf.settings import build
-from dwf.training.loop import find_device
 from dwf.zoo.layout import Layout
 
 
@@ -63,17 +59,19 @@ def has_negative_variance(layout: Layout, weights_BD: torch.Tensor) -> torch.Ten
     return negative_B
 
 
-def recalibration(config: SampleConfig, layout: Layout, facts: dict[str, Any]) -> Callable:
+def recalibration(
+    config: SampleConfig, layout: Layout, network: nn.Module, data: Dataset
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return a function that gives networks statistics of their own: weights_BD -> weights_BD.
 
     Args:
         config: on how many images.
         layout: the networks' layout.
-        facts: `network` and `data` of the zoo that the generator learnt from.
+        network: their architecture.
+        data: whose training images.
     """
     device = find_device("auto").type
-    network = build_network(build(NetworkConfig, facts["network"], "network")).to(device)
-    data = load_dataset(build(DataConfig, facts["data"], "data"))
+    network = network.to(device)
     num_images = min(config.batchnorm_images, len(data.train))
 
     def recalibrated(weights_BD: torch.Tensor) -> torch.Tensor:

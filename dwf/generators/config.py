@@ -83,6 +83,8 @@ class NoSelectionConfig(SelectionSettings):
     kind: Literal["none"] = "none"
     """The selection."""
 
+    draws = rounds = 1
+
 
 @dataclass(frozen=True)
 class SubsampleConfig(SelectionSettings):
@@ -92,6 +94,8 @@ class SubsampleConfig(SelectionSettings):
     """Networks drawn for each one kept; published: 50 for 10."""
     kind: Literal["subsample"] = "subsample"
     """The selection."""
+
+    rounds = 1
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,8 @@ from dwf.generators.head import new_head
 from dwf.generators.selection import Selected, select
 from dwf.generators.unusable import Unusable
 from dwf.metrics import Progress
+from dwf.zoo.facts import Facts
+from dwf.zoo.provenance import Sampled
 from dwf.zoo.shard import Block, Columns
 
 Part = tuple[np.ndarray, torch.Tensor, Columns]
@@ -45,10 +46,10 @@ class Drawing:
         self.config, self.generator = config, generator.of_zoo(config.zoo)
         self.solver = _solver_settings(config, generator)
         self.condition = _condition(config, generator)
-        drawn, facts = self.generator.layout, self.generator.source["facts"]
+        drawn = self.generator.layout
         self.statistics = source_of_statistics(config, generator.codec, drawn)
-        self.head, self.facts = new_head(config, drawn, facts)
-        """Facts of the zoo that is written: those of the zoo learnt from, but for the head."""
+        self.head, self.subject = new_head(config, drawn, self.generator.subject)
+        """What the networks that are written are: as those of the zoo learnt from, but the head."""
         self.layout = self.head.layout if self.head else drawn
         """Layout of the networks that are written."""
         self._unusable = Unusable(config.generator, drawn, self.statistics)
@@ -66,7 +67,9 @@ class Drawing:
         """
         finish = None
         if self.statistics == "recalibrated":
-            finish = recalibration(self.config, self.layout, self.facts)
+            subject = self.subject
+            network, data = subject.build_network(), subject.load_data()
+            finish = recalibration(self.config, self.layout, network, data)
         with self._counted():
             parts = self._all() if self.config.selection.keeps_all else self._best(folder)
             for numbers_B, weights_BD, more in parts:
@@ -111,32 +114,31 @@ class Drawing:
             more = {"network": ranks_B, "drawn": numbers_B, "selection_accuracy": accuracy_B}
             yield numbers_B, weights_BD, more
 
-    def provenance(self) -> dict[str, Any]:
-        """Return where the networks come from, plain data; once they are drawn."""
+    def facts(self) -> Facts:
+        """Return what the zoo that is written says of itself; once they are drawn."""
+        told = vars(self.subject)
+        return Facts(layout=self.layout, num_shards=1, provenance=self._provenance(), **told)
+
+    def _provenance(self) -> Sampled:
         config, generator = self.config, self.generator
         own = generator.density.config.solver
         used = None if own is None else replace(own, **self.solver)
-        selection = self._selected.facts if self._selected else None
-        told = {
-            "generator": config.generator,
-            "digest": generator.digest,
-            "zoo": generator.source["zoo"],
-            "zoo_fingerprint": generator.source["fingerprint"],
-            "seed": config.seed,
-            "solver": None if used is None else used.method,
-            "steps": None if used is None or used.is_adaptive else used.steps,
-            "evaluations_per_sample": self._evaluations / config.drawn,
-        }
-        if len(generator.zoos) > 1:
-            told["learnt_from"] = [each["zoo"] for each in generator.zoos]
-        told |= self.condition
-        if self.statistics == "recalibrated":
-            told["batchnorm_images"] = config.batchnorm_images
-        if selection:
-            told["selection"] = selection
-        if self.head is not None:
-            told["head"] = {"classes": self.head.classes, "tensors": list(self.head.names)}
-        return told
+        several, recalibrated = len(generator.zoos) > 1, self.statistics == "recalibrated"
+        return Sampled(
+            generator=config.generator,
+            digest=generator.digest,
+            zoo=generator.source["zoo"],
+            zoo_fingerprint=generator.source["fingerprint"],
+            seed=config.seed,
+            solver=None if used is None else used.method,
+            steps=None if used is None or used.is_adaptive else used.steps,
+            evaluations_per_sample=self._evaluations / config.drawn,
+            learnt_from=tuple(each["zoo"] for each in generator.zoos) if several else (),
+            **self.condition,
+            batchnorm_images=config.batchnorm_images if recalibrated else None,
+            selection=self._selected.facts if self._selected else None,
+            head=self.head.to_json() if self.head else None,
+        )
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:

@@ -28,7 +28,8 @@ from dwf.generators.sensitivity import measure_sensitivity
 from dwf.metrics import logger
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, load_state, save_state, write_json
-from dwf.settings import find, to_dict
+from dwf.settings import build, find, to_dict
+from dwf.zoo.facts import Subject
 from dwf.zoo.layout import Layout
 from dwf.zoo.moments import Sources
 
@@ -77,6 +78,11 @@ class Generator:
         """Return one that is not fitted yet."""
         make_codec, make_density = find(CODECS, codec.kind), find(DENSITIES, density.kind)
         return cls(make_codec(codec), make_density(density), origin)
+
+    @property
+    def subject(self) -> Subject:
+        """What its networks are, and what they are for."""
+        return build(Subject, self.source["facts"], HEAD, key="facts")
 
     @property
     def digest(self) -> str:

@@ -16,36 +16,12 @@ from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.generators.config import SampleConfig
-from dwf.networks.config import MLPConfig, NetworkConfig, PythonConfig
+from dwf.networks.config import NetworkConfig
 from dwf.networks.functional import build_network
 from dwf.networks.initialisation import initialise
 from dwf.randomness import seed_of
-from dwf.settings import build, to_dict
+from dwf.zoo.facts import Subject
 from dwf.zoo.layout import Layout
-
-# What a factory of the user's own may call its number of classes.
-_CLASSES = ("classes", "num_classes")
-
-
-def with_classes(network: NetworkConfig, classes: int) -> NetworkConfig:
-    """Return an architecture with another number of logits.
-
-    Raises:
-        ConfigError: a network of the user's own whose factory takes no number of classes.
-    """
-    if isinstance(network, MLPConfig):
-        return dataclasses.replace(network, widths=(*network.widths[:-1], classes))
-    if not isinstance(network, PythonConfig):
-        return dataclasses.replace(network, classes=classes)
-    name = next((name for name in _CLASSES if name in network.arguments), None)
-    if name is None:
-        raise ConfigError(
-            f"classes = {classes}: network.arguments of {network.target} has neither "
-            f"{' nor '.join(_CLASSES)}, so the number of classes cannot be changed: give the "
-            "factory one of these arguments and train the zoo with it"
-        )
-    arguments = network.arguments | {name: classes}
-    return dataclasses.replace(network, arguments=arguments)
 
 
 class NewHead:
@@ -64,9 +40,9 @@ class NewHead:
 
     def __init__(self, layout: Layout, network: NetworkConfig, classes: int, seed: int):
         self.old, self.classes, self.seed = layout, classes, seed
-        self.network = with_classes(network, classes)
+        self.network = network.with_classes(classes)
         self.layout = Layout.of(build_network(self.network))
-        other = Layout.of(build_network(with_classes(network, classes + 1)))
+        other = Layout.of(build_network(network.with_classes(classes + 1)))
         self.names = tuple(
             entry.name
             for entry in self.layout.entries
@@ -82,6 +58,10 @@ class NewHead:
                 f"{', '.join(sorted(body.keys() ^ wanted.keys())) or 'no tensor'} of name: a new "
                 "head is given where it is some tensors of another shape"
             )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a zoo of samples says of it."""
+        return {"classes": self.classes, "tensors": list(self.names)}
 
     def reset(self, weights_BD: torch.Tensor, numbers_B: np.ndarray) -> torch.Tensor:
         """Return weights_BE: the networks with heads of their own.
@@ -99,7 +79,7 @@ class NewHead:
                 ]
         fresh = build_network(self.network)
         for row_E, number in zip(weights_BE, numbers_B.tolist(), strict=True):
-            initialise(fresh, "default", seed_of(self.seed, "head", number))
+            initialise(fresh, self.network, "default", seed_of(self.seed, "head", number))
             state = fresh.state_dict()
             for name in self.names:
                 entry = self.layout.by_name[name]
@@ -108,14 +88,14 @@ class NewHead:
 
 
 def new_head(
-    config: SampleConfig, layout: Layout, facts: dict[str, Any]
-) -> tuple[NewHead | None, dict[str, Any]]:
-    """Return the head that the settings ask for, and the facts of the zoo with it.
+    config: SampleConfig, layout: Layout, subject: Subject
+) -> tuple[NewHead | None, Subject]:
+    """Return the head that the settings ask for, and what the networks with it are.
 
     Args:
         config: `classes`, `data` and the seed.
         layout: of the networks as they are drawn.
-        facts: `network`, `data` and `input_shape` of the zoo that the generator learnt from.
+        subject: what these are.
 
     Raises:
         ConfigError: the new dataset has another number of classes than `classes`.
@@ -123,26 +103,21 @@ def new_head(
     """
     classes = config.classes
     if config.data is not None:
-        classes = _classes_of(config.data, classes, facts)
+        classes = _classes_of(config.data, classes, subject.input_shape)
     if classes is None:
-        return None, facts
-    head = NewHead(layout, build(NetworkConfig, facts["network"], "network"), classes, config.seed)
-    changed = {"network": to_dict(head.network)}
-    if config.data is not None:
-        changed["data"] = to_dict(config.data)
-    return head, facts | changed
+        return None, subject
+    head = NewHead(layout, subject.network, classes, config.seed)
+    changed = dataclasses.replace(subject, network=head.network, data=config.data or subject.data)
+    return head, changed
 
 
-def _classes_of(data: DataConfig, classes: int | None, facts: dict[str, Any]) -> int:
+def _classes_of(data: DataConfig, classes: int | None, shape: tuple[int, ...]) -> int:
     loaded = load_dataset(data)
     if classes not in (None, loaded.num_classes):
         raise ConfigError(
             f"classes = {classes}: {data.kind} has {loaded.num_classes} classes: leave classes out"
         )
-    shape = facts.get("input_shape")
-    if shape is None:  # of an older zoo
-        shape = load_dataset(build(DataConfig, facts["data"], "data")).shape
-    if tuple(shape) != loaded.shape:
+    if shape != loaded.shape:
         raise ShapeMismatch(
             f"data.kind = {data.kind!r}: its inputs have shape {list(loaded.shape)}, these "
             f"networks take {list(shape)}: choose a dataset of that shape (`grey` makes colour "

@@ -167,11 +167,8 @@ def learning_of_density(config: GeneratorConfig, zoo: Zoo, more: Sequence[Zoo] =
 
     Raises:
         ConfigError: a zoo has no such epoch, or no `val_accuracy` to say which are best, or on
-            which the density is to be conditioned; or, with `behaviour`, it does not say what its
-            networks and their data are.
+            which the density is to be conditioned.
     """
-    if config.density.takes_metric:
-        _refuse_unknown_answers((zoo, *more))
     train, val = ([(one, _rows(one, split, config)) for one in (zoo, *more)] for split in SPLITS)
     if config.best < 1:
         train = [(one, _best(one, rows, config.best)) for one, rows in train]
@@ -179,17 +176,6 @@ def learning_of_density(config: GeneratorConfig, zoo: Zoo, more: Sequence[Zoo] =
         return Learning(train, val)
     column = config.density.condition
     return Learning(train, val, (_conditions(train, column), _conditions(val, column)))
-
-
-def _refuse_unknown_answers(zoos: Sequence[Zoo]) -> None:
-    """Refuse a zoo whose networks cannot be run on their training images."""
-    for zoo in zoos:
-        missing = [key for key in ("network", "data") if not zoo.facts.get(key)]
-        if missing:
-            raise ConfigError(
-                f"density.behaviour: {zoo.path} does not say what {' and '.join(missing)} its "
-                "networks are of: set it to 0, or learn from a zoo that does"
-            )
 
 
 def _conditions(sources: Sources, column: str) -> np.ndarray:
@@ -258,14 +244,13 @@ def describe_origin(zoo: Zoo, seed: int, more: Sequence[Zoo] = ()) -> dict[str, 
     """
     others = {"more_zoos": [describe_origin(one, seed) for one in more]} if more else {}
     rows = {split: zoo.rows(split, "last") for split in SPLITS}
-    inherited = ("network", "data", "input_shape", "recipe", "seed")
     return {
         "zoo": zoo.name,
         "layout": zoo.layout.digest,
         "fingerprint": _fingerprint([(zoo, rows[split]) for split in SPLITS]),
         "networks": {split: len(indices) for split, indices in rows.items()},
         "seed": seed,
-        "facts": {key: zoo.facts[key] for key in inherited if key in zoo.facts},
+        "facts": zoo.facts.subject.to_json(),
     } | others
 
 

@@ -20,18 +20,14 @@ import numpy as np
 import torch
 
 from dwf import preemption
-from dwf.datasets.config import DataConfig
-from dwf.datasets.load import load_dataset
+from dwf.devices import find_device
 from dwf.errors import ConfigError
 from dwf.generators.batchnorm import has_statistics, recalibration
 from dwf.generators.config import SampleConfig
 from dwf.generators.generator import Generator
 from dwf.generators.unusable import Unusable
 from dwf.metrics import Progress
-from dwf.networks.config import NetworkConfig
-from dwf.networks.functional import build_network, score_networks
-from dwf.settings import build
-from dwf.training.loop import find_device
+from dwf.networks.functional import score_networks
 
 Key = tuple[float, float, int]
 """What networks are ordered by: accuracy (negated), then loss, then the number of the draw."""
@@ -42,18 +38,17 @@ class Examiner:
 
     Args:
         config: on how many training images BatchNorm is re-estimated.
-        generator: whose networks; its source says which architecture and data.
+        generator: whose networks.
 
     Raises:
         ConfigError: no validation images are held out.
     """
 
     def __init__(self, config: SampleConfig, generator: Generator):
-        facts, self.layout = generator.source["facts"], generator.layout
+        subject, self.layout = generator.subject, generator.layout
         self.device = find_device("auto").type
-        network = build_network(build(NetworkConfig, facts["network"], "network"))
-        self.network = network.to(self.device)
-        self.data = load_dataset(build(DataConfig, facts["data"], "data"))
+        self.network = subject.build_network().to(self.device)
+        self.data = subject.load_data()
         if not len(self.data.val):
             raise ConfigError(
                 f"selection.kind = {config.selection.kind!r} chooses by validation images, and the "
@@ -62,7 +57,7 @@ class Examiner:
             )
         self.recalibrate = None
         if has_statistics(self.layout):
-            self.recalibrate = recalibration(config, self.layout, facts)
+            self.recalibrate = recalibration(config, self.layout, self.network, self.data)
 
     def score(self, weights_BD: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return (accuracy_B, loss_B), float64; see `score_networks`."""
@@ -157,8 +152,7 @@ def select(
         ConfigError: no validation images; or bootstrap, and the density has no anchors.
         WorkFailed: too few of the draws can be used.
     """
-    chosen = config.selection
-    rounds = chosen.rounds
+    chosen, rounds = config.selection, config.selection.rounds
     size = config.drawn // rounds
     if chosen.anchors:
         _refuse_without_anchors(generator, config)

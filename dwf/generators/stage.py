@@ -112,10 +112,10 @@ def sample_networks(config: SampleConfig, root: Path, name: str) -> Zoo:
             leftover.unlink()
         blocks = drawing.blocks(path / "run")
         write_shard(shard, layout.digest, layout.size, config.count, blocks)
-        provenance = drawing.provenance()
-        create_zoo(path, layout, 1, **drawing.facts, provenance=provenance)
+        facts = drawing.facts()
+        create_zoo(path, facts)
         zoo = finish_zoo(path)
-        run.finish(**provenance, count=config.count)
+        run.finish(**facts.provenance.to_json(), count=config.count)
         return zoo
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import max_pool2d
 
 from dwf.networks.activations import ACTIVATIONS
-from dwf.networks.config import CNNConfig, per_layer
+from dwf.networks.config import CNNConfig
 
 
 class CNN(nn.Module):
@@ -21,11 +21,7 @@ class CNN(nn.Module):
 
     def __init__(self, config: CNNConfig):
         super().__init__()
-        count = len(config.channels)
-        options = [
-            per_layer(name, getattr(config, name), count)
-            for name in ("kernels", "strides", "paddings", "groups")
-        ]
+        options = map(config.per_layer, ("kernels", "strides", "paddings", "groups"))
         pairs = pairwise((config.input[0], *config.channels))
         self.convs = nn.ModuleList(
             nn.Conv2d(*pair, kernel, stride, padding, groups=groups, bias=config.bias)
@@ -40,7 +36,7 @@ class CNN(nn.Module):
         self.linears = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
         self.dropout = nn.Dropout(config.dropout)
         self.activation = ACTIVATIONS[config.activation]
-        self.pools = per_layer("pools", config.pools, count)
+        self.pools = config.per_layer("pools")
         self.pool_first, self.average = config.pool_first, config.head == "average"
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,14 @@
 """Settings of a zoo member, and the table of architectures."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from dwf.errors import ConfigError
+from dwf.networks.architecture import Architecture, ImageArchitecture
 from dwf.settings import Count, Fraction, Positive, Whole
 
 NETWORKS = {
@@ -23,10 +26,11 @@ NETWORKS = {
 
 Activation = Literal["relu", "gelu", "tanh", "sigmoid", "silu", "leaky_relu"]
 Stem = Literal["cifar", "imagenet"]
+_CLASSES = ("classes", "num_classes")  # as a factory of the user's own may call their number
 
 
 @dataclass(frozen=True)
-class MLPConfig:
+class MLPConfig(Architecture):
     """A multi-layer perceptron."""
 
     widths: tuple[Count, ...]
@@ -36,15 +40,46 @@ class MLPConfig:
     kind: Literal["mlp"] = "mlp"
     """The architecture."""
 
+    is_stacked = is_chain = True
+
     def __post_init__(self):
         if len(self.widths) < 2:
             raise ValueError(
                 f"widths = {list(self.widths)}: at least inputs and classes are needed"
             )
 
+    @property
+    def input_shape(self) -> tuple[int]:
+        """Numbers of one input, of whatever shape."""
+        return self.widths[:1]
+
+    @property
+    def num_classes(self) -> int:
+        """Logits."""
+        return self.widths[-1]
+
+    def with_classes(self, classes: int) -> "MLPConfig":
+        """Return the architecture with another number of logits."""
+        return replace(self, widths=(*self.widths[:-1], classes))
+
+    def multiplications(self, shape: tuple[int, ...]) -> int:
+        """Return how many numbers a network multiplies to answer one input."""
+        return sum(inputs * outputs for inputs, outputs in pairwise(self.widths))
+
+    def misfit(self, data: str, shape: tuple[int, ...], num_classes: int) -> str | None:
+        """Return why a dataset does not fit, and the cure."""
+        num_inputs = math.prod(shape)
+        if self.widths[0] == num_inputs and self.widths[-1] >= num_classes:
+            return None
+        return (
+            f"network.widths = {list(self.widths)}: {data} has {num_inputs} inputs and "
+            f"{num_classes} classes: give {num_inputs} first and {num_classes} last"
+            + (", or another data.size" if len(shape) == 3 else "")
+        )
+
 
 @dataclass(frozen=True)
-class CNNConfig:
+class CNNConfig(ImageArchitecture):
     """Convolutions, then linear layers: conv, norm, activation, pool; activation, dropout."""
 
     channels: tuple[Count, ...] = (16, 16, 16)
@@ -80,15 +115,17 @@ class CNNConfig:
     kind: Literal["cnn"] = "cnn"
     """The architecture."""
 
+    is_chain = True
+
     def __post_init__(self):
         if len(self.input) != 3:
             raise ValueError(f"input = {list(self.input)}: expected [channels, height, width]")
         if not self.channels:
             raise ValueError("channels = []: at least one convolution is needed")
         for name in ("kernels", "strides", "paddings", "groups", "pools"):
-            per_layer(name, getattr(self, name), len(self.channels))
+            self.per_layer(name)
         fan_in = self.input[0]
-        for i, groups in enumerate(per_layer("groups", self.groups, len(self.channels))):
+        for i, groups in enumerate(self.per_layer("groups")):
             if fan_in % groups or self.channels[i] % groups:
                 raise ValueError(
                     f"groups = {groups} of convolution {i} does not divide its {fan_in} inputs "
@@ -97,17 +134,30 @@ class CNNConfig:
             fan_in = self.channels[i]
         self.map_size()
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image."""
+        return self.input
+
+    def per_layer(self, name: str) -> tuple[int, ...]:
+        """Return what a setting says of each convolution; refuse a list of another length."""
+        values, count = vars(self)[name], len(self.channels)
+        if isinstance(values, int):
+            return (values,) * count
+        if len(values) != count:
+            raise ValueError(
+                f"{name} = {list(values)}: expected one number, or {count} for {count} convolutions"
+            )
+        return tuple(values)
+
     def map_size(self) -> tuple[int, int]:
         """Return height and width behind the last convolution.
 
         Raises:
             ValueError: nothing of the image is left behind some convolution.
         """
-        count, (height, width) = len(self.channels), self.input[1:]
-        layers = (
-            per_layer(name, getattr(self, name), count)
-            for name in ("kernels", "strides", "paddings", "pools")
-        )
+        height, width = self.input[1:]
+        layers = map(self.per_layer, ("kernels", "strides", "paddings", "pools"))
         for i, (kernel, stride, padding, pool) in enumerate(zip(*layers, strict=True)):
             sides = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
             height, width = (side // pool if pool else side for side in sides)
@@ -120,7 +170,7 @@ class CNNConfig:
 
 
 @dataclass(frozen=True)
-class ResNetConfig:
+class ResNetConfig(ImageArchitecture):
     """ResNet-18, -34 or -50 (He et al., arXiv 1512.03385), torchvision's."""
 
     depth: Literal[18, 34, 50] = 18
@@ -138,7 +188,7 @@ class ResNetConfig:
 
 
 @dataclass(frozen=True)
-class CifarResNetConfig:
+class CifarResNetConfig(ImageArchitecture):
     """ResNet of 6n+2 layers in three stages for small images (arXiv 1512.03385, section 4.2)."""
 
     depth: Count = 20
@@ -158,7 +208,7 @@ class CifarResNetConfig:
 
 
 @dataclass(frozen=True)
-class ViTConfig:
+class ViTConfig(ImageArchitecture):
     """Vision transformer (Dosovitskiy et al., arXiv 2010.11929), torchvision's."""
 
     image: Count = 32
@@ -190,9 +240,14 @@ class ViTConfig:
         if round(self.mlp_ratio * self.width) < 1:
             raise ValueError(f"mlp_ratio = {self.mlp_ratio:g} leaves no hidden unit")
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image."""
+        return (self.channels, self.image, self.image)
+
 
 @dataclass(frozen=True)
-class VGGConfig:
+class VGGConfig(ImageArchitecture):
     """VGG-11 or -16 (Simonyan & Zisserman, arXiv 1409.1556), torchvision's features.
 
     The defaults are the usual head for images of 32 x 32; `pooled: 7, hidden: [4096, 4096]` is
@@ -220,7 +275,7 @@ class VGGConfig:
 
 
 @dataclass(frozen=True)
-class MobileNetV2Config:
+class MobileNetV2Config(ImageArchitecture):
     """MobileNet-V2 (Sandler et al., arXiv 1801.04381), torchvision's."""
 
     width: Positive = 1.0
@@ -240,7 +295,7 @@ class MobileNetV2Config:
 
 
 @dataclass(frozen=True)
-class DenseNetConfig:
+class DenseNetConfig(ImageArchitecture):
     """DenseNet (Huang et al., arXiv 1608.06993), torchvision's; the default is DenseNet-121."""
 
     blocks: tuple[Count, ...] = (6, 12, 24, 16)
@@ -262,7 +317,7 @@ class DenseNetConfig:
 
 
 @dataclass(frozen=True)
-class ConvNeXtConfig:
+class ConvNeXtConfig(ImageArchitecture):
     """ConvNeXt (Liu et al., arXiv 2201.03545), torchvision's blocks in any size."""
 
     widths: tuple[Count, ...] = (16, 32, 64)
@@ -291,7 +346,7 @@ class ConvNeXtConfig:
 
 
 @dataclass(frozen=True)
-class PythonConfig:
+class PythonConfig(Architecture):
     """A network of the user's own: what a function or class of theirs returns.
 
     `forward` takes images [B, *shape] and returns logits [B, K]. The factory draws initial weights
@@ -313,6 +368,22 @@ class PythonConfig:
         if not module or not name:
             raise ValueError(f"target = {self.target!r}: expected package.module:factory")
 
+    @property
+    def num_classes(self) -> int | None:
+        """Logits, where the factory takes their number."""
+        return next((self.arguments[n] for n in _CLASSES if n in self.arguments), None)
+
+    def with_classes(self, classes: int) -> "PythonConfig":
+        """Return the architecture with another number of logits, if the factory takes it."""
+        name = next((name for name in _CLASSES if name in self.arguments), None)
+        if name is None:
+            raise ConfigError(
+                f"classes = {classes}: network.arguments of {self.target} has neither "
+                f"{' nor '.join(_CLASSES)}, so the number of classes cannot be changed: give the "
+                "factory one of these arguments and train the zoo with it"
+            )
+        return replace(self, arguments=self.arguments | {name: classes})
+
 
 NetworkConfig = (
     MLPConfig
@@ -327,18 +398,3 @@ NetworkConfig = (
     | PythonConfig
 )
 """Union of all architectures' settings."""
-
-
-def per_layer(name: str, values: int | Sequence[int], count: int) -> tuple[int, ...]:
-    """Return one number for each of `count` layers.
-
-    Raises:
-        ValueError: a list of another length.
-    """
-    if isinstance(values, int):
-        return (values,) * count
-    if len(values) != count:
-        raise ValueError(
-            f"{name} = {list(values)}: expected one number, or {count} for {count} convolutions"
-        )
-    return tuple(values)

@@ -9,6 +9,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
@@ -35,14 +36,28 @@ _DEVICE_IMAGES = 256
 _LIVE_TENSORS = 3
 
 
-def build_network(config: NetworkConfig) -> nn.Module:
-    """Return one network of an architecture, in evaluation mode.
+@runtime_checkable
+class Stacked(Protocol):
+    """An architecture whose module runs N networks as one program of its own."""
 
-    `network.built_from` is its configuration.
-    """
-    network = find(NETWORKS, config.kind)(config).eval()
-    network.built_from = config
-    return network
+    def run_stacked(
+        self,
+        state: Mapping[str, torch.Tensor],
+        inputs: torch.Tensor,
+        own_inputs: bool = False,
+        drop: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Return logits_NBK of N networks; arguments as of `run_networks`."""
+
+
+def is_stacked(network: nn.Module) -> TypeGuard[Stacked]:
+    """Whether networks of this architecture run as one program of its own; others are batched."""
+    return isinstance(network, Stacked)
+
+
+def build_network(config: NetworkConfig) -> nn.Module:
+    """Return one network of an architecture, in evaluation mode."""
+    return find(NETWORKS, config.kind)(config).eval()
 
 
 def run_networks(
@@ -71,7 +86,7 @@ def run_networks(
     Raises:
         ConfigError: `drop` for an architecture that has dropout as a setting of its own.
     """
-    if hasattr(network, "run_stacked"):
+    if is_stacked(network):
         return network.run_stacked(state, inputs, own_inputs, drop)
     if drop is not None:
         raise ConfigError(
@@ -115,12 +130,12 @@ def run_under_vmap(
         return functional_call(network, one_state, (one_input,))
 
     run_all = vmap(run_one, in_dims=(0, 0 if own_inputs else None), randomness="different")
-    with _plain_attention(inputs.is_cuda):
+    with plain_attention(inputs.is_cuda):
         return run_all(dict(state), inputs)
 
 
 @contextlib.contextmanager
-def _plain_attention(on_gpu: bool) -> Iterator[None]:
+def plain_attention(on_gpu: bool) -> Iterator[None]:
     """Within the block attention does without fused kernels that `vmap` cannot batch."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -200,7 +215,7 @@ def portion(
     On the CPU as many images as the cache holds activations of; on a GPU what fits 2 GiB.
     """
     num = len(next(iter(state.values())))
-    if hasattr(network, "run_stacked"):
+    if is_stacked(network):
         widest = max(tensor[0].numel() for tensor in state.values() if tensor.dim() == 2)
         per_image = 4 * (math.prod(shape) + widest * num)
         return Portion(num, max(64, _ACTIVATION_BYTES // per_image))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from dwf.networks.config import NetworkConfig
 from dwf.networks.functional import build_network
 
 _WEIGHTS = {
@@ -21,26 +22,20 @@ _WEIGHTS = {
 
 
 @torch.no_grad()
-def initialise(network: nn.Module, kind: str, seed: int) -> None:
+def initialise(network: nn.Module, config: NetworkConfig, kind: str, seed: int) -> None:
     """Set a network's weights and running statistics to their initial values, in place.
 
-    A network of `build_network` is built again under the seed, as its class alone may know how it
-    begins; any other module has `reset_parameters` of its layers called.
+    Another is built under the seed, as its class alone may know how it begins.
 
     Args:
-        network: of `build_network`, or a module whose layers have `reset_parameters`.
+        network: of `build_network`.
+        config: its architecture.
         kind: `default`, `he`, `xavier`, `uniform` or `normal`.
         seed: of this network; the process's random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = getattr(network, "built_from", None)
-        if config is not None:
-            network.load_state_dict(build_network(config).state_dict())
-        else:
-            for module in network.modules():
-                if hasattr(module, "reset_parameters"):
-                    module.reset_parameters()
+        network.load_state_dict(build_network(config).state_dict())
         if kind == "default":
             return
         layers = _layer_parameters(network)

@@ -3,20 +3,20 @@
 import copy
 import queue
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-from dwf.randomness import threads
+from dwf.networks.functional import is_stacked
+from dwf.randomness import thread_pool
 
 T = TypeVar("T")
 
 
 def computed_together(network: nn.Module, device: str = "cpu") -> bool:
     """Whether networks of this architecture are computed as one program on a device."""
-    return device != "cpu" or hasattr(network, "run_stacked")
+    return device != "cpu" or is_stacked(network)
 
 
 def side_by_side(
@@ -50,6 +50,5 @@ def side_by_side(
         finally:
             free.put(own)
 
-    pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(each,))
-    with threads(each), pool:
+    with thread_pool(at_once, each) as pool:
         return list(pool.map(compute_one, range(count)))

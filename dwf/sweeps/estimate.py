@@ -2,16 +2,17 @@
 
 Counted are multiplications in the large matrices, two operations each, and three times as many in
 training (forward, and backward to inputs and weights). The speeds are round numbers of one core
-with AVX-512 in float32, as measured on small zoos and flows; they tell minutes from days.
+with AVX-512 in float32, as measured on small zoos and flows; they tell minutes from days. Networks
+that are called one by one, as convolutional ones, take longer than said: twice, if very small six
+times as long.
 """
 
 import contextlib
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 from dwf.codecs.config import CODECS
+from dwf.datasets.sources import PUBLISHED, input_shape
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.plan import layout_of_network
@@ -19,8 +20,6 @@ from dwf.networks.config import MLPConfig
 from dwf.settings import find
 from dwf.zoo.config import ZooConfig, split_sizes
 
-IMAGES = {"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000, "iris": 120, "digits": 1437}
-"""Rows of each dataset that networks train on or are validated on."""
 ZOO_SPEED, FLOW_SPEED = 10e9, 50e9
 """Operations a second of one core: many small networks at once; a flow on large batches."""
 STEP_SECONDS = 1e-3
@@ -35,13 +34,13 @@ def training_networks(zoo: ZooConfig) -> int:
 
 
 def zoo_seconds(zoo: ZooConfig) -> float | None:
-    """Return core-seconds of training a zoo; None of networks other than MLPs."""
-    if not isinstance(zoo.network, MLPConfig):
+    """Return core-seconds of training a zoo; None of networks whose arithmetic is not known."""
+    work = zoo.network.multiplications(input_shape(zoo.data))
+    if work is None:
         return None
-    images = IMAGES[zoo.data.kind] * (1 - zoo.data.validation)
+    images = PUBLISHED[zoo.data.kind].num_rows * (1 - zoo.data.validation)
     images = min(images, zoo.data.train_images or images)
-    weights = sum(math.prod(pair) for pair in pairwise(zoo.network.widths))
-    return _TRAINING * weights * images * zoo.recipe.epochs * zoo.count / ZOO_SPEED
+    return _TRAINING * work * images * zoo.recipe.epochs * zoo.count / ZOO_SPEED
 
 
 def fit_seconds(zoo: ZooConfig, generator: GeneratorConfig) -> float | None:

@@ -252,8 +252,8 @@ def _heard(listener: Tell | None, trial: Trial) -> Iterator[None]:
 
 def _validate(trial: Trial, folder: Path) -> dict[str, float | None]:
     """Return the numbers of a trial's samples on validation networks and images."""
+    from dwf.devices import find_device
     from dwf.evaluation.measure import Yardstick
-    from dwf.training.loop import find_device
     from dwf.zoo.store import Zoo
 
     zoo = Zoo.open(folder / "zoos" / trial.frame)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from dwf import preemption
+from dwf.devices import find_device
 from dwf.errors import ConfigError, TrainingDiverged
 from dwf.metrics import MetricsLog, Progress
 from dwf.randomness import seeded, threads, torch_stream
@@ -28,7 +29,7 @@ from dwf.training.schedule import rate_at
 from dwf.training.task import Share, Task
 from dwf.training.throughput import Meter, measure_peak
 
-__all__ = ["Outcome", "Share", "Task", "find_device", "heard_by", "train"]
+__all__ = ["Outcome", "Share", "Task", "heard_by", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,19 +49,6 @@ class Outcome:
     """Their validation loss."""
     device: str
     """Where it ran."""
-
-
-def find_device(choice: str) -> torch.device:
-    """Return the device of `auto`, `cpu` or `cuda`.
-
-    Raises:
-        ConfigError: `cuda` without a usable GPU.
-    """
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device = 'cuda': torch finds no GPU here; set auto or cpu")
-    if choice == "auto":
-        choice = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(choice)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,9 @@ from dwf.errors import ConfigError
 from dwf.metrics import Progress
 from dwf.ranks import world
 from dwf.settings import Count
-from dwf.zoo.store import Zoo, finish_zoo, read_facts, shard_files
+from dwf.zoo.facts import Facts
+from dwf.zoo.provenance import Merged, Trained
+from dwf.zoo.store import Zoo, finish_zoo
 from dwf.zoo.view import NAME
 
 _SEVERAL = tyro.conf.arg(metavar="FOLDER [FOLDER ...]")
@@ -135,8 +137,7 @@ def verify(folders: Folders, threads: Count | None = None, mend: bool = False) -
 
     is_damaged = False
     for folder in _some(folders):
-        facts = world().on_first(lambda folder=folder: read_facts(folder))
-        num = len(shard_files(folder, facts))
+        num = world().on_first(lambda folder=folder: Facts.read(folder).num_shards)
         with _progress(f"verify {folder.name}", num, "shards") as report:
             damages = find_damage(folder, threads, report)
         if mend and [damage.file.name for damage in damages] == [NAME]:
@@ -283,12 +284,12 @@ def _in_short(numbers: list[int]) -> str:
 
 def _command_that_made(folder: Path) -> str:
     """The command that makes what is missing of a zoo, as far as its folder tells."""
-    provenance = read_facts(folder).get("provenance") or {}
+    provenance = Facts.read(folder).provenance
     name, place = shlex.quote(folder.name), folder.absolute().parent
-    if "merged_by" in provenance:
-        beside = [str(folder.parent / zoo["name"]) for zoo in provenance["zoos"]]
+    if isinstance(provenance, Merged):
+        beside = [str(folder.parent / zoo["name"]) for zoo in provenance.zoos]
         return f"python -m dwf.zoo merge {shlex.join([str(folder), *beside])}"
-    if "trained_by" in provenance and place.name == "zoos":
+    if isinstance(provenance, Trained) and place.name == "zoos":
         root = "" if place.parent == Path.cwd() else f" --root {shlex.quote(str(place.parent))}"
         return f"python launch/zoo.py --resume --name {name}{root}"
     record = folder / "run" / "command.txt"

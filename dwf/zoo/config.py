@@ -124,6 +124,10 @@ class KeepAbove:
     kind: Literal["above"] = "above"
     """Which rows are kept."""
 
+    def most_rows(self, epochs: int) -> int:
+        """Return the most rows of a network trained for some epochs."""
+        return min(self.rows, epochs)
+
 
 @dataclass(frozen=True)
 class KeepBest:
@@ -133,6 +137,10 @@ class KeepBest:
     """Epochs without a better one after which a network is trained no further."""
     kind: Literal["best"] = "best"
     """Which rows are kept."""
+
+    def most_rows(self, epochs: int) -> int:
+        """Return the most rows of a network."""
+        return 1
 
 
 @dataclass(frozen=True)
@@ -156,6 +164,10 @@ class KeepSteps:
     """Of these steps."""
     kind: Literal["steps"] = "steps"
     """Which rows are kept."""
+
+    def most_rows(self, epochs: int) -> int:
+        """Return the most rows of a network."""
+        return self.rows
 
     def __post_init__(self):
         try:
@@ -313,7 +325,7 @@ class ZooConfig:
         """Networks of a shard; follows from the settings, never from the machine."""
         if self.shard is not None:
             return self.shard
-        if self.network.kind == "mlp":
+        if self.network.is_stacked:
             return _MLPS_OF_SHARD
         return max(1, min(self.count // _LEAST_SHARDS, _OTHERS_OF_SHARD))
 
@@ -332,6 +344,4 @@ class ZooConfig:
     @property
     def most_rows(self) -> int:
         """Most rows of a network."""
-        if isinstance(self.keep, KeepAbove):
-            return min(self.keep.rows, self.recipe.epochs)
-        return getattr(self.keep, "rows", 1) if self.keep else len(self.epochs_kept)
+        return self.keep.most_rows(self.recipe.epochs) if self.keep else len(self.epochs_kept)

@@ -20,12 +20,12 @@ def describe_zoo(folder: Path) -> dict[str, Any]:
         NotAZoo, CorruptShard, ShapeMismatch: as `Zoo.open`.
     """
     zoo = Zoo.open(folder, incomplete=True)
-    facts = zoo.facts
+    facts = zoo.facts.to_json()
     networks, last = zoo.columns.get("network", np.zeros(0)), zoo.rows(epoch="last")
     return {
         "folder": str(zoo.path),
-        "network": facts.get("network", {}),
-        "data": facts.get("data", {}),
+        "network": facts["network"],
+        "data": facts["data"],
         "recipe": facts.get("recipe", {}),
         "settings": {key: value for key, value in facts.items() if key not in _OWN},
         "layout": {
@@ -43,7 +43,7 @@ def describe_zoo(folder: Path) -> dict[str, Any]:
         "splits": {split: _scores(zoo, last, split) for split in ("train", "val", "test")},
         "columns": {name: str(values.dtype) for name, values in zoo.columns.items()},
         "fingerprint": zoo.fingerprint,
-        "provenance": facts.get("provenance") or {},
+        "provenance": facts.get("provenance", {}),
         "bytes": sum(shard.path.stat().st_size for shard in zoo.shards),
     }
 

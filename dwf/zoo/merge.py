@@ -7,23 +7,21 @@ Shape suffixes: N rows of a zoo, B rows of a block.
 """
 
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dwf import __version__
-from dwf.datasets.config import DataConfig
 from dwf.errors import ConfigError, CorruptShard, RunConflict, ShapeMismatch
-from dwf.networks.config import NetworkConfig
 from dwf.run_folder import differences, hold
-from dwf.settings import build, to_dict
+from dwf.settings import to_dict
+from dwf.zoo.facts import FILE, Facts
 from dwf.zoo.layout import Layout
+from dwf.zoo.provenance import Merged
 from dwf.zoo.shard import Block, Columns, Shard, shard_name, write_shard
-from dwf.zoo.store import STREAM_BYTES, Zoo, create_zoo, finish_zoo, is_whole, read_facts
+from dwf.zoo.store import STREAM_BYTES, Zoo, create_zoo, finish_zoo, is_whole
 
 SOURCE, SOURCE_NETWORK = "source", "source_network"
 _OWN = {"format", "version", "layout", "num_shards", "provenance", "cohort", "count", "seed"}
@@ -64,12 +62,12 @@ def merge_zoos(
         _refuse_different(sources[0].zoo, source.zoo)
     _refuse_equal_networks(sources)
     shards = [(source, shard) for source in sources for shard in source.zoo.shards]
-    facts = _facts(sources)
+    facts = _facts(folder, sources, len(shards))
     with hold(folder / "run"):
         if (folder / "zoo.json").exists():
-            _refuse_other(folder, facts, len(shards))
+            _refuse_other(folder, facts)
         else:
-            create_zoo(folder, sources[0].zoo.layout, len(shards), **facts)
+            create_zoo(folder, facts)
         if not is_whole(folder):
             _write_shards(folder, shards, report)
         merged = finish_zoo(folder)
@@ -87,7 +85,7 @@ def _sources(zoos: list[Zoo]) -> list[Source]:
     for zoo in zoos:
         numbers = zoo.columns.get("network", np.zeros(0, np.int64))
         lost = [network for network, _, _ in zoo.diverged]
-        count = max([int(numbers.max(initial=-1)), zoo.facts.get("count", 0) - 1, *lost]) + 1
+        count = max([int(numbers.max(initial=-1)), (zoo.facts.count or 0) - 1, *lost]) + 1
         unique = names.count(zoo.name) == 1
         name = zoo.name if unique else f"{zoo.name}-{zoo.fingerprint[:8]}"
         first = sources[-1].first + sources[-1].count if sources else 0
@@ -118,9 +116,8 @@ def _refuse_different(one: Zoo, other: Zoo) -> None:
             f"{other.path} has layout {other.layout.digest}, {one.path} {one.layout.digest}: "
             f"{_first_difference(one.layout, other.layout)}; only zoos of one layout are merged"
         )
-    for key, kind in (("network", NetworkConfig), ("data", DataConfig)):
-        # Settings that are newer than a zoo had their defaults.
-        mine, theirs = (to_dict(build(kind, z.facts[key], str(z.path))) for z in (one, other))
+    for key in ("network", "data"):
+        mine, theirs = (to_dict(vars(zoo.facts)[key]) for zoo in (one, other))
         for name, first, second in differences(mine, theirs):
             raise ConfigError(
                 f"{other.path} has {key}.{name} = {second!r}, {one.path} {first!r}: only zoos of "
@@ -175,9 +172,8 @@ def _refuse_equal_networks(sources: list[Source]) -> None:
         )
 
 
-def _refuse_other(folder: Path, facts: dict[str, Any], num_shards: int) -> None:
-    found = read_facts(folder)
-    expected = json.loads(json.dumps(facts)) | {"num_shards": num_shards}
+def _refuse_other(folder: Path, facts: Facts) -> None:
+    found, expected = Facts.read(folder).to_json(), facts.to_json()
     for key in sorted(expected):
         if found.get(key) != expected[key]:
             raise RunConflict(
@@ -189,9 +185,9 @@ def _refuse_other(folder: Path, facts: dict[str, Any], num_shards: int) -> None:
 # --- the new zoo -------------------------------------------------------------------------------
 
 
-def _facts(sources: list[Source]) -> dict[str, Any]:
-    """What `zoo.json` says: what is true of all, and of each zoo in what it differs."""
-    all_facts = [source.zoo.facts for source in sources]
+def _facts(folder: Path, sources: list[Source], num_shards: int) -> Facts:
+    """What the new zoo says: what is true of all, and of each zoo in what it differs."""
+    all_facts = [source.zoo.facts.to_json() for source in sources]
     keys = sorted(set().union(*all_facts) - _OWN)
     common = [key for key in keys if all(f.get(key) == all_facts[0].get(key) for f in all_facts)]
     told = [
@@ -200,17 +196,20 @@ def _facts(sources: list[Source]) -> dict[str, Any]:
             "fingerprint": source.zoo.fingerprint,
             "rows": len(source.zoo),
             "networks_from": source.first,
-            "seed": source.zoo.facts.get("seed"),
-            "differs": {k: source.zoo.facts.get(k) for k in keys if k not in common},
-            "provenance": source.zoo.facts.get("provenance") or {},
+            "seed": facts["seed"],
+            "differs": {key: facts.get(key) for key in keys if key not in common},
+            "provenance": facts.get("provenance", {}),
         }
-        for source in sources
+        for source, facts in zip(sources, all_facts, strict=True)
     ]
-    return {key: all_facts[0][key] for key in common} | {
+    first = all_facts[0]
+    merged = {key: first[key] for key in common} | {
         "count": sum(source.count for source in sources),
-        "seed": all_facts[0].get("seed", 0),
-        "provenance": {"merged_by": f"dwf {__version__}", "zoos": told},
+        "seed": first["seed"],
+        "provenance": Merged(f"dwf {__version__}", tuple(told)).to_json(),
     }
+    own = {"num_shards": num_shards, "layout": first["layout"]}
+    return Facts.of(merged | own, folder / FILE)
 
 
 def _write_shards(

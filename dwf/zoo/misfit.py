@@ -1,13 +1,12 @@
 """Refuse, before anything is written, recipes that networks or data cannot follow."""
 
-import math
-
 import torch
 
 from dwf.datasets.dataset import Dataset
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
-from dwf.networks.functional import build_network, has_batchnorm
+from dwf.networks.cost import MISFITS
+from dwf.networks.functional import build_network, has_batchnorm, is_stacked
 from dwf.zoo.cohorts import dropout_layers, matching
 from dwf.zoo.config import KeepSteps, ZooConfig
 
@@ -15,26 +14,16 @@ from dwf.zoo.config import KeepSteps, ZooConfig
 def refuse_misfit(config: ZooConfig) -> None:
     """Raise `ConfigError` where network, data and recipe do not fit each other.
 
-    Two training images are run through the network; MLPs tell by their widths.
+    Two training images are run through the network, where its settings do not tell.
     """
     data = load_dataset(config.data)
-    if config.network.kind == "mlp":
-        _refuse_widths(config, data)
+    if said := config.network.misfit(config.data.title, data.shape, data.num_classes):
+        raise ConfigError(said)
     network = build_network(config.network)
     _refuse_outputs(config, data, network)
     _refuse_recipe(config, data, network)
     _refuse_padding(config, data)
     _refuse_lone_image(config, data, network)
-
-
-def _refuse_widths(config: ZooConfig, data: Dataset) -> None:
-    widths, num_inputs = config.network.widths, math.prod(data.shape)
-    if widths[0] != num_inputs or widths[-1] < data.num_classes:
-        raise ConfigError(
-            f"network.widths = {list(widths)}: {config.data.title} has {num_inputs} inputs and "
-            f"{data.num_classes} classes: give {num_inputs} first and {data.num_classes} last"
-            + (", or another data.size" if len(data.shape) == 3 else "")
-        )
 
 
 @torch.no_grad()
@@ -43,7 +32,7 @@ def _refuse_outputs(config: ZooConfig, data: Dataset, network: torch.nn.Module) 
     shape, kind = list(images.shape[1:]), config.network.kind
     try:
         logits = network(images)
-    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+    except MISFITS as error:
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"network.kind = {kind!r} does not take the images of {config.data.title}, of shape "
@@ -69,11 +58,11 @@ def _refuse_recipe(config: ZooConfig, data: Dataset, network: torch.nn.Module) -
                 f"{', '.join(names)}"
             )
     drops = config.recipe.dropout or config.vary.dropout
-    if drops and not hasattr(network, "run_stacked") and not dropout_layers(network):
+    if drops and not is_stacked(network) and not dropout_layers(network):
         raise ConfigError(
             f"recipe.dropout: the network (kind {config.network.kind!r}) has no dropout layers"
         )
-    varied = config.vary.dropout is not None and not hasattr(network, "run_stacked")
+    varied = config.vary.dropout is not None and not is_stacked(network)
     if varied and (config.cohort or 1) > 1:
         raise ConfigError(
             f"cohort = {config.cohort} with vary.dropout: networks of kind "

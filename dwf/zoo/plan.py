@@ -3,17 +3,19 @@
 All of it follows from the settings: a shard can be trained anywhere, in any order.
 """
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from dwf import __version__
 from dwf.randomness import numpy_stream, seed_of
-from dwf.settings import to_dict
 from dwf.zoo.config import RangeConfig, RecipeConfig, ZooConfig
+from dwf.zoo.facts import BLOCKS_OF_STEPS, Facts, Method
+from dwf.zoo.layout import Layout
+from dwf.zoo.provenance import Trained
 from dwf.zoo.shard import Columns
 
 _ALWAYS = (
@@ -117,9 +119,22 @@ def equal_runs(table: Columns, names: Sequence[str]) -> list[slice]:
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def facts(config: ZooConfig) -> dict[str, Any]:
-    """Return what `zoo.json` says of how the zoo came to be."""
-    said = dataclasses.asdict(config) | {"network": to_dict(config.network)}
-    for name in _OF_THE_MACHINE:
-        said.pop(name)
-    return to_dict(said)
+def split_rule(config: ZooConfig) -> Literal["networks", "blocks of steps"]:
+    """Return in words how rows are split into train, val and test."""
+    return BLOCKS_OF_STEPS if config.count == 1 else "networks"
+
+
+def facts(config: ZooConfig, layout: Layout, method: Method, input_shape: tuple[int, ...]) -> Facts:
+    """Return what a zoo that is trained so says of itself.
+
+    Args:
+        config: the zoo's settings.
+        layout: of its networks.
+        method: how its cohorts are computed.
+        input_shape: of one prepared input.
+    """
+    told = {name: value for name, value in vars(config).items() if name not in _OF_THE_MACHINE}
+    told |= {"cohort": method.cohort, "method": method, "input_shape": input_shape}
+    told["split_by"] = split_rule(config)
+    told["provenance"] = Trained(f"dwf {__version__}")
+    return Facts(layout=layout, num_shards=config.num_shards, said=tuple(told), **told)

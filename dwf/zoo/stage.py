@@ -5,7 +5,6 @@ zoo's folder, and leaves one whole file. Whoever calls `train_zoo` says where un
 """
 
 import contextlib
-import dataclasses
 import json
 import math
 import shutil
@@ -18,21 +17,22 @@ from typing import Any
 import numpy as np
 import yaml
 
-from dwf import __version__
 from dwf.datasets.load import load_dataset
-from dwf.errors import ConfigError
+from dwf.datasets.sources import input_shape
+from dwf.errors import ConfigError, NotAZoo
 from dwf.metrics import MetricsLog, logger
-from dwf.networks.functional import build_network
+from dwf.networks.functional import build_network, is_stacked
 from dwf.randomness import threads
 from dwf.run_folder import RunFolder, hold, write_json
 from dwf.settings import build
 from dwf.zoo import plan
-from dwf.zoo.cohorts import assemble, split_rule
+from dwf.zoo.cohorts import assemble
 from dwf.zoo.config import ZooConfig
+from dwf.zoo.facts import FILE, Facts, Method
 from dwf.zoo.layout import Layout
 from dwf.zoo.misfit import refuse_misfit
 from dwf.zoo.shard import shard_name
-from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole, read_facts
+from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole
 
 SECONDS_BETWEEN_REPORTS = 1.0
 
@@ -77,8 +77,8 @@ def describe_plan(config: ZooConfig) -> str:
     layout = Layout.of(network)
     rows = config.count * config.most_rows
     kept = "rows kept" if config.keep is None else "rows kept at most"
-    if hasattr(network, "run_stacked"):
-        size = plan.cohort_size(config, layout.size, config.network.widths[0])
+    if is_stacked(network):
+        size = plan.cohort_size(config, layout.size, math.prod(input_shape(config.data)))
         cohorts = f"cohorts of up to {size}"
     elif config.cohort:
         cohorts = f"cohorts of up to {min(config.cohort, config.shard_size)}"
@@ -153,9 +153,9 @@ def train_shard(folder: Path, index: int) -> None:
     from dwf.zoo.cohorts import Cohort
 
     config = _read_config(folder)
-    facts = read_facts(folder)
-    method = _recorded_method(facts)
-    target = folder / shard_name(index, facts["num_shards"])
+    facts = Facts.read(folder)
+    method = _recorded_method(folder, facts)
+    target = folder / shard_name(index, facts.num_shards)
     if target.exists():
         return
     with threads(1):  # part of the plan
@@ -167,7 +167,7 @@ def train_shard(folder: Path, index: int) -> None:
             if not cohort.done_path.exists():
                 cohort.train(_reporter(folder, index, done, len(cohorts)))
                 cohort.forget()
-        assemble(config, Layout.from_json(facts["layout"]), target, cohorts)
+        assemble(config, facts.layout, target, cohorts)
 
 
 def finished_shards(folder: Path) -> set[int]:
@@ -192,15 +192,15 @@ def work_of(config: ZooConfig, folder: Path) -> Work:
 
 def _uses_gpu(config: ZooConfig, folder: Path) -> bool:
     """As recorded; before that as the settings say."""
-    if (folder / "zoo.json").exists():
-        return read_facts(folder).get("method", {}).get("device") == "cuda"
-    from dwf.zoo.cohorts import find_device
+    if (folder / FILE).exists():
+        return _method_of(folder, Facts.read(folder)).device == "cuda"
+    from dwf.devices import find_device
 
-    return find_device(config) == "cuda"
+    return find_device(config.device, elsewhere=True).type == "cuda"
 
 
 def _create(config: ZooConfig, folder: Path) -> None:
-    if (folder / "zoo.json").exists():
+    if (folder / FILE).exists():
         return
     from dwf.zoo.cohorts import choose_method
 
@@ -208,21 +208,24 @@ def _create(config: ZooConfig, folder: Path) -> None:
     choice = choose_method(config, data)
     if choice.seconds:  # not in `zoo.json`: equal zoos are equal files
         write_json(folder / "run" / "trial.json", choice.seconds)
-    facts = plan.facts(config)
-    facts["method"] = dataclasses.asdict(choice.method)
-    facts["cohort"] = choice.method.cohort
-    facts |= {"input_shape": list(data.shape), "split_by": split_rule(config)}
-    facts["provenance"] = {"trained_by": f"dwf {__version__}"}
-    create_zoo(folder, layout, config.num_shards, **facts)
+    create_zoo(folder, plan.facts(config, layout, choice.method, data.shape))
 
 
-def _recorded_method(facts: dict[str, Any]) -> Any:
+def _method_of(folder: Path, facts: Facts) -> Method:
     """How this zoo's cohorts are computed, decided at planning."""
+    if facts.method is None:
+        raise NotAZoo(
+            f"{folder / FILE}: method is missing, which every zoo that is trained says: remove the "
+            "folder and train the zoo again"
+        )
+    return facts.method
+
+
+def _recorded_method(folder: Path, facts: Facts) -> Method:
+    """How it is computed, here."""
     import torch
 
-    from dwf.zoo.cohorts import Method
-
-    method = Method(**(facts.get("method") or {"cohort": facts["cohort"]}))
+    method = _method_of(folder, facts)
     if method.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "zoo.json says method.device = cuda, and this machine shows no GPU: train this zoo "

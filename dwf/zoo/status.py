@@ -10,9 +10,9 @@ import numpy as np
 
 from dwf.errors import CorruptShard, NotAZoo, ShapeMismatch
 from dwf.run_folder import holder
-from dwf.zoo.layout import Layout
+from dwf.zoo.facts import Facts
 from dwf.zoo.shard import Shard, reason_of
-from dwf.zoo.store import read_facts, shard_files
+from dwf.zoo.store import shard_files
 from dwf.zoo.view import NAME, read_view
 
 
@@ -59,8 +59,8 @@ def read_status(folder: Path) -> Status:
     Raises:
         NotAZoo: the folder is not a zoo.
     """
-    facts = read_facts(folder)
-    layout, files = Layout.from_json(facts["layout"]), shard_files(folder, facts)
+    facts = Facts.read(folder)
+    layout, files = facts.layout, shard_files(folder, facts.num_shards)
     view = read_view(folder, layout.digest, layout.size, files)
     shards, damaged = (dict(enumerate(view[0])), {}) if view else _open(files, layout.digest)
     networks = [s.columns["network"] for s in shards.values() if "network" in s.columns]

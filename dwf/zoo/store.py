@@ -1,6 +1,6 @@
 """Zoo: a folder of shards read as one matrix with a layout and a table of facts.
 
-    zoo.json                    network, data, recipe, layout, seed, number of shards, provenance
+    zoo.json                    network, data, recipe, layout, ...; see facts.py
     shard-00003-of-00064.h5     see shard.py
     zoo.h5                      all shards as one matrix, for any HDF5 tool; see view.py
 
@@ -10,41 +10,33 @@ Shape suffixes: N rows of a zoo, R rows asked for, D numbers of one network, W n
 """
 
 import hashlib
-import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from dwf.errors import IncompleteZoo, NotAZoo, ShapeMismatch
+from dwf.errors import IncompleteZoo, ShapeMismatch
 from dwf.run_folder import write_json
-from dwf.settings import build
 from dwf.zoo.config import split_sizes
-from dwf.zoo.layout import Layout
+from dwf.zoo.facts import BLOCKS_OF_STEPS, FILE, Facts
 from dwf.zoo.shard import Block, Columns, Shard, shard_name, write_shard
-from dwf.zoo.view import read_view, write_view
+from dwf.zoo.view import NAME, read_view, write_view
 
-FORMAT, VERSION = "dwf-zoo", 1
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dwf.datasets.dataset import Dataset
+
 STREAM_BYTES = 32 * 2**20
 _MOST_MAPPED = 256  # a mapped file is an open one, and a process may often have 1,024 of those
-BLOCKS_OF_STEPS = "blocks of steps"
-"""How the rows of a single network are split; else it is by networks."""
 
 
-def create_zoo(path: Path, layout: Layout, num_shards: int, **facts: Any) -> None:
-    """Write `zoo.json`, before any shard.
-
-    Args:
-        path: the zoo's folder.
-        layout: the layout of all its networks.
-        num_shards: how many shards make it whole.
-        facts: what it is: `network`, `data` and `seed` (see `ZooConfig`), `recipe`, `provenance`.
-    """
-    head = {"format": FORMAT, "version": VERSION, "num_shards": num_shards}
-    write_json(path / "zoo.json", head | facts | {"layout": layout.to_json()})
+def create_zoo(path: Path, facts: Facts) -> None:
+    """Write the `zoo.json` of the zoo in a folder, before any shard."""
+    write_json(path / FILE, facts.to_json())
 
 
 def finish_zoo(path: Path) -> "Zoo":
@@ -54,50 +46,41 @@ def finish_zoo(path: Path) -> "Zoo":
     return zoo
 
 
-def write_zoo(
-    path: Path, layout: Layout, num_rows: int, blocks: Iterable[Block], **facts: Any
-) -> "Zoo":
+def write_zoo(path: Path, facts: Facts, num_rows: int, blocks: Iterable[Block]) -> "Zoo":
     """Write a whole zoo of one shard from a stream of (columns, weights) blocks.
 
     Args:
         path: the zoo's folder.
-        layout: the layout of its networks.
+        facts: what it says of itself, as a zoo of one shard.
         num_rows: N, all blocks together.
         blocks: see `write_shard`.
-        facts: see `create_zoo`.
     """
-    create_zoo(path, layout, 1, **facts)
+    create_zoo(path, facts)
+    layout = facts.layout
     write_shard(path / shard_name(0, 1), layout.digest, layout.size, num_rows, blocks)
     return finish_zoo(path)
 
 
 def is_whole(path: Path) -> bool:
     """Whether all files of a zoo are there; a damaged one that was removed is to be made again."""
-    if not (path / "zoo.json").exists():
+    if not (path / FILE).exists():
         return False
-    num = read_facts(path)["num_shards"]
-    names = ["zoo.h5", *(shard_name(index, num) for index in range(num))]
-    return all((path / name).exists() for name in names)
+    files = [path / NAME, *shard_files(path, Facts.read(path).num_shards)]
+    return all(file.exists() for file in files)
 
 
-def shard_files(path: Path, facts: dict[str, Any]) -> list[Path]:
+def shard_files(path: Path, num_shards: int) -> list[Path]:
     """Return the files of the shards that make a zoo whole, whether they are there or not."""
-    num = facts["num_shards"]
-    return [path / shard_name(index, num) for index in range(num)]
+    return [path / shard_name(index, num_shards) for index in range(num_shards)]
 
 
 class Zoo:
     """A zoo opened for reading. Use `Zoo.open`."""
 
     def __init__(
-        self,
-        path: Path,
-        facts: dict[str, Any],
-        layout: Layout,
-        shards: list[Shard],
-        columns: Columns | None = None,
+        self, path: Path, facts: Facts, shards: list[Shard], columns: Columns | None = None
     ):
-        self.path, self.facts, self.layout, self.shards = path, facts, layout, shards
+        self.path, self.facts, self.layout, self.shards = path, facts, facts.layout, shards
         self._columns = columns
         self._mapped: dict[int, None] = {}  # shards, the one that was used last at the end
         self._starts = np.cumsum([0] + [shard.num_rows for shard in shards])
@@ -112,14 +95,13 @@ class Zoo:
             incomplete: open it although shards are missing.
 
         Raises:
-            NotAZoo: no `zoo.json`, or of another format version.
+            NotAZoo: no `zoo.json`, or one that cannot be read: see `Facts.read`.
             IncompleteZoo: shards are missing.
             CorruptShard, ShapeMismatch: a shard is damaged, or of another zoo.
         """
         path = Path(path)
-        facts = read_facts(path)
-        layout = Layout.from_json(facts["layout"])
-        files = shard_files(path, facts)
+        facts = Facts.read(path)
+        layout, files = facts.layout, shard_files(path, facts.num_shards)
         missing = [file for file in files if not file.exists()]
         if missing and not incomplete:
             raise IncompleteZoo(
@@ -130,9 +112,8 @@ class Zoo:
             )
         view = None if missing else read_view(path, layout.digest, layout.size, files)
         if view:
-            return cls(path, facts, layout, *view)
-        there = [Shard(file, layout.digest) for file in files if file.exists()]
-        return cls(path, facts, layout, there)
+            return cls(path, facts, *view)
+        return cls(path, facts, [Shard(file, layout.digest) for file in files if file.exists()])
 
     @property
     def name(self) -> str:
@@ -167,7 +148,7 @@ class Zoo:
     @property
     def is_one_network(self) -> bool:
         """Whether rows are steps of one network's training, each of which counts as a network."""
-        return self.facts.get("split_by") == BLOCKS_OF_STEPS
+        return self.facts.split_by == BLOCKS_OF_STEPS
 
     def rows(
         self, split: str | None = None, epoch: int | Literal["last"] | None = None
@@ -269,25 +250,18 @@ class Zoo:
             del self._mapped[oldest]
             self.shards[oldest].unmap()
 
-    def build_network(self) -> Any:
-        """Return one `nn.Module` of the zoo's architecture, in evaluation mode."""
-        from dwf.networks.config import NetworkConfig
-        from dwf.networks.functional import build_network
-
-        return build_network(build(NetworkConfig, self.facts["network"], str(self.path)))
+    def build_network(self) -> "nn.Module":
+        """Return one network of the zoo's architecture, in evaluation mode."""
+        return self.facts.build_network()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input of its networks; of an older zoo, that of its dataset."""
-        shape = self.facts.get("input_shape")
-        return tuple(shape if shape is not None else self.load_data().shape)
+        """Shape of one input of its networks."""
+        return self.facts.input_shape
 
-    def load_data(self) -> Any:
-        """Return the `Dataset` the zoo was trained on, prepared as its recipe says."""
-        from dwf.datasets.config import DataConfig
-        from dwf.datasets.load import load_dataset
-
-        return load_dataset(build(DataConfig, self.facts["data"], str(self.path)))
+    def load_data(self) -> "Dataset":
+        """Return the dataset the zoo was trained on, prepared as its recipe says."""
+        return self.facts.load_data()
 
     def stream(
         self, rows: np.ndarray | None = None, check: bool = False, max_bytes: int = STREAM_BYTES
@@ -302,28 +276,6 @@ class Zoo:
         """Hold every row to its checksum; raises `CorruptShard` at the first that differs."""
         for _ in self.stream(check=True):
             pass
-
-
-def read_facts(path: Path) -> dict[str, Any]:
-    """Return what `zoo.json` says.
-
-    Raises:
-        NotAZoo: the folder is not a zoo, or of another format version.
-    """
-    file = path / "zoo.json"
-    if not file.exists():
-        raise NotAZoo(f"{path} is not a zoo: it has no zoo.json; make one with launch/zoo.py")
-    try:
-        facts = json.loads(file.read_text())
-        found = (facts["format"], facts["version"])
-    except (ValueError, KeyError, TypeError):
-        raise NotAZoo(
-            f"{file} is not the description of a zoo: remove it and give the command that makes "
-            "this zoo again"
-        ) from None
-    if found != (FORMAT, VERSION):
-        raise NotAZoo(f"{file}: format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}")
-    return facts
 
 
 def split_networks(count: int, val: float, test: float, seed: int) -> np.ndarray:

@@ -14,9 +14,10 @@ import numpy as np
 
 from dwf.errors import CorruptShard, NotAZoo, ShapeMismatch
 from dwf.ranks import world
+from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Shard, reason_of
-from dwf.zoo.store import read_facts, shard_files
+from dwf.zoo.store import shard_files
 from dwf.zoo.view import NAME, View
 from dwf.zoo.zeros import zero_counts
 
@@ -53,14 +54,14 @@ def find_damage(
     Raises:
         NotAZoo: the folder is not a zoo.
     """
-    facts = read_facts(folder)
-    layout, files = Layout.from_json(facts["layout"]), shard_files(folder, facts)
+    facts = Facts.read(folder)
+    files = shard_files(folder, facts.num_shards)
     ranks = world()
     threads = threads or (len(os.sched_getaffinity(0)) if ranks.size == 1 else 1)
     groups = ranks.on_first(lambda: _groups(files, ranks.size))  # a zoo in work grows meanwhile
     damages, done = [], 0
     with ThreadPoolExecutor(threads) as pool:
-        checker = Checker(folder, layout, files, pool.map if threads > 1 else map)
+        checker = Checker(folder, facts, files, pool.map if threads > 1 else map)
         found = ranks.in_order(len(groups), lambda index: checker.check(groups[index]))
         for group, damaged in zip(groups, found, strict=True):
             damages += damaged
@@ -96,16 +97,15 @@ class Checker:
 
     Args:
         folder: the zoo.
-        layout: its layout.
+        facts: what it says of itself.
         files: its shards, in order.
         run: as `map`, perhaps in several threads.
     """
 
-    def __init__(
-        self, folder: Path, layout: Layout, files: list[Path], run: Callable[..., Iterable]
-    ):
+    def __init__(self, folder: Path, facts: Facts, files: list[Path], run: Callable[..., Iterable]):
+        layout, recipe = facts.layout, facts.recipe
         self._layout, self._files, self._run = layout, files, run
-        self._is_pruned = bool((read_facts(folder).get("recipe") or {}).get("prune"))
+        self._is_pruned = recipe is not None and recipe.prune is not None
         self.view_path, self._view, self._view_reason = folder / NAME, None, MISSING
         try:
             self._view = View(folder, layout.digest, layout.size)

@@ -27,7 +27,7 @@ def random_networks(widths, count=4, seed=0):
     weights = torch.randn(count, layout.size, generator=generator, dtype=torch.float64)
     for i, tensor in enumerate(layout.unflatten(weights).values()):
         tensor.mul_(3.0 ** (i % 3))
-    return network, layout, symmetry_of(network, layout, scale="balanced"), weights
+    return network, layout, symmetry_of(network, layout, widths[:1], "balanced"), weights
 
 
 def outputs(network, layout, weights):
@@ -117,16 +117,16 @@ def test_only_relu_units_can_be_rescaled(activation):
     network = build_network(MLPConfig((5, 4, 2), activation))
     layout = Layout.of(network)
     with pytest.raises(ConfigError, match=r"'balanced'.*set scale to none"):
-        symmetry_of(network, layout, scale="balanced")
+        symmetry_of(network, layout, (5,), "balanced")
     weights = torch.randn(2, layout.size)
-    assert balance(weights, layout, symmetry_of(network, layout)) is weights
+    assert balance(weights, layout, symmetry_of(network, layout, (5,))) is weights
 
 
 def test_an_aligned_zoo_is_balanced_and_says_so(make_zoo, tmp_path):
     zoo = make_zoo(count=8, widths=(64, 6, 5, 10))
     config = AlignConfig("small", scale="balanced", reference="iterated_mean", num_pairs=3)
     aligned = align_zoo(config, tmp_path, "aligned")
-    assert aligned.facts["provenance"]["scale"] == "balanced"
+    assert aligned.facts.aligned.scale == "balanced"
     weights = torch.from_numpy(aligned.read()).double()
     for layer, width in enumerate((6, 5)):
         for unit in range(width):

@@ -22,7 +22,7 @@ DEPTHS = [(12, 9, 4), (12, 9, 7, 4), (12, 9, 7, 8, 4)]
 def architecture(widths, activation="relu"):
     network = build_network(MLPConfig(tuple(widths), activation))
     layout = Layout.of(network)
-    return network, layout, symmetry_of(network, layout)
+    return network, layout, symmetry_of(network, layout, widths[:1])
 
 
 def random_networks(count, layout, seed=0):

@@ -72,7 +72,7 @@ def test_other_methods_align_too_and_keep_the_function(tmp_path, method, referen
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
     report = read_report(aligned)["l2_to_reference"]
     assert report["after"] < report["before"]
-    assert aligned.facts["provenance"]["method"] == method
+    assert aligned.facts.aligned.method == method
 
 
 def test_reference_of_another_zoo(tmp_path):
@@ -85,9 +85,9 @@ def test_reference_of_another_zoo(tmp_path):
     expected = zoo.read(zoo.rows(epoch=2)[4:5])
     distance = np.linalg.norm(aligned.read(rows) - expected, axis=1)
     assert (distance < 0.3 * np.linalg.norm(other.read(rows) - expected, axis=1).max()).all()
-    assert aligned.facts["provenance"]["reference_zoo"] == "zoo"
-    assert aligned.facts["provenance"]["reference_fingerprint"] == zoo.fingerprint
-    assert "reference_zoo" not in same.facts["provenance"]
+    assert aligned.facts.aligned.reference_zoo == "zoo"
+    assert aligned.facts.aligned.reference_fingerprint == zoo.fingerprint
+    assert "reference_zoo" not in same.facts.to_json()["provenance"]
     wide = write_zoo(tmp_path, name="wide", architecture=MLPConfig((64, 20, 10)))
     told = rf"reference_zoo = 'wide' .*{wide.layout.digest}.*1,510.*{zoo.layout.digest}.*1,210"
     with pytest.raises(ShapeMismatch, match=told + r".*\[16, 64\] and \[20, 64\]"):
@@ -104,7 +104,7 @@ def test_signs_of_tanh_units_are_aligned_and_settings_without_effect_refused(tmp
         for z in (zoo, aligned)
     )
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
-    assert aligned.facts["provenance"]["signs"]
+    assert aligned.facts.aligned.signs
     with pytest.raises(ConfigError, match="signs = true has no effect with method = 'norm_sort'"):
         align_zoo(AlignConfig("zoo", signs=True, method="norm_sort"), tmp_path, "other")
     write_zoo(tmp_path, name="relu")

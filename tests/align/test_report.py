@@ -14,9 +14,9 @@ from dwf.datasets.load import load_dataset
 from dwf.networks.batchnorm import recalibrate
 from dwf.networks.config import CNNConfig
 from dwf.networks.functional import build_network, score_networks
-from dwf.settings import to_dict
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo, write_zoo
+from tests.zoos import facts_of
 
 
 @pytest.fixture
@@ -94,11 +94,10 @@ def test_midpoints_and_drawn_networks_have_statistics_of_their_own(
     for name, view in layout.unflatten(weights_ND).items():
         if name.endswith("running_var"):
             view[...] = rng.uniform(0.5, 2, view.shape)
-    facts = {"network": to_dict(config), "data": {"kind": "digits"}, "input_shape": [1, 8, 8]}
     columns = {"network": np.arange(3), "epoch": np.ones(3, np.int32)}
     columns["batchnorm"] = np.full(3, statistics)
     path = make_zoo(count=1).path.parent / "conv"
-    zoo = write_zoo(path, layout, 3, [(columns, weights_ND)], **facts)
+    zoo = write_zoo(path, facts_of(layout, config), 3, [(columns, weights_ND)])
     data = load_dataset(DataConfig("digits"))
     data = replace(data, train=some(data.train, 100), val=some(data.val, 50))
     monkeypatch.setattr(Zoo, "load_data", lambda self: data)

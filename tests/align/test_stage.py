@@ -28,10 +28,12 @@ from dwf.errors import (
 )
 from dwf.networks.config import CNNConfig, MLPConfig
 from dwf.networks.functional import build_network, run_networks
-from dwf.settings import load, to_dict
+from dwf.settings import load
+from dwf.zoo.config import RecipeConfig
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import shard_name, write_shard
 from dwf.zoo.store import Zoo, create_zoo, finish_zoo
+from tests.zoos import facts_of
 
 REPOSITORY = Path(__file__).parents[2]
 NETWORK = MLPConfig((64, 16, 10))
@@ -51,9 +53,8 @@ def write_zoo(
     is_buffer_D = torch.cat([torch.full((e.size,), e.role == "buffer") for e in layout.entries])
     base_D[is_buffer_D] = base_D[is_buffer_D].abs() + 1
     path = root / "zoos" / name
-    facts = {"network": to_dict(architecture), "data": {"kind": "digits"}, "seed": 5, "recipe": {}}
-    facts["input_shape"] = list(shape)
-    create_zoo(path, layout, num_shards + 1, **facts)
+    told = {"input_shape": tuple(shape), "seed": 5, "recipe": RecipeConfig()}
+    create_zoo(path, facts_of(layout, architecture, num_shards + 1, **told))
     for shard in range(num_shards + 1):
         count = per_shard if shard < num_shards else 0
         weights, columns = [], []
@@ -106,7 +107,7 @@ def test_aligned_zoo_holds_the_same_networks_reordered(tmp_path):
         np.linalg.norm(z.read() - z.read(np.array([2])), axis=1).mean() for z in (zoo, aligned)
     ]
     assert spread[1] < 0.3 * spread[0]  # planted: noise is all that is left
-    assert aligned.facts["provenance"] == {
+    assert aligned.facts.provenance.to_json() == {
         "aligned_from": "zoo",
         "fingerprint": zoo.fingerprint,
         "method": "git_rebasin",
@@ -115,7 +116,7 @@ def test_aligned_zoo_holds_the_same_networks_reordered(tmp_path):
         "reference_network": 1,
         "seed": 0,
     }
-    assert aligned.facts["data"] == zoo.facts["data"]
+    assert aligned.facts.data == zoo.facts.data
 
 
 def test_permutations_beside_the_zoo_make_it_from_the_original(tmp_path):
@@ -314,7 +315,7 @@ def test_command_prints_the_report(tmp_path):
     assert "zoos/zoo-aligned" in dry.stdout, dry.stderr
     assert "36 rows; 1 group: 1 units (16)" in dry.stdout
     assert "L2 distance to the reference" in real.stdout, real.stderr
-    assert Zoo.open(tmp_path / "zoos" / "zoo-aligned").facts["provenance"]["aligned_from"] == "zoo"
+    assert Zoo.open(tmp_path / "zoos" / "zoo-aligned").facts.aligned.aligned_from == "zoo"
 
 
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "configs/align").glob("*.yaml")), ids=str)

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from dwf.align.groups import Group, Member, permute
 from dwf.align.symmetry import describe, log_size, symmetry_of
@@ -43,7 +42,7 @@ def test_groups_of_an_mlp():
         )
         return Group(size, members, scales=True)
 
-    assert symmetry_of(network, Layout.of(network)) == (layer(0, 4), layer(1, 3))
+    assert symmetry_of(network, Layout.of(network), (5,)) == (layer(0, 4), layer(1, 3))
 
 
 @pytest.mark.parametrize(
@@ -126,13 +125,10 @@ def test_balanced_takes_units_that_scale():
         symmetry_of(network, Layout.of(network), (1, 8, 8), "balanced")
 
 
-def test_another_layout_and_a_missing_shape_are_refused():
+def test_another_layout_is_refused():
     network = build_network(MLPConfig((5, 4, 2)))
     with pytest.raises(ShapeMismatch, match="not of this network"):
-        symmetry_of(network, Layout.of(build_network(MLPConfig((5, 3, 2)))))
-    layer = nn.Conv2d(1, 1, 1)
-    with pytest.raises(ConfigError, match="Conv2d are traced on an image: give its shape"):
-        symmetry_of(layer, Layout.of(layer))
+        symmetry_of(network, Layout.of(build_network(MLPConfig((5, 3, 2)))), (5,))
 
 
 def test_the_network_is_left_as_it_was():

@@ -74,7 +74,7 @@ def test_permuted_units_of_any_layer_give_the_permuted_velocity(make_zoo, tmp_pa
     rows = zoo.rows("train")
     codec.fit([(zoo, rows)], [], RunFolder(tmp_path / "run", {}))
     weights_ND = torch.from_numpy(zoo.read())
-    groups = symmetry_of(build_network(MLPConfig(widths)), zoo.layout)
+    groups = symmetry_of(build_network(MLPConfig(widths)), zoo.layout, zoo.input_shape)
     codes = codec.encode(weights_ND, zoo.layout)
     module = backbone(groups=codes.shape.groups).double()
     t_N = torch.rand(len(weights_ND), dtype=torch.float64)

@@ -9,6 +9,7 @@ from torch import nn
 from dwf.run_folder import RunFolder
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo, create_zoo, finish_zoo, shard_name, split_networks, write_shard
+from tests.zoos import facts_of
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def plant_zoo(tmp_path):
             "split": split_networks(count, 0.2, 0.2, 0),
         }
         path: Path = tmp_path / "zoos" / name
-        create_zoo(path, layout, num_shards, network={}, data={}, seed=0)
+        create_zoo(path, facts_of(layout, num_shards=num_shards))
         for i, rows in enumerate(np.array_split(np.arange(count), num_shards)):
             block = ({key: values[rows] for key, values in columns.items()}, weights[rows])
             file = path / shard_name(i, num_shards)

@@ -126,7 +126,7 @@ def test_the_command_writes_embeddings_and_probes_them(fitted, run, monkeypatch,
     columns = {name: values for name, values in random.columns.items() if name != "checksum"}
     columns["val_accuracy"] = embed(codec, random, np.arange(40))[:, 0].astype(np.float64)
     path = random.path.parent / "told"
-    zoo = write_zoo(path, random.layout, 40, [(columns, random.read())], seed=0)
+    zoo = write_zoo(path, random.facts, 40, [(columns, random.read())])
     command(monkeypatch, "embed", run.path, path, "--pooling", "layers")
     written = np.load(run.path / "embeddings-told.npz")
     np.testing.assert_array_equal(written["embedding"], embed(codec, zoo, np.arange(40), "layers"))

@@ -54,9 +54,7 @@ def test_a_weight_that_never_varies_stays_near_its_value(make_zoo, tmp_path, run
     bias = varied.layout.by_name["layers.0.bias"]
     weights[:, bias.offset : bias.stop] = 0.0  # one whole tensor
     columns = {name: values for name, values in varied.columns.items() if name != "checksum"}
-    zoo = write_zoo(
-        tmp_path / "constant", varied.layout, len(weights), [(columns, weights)], seed=0
-    )
+    zoo = write_zoo(tmp_path / "constant", varied.facts, len(weights), [(columns, weights)])
     codec = fit(zoo, run)
     codes = codec.encode(torch.from_numpy(weights), zoo.layout)
     assert codes.values.isfinite().all() and (codes.values[:, 5] == 0).all()
@@ -70,7 +68,7 @@ def test_networks_that_are_all_the_same_are_kept(make_zoo, tmp_path, run):
     varied = make_zoo()
     weights = np.repeat(varied.read([0]), 12, 0)
     columns = {name: values for name, values in varied.columns.items() if name != "checksum"}
-    zoo = write_zoo(tmp_path / "same", varied.layout, 12, [(columns, weights)], seed=0)
+    zoo = write_zoo(tmp_path / "same", varied.facts, 12, [(columns, weights)])
     codec = fit(zoo, run)
     codes = codec.encode(torch.from_numpy(weights), zoo.layout)
     assert (codes.values == 0).all()

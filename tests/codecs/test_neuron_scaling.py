@@ -137,8 +137,7 @@ def test_dead_units_keep_their_scale_and_are_counted(make_zoo, tmp_path, run, ca
     state["layers.1.weight"][train[1], :, 2] = 0.0
     state["layers.1.weight"][train[2], :, 2] = 0.0
     columns = {name: values for name, values in varied.columns.items() if name != "checksum"}
-    about = {"network": varied.facts["network"], "seed": 0}
-    zoo = write_zoo(tmp_path / "dead", varied.layout, 12, [(columns, weights)], **about)
+    zoo = write_zoo(tmp_path / "dead", varied.facts, 12, [(columns, weights)])
     with caplog.at_level(logging.WARNING, logger="dwf"):
         codec = fit(zoo, run, scale="logarithm", standardise="none")
     assert codec.facts["dead_units"] == 3 and "3 units of" in caplog.text
@@ -164,9 +163,8 @@ def test_warns_once_that_samples_and_zoo_stand_in_different_scales(make_zoo, tmp
         caplog.clear()
         moved, _ = balanced(torch.from_numpy(zoo.read()), zoo.layout)
         columns = {name: values for name, values in zoo.columns.items() if name != "checksum"}
-        about = {"network": zoo.facts["network"], "seed": 0}
         block = (columns, moved.numpy())
-        aligned = write_zoo(tmp_path / "balanced", zoo.layout, 12, [block], **about)
+        aligned = write_zoo(tmp_path / "balanced", zoo.facts, 12, [block])
         codec = fit(aligned, run, scale="balanced")
         assert not caplog.text and codec.facts["log_scale"] < 1e-5
     kept = fit(aligned, run).encode(moved, zoo.layout)

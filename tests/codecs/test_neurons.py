@@ -116,7 +116,7 @@ def test_features_are_standardised_over_units_and_training_networks(make_zoo, ru
 
 def test_units_of_the_last_hidden_layer_reorder_as_tokens(make_zoo, run):
     zoo = make_zoo(widths=DEEP)
-    codec, groups = fit(zoo, run), symmetry_of(zoo.build_network(), zoo.layout)
+    codec, groups = fit(zoo, run), symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape)
     weights = torch.from_numpy(zoo.read())
     order = torch.tensor([2, 0, 3, 1])
     orders = [torch.arange(5).repeat(12, 1), order.repeat(12, 1)]
@@ -147,7 +147,7 @@ def test_units_of_zeros_and_weights_that_never_vary(make_zoo, tmp_path, run):
     state["layers.0.weight"][:, 3] = state["layers.0.bias"][:, 3] = 0.0
     state["layers.0.weight"][:, :, 7] = 0.25
     columns = {name: values for name, values in varied.columns.items() if name != "checksum"}
-    zoo = write_zoo(tmp_path / "zeros", varied.layout, 12, [(columns, weights)], seed=0)
+    zoo = write_zoo(tmp_path / "zeros", varied.facts, 12, [(columns, weights)])
     codec = fit(zoo, run)
     codes = codec.encode(torch.from_numpy(weights), zoo.layout)
     assert codes.values.isfinite().all()
@@ -182,7 +182,7 @@ def test_filters_and_units_of_the_last_hidden_layer_reorder_as_tokens(tmp_path, 
 def test_an_earlier_layers_order_is_that_of_numbers_within_the_next(make_zoo, run):
     """What relies on alignment, as the codec's docstring says."""
     zoo = make_zoo(widths=DEEP)
-    codec, groups = fit(zoo, run), symmetry_of(zoo.build_network(), zoo.layout)
+    codec, groups = fit(zoo, run), symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape)
     weights = torch.from_numpy(zoo.read())
     orders = [torch.tensor([2, 0, 4, 1, 3]).repeat(12, 1), torch.arange(4).repeat(12, 1)]
     moved = codec.encode(permute(weights, zoo.layout, groups, orders), zoo.layout).values
@@ -197,11 +197,10 @@ def test_a_unit_of_zeros_in_all_networks_is_refused_by_name(make_zoo, tmp_path, 
     state = varied.layout.unflatten(torch.from_numpy(weights))
     columns = {name: values for name, values in varied.columns.items() if name != "checksum"}
     state["layers.1.weight"][:, 2] = state["layers.1.bias"][:, 2] = 0.0
-    about = {"network": varied.facts["network"], "seed": 0}
-    zoo = write_zoo(tmp_path / "dead", varied.layout, 12, [(columns, weights)], **about)
+    zoo = write_zoo(tmp_path / "dead", varied.facts, 12, [(columns, weights)])
     fit(zoo, run)  # its outgoing weights are there
     state["layers.2.weight"][:, :, 2] = 0.0
-    zoo = write_zoo(tmp_path / "zeros", varied.layout, 12, [(columns, weights)], **about)
+    zoo = write_zoo(tmp_path / "zeros", varied.facts, 12, [(columns, weights)])
     for scale in ("kept", "balanced", "logarithm"):
         with pytest.raises(ConfigError, match=r"unit 2 of layers.1.weight .1 of 4. is zero in all"):
             fit(zoo, run, scale=scale)

@@ -183,7 +183,7 @@ def test_counts_copies_of_a_network_once(make_zoo, tmp_path, run):
     varied = make_zoo()
     weights = varied.read([0, 1, 2, 3, 0, 1, 2, 3])
     columns = {"network": np.arange(8), "split": np.full(8, "train")}
-    zoo = write_zoo(tmp_path / "copies", varied.layout, 8, [(columns, weights)], seed=0)
+    zoo = write_zoo(tmp_path / "copies", varied.facts, 8, [(columns, weights)])
     with pytest.raises(TooFewNetworks, match=r"components = 7, but 8 .* only 3 directions"):
         fit(zoo, run, components=7)
     assert fit(zoo, run).shape.size == 3

@@ -25,7 +25,7 @@ def shifted(tmp_path):
         part += rng.standard_normal() * 10
         part += rng.standard_normal((9, 1))  # networks differ too
     columns = {name: each for name, each in zoo.columns.items() if name != "checksum"}
-    return write_zoo(tmp_path / "shifted", zoo.layout, 9, [(columns, weights)], **{})
+    return write_zoo(tmp_path / "shifted", zoo.facts, 9, [(columns, weights)])
 
 
 def numbers_of(weights_ND, layer):
@@ -99,7 +99,7 @@ def test_layers_that_never_vary_stay_near_their_value(make_zoo, tmp_path):
     weights = varied.read()
     weights[:, : varied.layout.by_name["layers.1.weight"].offset] = 0.25
     columns = {"network": np.arange(4)}
-    zoo = write_zoo(tmp_path / "still", varied.layout, 4, [(columns, weights)])
+    zoo = write_zoo(tmp_path / "still", varied.facts, 4, [(columns, weights)])
     geometry = Geometry.of(zoo.layout, 4)
     for kind in ("per_layer", "min_max"):
         scaling = TokenScaling.fit([(zoo, np.arange(4))], geometry, kind)
@@ -109,7 +109,7 @@ def test_layers_that_never_vary_stay_near_their_value(make_zoo, tmp_path):
             < scaling.scale_L[0]
             == pytest.approx(1e-3 * np.sqrt(scaling.scale_L[1] ** 2 / 2), rel=1e-5)
         )
-    write_zoo(tmp_path / "zero", varied.layout, 4, [(columns, 0 * weights)])
+    write_zoo(tmp_path / "zero", varied.facts, 4, [(columns, 0 * weights)])
     zero = TokenScaling.fit([(zoo.open(tmp_path / "zero"), np.arange(4))], geometry, "per_layer")
     assert not zero.changes
 

@@ -17,10 +17,10 @@ from dwf.networks.config import (
     ViTConfig,
 )
 from dwf.networks.functional import build_network
-from dwf.settings import to_dict
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import shard_name, write_shard
 from dwf.zoo.store import Zoo, create_zoo, finish_zoo, split_networks
+from tests.zoos import facts_of
 
 CNN3 = CNNConfig(
     (16, 32, 15), (3, 32, 32), pools=2, pool_first=True, activation="gelu", hidden=(20,)
@@ -60,8 +60,7 @@ def write_random_zoo(
         "epoch": np.ones(count, np.int32),
         "split": split_networks(count, 0.2, 0.2, seed),
     }
-    facts = {"network": to_dict(config), "data": {"kind": "digits"}, "input_shape": list(shape)}
-    create_zoo(path, layout, num_shards, seed=seed, **facts)
+    create_zoo(path, facts_of(layout, config, num_shards, input_shape=shape, seed=seed))
     for i, rows in enumerate(np.array_split(np.arange(count), num_shards)):
         block = ({name: values[rows] for name, values in columns.items()}, weights[rows])
         file = path / shard_name(i, num_shards)

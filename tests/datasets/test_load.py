@@ -1,4 +1,5 @@
 import time
+import typing
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ def stand_in(cached, monkeypatch):
     """Stand in for a dataset with given arrays; returns how to."""
 
     def put(kind, largest, **arrays):
-        published = Published(10, largest, lambda *_: arrays, {}, (Source("here", lambda _: None),))
+        here = (Source("here", lambda _: None),)
+        published = Published((), 0, 10, largest, lambda *_: arrays, {}, here)
         monkeypatch.setitem(sources.PUBLISHED, kind, published)
 
     return put
@@ -236,3 +238,26 @@ def test_some_images_are_a_seeded_subset_and_val_is_left_whole(cached):
     assert some_train == parts(load_dataset(DataConfig("digits", seed=4, train_images=100)))[0]
     with pytest.raises(ConfigError, match="test_images = 361: the test part of digits has 360"):
         load_dataset(DataConfig("digits", test_images=361))
+
+
+@pytest.mark.parametrize("kind", sources.PUBLISHED)
+def test_what_is_known_before_a_byte_is_here_is_what_is_loaded(kind):
+    published, data = sources.PUBLISHED[kind], load_dataset(DataConfig(kind, validation=0.25))
+    assert len(data.train) + len(data.val) == published.num_rows
+    assert data.shape == published.shape == sources.input_shape(DataConfig(kind))
+    assert int(data.train.labels.max()) + 1 == published.num_classes
+    for change in ({"size": 8}, {"grey": True}, {"size": 8, "grey": True}):
+        fits = len(published.shape) == 3 and ("grey" not in change or published.shape[0] == 3)
+        if fits and min(published.shape[1:]) > 8:
+            config = DataConfig(kind, **change)
+            assert load_dataset(config).shape == sources.input_shape(config)
+
+
+def test_every_dataset_that_can_be_named_is_published():
+    assert set(typing.get_args(typing.get_type_hints(DataConfig)["kind"])) == set(sources.PUBLISHED)
+
+
+def test_parts_have_names():
+    data = load_dataset(DataConfig("iris"))
+    found = [data.part(name) for name in ("train", "val", "test")]
+    assert all(a is b for a, b in zip(found, (data.train, data.val, data.test), strict=True))

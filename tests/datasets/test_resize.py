@@ -85,7 +85,7 @@ def test_grey_images_are_made_from_resized_ones(tmp_path, monkeypatch):
     arrays = {"x_train": stored, "y_train": np.arange(20) % 10}
     arrays |= {"x_test": stored[:4], "y_test": np.arange(4)}
     here = sources.Source("here", lambda _: None)
-    published = sources.Published(10, 255, lambda *_: arrays, {}, (here,))
+    published = sources.Published((), 0, 10, 255, lambda *_: arrays, {}, (here,))
     monkeypatch.setitem(sources.PUBLISHED, "cifar10", published)
     monkeypatch.setenv("DWF_DATA", str(tmp_path))
     data = load_dataset(DataConfig("cifar10", size=4, grey=True))

@@ -1,5 +1,7 @@
 """Two small zoos on the digits: trained networks, and samples made from them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,13 @@ from torch.nn.functional import cross_entropy
 from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
 from dwf.evaluation.report.figures import STYLE
+from dwf.generators.learning import describe_origin
 from dwf.networks.config import CNNConfig, MLPConfig
 from dwf.networks.functional import build_network, score_networks
 from dwf.randomness import seeded
-from dwf.settings import to_dict
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo, write_zoo
+from tests.zoos import bare_facts, facts_of, sampled
 
 CONFIG, DATA = MLPConfig((64, 8, 10)), DataConfig(kind="digits")
 NUM = 60
@@ -79,15 +82,15 @@ def zoo(trained, tmp_path) -> Zoo:
     }
     columns |= {name: values_EN.T.reshape(-1) for name, values_EN in accuracies.items()}
     rows_ND = weights_END.transpose(1, 0, 2).reshape(2 * NUM, -1)
-    facts = {"network": to_dict(CONFIG), "data": to_dict(DATA), "seed": 0}
-    return write_zoo(tmp_path / "zoos" / "z", layout, 2 * NUM, [(columns, rows_ND)], **facts)
+    facts = facts_of(layout, CONFIG, data=DATA)
+    return write_zoo(tmp_path / "zoos" / "z", facts, 2 * NUM, [(columns, rows_ND)])
 
 
 @pytest.fixture
 def write_samples(zoo):
     """Write a zoo of generated networks: `write_samples(name, weights_SD) -> Zoo`."""
 
-    def write(name: str, weights_SD: np.ndarray, **provenance: str) -> Zoo:
+    def write(name: str, weights_SD: np.ndarray, **told) -> Zoo:
         num = len(weights_SD)
         columns = {
             "network": np.arange(num),
@@ -95,11 +98,10 @@ def write_samples(zoo):
             "epoch": np.zeros(num, np.int64),
             "split": np.full(num, "sample"),
         }
-        facts = {key: zoo.facts[key] for key in ("network", "data", "seed")}
-        provenance |= {"generator": "flow", "seed": 7, "solver": "rk4", "steps": 100}
+        origin = {"zoo": zoo.name, "zoo_fingerprint": describe_origin(zoo, 0)["fingerprint"]}
+        facts = replace(bare_facts(zoo), provenance=sampled(**origin | told))
         block = (columns, weights_SD.astype(np.float32))
-        path = zoo.path.parent / name
-        return write_zoo(path, zoo.layout, num, [block], provenance=provenance, **facts)
+        return write_zoo(zoo.path.parent / name, facts, num, [block])
 
     return write
 
@@ -136,9 +138,9 @@ def write_batchnorm(batchnorm_networks, tmp_path):
             "split": np.full(num, "sample") if split is None else split,
         }
         columns |= {} if batchnorm is None else {"batchnorm": np.full(num, batchnorm)}
-        facts = {"network": to_dict(BATCHNORM), "data": to_dict(DATA), "seed": 0}
         blocks = [(columns | more, weights_ND.astype(np.float32))]
-        return write_zoo(tmp_path / "zoos" / name, layout, num, blocks, **facts)
+        facts = facts_of(layout, BATCHNORM, data=DATA)
+        return write_zoo(tmp_path / "zoos" / name, facts, num, blocks)
 
     return write
 

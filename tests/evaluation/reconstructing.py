@@ -36,6 +36,5 @@ def folder_of(zoo):
 def of_splits(zoo, name, splits) -> Zoo:
     keep = np.isin(zoo.columns["split"], splits)
     columns = {k: v[keep] for k, v in zoo.columns.items() if k != "checksum"}
-    facts = {key: zoo.facts[key] for key in ("network", "data", "seed")}
     block = (columns, zoo.read(np.flatnonzero(keep)))
-    return write_zoo(zoo.path.parent / name, zoo.layout, int(keep.sum()), [block], **facts)
+    return write_zoo(zoo.path.parent / name, zoo.facts, int(keep.sum()), [block])

@@ -9,12 +9,13 @@ from dwf.align.stage import align_zoo
 from dwf.align.symmetry import permute, symmetry_of
 from dwf.evaluation.measure.yardstick import Measured, Yardstick
 from dwf.zoo.store import Zoo, write_zoo
+from tests.zoos import bare_facts
 
 
 def shuffled(zoo: Zoo, weights_ND: torch.Tensor, rescale: bool) -> torch.Tensor:
     """The same functions with hidden units in random orders, and at random scales."""
     stream = torch.Generator().manual_seed(0)
-    groups = symmetry_of(zoo.build_network(), zoo.layout)
+    groups = symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape)
     orders = [
         torch.stack([torch.randperm(group.size, generator=stream) for _ in weights_ND])
         for group in groups
@@ -33,9 +34,8 @@ def measure_shuffled_copies(zoo: Zoo, tmp_path, rescale: bool) -> tuple[Yardstic
     rows = zoo.rows(split="train", epoch="last")
     moved_ND = shuffled(zoo, torch.from_numpy(zoo.read(rows)), rescale)
     columns = {"network": np.arange(len(rows)), "epoch": np.zeros(len(rows), np.int32)}
-    facts = {key: zoo.facts[key] for key in ("network", "data", "seed")}
     blocks = [(columns, moved_ND.numpy())]
-    samples = write_zoo(tmp_path / "zoos" / "s", zoo.layout, len(rows), blocks, **facts)
+    samples = write_zoo(tmp_path / "zoos" / "s", bare_facts(zoo), len(rows), blocks)
     yardstick = Yardstick(zoo, zoo.load_data())
     return yardstick, yardstick.measure_zoo(samples, np.arange(len(rows)))
 

@@ -14,10 +14,11 @@ from dwf.evaluation.stage import _curves, evaluate
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.stage import fit_generator, sample_networks
 from dwf.networks.functional import build_network, score_networks
-from dwf.settings import to_dict
 from dwf.zoo.cohorts.rows import split_steps
-from dwf.zoo.store import BLOCKS_OF_STEPS, Zoo, write_zoo
+from dwf.zoo.facts import BLOCKS_OF_STEPS
+from dwf.zoo.store import Zoo, write_zoo
 from tests.evaluation.conftest import CONFIG, DATA
+from tests.zoos import facts_of
 
 NUM = 30
 EVALUATE = {"noise": (0.1,), "averages": (2,), "count": 4}
@@ -40,9 +41,8 @@ def write_steps(trained, tmp_path):
             f"{name}_accuracy": score_networks(build_network(CONFIG), state, data, part).accuracy_N
             for name, part in (("val", data.val), ("test", data.test))
         }
-        facts = {"network": to_dict(CONFIG), "data": to_dict(DATA), "seed": 0}
-        facts["split_by"] = BLOCKS_OF_STEPS
-        return write_zoo(tmp_path / "zoos" / "z", layout, NUM, [(columns, weights_ND)], **facts)
+        facts = facts_of(layout, CONFIG, data=DATA, split_by=BLOCKS_OF_STEPS)
+        return write_zoo(tmp_path / "zoos" / "z", facts, NUM, [(columns, weights_ND)])
 
     return write
 
@@ -55,7 +55,7 @@ def test_each_step_counts_from_generator_to_report_and_the_report_says_so(
     generator = GeneratorConfig("z", codec=FlatConfig(), density=GaussianConfig())
     fit_generator(generator, tmp_path, "g")
     drawn = sample_networks(SampleConfig("g", count=5), tmp_path, "s")
-    assert "split_by" not in drawn.facts
+    assert drawn.facts.split_by is None
     report = evaluate(EvaluateConfig("z", ("s",), **EVALUATE), tmp_path, "r")
     sizes = {one.title: one.n for one in report.sets}
     assert sizes["originals (training)"] == 18 and sizes["held-out networks"] == 6

@@ -29,7 +29,9 @@ from dwf.generators.generator import round_trip_error
 from dwf.networks.batchnorm import recalibrate
 from dwf.networks.functional import batchnorm_layers, score_networks
 from dwf.training.config import LoopConfig
-from dwf.zoo.store import BLOCKS_OF_STEPS, Zoo, write_zoo
+from dwf.zoo.facts import BLOCKS_OF_STEPS
+from dwf.zoo.store import Zoo, write_zoo
+from tests.evaluation.conftest import BATCHNORM_SPLIT
 from tests.evaluation.reconstructing import EXACT, LOSSY, fit, folder_of, of_splits, report, root_of
 
 
@@ -176,10 +178,9 @@ def test_without_training_networks_errors_are_relative_to_nothing(zoo):
 def test_steps_of_one_network_are_called_that(zoo):
     rows = np.flatnonzero(zoo.columns["epoch"] == 12)
     columns = {k: v[rows] for k, v in zoo.columns.items() if k != "checksum"}
-    facts = {key: zoo.facts[key] for key in ("network", "data", "seed")}
-    facts["split_by"] = BLOCKS_OF_STEPS
+    facts = replace(zoo.facts, split_by=BLOCKS_OF_STEPS)
     block = (columns | {"network": np.zeros(len(rows), np.int64)}, zoo.read(rows))
-    one = write_zoo(zoo.path.parent / "one", zoo.layout, len(rows), [block], **facts)
+    one = write_zoo(zoo.path.parent / "one", facts, len(rows), [block])
     fit(one)
     found = report(one)
     assert [each.n for each in found.sets] == [25, 25]
@@ -187,18 +188,19 @@ def test_steps_of_one_network_are_called_that(zoo):
     assert found.headline[-1] in (folder_of(one) / "report.html").read_text()
 
 
-def test_after_a_fit_there_is_a_report_where_there_can_be_one(zoo, caplog):
+def test_after_a_fit_there_is_a_report_where_there_can_be_one(
+    zoo, batchnorm_networks, write_batchnorm, caplog
+):
     def say(codec, zoo):
         fit(zoo, codec)
         config = GeneratorConfig(zoo=zoo.name, codec=codec, density=GaussianConfig())
         return report_fit(root_of(zoo), "g", config)
 
-    columns = {k: v for k, v in zoo.columns.items() if k != "checksum"}
-    block = (columns, zoo.read())
-    bare = write_zoo(zoo.path.parent / "bare", zoo.layout, len(zoo), [block], data={}, seed=0)
+    weights_ND = batchnorm_networks[1]
+    bare = write_batchnorm("bare", weights_ND, batchnorm=None, split=BATCHNORM_SPLIT)
     assert say(LOSSY, bare) is None
     assert "no report on what the codec of g loses" in caplog.text
-    assert "zoo.json has no network and no data" in caplog.text
+    assert "no column `batchnorm`" in caplog.text
     shutil.rmtree(root_of(zoo) / "runs")
     assert say(EXACT, zoo) is None
     shutil.rmtree(root_of(zoo) / "runs")

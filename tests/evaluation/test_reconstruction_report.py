@@ -134,9 +134,8 @@ def test_a_zoo_that_has_changed_is_refused(zoo):
     fit(zoo)
     changed = zoo.read() + 1
     columns = {k: v for k, v in zoo.columns.items() if k != "checksum"}
-    facts = {key: zoo.facts[key] for key in ("network", "data", "seed")}
     shutil.rmtree(zoo.path)
-    write_zoo(zoo.path, zoo.layout, len(changed), [(columns, changed)], **facts)
+    write_zoo(zoo.path, zoo.facts, len(changed), [(columns, changed)])
     with pytest.raises(RunConflict, match="the generator g learnt from a zoo of"):
         report(zoo)
 

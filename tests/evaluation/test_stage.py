@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dwf.datasets.config import DataConfig
 from dwf.errors import (
     ConfigError,
     CorruptShard,
@@ -246,18 +247,17 @@ def test_samples_of_another_layout_are_refused(zoo, make_zoo):
 def test_wrong_data_are_noticed(zoo):
     columns = {k: v for k, v in zoo.columns.items() if k != "checksum"}
     columns["test_accuracy"] = columns["test_accuracy"] - 0.02
-    facts = {key: zoo.facts[key] for key in ("network", "data", "seed")}
     path = zoo.path.parent / "off"
-    off = write_zoo(path, zoo.layout, len(zoo), [(columns, zoo.read())], **facts)
+    off = write_zoo(path, zoo.facts, len(zoo), [(columns, zoo.read())])
     with pytest.raises(DataUnavailable, match=r"off: row 1 has test accuracy .*\(30 of 30 rows"):
         run(off)
 
 
 def test_a_split_without_images_is_refused(zoo):
     columns = {k: v for k, v in zoo.columns.items() if k != "checksum"}
-    facts = {"network": zoo.facts["network"], "data": {"kind": "digits", "validation": 0}}
+    facts = replace(zoo.facts, data=DataConfig("digits", validation=0))
     path = zoo.path.parent / "all"
-    without = write_zoo(path, zoo.layout, len(zoo), [(columns, zoo.read())], **facts)
+    without = write_zoo(path, facts, len(zoo), [(columns, zoo.read())])
     with pytest.raises(ConfigError, match=r"split = 'val': .*validation = 0.*--split test"):
         run(without, split="val")
 

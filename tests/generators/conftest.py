@@ -9,10 +9,10 @@ from dwf.densities.config import FlowConfig, GaussianConfig, KdeConfig, SolverCo
 from dwf.generators.config import GeneratorConfig
 from dwf.networks.config import CNNConfig
 from dwf.networks.functional import build_network
-from dwf.settings import to_dict
 from dwf.training.config import LoopConfig
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo, split_networks, write_zoo
+from tests.zoos import facts_of
 
 
 @pytest.fixture
@@ -57,7 +57,5 @@ def convolutional(tmp_path, request) -> Zoo:
         "split": split_networks(num, 0.2, 0.2, 0),
         "batchnorm": np.full(num, "trained"),
     }
-    facts = {"network": to_dict(CONVOLUTIONAL), "data": {"kind": "digits"}, "seed": 0}
-    facts["input_shape"] = [1, 8, 8]
-    blocks = [(columns, weights_ND)]
-    return write_zoo(tmp_path / "zoos" / "small", layout, num, blocks, **facts)
+    facts = facts_of(layout, CONVOLUTIONAL)
+    return write_zoo(tmp_path / "zoos" / "small", facts, num, [(columns, weights_ND)])

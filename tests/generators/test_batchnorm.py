@@ -28,14 +28,14 @@ def test_samples_say_where_their_statistics_come_from(convolutional, tmp_path, g
     fit_generator(gaussian_on_weights, tmp_path, "fitted")
     decoded = sample_networks(SampleConfig("fitted", count=3), tmp_path, "decoded")
     assert set(decoded.columns["batchnorm"]) == {"template"}
-    assert decoded.facts["input_shape"] == [1, 8, 8]
+    assert decoded.facts.input_shape == (1, 8, 8)
     learnt_NK, statistics_NB = split_off_buffers(layout, decoded.read())
     training_NB = split_off_buffers(layout, convolutional.read(convolutional.rows("train")))[1]
     np.testing.assert_allclose(statistics_NB, training_NB.mean(0)[None].repeat(3, 0), rtol=1e-5)
     config = SampleConfig("fitted", count=3, batchnorm="recalibrated", batchnorm_images=200)
     own = sample_networks(config, tmp_path, "own")
     assert set(own.columns["batchnorm"]) == {"recalibrated"}
-    assert own.facts["provenance"]["batchnorm_images"] == 200
+    assert own.facts.sampled.batchnorm_images == 200
     learnt_too_NK, own_NB = split_off_buffers(layout, own.read())
     np.testing.assert_array_equal(learnt_too_NK, learnt_NK)
     assert not np.allclose(own_NB[0], own_NB[1], rtol=0.1)
@@ -84,7 +84,7 @@ def test_networks_without_batchnorm_say_so(make_zoo, tmp_path, gaussian_on_weigh
     fit_generator(gaussian_on_weights, tmp_path, "fitted")
     drawn = sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
     assert set(drawn.columns["batchnorm"]) == {"none"}
-    assert "batchnorm_images" not in drawn.facts["provenance"]
+    assert "batchnorm_images" not in drawn.facts.to_json()["provenance"]
     with pytest.raises(ConfigError, match=r"fitted have no running statistics.*--batchnorm"):
         config = SampleConfig("fitted", batchnorm="recalibrated")
         sample_networks(config, tmp_path, "other")

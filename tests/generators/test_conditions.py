@@ -20,6 +20,7 @@ from dwf.networks.functional import build_network
 from dwf.settings import build, to_dict
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo, split_networks, write_zoo
+from tests.zoos import facts_of
 
 ROOT = Path(__file__).parents[2]
 NUM = 60
@@ -38,9 +39,8 @@ def make_planted(tmp_path):
         if accuracy_N is not None:
             columns["val_accuracy"] = accuracy_N
             weights_ND += np.nan_to_num(accuracy_N)[:, None]
-        facts = {"network": to_dict(network), "data": {"kind": "digits"}, "seed": 0}
         blocks = [(columns, weights_ND.astype(np.float32))]
-        return write_zoo(tmp_path / "zoos" / name, layout, NUM, blocks, **facts)
+        return write_zoo(tmp_path / "zoos" / name, facts_of(layout, network), NUM, blocks)
 
     return make
 
@@ -64,12 +64,12 @@ def test_networks_are_as_they_were_asked_for(make_planted, conditioned, tmp_path
         config = SampleConfig("fitted", count=40, condition=asked, guidance=1.0 + number)
         drawn = sample_networks(config, tmp_path, f"drawn-{number}")
         levels.append(drawn.read().mean())
-        provenance = drawn.facts["provenance"]
-        assert (provenance["condition"], provenance["guidance"]) == (asked, 1.0 + number)
+        provenance = drawn.facts.sampled
+        assert (provenance.condition, provenance.guidance) == (asked, 1.0 + number)
         steps = {0: 8, 1: 16}[number]  # guidance costs a second evaluation
-        assert provenance["evaluations_per_sample"] == steps
+        assert provenance.evaluations_per_sample == steps
     any_ = sample_networks(SampleConfig("fitted", count=40), tmp_path, "any")
-    assert "condition" not in any_.facts["provenance"]
+    assert "condition" not in any_.facts.to_json()["provenance"]
     assert levels[0] == pytest.approx(0.55, abs=0.1) and levels[1] > levels[0] + 0.15
     train = zoo.read(zoo.rows("train"))
     assert any_.read().mean() == pytest.approx(train.mean(), abs=0.1)

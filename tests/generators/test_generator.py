@@ -145,4 +145,4 @@ def test_sane_learns_from_zoos_of_other_architectures_too(make_zoo, tmp_path):
     fitted = fit_generator(config, tmp_path, "fitted")
     assert len(fitted.codec.layouts) == 2 and len(fitted.density.rows_A) == 8
     drawn = sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
-    assert drawn.facts["network"]["widths"] == [64, 16, 10]
+    assert drawn.facts.network.widths == (64, 16, 10)

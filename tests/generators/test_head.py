@@ -11,7 +11,7 @@ from dwf.datasets.config import DataConfig
 from dwf.densities.config import GaussianConfig
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.generators.config import GeneratorConfig, SampleConfig, SubsampleConfig
-from dwf.generators.head import NewHead, new_head, with_classes
+from dwf.generators.head import NewHead, new_head
 from dwf.generators.stage import fit_generator, sample_networks
 from dwf.networks.config import (
     CifarResNetConfig,
@@ -26,7 +26,6 @@ from dwf.networks.config import (
     ViTConfig,
 )
 from dwf.networks.functional import build_network
-from dwf.settings import to_dict
 from dwf.zoo.layout import Layout
 
 HEADS = {
@@ -90,7 +89,7 @@ def test_a_network_of_the_users_own_says_its_number_of_classes():
     assert head.network.arguments == {"num_classes": 4}
     assert head.layout.unflatten(torch.zeros(1, head.layout.size))["weight"].shape == (1, 4, 8)
     with pytest.raises(ConfigError, match="has neither classes nor num_classes"):
-        with_classes(dataclasses.replace(config, arguments={}), 4)
+        dataclasses.replace(config, arguments={}).with_classes(4)
 
 
 def ignorant(classes):
@@ -121,11 +120,11 @@ def fitted(make_zoo, tmp_path, gaussian_on_weights):
 
 def test_samples_with_a_new_head_are_a_zoo_of_the_new_architecture(fitted, tmp_path):
     drawn = sample_networks(SampleConfig("fitted", count=5, classes=3), tmp_path, "drawn")
-    assert drawn.facts["network"]["widths"] == [64, 16, 3]
+    assert drawn.facts.network.widths == (64, 16, 3)
     assert drawn.layout == Layout.of(drawn.build_network())
     body = slice(0, 64 * 16 + 16)
     np.testing.assert_array_equal(drawn.read()[:, body], fitted.sample(5, seed=0)[:, body])
-    told = drawn.facts["provenance"]["head"]
+    told = drawn.facts.sampled.head
     assert told == {"classes": 3, "tensors": ["layers.1.weight", "layers.1.bias"]}
     few = sample_networks(SampleConfig("fitted", count=2, classes=3), tmp_path, "few")
     np.testing.assert_array_equal(few.read(), drawn.read()[:2])
@@ -150,8 +149,8 @@ def test_batchnorm_is_that_of_the_new_task(convolutional, tmp_path):
     own = sample_networks(SampleConfig("fitted", **settings), tmp_path, "own")
     data = DataConfig("digits", scaling="symmetric")
     new = sample_networks(SampleConfig("fitted", data=data, **settings), tmp_path, "new")
-    assert new.facts["data"] == to_dict(data) and new.facts["network"]["classes"] == 10
-    assert new.facts["input_shape"] == [1, 8, 8]
+    assert new.facts.data == data and new.facts.network.classes == 10
+    assert new.facts.input_shape == (1, 8, 8)
     before, after = (zoo.layout.unflatten(zoo.read()) for zoo in (own, new))
     assert np.array_equal(before["convs.1.weight"], after["convs.1.weight"])
     mean = "norms.0.running_mean"
@@ -159,7 +158,7 @@ def test_batchnorm_is_that_of_the_new_task(convolutional, tmp_path):
 
 
 def test_a_task_that_does_not_fit_is_refused(fitted, tmp_path):
-    layout, facts = fitted.codec.layout, fitted.origin["facts"]
+    layout, facts = fitted.codec.layout, fitted.subject
     with pytest.raises(ConfigError, match="classes = 3: digits has 10 classes"):
         new_head(SampleConfig("fitted", classes=3, data=DataConfig("digits")), layout, facts)
     with pytest.raises(ShapeMismatch, match=r"'iris': its inputs have shape \[4\], .* \[1, 8, 8\]"):

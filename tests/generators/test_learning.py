@@ -20,9 +20,11 @@ from dwf.generators.learning import (
 from dwf.generators.stage import fit_generator, sample_networks
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
-from dwf.settings import build, to_dict
+from dwf.settings import build
+from dwf.zoo.facts import BLOCKS_OF_STEPS
 from dwf.zoo.layout import Layout
-from dwf.zoo.store import BLOCKS_OF_STEPS, Zoo, split_networks, write_zoo
+from dwf.zoo.store import Zoo, split_networks, write_zoo
+from tests.zoos import facts_of
 
 NUM_NETWORKS, EPOCHS = 10, (0, 1, 2)
 
@@ -41,9 +43,8 @@ def make_epochs(tmp_path):
             "epoch": np.tile(np.array(EPOCHS, np.int32), NUM_NETWORKS),
             "split": np.repeat(split_networks(NUM_NETWORKS, 0.2, 0.2, 0), len(EPOCHS)),
         }
-        facts = {"network": to_dict(config), "data": {"kind": "digits"}, "seed": seed}
         blocks = [(columns, weights.astype(np.float32))]
-        return write_zoo(tmp_path / "zoos" / name, layout, num, blocks, **facts)
+        return write_zoo(tmp_path / "zoos" / name, facts_of(layout, config, seed=seed), num, blocks)
 
     return make
 
@@ -81,8 +82,7 @@ def test_rows_of_one_network_are_cut_apart_by_blocks_of_its_steps(tmp_path):
         "split": np.repeat(["train", "val"], 3),
     }
     blocks = [(columns, np.ones((6, layout.size), np.float32))]
-    facts = {"network": {}, "data": {}, "seed": 0, "split_by": BLOCKS_OF_STEPS}
-    zoo = write_zoo(tmp_path / "steps", layout, 6, blocks, **facts)
+    zoo = write_zoo(tmp_path / "steps", facts_of(layout, split_by=BLOCKS_OF_STEPS), 6, blocks)
     for epochs, train, val in (("last", [0, 1, 2], [3, 4, 5]), ((2, 0), [0, 2], [])):
         config = dataclasses.replace(CONFIG, epochs=epochs)
         assert rows_of(learning_of_density(config, zoo)) == (train, val)

@@ -52,7 +52,7 @@ def test_the_best_are_kept(make_zoo, tmp_path, gaussian_on_weights):
     np.testing.assert_array_equal(kept.read(), drawn_ND[order[:4]].numpy())
     assert kept.columns["network"].tolist() == [0, 1, 2, 3]
     np.testing.assert_allclose(kept.columns["selection_accuracy"], accuracy[:4])
-    told = kept.facts["provenance"]["selection"]
+    told = kept.facts.sampled.selection
     assert told["val_accuracy_drawn"] == pytest.approx([accuracy.mean()])
     assert told["val_accuracy_kept"] == pytest.approx(accuracy[:4].mean())
     assert told["val_accuracy_kept"] > told["val_accuracy_drawn"][0] + 0.02
@@ -105,7 +105,7 @@ def test_bootstrap_draws_around_the_best(make_zoo, tmp_path, kde_on_neurons):
         generator = Generator(generator.codec, density, generator.origin)
     assert kept.columns["drawn"].tolist() == [40 + number for number in order[:4]]
     np.testing.assert_array_equal(kept.read(), drawn_ND[order[:4]].numpy())
-    told = kept.facts["provenance"]["selection"]
+    told = kept.facts.sampled.selection
     assert told["val_accuracy_drawn"] == pytest.approx(means)
     assert (told["drawn"], told["kept"], told["drawn_per_kept"], told["rounds"]) == (60, 4, 15, 3)
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_used_is_not_kept(make_zoo, tmp_path, gaussian_on_weights
     monkeypatch.setattr(Generator, "sample", break_some)
     kept = sample_networks(SUBSAMPLE, tmp_path, "kept")
     assert kept.columns["drawn"].tolist()[:2] == whole[2:]
-    assert kept.facts["provenance"]["selection"]["unusable"] == 2
+    assert kept.facts.sampled.selection["unusable"] == 2
     assert np.isfinite(kept.read()).all() and kept.layout == zoo.layout
     broken |= set(range(3, 20))
     with pytest.raises(WorkFailed, match=r"of 20 networks .* and 4 are to be kept \(not finite: 1"):
@@ -206,7 +206,7 @@ def test_without_selection_the_zoo_says_nothing_of_it(make_zoo, tmp_path, gaussi
     fit_generator(gaussian_on_weights, tmp_path, "fitted")
     drawn = sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
     assert not {"drawn", "selection_accuracy"} & set(drawn.columns)
-    assert not {"selection", "head"} & set(drawn.facts["provenance"])
+    assert not {"selection", "head"} & set(drawn.facts.to_json()["provenance"])
 
 
 def test_vectors_are_bootstrapped_too(make_zoo, tmp_path, kde_on_neurons):
@@ -233,5 +233,5 @@ def test_every_preset_draws(preset, make_zoo, tmp_path, kde_on_neurons):
     fit_generator(kde_on_neurons, tmp_path, config.generator)
     drawn = sample_networks(config, tmp_path, "drawn")
     assert len(drawn) == 5
-    told = drawn.facts["provenance"].get("selection", {"kind": "none"})
+    told = drawn.facts.sampled.selection or {"kind": "none"}
     assert told["kind"] == (preset.stem if preset.stem in ("subsample", "bootstrap") else "none")

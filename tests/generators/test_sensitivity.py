@@ -14,7 +14,7 @@ from dwf.codecs.neurons.codec import NeuronsCodec
 from dwf.codecs.neurons.scaling import balanced
 from dwf.codecs.tokens.codec import TokensCodec
 from dwf.densities.config import FlowConfig, SolverConfig
-from dwf.errors import ConfigError, CorruptCheckpoint
+from dwf.errors import ConfigError, CorruptCheckpoint, NotAZoo
 from dwf.generators import sensitivity
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.plan import describe_plan
@@ -132,9 +132,8 @@ def test_units_that_a_network_lacks_are_no_units_without_influence(make_zoo, tmp
 def rewritten(zoo, weights_ND, name):
     """Return a zoo of other networks, in the splits of the first."""
     columns = {key: zoo.columns[key] for key in ("network", "epoch", "split")}
-    facts = {key: zoo.facts[key] for key in ("network", "data", "seed")}
     path, num = zoo.path.with_name(name), len(weights_ND)
-    return write_zoo(path, zoo.layout, num, [(columns, weights_ND.numpy())], **facts)
+    return write_zoo(path, zoo.facts, num, [(columns, weights_ND.numpy())])
 
 
 def test_of_balanced_codes_it_is_that_of_balanced_networks(make_zoo, tmp_path):
@@ -194,9 +193,7 @@ def test_a_zoo_whose_networks_cannot_be_run_is_refused_at_once(make_zoo, tmp_pat
         lambda: fit_generator(CONFIG, tmp_path, "run"),
         lambda: describe_plan(CONFIG, tmp_path),
     ):
-        with pytest.raises(
-            ConfigError, match=f"density.behaviour: .*small does not say what {missing}"
-        ):
+        with pytest.raises(NotAZoo, match=f"small/zoo.json: {missing} is missing"):
             look()
     assert not (tmp_path / "runs").exists()
 

@@ -139,8 +139,8 @@ def test_settings_that_are_newer_than_a_generator_leave_its_digest(make_zoo, tmp
     head.write_text(json.dumps(old))
     before = Generator.load(head.parent).digest
     sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
-    provenance = Zoo.open(tmp_path / "zoos" / "drawn").facts["provenance"]
-    assert provenance["digest"] == before
+    provenance = Zoo.open(tmp_path / "zoos" / "drawn").facts.sampled
+    assert provenance.digest == before
     assert Generator.load(head.parent).digest == before
     old["density"]["shrinkage"] = 0.0
     head.write_text(json.dumps(old))
@@ -157,8 +157,8 @@ def test_an_unknown_zoo_to_draw_is_refused(make_zoo, tmp_path):
         sample_networks(SampleConfig("fitted", zoo="narrow"), tmp_path, "drawn")
     assert not (tmp_path / "zoos" / "drawn").exists()
     drawn = sample_networks(SampleConfig("fitted", count=2, zoo="small"), tmp_path, "drawn")
-    assert drawn.facts["provenance"]["zoo"] == "small"
-    assert "learnt_from" not in drawn.facts["provenance"]
+    assert drawn.facts.sampled.zoo == "small"
+    assert "learnt_from" not in drawn.facts.to_json()["provenance"]
 
 
 def test_a_pipeline_asks_first_for_zoos_that_it_does_not_make(tmp_path):
@@ -193,15 +193,15 @@ def test_several_architectures_are_fitted_drawn_and_held_against_their_own_zoos(
         config = SampleConfig("fitted", count=5, seed=1, zoo=name)
         drawn = sample_networks(config, tmp_path, f"{name}-drawn")
         assert drawn.layout == zoo.layout
-        assert drawn.facts["network"] == zoo.facts["network"]
+        assert drawn.facts.network == zoo.facts.network
         expected = generator.of_zoo(name).sample(5, seed=1)
         assert expected.isfinite().all() and expected.std(0).min() > 0
         np.testing.assert_array_equal(drawn.read(), expected.numpy())
-        provenance = drawn.facts["provenance"]
-        assert provenance["zoo"] == name and provenance["learnt_from"] == list(WIDTHS)
+        provenance = drawn.facts.sampled
+        assert provenance.zoo == name and provenance.learnt_from == tuple(WIDTHS)
         origin = describe_origin(zoo, 0)
-        assert provenance["zoo_fingerprint"] == origin["fingerprint"]
-        assert provenance["digest"] == summary["digest"]
+        assert provenance.zoo_fingerprint == origin["fingerprint"]
+        assert provenance.digest == summary["digest"]
     first = sample_networks(SampleConfig("fitted", count=5, seed=1), tmp_path, "first")
     np.testing.assert_array_equal(
         first.read(), Zoo.open(zoos["small"].path.parent / "small-drawn").read()

@@ -144,12 +144,12 @@ def test_samples_are_a_zoo_that_says_where_it_is_from(make_zoo, tmp_path, flow_o
     assert samples.layout == zoo.layout
     assert samples.columns["network"].tolist() == list(range(6))
     assert set(samples.columns["split"]) == {"sample"} and set(samples.columns["seed"]) == {2}
-    assert samples.facts["network"] == zoo.facts["network"]
-    assert samples.facts["data"] == zoo.facts["data"]
-    provenance = samples.facts["provenance"]
-    assert provenance["generator"] == "fitted" and provenance["zoo"] == "small"
-    assert (provenance["solver"], provenance["steps"]) == ("midpoint", 4)
-    assert provenance["evaluations_per_sample"] == 8
+    assert samples.facts.network == zoo.facts.network
+    assert samples.facts.data == zoo.facts.data
+    provenance = samples.facts.sampled
+    assert provenance.generator == "fitted" and provenance.zoo == "small"
+    assert (provenance.solver, provenance.steps) == ("midpoint", 4)
+    assert provenance.evaluations_per_sample == 8
     assert samples.build_network() is not None
 
 
@@ -160,7 +160,7 @@ def test_solver_and_steps_can_be_chosen(make_zoo, tmp_path, flow_on_pca):
     samples = sample_networks(config, tmp_path, "drawn")
     expected = generator.sample(5, seed=0, method="euler", steps=3)
     np.testing.assert_array_equal(samples.read(), expected.numpy())
-    assert samples.facts["provenance"]["evaluations_per_sample"] == 3
+    assert samples.facts.sampled.evaluations_per_sample == 3
 
 
 def test_a_solver_setting_without_effect_is_refused(
@@ -175,7 +175,7 @@ def test_a_solver_setting_without_effect_is_refused(
         sample_networks(SampleConfig("flow", solver="dopri5", steps=3), tmp_path, "drawn")
     assert not (tmp_path / "zoos" / "drawn").exists()
     samples = sample_networks(SampleConfig("gaussian", count=2), tmp_path, "drawn")
-    assert samples.facts["provenance"]["solver"] is None
+    assert samples.facts.sampled.solver is None
 
 
 def test_stopped_in_writing_it_draws_the_same_bytes_again(

@@ -236,7 +236,7 @@ def test_initial_weights_are_those_of_a_network_built_under_the_seed(name):
         for tensor in network.state_dict().values():
             tensor.fill_(7)
     before = torch.get_rng_state()
-    initialise(network, "default", seed=5)
+    initialise(network, NARROW[name], "default", seed=5)
     assert torch.equal(torch.get_rng_state(), before), "the process's random state was touched"
     torch.manual_seed(5)
     expected = build_network(NARROW[name]).state_dict()
@@ -244,8 +244,9 @@ def test_initial_weights_are_those_of_a_network_built_under_the_seed(name):
 
 
 def test_an_mlp_begins_as_its_layers_reset_in_turn():
-    network = build_network(MLPConfig((6, 5, 4, 3)))
-    initialise(network, "default", seed=9)
+    config = MLPConfig((6, 5, 4, 3))
+    network = build_network(config)
+    initialise(network, config, "default", seed=9)
     torch.manual_seed(9)
     for layer in network.layers:
         drawn = torch.nn.Linear(layer.in_features, layer.out_features)
@@ -255,9 +256,9 @@ def test_an_mlp_begins_as_its_layers_reset_in_turn():
 @pytest.mark.parametrize("kind", ["he", "xavier", "uniform", "normal"])
 def test_other_initialisations_set_layers_alone(kind):
     network = build_network(NARROW["vit"])
-    initialise(network, "default", seed=1)
+    initialise(network, NARROW["vit"], "default", seed=1)
     default = {n: t.clone() for n, t in network.state_dict().items()}
-    initialise(network, kind, seed=1)
+    initialise(network, NARROW["vit"], kind, seed=1)
     for name, tensor in network.state_dict().items():
         kept = "ln" in name or "token" in name or "pos_embedding" in name
         if kept:
@@ -269,7 +270,7 @@ def test_other_initialisations_set_layers_alone(kind):
     resnet = build_network(NARROW["resnet_cifar"])
     resnet.bn1.weight.data.fill_(3)
     resnet.bn1.running_var.fill_(3)
-    initialise(resnet, kind, seed=1)
+    initialise(resnet, NARROW["resnet_cifar"], kind, seed=1)
     assert (resnet.bn1.weight == 1).all() and (resnet.bn1.running_var == 1).all()
-    initialise(resnet, "uniform", seed=1)
+    initialise(resnet, NARROW["resnet_cifar"], "uniform", seed=1)
     assert resnet.conv1.weight.abs().max() <= 0.1

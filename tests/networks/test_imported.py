@@ -63,7 +63,7 @@ def test_a_network_of_the_users_own_runs_and_begins_anew(folder, target):
     weights_ND = torch.randn(3, layout.size)
     logits = run_networks(network, layout.unflatten(weights_ND), torch.randn(4, 3, 2, 2))
     assert logits.shape == (3, 4, 10)
-    initialise(network, "default", seed=2)
+    initialise(network, config, "default", seed=2)
     torch.manual_seed(2)
     first = torch.nn.Linear(12, 5)
     assert torch.equal(network[1].weight, first.weight)

@@ -99,15 +99,16 @@ def test_a_network_without_finite_logits_is_wrong_everywhere():
     ],
 )
 def test_initialisations_have_their_published_spread(kind, spread):
-    network = build_network(MLPConfig((400, 300, 10)))
-    initialise(network, kind, seed=3)
+    config = MLPConfig((400, 300, 10))
+    network = build_network(config)
+    initialise(network, config, kind, seed=3)
     weight, bias = network.layers[0].weight, network.layers[0].bias
     assert weight.std().item() == pytest.approx(spread, rel=0.01)
     assert (bias == 0).all() == (kind != "default")
-    again = build_network(MLPConfig((400, 300, 10)))
+    again = build_network(config)
     before = torch.get_rng_state()
-    initialise(again, kind, seed=3)
+    initialise(again, config, kind, seed=3)
     assert torch.equal(again.layers[0].weight, weight)
     assert torch.equal(torch.get_rng_state(), before), "the process's random state was touched"
-    initialise(again, kind, seed=4)
+    initialise(again, config, kind, seed=4)
     assert not torch.equal(again.layers[0].weight, weight)

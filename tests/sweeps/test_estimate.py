@@ -1,5 +1,7 @@
 """What trials would cost: against the operations that torch counts."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -79,12 +81,20 @@ def test_time_follows_the_work():
 
 
 def test_what_is_not_known_is_said():
-    network = {"kind": "cnn", "channels": [4], "input": [1, 8, 8]}
-    zoo = zoo_of(network=network)
+    zoo = zoo_of(network={"kind": "python", "target": "package.module:factory"})
     assert zoo_seconds(zoo) is None and fit_seconds(zoo, generator_of("residual_mlp")) is None
     assert in_hours("zoos", [None, 7200.0]) == "zoos 2 (1 of 2 not known)"
     gaussian = build(GeneratorConfig, {"zoo": "z", "density": {"kind": "gaussian"}}, "test")
     assert fit_seconds(zoo, gaussian) == 0
+
+
+def test_time_follows_the_work_of_any_network_whose_settings_tell_it():
+    cnn, mlp = zoo_of(network={"kind": "cnn", "channels": [4], "input": [1, 8, 8]}), zoo_of()
+    work = 6 * 6 * 4 * 9 + 6 * 6 * 4 * 10  # a convolution, a linear layer
+    weights = sum(a * b for a, b in pairwise(mlp.network.widths))
+    assert zoo_seconds(cnn) / zoo_seconds(mlp) == pytest.approx(work / weights)
+    other = zoo_of(network={"kind": "cnn", "channels": [4], "input": [1, 9, 9]})
+    assert zoo_seconds(other) is None, "it does not take images of the digits"
 
 
 def test_a_plan_counts_what_is_shared_once(make, tmp_path):

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from dwf import preemption
+from dwf.devices import find_device
 from dwf.errors import ConfigError, Preempted, TrainingDiverged
 from dwf.metrics import read_metrics
 from dwf.run_folder import RunFolder, load_state, save_state
 from dwf.training.config import LoopConfig
-from dwf.training.loop import Task, find_device, train
+from dwf.training.loop import Task, train
 
 CONFIG = LoopConfig(
     steps=23, batch_size=8, learning_rate=0.01, weight_decay=0.01, ema=0.9, clip_norm=1.0,

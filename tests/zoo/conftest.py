@@ -7,10 +7,12 @@ import pytest
 
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
-from dwf.settings import to_dict
+from dwf.zoo.config import RecipeConfig
 from dwf.zoo.layout import Layout
+from dwf.zoo.provenance import Trained
 from dwf.zoo.shard import shard_name, write_shard
 from dwf.zoo.store import Zoo, create_zoo, finish_zoo, split_networks
+from tests.zoos import facts_of
 
 
 @pytest.fixture
@@ -22,9 +24,9 @@ def make_sharded(tmp_path):
         layout = Layout.of(build_network(config))
         path: Path = tmp_path / "zoos" / name
         count = sum(sizes) + 1  # one diverged, in the last shard
-        said = {"network": to_dict(config), "data": {"kind": "digits"}, "seed": seed}
-        said |= {"count": count, "recipe": {"epochs": 2}, "provenance": {"trained_by": "dwf 0"}}
-        create_zoo(path, layout, len(sizes), **said | facts)
+        said = {"seed": seed, "count": count, "recipe": RecipeConfig(epochs=2)}
+        said |= {"provenance": Trained("dwf 0")} | facts
+        create_zoo(path, facts_of(layout, config, len(sizes), **said))
         splits, rng, first = split_networks(count, 0.3, 0.2, seed), np.random.default_rng(seed), 0
         for index, size in enumerate(sizes):
             networks = np.repeat(np.arange(first, first + size), 2)

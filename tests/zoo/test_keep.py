@@ -19,6 +19,7 @@ from dwf.zoo.config import (
     ZooConfig,
 )
 from dwf.zoo.layout import Layout
+from dwf.zoo.plan import split_rule
 from dwf.zoo.shard import Shard
 from tests.zoo.convolutional import NORMED, PLAIN, config, images, trained
 
@@ -114,12 +115,12 @@ def test_a_single_network_is_split_into_blocks_of_steps(tmp_path):
     )
     shard = shard_of(zoo, [trained(zoo, range(1), tmp_path)], tmp_path)
     assert list(shard.columns["split"]) == ["train"] * 5 + ["val"] * 2 + ["test"] * 3
-    assert rows.split_rule(zoo) == "blocks of steps"
+    assert split_rule(zoo) == "blocks of steps"
     several = dataclasses.replace(zoo, count=2)
     shard = shard_of(several, [trained(several, range(2), tmp_path / "two")], tmp_path / "two")
     for n in range(2):
         assert len(set(shard.columns["split"][shard.columns["network"] == n])) == 1
-    assert rows.split_rule(several) == "networks"
+    assert split_rule(several) == "networks"
 
 
 def test_a_pruned_row_whose_zeros_are_gone_enters_no_shard(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
+from dwf.devices import find_device
 from dwf.errors import ConfigError
 from dwf.networks.config import CifarResNetConfig, CNNConfig, MLPConfig, PythonConfig, ViTConfig
 from dwf.zoo import plan, stage
@@ -56,7 +57,7 @@ def whole(tmp_path_factory):
 
 
 def test_a_zoo_of_convolutions_says_what_it_is(whole):
-    assert whole.facts["method"] == {
+    assert whole.facts.to_json()["method"] == {
         "cohort": 1,
         "device": "cpu",
         "precision": "float32",
@@ -64,8 +65,8 @@ def test_a_zoo_of_convolutions_says_what_it_is(whole):
         "compile": False,
         "chosen": "given",
     }
-    assert whole.facts["cohort"] == 1 and whole.input_shape == (1, 8, 8)
-    assert whole.facts["split_by"] == "networks"
+    assert whole.facts.cohort == 1 and whole.input_shape == (1, 8, 8)
+    assert whole.facts.split_by == "networks"
     table = whole.columns
     assert (table["batchnorm"] == "trained").all() and len(whole) == 6
     layout = whole.layout
@@ -117,7 +118,7 @@ def test_a_trial_measures_both_ways_and_records_what_it_took(tmp_path):
     zoo = stage.train_zoo(quick, tmp_path, "zoo")
     told = json.loads((zoo.path / "run" / "trial.json").read_text())
     assert set(told) == set(choice.seconds) and all(s > 0 for s in told.values())
-    assert "seconds" not in json.dumps(zoo.facts["method"])
+    assert "seconds" not in json.dumps(zoo.facts.to_json()["method"])
 
 
 def test_mlps_follow_the_rule_and_settings_go_first():
@@ -224,7 +225,7 @@ def test_a_gpu_asked_for_is_needed_where_networks_are_trained(tmp_path, monkeypa
     """Planning may be done without one, as on a login node."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     config = dataclasses.replace(CONFIG, device="cuda", cohort=None, count=2)
-    assert trial.find_device(dataclasses.replace(config, device="auto")) == "cpu"
+    assert find_device("auto", elsewhere=True).type == "cpu"
     with pytest.raises(ConfigError, match=r"method.device = cuda, and this machine shows no GPU"):
         stage.train_zoo(config, tmp_path, "zoo")
     assert stage.work_of(config, tmp_path / "zoos" / "zoo").uses_gpu

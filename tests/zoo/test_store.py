@@ -10,16 +10,11 @@ from pytest import fixture, raises
 from dwf.errors import CorruptShard, IncompleteZoo, NotAZoo, ShapeMismatch
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
+from dwf.zoo.facts import BLOCKS_OF_STEPS
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import shard_name, write_shard
-from dwf.zoo.store import (
-    BLOCKS_OF_STEPS,
-    Zoo,
-    create_zoo,
-    finish_zoo,
-    split_networks,
-    write_zoo,
-)
+from dwf.zoo.store import Zoo, create_zoo, finish_zoo, split_networks, write_zoo
+from tests.zoos import facts_of
 
 LAYOUT = Layout.of(build_network(MLPConfig((6, 5, 3))))
 
@@ -39,7 +34,7 @@ def rows_of(networks: range, epochs=(1, 2)) -> tuple[dict[str, np.ndarray], np.n
 def three_shards(tmp_path) -> tuple[Path, np.ndarray]:
     """Twelve networks, two epochs each; the middle shard is empty."""
     path = tmp_path / "zoo"
-    create_zoo(path, LAYOUT, 3, network={}, data={}, seed=0)
+    create_zoo(path, facts_of(LAYOUT, num_shards=3))
     blocks = {0: rows_of(range(0, 7)), 2: rows_of(range(7, 12))}
     for index in range(3):
         given = [blocks[index]] if index in blocks else []
@@ -103,8 +98,7 @@ def test_any_hdf5_tool_sees_one_matrix(three_shards):
 def test_equal_zoos_are_equal_files(tmp_path):
     for name in "ab":
         columns, weights = rows_of(range(0, 4))
-        facts = {"network": {}, "data": {}, "seed": 0}
-        write_zoo(tmp_path / name, LAYOUT, 8, [(columns, weights)], **facts)
+        write_zoo(tmp_path / name, facts_of(LAYOUT), 8, [(columns, weights)])
         time.sleep(1.1)  # HDF5 would stamp files by the second
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
@@ -118,7 +112,7 @@ def test_splits_are_seeded_and_whole():
 
 
 def test_a_zoo_of_no_networks_is_legal(tmp_path):
-    zoo = write_zoo(tmp_path / "empty", LAYOUT, 0, [], network={}, data={}, seed=0)
+    zoo = write_zoo(tmp_path / "empty", facts_of(LAYOUT), 0, [])
     assert len(zoo) == 0 and zoo.read().shape == (0, LAYOUT.size)
     assert len(zoo.rows(split="train", epoch="last")) == 0
 
@@ -187,7 +181,7 @@ def test_weights_that_are_not_finite_never_enter(tmp_path):
     columns, weights = rows_of(range(0, 4))
     weights[3, 2] = np.nan
     with raises(CorruptShard, match="row 3 holds weights that are not finite"):
-        write_zoo(tmp_path / "zoo", LAYOUT, 8, [(columns, weights)], network={}, data={}, seed=0)
+        write_zoo(tmp_path / "zoo", facts_of(LAYOUT), 8, [(columns, weights)])
     assert [file.name for file in (tmp_path / "zoo").iterdir()] == ["zoo.json"]
 
 
@@ -222,8 +216,9 @@ def test_each_row_of_a_single_network_in_blocks_of_steps_counts(tmp_path):
         "step": np.arange(10, 16),
         "split": np.array(["train"] * 4 + ["val", "test"]),
     }
-    one = write_zoo(tmp_path / "one", layout, 6, [(columns, weights_ND)], split_by=BLOCKS_OF_STEPS)
+    steps = facts_of(layout, split_by=BLOCKS_OF_STEPS)
+    one = write_zoo(tmp_path / "one", steps, 6, [(columns, weights_ND)])
     assert one.rows("train", "last").tolist() == [0, 1, 2, 3]
     assert one.rows("val", "last").tolist() == [4]
-    other = write_zoo(tmp_path / "other", layout, 6, [(columns, weights_ND)])
+    other = write_zoo(tmp_path / "other", facts_of(layout), 6, [(columns, weights_ND)])
     assert other.rows(epoch="last").tolist() == [5]

@@ -39,7 +39,7 @@ def textbook(zoo, network: int) -> torch.Tensor:
     """Train one network alone, as a tutorial would: autograd, torch's clipping, plain SGD."""
     recipe, module, data = zoo.recipe, build_network(zoo.network), images()
     hyper = {name: v[0].item() for name, v in plan.hyper_parameters(zoo, [network]).items()}
-    initialise(module, "default", plan.network_seed(zoo, network))
+    initialise(module, zoo.network, "default", plan.network_seed(zoo, network))
     optimizer = torch.optim.SGD(
         module.parameters(),
         recipe.learning_rate,

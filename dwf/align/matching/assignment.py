@@ -3,13 +3,11 @@
 Shape suffixes: A matrices, U units.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from dwf.randomness import threads
+from dwf.randomness import thread_pool
 
 # From so many units on, scaling rows and columns first saves more time than it takes (measured:
 # 1.5x at 192 units, 3x at 512, 4x at 768).
@@ -36,8 +34,7 @@ def assign(similarity_AUU: torch.Tensor) -> torch.Tensor:
     if size < _LEAST_TO_SCALE or workers == 1:
         found = [_assign_one(similarity_UU) for similarity_UU in similarity_AUU]
     else:  # the solver lets other threads run meanwhile
-        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-        with threads(1), pool:
+        with thread_pool(workers) as pool:
             found = list(pool.map(_assign_one, similarity_AUU))
     return torch.from_numpy(np.array(found, np.int64).reshape(num, size))
 

@@ -21,7 +21,6 @@ from functools import cached_property, lru_cache
 import numpy as np
 import torch
 
-from dwf.align.frame import input_shape_of
 from dwf.align.groups import Group, Member
 from dwf.align.symmetry import symmetry_of
 from dwf.codecs.codes import CodeShape
@@ -30,8 +29,6 @@ from dwf.zoo.layout import Entry, Layout
 from dwf.zoo.store import Zoo
 
 _INSTEAD = "choose the codec tokens or sane, which take any network, or flat or pca"
-# Architectures that are chains by construction.
-_CHAINS = ("mlp", "cnn")
 
 
 @dataclass(frozen=True)
@@ -178,7 +175,7 @@ def check_units(zoo: Zoo, scaled: bool) -> None:
     """Refuse networks whose units are not free: to be reordered, or, if asked, to be scaled.
 
     What a layout is a chain of, its network may use otherwise: add to what it was, say. The network
-    is traced for it, unless it is a chain by construction, or the zoo does not say what it is.
+    is traced for it, unless it is a chain by construction.
 
     Args:
         zoo: of these networks.
@@ -187,11 +184,9 @@ def check_units(zoo: Zoo, scaled: bool) -> None:
     Raises:
         ConfigError: see above; names the tensor.
     """
-    about = zoo.facts.get("network") or {}
-    if not scaled and (not about or about.get("kind") in _CHAINS):
+    if zoo.facts.network.is_chain and not scaled:
         return
-    network = zoo.build_network()
-    traced = symmetry_of(network, zoo.layout, input_shape_of(zoo, network))
+    traced = symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape)
     for group in unit_groups(zoo.layout):
         first = group.members[0].name
         found = next((other for other in traced if (first, 0) in _axes(other)), None)

@@ -52,11 +52,6 @@ class Behaviour:
         self.images = [self._images(zoo, seed) for zoo in self.zoos]
 
     def _images(self, zoo: Zoo, seed: int) -> torch.Tensor:
-        if not zoo.facts.get("data"):
-            raise ConfigError(
-                f"behaviour.weight = {self.config.weight}: {zoo.path} does not say what data its "
-                "networks are for; set behaviour.weight to 0, or leave the zoo out"
-            )
         data = zoo.load_data()
         if self.config.images > len(data.train):
             raise ConfigError(

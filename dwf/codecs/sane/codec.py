@@ -34,12 +34,12 @@ from dwf.codecs.several import SeveralLayouts
 from dwf.codecs.tokens import Geometry, TokenScaling
 from dwf.codecs.trained import TrainedCodec
 from dwf.codecs.windows import WindowSampler, through_windows
+from dwf.devices import find_device
 from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
 from dwf.randomness import seed_of, seeded
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, RunPart, replacing
 from dwf.settings import build, to_dict
-from dwf.training.loop import find_device
 from dwf.training.loop import train as train_module
 from dwf.training.memory import activation_bytes
 from dwf.training.task import Share

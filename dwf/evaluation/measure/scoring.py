@@ -134,7 +134,7 @@ class Scorer:
 
     @property
     def _part(self) -> Part:
-        return getattr(self.data, self.split)
+        return self.data.part(self.split)
 
     def _run(
         self,

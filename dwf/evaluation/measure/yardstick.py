@@ -145,7 +145,7 @@ class Yardstick:
 
     def _refuse_unfit(self) -> None:
         zoo, split = self.zoo, self.split
-        if not len(getattr(self.data, split)):
+        if not len(self.data.part(split)):
             raise ConfigError(
                 f"split = {split!r}: {zoo.path} was trained with data.validation = 0, so there are "
                 "no such images: give --split test"
@@ -273,7 +273,7 @@ class Yardstick:
 
     def _labels(self) -> np.ndarray:
         """Return labels_M of the split."""
-        part = getattr(self.data, self.split)
+        part = self.data.part(self.split)
         return part.labels[part.index].numpy()
 
     def _checked(self, zoo: Zoo, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -296,10 +296,8 @@ class Yardstick:
 
     def _groups_of_frame(self) -> tuple[Group, ...]:
         """What the zoo's alignment permuted, rescaled and flipped; nothing without alignment."""
-        provenance = self.zoo.facts.get("provenance") or {}
-        if "aligned_from" not in provenance:
-            return ()
-        return groups_of(self.zoo, provenance.get("scale", "none"), provenance.get("signs", False))
+        aligned = self.zoo.facts.aligned
+        return groups_of(self.zoo, aligned.scale, aligned.signs) if aligned else ()
 
     def _into_frame(self, weights_BD: np.ndarray) -> np.ndarray:
         """Return generated networks in the zoo's frame; what they compute stays.

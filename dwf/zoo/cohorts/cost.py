@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dwf.datasets.cache import is_cached
 from dwf.datasets.load import load_dataset
-from dwf.networks.functional import build_network
+from dwf.networks.functional import build_network, is_stacked
 from dwf.randomness import threads
 from dwf.zoo.config import KeepSteps, ZooConfig
 
@@ -59,13 +59,13 @@ def measure_rate(config: ZooConfig) -> Rate | None:
         return None
     from dwf.zoo import plan
     from dwf.zoo.cohorts.cohort import Cohort
-    from dwf.zoo.cohorts.program import Method
+    from dwf.zoo.facts import Method
     from dwf.zoo.layout import Layout
 
     network, data = build_network(config.network), load_dataset(config.data)
-    is_stacked = hasattr(network, "run_stacked")
+    stacked = is_stacked(network)
     size = min(config.cohort or 1, config.shard_size, config.count)
-    if is_stacked:
+    if stacked:
         num_inputs = data.train.images[0].numel()
         size = min(plan.cohort_size(config, Layout.of(network).size, num_inputs), config.count)
     else:
@@ -73,13 +73,13 @@ def measure_rate(config: ZooConfig) -> Rate | None:
         config = dataclasses.replace(
             config, recipe=dataclasses.replace(config.recipe, batch_size=batch)
         )
-    alone = size == 1 and not is_stacked
+    alone = size == 1 and not stacked
     channels_last = alone and config.channels_last is not False and len(data.shape) == 3
     method = Method(size, "cpu", config.precision, channels_last)
     # The folder is never made: a cohort writes only at the end of an epoch.
     cohort = Cohort(config, range(size), data, Path("/nonexistent"), method)
     with threads(1):
-        warm_up = _WARM_UP if is_stacked else _SLOW_WARM_UP
+        warm_up = _WARM_UP if stacked else _SLOW_WARM_UP
         a_step = cohort.time_steps(_SECONDS, warm_up)
     seconds = a_step * cohort.steps_per_epoch / size
     return Rate(seconds, _anonymous_mib())

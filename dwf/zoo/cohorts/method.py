@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 
 from dwf.datasets.dataset import Dataset
+from dwf.devices import find_device
 from dwf.metrics import logger
-from dwf.networks.functional import build_network
+from dwf.networks.functional import build_network, is_stacked
 from dwf.randomness import threads
 from dwf.zoo import plan
 from dwf.zoo.cohorts.cohort import Cohort
-from dwf.zoo.cohorts.program import Method
 from dwf.zoo.config import ZooConfig
+from dwf.zoo.facts import Method
 from dwf.zoo.layout import Layout
 
 TRIAL_BATCH = 16
@@ -42,21 +43,14 @@ class Choice:
     """Way -> seconds of a step of one network, `TRIAL_BATCH` images; empty where nothing was."""
 
 
-def find_device(config: ZooConfig) -> str:
-    """Return `cuda` or `cpu`: as the settings say, or a GPU if this machine shows one."""
-    if config.device != "auto":
-        return config.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def choose_method(config: ZooConfig, data: Dataset) -> Choice:
     """Choose how a zoo's cohorts are computed; takes about a second of one core."""
     network = build_network(config.network)
-    device = find_device(config)
+    device = find_device(config.device, elsewhere=True).type
     plain = Method(1, device, config.precision, bool(config.channels_last), config.compile, "given")
     if device == "cuda":
         return _choose_on_gpu(config, data, plain)
-    if hasattr(network, "run_stacked"):
+    if is_stacked(network):
         size = plan.cohort_size(config, Layout.of(network).size, data.train.images[0].numel())
         return Choice(dataclasses.replace(plain, cohort=size, chosen="rule"), {})
     given = min(config.cohort or 1, config.shard_size)
@@ -116,7 +110,7 @@ def _choose_on_gpu(config: ZooConfig, data: Dataset, plain: Method) -> Choice:
     """As many networks as the free memory holds, told from what one and two take."""
     if config.cohort is not None:
         return Choice(dataclasses.replace(plain, cohort=min(config.cohort, config.shard_size)), {})
-    stacked = hasattr(build_network(config.network), "run_stacked")
+    stacked = is_stacked(build_network(config.network))
     there = torch.cuda.is_available()
     if not there:
         logger.warning(

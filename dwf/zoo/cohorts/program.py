@@ -8,8 +8,7 @@ Shape suffixes: N networks of the cohort, B images of a batch, K classes.
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,36 +16,19 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from dwf.errors import ConfigError
-from dwf.networks.functional import build_network, run_under_vmap
+from dwf.networks.functional import build_network, is_stacked, run_under_vmap
 from dwf.networks.initialisation import initialise
 from dwf.randomness import seed_of
 from dwf.zoo import plan
 from dwf.zoo.cohorts import prune
 from dwf.zoo.config import KeepSteps, ZooConfig
+from dwf.zoo.facts import Method
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Columns
 
 _OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 GROUPED_BY = ("optimizer", "learning_rate", "weight_decay", "momentum")
 Drop = Callable[[torch.Tensor], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Method:
-    """How cohorts are computed. `zoo.json` records it, so no byte depends on timings later."""
-
-    cohort: int
-    """Networks trained together."""
-    device: str = "cpu"
-    """`cpu` or `cuda`."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the arithmetic."""
-    channels_last: bool = False
-    """Whether images and filters lie in memory with channels last."""
-    compile: bool = False
-    """Whether `torch.compile` makes the program."""
-    chosen: Literal["rule", "measured", "given"] = "rule"
-    """Where it comes from: the settings, a rule on sizes, or a trial at planning."""
 
 
 class Program:
@@ -65,7 +47,7 @@ class Program:
         self.num = len(table["learning_rate"])
         self.network = build_network(config.network).train()
         self.layout = Layout.of(self.network)
-        self.is_stacked = hasattr(self.network, "run_stacked")
+        self.is_stacked = is_stacked(self.network)
         self.is_alone = self.num == 1 and not self.is_stacked
         self.masks: prune.Masks = {}
         self._set_dropout()
@@ -78,7 +60,8 @@ class Program:
         """
         rows = []
         for network, kind in zip(networks, self.table["initialisation"], strict=True):
-            initialise(self.network, str(kind), plan.network_seed(self.config, int(network)))
+            seed = plan.network_seed(self.config, int(network))
+            initialise(self.network, self.config.network, str(kind), seed)
             if not self.is_alone:
                 rows.append(self.layout.flatten(self.network.state_dict()))
         self._place(rows)

@@ -16,15 +16,10 @@ from dwf.zoo import plan
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Block, Columns, write_shard
-from dwf.zoo.store import BLOCKS_OF_STEPS, split_networks
+from dwf.zoo.store import split_networks
 from dwf.zoo.zeros import zero_counts
 
 _BLOCK_BYTES = 256 * 2**20
-
-
-def split_rule(config: ZooConfig) -> str:
-    """Return in words how rows are split into train, val and test."""
-    return BLOCKS_OF_STEPS if config.count == 1 else "networks"
 
 
 def split_steps(num_rows: int, val: float, test: float) -> np.ndarray:

@@ -1,0 +1,82 @@
+"""What the settings of every architecture say of its networks."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from typing import TypeVar
+
+T = TypeVar("T", bound="Architecture")
+
+
+class Architecture(ABC):
+    """Base of the settings of all architectures."""
+
+    is_stacked = False
+    """Whether networks of it run as one program of its own, see `functional.Stacked`."""
+
+    is_chain = False
+    """Whether each layer takes what the one before it gives, and nothing else does."""
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...] | None:
+        """Shape of one input, with None for a side that may be any; None where it is not known."""
+        return None
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int | None:
+        """Logits; None where their number is not known."""
+
+    @abstractmethod
+    def with_classes(self: T, classes: int) -> T:
+        """Return the architecture with another number of logits.
+
+        Raises:
+            ConfigError: their number cannot be changed.
+        """
+
+    def multiplications(self, shape: tuple[int, ...]) -> int | None:
+        """Return how many numbers a network multiplies to answer one input; None if not known.
+
+        Those of convolutions, matrices and attention count, those of norms and activations do not.
+
+        Args:
+            shape: of the input.
+        """
+        return None
+
+    def misfit(self, data: str, shape: tuple[int, ...], num_classes: int) -> str | None:
+        """Return why a dataset does not fit, as far as the settings alone tell, and the cure.
+
+        Args:
+            data: the dataset in words.
+            shape: of one prepared input.
+            num_classes: its classes.
+        """
+        return None
+
+
+class ImageArchitecture(Architecture):
+    """Base of the settings of architectures that sort images of `channels` into `classes`."""
+
+    channels: int | tuple[int, ...]
+    classes: int
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """Shape of one image, with None for a side that may be any."""
+        return (self.channels, None, None)
+
+    @property
+    def num_classes(self) -> int:
+        """Logits."""
+        return self.classes
+
+    def with_classes(self: T, classes: int) -> T:
+        """Return the architecture with another number of logits."""
+        return dataclasses.replace(self, classes=classes)
+
+    def multiplications(self, shape: tuple[int, ...]) -> int | None:
+        """Return how many numbers a network multiplies; None of an image that it does not take."""
+        from dwf.networks.cost import count_multiplications
+
+        return count_multiplications(self, tuple(shape))

@@ -1,0 +1,208 @@
+"""What a zoo says of itself: `zoo.json`, whose keys are read here alone."""
+
+import dataclasses
+import functools
+import json
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dwf.datasets.config import DataConfig
+from dwf.errors import ConfigError, NotAZoo
+from dwf.networks.config import NetworkConfig
+from dwf.settings import Count, build, to_dict
+from dwf.zoo.config import KeepAbove, KeepBest, KeepSteps, RecipeConfig, SplitConfig, VaryConfig
+from dwf.zoo.layout import Layout
+from dwf.zoo.provenance import Aligned, Provenance, Sampled, read_provenance
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dwf.datasets.dataset import Dataset
+
+FORMAT, VERSION = "dwf-zoo", 1
+FILE = "zoo.json"
+BLOCKS_OF_STEPS = "blocks of steps"
+"""How the rows of a single network are split; else it is by networks."""
+_APART = ("num_shards", "layout")  # the first and the last key
+_CURE = "remove it and give the command that makes this zoo again"
+
+
+@dataclass(frozen=True)
+class Method:
+    """How cohorts are computed. `zoo.json` records it, so no byte depends on timings later."""
+
+    cohort: int
+    """Networks trained together."""
+    device: str = "cpu"
+    """`cpu` or `cuda`."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the arithmetic."""
+    channels_last: bool = False
+    """Whether images and filters lie in memory with channels last."""
+    compile: bool = False
+    """Whether `torch.compile` makes the program."""
+    chosen: Literal["rule", "measured", "given"] = "rule"
+    """Where it comes from: the settings, a rule on sizes, or a trial at planning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What networks are and what they are for: what samples inherit from the zoo learnt from."""
+
+    network: NetworkConfig
+    """The architecture."""
+    data: DataConfig
+    """What the networks are trained on."""
+    input_shape: tuple[int, ...]
+    """Shape of one input."""
+    recipe: RecipeConfig | None = None
+    """How each network is trained; None where zoos that were merged differ in it."""
+    seed: int
+    """Seed of the zoo's random streams."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; `settings.build` is the inverse."""
+        return {name: to_dict(value) for name, value in vars(self).items() if value is not None}
+
+    def build_network(self) -> "nn.Module":
+        """Return one network of the architecture, in evaluation mode."""
+        from dwf.networks.functional import build_network
+
+        return build_network(self.network)
+
+    def load_data(self) -> "Dataset":
+        """Return what the networks are trained on, prepared as the settings say."""
+        from dwf.datasets.load import load_dataset
+
+        return load_dataset(self.data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts(Subject):
+    """What a zoo says of itself."""
+
+    layout: Layout
+    """Which numbers of a row are which tensor."""
+    num_shards: Count
+    """How many shards make the zoo whole."""
+    count: int | None = None
+    """How many numbers networks have, with those that diverged."""
+    vary: VaryConfig | None = None
+    """What differs between the networks' recipes."""
+    split: SplitConfig | None = None
+    """Which networks are held out."""
+    keep_epochs: tuple[int, ...] | None = None
+    """Epochs that became rows."""
+    keep: KeepAbove | KeepBest | KeepSteps | None = None
+    """Rows that were chosen otherwise."""
+    train_scores: int | None = None
+    """Training images that `train_accuracy` was measured on."""
+    cohort: int | None = None
+    """Networks trained together."""
+    method: Method | None = None
+    """How the networks were trained; None where they were not, or differently."""
+    split_by: Literal["networks", "blocks of steps"] | None = None
+    """How rows are split into train, val and test; None of samples."""
+    provenance: Provenance | None = None
+    """Where the networks come from."""
+    said: tuple[str, ...] = ()
+    """The keys that the file has, in their order: a zoo made of another says the same likewise."""
+
+    @classmethod
+    def read(cls, folder: Path) -> "Facts":
+        """Return what the `zoo.json` of a folder says.
+
+        Raises:
+            NotAZoo: there is none, or one of another format version, or a key is missing, unknown
+                or has a value that is not allowed.
+        """
+        file = folder / FILE
+        if not file.exists():
+            raise NotAZoo(f"{folder} is not a zoo: it has no {FILE}; make one with launch/zoo.py")
+        try:
+            told = json.loads(file.read_text())
+            found = (told.pop("format"), told.pop("version"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise NotAZoo(f"{file} is not the description of a zoo: {_CURE}") from None
+        if found != (FORMAT, VERSION):
+            raise NotAZoo(
+                f"{file}: format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}"
+            )
+        return cls.of(told, file)
+
+    @classmethod
+    def of(cls, told: dict[str, Any], file: Path) -> "Facts":
+        """Return facts from plain data, as `to_json` gives it; in its order.
+
+        Args:
+            told: without `format` and `version`.
+            file: where it stands, for errors.
+
+        Raises:
+            NotAZoo: see `read`.
+        """
+        _refuse_other_keys(told, file)
+        said = tuple(name for name in told if name not in _APART)
+        values = {name: _typed(name, value, file) for name, value in told.items()}
+        return cls(**values, said=said)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, what `zoo.json` holds."""
+        names = [name for name in _hints() if name not in (*_APART, *self.said)]
+        more = [name for name in names if vars(self)[name] is not None]
+        told = {name: vars(self)[name] for name in (*self.said, *more)}
+        plain = {
+            name: value.to_json() if isinstance(value, Provenance) else to_dict(value)
+            for name, value in told.items()
+        }
+        head = {"format": FORMAT, "version": VERSION, "num_shards": self.num_shards}
+        return head | plain | {"layout": self.layout.to_json()}
+
+    @property
+    def subject(self) -> Subject:
+        """What a zoo of samples inherits."""
+        return Subject(**{f.name: vars(self)[f.name] for f in dataclasses.fields(Subject)})
+
+    @property
+    def aligned(self) -> Aligned | None:
+        """How the networks were aligned, if they were."""
+        return self.provenance if isinstance(self.provenance, Aligned) else None
+
+    @property
+    def sampled(self) -> Sampled | None:
+        """How the networks were drawn from a generator, if they were."""
+        return self.provenance if isinstance(self.provenance, Sampled) else None
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    """Key -> type, in the order in which keys are written unless a file has another."""
+    hints = typing.get_type_hints(Facts, include_extras=True)
+    return {name: hint for name, hint in hints.items() if name != "said"}
+
+
+def _refuse_other_keys(told: dict[str, Any], file: Path) -> None:
+    required = {
+        field.name for field in dataclasses.fields(Facts) if field.default is dataclasses.MISSING
+    }
+    for name in _hints():
+        if name in required and name not in told:
+            raise NotAZoo(f"{file}: {name} is missing, which every zoo says: {_CURE}")
+    for name in told:
+        if name not in _hints():
+            raise NotAZoo(f"{file}: {name} is nothing that a zoo says of itself: {_CURE}")
+
+
+def _typed(name: str, value: Any, file: Path) -> Any:
+    try:
+        if name == "layout":
+            return Layout.from_json(value)
+        if name == "provenance":
+            return read_provenance(value, str(file))
+        return build(_hints()[name], value, str(file), key=name)
+    except ConfigError as error:
+        raise NotAZoo(f"{error}; {_CURE}") from None
+    except (KeyError, TypeError):
+        raise NotAZoo(f"{file}: {name} is not as this dwf writes it: {_CURE}") from None

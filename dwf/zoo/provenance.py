@@ -1,0 +1,133 @@
+"""Where the networks of a zoo come from: `provenance` of its `zoo.json`, one class for each way.
+
+What has a default is written only where it is something else.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dwf.errors import NotAZoo
+from dwf.settings import build, to_dict
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where networks come from."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; `read_provenance` is the inverse."""
+        values = [(field, vars(self)[field.name]) for field in dataclasses.fields(self)]
+        told = {f.name: v for f, v in values if f.default is dataclasses.MISSING or v != f.default}
+        return {
+            name: value.to_json() if isinstance(value, Provenance) else to_dict(value)
+            for name, value in told.items()
+        }
+
+
+@dataclass(frozen=True)
+class Trained(Provenance):
+    """They were trained."""
+
+    trained_by: str
+    """The program and its version."""
+
+
+@dataclass(frozen=True)
+class Merged(Provenance):
+    """They were put together from several zoos."""
+
+    merged_by: str
+    """The program and its version."""
+    zoos: tuple[dict[str, Any], ...]
+    """What is told of each zoo, plain data: `name`, `fingerprint`, `rows`, `networks_from`, `seed`,
+    `provenance`, and `differs`, its facts that are not those of all."""
+
+
+@dataclass(frozen=True)
+class Aligned(Provenance):
+    """They are another zoo's, their units reordered."""
+
+    aligned_from: str
+    """Name of that zoo."""
+    fingerprint: str
+    """Its fingerprint."""
+    method: str
+    """How units were matched, see `AlignConfig`."""
+    scale: Literal["none", "balanced"]
+    """Whether units were rescaled."""
+    reference: str
+    """What they were matched to."""
+    reference_network: int
+    """Number of the network that the reference is, or began as."""
+    seed: int
+    """Seed of the alignment."""
+    signs: bool = False
+    """Whether signs of units were flipped, too."""
+    reference_zoo: str | None = None
+    """Name of the zoo of the reference, where it is another one."""
+    reference_fingerprint: str | None = None
+    """Fingerprint of that zoo."""
+    before: Provenance | None = None
+    """Where that zoo's networks come from."""
+
+
+@dataclass(frozen=True)
+class Sampled(Provenance):
+    """They were drawn from a generator."""
+
+    generator: str
+    """Its name."""
+    digest: str
+    """Its digest."""
+    zoo: str
+    """Name of the zoo that it learnt from, of the architecture drawn."""
+    zoo_fingerprint: str
+    """Fingerprint of the rows that it learnt from, see `learning.describe_origin`."""
+    seed: int
+    """Seed of the noise."""
+    solver: str | None
+    """Solver of the differential equation; None of a density without one."""
+    steps: int | None
+    """Its steps; None of a solver that chooses them."""
+    evaluations_per_sample: float
+    """Evaluations of the density's network for each network drawn."""
+    learnt_from: tuple[str, ...] = ()
+    """Names of all zoos that the generator learnt from, where there are several."""
+    condition: float | None = None
+    """Validation accuracy that was asked for."""
+    guidance: float | None = None
+    """How far that was exaggerated."""
+    batchnorm_images: int | None = None
+    """Training images on which running statistics were re-estimated."""
+    selection: dict[str, Any] | None = None
+    """How networks were selected, plain data: see `selection.Selected`."""
+    head: dict[str, Any] | None = None
+    """The new head, plain data: its number of `classes`, and its `tensors`."""
+
+
+_KINDS = {"trained_by": Trained, "merged_by": Merged, "aligned_from": Aligned, "generator": Sampled}
+
+
+def read_provenance(told: dict[str, Any], file: str, key: str = "provenance") -> Provenance:
+    """Return what `to_json` told.
+
+    Args:
+        told: plain data.
+        file: where it stands, for errors.
+        key: where in the file.
+
+    Raises:
+        NotAZoo: it is of no known kind.
+        ConfigError: a key is missing, unknown or of another type.
+    """
+    kind = next((kind for marker, kind in _KINDS.items() if marker in told), None)
+    if kind is None:
+        raise NotAZoo(f"{file}: {key} has none of {', '.join(_KINDS)}, one of which is expected")
+    before = told.get("before")
+    rest = {name: value for name, value in told.items() if name != "before"}
+    provenance = build(kind, rest, file, key=key)
+    if before is None:
+        return provenance
+    earlier = read_provenance(before, file, f"{key}.before")
+    return dataclasses.replace(provenance, before=earlier)
