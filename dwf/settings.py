@@ -71,11 +71,15 @@ class Parsed(Generic[T]):
     launch: Launch
     origins: dict[str, str]
     """Dotted key -> `default`, `file` or `flag`."""
+    named: str = ""
+    """Name of the run without `--name`, with settings in braces, as `{zoo}-aligned`; empty: the
+    configuration file's stem."""
 
     @property
     def name(self) -> str:
-        """The run's name: `--name`, or the configuration file's stem."""
-        return self.launch.name or self.launch.config.stem
+        """The name of the folder written."""
+        named = self.named.format(**vars(self.config))
+        return self.launch.name or named or self.launch.config.stem
 
     def describe(self) -> str:
         """Return the merged settings, one line each, with where each value came from."""
@@ -145,8 +149,10 @@ def parse(
     cls: type[T],
     default_file: str,
     argv: Sequence[str] | None = None,
+    *,
     folder: str = "runs",
     flags: type[Launch] = Launch,
+    named: str = "",
 ) -> Parsed[T]:
     """Understand a command line: `--config FILE`, then a flag for every setting.
 
@@ -156,6 +162,7 @@ def parse(
         argv: arguments without the program's name; default `sys.argv[1:]`.
         folder: where the command's run folders lie under `--root`, for `--resume`.
         flags: the flags beside the settings: `Launch`, or a dataclass that adds to it.
+        named: the run's name without `--name`, see `Parsed`.
 
     Raises:
         ConfigError: as in `build`, for the file and for the flags.
@@ -180,7 +187,7 @@ def parse(
     origins |= {key: "flag" for key, value in after.items() if before.get(key) != value}
     for value in (config, launch):  # flags are held to the same ranges
         build(type(value), to_dict(value), "command line")
-    return Parsed(config, launch, origins)
+    return Parsed(config, launch, origins, named)
 
 
 def find(registry: dict[str, str], kind: str) -> Any:

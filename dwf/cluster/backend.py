@@ -16,11 +16,12 @@ from dwf.cluster.config import (
 )
 from dwf.cluster.element import jobs_folder
 from dwf.cluster.watch import Slurm
-from dwf.cluster.work import Work, missing
+from dwf.cluster.work import missing
 from dwf.errors import RunConflict
 from dwf.metrics import logger
 from dwf.run_folder import write_json
 from dwf.settings import build, flatten, to_dict
+from dwf.stages import Work
 
 _IDLE_GPUS = (
     "note: this work computes on cores alone, one a worker; its GPUs would lie idle. Where a CPU "

@@ -16,10 +16,11 @@ from multiprocessing.context import SpawnContext
 from typing import Any
 
 from dwf import preemption
-from dwf.cluster.work import Work, attempt, missing, progress_of, raise_failures, reason, show
+from dwf.cluster.work import attempt, missing, progress_of, raise_failures, reason, show
 from dwf.errors import Preempted
 from dwf.metrics import Progress, log_to_stderr, logger
 from dwf.run_folder import hold
+from dwf.stages import Work
 
 SECONDS_BETWEEN_LOOKS = 0.5
 _POOLS = 3

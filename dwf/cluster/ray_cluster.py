@@ -17,9 +17,10 @@ from typing import Any
 
 from dwf import preemption
 from dwf.cluster.local import KEEP_FREED_MEMORY, ONE_THREAD, SECONDS_BETWEEN_LOOKS
-from dwf.cluster.work import Work, attempt, missing, progress_of, raise_failures, reason, show
+from dwf.cluster.work import attempt, missing, progress_of, raise_failures, reason, show
 from dwf.errors import ConfigError, Preempted
 from dwf.run_folder import hold
+from dwf.stages import Work
 
 RETRIES = 3
 ENVIRONMENT = KEEP_FREED_MEMORY | ONE_THREAD

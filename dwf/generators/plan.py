@@ -80,30 +80,7 @@ def is_fitted(folder: Path) -> bool:
     return (folder / "done.json").exists() and Generator.is_whole(folder)
 
 
-def describe_plan(
-    config: GeneratorConfig, root: Path, world: int = 1, gpu_memory_gb: float | None = None
-) -> str:
-    """Return in words what would be fitted: networks, code size, parameters, memory.
-
-    Where the zoo is not there yet its sizes are those that `configs/zoo/` says.
-
-    Args:
-        config: the generator's settings.
-        root: folder that holds `zoos/`.
-        world: ranks that train the codec, one for each GPU.
-        gpu_memory_gb: memory of a GPU, where it is known.
-
-    Raises:
-        ConfigError: see `describe_training`.
-    """
-    zoos = Path(root) / "zoos"
-    lines = list(_describe_sizes(config, zoos))
-    if hasattr(config.codec, "training"):
-        lines.append(describe_training(config, zoos, world, gpu_memory_gb))
-    return "\n".join(lines)
-
-
-def _describe_sizes(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
+def describe_sizes(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
     """Yield what it learns from, and what is fitted to that.
 
     Raises:

@@ -136,7 +136,8 @@ def _run_stages(
     trial: Trial, folder: Path, listener: Tell | None, seconds: dict[str, float]
 ) -> dict[str, float | None]:
     from dwf.align.stage import align_zoo
-    from dwf.generators.stage import fit_generator, sample_networks
+    from dwf.generators.sample_stage import sample_networks
+    from dwf.generators.stage import fit_generator
 
     with _stage(folder, "zoo", trial.zoo_name, seconds):
         make_zoo(trial, folder)

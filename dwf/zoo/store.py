@@ -22,6 +22,7 @@ import numpy as np
 from dwf.errors import IncompleteZoo, NotAZoo, ShapeMismatch
 from dwf.run_folder import write_json
 from dwf.settings import build
+from dwf.stages import Product
 from dwf.zoo.config import split_sizes
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Block, Columns, Shard, shard_name, write_shard
@@ -78,6 +79,10 @@ def is_whole(path: Path) -> bool:
     num = read_facts(path)["num_shards"]
     names = ["zoo.h5", *(shard_name(index, num) for index in range(num))]
     return all((path / name).exists() for name in names)
+
+
+ZOO = Product("zoo", records="run", head="zoo.json", is_whole=is_whole)
+"""What the stages make that train, align and draw networks."""
 
 
 def shard_files(path: Path, facts: dict[str, Any]) -> list[Path]:

@@ -11,7 +11,8 @@ import yaml
 from dwf.align.stage import align_zoo
 from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.evaluation.report.report import Report
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator
 from dwf.networks.functional import score_networks
 from dwf.sweeps import report as reports
 from dwf.sweeps import stage
