@@ -23,6 +23,7 @@ PACKAGES = (
     "generators",
     "evaluation",
     "predictors",
+    "pipeline",
     "sweeps",
     "cluster",
 )

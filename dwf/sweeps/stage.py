@@ -17,7 +17,7 @@ from dwf.metrics import table_console
 from dwf.ranks import alone
 from dwf.run_folder import differences, hold, write_json, write_text
 from dwf.settings import load, to_dict
-from dwf.stages import Product, stage
+from dwf.stages import Product, Runner, run_here, stage
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.plan import Trial, describe_plan, most_steps, plan_trial, plan_trials
 from dwf.sweeps.report import SweepReport, write_report
@@ -48,7 +48,7 @@ def plan(config: SweepConfig, root: Path, name: str) -> str:
     )
 
 
-def run_sweep(config: SweepConfig, root: Path, name: str, run: Any = None) -> SweepReport:
+def run_sweep(config: SweepConfig, root: Path, name: str, run: Runner = run_here) -> SweepReport:
     """Run a sweep in `root/sweeps/name`, or go on with one; trials that are over are kept.
 
     A grid may be given again with other values of its axes, or others left out: what is new is run,
@@ -142,11 +142,11 @@ def begin_trials(config: SweepConfig, bases: Bases, folder: Path) -> None:
             write_json(point_path(folder, trial.number), trial.point)
 
 
-def _make_zoos(trials: list[Trial], folder: Path, run: Any) -> None:
+def _make_zoos(trials: list[Trial], folder: Path, run: Runner) -> None:
     """Train the zoos first: their shards then fill the machine, while a trial has one share."""
     for name, trial in {trial.zoo_name: trial for trial in trials}.items():
         with hold(folder / "locks" / name, seconds=math.inf):
-            make_zoo(trial, folder, run)
+            make_zoo(trial.zoo, folder, name, run)
 
 
 def _run_trials(config: SweepConfig, bases: Bases, folder: Path) -> None:
