@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, fit or submit, report."""
     parsed = with_engine(settings.parse(GeneratorConfig, DEFAULT, argv, flags=RankedLaunch))
     config, launch, name = parsed.config, parsed.launch, parsed.name
-    folder, job, ranks = launch.root / "runs" / name, ranked.job_of(parsed, argv), find_ranks()
+    folder, job, ranks = launch.root / "runs" / name, ranked.job_of(parsed), find_ranks()
     from dwf import distributed
     from dwf.evaluation.reconstruction import report_fit
     from dwf.generators.stage import fit_generator, plan
