@@ -14,6 +14,14 @@ SECONDS_BEFORE_AGAIN = 2.0
 _LONGEST_LIST = 20
 
 
+Refuse = Callable[[Path], None]
+"""Raises `RunConflict` where others have the work of a folder."""
+
+
+def refuse_none(folder: Path) -> None:
+    """Take any folder's work."""
+
+
 def missing(work: Work) -> list[int]:
     """Return the units that are not whole on disk, in order."""
     return sorted(set(range(work.count)) - work.finished(work.folder))
