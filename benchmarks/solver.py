@@ -24,7 +24,7 @@ from dwf.errors import exit_cleanly
 from dwf.evaluation.measure import Yardstick
 from dwf.generators.config import SampleConfig
 from dwf.generators.generator import read_head
-from dwf.generators.stage import sample_networks
+from dwf.generators.sample_stage import sample_networks
 from dwf.run_folder import commit, write_json
 from dwf.sweeps.trial import judge
 from dwf.zoo.store import Zoo

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from dwf.errors import WrongLaunch, exit_cleanly
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 # (launcher, rank, world, local rank) as each names them. Torchrun first, since it may run in a job;
 # mpiexec before srun, since it may run in a step of one task. In a batch script outside any step
@@ -100,13 +101,19 @@ class World:
         Raises:
             Exception: what `compute` raised, on all ranks; that of the lowest part if several did.
         """
+        if self.size == 1:
+            yield from map(compute, range(count))
+            return
         for part, start in self._rounds(count, compute):
-            yield from self._comm.allgather(part)[: count - start] if self._comm else [part]
+            yield from self._comm.allgather(part)[: count - start]
 
     def to_first(self, count: int, compute: Callable[[int], T]) -> Iterator[T | None]:
         """Yield the parts as `in_order`, but on the first rank alone; None on the others."""
+        if self.size == 1:
+            yield from map(compute, range(count))
+            return
         for part, start in self._rounds(count, compute):
-            parts = self._comm.gather(part) if self._comm else [part]
+            parts = self._comm.gather(part)
             yield from (parts or [None] * self.size)[: count - start]
 
     def add_up(
@@ -137,20 +144,31 @@ class World:
         total = np.concatenate(self._comm.allgather(total_S)) if self._comm else total_S
         return total.reshape(shape)
 
-    def on_first(self, compute: Callable[[], T]) -> T:
-        """Return what `compute` gives on rank 0, on every rank; or raise what it raised, on all.
+    def on_first(self, compute: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """Return what `compute(*args, **named)` gives on rank 0, on every rank.
 
-        The others wait and leave their cores free. In `compute`, `world()` is one process.
+        The others wait and leave their cores free. In `compute`, `world()` is one process. Above a
+        function without arguments it may stand as a decorator: the name is then what it returned.
+
+        Raises:
+            Exception: what `compute` raised, on all ranks.
         """
-        value, error = self._try(lambda _: compute(), 0, 1)
+        if self.size == 1:
+            return compute(*args, **named)
+        value, error = self._try(lambda _: compute(*args, **named), 0, 1)
         self._share(error)
-        return self._comm.bcast(value) if self._comm else value
+        return self._comm.bcast(value)
 
-    def on_all(self, compute: Callable[[], T]) -> T:
-        """Return what `compute` gives on this rank; where one raises, all raise the same error."""
-        own = self._try(lambda _: compute(), 0, self.size)
-        self._share(own[1])
-        return own[0]
+    def on_all(self, compute: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """Return what `compute(*args, **named)` gives on this rank; raise what one raised, on all.
+
+        Otherwise as `on_first`.
+        """
+        if self.size == 1:
+            return compute(*args, **named)
+        value, error = self._try(lambda _: compute(*args, **named), 0, self.size)
+        self._share(error)
+        return value
 
     def barrier(self) -> None:
         """Return when all ranks have called it."""

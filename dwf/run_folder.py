@@ -20,7 +20,7 @@ import sys
 import time
 import uuid
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -32,6 +32,8 @@ from dwf.metrics import logger
 from dwf.settings import build, flatten, to_dict
 
 LOCK = "lock"
+LEFTOVERS = "*.partial-*"
+"""What the temporary names of `replacing` look like."""
 _RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK}
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "torchdiffeq", "scikit-learn")
@@ -56,6 +58,16 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sweep(leftovers: Iterable[Path]) -> None:
+    """Remove partial files that killed attempts left; call it where nobody else writes.
+
+    Args:
+        leftovers: the files, as `folder.glob(LEFTOVERS)` finds them.
+    """
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -205,9 +217,7 @@ class RunFolder(RunPart):
     def __init__(self, path: Path, config: Any, free: Collection[str] = ()):
         super().__init__(path)
         self.config = to_dict(config)
-        self._refuse_other_settings(type(config), free)
-        if not self.config_path.exists():
-            write_text(self.config_path, yaml.safe_dump(self.config, sort_keys=False))
+        self._take_settings(config, free)
         self._record_attempt()
 
     @property
@@ -238,26 +248,10 @@ class RunFolder(RunPart):
         """Take back that the run is finished, as where more was asked of it."""
         (self.path / "done.json").unlink(missing_ok=True)
 
-    def _refuse_other_settings(self, kind: type, free: Collection[str]) -> None:
-        if not self.config_path.exists():
-            return
-        if self._is_unused():
+    def _take_settings(self, config: Any, free: Collection[str]) -> None:
+        if self.config_path.exists() and self._is_unused():
             self.config_path.unlink()
-            return
-        old = yaml.safe_load(self.config_path.read_text()) or {}
-        if dataclasses.is_dataclass(kind):
-            # A setting that is newer than the run had its default, which changes nothing.
-            with contextlib.suppress(ConfigError):
-                old = to_dict(build(kind, old, str(self.config_path)))
-        others = list(differences(old, self.config))
-        for key, before, now in others:
-            if key in free and before is not None and now is not None:
-                continue
-            raise RunConflict(
-                f"{self.path} holds a run with {key} = {before!r}, this one has {now!r}: give "
-                "another --name, or remove the folder"
-            )
-        if others:
+        if not self.config_path.exists() or refuse_other_settings(self.path, config, free):
             write_text(self.config_path, yaml.safe_dump(self.config, sort_keys=False))
 
     def _is_unused(self) -> bool:
@@ -274,6 +268,33 @@ class RunFolder(RunPart):
         difference = _git("diff", "HEAD")
         if difference:
             write_text(self.path / "uncommitted.diff", difference)
+
+
+def refuse_other_settings(folder: Path, config: Any, free: Collection[str] = ()) -> bool:
+    """Raise where the run in a folder has other settings; return whether free ones differ.
+
+    Args:
+        folder: the run folder.
+        config: the settings, a dataclass or plain data.
+        free: dotted keys that may differ, see `RunFolder`.
+
+    Raises:
+        RunConflict: others differ; names the first key with both values.
+    """
+    file = folder / "config.yaml"
+    old = yaml.safe_load(file.read_text()) or {}
+    if dataclasses.is_dataclass(config):
+        # A setting that is newer than the run had its default, which changes nothing.
+        with contextlib.suppress(ConfigError):
+            old = to_dict(build(type(config), old, str(file)))
+    others = list(differences(old, to_dict(config)))
+    for key, before, now in others:
+        if key not in free or before is None or now is None:
+            raise RunConflict(
+                f"{folder} holds a run with {key} = {before!r}, this one has {now!r}: give "
+                "another --name, or remove the folder"
+            )
+    return bool(others)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -1,17 +1,19 @@
 """Settings: frozen dataclasses <- a strict YAML file <- flags. The only parser.
 
-Precedence: defaults < file < flags. A field's type is its contract: `Literal` and `Bounds` say what
-is allowed, a union of dataclasses is chosen by `kind:`. No torch is imported here.
+Precedence: defaults < the file that a file extends < the file < flags. A field's type is its
+contract: `Literal` and `Bounds` say what is allowed, a union of dataclasses is chosen by `kind:`.
+No torch is imported here.
 """
 
 import dataclasses
 import difflib
 import importlib
 import math
+import os
 import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union
@@ -70,12 +72,16 @@ class Parsed(Generic[T]):
     config: T
     launch: Launch
     origins: dict[str, str]
-    """Dotted key -> `default`, `file` or `flag`."""
+    """Dotted key -> `default`, `flag`, `file`, or, of a file that it extends, that one's name."""
+    named: str = ""
+    """Name of the run without `--name`, with settings in braces, as `{zoo}-aligned`; empty: the
+    configuration file's stem."""
 
     @property
     def name(self) -> str:
-        """The run's name: `--name`, or the configuration file's stem."""
-        return self.launch.name or self.launch.config.stem
+        """The name of the folder written."""
+        named = self.named.format(**vars(self.config))
+        return self.launch.name or named or self.launch.config.stem
 
     def describe(self) -> str:
         """Return the merged settings, one line each, with where each value came from."""
@@ -87,29 +93,38 @@ class Parsed(Generic[T]):
         )
 
 
-def build(cls: type[T], data: Any, source: str, *, key: str = "") -> T:
+def build(
+    cls: type[T],
+    data: Any,
+    source: str,
+    origins: Mapping[str, str] | None = None,
+    *,
+    key: str = "",
+) -> T:
     """Make a settings object from plain data, strictly.
 
     Args:
         cls: a frozen dataclass, or another type that a setting can have.
         data: nested dictionaries, lists and scalars, as YAML gives them.
         source: the file's name, for errors.
+        origins: dotted key -> the file that holds it, where that is another one.
         key: where in the file the data stand, for errors.
 
     Raises:
         ConfigError: unknown key, wrong type, value not allowed or a required key missing; names
             the source, the dotted key, the value, what is allowed and the nearest name.
     """
-    return _convert(data, cls, source, key)
+    return _convert(data, cls, _Source(source, origins or {}), key)
 
 
 def load(cls: type[T], path: Path | str) -> T:
     """Read a YAML file into a settings object.
 
     Raises:
-        ConfigError: no such file, not YAML, or as in `build`.
+        ConfigError: as in `read_yaml` and `build`.
     """
-    return build(cls, read_yaml(path), str(path))
+    data, origins = _read_merged(Path(path))
+    return build(cls, data, str(path), origins)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -126,11 +141,67 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping."""
-    path = Path(path)
+    """Read a YAML file that holds one mapping, laid over the file that it extends, if any.
+
+    `extends: FILE` names a file, relative to the one that says it. Mappings are merged, key by key
+    and however deep; any other value, a list too, takes the place of the one there. Where the two
+    files give a part (a codec, a dataset) different kinds, the part is the extending file's alone:
+    none of the other kind's settings are left in it.
+
+    Raises:
+        ConfigError: no such file, not YAML, or files extend each other in a circle.
+    """
+    return _read_merged(Path(path))[0]
+
+
+def _read_merged(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what a file and those that it extends say, and the file of each dotted key."""
+    data: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for file, said in reversed(_read_chain(path)):
+        data = _laid_over(data, said)
+        origins |= dict.fromkeys(flatten(said), str(file))
+    return data, {key: origins[key] for key in flatten(data)}
+
+
+def _read_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return (file, what it says itself), each extending the next."""
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    by = ""
+    while True:
+        data = _read_mapping(path, by)
+        base = data.pop("extends", None)
+        chain.append((path, data))
+        if base is None:
+            return chain
+        if not isinstance(base, str):
+            raise ConfigError(f"{path}: extends = {base!r}: expected the name of one file")
+        by, path = f", which {path} extends", Path(os.path.normpath(path.parent / base))
+        circle = [file for file, _ in chain]
+        if path in circle:
+            names = " -> ".join(map(str, (*circle[circle.index(path) :], path)))
+            raise ConfigError(f"files extend each other: {names}: remove one `extends`")
+
+
+def _laid_over(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of one file over those of the file that it extends."""
+    merged = dict(base)
+    for key, value in data.items():
+        old = base.get(key)
+        are_parts = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = _laid_over(old, value) if are_parts and _may_mix(old, value) else value
+    return merged
+
+
+def _may_mix(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two parts are of one kind, as far as both say theirs."""
+    return "kind" not in one or "kind" not in other or one["kind"] == other["kind"]
+
+
+def _read_mapping(path: Path, by: str) -> dict[str, Any]:
     if not path.is_file():
         siblings = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise ConfigError(f"{path}: no such file{_nearest(str(path), siblings)}")
+        raise ConfigError(f"{path}{by}: no such file{_nearest(str(path), siblings)}")
     try:
         data = yaml.load(path.read_text(), _StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -146,8 +217,10 @@ def parse(
     cls: type[T],
     default_file: str,
     argv: Sequence[str] | None = None,
+    *,
     folder: str = "runs",
     flags: type[Launch] = Launch,
+    named: str = "",
 ) -> Parsed[T]:
     """Understand a command line: `--config FILE`, then a flag for every setting.
 
@@ -157,6 +230,7 @@ def parse(
         argv: arguments without the program's name; default `sys.argv[1:]`.
         folder: where the command's run folders lie under `--root`, for `--resume`.
         flags: the flags beside the settings: `Launch`, or a dataclass that adds to it.
+        named: the run's name without `--name`, see `Parsed`.
 
     Raises:
         ConfigError: as in `build`, for the file and for the flags.
@@ -169,19 +243,19 @@ def parse(
         resume="--resume" in argv,
     )
     path = _recorded_config(early, folder) if early.resume else early.config
-    data = read_yaml(path)
+    data, files = _read_merged(path)
     if "-h" in argv or "--help" in argv:
         data = _fill_required(cls, data)
     by_flag = _flags_for_missing(cls, data, argv)
-    data |= by_flag
-    from_file = build(cls, data, str(path))
+    from_file = build(cls, data | by_flag, str(path), files)
     config, launch = _run_tyro(cls, from_file, early, argv)
     before, after = flatten(to_dict(from_file)), flatten(to_dict(config))
-    origins = {key: "flag" if key in by_flag else "file" for key in flatten(data)}
-    origins |= {key: "flag" for key, value in after.items() if before.get(key) != value}
+    origins = {key: "file" if file == str(path) else file for key, file in files.items()}
+    changed = (key for key, value in after.items() if before.get(key) != value)
+    origins |= dict.fromkeys((*by_flag, *changed), "flag")
     for value in (config, launch):  # flags are held to the same ranges
         build(type(value), to_dict(value), "command line")
-    return Parsed(config, launch, origins)
+    return Parsed(config, launch, origins, named)
 
 
 def find(registry: dict[str, str], kind: str) -> Any:
@@ -213,14 +287,30 @@ def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 # --- strict conversion -----------------------------------------------------------------------
 
 
-def _convert(value: Any, hint: Any, source: str, key: str) -> Any:
+@dataclass(frozen=True)
+class _Source:
+    """Where settings stand, for errors."""
+
+    file: str
+    origins: Mapping[str, str]
+    """Dotted key -> the file that holds it."""
+
+    def error(self, key: str, words: str) -> ConfigError:
+        """Return an error about a setting that names the file it stands in."""
+        name = key.partition("[")[0]
+        files = [file for held, file in self.origins.items() if f"{held}.".startswith(f"{name}.")]
+        file = self.file if self.file in files or not files else files[0]
+        return ConfigError(f"{file}: {words}")
+
+
+def _convert(value: Any, hint: Any, source: _Source, key: str) -> Any:
     origin = typing.get_origin(hint)
     if origin is Annotated:
         inner, *marks = typing.get_args(hint)
         converted = _convert(value, inner, source, key)
         for bounds in (m for m in marks if isinstance(m, Bounds)):
             if converted not in bounds:
-                raise ConfigError(f"{source}: {key} = {value!r}: allowed is {bounds}")
+                raise source.error(key, f"{key} = {value!r}: allowed is {bounds}")
         return converted
     if hint is Any:
         return value
@@ -237,15 +327,15 @@ def _convert(value: Any, hint: Any, source: str, key: str) -> Any:
     return _convert_scalar(value, hint, source, key)
 
 
-def _convert_literal(value: Any, choices: tuple, source: str, key: str) -> Any:
+def _convert_literal(value: Any, choices: tuple, source: _Source, key: str) -> Any:
     if value in choices and not isinstance(value, bool):
         return value
     allowed = ", ".join(map(str, choices))
     hint = _nearest(str(value), [str(c) for c in choices])
-    raise ConfigError(f"{source}: {key} = {value!r}: allowed is one of {allowed}{hint}")
+    raise source.error(key, f"{key} = {value!r}: allowed is one of {allowed}{hint}")
 
 
-def _convert_union(value: Any, options: tuple, source: str, key: str) -> Any:
+def _convert_union(value: Any, options: tuple, source: _Source, key: str) -> Any:
     if value is None and type(None) in options:
         return None
     options = tuple(o for o in options if o is not type(None))
@@ -257,7 +347,8 @@ def _convert_union(value: Any, options: tuple, source: str, key: str) -> Any:
         if kind not in by_kind:
             allowed = ", ".join(map(str, by_kind))
             hint = _nearest(str(kind), list(by_kind))
-            raise ConfigError(f"{source}: {key}.kind = {kind!r}: allowed is one of {allowed}{hint}")
+            place = f"{key}.kind" if "kind" in value else key
+            raise source.error(place, f"{key}.kind = {kind!r}: allowed is one of {allowed}{hint}")
         return _convert(value, by_kind[kind], source, key)
     errors = []
     is_list = isinstance(value, (list, tuple))  # then the list option comes first, for its error
@@ -269,41 +360,44 @@ def _convert_union(value: Any, options: tuple, source: str, key: str) -> Any:
     raise errors[0]
 
 
-def _convert_dataclass(value: Any, cls: type, source: str, key: str) -> Any:
+def _convert_dataclass(value: Any, cls: type, source: _Source, key: str) -> Any:
     prefix = f"{key}." if key else ""
     if not isinstance(value, dict):
-        raise ConfigError(f"{source}: {key} = {value!r}: expected settings of {cls.__name__}")
+        raise source.error(key, f"{key} = {value!r}: expected settings of {cls.__name__}")
     every = typing.get_type_hints(cls, include_extras=True)
     hints = {f.name: every[f.name] for f in dataclasses.fields(cls)}  # no class attributes
     for name in value:
         if name not in hints:
-            raise ConfigError(
-                f"{source}: {prefix}{name}: no such setting in {cls.__name__}"
-                f"{_nearest(str(name), list(hints))}; it has {', '.join(hints)}"
+            raise source.error(
+                prefix + name,
+                f"{prefix}{name}: no such setting in {cls.__name__}"
+                f"{_nearest(str(name), list(hints))}; it has {', '.join(hints)}",
             )
     missing = [f.name for f in dataclasses.fields(cls) if f.name not in value and _required(f)]
     if missing:
         flag = (prefix + missing[0]).replace("_", "-")
-        raise ConfigError(f"{source}: {prefix}{missing[0]} is missing; set it there or by --{flag}")
+        raise source.error(
+            prefix + missing[0], f"{prefix}{missing[0]} is missing; set it there or by --{flag}"
+        )
     try:
         return cls(**{n: _convert(v, hints[n], source, prefix + n) for n, v in value.items()})
     except ValueError as error:  # a rule between settings, in __post_init__
-        raise ConfigError(f"{source}: {key or cls.__name__}: {error}") from None
+        raise source.error(key, f"{key or cls.__name__}: {error}") from None
 
 
-def _convert_sequence(value: Any, items: tuple, source: str, key: str) -> tuple:
+def _convert_sequence(value: Any, items: tuple, source: _Source, key: str) -> tuple:
     if not isinstance(value, (list, tuple)):
-        raise ConfigError(f"{source}: {key} = {value!r}: expected a list")
+        raise source.error(key, f"{key} = {value!r}: expected a list")
     return tuple(_convert(v, items[0], source, f"{key}[{i}]") for i, v in enumerate(value))
 
 
-def _convert_dict(value: Any, items: tuple, source: str, key: str) -> dict:
+def _convert_dict(value: Any, items: tuple, source: _Source, key: str) -> dict:
     if not isinstance(value, dict):
-        raise ConfigError(f"{source}: {key} = {value!r}: expected `name: value` pairs")
+        raise source.error(key, f"{key} = {value!r}: expected `name: value` pairs")
     return {str(k): _convert(v, items[1], source, f"{key}.{k}") for k, v in value.items()}
 
 
-def _convert_scalar(value: Any, cls: type, source: str, key: str) -> Any:
+def _convert_scalar(value: Any, cls: type, source: _Source, key: str) -> Any:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if cls is float and is_number:
         return float(value)
@@ -316,8 +410,8 @@ def _convert_scalar(value: Any, cls: type, source: str, key: str) -> Any:
         return Path(value)
     if isinstance(value, cls) and (cls is bool or not isinstance(value, bool)):
         return value
-    raise ConfigError(
-        f"{source}: {key} = {value!r}: expected {cls.__name__}, found {type(value).__name__}"
+    raise source.error(
+        key, f"{key} = {value!r}: expected {cls.__name__}, found {type(value).__name__}"
     )
 
 

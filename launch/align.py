@@ -11,30 +11,26 @@ from dwf.align.config import AlignConfig
 from dwf.metrics import log_to_stderr
 from dwf.ranks import exit_together, find_ranks
 
+DEFAULT = "configs/align/git_rebasin.yaml"
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, align, report."""
-    parsed = settings.parse(AlignConfig, "configs/align/git_rebasin.yaml", argv, "zoos")
-    launch, config = parsed.launch, parsed.config
-    name = launch.name or f"{config.zoo}-aligned"
+    parsed = settings.parse(AlignConfig, DEFAULT, argv, folder="zoos", named="{zoo}-aligned")
+    config, launch, name = parsed.config, parsed.launch, parsed.name
     is_first = find_ranks().is_first
     if is_first:
         log_to_stderr()
+    from dwf.align.stage import align_zoo, plan, report
+
     if launch.dry_run:
         if is_first:
-            from dwf.align.stage import plan
-
-            print(plan(config, launch.root, name))
-            print(parsed.describe())
+            print(plan(config, launch.root, name), parsed.describe(), sep="\n")
         return
-    from dwf.align.report import print_report, read_report
-    from dwf.align.stage import align_zoo
-
     preemption.watch()
     aligned = align_zoo(config, launch.root, name)
     if is_first:
-        print_report(read_report(aligned))
-        print(f"{len(aligned)} rows in {aligned.path}")
+        report(aligned)
 
 
 if __name__ == "__main__":

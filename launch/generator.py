@@ -7,13 +7,12 @@ python launch/generator.py --engine deepspeed --nodes 4 --config FILE    # by sl
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from dwf import preemption, settings
 from dwf.cluster import ranked
 from dwf.cluster.config import RankedLaunch
-from dwf.generators import plan
 from dwf.generators.config import GeneratorConfig
+from dwf.generators.plan import engine_of, is_fitted, with_engine
 from dwf.metrics import log_to_stderr
 from dwf.ranks import exit_together, find_ranks, world
 
@@ -21,39 +20,34 @@ DEFAULT = "configs/generator/mnist_mlp.yaml"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, plan, fit or submit."""
-    parsed = settings.parse(GeneratorConfig, DEFAULT, argv, "runs", RankedLaunch)
-    parsed = plan.with_engine(parsed)
-    launch, config, ranks = parsed.launch, parsed.config, find_ranks()
-    folder, job = launch.root / "runs" / parsed.name, ranked.job_of(parsed, argv)
+    """Parse, plan, fit or submit, report."""
+    parsed = with_engine(settings.parse(GeneratorConfig, DEFAULT, argv, flags=RankedLaunch))
+    config, launch, name = parsed.config, parsed.launch, parsed.name
+    folder, job, ranks = launch.root / "runs" / name, ranked.job_of(parsed), find_ranks()
+    from dwf import distributed
+    from dwf.evaluation.reconstruction import report_fit
+    from dwf.generators.stage import fit_generator, plan
+
     if ranks.is_first:
         log_to_stderr()
-        place = (job.ranks, job.site.gpu_memory_gb) if job else (ranks.world,)
-        print(plan.describe_plan(config, launch.root, *place))
+        memory = job.site.gpu_memory_gb if job else None
+        num = job.ranks if job else ranks.world
+        print(plan(config, launch.root, name, ranks=num, gpu_memory_gb=memory))
     if launch.dry_run:
         if ranks.is_first:
             print(*([job.describe()] if job else []), parsed.describe(), sep="\n")
         return
     preemption.watch()
     if job:
-        ranked.run(job, config, plan.is_fitted)
+        ranked.run(job, config, is_fitted)
     else:
         ranked.refuse_while_submitted(folder)
-        fit(config, launch.root, parsed.name)
+        if engine_of(config) != "plain":
+            distributed.begin()
+        fit_generator(config, launch.root, name)
+        world().on_first(report_fit, launch.root, name, config)
     if ranks.is_first:
         print(f"generator in {folder}")
-
-
-def fit(config: GeneratorConfig, root: Path, name: str) -> None:
-    """Fit, alone or as one of several ranks, and report what the codec loses."""
-    from dwf import distributed
-    from dwf.evaluation.reconstruction import report_fit
-    from dwf.generators.stage import fit_generator
-
-    if plan.engine_of(config) != "plain":
-        distributed.begin()
-    fit_generator(config, root, name)
-    world().on_first(lambda: report_fit(root, name, config))
 
 
 if __name__ == "__main__":

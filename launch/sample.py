@@ -10,27 +10,22 @@ from dwf.errors import exit_cleanly
 from dwf.generators.config import SampleConfig
 from dwf.metrics import log_to_stderr
 
+DEFAULT = "configs/sample/default.yaml"
+
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, plan, draw."""
-    parsed = settings.parse(SampleConfig, "configs/sample/default.yaml", argv, "zoos")
-    launch, config = parsed.launch, parsed.config
-    name = launch.name or f"{config.generator}-samples"
+    """Parse, plan, draw, report."""
+    parsed = settings.parse(SampleConfig, DEFAULT, argv, folder="zoos", named="{generator}-samples")
+    config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
-    runs, zoos = launch.root / "runs", launch.root / "zoos"
-    best = f", the best of {config.drawn}" if config.drawn > config.count else ""
-    asked = "" if config.condition is None else f" of validation accuracy {config.condition:g}"
-    asked += f", guidance {config.guidance:g}" * (config.guidance != 1)
-    asked += f", of the architecture of {config.zoo}" * (config.zoo is not None)
-    print(f"{config.count} networks{asked}{best}: {runs / config.generator} -> {zoos / name}")
+    from dwf.generators.sample_stage import plan, report, sample_networks
+
+    print(plan(config, launch.root, name))
     if launch.dry_run:
         print(parsed.describe())
         return
-    from dwf.generators.stage import sample_networks
-
     preemption.watch()
-    zoo = sample_networks(config, launch.root, name)
-    print(f"{len(zoo)} rows in {zoo.path}")
+    report(sample_networks(config, launch.root, name))
 
 
 if __name__ == "__main__":

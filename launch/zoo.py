@@ -12,27 +12,25 @@ from dwf.errors import exit_cleanly
 from dwf.metrics import log_to_stderr
 from dwf.zoo.config import ZooConfig
 
+DEFAULT = "configs/zoo/mnist_mlp.yaml"
+
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, plan, train."""
-    default = "configs/zoo/mnist_mlp.yaml"
-    parsed = settings.parse(ZooConfig, default, argv, folder="zoos", flags=ClusterLaunch)
+    """Parse, plan, train, report."""
+    parsed = settings.parse(ZooConfig, DEFAULT, argv, folder="zoos", flags=ClusterLaunch)
+    config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
     from dwf.cluster import backend
-    from dwf.zoo import stage
     from dwf.zoo.cohorts import describe_cost
+    from dwf.zoo.stage import plan, report, train_zoo, work
 
-    launch, config = parsed.launch, parsed.config
-    folder = launch.root / "zoos" / parsed.name
-    print(stage.describe_plan(config))
+    print(plan(config, launch.root, name))
+    units = work(config, launch.root, name)
     if launch.dry_run:
-        print(describe_cost(config))
-        print(backend.describe(launch, stage.work_of(config, folder)))
-        print(parsed.describe())
+        print(describe_cost(config), backend.describe(launch, units), parsed.describe(), sep="\n")
         return
     preemption.watch()
-    zoo = stage.train_zoo(config, launch.root, parsed.name, backend.runner(launch, folder))
-    print(f"{len(zoo)} rows in {zoo.path}")
+    report(train_zoo(config, launch.root, name, backend.runner(launch, units.folder)))
 
 
 if __name__ == "__main__":

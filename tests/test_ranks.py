@@ -39,7 +39,8 @@ def test_one_process_computes_lazily_and_imports_no_mpi():
     assert isinstance(ours, World) and (ours.rank, ours.size, ours.is_first) == (0, 1, True)
     parts = ours.in_order(3, lambda index: seen.append(index) or index * 10)
     assert next(parts) == 0 and seen == [0]
-    assert list(parts) == [10, 20]
+    assert list(parts) == [10, 20] and list(ours.to_first(2, str)) == ["0", "1"]
+    assert ours.on_first(divmod, 7, 2) == ours.on_all(divmod, 7, 2) == (3, 1)
     program = "import sys, dwf.ranks as r; r.world().barrier(); print('mpi4py' in sys.modules)"
     command = [sys.executable, "-c", program]
     ran = subprocess.run(command, cwd=ROOT, env=os.environ | BATCH, capture_output=True, text=True)
@@ -79,6 +80,12 @@ assert np.array_equal(ours.add_up(7, part, (11,)), in_order)
 assert not np.array_equal(in_order, sum(expected[::-1]))  # another order, other bits
 assert np.array_equal(ours.add_up(0, part, (2, 3)), np.zeros((2, 3)))
 assert ours.on_first(lambda: ours.rank) == 0 and ours.on_all(lambda: ours.rank) == ours.rank
+assert ours.on_first(divmod, 7, 1 + ours.rank) == (7, 0)
+assert ours.on_all(round, 1.26, ndigits=1 + ours.rank) == round(1.26, 1 + ours.rank)
+@ours.on_first
+def place() -> str:
+    return f"rank {ours.rank}"
+assert place == "rank 0"
 assert ours.any(ours.rank == 2) and not ours.any(False)
 
 class Odd(Exception):

@@ -9,6 +9,7 @@ import pytest
 
 from dwf import settings
 from dwf.errors import ConfigError
+from dwf.run_folder import RunFolder
 from dwf.settings import Bounds, Count, Fraction, Positive, Whole
 from dwf.zoo.config import ZooConfig
 
@@ -146,6 +147,124 @@ def test_the_shipped_settings_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     parsed = settings.parse(ZooConfig, "configs/zoo/mnist_mlp.yaml", [])
     assert parsed.config.count == 128 and parsed.name == "mnist_mlp"
+
+
+def write_files(folder: Path, **texts: str) -> Path:
+    """Write NAME.yaml files; return the last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder / f"{name}.yaml"
+
+
+def test_a_file_is_laid_over_the_one_it_extends_and_the_origin_of_each_value_is_told(tmp_path):
+    write_files(tmp_path / "base", first="zoo: z\nshare: 0.2\nwidths: [3, 4, 5]\n")
+    base = write_files(tmp_path / "base", second="extends: first.yaml\nrate: 0.5\nshare: 0.3\n")
+    file = write_files(
+        tmp_path / "own", own="extends: ../base/second.yaml\nwidths: [7]\nsteps: 9\n"
+    )
+    parsed = settings.parse(Config, str(file), ["--steps", "8"])
+    assert parsed.config == Config(zoo="z", share=0.3, rate=0.5, widths=(7,), steps=8)
+    assert parsed.name == "own" and settings.load(Config, file).steps == 9
+    assert parsed.origins == {
+        "zoo": str(base.with_name("first.yaml")),
+        "share": str(base),
+        "rate": str(base),
+        "widths": "file",
+        "steps": "flag",
+    }
+    told = [line.split() for line in parsed.describe().splitlines()]
+    assert ["rate", "0.5", f"({base})"] in told and ["widths", "[7]", "(file)"] in told
+    assert ["mode", "one", "(default)"] in told
+
+
+@dataclass(frozen=True)
+class Nested:
+    config: Config
+    fast: bool = False
+
+
+def test_parts_are_merged_however_deep_but_another_kind_takes_nothing_over(tmp_path):
+    base = "config: {zoo: z, rate: 0.7, density: {kind: flow, width: 3}}\nfast: true\n"
+    write_files(tmp_path, base=base)
+    same = write_files(tmp_path, same="extends: base.yaml\nconfig: {density: {width: 5}}\n")
+    assert settings.load(Nested, same) == Nested(Config("z", Flow(5), rate=0.7), True)
+    again = "extends: base.yaml\nconfig: {density: {kind: flow}, rate: 0.1}\n"
+    again = write_files(tmp_path, again=again)
+    assert settings.load(Nested, again).config == Config("z", Flow(3))
+    other = write_files(tmp_path, other="extends: same.yaml\nconfig: {density: {kind: kde}}\n")
+    assert settings.read_yaml(other)["config"]["density"] == {"kind": "kde"}
+    assert settings.load(Nested, other) == Nested(Config("z", Kde(), rate=0.7), True)
+    back = write_files(tmp_path, back="extends: other.yaml\nconfig: {density: {kind: flow}}\n")
+    assert settings.load(Nested, back).config.density == Flow()  # the default, not base's
+
+
+def test_files_that_extend_each_other_are_refused_with_their_names(tmp_path):
+    one = write_files(tmp_path, two="extends: one.yaml\nzoo: z\n", one="extends: two.yaml\n")
+    two = tmp_path / "two.yaml"
+    with pytest.raises(ConfigError, match=rf"extend each other: {one} -> {two} -> {one}: remove"):
+        settings.load(Config, one)
+    own = write_files(tmp_path, own="extends: own.yaml\n")
+    with pytest.raises(ConfigError, match=rf"extend each other: {own} -> {own}"):
+        settings.load(Config, own)
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "wrong", "message"),
+    [
+        ("zoo: z\nshere: 1", "rate: 1", "base", r"shere: no such setting .* mean 'share'"),
+        ("zoo: z", "shere: 1", "own", r"shere: no such setting .* mean 'share'"),
+        ("zoo: z\nshare: 2", "rate: 1", "base", r"share = 2: allowed is at least 0, at most 1"),
+        ("zoo: z\nshare: 2", "share: 3", "own", r"share = 3: allowed is at least 0, at most 1"),
+        ("zoo: z\nwidths: [1, 0]", "rate: 1", "base", r"widths\[1\] = 0: allowed is at least 1"),
+        (
+            "zoo: z\ndensity: {kind: flow, widht: {a: 1}}",
+            "density: {width: 3}",
+            "base",
+            r"density.widht: no such setting in Flow; did you mean 'width'",
+        ),
+        ("zoo: z\ndensity: {kind: flows}", "rate: 1", "base", r"density.kind = 'flows'"),
+        ("zoo: z\ndensity: {width: 3}", "rate: 1", "base", r"density.kind = None: allowed is one"),
+        ("rate: 1", "share: 0.5", "own", r"zoo is missing; set it there or by --zoo"),
+        ("zoo: [", "rate: 1", "base", r"not YAML"),
+        (
+            "zoo: z",
+            "extends: [a, b]",
+            "own",
+            r"extends = \['a', 'b'\]: expected the name of one file",
+        ),
+    ],
+)
+def test_an_error_names_the_file_that_holds_the_value(tmp_path, base, own, wrong, message):
+    own = own if own.startswith("extends") else f"extends: base.yaml\n{own}"
+    file = write_files(tmp_path, base=base, own=own)
+    with pytest.raises(ConfigError, match=rf"^{tmp_path / wrong}.yaml: {message}"):
+        settings.load(Config, file)
+
+
+def test_a_missing_base_is_named_with_who_extends_it(tmp_path):
+    file = write_files(tmp_path, base="zoo: z", own="extends: bsae.yaml\n")
+    told = rf"bsae.yaml, which {file} extends: no such file; did you mean '{tmp_path}/base.yaml'"
+    with pytest.raises(ConfigError, match=told):
+        settings.load(Config, file)
+
+
+def test_a_run_folder_keeps_the_merged_settings_alone(tmp_path):
+    file = write_files(tmp_path, base="zoo: z\nrate: 0.5", own="extends: base.yaml\nsteps: 9\n")
+    parsed = settings.parse(Config, str(file), [])
+    RunFolder(tmp_path / "runs" / "own", parsed.config)
+    for name in ("base", "own"):
+        (tmp_path / f"{name}.yaml").unlink()
+    words = ["--resume", "--name", "own", "--root", str(tmp_path)]
+    again = settings.parse(Config, str(file), words)
+    assert again.config == parsed.config and set(again.origins.values()) == {"file"}
+    assert "extends" not in (tmp_path / "runs" / "own" / "config.yaml").read_text()
+
+
+def test_a_run_may_be_called_after_its_settings(tmp_path):
+    file = str(write(tmp_path, "zoo: z"))
+    assert settings.parse(Config, file, [], named="{zoo}-{mode}").name == "z-one"
+    assert settings.parse(Config, file, ["--name", "mine"], named="{zoo}-{mode}").name == "mine"
 
 
 def test_bounds_say_what_they_allow():

@@ -4,7 +4,6 @@ Shape suffixes: D numbers of one network.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -123,13 +122,13 @@ def _iterated_mean(
     while state["next"] is not None and len(state["closeness"]) < max_rounds:
         mean_D = _mean_of_aligned(zoo, groups, match, state["next"])
         # One rank decides: on other hardware the last bit of a product may differ.
-        last = ours.on_first(partial(_squared_norm, zoo.layout.learnt(mean_D)))
+        last = ours.on_first(_squared_norm, zoo.layout.learnt(mean_D))
         *before, _ = closeness = [*state["closeness"], last]
         if not before or last > before[-1] * (1 + _LEAST_GAIN):
             state = {"closeness": closeness, "best": state["next"], "next": mean_D}
         else:
             state = {"closeness": closeness, "best": state["best"], "next": None}
-        ours.on_first(partial(save_state, file, state))
+        ours.on_first(save_state, file, state)
         logger.info("reference, round %d: mean inner product %.5g", len(closeness), last)
     return state["best"] if state["next"] is None else state["next"]
 

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,25 +15,27 @@ from dwf.align.config import AlignConfig
 from dwf.align.frame import Match, groups_of, matcher_of, verified_groups
 from dwf.align.groups import Group
 from dwf.align.reference import find_reference, reference_row, refuse_other_architecture
-from dwf.align.report import compare_pairs
+from dwf.align.report import compare_pairs, print_report, read_report
 from dwf.align.shards import Matched, match_shard, write_aligned_shard
 from dwf.align.symmetry import describe
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
-from dwf.metrics import Progress, logger
+from dwf.metrics import Progress
 from dwf.ranks import world
-from dwf.run_folder import RunFolder, hold, replacing
+from dwf.run_folder import RunFolder, replacing
+from dwf.stages import stage
 from dwf.zoo.facts import Facts
 from dwf.zoo.provenance import Aligned
 from dwf.zoo.shard import shard_name
-from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole
+from dwf.zoo.store import ZOO, Zoo, create_zoo, finish_zoo, is_whole
 
 PERMUTATIONS = "permutations.h5"
+ALIGNED = replace(ZOO, is_whole=lambda path: is_whole(path) and (path / PERMUTATIONS).exists())
 
 
 def plan(config: AlignConfig, root: Path, name: str) -> str:
     """Return what `align_zoo` would do: which zoo becomes which, and what can be reordered."""
-    path = Path(root) / "zoos" / config.zoo
-    where = f"{path} -> {path.with_name(name)}"
+    path = _folder(root, config.zoo)
+    where = f"{path} -> {_folder(root, name)}"
     if not (path / "zoo.json").exists():
         return f"{where}\nthat zoo is not there yet, so no groups are known"
     zoo = Zoo.open(path)
@@ -68,85 +70,68 @@ def align_zoo(config: AlignConfig, root: Path, name: str) -> Zoo:
         RunConflict: another zoo, or another alignment, has this name; or another process is at it.
         NotAZoo, IncompleteZoo, CorruptShard: the zoo cannot be read.
     """
-    path, ours = Path(root) / "zoos" / name, world()
-    with ExitStack() as held:
-        begun = ours.on_first(lambda: _begin(config, Path(root), path, held))
-        if begun is not None:
-            _align(config, path, begun)
-    return ours.on_all(lambda: Zoo.open(path))
+    path, ours = _folder(root, name), world()
+    zoo, source, groups, deviation = ours.on_first(_read, config, path)
+    refuse = partial(_refuse_other_zoo, zoo=zoo, source=source)
+    with stage(ALIGNED, path, config, refuse_other=refuse, ours=ours) as run:
+        if run is not None:
+            ours.on_first(_create, config, path, zoo, source)
+            match = matcher_of(zoo, groups, config)
+            kept = run.checkpoints / "reference.pt"
+            reference_D = find_reference(zoo, source, groups, match, config, kept)
+            parts = _align_shards(zoo, path, groups, match, reference_D, run)
+
+            @ours.on_first
+            def close() -> None:
+                matched = Matched.join(parts)
+                _write_permutations(path / PERMUTATIONS, groups, matched)
+                pairs = compare_pairs(zoo, finish_zoo(path), config.num_pairs, config.seed)
+                run.finish(**_closeness(matched), **pairs, symmetry_deviation_below=deviation)
+
+    return ours.on_all(Zoo.open, path)
 
 
-class _Begun(NamedTuple):
-    """What an alignment begins with."""
-
-    zoo: Zoo
-    """The zoo to align, no weight of it read."""
-    source: Zoo
-    """That of the reference."""
-    run: RunFolder
-    groups: tuple[Group, ...]
-    deviation: float
-    """How far permutations of all groups change the function."""
+def report(zoo: Zoo) -> None:
+    """Print what `align_zoo` made: how much closer its networks came, and where they are."""
+    print_report(read_report(zoo))
+    print(f"{len(zoo)} rows in {zoo.path}")
 
 
-def _begin(config: AlignConfig, root: Path, path: Path, held: ExitStack) -> _Begun | None:
-    """Hold the aligned zoo's run folder and write what does not depend on the weights.
+def _folder(root: Path, name: str) -> Path:
+    return Path(root) / "zoos" / name
+
+
+def _read(config: AlignConfig, path: Path) -> tuple[Zoo, Zoo, tuple[Group, ...], float]:
+    """Open what an alignment reads; refuse what cannot be aligned, before anything is written.
 
     Returns:
-        What other ranks get from the first; None where the aligned zoo is finished already.
+        The zoo to align and that of the reference, no weight of them read; the groups, and how far
+        permutations of all of them change the function.
     """
-    zoo = Zoo.open(root / "zoos" / config.zoo)
-    source = _source(zoo, config, root)
-    _refuse_other_zoo(path, zoo, source)
-    if not len(zoo):
-        raise TooFewNetworks(f"{zoo.path} holds no networks: train some with launch/zoo.py")
-    first = reference_row(source, config)
-    groups, deviation = verified_groups(zoo, config)  # or it cannot be aligned
-    held.enter_context(hold(path / "run"))
-    run = RunFolder(path / "run", config)
-    if run.summary is not None and is_whole(path) and (path / PERMUTATIONS).exists():
-        logger.info("zoo %s is finished already: %s", path.name, path)
-        return None
-    for leftover in path.glob("*.partial-*"):  # of an attempt that was killed
-        leftover.unlink()
-    provenance = _provenance(zoo, source, config, first)
-    create_zoo(path, replace(zoo.facts, provenance=provenance))
-    return _Begun(zoo, source, run, groups, deviation)
-
-
-def _align(config: AlignConfig, path: Path, begun: _Begun) -> None:
-    """Match and write all shards, each by one rank; the first closes the zoo and reports."""
-    zoo, source, run, groups, deviation = begun
-    match = matcher_of(zoo, groups, config)
-    kept = run.checkpoints / "reference.pt"
-    reference_D = find_reference(zoo, source, groups, match, config, kept)
-    parts = _align_shards(zoo, path, groups, match, reference_D, run)
-
-    def close() -> None:
-        matched = Matched.join(parts)
-        _write_permutations(path / PERMUTATIONS, groups, matched)
-        pairs = compare_pairs(zoo, finish_zoo(path), config.num_pairs, config.seed)
-        run.finish(**_closeness(matched), **pairs, symmetry_deviation_below=deviation)
-
-    world().on_first(close)
-
-
-def _source(zoo: Zoo, config: AlignConfig, root: Path) -> Zoo:
-    """The zoo that the reference network is taken from."""
-    if config.reference_zoo is None:
-        return zoo
-    source = Zoo.open(root / "zoos" / config.reference_zoo)
-    refuse_other_architecture(zoo, source)
-    return source
-
-
-def _refuse_other_zoo(path: Path, zoo: Zoo, source: Zoo) -> None:
+    zoos = path.parent
+    zoo = Zoo.open(zoos / config.zoo)
     if path.resolve() == zoo.path.resolve():
         raise ConfigError(f"{path} is the zoo to align: give the aligned one another --name")
+    source = zoo
+    if config.reference_zoo is not None:
+        source = Zoo.open(zoos / config.reference_zoo)
+        refuse_other_architecture(zoo, source)
+    if not len(zoo):
+        raise TooFewNetworks(f"{zoo.path} holds no networks: train some with launch/zoo.py")
+    reference_row(source, config)
+    return zoo, source, *verified_groups(zoo, config)
+
+
+def _create(config: AlignConfig, path: Path, zoo: Zoo, source: Zoo) -> None:
+    provenance = _provenance(zoo, source, config, reference_row(source, config))
+    create_zoo(path, replace(zoo.facts, provenance=provenance))
+
+
+def _refuse_other_zoo(run: RunFolder, zoo: Zoo, source: Zoo) -> None:
+    """Refuse an aligned zoo of other networks, or of another reference, than are there now."""
+    path = run.path.parent
     if not (path / "zoo.json").exists():
         return
-    if not (path / "run").exists():
-        raise RunConflict(f"{path} is another zoo: give another --name, or remove the folder")
     before = Facts.read(path).aligned
     if before is None:
         return

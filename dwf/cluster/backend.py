@@ -3,7 +3,6 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dwf.cluster import local, slurm, submit
 from dwf.cluster.config import (
@@ -16,11 +15,12 @@ from dwf.cluster.config import (
 )
 from dwf.cluster.element import jobs_folder
 from dwf.cluster.watch import Slurm
-from dwf.cluster.work import Work, missing
+from dwf.cluster.work import missing
 from dwf.errors import RunConflict
 from dwf.metrics import logger
 from dwf.run_folder import write_json
 from dwf.settings import build, flatten, to_dict
+from dwf.stages import Runner, Work
 
 _IDLE_GPUS = (
     "note: this work computes on cores alone, one a worker; its GPUs would lie idle. Where a CPU "
@@ -28,7 +28,7 @@ _IDLE_GPUS = (
 )
 
 
-def runner(launch: ClusterLaunch, folder: Path) -> Any:
+def runner(launch: ClusterLaunch, folder: Path) -> Runner:
     """Return what runs the work in `folder`, as the flags say; a `--resume` goes on where it was.
 
     Raises:
@@ -41,8 +41,8 @@ def runner(launch: ClusterLaunch, folder: Path) -> Any:
     if chosen_backend(launch) == "ray":
         from dwf.cluster import ray_cluster
 
-        return partial(_alone, run=ray_cluster.runner(launch.workers))
-    return partial(_alone, run=local.runner(launch.workers))
+        return ray_cluster.runner(launch.workers, refuse_submitted)
+    return local.runner(launch.workers, refuse_submitted)
 
 
 def describe(launch: ClusterLaunch, work: Work) -> str:
@@ -95,13 +95,12 @@ def _submitted(work: Work, runs: Slurm) -> None:
     runs(work)
 
 
-def _alone(work: Work, run: Any) -> None:
-    """Run here, unless jobs of Slurm have this work."""
-    alive = submit.in_work(work.folder)
+def refuse_submitted(folder: Path) -> None:
+    """Raise `RunConflict` where jobs of Slurm have the work of a folder."""
+    alive = submit.in_work(folder)
     if alive:
         jobs = submit.job_numbers(alive)
         raise RunConflict(
-            f"{work.folder} is being worked on by Slurm job {', '.join(jobs)}: watch it with "
-            f"--resume --name {work.folder.name}, or end it with scancel {' '.join(jobs)}"
+            f"{folder} is being worked on by Slurm job {', '.join(jobs)}: watch it with "
+            f"--resume --name {folder.name}, or end it with scancel {' '.join(jobs)}"
         )
-    run(work)

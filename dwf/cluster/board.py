@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-from dwf.cluster.work import Work, progress_of, show
+from dwf.cluster.work import progress_of, show
+from dwf.stages import Work
 
 _COLUMNS = ("done", "running", "queued", "failed")
 

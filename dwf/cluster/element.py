@@ -17,10 +17,10 @@ from typing import Any
 from dwf import preemption
 from dwf.cluster import slurm
 from dwf.cluster.local import run_units
-from dwf.cluster.work import Work
 from dwf.errors import Preempted
 from dwf.metrics import log_to_stderr
 from dwf.run_folder import write_json
+from dwf.stages import Work
 
 SIGNAL = signal.SIGUSR2
 """What submitit asks Slurm to send before the time limit and before a preemption."""

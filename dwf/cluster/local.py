@@ -16,10 +16,20 @@ from multiprocessing.context import SpawnContext
 from typing import Any
 
 from dwf import preemption
-from dwf.cluster.work import Work, attempt, missing, progress_of, raise_failures, reason, show
+from dwf.cluster.work import (
+    Refuse,
+    attempt,
+    missing,
+    progress_of,
+    raise_failures,
+    reason,
+    refuse_none,
+    show,
+)
 from dwf.errors import Preempted
 from dwf.metrics import Progress, log_to_stderr, logger
 from dwf.run_folder import hold
+from dwf.stages import Runner, Work
 
 SECONDS_BETWEEN_LOOKS = 0.5
 _POOLS = 3
@@ -35,19 +45,25 @@ KEEP_FREED_MEMORY = {
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-def runner(workers: int | None = None) -> Any:
+def runner(workers: int | None = None, refuse: Refuse = refuse_none) -> Runner:
     """Return what runs `Work` here: `workers` processes, one per core, or GPU, by default."""
-    return partial(run, workers=workers)
+    return partial(run, workers=workers, refuse=refuse)
 
 
-def run(work: Work, workers: int | None = None) -> None:
+def run(work: Work, workers: int | None = None, refuse: Refuse = refuse_none) -> None:
     """Run the units that are not done; every unit is tried though others fail.
+
+    Args:
+        work: the units.
+        workers: processes at once; default: one per core, or GPU.
+        refuse: raises `RunConflict` where others have the work of a folder.
 
     Raises:
         RunConflict: another process works in this folder.
         WorkFailed: units failed; names each with its reason.
         Preempted: a signal asked to stop; the workers saved what they had.
     """
+    refuse(work.folder)
     with hold(work.folder / "run"):
         workers = workers or (_num_gpus() if work.uses_gpu else len(os.sched_getaffinity(0)))
         raise_failures(work, run_units(work, missing(work), workers))

@@ -1,7 +1,8 @@
 """Give a training of several ranks to Slurm as one job, and watch it to its end.
 
-The job is `sbatch slurm/generator.sh`, as a person would give it: the one way to ranks on a
-cluster. A launch that is given twice, or stopped and given again, watches the job that lives.
+The job is `sbatch slurm/generator.sh --resume --name NAME`, as a person would give it: the one way
+to ranks on a cluster. Its settings are those of the run folder, where the launch writes them before
+it submits. A launch that is given twice, or stopped and given again, watches the job that lives.
 """
 
 import json
@@ -11,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +24,13 @@ from dwf.cluster.config import RankedLaunch, SiteConfig, read_site, refuse_slurm
 from dwf.cluster.slurm import Element
 from dwf.errors import ConfigError, RunConflict, StillRunning, WorkFailed
 from dwf.metrics import SECONDS_BETWEEN_LINES, logger
-from dwf.run_folder import RunFolder, hold, write_json
+from dwf.run_folder import refuse_other_settings, write_json
 from dwf.settings import Parsed
+from dwf.stages import Product, stage
 
 SCRIPT, RECORD = "slurm/generator.sh", "submitted.json"
 SECONDS_BETWEEN_LOOKS = 5.0
 _SOURCE = Path(__file__).parents[2]
-# What a launch says of Slurm is for sbatch; where it reads and writes, it is told anew.
-_NOT_PASSED = ("--nodes", "--cluster", "--gpus-per-node", "--partition", "--time")
-_TOLD_ANEW = ("--config", "--root", "--name", "--engine")
-_SWITCHES = ("--wait", "--no-wait", "--resume", "--dry-run")
 _LOOKS_TO_BELIEVE = 3
 _SHOWN = ("train_loss", "val_loss", "tokens/s", "samples/s")
 _MOST_LINES = 12
@@ -47,13 +45,17 @@ class RankedJob:
     """One job whose ranks train together."""
 
     folder: Path
-    """The run folder, `root/runs/NAME`."""
+    """The run folder, absolute: `root/runs/NAME`."""
     nodes: int
     site: SiteConfig
     """Complete, see `slurm.complete`."""
-    arguments: tuple[str, ...]
-    """Of the script."""
     wait: bool = True
+
+    @property
+    def arguments(self) -> list[str]:
+        """Words behind the script's name: all else stands in the run folder."""
+        root = self.folder.parent.parent
+        return ["--resume", "--name", self.folder.name, "--root", str(root)]
 
     @property
     def ranks_per_node(self) -> int:
@@ -90,19 +92,19 @@ class RankedJob:
     def describe(self) -> str:
         """Return how it would be submitted, in words."""
         lines = [
-            f"{self.ranks} ranks: {self.nodes} nodes with {self.ranks_per_node} each, by",
+            f"{self.ranks} ranks: {self.nodes} nodes with {self.ranks_per_node} each, which read "
+            f"their settings from {self.folder / 'config.yaml'}, by",
             f"  {shlex.join(map(str, self.command()))}",
             *(f"  {line}" for line in setup_lines(self.site)),
         ]
         return "\n".join(lines)
 
 
-def job_of(parsed: Parsed, argv: Sequence[str] | None = None) -> RankedJob | None:
+def job_of(parsed: Parsed) -> RankedJob | None:
     """Return the job that a command line asks for; None where the work is to be done here.
 
     Args:
-        parsed: a command line of `RankedLaunch`, whose folders are `runs/NAME`, with its engine.
-        argv: its words; default `sys.argv[1:]`.
+        parsed: a command line of `RankedLaunch`, whose folders are `runs/NAME`.
 
     Raises:
         ConfigError: a flag would have no effect, or the site's file is wrong.
@@ -112,27 +114,7 @@ def job_of(parsed: Parsed, argv: Sequence[str] | None = None) -> RankedJob | Non
         refuse_slurm_flags(launch)
         return None
     folder = launch.root.absolute() / "runs" / parsed.name
-    told = ["--resume"] if launch.resume else ["--config", str(launch.config.absolute())]
-    told += ["--name", parsed.name, "--root", str(launch.root.absolute())]
-    told += ["--engine", launch.engine]
-    arguments = (*told, *_science(sys.argv[1:] if argv is None else argv))
-    site = slurm.complete(read_site(launch))
-    return RankedJob(folder, launch.nodes, site, arguments, launch.wait)
-
-
-def _science(argv: Sequence[str]) -> list[str]:
-    """Return the words of a command line that are settings."""
-    words, kept = list(argv), []
-    while words:
-        word = words.pop(0)
-        flag = word.partition("=")[0].replace("_", "-")
-        if flag in _SWITCHES:
-            continue
-        if flag not in (*_NOT_PASSED, *_TOLD_ANEW):
-            kept.append(word)
-        elif "=" not in word and words:
-            words.pop(0)
-    return kept
+    return RankedJob(folder, launch.nodes, slurm.complete(read_site(launch)), launch.wait)
 
 
 def refuse_while_submitted(folder: Path) -> None:
@@ -164,7 +146,6 @@ def run(job: RankedJob, config: Any, is_done: Callable[[Path], bool]) -> None:
     slurm.require_slurm()
     number = _attach_or_submit(job, config, is_done)
     if number is None:
-        logger.info("run %s is finished already: %s", job.folder.name, job.folder)
         return
     if not job.wait:
         raise StillRunning(f"job {number} goes on; {_look_again(job, number)}")
@@ -178,13 +159,12 @@ def _attach_or_submit(job: RankedJob, config: Any, is_done: Callable[[Path], boo
     """Return the number of the job that works on the run; None where it is finished."""
     alive = _living_job(job.folder)
     if not alive:
-        with hold(job.folder):
-            RunFolder(job.folder, config)
-            if is_done(job.folder):
+        with stage(Product("run", is_whole=is_done), job.folder, config) as record:
+            if record is None:
                 return None
             alive = _living_job(job.folder)
             return alive[0] if alive else _submit(job)
-    RunFolder(job.folder, config)  # refuses other settings
+    refuse_other_settings(job.folder, config)  # and leave the job's own records alone
     logger.info("attached to what runs already: job %s", alive[0])
     return alive[0]
 

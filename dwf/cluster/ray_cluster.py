@@ -17,9 +17,19 @@ from typing import Any
 
 from dwf import preemption
 from dwf.cluster.local import KEEP_FREED_MEMORY, ONE_THREAD, SECONDS_BETWEEN_LOOKS
-from dwf.cluster.work import Work, attempt, missing, progress_of, raise_failures, reason, show
+from dwf.cluster.work import (
+    Refuse,
+    attempt,
+    missing,
+    progress_of,
+    raise_failures,
+    reason,
+    refuse_none,
+    show,
+)
 from dwf.errors import ConfigError, Preempted
 from dwf.run_folder import hold
+from dwf.stages import Runner, Work
 
 RETRIES = 3
 ENVIRONMENT = KEEP_FREED_MEMORY | ONE_THREAD
@@ -63,12 +73,12 @@ def connect(workers: int | None = None) -> None:
             signal.signal(number, handler)
 
 
-def runner(workers: int | None = None) -> Callable[[Work], None]:
-    """Return what runs `Work` as Ray tasks; `workers` as in `connect`."""
-    return partial(run, workers=workers)
+def runner(workers: int | None = None, refuse: Refuse = refuse_none) -> Runner:
+    """Return what runs `Work` as Ray tasks; `workers` as in `connect`, `refuse` as in `local`."""
+    return partial(run, workers=workers, refuse=refuse)
 
 
-def run(work: Work, workers: int | None = None) -> None:
+def run(work: Work, workers: int | None = None, refuse: Refuse = refuse_none) -> None:
     """Run the units that are not done; every unit is tried though others fail.
 
     A unit takes one CPU and an even share of the GPUs, if Ray has any. It is idempotent: where its
@@ -80,6 +90,7 @@ def run(work: Work, workers: int | None = None) -> None:
         Preempted: a signal asked to stop; the units in work saved what they had.
         ConfigError, RunConflict: as in `connect` and `hold`.
     """
+    refuse(work.folder)
     with hold(work.folder / "run"):
         todo = missing(work)
         if todo:

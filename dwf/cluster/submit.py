@@ -19,10 +19,11 @@ from dwf.cluster import slurm
 from dwf.cluster.config import SiteConfig, minutes, setup_lines
 from dwf.cluster.element import Group, forget_failures, jobs_folder
 from dwf.cluster.slurm import Key
-from dwf.cluster.work import Work, missing
+from dwf.cluster.work import missing
 from dwf.errors import ConfigError
 from dwf.metrics import logger
 from dwf.run_folder import write_json
+from dwf.stages import Work
 
 RECORD, LAUNCH = "submitted.json", "launch.json"
 

@@ -15,9 +15,10 @@ from dwf.cluster.config import SiteConfig
 from dwf.cluster.element import failed_units, failure_path, jobs_folder
 from dwf.cluster.slurm import Element, Key
 from dwf.cluster.submit import elements, job_numbers, submit_missing
-from dwf.cluster.work import Work, missing, raise_failures
+from dwf.cluster.work import missing, raise_failures
 from dwf.errors import StillRunning
 from dwf.run_folder import hold
+from dwf.stages import Work
 
 SECONDS_BETWEEN_LOOKS = 5.0
 _SHARE_OF_LOOKING = 0.02

@@ -1,12 +1,12 @@
-"""What a stage asks to be done, and what all who run it have in common."""
+"""What all who run a stage's units of work have in common."""
 
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 from dwf.errors import DwfError, WorkFailed
 from dwf.metrics import Progress, logger
+from dwf.stages import Work
 
 # A shared file system fails now and then; work that fails for another reason would fail again.
 ATTEMPTS = 3
@@ -14,21 +14,12 @@ SECONDS_BEFORE_AGAIN = 2.0
 _LONGEST_LIST = 20
 
 
-class Work(Protocol):
-    """Units of work on one folder; a stage says what they are (see `zoo.stage.Work`).
+Refuse = Callable[[Path], None]
+"""Raises `RunConflict` where others have the work of a folder."""
 
-    Its functions are importable, so that another process or node can call them.
-    """
 
-    folder: Path
-    count: int
-    unit: Callable[[Path, int], None]
-    finished: Callable[[Path], set[int]]
-    progress: Callable[[Path], tuple[float, str]]
-    what: str
-    size: int
-    unit_name: str
-    uses_gpu: bool
+def refuse_none(folder: Path) -> None:
+    """Take any folder's work."""
 
 
 def missing(work: Work) -> list[int]:

@@ -30,7 +30,7 @@ from dwf.codecs.config import PcaConfig
 from dwf.errors import TooFewNetworks
 from dwf.metrics import Progress
 from dwf.ranks import world
-from dwf.run_folder import RunFolder, replacing
+from dwf.run_folder import LEFTOVERS, RunFolder, replacing, sweep
 from dwf.zoo.checksums import file_checksum
 from dwf.zoo.layout import Layout, Span
 from dwf.zoo.moments import Source, Sources, common_layout, count_networks, cut, measure_moments
@@ -293,8 +293,7 @@ def _matrix_file(path: Path, shape: tuple[int, int]) -> Iterator[Callable]:
 
     Written, not mapped: a full disk is then an error and no bus fault.
     """
-    for leftover in path.parent.glob(f"{path.name}.partial-*"):  # of an attempt that was killed
-        leftover.unlink()
+    sweep(path.parent.glob(f"{path.name}{LEFTOVERS}"))
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     with replacing(path) as partial, open(partial, "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)

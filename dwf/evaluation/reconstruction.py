@@ -9,6 +9,7 @@ M images of the split.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,14 @@ from dwf.evaluation.report import (
     reconstruction,
     write_reconstruction,
 )
+from dwf.evaluation.stage import REPORT
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import read_head
 from dwf.generators.learning import describe_origin
 from dwf.metrics import Progress, logger
 from dwf.randomness import numpy_stream
-from dwf.run_folder import RunFolder, hold
+from dwf.run_folder import RunFolder
+from dwf.stages import stage
 from dwf.zoo.checksums import file_checksum
 from dwf.zoo.store import Zoo
 
@@ -94,17 +97,16 @@ def report_reconstruction(
         _refuse_other_zoo(zoo, name, origin)
     title = f"{name}-reconstruction" + (f"-{config.zoo}" if config.zoo else "")
     about = {"codec": file_checksum(generator / "codec" / ARRAYS), "zoo": zoo.fingerprint}
-    with hold(root / "reports" / title):
-        run = RunFolder(root / "reports" / title, config)
-        if run.summary is not None:
-            _refuse_other_networks(run, about)
-            logger.info("report %s is finished already: %s", title, run.path)
-            report = Reconstruction.load(run.path)
+    refuse = partial(_refuse_other_networks, about=about)
+    folder = root / "reports" / title
+    with stage(REPORT, folder, config, refuse_other=refuse) as run:
+        if run is None:
+            report = Reconstruction.load(folder)
         else:
             report = _measure(config, codec, zoo, title, name)
-            write_reconstruction(report, run.path)
+            write_reconstruction(report, folder)
             run.finish(headline=list(report.headline), about=about)
-    print_reconstruction(report, run.path)
+    print_reconstruction(report, folder)
     return report
 
 
@@ -118,7 +120,8 @@ def _refuse_other_zoo(zoo: Zoo, name: str, origin: dict[str, Any]) -> None:
 
 
 def _refuse_other_networks(run: RunFolder, about: dict[str, Any]) -> None:
-    for what, now in about.items():
+    """Refuse a finished report on another codec, or other networks, than are there now."""
+    for what, now in about.items() if run.summary is not None else ():
         before = run.summary["about"][what]
         if before != now:
             raise RunConflict(

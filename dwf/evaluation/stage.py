@@ -1,7 +1,7 @@
 """The stage: score generated networks against the zoo that their generators learnt from."""
 
 import json
-import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,23 @@ from dwf.evaluation.report import (
     read_fit,
     write_page,
 )
-from dwf.generators.stage import describe_origin
-from dwf.metrics import Progress, read_metrics
-from dwf.run_folder import RunFolder, hold, write_text
+from dwf.generators.learning import describe_origin
+from dwf.metrics import Progress, read_metrics, table_console
+from dwf.run_folder import RunFolder, write_text
 from dwf.settings import flatten, read_yaml, to_dict
+from dwf.stages import Product, stage
 from dwf.zoo.store import Zoo
 
-logger = logging.getLogger(__name__)
-
+REPORT = Product("report")
+_TABLE_WIDTH = 156
 _SPLITS = ("train", "val", "test")
 _LONGEST_LIST = 16
+
+
+def plan(config: EvaluateConfig, root: Path, name: str) -> str:
+    """Return in words what `evaluate` would score, and where the report would lie."""
+    sets = ", ".join(config.samples) or "no samples"
+    return f"evaluate zoo {config.zoo}: {sets}, and the baselines -> {_folder(root, name)}"
 
 
 def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
@@ -61,46 +68,64 @@ def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
     zoo = Zoo.open(root / "zoos" / config.zoo)
     samples = [Zoo.open(root / "zoos" / each) for each in config.samples]
     _refuse_other_frame(zoo, samples)
-    with hold(root / "reports" / name):
-        return _evaluate(config, root, name, zoo, samples)
-
-
-def _evaluate(
-    config: EvaluateConfig, root: Path, name: str, zoo: Zoo, samples: list[Zoo]
-) -> Report:
-    run = RunFolder(root / "reports" / name, config)
     fingerprints = {each.name: each.fingerprint for each in (zoo, *samples)}
-    if run.summary is not None:
-        if run.summary["fingerprints"] != fingerprints:
-            raise RunConflict(
-                f"{run.path} is about networks that are no longer those of "
-                f"{', '.join(fingerprints)}: give another --name, or remove the folder"
-            )
-        logger.info("report %s is finished already: %s", name, run.path)
-        return Report.load(run.path)
-    device = find_device(config.device).type
-    counts = [len(zoo.rows(split, "last")) for split in ("train", config.split)]
-    size = ensemble_size([*counts, *(len(each) for each in samples)])
-    settings = (device, config.split, config.batchnorm, config.workers, size)
-    yardstick = Yardstick(zoo, zoo.load_data(), *settings)
-    sets = marked(_measure_all(config, yardstick, samples), yardstick.limits)
-    said = headline(sets, yardstick.limits)
-    report = Report(
-        name=name,
-        config=to_dict(config),
-        limits=yardstick.limits.to_json(),
-        sets=tuple(sets),
-        headline=(*said, ONE_NETWORK) if zoo.is_one_network else said,
-        facts=_facts(root, zoo, samples) | {"evaluation": {"device": device} | _how(yardstick)},
-        map_share=tuple(yardstick.axes_share_C.tolist()),
-        fits={name: read_fit(path) for name, path in _generators(root, samples).items()},
-    )
-    report.save(run.path)
-    figures = draw_figures(report, run.path, _curves(root, zoo, samples))
-    environment = json.loads((run.path / "environment.json").read_text())
-    write_text(run.path / "report.html", write_page(report, environment, figures))
-    run.finish(headline=list(report.headline), fingerprints=fingerprints)
-    return report
+    refuse = partial(_refuse_other_networks, fingerprints=fingerprints)
+    with stage(REPORT, _folder(root, name), config, refuse_other=refuse) as run:
+        if run is None:
+            return Report.load(_folder(root, name))
+        device = find_device(config.device).type
+        counts = [len(zoo.rows(split, "last")) for split in ("train", config.split)]
+        size = ensemble_size([*counts, *(len(each) for each in samples)])
+        settings = (device, config.split, config.batchnorm, config.workers, size)
+        yardstick = Yardstick(zoo, zoo.load_data(), *settings)
+        sets = marked(_measure_all(config, yardstick, samples), yardstick.limits)
+        said = headline(sets, yardstick.limits)
+        made = Report(
+            name=name,
+            config=to_dict(config),
+            limits=yardstick.limits.to_json(),
+            sets=tuple(sets),
+            headline=(*said, ONE_NETWORK) if zoo.is_one_network else said,
+            facts=_facts(root, zoo, samples) | {"evaluation": {"device": device} | _how(yardstick)},
+            map_share=tuple(yardstick.axes_share_C.tolist()),
+            fits={each: read_fit(path) for each, path in _generators(root, samples).items()},
+        )
+        made.save(run.path)
+        figures = draw_figures(made, run.path, _curves(root, zoo, samples))
+        environment = json.loads((run.path / "environment.json").read_text())
+        write_text(run.path / "report.html", write_page(made, environment, figures))
+        run.finish(headline=list(made.headline), fingerprints=fingerprints)
+        return made
+
+
+def report(made: Report, folder: Path) -> None:
+    """Print the table of what `evaluate` found, what it says in words, and where the page lies."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(*made.columns, title=f"report {made.name}", box=SIMPLE, padding=(0, 1))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row, one in zip(made.table, made.sets, strict=True):
+        table.add_row(*row, style="bold" if one.family == "samples" else None)
+    console = table_console(_TABLE_WIDTH)
+    console.print(table)
+    for paragraph in (*made.notes, *made.headline):
+        console.print(paragraph)
+    print(f"report: {folder / 'report.html'}")
+
+
+def _folder(root: Path, name: str) -> Path:
+    return Path(root) / "reports" / name
+
+
+def _refuse_other_networks(run: RunFolder, fingerprints: dict[str, str]) -> None:
+    """Refuse a finished report on other networks than are there now."""
+    if run.summary is not None and run.summary["fingerprints"] != fingerprints:
+        raise RunConflict(
+            f"{run.path} is about networks that are no longer those of "
+            f"{', '.join(fingerprints)}: give another --name, or remove the folder"
+        )
 
 
 def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:

@@ -89,11 +89,10 @@ class Drawing:
         """Yield all samples; after one that cannot be used only such ones are counted."""
         config = self.config
         with Progress(f"sample {config.generator}", config.count, "networks") as progress:
-            for first, weights_BD in self.generator.stream(
-                config.count, config.seed, **self.solver, **self.condition
-            ):
+            for first, num in self.generator.blocks(config.count):
+                how = self.solver | self.condition
+                weights_BD = self.generator.sample(num, config.seed, first, **how)
                 self._unusable.find(first, weights_BD)
-                num = len(weights_BD)
                 progress.update(first + num)
                 if preemption.is_asked():
                     preemption.stop()

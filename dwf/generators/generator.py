@@ -202,9 +202,14 @@ class Generator:
         self, count: int, seed: int, first: int = 0, **how: Setting
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (number of a block's first sample, weights_BD) in order, in bounded memory."""
+        for start, num in self.blocks(count, first):
+            yield start, self.sample(num, seed, start, **how)
+
+    def blocks(self, count: int, first: int = 0) -> Iterator[tuple[int, int]]:
+        """Yield (number of its first sample, how many it has) of blocks of bounded memory."""
         size = self.block_size
         for start in range(first, first + count, size):
-            yield start, self.sample(min(size, first + count - start), seed, start, **how)
+            yield start, min(size, first + count - start)
 
     def save(self, folder: Path) -> None:
         """Write it to a folder; `load` reads it."""

@@ -85,30 +85,7 @@ def is_fitted(folder: Path) -> bool:
     return (folder / "done.json").exists() and Generator.is_whole(folder)
 
 
-def describe_plan(
-    config: GeneratorConfig, root: Path, world: int = 1, gpu_memory_gb: float | None = None
-) -> str:
-    """Return in words what would be fitted: networks, code size, parameters, memory.
-
-    Where the zoo is not there yet its sizes are those that `configs/zoo/` says.
-
-    Args:
-        config: the generator's settings.
-        root: folder that holds `zoos/`.
-        world: ranks that train the codec, one for each GPU.
-        gpu_memory_gb: memory of a GPU, where it is known.
-
-    Raises:
-        ConfigError: see `TrainedCodec.describe_training`.
-    """
-    zoos = Path(root) / "zoos"
-    lines = list(_describe_sizes(config, zoos))
-    if config.codec.training is not None:
-        lines.append(_describe_training(config, zoos, world, gpu_memory_gb))
-    return "\n".join(lines)
-
-
-def _describe_sizes(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
+def describe_sizes(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
     """Yield what it learns from, and what is fitted to that.
 
     Raises:
@@ -244,14 +221,14 @@ def _count_rows(config: GeneratorConfig, path: Path) -> tuple[int, int, str]:
     return num_train, num_val, where
 
 
-def _describe_training(
-    config: GeneratorConfig, zoos: Path, world: int, gpu_memory_gb: float | None
+def describe_training(
+    config: GeneratorConfig, zoos: Path, ranks: int, gpu_memory_gb: float | None
 ) -> str:
     """Return in words what trains the codec, and what that takes; see `TrainedCodec`."""
     layouts = [layout_of(zoos / name) for name in (config.zoo, *config.codec_zoos)]
     known = [layout for layout in layouts if layout is not None]
     codec = find(CODECS, config.codec.kind)
-    return codec.describe_training(config.codec, known, world, gpu_memory_gb)
+    return codec.describe_training(config.codec, known, ranks, gpu_memory_gb)
 
 
 def _describe_backbone(density: DensitySettings, shape: "CodeShape") -> str:

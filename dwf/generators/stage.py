@@ -1,26 +1,57 @@
-"""The stages that fit a generator and draw networks from one."""
+"""The stage that fits a generator to the training networks of a zoo."""
 
 import itertools
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dwf.errors import RunConflict
-from dwf.generators.config import GeneratorConfig, SampleConfig
-from dwf.generators.drawing import Drawing
+from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import HEAD, Generator, read_head
 from dwf.generators.learning import (
+    Learning,
     describe_choice,
     describe_origin,
     learning_of_codec,
     learning_of_density,
     open_more,
 )
-from dwf.metrics import logger
+from dwf.generators.plan import describe_sizes, describe_training
 from dwf.ranks import world
-from dwf.run_folder import RunFolder, hold
-from dwf.zoo.shard import shard_name, write_shard
-from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole
+from dwf.run_folder import RunFolder
+from dwf.stages import Product, stage
+from dwf.zoo.store import Zoo
+
+GENERATOR = Product("generator", is_whole=Generator.is_whole)
+
+
+def plan(
+    config: GeneratorConfig,
+    root: Path,
+    name: str,
+    *,
+    ranks: int = 1,
+    gpu_memory_gb: float | None = None,
+) -> str:
+    """Return in words what `fit_generator` would fit: networks, code size, parameters, memory.
+
+    Where the zoo is not there yet its sizes are those that `configs/zoo/` says.
+
+    Args:
+        config: the generator's settings.
+        root: folder that holds `zoos/` and `runs/`.
+        name: the generator's name.
+        ranks: how many train the codec, one for each GPU.
+        gpu_memory_gb: memory of a GPU, where it is known.
+
+    Raises:
+        ConfigError: see `describe_sizes` and `TrainedCodec.describe_training`.
+    """
+    zoos = Path(root) / "zoos"
+    lines = [f"{zoos / config.zoo} -> {_folder(root, name)}", *describe_sizes(config, zoos)]
+    if config.codec.training is not None:
+        lines.append(describe_training(config, zoos, ranks, gpu_memory_gb))
+    return "\n".join(lines)
 
 
 def fit_generator(config: GeneratorConfig, root: Path, name: str) -> Generator:
@@ -45,81 +76,35 @@ def fit_generator(config: GeneratorConfig, root: Path, name: str) -> Generator:
         TrainingDiverged: the codec's or the density's loss is not finite.
         NotAZoo, IncompleteZoo, CorruptShard: a zoo cannot be read.
     """
-    ours = world()
-    zoos = Path(root) / "zoos"
-    zoo = ours.on_all(lambda: Zoo.open(zoos / config.zoo))
-    more = ours.on_all(lambda: open_more(config, zoo, zoos))
-    for_codec = ours.on_all(lambda: learning_of_codec(config, zoo, zoos, more))
-    for_density = ours.on_all(lambda: learning_of_density(config, zoo, more))
+    ours, path = world(), _folder(root, name)
+    zoo, more, for_codec, for_density = ours.on_all(_read, config, Path(root) / "zoos")
     origin = describe_origin(zoo, config.seed, more)
     origin |= describe_choice(config, for_codec, for_density)
-    with ExitStack() as held:  # by the first rank
-        run = ours.on_first(lambda: _begin(config, Path(root) / "runs" / name, origin, held))
+    refuse = partial(_refuse_other_origin, origin=origin)
+    with stage(GENERATOR, path, config, refuse_other=refuse, ours=ours) as run:
         if run is None:
-            return ours.on_all(lambda: Generator.load(Path(root) / "runs" / name))
+            return ours.on_all(Generator.load, path)
         generator = Generator.of(config.codec, config.density, origin)
         measured = generator.fit(for_codec, for_density, run, config.seed, config.likelihood)
-        ours.on_first(lambda: run.finish(**measured, digest=generator.digest))
-    return generator if ours.is_first else Generator.load(run.path)
+        ours.on_first(run.finish, **measured, digest=generator.digest)
+    return generator if ours.is_first else Generator.load(path)
 
 
-def _begin(
-    config: GeneratorConfig, path: Path, origin: dict[str, Any], held: ExitStack
-) -> RunFolder | None:
-    """Hold the run folder and return the run; None where it is finished already."""
-    held.enter_context(hold(path))
-    run = RunFolder(path, config)
-    _refuse_other_origin(path, origin)
-    if run.summary is None or not Generator.is_whole(path):
-        return run
-    logger.info("generator %s is finished already: %s", path.name, path)
-    return None
+def _folder(root: Path, name: str) -> Path:
+    return Path(root) / "runs" / name
 
 
-def sample_networks(config: SampleConfig, root: Path, name: str) -> Zoo:
-    """Draw networks from `root/runs/GENERATOR` into the zoo `root/zoos/name`.
-
-    The zoo says of itself what it was drawn from, and how; its columns are `network` (the sample's
-    number), `seed`, `split` (`sample`), `epoch` (0) and `batchnorm` (see
-    `batchnorm.source_of_statistics`). Every sample that is drawn is in it, unless the settings ask
-    for a selection: then the best are, `network` is their place, and `drawn` the sample's number.
-
-    Args:
-        config: which generator, how many, how.
-        root: folder that holds `zoos/` and `runs/`.
-        name: name of the zoo written.
-
-    Raises:
-        RunConflict: no such generator, one that is not fitted to the end, or another zoo has the
-            name.
-        ConfigError, ShapeMismatch: see `Drawing` and `selection.select`.
-        WorkFailed: samples are not finite, or have variances below zero; none is written.
-    """
-    path = Path(root) / "zoos" / name
-    generator = Generator.load(Path(root) / "runs" / config.generator)
-    if (path / "zoo.json").exists() and not (path / "run").exists():
-        raise RunConflict(f"{path} is another zoo: give another --name, or remove the folder")
-    drawing = Drawing(config, generator)
-    with hold(path / "run"):
-        run = RunFolder(path / "run", config)
-        if run.summary is not None:
-            _refuse_other_generator(path, run.summary, generator)
-        if run.summary is not None and is_whole(path):
-            logger.info("zoo %s is finished already: %s", name, path)
-            return Zoo.open(path)
-        layout, shard = drawing.layout, path / shard_name(0, 1)
-        for leftover in path.glob(f"{shard.name}.partial-*"):  # of an attempt that was killed
-            leftover.unlink()
-        blocks = drawing.blocks(path / "run")
-        write_shard(shard, layout.digest, layout.size, config.count, blocks)
-        facts = drawing.facts()
-        create_zoo(path, facts)
-        zoo = finish_zoo(path)
-        run.finish(**facts.provenance.to_json(), count=config.count)
-        return zoo
+def _read(config: GeneratorConfig, zoos: Path) -> tuple[Zoo, list[Zoo], Learning, Learning]:
+    """Open its zoo and `more_zoos`; choose what the codec, and what the density learns from."""
+    zoo = Zoo.open(zoos / config.zoo)
+    more = open_more(config, zoo, zoos)
+    for_codec = learning_of_codec(config, zoo, zoos, more)
+    return zoo, more, for_codec, learning_of_density(config, zoo, more)
 
 
-def _refuse_other_origin(folder: Path, origin: dict[str, Any]) -> None:
+def _refuse_other_origin(run: RunFolder, origin: dict[str, Any]) -> None:
+    """Refuse a generator that learnt from other networks than are there now."""
+    folder = run.path
     if not (folder / HEAD).exists():
         return
     old = read_head(folder)["origin"]
@@ -134,13 +119,4 @@ def _refuse_other_origin(folder: Path, origin: dict[str, Any]) -> None:
         raise RunConflict(
             f"{folder} learnt from rows of fingerprints {old.get('learnt')}, which now have "
             f"{origin.get('learnt')}: give another --name, or remove the folder"
-        )
-
-
-def _refuse_other_generator(path: Path, summary: dict[str, Any], generator: Generator) -> None:
-    if summary["digest"] != generator.digest:
-        raise RunConflict(
-            f"{path} was drawn from a generator {summary['generator']} of digest "
-            f"{summary['digest']}, which now has {generator.digest}: give another --name, or "
-            "remove the folder"
         )

@@ -1,11 +1,11 @@
-"""Settings of a sweep: the stages, what is tried of them, and by what a trial is judged."""
+"""Settings of a sweep: the stages, what is tried of them, by what a trial is judged, and where."""
 
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from dwf.settings import Bounds, Count, NonNegative, Positive, Whole
+from dwf.settings import Bounds, Count, Launch, NonNegative, Positive, Whole
 
 LOWER_IS_BETTER = ("overlap", "val_loss")
 """Of what a trial can be judged by; of the other metrics the highest is best."""
@@ -165,6 +165,14 @@ class SweepConfig:
     def sign(self) -> int:
         """1 where a high metric is best, -1 where a low one is."""
         return -1 if self.metric in LOWER_IS_BETTER else 1
+
+
+@dataclass(frozen=True)
+class SweepLaunch(Launch):
+    """Where the trials run."""
+
+    workers: Count | None = None
+    """CPUs of the Ray that is started here; default: all. One that is joined has its own."""
 
 
 def _yaml(value: Any) -> str:

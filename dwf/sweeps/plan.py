@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dwf.align.config import AlignConfig
 from dwf.errors import ConfigError
 from dwf.evaluation.config import EvaluateConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
+from dwf.pipeline import links
 from dwf.settings import to_dict
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.estimate import (
@@ -66,15 +67,7 @@ class Trial:
     @property
     def codec_name(self) -> str:
         """The run that holds the fitted codec."""
-        return name_of("codec", self.codec_settings)
-
-    @property
-    def codec_settings(self) -> dict[str, Any]:
-        """All that the fitted codec depends on, plain data; see `name_of`."""
-        one = self.generator
-        seed = one.seed if one.codec.training is not None else 0  # others draw nothing
-        settings = {"zoo": self.frame, "codec": one.codec, "epochs": one.epochs, "seed": seed}
-        return _chosen(settings)
+        return codec_name(self.generator)
 
     @property
     def generator_name(self) -> str:
@@ -85,6 +78,16 @@ class Trial:
     def samples_name(self) -> str:
         """The zoo of samples."""
         return name_of("samples", self.sample)
+
+    @property
+    def stages(self) -> Iterator[tuple[str, Any, str]]:
+        """Yield (stage, its settings, name of what it makes) in order; the codec is one, too."""
+        yield "zoo", self.zoo, self.zoo_name
+        if self.align is not None:
+            yield "align", self.align, self.frame
+        yield "codec", self.generator, self.codec_name
+        yield "generator", self.generator, self.generator_name
+        yield "sample", self.sample, self.samples_name
 
     @property
     def names(self) -> dict[str, str]:
@@ -99,6 +102,18 @@ class Trial:
                 "samples": self.samples_name,
             }
         )
+
+
+def codec_settings(generator: GeneratorConfig) -> dict[str, Any]:
+    """Return all that a generator's fitted codec depends on, plain data; see `name_of`."""
+    seed = generator.seed if generator.codec.training is not None else 0  # others draw nothing
+    settings = {"zoo": generator.zoo, "codec": generator.codec, "epochs": generator.epochs}
+    return _chosen(settings | {"seed": seed})
+
+
+def codec_name(generator: GeneratorConfig) -> str:
+    """Return the name of the run that holds a generator's fitted codec."""
+    return name_of("codec", codec_settings(generator))
 
 
 def name_of(prefix: str, settings: Any) -> str:
@@ -132,18 +147,21 @@ def plan_trial(bases: Bases, number: int, point: Point) -> Trial:
     Raises:
         ConfigError: a setting is unknown, or not in its range.
     """
-    zoo = build_stage("zoo", settings_of(bases, "zoo", point) or {})
-    frame = name_of("zoo", zoo)
-    aligning, align = settings_of(bases, "align", point), None
-    if aligning is not None:
-        align = build_stage("align", aligning, zoo=frame)
-        frame = name_of("aligned", align)
-    generator = build_stage("generator", settings_of(bases, "generator", point) or {}, zoo=frame)
+
+    def built(stage: str, **fixed: Any) -> Any:
+        data = settings_of(bases, stage, point) or {}
+        return build_stage(stage, data, **links(stage, made), **fixed)
+
+    made: dict[str, list[str]] = {}
+    zoo, align = built("zoo"), None
+    made["zoo"] = [name_of("zoo", zoo)]
+    if settings_of(bases, "align", point) is not None:
+        align = built("align")
+        made["align"] = [name_of("aligned", align)]
+    generator = built("generator")
     _refuse_other_zoos(generator)
-    linked = {"generator": name_of("generator", generator)}
-    sample = build_stage("sample", settings_of(bases, "sample", point) or {}, **linked)
-    linked = {"zoo": frame, "samples": [], "split": "test"}
-    report = build_stage("evaluate", settings_of(bases, "evaluate", point) or {}, **linked)
+    made["generator"] = [name_of("generator", generator)]
+    sample, report = built("sample"), built("evaluate", split="test")
     return Trial(number, point, zoo, align, generator, sample, report)
 
 

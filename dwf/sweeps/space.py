@@ -11,29 +11,15 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from dwf.align.config import AlignConfig
 from dwf.errors import ConfigError
-from dwf.evaluation.config import EvaluateConfig
-from dwf.generators.config import GeneratorConfig, SampleConfig
+from dwf.pipeline import STAGES
 from dwf.randomness import numpy_stream
 from dwf.settings import build, flatten, read_yaml
 from dwf.sweeps.config import AxisConfig, SweepConfig
-from dwf.zoo.config import ZooConfig
 
-STAGES = {
-    "zoo": ZooConfig,
-    "align": AlignConfig,
-    "generator": GeneratorConfig,
-    "sample": SampleConfig,
-    "evaluate": EvaluateConfig,
-}
-FILLED = {
-    "align": ("zoo",),
-    "generator": ("zoo",),
-    "sample": ("generator",),
-    "evaluate": ("zoo", "samples", "split"),
-}
+FILLED = {stage: (*one.reads, *one.reads_all) for stage, one in STAGES.items()}
 """Settings that link the stages; the sweep fills them in."""
+FILLED["evaluate"] += ("split",)
 
 Point = dict[str, Any]
 Bases = dict[str, dict[str, dict[str, Any]]]
@@ -64,7 +50,7 @@ def _refuse_unknown(key: str, config: SweepConfig) -> None:
         close = difflib.get_close_matches(stage, STAGES, n=1, cutoff=0.5)
         meant = f"; did you mean {'.'.join(filter(None, [close[0], rest]))!r}?" if close else ""
         raise ConfigError(f"space.{key}: no such stage; there are {', '.join(STAGES)}{meant}")
-    if rest.split(".")[0] in FILLED.get(stage, ()):
+    if rest.split(".")[0] in FILLED[stage]:
         raise ConfigError(f"space.{key}: the sweep fills this in; leave it out of the space")
     if not rest and not config.axes[key].is_list:
         raise ConfigError(f"space.{key}: give a list of settings files, as grid or choice")
@@ -83,7 +69,7 @@ def settings_of(bases: Bases, stage: str, point: Point) -> dict[str, Any] | None
         return None
     file = next(iter(bases[stage])) if chosen is True else str(chosen)
     data = copy.deepcopy(bases[stage][file])
-    for key in FILLED.get(stage, ()):
+    for key in FILLED[stage]:
         data.pop(key, None)
     for key, value in point.items():
         first, _, rest = key.partition(".")
@@ -107,7 +93,7 @@ def build_stage(stage: str, data: dict[str, Any], **links: Any) -> Any:
     Raises:
         ConfigError: as in `settings.build`; names the stage and the setting.
     """
-    return build(STAGES[stage], data | links, f"sweep, stage {stage}")
+    return build(STAGES[stage].config, data | links, f"sweep, stage {stage}")
 
 
 def listed_points(config: SweepConfig) -> list[Point]:

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import yaml
 
 from dwf import preemption
 from dwf.errors import RunConflict, WorkFailed
-from dwf.metrics import logger
+from dwf.metrics import table_console
 from dwf.ranks import alone
-from dwf.run_folder import RunFolder, differences, hold, write_json, write_text
+from dwf.run_folder import differences, hold, write_json, write_text
 from dwf.settings import load, to_dict
+from dwf.stages import Product, Runner, run_here, stage
 from dwf.sweeps.config import SweepConfig
-from dwf.sweeps.plan import Trial, most_steps, plan_trial, plan_trials
+from dwf.sweeps.plan import Trial, describe_plan, most_steps, plan_trial, plan_trials
 from dwf.sweeps.report import SweepReport, write_report
 from dwf.sweeps.space import Bases, read_bases
 from dwf.sweeps.trial import BASES, make_zoo, point_path, read_points, read_records, run_trial
@@ -34,8 +36,19 @@ _TUNE = {
 # A node that dies can use up the retries of its trials before Ray knows that it is gone.
 _ROUNDS = 3
 
+SWEEP = Product("sweep")
+_TABLE_WIDTH = 140
 
-def run_sweep(config: SweepConfig, root: Path, name: str, run: Any = None) -> SweepReport:
+
+def plan(config: SweepConfig, root: Path, name: str) -> str:
+    """Return in words what `run_sweep` would run: trials or the space, and what they share."""
+    folder = Path(root) / "sweeps" / name
+    return describe_plan(
+        config, read_bases(config), folder, read_points(folder), read_records(folder)
+    )
+
+
+def run_sweep(config: SweepConfig, root: Path, name: str, run: Runner = run_here) -> SweepReport:
     """Run a sweep in `root/sweeps/name`, or go on with one; trials that are over are kept.
 
     A grid may be given again with other values of its axes, or others left out: what is new is run,
@@ -67,26 +80,36 @@ def run_sweep(config: SweepConfig, root: Path, name: str, run: Any = None) -> Sw
     bases = read_bases(config)
     plan_trials(config, bases)  # what is refused leaves no folder behind
     folder = (Path(root) / "sweeps" / name).absolute()
-    with alone(), hold(folder):
-        bases = merge_bases(folder, bases)
-        record = RunFolder(folder, config, free=config.widened_by)
-        config = load(SweepConfig, record.config_path)  # of equal spaces the first's order counts
+    done = replace(SWEEP, is_whole=lambda folder: not _todo(*_as_recorded(folder, bases), folder))
+    free = config.widened_by
+    with alone(), stage(done, folder, config, free=free, has_workers=True) as record:
+        if record is None:
+            return SweepReport.load(folder)
+        record.reopen()  # where it was finished, more was asked of it
+        config, bases = _as_recorded(folder, bases)
         begin_trials(config, bases, folder)
-        todo = _todo(config, bases, folder)
-        if record.summary is not None:
-            if not todo:
-                logger.info("sweep %s is finished already: %s", name, folder)
-                return SweepReport.load(folder)
-            record.reopen()
         if config.search != "optuna":
-            _make_zoos(list(todo.values()), folder, run)
+            _make_zoos(list(_todo(config, bases, folder).values()), folder, run)
         _run_trials(config, bases, folder)
         finished = _finished_trials(bases, folder)
-        report = write_report(config, name, folder, finished, read_records(folder))
-        draw_trials(report, folder / "trials.png")
-        write_curves(report, folder)
-        record.finish(best=report.best, trials=len(report.rows))
-        return report
+        made = write_report(config, name, folder, finished, read_records(folder))
+        draw_trials(made, folder / "trials.png")
+        write_curves(made, folder)
+        record.finish(best=made.best, trials=len(made.rows))
+        return made
+
+
+def report(made: SweepReport, folder: Path) -> None:
+    """Print the table of what `run_sweep` found, and where the rest lies."""
+    table_console(_TABLE_WIDTH).print(made.table())
+    print(f"all trials: {folder / 'table.csv'}; best settings: {folder / 'best'}")
+    if (folder / "curves.md").exists():
+        print(f"curves: {folder / 'curves.png'}, {folder / 'curves.md'}")
+
+
+def _as_recorded(folder: Path, bases: Bases) -> tuple[SweepConfig, Bases]:
+    """Return the sweep's settings, of equal spaces in the first's order, and its stages'."""
+    return load(SweepConfig, folder / "config.yaml"), merge_bases(folder, bases)
 
 
 def merge_bases(folder: Path, bases: Bases) -> Bases:
@@ -97,10 +120,10 @@ def merge_bases(folder: Path, bases: Bases) -> Bases:
     """
     file = folder / BASES
     kept = yaml.safe_load(file.read_text()) if file.exists() else {}
-    both = {stage: kept.get(stage, {}) | files for stage, files in to_dict(bases).items()}
-    for stage, files in kept.items():
-        now = {name: both[stage][name] for name in files}
-        for key, before, after in differences({stage: files}, {stage: now}):
+    both = {kind: kept.get(kind, {}) | files for kind, files in to_dict(bases).items()}
+    for kind, files in kept.items():
+        now = {name: both[kind][name] for name in files}
+        for key, before, after in differences({kind: files}, {kind: now}):
             raise RunConflict(
                 f"{folder} was begun with {key} = {before!r}, which is now {after!r}: change it "
                 "back, give another --name, or remove the folder"
@@ -119,11 +142,11 @@ def begin_trials(config: SweepConfig, bases: Bases, folder: Path) -> None:
             write_json(point_path(folder, trial.number), trial.point)
 
 
-def _make_zoos(trials: list[Trial], folder: Path, run: Any) -> None:
+def _make_zoos(trials: list[Trial], folder: Path, run: Runner) -> None:
     """Train the zoos first: their shards then fill the machine, while a trial has one share."""
     for name, trial in {trial.zoo_name: trial for trial in trials}.items():
         with hold(folder / "locks" / name, seconds=math.inf):
-            make_zoo(trial, folder, run)
+            make_zoo(trial.zoo, folder, name, run)
 
 
 def _run_trials(config: SweepConfig, bases: Bases, folder: Path) -> None:

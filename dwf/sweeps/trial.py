@@ -14,6 +14,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,14 @@ from dwf.errors import (
     TrainingDiverged,
     WorkFailed,
 )
+from dwf.generators.config import GeneratorConfig
+from dwf.pipeline import STAGES
 from dwf.ranks import alone
 from dwf.run_folder import hold, write_json
 from dwf.settings import build, find, load
+from dwf.stages import Runner, run_here
 from dwf.sweeps.config import SweepConfig
-from dwf.sweeps.plan import Trial, plan_trial
+from dwf.sweeps.plan import Trial, codec_name, codec_settings, plan_trial
 from dwf.sweeps.space import Point
 from dwf.zoo.config import ZooConfig
 
@@ -135,24 +139,11 @@ def do_trial(folder: Path, number: int, point: dict[str, Any], tell: Tell) -> No
 def _run_stages(
     trial: Trial, folder: Path, listener: Tell | None, seconds: dict[str, float]
 ) -> dict[str, float | None]:
-    from dwf.align.stage import align_zoo
-    from dwf.generators.stage import fit_generator, sample_networks
-
-    with _stage(folder, "zoo", trial.zoo_name, seconds):
-        make_zoo(trial, folder)
-    if trial.align is not None:
-        with _stage(folder, "align", trial.frame, seconds):
-            align_zoo(trial.align, folder, trial.frame)
-    with _stage(folder, "codec", trial.codec_name, seconds):
-        _fit_codec(trial, folder)
-    with (
-        _stage(folder, "generator", trial.generator_name, seconds),
-        _heard(listener, trial),
-    ):
-        _share_codec(trial, folder)
-        fit_generator(trial.generator, folder, trial.generator_name)
-    with _stage(folder, "sample", trial.samples_name, seconds):
-        sample_networks(trial.sample, folder, trial.samples_name)
+    own = {"zoo": make_zoo, "codec": _fit_codec, "generator": partial(_fit, listener=listener)}
+    for stage, config, name in trial.stages:
+        with _stage(folder, stage, name, seconds):
+            run = own[stage] if stage in own else STAGES[stage].run
+            run(config, folder, name)
     with _stage(folder, "validate", f"validation-{trial.samples_name}", seconds):
         return _validate(trial, folder)
 
@@ -168,42 +159,43 @@ def _stage(folder: Path, stage: str, name: str, seconds: dict[str, float]) -> It
         seconds[stage] = time.monotonic() - begun
 
 
-def make_zoo(trial: Trial, folder: Path, run: Any = None) -> None:
+def make_zoo(config: ZooConfig, folder: Path, name: str, run: Runner = run_here) -> None:
     """Link a finished zoo of the same settings from the root's zoos, or train one.
 
     Args:
-        trial: whose zoo.
+        config: the zoo's settings.
         folder: the sweep's.
+        name: the zoo's.
         run: runs the units of training; default: one after the other, here.
     """
-    from dwf.zoo.stage import run_here, train_zoo
+    from dwf.zoo.stage import train_zoo
     from dwf.zoo.store import is_whole
 
-    path = folder / "zoos" / trial.zoo_name
+    path = folder / "zoos" / name
     if path.is_symlink():
         if is_whole(path):
             return
         path.unlink()  # the zoo was removed
-    there = None if path.exists() else _finished_zoo(trial, folder.parent.parent / "zoos")
+    there = None if path.exists() else _finished_zoo(config, folder.parent.parent / "zoos")
     if there is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(os.path.relpath(there, path.parent))
     else:
-        train_zoo(trial.zoo, folder, trial.zoo_name, run or run_here)
+        train_zoo(config, folder, name, run)
 
 
-def _finished_zoo(trial: Trial, zoos: Path) -> Path | None:
+def _finished_zoo(config: ZooConfig, zoos: Path) -> Path | None:
     from dwf.zoo.store import is_whole
 
     for done in sorted(zoos.glob("*/run/done.json")):
         zoo, file = done.parent.parent, done.with_name("config.yaml")
         with contextlib.suppress(ConfigError):  # of another version, or of no zoo that was trained
-            if load(ZooConfig, file) == trial.zoo and is_whole(zoo):
+            if load(ZooConfig, file) == config and is_whole(zoo):
                 return zoo
     return None
 
 
-def _fit_codec(trial: Trial, folder: Path) -> None:
+def _fit_codec(config: GeneratorConfig, folder: Path, name: str) -> None:
     """Fit the codec in a run of its own, as `Generator.fit` would within the generator's."""
     from dwf.codecs.codec import codec_folder
     from dwf.codecs.config import CODECS
@@ -211,34 +203,36 @@ def _fit_codec(trial: Trial, folder: Path) -> None:
     from dwf.run_folder import RunFolder
     from dwf.zoo.store import Zoo
 
-    config, zoos = trial.generator, folder / "zoos"
-    run = RunFolder(folder / "runs" / trial.codec_name, trial.codec_settings)
+    zoos, settings = folder / "zoos", codec_settings(config)
+    run = RunFolder(folder / "runs" / name, settings)
     if run.summary is not None:
         return
-    learning = learning_of_codec(config, Zoo.open(zoos / trial.frame), zoos)
+    learning = learning_of_codec(config, Zoo.open(zoos / config.zoo), zoos)
     codec = find(CODECS, config.codec.kind)(config.codec)
-    codec.fit(learning.train, learning.val, run, trial.codec_settings["seed"])
+    codec.fit(learning.train, learning.val, run, settings["seed"])
     codec.save(codec_folder(run))
     run.finish()
 
 
-def _share_codec(trial: Trial, folder: Path) -> None:
-    """Let the generator's run find the fitted codec in its place."""
-    link = folder / "runs" / trial.generator_name / "codec"
+def _fit(config: GeneratorConfig, folder: Path, name: str, listener: Tell | None = None) -> None:
+    """Fit the generator, its codec linked to where `_fit_codec` put it."""
+    link = folder / "runs" / name / "codec"
     link.parent.mkdir(parents=True, exist_ok=True)
     if not link.is_symlink():
-        link.symlink_to(Path("..") / trial.codec_name / "codec")
+        link.symlink_to(Path("..") / codec_name(config) / "codec")
+    with _heard(listener, config):
+        STAGES["generator"].run(config, folder, name)
 
 
 @contextlib.contextmanager
-def _heard(listener: Tell | None, trial: Trial) -> Iterator[None]:
+def _heard(listener: Tell | None, config: GeneratorConfig) -> Iterator[None]:
     """Tell of the validation losses of what is trained within."""
     if listener is None:
         yield
         return
     from dwf.training.loop import heard_by
 
-    last = trial.generator.density.training.steps
+    last = config.density.training.steps
 
     def hear(step: int, val_loss: float | None) -> None:
         if val_loss is None:

@@ -38,7 +38,7 @@ def status(folders: Folders) -> int:
     Args:
         folders: the zoos.
     """
-    return world().on_first(lambda: _print_status(folders))
+    return world().on_first(_print_status, folders)
 
 
 def _print_status(folders: Sequence[Path]) -> int:
@@ -95,7 +95,7 @@ def info(folder: Folder, as_json: Annotated[bool, tyro.conf.arg(name="json")] = 
         folder: the zoo.
         as_json: print it as JSON.
     """
-    return world().on_first(lambda: _print_info(folder, as_json))
+    return world().on_first(_print_info, folder, as_json)
 
 
 def _print_info(folder: Path, as_json: bool) -> int:
@@ -137,11 +137,11 @@ def verify(folders: Folders, threads: Count | None = None, mend: bool = False) -
 
     is_damaged = False
     for folder in _some(folders):
-        num = world().on_first(lambda folder=folder: Facts.read(folder).num_shards)
+        num = world().on_first(Facts.read, folder).num_shards
         with _progress(f"verify {folder.name}", num, "shards") as report:
             damages = find_damage(folder, threads, report)
         if mend and [damage.file.name for damage in damages] == [NAME]:
-            world().on_first(lambda folder=folder: _write_view(folder))
+            world().on_first(_write_view, folder)
             damages = []
         is_damaged |= bool(damages)
         if world().is_first:
@@ -213,7 +213,7 @@ def merge(folder: Folder, sources: Folders) -> int:
         folder: the new zoo.
         sources: the zoos to put together, two or more.
     """
-    return world().on_first(lambda: _merge(folder, sources))
+    return world().on_first(_merge, folder, sources)
 
 
 def _merge(folder: Path, sources: Sequence[Path]) -> int:

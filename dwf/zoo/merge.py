@@ -15,7 +15,7 @@ import numpy as np
 
 from dwf import __version__
 from dwf.errors import ConfigError, CorruptShard, RunConflict, ShapeMismatch
-from dwf.run_folder import differences, hold
+from dwf.run_folder import LEFTOVERS, differences, hold, sweep
 from dwf.settings import to_dict
 from dwf.zoo.facts import FILE, Facts
 from dwf.zoo.layout import Layout
@@ -71,8 +71,7 @@ def merge_zoos(
         if not is_whole(folder):
             _write_shards(folder, shards, report)
         merged = finish_zoo(folder)
-        for left in folder.glob("*.partial-*"):  # of attempts that were killed
-            left.unlink(missing_ok=True)
+        sweep(folder.glob(LEFTOVERS))
     expected_N = np.concatenate([source.zoo.columns.get("checksum", []) for source in sources])
     if not np.array_equal(merged.columns.get("checksum", []), expected_N):
         raise CorruptShard(f"{folder} differs from the zoos it was made of: remove it, merge again")

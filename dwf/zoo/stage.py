@@ -10,7 +10,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,62 +22,30 @@ from dwf.errors import ConfigError, NotAZoo
 from dwf.metrics import MetricsLog, logger
 from dwf.networks.functional import build_network, is_stacked
 from dwf.randomness import threads
-from dwf.run_folder import RunFolder, hold, write_json
+from dwf.run_folder import LEFTOVERS, RunFolder, hold, sweep, write_json
 from dwf.settings import build
-from dwf.zoo import plan
+from dwf.stages import Runner, Work, run_here, stage
 from dwf.zoo.cohorts import assemble
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import FILE, Facts, Method
 from dwf.zoo.layout import Layout
 from dwf.zoo.misfit import refuse_misfit
+from dwf.zoo.plan import cohort_size, cohorts_of_shard, networks_of_shard
+from dwf.zoo.plan import facts as planned_facts
 from dwf.zoo.shard import shard_name
-from dwf.zoo.store import Zoo, create_zoo, finish_zoo, is_whole
+from dwf.zoo.store import ZOO, Zoo, create_zoo, finish_zoo
 
 SECONDS_BETWEEN_REPORTS = 1.0
 
 
-@dataclass(frozen=True)
-class Work:
-    """Units of work on one folder, for whoever runs them (see `cluster/`).
-
-    Its functions are importable, so that another process or node can call them.
-    """
-
-    folder: Path
-    count: int
-    unit: Callable[[Path, int], None]
-    """Does unit `index` of the work in `folder`; idempotent."""
-    finished: Callable[[Path], set[int]]
-    """Which units are whole; looks at the disk alone."""
-    progress: Callable[[Path], tuple[float, str]]
-    """Share of the work done, and a fact to show."""
-    what: str
-    size: int
-    """How many of `unit_name` make up the work."""
-    unit_name: str
-    uses_gpu: bool = False
-    """Whether a unit computes on a GPU where it is given one."""
-
-
-Runner = Callable[[Work], None]
-"""Returns when every unit is whole; raises `WorkFailed`, `Preempted` or `StillRunning` else."""
-
-
-def run_here(work: Work) -> None:
-    """Run the units one after the other in this process."""
-    with hold(work.folder / "run"):
-        for index in sorted(set(range(work.count)) - work.finished(work.folder)):
-            work.unit(work.folder, index)
-
-
-def describe_plan(config: ZooConfig) -> str:
-    """Return in words what would be trained: networks, shards, cohorts, bytes."""
+def plan(config: ZooConfig, root: Path, name: str) -> str:
+    """Return in words what `train_zoo` would train: networks, shards, cohorts, bytes."""
     network = build_network(config.network)
     layout = Layout.of(network)
     rows = config.count * config.most_rows
     kept = "rows kept" if config.keep is None else "rows kept at most"
     if is_stacked(network):
-        size = plan.cohort_size(config, layout.size, math.prod(input_shape(config.data)))
+        size = cohort_size(config, layout.size, math.prod(input_shape(config.data)))
         cohorts = f"cohorts of up to {size}"
     elif config.cohort:
         cohorts = f"cohorts of up to {min(config.cohort, config.shard_size)}"
@@ -86,7 +53,7 @@ def describe_plan(config: ZooConfig) -> str:
         cohorts = "one by one, unless a trial finds cohorts faster"
     return (
         f"{config.count} networks of {layout.size:,} weights on {config.data.title}, "
-        f"{config.recipe.epochs} epochs each, {rows} {kept}\n"
+        f"{config.recipe.epochs} epochs each, {rows} {kept} -> {_folder(root, name)}\n"
         f"{config.num_shards} shards of up to {config.shard_size} networks, {cohorts}; "
         f"{rows * layout.size * 4 / 2**20:,.1f} MiB of weights"
     )
@@ -107,19 +74,26 @@ def train_zoo(config: ZooConfig, root: Path, name: str, run: Runner = run_here) 
         WorkFailed: shards failed; the others are whole.
         StillRunning: the runner left the work to others; call again to look.
     """
-    folder = root / "zoos" / name
+    folder = _folder(root, name)
     if not (folder / "run").exists():  # before a folder of these settings is there
         refuse_misfit(config)
     started = time.monotonic()
-    with hold(folder / "run"):
-        record = RunFolder(folder / "run", config)
-        if record.summary is not None and is_whole(folder):
-            logger.info("zoo %s is finished already: %s", name, folder)
+    with stage(ZOO, folder, config, has_workers=True) as record:
+        if record is None:
             return Zoo.open(folder)
         _create(config, folder)
-    run(work_of(config, folder))
+    run(work(config, root, name))  # the runner holds the folder, here or in jobs
     with hold(record.path, math.inf):  # of two that watched the same jobs, one after the other
         return _finish(config, record, time.monotonic() - started)
+
+
+def report(zoo: Zoo) -> None:
+    """Print what `train_zoo` made."""
+    print(f"{len(zoo)} rows in {zoo.path}")
+
+
+def _folder(root: Path, name: str) -> Path:
+    return Path(root) / "zoos" / name
 
 
 def _finish(config: ZooConfig, record: RunFolder, seconds: float) -> Zoo:
@@ -130,8 +104,7 @@ def _finish(config: ZooConfig, record: RunFolder, seconds: float) -> Zoo:
         _write_curves(config, record)
         record.finish(**_summary(zoo), seconds=round(seconds, 2))
     shutil.rmtree(_work_folder(folder), ignore_errors=True)
-    for left in folder.glob("*.partial-*"):  # of attempts that were killed
-        left.unlink(missing_ok=True)
+    sweep(folder.glob(LEFTOVERS))
     return zoo
 
 
@@ -160,9 +133,9 @@ def train_shard(folder: Path, index: int) -> None:
         return
     with threads(1):  # part of the plan
         data = load_dataset(config.data)
-        groups = plan.cohorts_of_shard(config, index, method.cohort)
-        work = _work_folder(folder)
-        cohorts = [Cohort(config, group, data, work, method) for group in groups]
+        groups = cohorts_of_shard(config, index, method.cohort)
+        begun = _work_folder(folder)
+        cohorts = [Cohort(config, group, data, begun, method) for group in groups]
         for done, cohort in enumerate(cohorts):
             if not cohort.done_path.exists():
                 cohort.train(_reporter(folder, index, done, len(cohorts)))
@@ -175,15 +148,16 @@ def finished_shards(folder: Path) -> set[int]:
     return {int(file.name.split("-")[1]) for file in folder.glob("shard-*-of-*.h5")}
 
 
-def work_of(config: ZooConfig, folder: Path) -> Work:
+def work(config: ZooConfig, root: Path, name: str) -> Work:
     """Return the shards of a zoo as units of work."""
+    folder = _folder(root, name)
     return Work(
         folder=folder.absolute(),
         count=config.num_shards,
         unit=train_shard,
         finished=finished_shards,
         progress=training_progress,
-        what=f"train zoo {folder.name}",
+        what=f"train zoo {name}",
         size=config.count,
         unit_name="networks",
         uses_gpu=_uses_gpu(config, folder),
@@ -208,7 +182,7 @@ def _create(config: ZooConfig, folder: Path) -> None:
     choice = choose_method(config, data)
     if choice.seconds:  # not in `zoo.json`: equal zoos are equal files
         write_json(folder / "run" / "trial.json", choice.seconds)
-    create_zoo(folder, plan.facts(config, layout, choice.method, data.shape))
+    create_zoo(folder, planned_facts(config, layout, choice.method, data.shape))
 
 
 def _method_of(folder: Path, facts: Facts) -> Method:
@@ -265,13 +239,13 @@ def training_progress(folder: Path) -> tuple[float, str]:
     """Return the share of the networks' training that is done, and a validation accuracy."""
     config = _read_config(folder)
     done, accuracies = finished_shards(folder), []
-    networks: float = sum(len(plan.networks_of_shard(config, index)) for index in done)
+    networks: float = sum(len(networks_of_shard(config, index)) for index in done)
     for file in _work_folder(folder).glob("progress-*.json"):
         index = int(file.stem.split("-")[1])
         with contextlib.suppress(FileNotFoundError):  # another launch has just finished the zoo
             told = json.loads(file.read_text())
             if index not in done:
-                networks += told["share"] * len(plan.networks_of_shard(config, index))
+                networks += told["share"] * len(networks_of_shard(config, index))
                 accuracies += [told["val_accuracy"]] * (told["val_accuracy"] is not None)
     share = networks / config.count
     return share, f"val accuracy {100 * np.mean(accuracies):.2f} %" if accuracies else ""

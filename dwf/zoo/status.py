@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dwf.errors import CorruptShard, NotAZoo, ShapeMismatch
-from dwf.run_folder import holder
+from dwf.run_folder import LEFTOVERS, holder
 from dwf.zoo.facts import Facts
 from dwf.zoo.shard import Shard, reason_of
 from dwf.zoo.store import shard_files
@@ -77,7 +77,7 @@ def read_status(folder: Path) -> Status:
         has_view=(folder / NAME).exists(),
         holder=holder(folder / "run"),
         jobs=_jobs(folder / "run" / "jobs" / "submitted.json"),
-        leftovers=sorted([*folder.glob("*.partial-*"), *folder.glob("run/work/*.partial-*")]),
+        leftovers=sorted([*folder.glob(LEFTOVERS), *folder.glob(f"run/work/{LEFTOVERS}")]),
     )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from dwf.errors import IncompleteZoo, ShapeMismatch
 from dwf.run_folder import write_json
+from dwf.stages import Product
 from dwf.zoo.config import split_sizes
 from dwf.zoo.facts import BLOCKS_OF_STEPS, FILE, Facts
 from dwf.zoo.shard import Block, Columns, Shard, shard_name, write_shard
@@ -67,6 +68,10 @@ def is_whole(path: Path) -> bool:
         return False
     files = [path / NAME, *shard_files(path, Facts.read(path).num_shards)]
     return all(file.exists() for file in files)
+
+
+ZOO = Product("zoo", records="run", head=FILE, is_whole=is_whole)
+"""What the stages make that train, align and draw networks."""
 
 
 def shard_files(path: Path, num_shards: int) -> list[Path]:

@@ -58,7 +58,7 @@ def find_damage(
     files = shard_files(folder, facts.num_shards)
     ranks = world()
     threads = threads or (len(os.sched_getaffinity(0)) if ranks.size == 1 else 1)
-    groups = ranks.on_first(lambda: _groups(files, ranks.size))  # a zoo in work grows meanwhile
+    groups = ranks.on_first(_groups, files, ranks.size)  # a zoo in work grows meanwhile
     damages, done = [], 0
     with ThreadPoolExecutor(threads) as pool:
         checker = Checker(folder, facts, files, pool.map if threads > 1 else map)
@@ -67,7 +67,7 @@ def find_damage(
             damages += damaged
             done += len(group)
             report(done)
-    return ranks.on_first(lambda: _join(damages, checker))
+    return ranks.on_first(_join, damages, checker)
 
 
 def _join(damages: list[Damage], checker: "Checker") -> list[Damage]:

@@ -16,7 +16,7 @@ from dwf.cluster.config import RankedLaunch, SiteConfig
 from dwf.cluster.ranked import RankedJob, job_of, progress
 from dwf.cluster.slurm import Element
 from dwf.errors import ConfigError, RunConflict, StillRunning, WorkFailed
-from dwf.settings import Parsed
+from dwf.settings import Parsed, parse
 
 SITE = SiteConfig(
     partition="gpu",
@@ -51,7 +51,7 @@ def words_of(job: RankedJob) -> dict[str, str]:
 
 
 def test_a_job_asks_for_what_the_site_says_and_one_rank_for_each_gpu(tmp_path):
-    options = words_of(RankedJob(tmp_path / "runs" / "one", 3, SITE, ("--seed", "1")))
+    options = words_of(RankedJob(tmp_path / "runs" / "one", 3, SITE))
     folder = Path(ranked.__file__).parents[2]
     assert options == {
         "parsable": "",
@@ -70,7 +70,7 @@ def test_a_job_asks_for_what_the_site_says_and_one_rank_for_each_gpu(tmp_path):
         "output": str(tmp_path / "runs" / "one" / "jobs" / "%j.out"),
         "chdir": str(folder),
         "reservation": "mine",
-        "script": "slurm/generator.sh --seed 1",
+        "script": f"slurm/generator.sh --resume --name one --root {tmp_path}",
     }
     assert (folder / "slurm" / "generator.sh").exists()
 
@@ -84,7 +84,7 @@ def test_a_job_asks_for_what_the_site_says_and_one_rank_for_each_gpu(tmp_path):
     ],
 )
 def test_ranks_and_cores_of_a_node(tmp_path, site, ranks, cores):
-    job = RankedJob(tmp_path / "one", 2, SiteConfig(**site), ())
+    job = RankedJob(tmp_path / "one", 2, SiteConfig(**site))
     options = words_of(job)
     assert (options["ntasks-per-node"], options["cpus-per-task"]) == (str(ranks), cores)
     assert job.ranks == 2 * ranks and "mem" not in options and "account" not in options
@@ -95,33 +95,51 @@ def parsed_of(root: Path, **flags) -> Parsed:
     return Parsed(Settings(), launch, {})
 
 
-def test_flags_of_slurm_are_not_passed_on_and_places_are_absolute(tmp_path, monkeypatch):
+def test_a_job_is_told_its_run_folder_alone_and_places_are_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(slurm, "complete", lambda site: site)
-    argv = (
-        "--nodes 2 --config configs/generator/some.yaml --seed 3 --partition=low --no-wait "
-        "--dry-run "
-        "--codec.training.steps 5 --gpus_per_node 0 --root . --time 30 --engine ddp --betas 0.9 0.5"
-    )
     flags = {"nodes": 2, "partition": "low", "time": "30", "engine": "ddp", "wait": False}
-    job = job_of(parsed_of(Path(), gpus_per_node=0, **flags), argv.split())
-    assert shlex.join(job.arguments) == (
-        f"--config {tmp_path}/configs/generator/some.yaml --name some --root {tmp_path} "
-        "--engine ddp --seed 3 --codec.training.steps 5 --betas 0.9 0.5"
-    )
+    job = job_of(parsed_of(Path(), gpus_per_node=0, **flags))
+    assert shlex.join(job.arguments) == f"--resume --name some --root {tmp_path}"
     assert (job.folder, job.nodes, job.wait) == (tmp_path / "runs" / "some", 2, False)
     assert (job.site.partition, job.site.time, job.site.gpus_per_node) == ("low", "30", 0)
-    resumed = job_of(
-        parsed_of(tmp_path, nodes=2, name="one", resume=True, engine="ddp"), ["--resume"]
+    resumed = job_of(parsed_of(tmp_path, nodes=2, name="one", resume=True, engine="ddp"))
+    assert shlex.join(resumed.arguments) == f"--resume --name one --root {tmp_path}"
+    assert f"their settings from {tmp_path}/runs/one/config.yaml" in resumed.describe()
+
+
+def test_the_run_folder_has_every_setting_before_the_job_is_submitted(fake, tmp_path, monkeypatch):
+    """What the job's own command line then reads is what the launch was told by file and flags."""
+    config = tmp_path / "small.yaml"
+    config.write_text("zoo: large\n")
+    words = ["--config", str(config), "--seed", "3", "--nodes", "2", "--root", str(tmp_path)]
+    launched = parse(Settings, str(config), words, flags=RankedLaunch)
+    one = RankedJob(tmp_path / "runs" / launched.name, 2, SITE)
+
+    def submit(words, **how):
+        job = parse(Settings, "any.yaml", words[words.index(ranked.SCRIPT) + 1 :])
+        assert job.config == launched.config == Settings("large", 3) and job.name == "small"
+        assert job.origins == {"zoo": "file", "seed": "file"}
+        return fake.sbatch(words, **how)
+
+    monkeypatch.setattr(ranked.subprocess, "run", submit)
+    with pytest.raises(StillRunning):
+        ranked.run(replace(one, wait=False), launched.config, done)
+    assert len(fake.submitted) == 1
+    before = (
+        (one.folder / "environment.json").read_bytes(),
+        (one.folder / "command.txt").read_text(),
     )
-    assert resumed.arguments[:3] == ("--resume", "--name", "one")
-    assert "--config" not in resumed.arguments
+    with pytest.raises(StillRunning):  # attached: the records stay those of the job's own run
+        ranked.run(replace(one, wait=False), launched.config, done)
+    after = (one.folder / "environment.json").read_bytes(), (one.folder / "command.txt").read_text()
+    assert before == after
 
 
 def test_without_nodes_flags_of_slurm_are_refused(tmp_path):
-    assert job_of(parsed_of(tmp_path), []) is None
+    assert job_of(parsed_of(tmp_path)) is None
     with pytest.raises(ConfigError, match="--partition is about Slurm: add --nodes N"):
-        job_of(parsed_of(tmp_path, partition="low"), [])
+        job_of(parsed_of(tmp_path, partition="low"))
 
 
 @pytest.fixture
@@ -160,7 +178,7 @@ def fake(monkeypatch, tmp_path):
 
 
 def job(tmp_path: Path, **settings) -> RankedJob:
-    return RankedJob(tmp_path / "runs" / "one", 2, replace(SITE, **settings), ("--seed", "1"))
+    return RankedJob(tmp_path / "runs" / "one", 2, replace(SITE, **settings))
 
 
 def done(folder: Path) -> bool:

@@ -12,7 +12,8 @@ from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.report.headline import ONE_NETWORK
 from dwf.evaluation.stage import _curves, evaluate
 from dwf.generators.config import GeneratorConfig, SampleConfig
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator
 from dwf.networks.functional import build_network, score_networks
 from dwf.zoo.cohorts.rows import split_steps
 from dwf.zoo.facts import BLOCKS_OF_STEPS

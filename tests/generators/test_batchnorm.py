@@ -11,7 +11,8 @@ from dwf.codecs.config import FlatConfig
 from dwf.errors import ConfigError, WorkFailed
 from dwf.generators.config import SampleConfig
 from dwf.generators.generator import round_trip_error
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator
 from dwf.zoo.layout import Layout
 
 

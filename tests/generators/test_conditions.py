@@ -13,8 +13,8 @@ from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig, SampleConfig, SubsampleConfig
 from dwf.generators.generator import Generator
 from dwf.generators.learning import learning_of_density
-from dwf.generators.plan import describe_plan
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator, plan
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
 from dwf.settings import build, to_dict
@@ -162,7 +162,7 @@ def test_the_commands_say_what_is_asked_for(
     make_planted, conditioned, tmp_path, monkeypatch, capsys
 ):
     make_planted(ACCURACY_N)
-    said = describe_plan(conditioned, tmp_path)
+    said = plan(conditioned, tmp_path, "g")
     assert "conditioned on val_accuracy, left out of 10% of the training networks" in said
     sys.path.insert(0, str(ROOT / "launch"))
     try:

@@ -11,7 +11,8 @@ from dwf.errors import RunConflict
 from dwf.generators import generator as module
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.generator import Generator, read_head, round_trip_error
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator
 from dwf.training.config import LoopConfig
 
 

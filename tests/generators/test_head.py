@@ -12,7 +12,8 @@ from dwf.densities.config import GaussianConfig
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.generators.config import GeneratorConfig, SampleConfig, SubsampleConfig
 from dwf.generators.head import NewHead, new_head
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator
 from dwf.networks.config import (
     CifarResNetConfig,
     CNNConfig,

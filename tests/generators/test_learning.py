@@ -17,7 +17,8 @@ from dwf.generators.learning import (
     learning_of_codec,
     learning_of_density,
 )
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
 from dwf.settings import build

@@ -12,8 +12,8 @@ from dwf.cluster.config import RankedLaunch
 from dwf.codecs.sane.codec import SaneCodec
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
-from dwf.generators.plan import describe_plan, engine_of, with_engine
-from dwf.generators.stage import fit_generator
+from dwf.generators.plan import engine_of, with_engine
+from dwf.generators.stage import fit_generator, plan
 from dwf.networks.config import CNNConfig
 from dwf.settings import Parsed, build, load
 
@@ -91,7 +91,7 @@ def test_a_codec_that_does_not_train_is_left_as_it_is():
 
 def test_sizes_of_a_zoo_that_is_not_there_are_those_of_its_settings(tmp_path):
     config = build(GeneratorConfig, {"zoo": "mnist_mlp-aligned"}, "test")
-    said = describe_plan(config, tmp_path)
+    said = plan(config, tmp_path, "g")
     assert "networks of 26,506 weights" in said and "not there yet: sizes as mnist_mlp.yaml" in said
     assert not list(tmp_path.iterdir())
 
@@ -122,7 +122,7 @@ def test_memory_is_that_of_the_codecs_own_module(make_zoo, tmp_path):
     layout = make_zoo(widths=(64, 256, 10)).layout
     config = sane({"batch_size": 64}, backbone={"width": 256})
     num = sum(p.numel() for p in SaneCodec.planned_module(config.codec, [layout]).parameters())
-    said = describe_plan(config, tmp_path)
+    said = plan(config, tmp_path, "g")
     assert f"sane: {num:,} parameters; engine plain, ranks: 1, batch 64 as 1 x 1 x 64" in said
     need = memory_of(said)
     for name, size in (("weights", 4), ("gradients", 4), ("optimizer", 8)):
@@ -134,18 +134,18 @@ def test_what_ranks_share_and_what_helps(make_zoo, tmp_path):
     make_zoo(widths=(64, 256, 10))
     training = {"batch_size": 64, "accumulate": 2, "engine": "deepspeed"}
     config = sane(training, backbone={"width": 256})
-    alone = memory_of(describe_plan(config, tmp_path))
-    said = describe_plan(config, tmp_path, world=8, gpu_memory_gb=80)
+    alone = memory_of(plan(config, tmp_path, "g"))
+    said = plan(config, tmp_path, "g", ranks=8, gpu_memory_gb=80)
     assert "ZeRO stage 2), ranks: 8, batch 64 as 8 x 2 x 4" in said
     assert "fits a GPU of 80 GiB" in said
     shared = memory_of(said)
     assert shared["optimizer"] == pytest.approx(alone["optimizer"] / 8, abs=0.1)
     assert shared["activations"] == pytest.approx(alone["activations"] / 8, abs=0.1)
-    said = describe_plan(config, tmp_path, world=1, gpu_memory_gb=0.01)
+    said = plan(config, tmp_path, "g", ranks=1, gpu_memory_gb=0.01)
     assert "does NOT fit a GPU of 0.01 GiB" in said and "--codec.backbone.checkpointing" in said
     assert "configs/deepspeed/zero3.json" in said
     with pytest.raises(ConfigError, match=r"training.batch_size = 64 cannot be shared by 3 ranks"):
-        describe_plan(config, tmp_path, world=3)
+        plan(config, tmp_path, "g", ranks=3)
 
 
 def test_a_contrast_needs_two_windows_in_a_micro_batch(make_zoo, tmp_path):
@@ -153,14 +153,14 @@ def test_a_contrast_needs_two_windows_in_a_micro_batch(make_zoo, tmp_path):
     make_zoo(widths=(64, 256, 10))
     training = {"batch_size": 8, "engine": "ddp"}
     with pytest.raises(ConfigError, match=r"batch_size = 8 over 8 ranks .* leaves one window in"):
-        describe_plan(sane(training), tmp_path, world=8)
-    assert "8 x 1 x 1" in describe_plan(sane(training, contrast=0), tmp_path, world=8)
+        plan(sane(training), tmp_path, "g", ranks=8)
+    assert "8 x 1 x 1" in plan(sane(training, contrast=0), tmp_path, "g", ranks=8)
 
 
 def test_parameters_need_no_zoo_where_the_settings_say_all(tmp_path):
     known = sane({}, backbone={"positions": "learned", "max_positions": [99, 9, 40]}, size=20)
-    assert re.search(r"no sizes are known\nsane: [\d,]+ parameters", describe_plan(known, tmp_path))
-    said = describe_plan(sane({}), tmp_path)
+    assert re.search(r"no sizes are known\nsane: [\d,]+ parameters", plan(known, tmp_path, "g"))
+    said = plan(sane({}), tmp_path, "g")
     assert "sane: parameters and memory are not known yet: codec.size is not set" in said
 
 
@@ -183,7 +183,7 @@ def test_positions_are_advised_where_the_order_of_a_layer_would_be_lost(
         backbone = dataclasses.replace(config.density.backbone, **told)
         density = dataclasses.replace(config.density, backbone=backbone)
         config = dataclasses.replace(config, density=density)
-    lines = describe_plan(config, tmp_path)
+    lines = plan(config, tmp_path, "g")
     assert ("WARNING: the networks have 2 hidden layers" in lines) == advised
 
 
@@ -202,9 +202,9 @@ def test_a_graph_is_of_neurons_in_their_own_scale(codec):
 def test_a_graph_is_of_linear_layers_alone(make_zoo, tmp_path):
     """One convolution has tokens like a linear layer's, of other meaning."""
     zoo = make_zoo(network=CNNConfig((4,), (1, 8, 8)), name="convolution")
-    for act in (lambda c: describe_plan(c, tmp_path), lambda c: fit_generator(c, tmp_path, "bad")):
+    for act in (lambda c: plan(c, tmp_path, "g"), lambda c: fit_generator(c, tmp_path, "bad")):
         with pytest.raises(ConfigError, match=rf"{zoo.layout.entries[0].name} has shape \(4, 1, "):
             act(graph_of("convolution", kind="neurons"))
     assert not list(tmp_path.glob("runs/*/density"))
     make_zoo(name="linear")
-    assert "backbone neural_graph of" in describe_plan(graph_of("linear", kind="neurons"), tmp_path)
+    assert "backbone neural_graph of" in plan(graph_of("linear", kind="neurons"), tmp_path, "g")

@@ -8,7 +8,8 @@ import pytest
 
 from dwf.codecs.config import SaneConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator
 from dwf.networks.config import CNNConfig
 from dwf.settings import parse
 

@@ -15,7 +15,8 @@ from dwf.generators import generator as module
 from dwf.generators import selection
 from dwf.generators.config import BootstrapConfig, SampleConfig, SubsampleConfig
 from dwf.generators.generator import Generator
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator
 from dwf.networks.batchnorm import recalibrate
 from dwf.networks.functional import build_network
 from dwf.settings import build, parse

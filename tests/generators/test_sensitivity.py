@@ -17,9 +17,8 @@ from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.errors import ConfigError, CorruptCheckpoint, NotAZoo
 from dwf.generators import sensitivity
 from dwf.generators.config import GeneratorConfig
-from dwf.generators.plan import describe_plan
 from dwf.generators.sensitivity import measure_sensitivity
-from dwf.generators.stage import fit_generator
+from dwf.generators.stage import fit_generator, plan
 from dwf.networks.config import CNNConfig
 from dwf.run_folder import RunFolder, load_state
 from dwf.training.config import LoopConfig
@@ -191,7 +190,7 @@ def test_a_zoo_whose_networks_cannot_be_run_is_refused_at_once(make_zoo, tmp_pat
     file.write_text(json.dumps(facts))
     for look in (
         lambda: fit_generator(CONFIG, tmp_path, "run"),
-        lambda: describe_plan(CONFIG, tmp_path),
+        lambda: plan(CONFIG, tmp_path, "g"),
     ):
         with pytest.raises(NotAZoo, match=f"small/zoo.json: {missing} is missing"):
             look()
@@ -242,4 +241,4 @@ def test_a_damaged_metric_is_named_and_then_measured_again(make_zoo, tmp_path):
 
 def test_the_plan_says_what_errors_count(make_zoo, tmp_path):
     make_zoo()
-    assert "50% of the loss counts errors by what they change" in describe_plan(CONFIG, tmp_path)
+    assert "50% of the loss counts errors by what they change" in plan(CONFIG, tmp_path, "g")

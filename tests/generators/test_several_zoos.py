@@ -21,8 +21,8 @@ from dwf.evaluation.stage import evaluate
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.generator import Generator
 from dwf.generators.learning import describe_origin, learning_of_codec, learning_of_density
-from dwf.generators.plan import describe_plan
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator, plan
 from dwf.settings import to_dict
 from dwf.training import loop
 from dwf.training.config import LoopConfig
@@ -72,7 +72,7 @@ def test_what_cannot_take_several_architectures_is_refused(zoos, tmp_path, setti
     assert not (tmp_path / "runs").exists()
     if "each zoo once" not in said:
         with pytest.raises(ConfigError, match=said):
-            describe_plan(config, tmp_path)
+            plan(config, tmp_path, "g")
 
 
 def test_zoos_of_one_architecture_are_to_be_merged(zoos, make_zoo, tmp_path):
@@ -284,7 +284,7 @@ def test_another_zoo_of_a_name_is_refused(zoos, make_zoo, tmp_path):
 
 
 def test_the_plan_tells_of_each_zoo(zoos, tmp_path):
-    said = describe_plan(MIXED, tmp_path)
+    said = plan(MIXED, tmp_path, "g")
     for name, weights in (("small", "1,210"), ("narrow", "910"), ("narrower", "610")):
         assert (
             f"8 training and 2 validation networks of {weights} weights in {tmp_path}/zoos/{name}"
@@ -296,5 +296,5 @@ def test_the_plan_tells_of_each_zoo(zoos, tmp_path):
     assert f"neurons codes of {size:,} numbers for 3 architectures, density flow with" in said
     assert f"transformer of {num:,} parameters" in said
     assert "likelihood of up to 64 training and as many held-out networks" in said
-    missing = describe_plan(dataclasses.replace(MIXED, more_zoos=("none",)), tmp_path)
+    missing = plan(dataclasses.replace(MIXED, more_zoos=("none",)), tmp_path, "g")
     assert "zoos/none: not there yet" in missing and "8 training" in missing

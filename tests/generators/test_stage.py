@@ -20,8 +20,8 @@ from dwf.errors import ConfigError, NotAZoo, Preempted, RunConflict, TooFewNetwo
 from dwf.generators import generator as module
 from dwf.generators.config import SampleConfig
 from dwf.generators.generator import Generator
-from dwf.generators.plan import describe_plan
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator, plan
 from dwf.settings import to_dict
 from dwf.zoo.store import Zoo
 
@@ -276,13 +276,13 @@ def test_a_zoo_is_never_overwritten_by_samples(make_zoo, tmp_path, gaussian_on_w
 
 
 def test_the_plan_tells_sizes_and_allocates_nothing(make_zoo, tmp_path, flow_on_pca):
-    assert "not there yet" in describe_plan(flow_on_pca, tmp_path)
+    assert "not there yet" in plan(flow_on_pca, tmp_path, "g")
     make_zoo()
     generator = fit_generator(flow_on_pca, tmp_path, "fitted")
-    plan = describe_plan(flow_on_pca, tmp_path)
+    said = plan(flow_on_pca, tmp_path, "g")
     num = sum(p.numel() for p in generator.density.module.parameters())
-    assert "8 training and 2 validation networks of 1,210 weights" in plan
-    assert f"codes of 5 numbers, density flow with a backbone residual_mlp of {num:,}" in plan
+    assert "8 training and 2 validation networks of 1,210 weights" in said
+    assert f"codes of 5 numbers, density flow with a backbone residual_mlp of {num:,}" in said
 
 
 def test_the_commands_fit_and_draw(make_zoo, tmp_path, flow_on_pca, monkeypatch, capsys):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from tests.documentation import ROOT, commands, programs
 
@@ -45,7 +44,7 @@ def test_every_config_is_understood_by_its_script(config):
         for name, value in vars(script).items()
         if name.lower() == f"{config.parent.name}config" or name == "PipelineConfig"
     )
-    data = yaml.safe_load((ROOT / config).read_text())
+    data = settings.read_yaml(ROOT / config)
     missing = dict.fromkeys(
         (flag.strip("-") for flag in SCRIPTS[config.parent.name] if flag.startswith("--")), "any"
     )
@@ -92,7 +91,8 @@ def test_a_published_training_is_planned_without_its_zoo(name, tmp_path, capsys)
     (total,) = re.findall(r"total (\S+), ", said)
     assert sum(map(float, parts.groups())) == pytest.approx(float(total), abs=0.03)
     assert "sbatch --parsable --nodes=4 --ntasks-per-node=4 --cpus-per-task=16 " in said
-    assert "slurm/generator.sh --config " in said and said.count("--dry-run") == 0
+    assert f"slurm/generator.sh --resume --name {name} --root {tmp_path}\n" in said
+    assert said.count("--dry-run") == 0
     assert [file.name for file in tmp_path.iterdir()] == ["site.yaml"], (
         "a dry run touched something"
     )

@@ -1,6 +1,7 @@
 """The whole way on real data, small: every stage, skipped when finished, honest about copies."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,20 @@ def test_given_again_it_does_nothing_and_says_so(finished):
     assert said.count("is finished already") == 8  # stages, and what the PCA codec loses
     kept = {p: data for p, data in before.items() if p.name != "environment.json"}
     assert all(p.read_bytes() == data for p, data in kept.items())
+
+
+def test_a_pipeline_may_begin_at_a_zoo_that_is_there_and_end_at_samples(finished):
+    """As many samples, drawn from a generator of the zoo in its own frame."""
+    _, root, _ = finished
+    config = {
+        "generators": [write(root, "bare", GAUSSIAN)],
+        "sample": write(root, "sample", {"count": 12}),
+    }
+    (root / "zoos" / "begun").symlink_to("way")
+    said = run_pipeline(write(root, "begun", config), root)
+    assert re.findall(r"^\$ python launch/(\w+).py", said, re.MULTILINE) == ["generator", "sample"]
+    head = json.loads((root / "runs" / "begun-bare" / "generator.json").read_text())
+    assert head["origin"]["zoo"] == "begun"
+    facts = json.loads((root / "zoos" / "begun-bare-samples" / "zoo.json").read_text())
+    assert facts["provenance"]["generator"] == "begun-bare"
+    assert not (root / "reports" / "begun").exists()

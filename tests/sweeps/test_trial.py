@@ -11,8 +11,10 @@ import yaml
 from dwf.align.stage import align_zoo
 from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.evaluation.report.report import Report
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator
 from dwf.networks.functional import score_networks
+from dwf.run_folder import RunFolder
 from dwf.sweeps import report as reports
 from dwf.sweeps import stage
 from dwf.sweeps.curves import write_curves
@@ -31,7 +33,7 @@ def begin(config, root, name="sweep"):
     folder = root / "sweeps" / name
     bases = read_bases(config)
     trials = plan_trials(config, bases)
-    stage.RunFolder(folder, config)
+    RunFolder(folder, config)
     stage.begin_trials(config, bases, folder)
     return folder, trials
 

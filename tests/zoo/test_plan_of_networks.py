@@ -228,15 +228,15 @@ def test_a_gpu_asked_for_is_needed_where_networks_are_trained(tmp_path, monkeypa
     assert find_device("auto", elsewhere=True).type == "cpu"
     with pytest.raises(ConfigError, match=r"method.device = cuda, and this machine shows no GPU"):
         stage.train_zoo(config, tmp_path, "zoo")
-    assert stage.work_of(config, tmp_path / "zoos" / "zoo").uses_gpu
-    assert stage.work_of(config, tmp_path / "nothing").uses_gpu
-    assert not stage.work_of(CONFIG, tmp_path / "nothing").uses_gpu
+    assert stage.work(config, tmp_path, "zoo").uses_gpu
+    assert stage.work(config, tmp_path, "nothing").uses_gpu
+    assert not stage.work(CONFIG, tmp_path, "nothing").uses_gpu
 
 
-def test_time_and_memory_are_told_before():
+def test_time_and_memory_are_told_before(tmp_path):
     told = rate.describe_cost(CONFIG)
     assert "hours of one worker" in told and "MiB of memory" in told
-    assert "one by one" in stage.describe_plan(dataclasses.replace(CONFIG, cohort=None))
+    assert "one by one" in stage.plan(dataclasses.replace(CONFIG, cohort=None), tmp_path, "zoo")
 
 
 def test_time_is_that_of_the_cohort_which_is_set(monkeypatch):
@@ -260,7 +260,7 @@ def test_planning_makes_no_resized_images(tmp_path, monkeypatch):
     data = dataclasses.replace(DIGITS, size=4)
     config = dataclasses.replace(CONFIG, network=network, data=data)
     assert rate.describe_cost(config).endswith("digits at 4 x 4 is not on this machine yet")
-    assert "on digits at 4 x 4, 4 epochs each" in stage.describe_plan(config)
+    assert "on digits at 4 x 4, 4 epochs each" in stage.plan(config, tmp_path, "zoo")
     assert [folder.name for folder in tmp_path.iterdir()] == ["digits"]
 
 

@@ -1,0 +1,146 @@
+"""The way from a zoo to a report: stages in order, each reading what those before it made.
+
+Any of them may be absent from a pipeline: then the next reads what the one before that made.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dwf.align.config import AlignConfig
+from dwf.evaluation.config import EvaluateConfig
+from dwf.generators.config import GeneratorConfig, SampleConfig
+from dwf.settings import Whole, find
+from dwf.zoo.config import ZooConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the way."""
+
+    config: type
+    """Class of its settings."""
+    call: str
+    """`"module:function"` of what runs it: `function(config, root, name)`."""
+    reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Setting that names what it reads -> stages that make such, the one preferred first."""
+    reads_all: dict[str, str] = field(default_factory=dict)
+    """Setting that names several things to read -> the stage that makes them."""
+
+    @property
+    def run(self) -> Callable[[Any, Path, str], Any]:
+        """The function that runs it; its module is imported on first use."""
+        return find({"call": self.call}, "call")
+
+
+STAGES = {
+    "zoo": Stage(ZooConfig, "dwf.zoo.stage:train_zoo"),
+    "align": Stage(AlignConfig, "dwf.align.stage:align_zoo", {"zoo": ("zoo",)}),
+    "generator": Stage(
+        GeneratorConfig, "dwf.generators.stage:fit_generator", {"zoo": ("align", "zoo")}
+    ),
+    "sample": Stage(
+        SampleConfig,
+        "dwf.generators.sample_stage:sample_networks",
+        {"generator": ("generator",)},
+    ),
+    "evaluate": Stage(
+        EvaluateConfig,
+        "dwf.evaluation.stage:evaluate",
+        {"zoo": ("align", "zoo")},
+        {"samples": "sample"},
+    ),
+}
+"""Every stage, in order; one that joins is a line here, and a field of `PipelineConfig`."""
+
+
+def links(stage: str, made: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the settings that tell a stage what to read.
+
+    Args:
+        stage: one of `STAGES`.
+        made: stage -> names of what it has made so far, the newest last.
+    """
+    linked: dict[str, Any] = {}
+    for setting, makers in STAGES[stage].reads.items():
+        linked[setting] = next(made[maker][-1] for maker in makers if made.get(maker))
+    for setting, maker in STAGES[stage].reads_all.items():
+        linked[setting] = tuple(made.get(maker, ()))
+    return linked
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Settings file of each stage, in order; a stage without one is left out."""
+
+    zoo: str | None = None
+    """Zoo to train; without one the zoo that is called as the pipeline is there already."""
+    align: str | None = None
+    """Alignment of the zoo; without one generators learn from the zoo in its own frame."""
+    generators: tuple[str, ...] = ()
+    """Generators to fit, told apart by their files' names."""
+    sample: str | None = None
+    """Drawing of networks from each generator."""
+    evaluate: str | None = None
+    """Report on the samples of all generators."""
+    seed: Whole | None = None
+    """Seed of every stage in place of its own."""
+
+    def __post_init__(self):
+        if not (self.zoo or self.align or self.generators or self.evaluate):
+            raise ValueError(
+                "it names no stage: give a settings file to zoo, align, ... or evaluate"
+            )
+        if self.sample and not self.generators:
+            raise ValueError(f"sample = {self.sample!r} has nothing to draw from: add generators")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of a pipeline: `python launch/STAGE.py FLAGS`."""
+
+    stage: str
+    file: str
+    """Its settings file."""
+    name: str
+    """Name of what it makes."""
+    links: dict[str, Any]
+    """Settings that name what it reads."""
+
+    @property
+    def flags(self) -> list[str]:
+        """Words of its command line."""
+        words = ["--config", self.file, "--name", self.name]
+        for setting, value in self.links.items():
+            values = [value] if isinstance(value, str) else value
+            words += [f"--{setting}", *values] if values else []
+        return words
+
+
+def commands(config: PipelineConfig, name: str) -> Iterator[Command]:
+    """Yield the commands of a pipeline in order, each told what those before it make.
+
+    Args:
+        config: its settings.
+        name: of the pipeline, of its zoo, and of its report.
+    """
+    made = {"zoo": [name]}
+    for stage, file, own in _named(config, name):
+        yield Command(stage, file, own, links(stage, made))
+        made.setdefault(stage, []).append(own)
+
+
+def _named(config: PipelineConfig, name: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (stage, its settings file, name of what it makes)."""
+    if config.zoo:
+        yield "zoo", config.zoo, name
+    if config.align:
+        yield "align", config.align, f"{name}-aligned"
+    for file in config.generators:
+        run = name if Path(file).stem == name else f"{name}-{Path(file).stem}"
+        yield "generator", file, run
+        if config.sample:
+            yield "sample", config.sample, f"{run}-samples"
+    if config.evaluate:
+        yield "evaluate", config.evaluate, name

@@ -1,0 +1,126 @@
+"""What all stages have in common: how each begins, goes on and ends, and units of its work.
+
+A stage makes one folder out of its settings and of folders that stages before it made. Its module
+offers the same names as its siblings': `plan` says in words what would be made, one call makes it,
+`report` says what was made, and `work` names the units of work where there are some.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dwf.errors import RunConflict
+from dwf.metrics import logger
+from dwf.ranks import World
+from dwf.run_folder import LEFTOVERS, RunFolder, hold, sweep
+
+
+def _is_whole(folder: Path) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Product:
+    """A kind of folder that stages make."""
+
+    noun: str
+    """Its name in messages, as `zoo`."""
+    records: str = ""
+    """Folder in it that holds the run's records; empty: they lie in the folder itself."""
+    head: str = ""
+    """File of it that no run of another kind leaves: one without records was made elsewhere."""
+    is_whole: Callable[[Path], bool] = _is_whole
+    """Whether all files of a finished one are still there; one that is lost is made again."""
+
+
+@contextmanager
+def stage(
+    product: Product,
+    folder: Path,
+    config: Any,
+    *,
+    refuse_other: Callable[[RunFolder], None] = lambda run: None,
+    free: Collection[str] = (),
+    has_workers: bool = False,
+    ours: World | None = None,
+) -> Iterator[RunFolder | None]:
+    """Be the one process, or the one group of ranks, that makes a folder; once it is whole, none.
+
+    The body makes what is missing and calls `RunFolder.finish` last. Where it is left before that,
+    by an error or by a signal, the same command goes on with what it finds.
+
+    Args:
+        product: what is made.
+        folder: where.
+        config: the stage's settings, a dataclass or plain data.
+        refuse_other: raises `RunConflict` where the run's records name other inputs than now.
+        free: settings that may have other values than the run's, see `RunFolder`.
+        has_workers: whether processes that do not hold the folder write in it, so that their
+            partial files are no leftovers.
+        ours: the ranks that make it together; default: this process alone.
+
+    Yields:
+        The run, on every rank; None where it is finished already, which one log line says.
+
+    Raises:
+        RunConflict: the folder is somebody else's, holds a run of other settings or inputs, or
+            another process works in it.
+    """
+    with ExitStack() as held:  # by the first rank
+
+        def begin() -> RunFolder | None:
+            records = folder / product.records
+            if product.head and (folder / product.head).exists() and not records.exists():
+                raise RunConflict(
+                    f"{folder} is another {product.noun}: give another --name, or remove the folder"
+                )
+            held.enter_context(hold(records))
+            run = RunFolder(records, config, free)
+            refuse_other(run)
+            if run.summary is not None and product.is_whole(folder):
+                logger.info("%s %s is finished already: %s", product.noun, folder.name, folder)
+                return None
+            if not has_workers:
+                sweep(folder.rglob(LEFTOVERS))
+            return run
+
+        yield (ours or World()).on_first(begin)
+
+
+# --- units of work ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Work:
+    """Units of work on one folder, for whoever runs them (see `dwf.cluster`).
+
+    Its functions are importable, so that another process or node can call them.
+    """
+
+    folder: Path
+    count: int
+    unit: Callable[[Path, int], None]
+    """Does unit `index` of the work in `folder`; idempotent."""
+    finished: Callable[[Path], set[int]]
+    """Which units are whole; looks at the disk alone."""
+    progress: Callable[[Path], tuple[float, str]]
+    """Share of the work done, and a fact to show."""
+    what: str
+    size: int
+    """How many of `unit_name` make up the work."""
+    unit_name: str
+    uses_gpu: bool = False
+    """Whether a unit computes on a GPU where it is given one."""
+
+
+Runner = Callable[[Work], None]
+"""Returns when every unit is whole; raises `WorkFailed`, `Preempted` or `StillRunning` else."""
+
+
+def run_here(work: Work) -> None:
+    """Run the units one after the other in this process."""
+    with hold(work.folder / "run"):
+        for index in sorted(set(range(work.count)) - work.finished(work.folder)):
+            work.unit(work.folder, index)
