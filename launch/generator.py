@@ -2,8 +2,8 @@
 
 python launch/generator.py --config configs/generator/mnist_mlp.yaml
 mpirun -n 4 python launch/generator.py    # ranks share the codec's passes over the zoo
-torchrun --nproc-per-node 2 launch/generator.py --engine ddp --config FILE    # a codec that trains
-python launch/generator.py --engine deepspeed --nodes 4 --config FILE    # by slurm/train_sane.sh
+torchrun --nproc-per-node 2 launch/generator.py --engine ddp --config FILE    # ranks train together
+python launch/generator.py --engine deepspeed --nodes 4 --config FILE    # by slurm/generator.sh
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def fit(config: GeneratorConfig, root: Path, name: str) -> None:
     from dwf.evaluation.reconstruction import report_fit
     from dwf.generators.stage import fit_generator
 
-    if plan.engine_of(config) != "plain":
+    if plan.trains_on_ranks(config):
         distributed.begin()
     fit_generator(config, root, name)
     world().on_first(lambda: report_fit(root, name, config))

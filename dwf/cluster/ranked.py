@@ -114,7 +114,7 @@ def job_of(parsed: Parsed, argv: Sequence[str] | None = None) -> RankedJob | Non
     folder = launch.root.absolute() / "runs" / parsed.name
     told = ["--resume"] if launch.resume else ["--config", str(launch.config.absolute())]
     told += ["--name", parsed.name, "--root", str(launch.root.absolute())]
-    told += ["--engine", launch.engine]
+    told += ["--engine", launch.engine] if launch.engine else []
     arguments = (*told, *_science(sys.argv[1:] if argv is None else argv))
     site = slurm.complete(read_site(launch))
     return RankedJob(folder, launch.nodes, site, arguments, launch.wait)
