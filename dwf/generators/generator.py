@@ -118,6 +118,8 @@ class Generator:
         if not ours.on_first((folder / CODEC_HEAD).exists):
             self.codec.fit(for_codec.train, for_codec.val, run, seed)
             ours.on_first(lambda: self.codec.save(folder))
+            # Of a codec that trained in pieces, the first rank's alone is whole.
+            self.codec = ours.on_all(lambda: self.codec if ours.is_first else Codec.load(folder))
         else:
             logger.info("codec %s is fitted already: %s", self.codec.config.kind, folder)
             self.codec = ours.on_all(lambda: Codec.load(folder))
