@@ -2,8 +2,8 @@
 
 python launch/generator.py --config configs/generator/mnist_mlp.yaml
 mpirun -n 4 python launch/generator.py    # ranks share the codec's passes over the zoo
-torchrun --nproc-per-node 2 launch/generator.py --engine ddp --config FILE    # a codec that trains
-python launch/generator.py --engine deepspeed --nodes 4 --config FILE    # by slurm/train_sane.sh
+torchrun --nproc-per-node 2 launch/generator.py --engine ddp --config FILE    # ranks train together
+python launch/generator.py --engine deepspeed --nodes 4 --config FILE    # by slurm/generator.sh
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from dwf import preemption, settings
 from dwf.cluster import ranked
 from dwf.cluster.config import RankedLaunch
 from dwf.generators.config import GeneratorConfig
-from dwf.generators.plan import engine_of, is_fitted, with_engine
+from dwf.generators.plan import is_fitted, trains_on_ranks, with_engine
 from dwf.metrics import log_to_stderr
 from dwf.ranks import exit_together, find_ranks, world
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ranked.run(job, config, is_fitted)
     else:
         ranked.refuse_while_submitted(folder)
-        if engine_of(config) != "plain":
+        if trains_on_ranks(config):
             distributed.begin()
         fit_generator(config, launch.root, name)
         world().on_first(report_fit, launch.root, name, config)

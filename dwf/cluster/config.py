@@ -96,7 +96,8 @@ class RankedLaunch(SlurmLaunch):
     """Where the ranks of one training run."""
 
     engine: Literal["plain", "ddp", "deepspeed"] | None = None
-    """What trains the codec, in place of its `training.engine`; several ranks: ddp, deepspeed."""
+    """Engine of all that trains, codec and density, in place of their `training.engine`; several
+    ranks: ddp, deepspeed."""
 
 
 def chosen_backend(launch: ClusterLaunch) -> Backend:

@@ -18,10 +18,11 @@ import torch
 from dwf.codecs.codes import Codes, CodeShape, gather
 from dwf.codecs.config import CODECS, CodecConfig, CodecSettings
 from dwf.errors import RunConflict, ShapeMismatch
+from dwf.ranks import world
 from dwf.run_folder import RunFolder, replacing, write_json
 from dwf.settings import build, find, to_dict
 from dwf.zoo.layout import Layout, Span
-from dwf.zoo.moments import Sources, count_networks
+from dwf.zoo.moments import Sources, blocks_of, count_networks
 
 HEAD, ARRAYS = "codec.json", "codec.npz"
 
@@ -160,6 +161,8 @@ class Codec:
     def encode_zoo(self, sources: Sources, folder: Path | None = None) -> Codes:
         """Return the codes of networks of zoos, reading them block by block.
 
+        Ranks call it together and share the blocks; each gets all codes.
+
         Args:
             sources: networks of one layout.
             folder: where large codes are kept on disk; see `codes.gather`. Default: in memory.
@@ -169,12 +172,13 @@ class Codec:
         """
         if not (count := count_networks(sources)):
             return self.shape.empty()
-        blocks = (
-            self.encode(torch.from_numpy(weights_BD), zoo.layout)
-            for zoo, rows in sources
-            for _, weights_BD in zoo.stream(rows)
-        )
-        return gather(blocks, count, folder)
+        blocks = blocks_of(sources)
+
+        def encode(block: int) -> Codes:
+            zoo, rows_B = blocks[block]
+            return self.encode(torch.from_numpy(zoo.read(rows_B)), zoo.layout)
+
+        return gather(world().in_order(len(blocks), encode), count, folder)
 
     def save(self, folder: Path) -> None:
         """Write it to a folder; `load` reads it."""

@@ -4,8 +4,10 @@ Shape suffixes: N networks, K numbers of a code, T tokens of a network, C number
 A architectures.
 """
 
+import contextlib
 import itertools
 import math
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +18,7 @@ import torch
 
 from dwf.backbones.shape import Groups, Shape
 from dwf.errors import ShapeMismatch
+from dwf.ranks import world
 
 MOST_HELD = 2**28
 """Bytes of codes that `gather` holds in memory where it may write to a disk."""
@@ -212,8 +215,8 @@ def gather(blocks: Iterable[Codes], count: int, folder: Path | None = None) -> C
     Args:
         blocks: at least one; all of one layout, or all of the same several.
         count: N, all blocks together.
-        folder: on whose disk codes of more than `MOST_HELD` bytes are kept, mapped and not held.
-            The file has no name: it is gone when they are. Default: all are held.
+        folder: on whose disk codes of more than `MOST_HELD` bytes are kept, mapped and not held;
+            ranks map one file. It keeps no name: it is gone when they are. Default: all are held.
 
     Raises:
         ShapeMismatch: the blocks are of several layouts, and not as a mixed codec makes them.
@@ -253,14 +256,34 @@ def _values_like(first: Codes, codes: Codes, kinds: list[torch.Tensor | None]) -
 
 
 def _mapped(parts: Iterable[torch.Tensor], shape: tuple[int, ...], folder: Path) -> torch.Tensor:
-    """Return a mapped tensor. Written, not mapped, at first: a full disk is then no bus fault."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Return a mapped tensor; ranks call it together, the first writes the file for all.
+
+    Written, not mapped, at first: a full disk is then no bus fault.
+    """
+    ours = world()
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
+        path = ours.on_first(lambda: _new_file(folder))
+        with open(path, "wb") if ours.is_first else contextlib.nullcontext() as file:
             for part in parts:
-                file.write(part.contiguous().numpy().data.cast("B"))
-            file.flush()
-            # Copy on write: who changes codes in place changes memory, not the file.
-            return torch.from_numpy(np.memmap(file, np.float32, "c", shape=shape))
+                if file:
+                    file.write(part.contiguous().numpy().data.cast("B"))
+            if file:
+                file.flush()
+                os.fsync(file.fileno())  # other nodes map it next
+        ours.barrier()
+        # Copy on write: who changes codes in place changes memory, not the file.
+        mapped = ours.on_all(lambda: np.memmap(path, np.float32, "c", shape=shape))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from None
+    finally:
+        if ours.is_first:
+            Path(path).unlink(missing_ok=True)
+    return torch.from_numpy(mapped)
+
+
+def _new_file(folder: Path) -> str:
+    """Return an empty file's name, which marks it as a leftover to who finds it later."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, path = tempfile.mkstemp(prefix="codes.partial-", dir=folder)
+    os.close(handle)
+    return path

@@ -108,8 +108,9 @@ class Generator:
             seed: of initialisation, batches and noise.
             likelihood: of how many networks the likelihood is measured; see `measure_likelihood`.
 
-        Ranks share the codec's passes over the networks; the density is fitted by the first, and
-        the others' is not.
+        Ranks share the passes over the networks, and train together what has an engine for it. A
+        density of the engine `plain`, or that does not train, is fitted by the first alone. Only
+        the first rank's density is whole afterwards.
 
         Returns:
             What was measured, plain data: the codec's facts, its `round_trip` on held-out networks
@@ -123,14 +124,20 @@ class Generator:
         if not ours.on_first((folder / CODEC_HEAD).exists):
             self.codec.fit(for_codec.train, for_codec.val, run, seed)
             ours.on_first(lambda: self.codec.save(folder))
+            # Of a codec that trained in pieces, the first rank's alone is whole.
+            self.codec = ours.on_all(lambda: self.codec if ours.is_first else Codec.load(folder))
         else:
             logger.info("codec %s is fitted already: %s", self.codec.config.kind, folder)
             self.codec = ours.on_all(lambda: Codec.load(folder))
-        return ours.on_first(lambda: self._fit_density(for_density, run, seed, likelihood))
+        training = self.density.config.training
+        if training is None or training.engine == "plain":
+            return ours.on_first(lambda: self._fit_density(for_density, run, seed, likelihood))
+        return self._fit_density(for_density, run, seed, likelihood)
 
     def _fit_density(
         self, learning: Learning, run: RunFolder, seed: int, likelihood: int
     ) -> dict[str, Any]:
+        ours = world()
         codes = [self.codec.encode_zoo(each, run.path) for each in (learning.train, learning.val)]
         given = {}
         if learning.conditions is not None:
@@ -139,19 +146,27 @@ class Generator:
         if self.density.config.takes_metric:
             given["metric"] = self._metric(learning.train, run, seed)
         outcome = self.density.fit(*codes, run, seed, **given)
-        self.density.save(run.path / DENSITY)
-        told = vars(outcome) if outcome is not None else {}
-        if likelihood:
-            found = measure_likelihood(self.codec, self.density, *codes, likelihood, seed)
-            told = told | {"likelihood": found}
-        error = round_trip_error(self.codec, learning.val)
-        return {"codec": self.codec.facts | {"round_trip": error}, "density": told}
+
+        def finish() -> dict[str, Any]:
+            self.density.save(run.path / DENSITY)
+            told = vars(outcome) if outcome is not None else {}
+            if likelihood:
+                found = measure_likelihood(self.codec, self.density, *codes, likelihood, seed)
+                told = told | {"likelihood": found}
+            error = round_trip_error(self.codec, learning.val)
+            return {"codec": self.codec.facts | {"round_trip": error}, "density": told}
+
+        return ours.on_first(finish)
 
     def _metric(self, train: Sources, run: RunFolder, seed: int) -> list[torch.Tensor]:
         """Return what a flow's errors count: as first measured, so that resuming is exact."""
         file = run.path / METRIC
-        if not file.exists():
-            save_state(file, measure_sensitivity(self.codec, train, seed))
+
+        def measure() -> None:
+            if not file.exists():
+                save_state(file, measure_sensitivity(self.codec, train, seed))
+
+        world().on_first(measure)
         return load_state(file)
 
     @property

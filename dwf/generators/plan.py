@@ -11,70 +11,86 @@ from dwf.densities.config import DensitySettings
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
 from dwf.settings import Parsed, build, find, load, read_yaml
+from dwf.training.config import LoopConfig
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from dwf.codecs.codes import CodeShape
     from dwf.networks.config import NetworkConfig
     from dwf.zoo.config import ZooConfig
     from dwf.zoo.layout import Layout
 
-_ENGINE = "codec.training.engine"
 _RANKED = "DWF_RANKED"  # what the job's script says of itself
 _CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-def engine_of(config: GeneratorConfig) -> str:
-    """Return what trains the codec; `plain` for one that does not train."""
-    return "plain" if config.codec.training is None else config.codec.training.engine
+def parts_that_train(config: GeneratorConfig) -> dict[str, LoopConfig]:
+    """Return how codec and density train, by name; without those that do not."""
+    parts = {"codec": config.codec.training, "density": config.density.training}
+    return {name: training for name, training in parts.items() if training is not None}
+
+
+def trains_on_ranks(config: GeneratorConfig) -> bool:
+    """Whether ranks train a part of it together."""
+    return any(training.engine != "plain" for training in parts_that_train(config).values())
 
 
 def with_engine(parsed: Parsed[GeneratorConfig]) -> Parsed[GeneratorConfig]:
-    """Return a command line with `--engine` in the place of the file's `codec.training.engine`.
+    """Return a command line with `--engine` in the place of the file's engines.
 
-    With `--nodes`, and in a job of `slurm/generator.sh`, it is `deepspeed` where neither names one
-    that ranks share. The launch's `engine` is then what was found.
+    With `--nodes`, and in a job of `slurm/generator.sh`, each part that trains gets one that ranks
+    share where neither file nor flag names one; see `LoopConfig.shared_engine`.
 
     Raises:
-        ConfigError: the codec does not train, or not over several ranks.
+        ConfigError: nothing trains, or not by this engine, or not over several ranks.
     """
     config, launch = parsed.config, parsed.launch
-    engine = launch.engine or engine_of(config)
-    needs_ranks = launch.nodes or _RANKED in os.environ
-    if needs_ranks and launch.engine is None and engine == "plain":
-        engine = "deepspeed"
-    asked = (
-        f"--nodes {launch.nodes}" if launch.nodes and not launch.engine else f"--engine {engine}"
-    )
+    parts = parts_that_train(config)
+    engine, needs_ranks = launch.engine, launch.nodes or _RANKED in os.environ
+    asked = f"--nodes {launch.nodes}" if launch.nodes and not engine else f"--engine {engine}"
     if launch.nodes and engine == "plain":
         raise ConfigError(
             f"--nodes {launch.nodes} with --engine plain, which is one process: give --engine "
             "deepspeed or ddp, or leave out --nodes"
         )
-    if engine != "plain" and config.codec.training is None:
+    if (launch.nodes or engine not in (None, "plain")) and not parts:
         raise ConfigError(
-            f"{asked}: the codec {config.codec.kind} does not train, so there is nothing for "
-            "several ranks to train: leave it out, or set codec.kind to sane"
+            f"{asked}: neither the codec {config.codec.kind} nor the density {config.density.kind} "
+            "trains, so there is nothing for several ranks to train: leave it out, or choose a "
+            "codec (sane) or a density (flow) that does"
         )
-    if launch.nodes:
-        _refuse_file_from_here(config.codec.training.deepspeed)
-    parsed = dataclasses.replace(parsed, launch=dataclasses.replace(launch, engine=engine))
-    if engine == engine_of(config):
-        return parsed
-    training = dataclasses.replace(config.codec.training, engine=engine)
-    codec = dataclasses.replace(config.codec, training=training)
-    origins = parsed.origins | {_ENGINE: "flag"}
-    return dataclasses.replace(
-        parsed, config=dataclasses.replace(config, codec=codec), origins=origins
+    for part, training in parts.items():
+        wanted = engine or (training.shared_engine if needs_ranks else training.engine)
+        if launch.nodes:
+            _refuse_file_from_here(part, training.deepspeed)
+        if wanted != training.engine:
+            parsed = _with_engine_of(parsed, part, wanted)
+    return parsed
+
+
+def _with_engine_of(
+    parsed: Parsed[GeneratorConfig], part: str, engine: str
+) -> Parsed[GeneratorConfig]:
+    settings = vars(parsed.config)[part]
+    try:
+        training = dataclasses.replace(settings.training, engine=engine)
+    except ValueError as error:
+        raise ConfigError(f"{part}.training.engine = {engine!r}: {error}") from None
+    config = dataclasses.replace(
+        parsed.config, **{part: dataclasses.replace(settings, training=training)}
     )
+    origins = parsed.origins | {f"{part}.training.engine": "flag"}
+    return dataclasses.replace(parsed, config=config, origins=origins)
 
 
-def _refuse_file_from_here(file: str) -> None:
+def _refuse_file_from_here(part: str, file: str) -> None:
     """Refuse a file that a job, which starts in dwf's folder, would not find or find another of."""
     here, there = Path(file).absolute(), _CONFIGS.parent / file
     if here.exists() and here.resolve() != there.resolve():
         raise ConfigError(
             f"training.deepspeed = {file!r} is of this folder, in which the job does not start: "
-            f"give --codec.training.deepspeed {here}"
+            f"give --{part}.training.deepspeed {here}"
         )
 
 
@@ -85,11 +101,14 @@ def is_fitted(folder: Path) -> bool:
     return (folder / "done.json").exists() and Generator.is_whole(folder)
 
 
-def describe_sizes(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
-    """Yield what it learns from, and what is fitted to that.
+def describe_sizes(
+    config: GeneratorConfig, zoos: Path, ranks: int, gpu_memory_gb: float | None
+) -> Iterator[str]:
+    """Yield what it learns from, what is fitted to that, and what trains the density.
 
     Raises:
-        ConfigError: see `learning.refuse_wrong_zoos` and `learning.refuse_no_graphs`.
+        ConfigError: see `learning.refuse_wrong_zoos` and `learning.refuse_no_graphs`; or its batch
+            cannot be shared by so many ranks.
     """
     from dwf.generators.learning import refuse_no_graphs, refuse_wrong_zoos
 
@@ -110,7 +129,7 @@ def describe_sizes(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
         )
     if not unknown:
         refuse_no_graphs(config, list(known.values()))
-        yield _describe_density(config, list(known.values()), num_train)
+        yield from _describe_density(config, list(known.values()), num_train, ranks, gpu_memory_gb)
         yield from _advise_positions(config, next(iter(known.values())))
     density = config.density
     if density.takes_condition:
@@ -125,15 +144,53 @@ def describe_sizes(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
         yield f"likelihood of up to {config.likelihood} training and as many held-out networks"
 
 
-def _describe_density(config: GeneratorConfig, layouts: Sequence["Layout"], num_train: int) -> str:
-    codec = find(CODECS, config.codec.kind)
+def _describe_density(
+    config: GeneratorConfig,
+    layouts: Sequence["Layout"],
+    num_train: int,
+    ranks: int,
+    gpu_memory_gb: float | None,
+) -> Iterator[str]:
+    codec, density = find(CODECS, config.codec.kind), config.density
     shape = codec.planned_shape(config.codec, layouts, num_train)
     most = "up to " if config.codec.has_open_size else ""
     several = f" for {len(layouts)} architectures" if len(layouts) > 1 else ""
-    return (
-        f"{config.codec.kind} codes of {most}{shape.size:,} numbers{several}, density "
-        f"{config.density.kind}{_describe_backbone(config.density, shape)}"
+    codes = f"{config.codec.kind} codes of {most}{shape.size:,} numbers{several}"
+    if density.backbone is None:
+        yield f"{codes}, density {density.kind}"
+        return
+    backbone = _planned_backbone(density, shape)
+    num = sum(parameter.numel() for parameter in backbone.parameters())
+    yield (
+        f"{codes}, density {density.kind} with a backbone {density.backbone.kind} of {num:,} "
+        "parameters"
     )
+    yield f"{density.kind}: {_describe_learning(density, backbone, ranks, gpu_memory_gb)}"
+
+
+def _describe_learning(
+    density: DensitySettings, backbone: "nn.Module", ranks: int, gpu_memory_gb: float | None
+) -> str:
+    """Return in words which ranks train a density; one that is `plain` is fitted by the first."""
+    from dwf.training.forecast import describe_training
+    from dwf.training.task import Share
+
+    training = density.training
+    together = 1 if training.engine == "plain" else ranks
+    share = Share(0, together, training.batch_size, training.accumulate)
+    return describe_training(
+        backbone, training, share, "density.training", gpu_memory_gb=gpu_memory_gb
+    )
+
+
+def _planned_backbone(density: DensitySettings, shape: "CodeShape") -> "nn.Module":
+    """Return the network that would learn, shapes alone: nothing is allocated."""
+    import torch
+
+    from dwf.backbones.config import build_backbone
+
+    with torch.device("meta"):
+        return build_backbone(density.backbone, shape, density.takes_condition)
 
 
 def _advise_positions(config: GeneratorConfig, layout: "Layout") -> Iterator[str]:
@@ -229,16 +286,3 @@ def describe_training(
     known = [layout for layout in layouts if layout is not None]
     codec = find(CODECS, config.codec.kind)
     return codec.describe_training(config.codec, known, ranks, gpu_memory_gb)
-
-
-def _describe_backbone(density: DensitySettings, shape: "CodeShape") -> str:
-    if density.backbone is None:
-        return ""
-    import torch
-
-    from dwf.backbones.config import build_backbone
-
-    with torch.device("meta"):  # shapes alone: nothing is allocated
-        backbone = build_backbone(density.backbone, shape, density.takes_condition)
-    num = sum(parameter.numel() for parameter in backbone.parameters())
-    return f" with a backbone {density.backbone.kind} of {num:,} parameters"

@@ -41,14 +41,17 @@ def plan(
         config: the generator's settings.
         root: folder that holds `zoos/` and `runs/`.
         name: the generator's name.
-        ranks: how many train the codec, one for each GPU.
+        ranks: how many train together, one for each GPU.
         gpu_memory_gb: memory of a GPU, where it is known.
 
     Raises:
         ConfigError: see `describe_sizes` and `TrainedCodec.describe_training`.
     """
     zoos = Path(root) / "zoos"
-    lines = [f"{zoos / config.zoo} -> {_folder(root, name)}", *describe_sizes(config, zoos)]
+    lines = [
+        f"{zoos / config.zoo} -> {_folder(root, name)}",
+        *describe_sizes(config, zoos, ranks, gpu_memory_gb),
+    ]
     if config.codec.training is not None:
         lines.append(describe_training(config, zoos, ranks, gpu_memory_gb))
     return "\n".join(lines)

@@ -80,3 +80,11 @@ class LoopConfig:
             raise ValueError("optimizer = muon is for the engines plain and ddp: set adamw")
         if self.compile and self.engine == "deepspeed":
             raise ValueError("compile = true is for the engines plain and ddp: set false")
+
+    @property
+    def shared_engine(self) -> str:
+        """The engine for several ranks: its own, or deepspeed, or ddp where that is not for it."""
+        if self.engine != "plain":
+            return self.engine
+        refused = self.optimizer == "muon" or self.precision == "auto" or self.compile
+        return "ddp" if refused else "deepspeed"

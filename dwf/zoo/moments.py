@@ -142,11 +142,16 @@ def measure_moments(
 
 def parts_of(sources: Sources, max_bytes: int = STREAM_BYTES) -> list[list[Source]]:
     """Cut a pass over all networks into parts, see `cut`, of blocks of at most `max_bytes`."""
+    return cut(blocks_of(sources, max_bytes))
+
+
+def blocks_of(sources: Sources, max_bytes: int = STREAM_BYTES) -> list[Source]:
+    """Cut a pass over all networks into blocks of at most `max_bytes` of weights, in order."""
     blocks = []
     for zoo, rows in sources:
         size = max(1, max_bytes // (4 * max(zoo.layout.size, 1)))
         blocks += [(zoo, rows[start : start + size]) for start in range(0, len(rows), size)]
-    return cut(blocks)
+    return blocks
 
 
 def cut(blocks: list[T]) -> list[list[T]]:

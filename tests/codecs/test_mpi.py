@@ -7,7 +7,8 @@ import pytest
 
 from dwf.codecs import pca
 from dwf.codecs.codec import Codec
-from dwf.codecs.config import PcaConfig
+from dwf.codecs.config import FlatConfig, PcaConfig
+from dwf.codecs.flat import FlatCodec
 from dwf.codecs.pca import PcaCodec
 from dwf.zoo import moments
 from dwf.zoo.moments import measure_moments
@@ -87,3 +88,55 @@ def test_too_few_networks_are_told_of_once(plant_zoo, tmp_path):
     ran = run_ranks(2, "-c", FIT, zoo.path, tmp_path / "few", WINDOW_BYTES, MOST_PARTS)
     assert ran.returncode == 2
     assert ran.stderr.count("error: codec.components = 6, but 3 training networks") == 1, ran.stderr
+
+
+ENCODE = """
+import sys
+from pathlib import Path
+import numpy as np
+from dwf.codecs import codec, codes
+from dwf.codecs.codec import Codec
+from dwf.ranks import exit_together, world
+from dwf.zoo.moments import blocks_of
+from dwf.zoo.store import Zoo
+
+zoo, folder, most = sys.argv[1:]
+codes.MOST_HELD = int(most)
+codec.blocks_of = lambda sources: blocks_of(sources, 4 * 20 * 3)
+coded = []
+
+def main():
+    ours, opened = world(), Zoo.open(zoo)
+    fitted = Codec.load(Path(folder) / "codec")
+    encode = fitted.encode
+
+    def noted(weights_ND, layout):
+        coded.append(len(weights_ND))
+        return encode(weights_ND, layout)
+
+    fitted.encode = noted
+    found = fitted.encode_zoo([(opened, opened.rows(split="train"))], Path(folder))
+    np.save(Path(folder) / f"rank-{ours.rank}", found.values.numpy())
+    print(f"rank {ours.rank} coded {sum(coded)}, mapped {found.values.untyped_storage().nbytes()}")
+
+exit_together(main)
+"""
+
+
+@pytest.mark.parametrize("most_held", [2**20, 8])
+def test_ranks_share_the_coding_of_a_zoo_and_all_have_all_codes(
+    plant_zoo, run, tmp_path, most_held
+):
+    """Held or mapped from one file, which leaves no trace."""
+    zoo = plant_zoo(num_shards=3)
+    rows = zoo.rows(split="train")
+    codec = FlatCodec(FlatConfig()).fit([(zoo, rows)], [], run)
+    codec.save(run.path / "codec")
+    ran = run_ranks(3, "-c", ENCODE, zoo.path, run.path, most_held)
+    assert ran.returncode == 0, ran.stderr
+    wanted = codec.encode_zoo([(zoo, rows)]).values.numpy()
+    for rank in range(3):
+        assert np.array_equal(np.load(run.path / f"rank-{rank}.npy"), wanted)
+    coded = [int(num) for num in re.findall(r"coded (\d+)", ran.stdout)]
+    assert sum(coded) == len(rows) and all(num < len(rows) for num in coded)
+    assert not list(run.path.glob("*.partial-*"))

@@ -12,7 +12,7 @@ from dwf.cluster.config import RankedLaunch
 from dwf.codecs.sane.codec import SaneCodec
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
-from dwf.generators.plan import engine_of, with_engine
+from dwf.generators.plan import parts_that_train, trains_on_ranks, with_engine
 from dwf.generators.stage import fit_generator, plan
 from dwf.networks.config import CNNConfig
 from dwf.settings import Parsed, build, load
@@ -20,12 +20,18 @@ from dwf.settings import Parsed, build, load
 ROOT = Path(__file__).parents[2]
 
 
-def parsed(codec: str, training: dict | None = None, **flags) -> Parsed:
-    data = {"zoo": "small", "codec": {"kind": codec}}
+def parsed(
+    codec: str, training: dict | None = None, density: dict | None = None, **flags
+) -> Parsed:
+    data = {"zoo": "small", "codec": {"kind": codec}, "density": density or {"kind": "kde"}}
     if training is not None:
         data["codec"]["training"] = training
     launch = RankedLaunch(Path("some.yaml"), **flags)
     return Parsed(build(GeneratorConfig, data, "test"), launch, {})
+
+
+def engines_of(config: GeneratorConfig) -> dict[str, str]:
+    return {part: training.engine for part, training in parts_that_train(config).items()}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +49,7 @@ def parsed(codec: str, training: dict | None = None, **flags) -> Parsed:
 def test_the_flag_wins_and_nodes_need_ranks(training, flags, engine):
     before = parsed("sane", training, **flags)
     after = with_engine(before)
-    assert engine_of(after.config) == after.launch.engine == engine
+    assert engines_of(after.config) == {"codec": engine}
     changed = engine != training.get("engine", "plain")
     assert after.origins == ({"codec.training.engine": "flag"} if changed else {})
     assert f"codec.training.engine {engine} (" in " ".join(after.describe().split())
@@ -55,7 +61,49 @@ def test_the_flag_wins_and_nodes_need_ranks(training, flags, engine):
 )
 def test_the_script_of_a_job_leaves_a_configurations_engine(monkeypatch, engine, flags, wanted):
     monkeypatch.setenv("DWF_RANKED", "yes")
-    assert engine_of(with_engine(parsed("sane", {"engine": engine}, **flags)).config) == wanted
+    after = with_engine(parsed("sane", {"engine": engine}, **flags))
+    assert engines_of(after.config) == {"codec": wanted}
+
+
+FLOW = {"kind": "flow"}
+MUON = {"kind": "flow", "training": {"optimizer": "muon"}}
+
+
+@pytest.mark.parametrize(
+    ("codec", "density", "flags", "engines"),
+    [
+        ("pca", FLOW, {}, {"density": "plain"}),
+        ("pca", FLOW, {"engine": "ddp"}, {"density": "ddp"}),
+        ("pca", FLOW, {"nodes": 2}, {"density": "deepspeed"}),
+        ("pca", MUON, {"nodes": 2}, {"density": "ddp"}),  # which DeepSpeed does not take
+        ("sane", FLOW, {"nodes": 2}, {"codec": "deepspeed", "density": "deepspeed"}),
+        ("sane", MUON, {"nodes": 2}, {"codec": "deepspeed", "density": "ddp"}),
+        ("sane", FLOW, {"engine": "ddp"}, {"codec": "ddp", "density": "ddp"}),
+    ],
+)
+def test_all_that_trains_gets_an_engine(codec, density, flags, engines):
+    after = with_engine(parsed(codec, density=density, **flags))
+    assert engines_of(after.config) == engines
+    changed = {f"{part}.training.engine" for part, engine in engines.items() if engine != "plain"}
+    assert set(after.origins) == changed
+
+
+def test_an_engine_that_a_density_does_not_take_is_refused_with_its_reason():
+    with pytest.raises(ConfigError, match=r"density.training.engine = 'deepspeed': optimizer = mu"):
+        with_engine(parsed("pca", density=MUON, engine="deepspeed"))
+
+
+@pytest.mark.parametrize("flags", [{}, {"engine": "ddp"}])
+def test_a_plan_names_what_trains_a_flow(tmp_path, flags):
+    config = load(GeneratorConfig, ROOT / "configs" / "generator" / "digits_neurons.yaml")
+    config = with_engine(Parsed(config, RankedLaunch(Path("some.yaml"), **flags), {})).config
+    batch = config.density.training.batch_size
+    said = plan(config, tmp_path, "g", ranks=2, gpu_memory_gb=80)
+    ranks = 2 if flags else 1  # the first alone fits what is plain
+    share = f"batch {batch} as {ranks} x 1 x {batch // ranks}"
+    engine = flags.get("engine", "plain")
+    assert re.search(rf"flow: [\d,]+ parameters; engine {engine}, ranks: {ranks}, {share}", said)
+    assert "memory per GPU: weights" in said and "fits a GPU of 80 GiB" in said
 
 
 def test_a_deepspeed_file_that_a_job_would_not_find_is_refused(tmp_path, monkeypatch):
@@ -74,8 +122,12 @@ def test_a_deepspeed_file_that_a_job_would_not_find_is_refused(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("codec", "flags", "told"),
     [
-        ("pca", {"engine": "ddp"}, "--engine ddp: the codec pca does not train"),
-        ("flat", {"nodes": 2}, "--nodes 2: the codec flat does not train"),
+        (
+            "pca",
+            {"engine": "ddp"},
+            "--engine ddp: neither the codec pca nor the density kde trains",
+        ),
+        ("flat", {"nodes": 2}, "--nodes 2: neither the codec flat nor the density kde trains"),
         ("sane", {"nodes": 2, "engine": "plain"}, "--nodes 2 with --engine plain, which is one"),
     ],
 )
@@ -86,7 +138,7 @@ def test_an_engine_with_nothing_to_train_is_refused(codec, flags, told):
 
 def test_a_codec_that_does_not_train_is_left_as_it_is():
     before = parsed("pca", engine="plain")
-    assert with_engine(before) == before and engine_of(before.config) == "plain"
+    assert with_engine(before) == before and not trains_on_ranks(before.config)
 
 
 def test_sizes_of_a_zoo_that_is_not_there_are_those_of_its_settings(tmp_path):
