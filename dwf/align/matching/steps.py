@@ -96,6 +96,8 @@ def _step(g: int, children: list[int], layout: Layout, groups: Sequence[Group]) 
             for member in groups[numbers[0]].members
             if member.rows is not None and member.cost
         ]
+        # Blocks take in both axes of a coupled tensor at once; as a plain axis it would count
+        # twice.
         for pair in coupled:
             for axes in (own, *(stack.axes for stack in stacks)):
                 axes.pop((pair.name, 0), None)
