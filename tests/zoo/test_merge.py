@@ -1,3 +1,5 @@
+"""Merged zoos against the rows of their parts; what differed between these is told."""
+
 import json
 
 import numpy as np
