@@ -52,7 +52,7 @@ class RankedJob:
     site: SiteConfig
     """Complete, see `slurm.complete`."""
     arguments: tuple[str, ...]
-    """Of the script."""
+    """Arguments of the script."""
     wait: bool = True
 
     @property

@@ -1,4 +1,4 @@
-"""What a stage asks to be done, and what all who run it have in common."""
+"""Work that a stage asks for, and what all who run it have in common."""
 
 import time
 from collections.abc import Callable, Mapping

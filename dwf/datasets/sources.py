@@ -53,14 +53,14 @@ class Source:
     """One place that raw files come from."""
 
     name: str
-    """What it is, for a person."""
+    """Description for a person."""
     fetch: Callable[[Path], None]
     """Puts the files into an empty folder, or raises."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What is known of a dataset before any byte of it is here."""
+    """Facts of a dataset that are known before any byte of it is here."""
 
     num_classes: int
     largest: float | None

@@ -26,7 +26,7 @@ _ABOVE_ALL = 1e9
 
 
 class Target:
-    """What networks are matched to, prepared once for all of them.
+    """A reference that networks are matched to, prepared once for all of them.
 
     Args:
         reference_D: the reference, float32 or float64.
@@ -290,7 +290,7 @@ class Ascent:
     def _quadratic_gain(
         self, x: int, active_A: torch.Tensor, new: list[torch.Tensor], gain_A: torch.Tensor
     ) -> torch.Tensor:
-        """The true gain where a step permutes two axes of a tensor, each taken as held so far."""
+        """Return the true gain of a step that permutes two axes of a tensor, each held so far."""
         # The assignment took each of the two axes as if the other stayed: its gain is that of a
         # linear model, which may promise more than there is. That model's share is taken out again
         # and replaced by what the tensors say, so that the sum never falls here either.

@@ -1,4 +1,4 @@
-"""What each number of an activation is about: which unit, which place of it, and whose scale.
+"""Labels of the numbers of an activation: each one's unit, its place within it, and its scale.
 
 Every number of an activation carries three labels. `unit` names what may be permuted: 0 for a
 number that stays where it is (images, constants), else an *atom*: a channel, a feature, a head.

@@ -210,7 +210,7 @@ def _setitem(tracer: Tracer, tensor: Traced, index: Any, value: Any) -> None:
 
 
 def _write(tracer: Tracer, tensor: Traced, value: Any, **kwargs: Any) -> Traced:
-    """What `copy_`, `fill_` and `zero_` give: others' numbers in a tensor's shape."""
+    """Write other numbers into a tensor, in its shape: `copy_`, `fill_` and `zero_`."""
     labels = tracer.labels(value).apply(lambda t: t.expand(tensor.shape))
     tracer.write(tensor, labels)
     return tensor

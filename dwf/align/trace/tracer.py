@@ -46,7 +46,7 @@ class Traced(torch.Tensor):
     weight: Weight | None
     loose: bool
     base: "Traced | None" = None
-    """What this is a view or a moved copy of, by `move`."""
+    """The tensor that this is a view or a moved copy of, by `move`."""
     move: Callable[[torch.Tensor], torch.Tensor]
     version: int = 0
     """How often its labels were written anew."""
@@ -96,7 +96,7 @@ def is_view(tensor: Traced) -> bool:
 
 
 def _plain(values: Any) -> list:
-    """Return what of a function's arguments are no tensors."""
+    """Return a function's arguments, those that are tensors blanked out."""
     return ["" if isinstance(value, torch.Tensor) else value for value in values]
 
 

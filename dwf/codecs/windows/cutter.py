@@ -23,14 +23,14 @@ _MOST_AT_ONCE = 2**17  # numbers, so that their indices stay in cache
 
 @dataclass(frozen=True)
 class _Segment:
-    """What a window covers of a layer: some rows, of the first and the last perhaps a part."""
+    """A window's part of a layer: some rows, the first and the last perhaps in part."""
 
     layer: int
     rows: slice
     numbers: slice
-    """Of these rows' numbers, those in the window."""
+    """Those of these rows' numbers that lie in the window."""
     slots: slice
-    """Of the window's slots."""
+    """Those of the window's slots that they fill."""
     skipped: int
     """Slots of the first row that lie before the window."""
 
@@ -41,7 +41,7 @@ _Touch = tuple[int, _Segment]
 
 @dataclass(frozen=True)
 class _Extent:
-    """What a window covers."""
+    """Everything that a window covers."""
 
     tokens: slice
     segments: tuple[_Segment, ...]
@@ -55,9 +55,9 @@ class Draw:
     """Where the orders of windows' units are drawn from."""
 
     key: int
-    """Of a stream; see `randomness.numbers_at`."""
+    """Key of a stream; see `randomness.numbers_at`."""
     place_P: np.ndarray
-    """Of each window's first unit in it, uint64."""
+    """Place in the stream of each window's first unit, uint64."""
 
 
 class WindowCutter:

@@ -40,7 +40,7 @@ class Method:
     device: str = "cpu"
     """`cpu` or `cuda`."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the arithmetic."""
+    """Precision of the arithmetic."""
     channels_last: bool = False
     """Whether images and filters lie in memory with channels last."""
     compile: bool = False
