@@ -221,7 +221,7 @@ class RunFolder(RunPart):
 
     @property
     def summary(self) -> dict[str, Any] | None:
-        """What the finished run said of itself; None while it is not finished."""
+        """Summary that the finished run left; None while it is not finished."""
         done = self.path / "done.json"
         try:
             return json.loads(done.read_text()) if done.exists() else None
@@ -301,7 +301,7 @@ def _environment() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str:
-    """What git says of the checkout that dwf is installed from; nothing where there is none."""
+    """Return git's answer on the checkout that dwf is installed from; nothing without one."""
     source = Path(__file__).parent.parent
     if not (source / ".git").exists():
         return ""

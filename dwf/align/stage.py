@@ -75,7 +75,7 @@ def align_zoo(config: AlignConfig, root: Path, name: str) -> Zoo:
 
 
 class _Begun(NamedTuple):
-    """What an alignment begins with."""
+    """Everything that an alignment begins with."""
 
     zoo: Zoo
     """The zoo to align, no weight of it read."""
@@ -157,7 +157,7 @@ def _refuse_other_zoo(path: Path, zoo: Zoo, source: Zoo) -> None:
 
 
 def _facts(zoo: Zoo, source: Zoo, config: AlignConfig, first: int) -> dict[str, Any]:
-    """What `zoo.json` says: as the zoo's own, but for where the rows came from."""
+    """Return the facts of the aligned zoo: the zoo's own, but for where the rows came from."""
     own = {"format", "version", "num_shards", "layout"}
     provenance = {
         "aligned_from": zoo.name,

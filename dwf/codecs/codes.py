@@ -60,7 +60,7 @@ class Codes:
 
     @property
     def groups(self) -> tuple[tuple[int, int], ...] | None:
-        """Of sequences, what `flatten` returns: (tokens, numbers of each), the like ones together.
+        """Groups of the tokens of `flatten`: (tokens, numbers of each), the like ones together.
 
         That is one group for each layer, or several, where its tokens differ in their numbers. None
         of vectors.
@@ -74,7 +74,7 @@ class Codes:
 
     @property
     def union_TC(self) -> torch.Tensor:  # noqa: N802
-        """Of sequences, which numbers stand for a weight of any architecture, bool."""
+        """Mask of the numbers of sequences that stand for a weight of any architecture, bool."""
         return self.mask if self.layouts is None else self.mask.any(0)
 
     @property

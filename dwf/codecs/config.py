@@ -21,7 +21,7 @@ class FlatConfig:
     """The weights themselves, shifted and scaled."""
 
     standardise: Literal["none", "per_tensor", "per_weight"] = "per_weight"
-    """What has mean 0 and deviation 1 over the training networks: nothing, each tensor's numbers
+    """Numbers brought to mean 0 and deviation 1 over the training networks: none, each tensor's
     together, or each weight by itself."""
     buffers: bool = False
     """Cover BatchNorm's running statistics too; else they are the training networks' mean."""
@@ -36,7 +36,7 @@ class PcaConfig:
     components: Count | None = None
     """How many components; default: all, one fewer than training networks."""
     variance: Annotated[float, Bounds(0, 1, open=True)] | None = None
-    """Instead of a number: as few as capture this share of the training networks' variance."""
+    """Share of the training networks' variance to capture, with as few components as possible."""
     whiten: bool = False
     """Scale each score to deviation 1 over the training networks."""
     buffers: bool = False
@@ -56,10 +56,10 @@ class NeuronsConfig:
     """One token per hidden unit of an MLP, or filter of a CNN, with the weights that make it."""
 
     standardise: Literal["none", "per_feature", "per_weight"] = "per_feature"
-    """What has mean 0 and deviation 1 over the training networks: nothing, each feature of a
+    """Numbers brought to mean 0 and deviation 1 over the training networks: none, each feature of a
     layer's units together, which leaves units exchangeable, or each weight by itself."""
     scale: Literal["kept", "balanced", "logarithm"] = "kept"
-    """Of units that may be scaled without changing the function (ReLU): `kept`, weights as they
+    """Scale of units that the function does not depend on (ReLU): `kept`, weights as they
     are; `balanced`, incoming and outgoing norm are made equal, and what is decoded has them so;
     `logarithm`, the same, and the logarithm of what that took is one more number of the token, so
     that decoding gives back the scale as well."""
@@ -80,7 +80,7 @@ class TokensConfig:
     buffers: bool = False
     """Cover BatchNorm's running statistics too; else they are the training networks' mean."""
     standardise: Literal["none", "per_layer", "min_max"] = "per_layer"
-    """What each layer's numbers are scaled to over the training networks: nothing, mean 0 and
+    """Scaling of each layer's numbers over the training networks: none, to mean 0 and
     deviation 1, or -1 to 1."""
     kind: Literal["tokens"] = "tokens"
     """The codec."""
@@ -114,7 +114,7 @@ class SaneConfig:
     buffers: bool = False
     """Cover BatchNorm's running statistics too; else they are the training networks' mean."""
     standardise: Literal["none", "per_layer", "min_max", "run_time"] = "per_layer"
-    """What tokens are shifted and scaled by: nothing, each layer's mean and deviation over the
+    """Shift and scale of tokens: none, each layer's mean and deviation over the
     training networks, or their range; or nothing, and the loss is in units of a batch's variance,
     for zoos of several architectures (arXiv 2504.10141)."""
     backbone: TokenAutoencoderConfig = field(default_factory=TokenAutoencoderConfig)

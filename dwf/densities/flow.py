@@ -51,7 +51,7 @@ class Flow:
     """A continuous normalising flow from Gaussian noise (t = 0) to codes (t = 1)."""
 
     files = (FILE,)
-    """What `save` writes."""
+    """Files that `save` writes."""
     mixes = True
     """Whether it takes codes of several architectures; see `Codes`."""
 

@@ -30,7 +30,7 @@ class Gaussian:
     """Mean and covariance of the training codes."""
 
     files = (FILE,)
-    """What `save` writes."""
+    """Files that `save` writes."""
 
     def __init__(self, config: GaussianConfig):
         self.config = config

@@ -47,7 +47,7 @@ _VAL_DIFFERENCES, _COST_OF_INDIVIDUAL = 2**33, 32
 
 @dataclass(frozen=True)
 class Fitted:
-    """What was measured in fitting."""
+    """Measurements of a fit."""
 
     anchors: int
     """A."""
@@ -61,7 +61,7 @@ class Kde:
     """Anchors and the noise around them."""
 
     files = (FILE, ANCHORS)
-    """What `save` writes."""
+    """Files that `save` writes."""
 
     def __init__(self, config: KdeConfig):
         self.config = config

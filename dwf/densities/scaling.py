@@ -26,7 +26,7 @@ def vectors(codes: Codes, like: Codes | None = None) -> torch.Tensor:
 
 
 def check_codes(codes: Codes, like: Codes | None = None) -> None:
-    """Refuse codes that are none, or not of the shape of others.
+    """Raise if `codes` are malformed, or differ in shape from `like`.
 
     Args:
         codes: to look at.

@@ -1,4 +1,4 @@
-"""What goes into a zoo of samples: draw, select, give a new head, re-estimate BatchNorm.
+"""Networks for a zoo of samples: draw, select, give a new head, re-estimate BatchNorm.
 
 Shape suffixes: B networks of a block, D numbers of a network.
 """

@@ -65,9 +65,9 @@ class Generator:
             "origin": origin,
         }
         self.zoos = (origin, *origin.get("more_zoos", ()))
-        """What is told of each zoo that it learns from."""
+        """Facts of each zoo that it learns from."""
         self.source: dict[str, Any] = self.zoos[zoo]
-        """What is told of the zoo whose architecture it draws."""
+        """Facts of the zoo whose architecture it draws."""
 
     @classmethod
     def of(cls, codec: CodecConfig, density: DensityConfig, origin: dict[str, Any]) -> "Generator":

@@ -34,7 +34,7 @@ from dwf.settings import build
 from dwf.training.loop import find_device
 
 Key = tuple[float, float, int]
-"""What networks are ordered by: accuracy (negated), then loss, then the number of the draw."""
+"""Key that orders networks: accuracy (negated), then loss, then the number of the draw."""
 
 
 class Examiner:

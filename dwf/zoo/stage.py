@@ -191,7 +191,7 @@ def work_of(config: ZooConfig, folder: Path) -> Work:
 
 
 def _uses_gpu(config: ZooConfig, folder: Path) -> bool:
-    """As recorded; before that as the settings say."""
+    """Tell whether a GPU is used: as recorded; before that, as the settings say."""
     if (folder / "zoo.json").exists():
         return read_facts(folder).get("method", {}).get("device") == "cuda"
     from dwf.zoo.cohorts import find_device
