@@ -150,7 +150,7 @@ def _scontrol(*words: str) -> str:
 
 
 class TorchComm:
-    """What `ranks.World` asks of a communicator, by torch.distributed.
+    """The communicator that `ranks.World` asks for, by torch.distributed.
 
     Args:
         group: of all ranks, on the CPU and patient.

@@ -1,4 +1,4 @@
-"""What a user can get wrong, and how a command tells them.
+"""Mistakes that a user can make, and how a command reports them.
 
 A `DwfError` says what is wrong, where, the value found, the value expected and the command that
 mends it. `launch/` prints it as one line and exits with 2; anything else is our bug and keeps its

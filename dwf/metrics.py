@@ -1,4 +1,4 @@
-"""What a run tells while it works: numbers to a file, progress to a person.
+"""Reports of a run while it works: numbers to a file, progress to a person.
 
 On a terminal progress is a bar; elsewhere it is one log line a minute.
 """

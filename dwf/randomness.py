@@ -1,4 +1,4 @@
-"""What makes a run repeatable: random streams that depend on the configuration alone, and threads.
+"""Repeatable runs: random streams that depend on the configuration alone, and threads.
 
 Every stream is named: `stream(zoo_seed, "shuffle", network, epoch)` gives the same numbers in any
 process, on any node, before and after a resume. Nothing uses `hash()`, which Python randomises.

@@ -340,7 +340,7 @@ def _speak_once(main: Callable[[], None]) -> None:
 
 
 def _told(error: BaseException) -> tuple[str, int]:
-    """What `exit_cleanly` would print, and its exit code; 1 for a bug."""
+    """Return what `exit_cleanly` would print, and its exit code; 1 for a bug."""
 
     def main() -> None:
         raise error

@@ -33,7 +33,7 @@ from dwf.settings import build, flatten, to_dict
 
 LOCK = "lock"
 LEFTOVERS = "*.partial-*"
-"""What the temporary names of `replacing` look like."""
+"""Pattern of the temporary names of `replacing`."""
 _RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK}
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "torchdiffeq", "scikit-learn")
@@ -231,7 +231,7 @@ class RunFolder(RunPart):
 
     @property
     def summary(self) -> dict[str, Any] | None:
-        """What the finished run said of itself; None while it is not finished."""
+        """Summary that the finished run left; None while it is not finished."""
         done = self.path / "done.json"
         try:
             return json.loads(done.read_text()) if done.exists() else None
@@ -322,7 +322,7 @@ def _environment() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str:
-    """What git says of the checkout that dwf is installed from; nothing where there is none."""
+    """Return git's answer on the checkout that dwf is installed from; nothing without one."""
     source = Path(__file__).parent.parent
     if not (source / ".git").exists():
         return ""

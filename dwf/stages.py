@@ -1,4 +1,4 @@
-"""What all stages have in common: how each begins, goes on and ends, and units of its work.
+"""The protocol of all stages: how each begins, goes on and ends, and units of its work.
 
 A stage makes one folder out of its settings and of folders that stages before it made. Its module
 offers the same names as its siblings': `plan` says in words what would be made, one call makes it,

@@ -1,3 +1,5 @@
+"""Run folders: which settings go on, which are refused; files are whole whenever a writer dies."""
+
 import json
 import os
 import signal

@@ -1,3 +1,5 @@
+"""Settings from files and flags: which one wins, and how each mistake is named."""
+
 import subprocess
 import sys
 import time

@@ -1,4 +1,4 @@
-"""What units do on training images: orders by how they correlate with a reference's, or vary.
+"""Orders by what units do on training images: how they correlate with a reference's, or vary.
 
 Source: Ainsworth et al., Git Re-Basin, ICLR 2023, section 3.1 (arXiv:2209.04836), after Li et al.,
 Convergent Learning, ICLR 2016 (arXiv:1511.07543).
@@ -79,7 +79,7 @@ class Activations:
         return [torch.stack(of_group) for of_group in orders]
 
     def _standardised(self, weights_D: torch.Tensor) -> list[list[torch.Tensor]]:
-        """What units do, mean 0 and norm 1 over the samples; 0 where a unit never changes."""
+        """Return what units do, mean 0, norm 1 over the samples; 0 where a unit never changes."""
 
         def standardise(seen_IU: torch.Tensor) -> torch.Tensor:
             centred_IU = seen_IU - seen_IU.mean(0)
@@ -88,7 +88,7 @@ class Activations:
         return [[standardise(seen_IU) for seen_IU in seen] for seen in self._seen(weights_D)]
 
     def _seen(self, weights_D: torch.Tensor) -> list[list[torch.Tensor]]:
-        """What the units of each group do, for each of its modules [I, U]."""
+        """Return what the units of each group do, for each of its modules [I, U]."""
         outputs: dict[str, list[torch.Tensor]] = {}
         modules = dict(self._network.named_modules())
         names = {name for sources in self._sources for name, _ in sources}

@@ -36,28 +36,27 @@ class AlignConfig:
     by how much they vary on training images; `optimal_transport`, layer by layer onto points drawn
     once."""
     scale: Scale = "none"
-    """What is done before units are matched: nothing, or (ReLU alone) every hidden unit is rescaled
-    until the norm of its incoming weights and bias is the norm of its outgoing weights."""
+    """Rescaling before units are matched: none, or (ReLU alone) every hidden unit until the norm of
+    its incoming weights and bias is the norm of its outgoing weights."""
     signs: bool = False
-    """Also flip signs of units (tanh alone), with `git_rebasin` or `transfusion`."""
+    """Whether signs of units are flipped too (tanh alone), with `git_rebasin` or `transfusion`."""
     start: Literal["ties", "identity"] = "ties"
     """Where weight matching begins: `ties`, orders found from the inputs and outputs inwards, or
     `identity`, the orders as they are, as Git Re-Basin was published."""
     reference: Literal["network", "iterated_mean"] = "network"
-    """What they are matched to: one training network, or the mean of the aligned training networks,
-    found in rounds that begin with that network."""
+    """Reference of the matching: one training network, or the mean of the aligned training
+    networks, found in rounds that begin with that network."""
     reference_network: Whole | None = None
-    """That network's number in its zoo; default: the first training network."""
+    """Number in its zoo of the network to match to; default: the first training network."""
     reference_zoo: str | None = None
-    """Name of another zoo to take that network from; its architecture must be the same."""
+    """Name of another zoo to take the reference network from, of the same architecture."""
     activation_images: Count = 512
     """Training images that `activations` and `activation_sort` look at."""
     max_sweeps: Count = 100
-    """A network is matched for at most so many sweeps over its layers; it stops once a sweep
-    brings nothing."""
+    """Most sweeps over the layers of a network; matching stops once a sweep brings nothing."""
     max_rounds: Count = 20
-    """With `iterated_mean`: at most so many references are tried; it stops once the training
-    networks come no closer to each other."""
+    """Most references that `iterated_mean` tries; it stops once the training networks come no
+    closer to each other."""
     num_pairs: Whole = 64
     """Pairs of networks that the report measures distances and loss barriers on; 0: none."""
     seed: Whole = 0

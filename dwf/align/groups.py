@@ -28,7 +28,7 @@ class Member:
     name: str
     """The tensor's name in the layout."""
     axis: int
-    """Of its shape."""
+    """The axis of the tensor's shape, counted from 0."""
     start: int = 0
     """The first index that is a unit's: later parts of a concatenation, or of a packed tensor."""
     outer: int = 1
@@ -53,7 +53,7 @@ class Group:
     """U: how many units are ordered."""
     members: tuple[Member, ...]
     kind: Kind = "units"
-    """What the units are: hidden units; those of a residual stream; heads of an attention; within a
+    """Kind of the units: hidden units; those of a residual stream; heads of an attention; within a
     head what queries and keys share, or values and output; blocks of a grouped convolution."""
     parent: int | None = None
     """Number of the group (heads or blocks) within one of whose units this group lies."""

@@ -1,4 +1,4 @@
-"""What the networks of a zoo are matched to; found from its training networks alone.
+"""The reference that a zoo's networks are matched to, found from its training networks alone.
 
 Shape suffixes: D numbers of one network.
 """

@@ -1,4 +1,4 @@
-"""What backbones over sequences of tokens share: how they are called, conditions, masks.
+"""The base of backbones over sequences of tokens: how they are called, conditions, masks.
 
 Sequences may be of networks of several architectures, each with a part of the numbers. What one
 does not have is taken for 0 and comes out as 0.

@@ -69,11 +69,11 @@ class SlurmLaunch(Launch):
     cluster: Path | None = None
     """YAML file of the site; default: $DWF_CLUSTER, or what `sinfo` says."""
     gpus_per_node: Whole | None = None
-    """Takes the place of the site's."""
+    """GPUs of a node, instead of the site's."""
     partition: str | None = None
-    """Takes the place of the site's."""
+    """Partition, instead of the site's."""
     time: str | None = None
-    """Takes the place of the site's."""
+    """Time limit of a job, instead of the site's."""
     wait: bool = True
     """Wait for the jobs and show how far they are; else the command given again shows it."""
 
@@ -83,9 +83,9 @@ class ClusterLaunch(SlurmLaunch):
     """Where units of work are done."""
 
     backend: Backend | None = None
-    """Default: slurm with --nodes, else local."""
+    """Where units run; default: slurm with --nodes, else local."""
     local: bool = False
-    """The same as --backend local: worker processes on this machine, however many nodes."""
+    """Short for --backend local: worker processes on this machine, however many nodes."""
     workers: Count | None = None
     """Worker processes on this machine, or on each node; default: one per core or GPU. Changes no
     byte of what is made."""

@@ -1,4 +1,4 @@
-"""What runs on a node: one element of a job array, which does a group of units.
+"""The program on a node: one element of a job array, which does a group of units.
 
 submitit pickles it and calls it there. When a signal comes, the units save and stop; submitit's
 own handler then puts the job back into the queue, and the same element goes on where it was.
@@ -23,7 +23,7 @@ from dwf.run_folder import write_json
 from dwf.stages import Work
 
 SIGNAL = signal.SIGUSR2
-"""What submitit asks Slurm to send before the time limit and before a preemption."""
+"""Signal that submitit asks Slurm to send before the time limit and before a preemption."""
 
 
 def jobs_folder(folder: Path) -> Path:

@@ -125,7 +125,7 @@ def _run(work: Work, todo: list[int]) -> dict[int, str]:
 
 
 def _gpu_share() -> float:
-    """As many units share the GPUs as there are CPUs, like the worker processes of one machine."""
+    """Return each unit's share of a GPU: as many units share the GPUs as there are CPUs."""
     import ray
 
     have = ray.cluster_resources()
@@ -154,7 +154,7 @@ def _do(unit: Callable[[Path, int], None], folder: Path, index: int) -> str | No
 
 
 def _failure(ref: Any) -> str | None:
-    """What `_do` returned, or why it could not return."""
+    """Return what `_do` returned, or why it could not return."""
     import ray
     from ray.exceptions import RayError, TaskCancelledError, WorkerCrashedError
 

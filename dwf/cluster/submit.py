@@ -30,14 +30,14 @@ RECORD, LAUNCH = "submitted.json", "launch.json"
 
 @dataclass(frozen=True)
 class Array:
-    """What is submitted: groups of units, and what each asks of a node."""
+    """A job array: groups of units, and what each asks of a node."""
 
     groups: list[list[int]]
     workers: int
     gpus: int
     cpus: int
     parameters: dict[str, Any]
-    """As submitit calls them."""
+    """Parameters by submitit's names."""
 
 
 def plan_array(

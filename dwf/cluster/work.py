@@ -1,4 +1,4 @@
-"""What all who run a stage's units of work have in common."""
+"""Helpers of all who run a stage's units of work."""
 
 import time
 from collections.abc import Callable, Mapping

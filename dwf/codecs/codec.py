@@ -1,4 +1,4 @@
-"""What every codec is: the numbers it covers, a template for the others, a folder.
+"""The base of every codec: the numbers it covers, a template for the others, a folder.
 
     codec.json    kind, settings, layout and what was measured in fitting; written last
     codec.npz     its arrays
@@ -116,7 +116,7 @@ class Codec:
         return self.layout
 
     def log_volume(self, layout: Layout) -> float | None:
-        """Return the logarithm of the volume of weights that `decode` gives a volume of codes.
+        """Return the log-determinant of `decode`, the map from codes to weights.
 
         None where decoding is not affine.
         """

@@ -47,7 +47,7 @@ class CodecSettings:
 
     @property
     def words(self) -> str:
-        """What it is, for an error."""
+        """Name of the kind, with what tells it apart, for an error."""
         return self.kind
 
 
@@ -59,7 +59,7 @@ class FlatConfig(CodecSettings):
     has_derivative: ClassVar[bool] = True
 
     standardise: Literal["none", "per_tensor", "per_weight"] = "per_weight"
-    """What has mean 0 and deviation 1 over the training networks: nothing, each tensor's numbers
+    """Numbers brought to mean 0 and deviation 1 over the training networks: none, each tensor's
     together, or each weight by itself."""
     buffers: bool = False
     """Cover BatchNorm's running statistics too; else they are the training networks' mean."""
@@ -74,7 +74,7 @@ class PcaConfig(CodecSettings):
     components: Count | None = None
     """How many components; default: all, one fewer than training networks."""
     variance: Annotated[float, Bounds(0, 1, open=True)] | None = None
-    """Instead of a number: as few as capture this share of the training networks' variance."""
+    """Share of the training networks' variance to capture, with as few components as possible."""
     whiten: bool = False
     """Scale each score to deviation 1 over the training networks."""
     buffers: bool = False
@@ -105,10 +105,10 @@ class NeuronsConfig(CodecSettings):
     orders_units: ClassVar[bool] = True
 
     standardise: Literal["none", "per_feature", "per_weight"] = "per_feature"
-    """What has mean 0 and deviation 1 over the training networks: nothing, each feature of a
+    """Numbers brought to mean 0 and deviation 1 over the training networks: none, each feature of a
     layer's units together, which leaves units exchangeable, or each weight by itself."""
     scale: Literal["kept", "balanced", "logarithm"] = "kept"
-    """Of units that may be scaled without changing the function (ReLU): `kept`, weights as they
+    """Scale of units that the function does not depend on (ReLU): `kept`, weights as they
     are; `balanced`, incoming and outgoing norm are made equal, and what is decoded has them so;
     `logarithm`, the same, and the logarithm of what that took is one more number of the token, so
     that decoding gives back the scale as well."""
@@ -122,7 +122,7 @@ class NeuronsConfig(CodecSettings):
 
     @property
     def words(self) -> str:
-        """What it is, for an error."""
+        """Name of the kind, with what tells it apart, for an error."""
         return f"{self.kind} of scale {self.scale}"
 
 
@@ -143,7 +143,7 @@ class TokensConfig(CodecSettings):
     buffers: bool = False
     """Cover BatchNorm's running statistics too; else they are the training networks' mean."""
     standardise: Literal["none", "per_layer", "min_max"] = "per_layer"
-    """What each layer's numbers are scaled to over the training networks: nothing, mean 0 and
+    """Scaling of each layer's numbers over the training networks: none, to mean 0 and
     deviation 1, or -1 to 1."""
     kind: Literal["tokens"] = "tokens"
     """The codec."""
@@ -179,7 +179,7 @@ class SaneConfig(CodecSettings):
     buffers: bool = False
     """Cover BatchNorm's running statistics too; else they are the training networks' mean."""
     standardise: Literal["none", "per_layer", "min_max", "run_time"] = "per_layer"
-    """What tokens are shifted and scaled by: nothing, each layer's mean and deviation over the
+    """Shift and scale of tokens: none, each layer's mean and deviation over the
     training networks, or their range; or nothing, and the loss is in units of a batch's variance,
     for zoos of several architectures (arXiv 2504.10141)."""
     backbone: TokenAutoencoderConfig = field(default_factory=TokenAutoencoderConfig)

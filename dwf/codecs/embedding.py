@@ -25,7 +25,7 @@ Pooling = Literal["mean", "layers"]
 COLUMNS = ("network", "epoch", "split", "val_accuracy")
 """Columns of the zoo that are written beside its embeddings, as far as it has them."""
 PENALTIES = np.logspace(3, -5, 17)
-"""Of a ridge probe, from which the validation networks choose (the published ones)."""
+"""Penalties of a ridge probe, from which the validation networks choose (as published)."""
 
 
 def embed(codec: Codec, zoo: Zoo, rows: np.ndarray, pooling: Pooling = "mean") -> np.ndarray:
@@ -88,9 +88,9 @@ class Probe:
     val_r2: float
     """The same of the validation networks, which chose the penalty."""
     penalty: float
-    """Of the squared weights, embeddings having mean 0 and deviation 1."""
+    """Penalty on the squared weights, embeddings having mean 0 and deviation 1."""
     num_rows: dict[str, int]
-    """Of each split."""
+    """Number of rows of each split."""
 
 
 def ridge_probe(embedding_NE: np.ndarray, target_N: np.ndarray, split_N: np.ndarray) -> Probe:

@@ -13,7 +13,7 @@ class SeveralLayouts(Codec):
     layouts: dict[str, Layout]
     """Digest -> layout, in the order of the zoos."""
     cure: ClassVar[str]
-    """What to do about networks of another layout, for an error."""
+    """Advice on networks of another layout, for an error."""
 
     def layout_of(self, digest: str) -> Layout:
         """Return the layout of a digest, one of those that it was fitted to; see the base."""

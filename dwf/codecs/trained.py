@@ -20,7 +20,7 @@ class TrainedCodec(Codec):
     """
 
     module: nn.Module
-    """What is trained."""
+    """The module that is trained."""
 
     @classmethod
     def planned_module(cls, config: CodecSettings, layouts: Sequence[Layout]) -> nn.Module:

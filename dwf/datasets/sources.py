@@ -54,17 +54,17 @@ class Source:
     """One place that raw files come from."""
 
     name: str
-    """What it is, for a person."""
+    """Description for a person."""
     fetch: Callable[[Path], None]
     """Puts the files into an empty folder, or raises."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What is known of a dataset before any byte of it is here."""
+    """Facts of a dataset that are known before any byte of it is here."""
 
     shape: tuple[int, ...]
-    """Of one input as published: [channels, height, width], or [features]."""
+    """Shape of one input as published: [channels, height, width], or [features]."""
     num_rows: int
     """Rows that networks are trained on or validated on: all but those of the test part."""
     num_classes: int

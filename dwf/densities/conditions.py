@@ -1,4 +1,4 @@
-"""What a density is told of each network: a number, of which samples may be asked for.
+"""Conditions of a density: a number of each network, by which samples may be asked for.
 
 Shape suffix: N networks.
 """

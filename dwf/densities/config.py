@@ -86,7 +86,7 @@ class DensitySettings:
 
     @property
     def words(self) -> str:
-        """What it is, for an error."""
+        """Name of the kind, with what tells it apart, for an error."""
         return self.kind
 
 
@@ -145,11 +145,11 @@ class FlowConfig(LearntSettings):
     """Distribution of training times; `beta` is Beta(2, 5), `logit_normal` the logistic function of
     a normal number (arXiv 2403.03206, section 3.1)."""
     time_mean: float = 0.0
-    """Of `logit_normal`'s normal number; below 0: more times near the noise."""
+    """Mean of `logit_normal`'s normal number; below 0: more times near the noise."""
     time_std: Positive = 1.0
-    """Of `logit_normal`'s normal number."""
+    """Standard deviation of `logit_normal`'s normal number."""
     prediction: Literal["velocity", "target", "residual"] = "velocity"
-    """What the network says: the velocity; the code that a point moves to; or, `residual`, only how
+    """Output of the network: the velocity; the code that a point moves to; or, `residual`, only how
     the velocity differs from that of standard normal codes, which is known: then numbers without
     structure need not pass through it (as the skip of arXiv 2206.00364, section 5)."""
     pairing: Literal["independent", "optimal_transport", "tokens", "equivariant"] = "independent"
@@ -161,7 +161,7 @@ class FlowConfig(LearntSettings):
     not as much as that of any other number; see `generators/sensitivity.py`. Below 1: numbers
     without influence must be learnt too."""
     condition: Literal["none", "val_accuracy"] = "none"
-    """What of each network the flow is told, so that samples may be asked for by it."""
+    """Fact of each network that the flow is told, so that samples may be asked for by it."""
     drop_condition: Fraction = 0.1
     """With a condition: share of a batch that is not told it, so that samples without one and
     classifier-free guidance (arXiv 2207.12598) are learnt too."""
@@ -218,7 +218,7 @@ class KdeConfig(DensitySettings):
     """Training codes, the anchors, plus noise: how SANE draws (arXiv 2406.09997, table 3)."""
 
     mode: Literal["token", "joint", "individual", "gaussian"] = "token"
-    """What of a drawn code comes from one anchor: each token, the whole code, each number; or
+    """Part of a drawn code that comes from one anchor: a token, the whole code, a number; or
     `gaussian`: no anchor at all, each number is `mean` plus noise of deviation `sigma`."""
     bandwidth: Positive = 0.2
     """Standard deviation of the noise around an anchor; published: 0.2."""
@@ -228,9 +228,9 @@ class KdeConfig(DensitySettings):
     anchors: Count | None = None
     """How many training codes are anchors, drawn by the seed; default: all."""
     mean: float = 0.0
-    """Of `gaussian`."""
+    """Mean of each number in mode `gaussian`."""
     sigma: Positive = 10.0
-    """Of `gaussian`; published: 10."""
+    """Standard deviation of the noise in mode `gaussian`; published: 10."""
     kind: Literal["kde"] = "kde"
     """The density."""
 
@@ -253,7 +253,7 @@ class KdeConfig(DensitySettings):
 
     @property
     def words(self) -> str:
-        """What it is, for an error."""
+        """Name of the kind, with what tells it apart, for an error."""
         return f"{self.kind} of mode {self.mode}"
 
 

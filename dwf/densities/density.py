@@ -1,4 +1,4 @@
-"""What every density is: fitted to codes, it draws codes and says how likely some are.
+"""The base of every density: fitted to codes, it draws codes and says how likely some are.
 
 What a kind can do its settings say; see `config.DensitySettings`.
 
@@ -28,7 +28,7 @@ class Density:
     """
 
     files: ClassVar[tuple[str, ...]]
-    """What `save` writes."""
+    """Files that `save` writes."""
     shape: CodeShape
     """Shape of the codes it was fitted to."""
     module: nn.Module | None = None

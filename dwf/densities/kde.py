@@ -48,7 +48,7 @@ _VAL_DIFFERENCES, _COST_OF_INDIVIDUAL = 2**33, 32
 
 @dataclass(frozen=True)
 class Fitted:
-    """What was measured in fitting."""
+    """Measurements of a fit."""
 
     anchors: int
     """A."""

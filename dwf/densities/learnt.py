@@ -1,4 +1,4 @@
-"""What densities that train a network share: units, conditions, architectures, metric, files.
+"""The base of densities that train a network: units, conditions, architectures, metric, files.
 
 A kind gives its task, what the network is asked to learn, and how it draws. Within, all codes are
 vectors: of a sequence, the numbers that stand for weights, token after token.

@@ -18,11 +18,11 @@ class BatchNormConfig:
     images: Annotated[int, Bounds(2)] = 2000
     """Training images on which statistics are re-estimated; all, where there are fewer."""
     score: Literal["reference", "recalibrated"] = "recalibrated"
-    """What samples and baselines are judged with: `reference`, the mean of the training networks'
-    statistics; `recalibrated`, their own on training images."""
+    """Statistics that samples and baselines are judged with: `reference`, the mean of the training
+    networks'; `recalibrated`, their own on training images."""
     compare: tuple[Strategy, ...] = ("none", "reference", "recalibrated")
-    """What samples, held-out networks and averages are also scored with, to be compared; `none` is
-    mean 0 and variance 1."""
+    """Statistics that samples, held-out networks and averages are also scored with, for comparison;
+    `none` is mean 0 and variance 1."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a codec makes of networks: error of each tensor, accuracy of what comes back.
+"""Reconstruction by a codec: error of each tensor, accuracy of the networks that come back.
 
 Held-out networks, which the codec has not seen, are encoded, decoded and scored beside themselves,
 and so are as many training networks. BatchNorm's running statistics are re-estimated for networks

@@ -219,7 +219,7 @@ def _how(yardstick: Yardstick) -> dict[str, Any]:
 
 
 def _facts(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, Any]]:
-    """What was evaluated, as far as the folders tell; nothing of host or time."""
+    """Return what was evaluated, as far as the folders tell; nothing of host or time."""
     described = {"network", "data", "seed", "recipe", "split_by", "provenance"}
     counts = {f"{split} networks": len(zoo.rows(split, "last")) for split in _SPLITS}
     about_zoo = {key: value for key, value in zoo.facts.to_json().items() if key in described}

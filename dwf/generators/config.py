@@ -18,7 +18,7 @@ class GeneratorConfig:
     codec: CodecConfig = field(default_factory=PcaConfig)
     """How weights become codes."""
     density: DensityConfig = field(default_factory=FlowConfig)
-    """What learns the distribution of the codes."""
+    """Density that learns the distribution of the codes."""
     epochs: Literal["last", "all"] | tuple[Whole, ...] = "last"
     """Which rows of a network are learnt from: its last, all, or those of these epochs. Training
     and held-out rows are cut apart by network, whatever the epochs; those of a zoo of one network
@@ -36,7 +36,7 @@ class GeneratorConfig:
     seed: Whole = 0
     """Seed of initialisation, batches and noise."""
     likelihood: Whole = 0
-    """Of how many training and how many held-out networks, drawn by the seed, the density's
+    """Number of training and of held-out networks, drawn by the seed, of which the density's
     likelihood is recorded once it is fitted; 0: of none."""
 
     def __post_init__(self):
@@ -100,7 +100,7 @@ class SubsampleConfig(SelectionSettings):
 
 @dataclass(frozen=True)
 class BootstrapConfig(SelectionSettings):
-    """As `subsample`, in rounds: the best of a round are the anchors of the next; of a `kde`."""
+    """Subsampling in rounds: the best of a round are the anchors of the next; for a `kde`."""
 
     draws: Count = 20
     """Networks drawn in a round for each one kept at the end; arXiv 2504.10141: 200 for 10."""
@@ -129,7 +129,7 @@ class SampleConfig:
     solver: SamplingMethod | None = None
     """Solver of a flow's differential equation; default: the generator's own."""
     steps: Count | None = None
-    """Its number of steps (not of `dopri5`, which chooses them); default: the generator's own."""
+    """Number of the solver's steps (`dopri5` chooses its own); default: the generator's own."""
     condition: Fraction | None = None
     """Validation accuracy that networks are asked for, within the range of the training networks';
     of a flow with `density.condition: val_accuracy`. Default: any, as the training networks have
@@ -138,7 +138,7 @@ class SampleConfig:
     """How far the condition is exaggerated (classifier-free guidance, arXiv 2207.12598); above 1
     each step costs two evaluations."""
     zoo: str | None = None
-    """Of which of the generator's zoos (`zoo`, `more_zoos`) the architecture is drawn; default: of
+    """Zoo of the generator (`zoo`, `more_zoos`) whose architecture is drawn; default:
     the first."""
     batchnorm: Literal["template", "recalibrated"] = "template"
     """Running statistics written with networks that have BatchNorm: as decoded, which is the mean

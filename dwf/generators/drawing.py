@@ -1,4 +1,4 @@
-"""What goes into a zoo of samples: draw, select, give a new head, re-estimate BatchNorm.
+"""Networks for a zoo of samples: draw, select, give a new head, re-estimate BatchNorm.
 
 Shape suffixes: B networks of a block, D numbers of a network.
 """
@@ -49,7 +49,7 @@ class Drawing:
         drawn = self.generator.layout
         self.statistics = source_of_statistics(config, generator.codec, drawn)
         self.head, self.subject = new_head(config, drawn, self.generator.subject)
-        """What the networks that are written are: as those of the zoo learnt from, but the head."""
+        """Architecture and data of the networks written: those of the zoo learnt from, but the head."""
         self.layout = self.head.layout if self.head else drawn
         """Layout of the networks that are written."""
         self._unusable = Unusable(config.generator, drawn, self.statistics)

@@ -67,9 +67,9 @@ class Generator:
             "origin": origin,
         }
         self.zoos = (origin, *origin.get("more_zoos", ()))
-        """What is told of each zoo that it learns from."""
+        """Facts of each zoo that it learns from."""
         self.source: dict[str, Any] = self.zoos[zoo]
-        """What is told of the zoo whose architecture it draws."""
+        """Facts of the zoo whose architecture it draws."""
 
     @classmethod
     def of(
@@ -81,7 +81,7 @@ class Generator:
 
     @property
     def subject(self) -> Subject:
-        """What its networks are, and what they are for."""
+        """Architecture of its networks, and the data that they are for."""
         return build(Subject, self.source["facts"], HEAD, key="facts")
 
     @property

@@ -35,7 +35,7 @@ class Learning:
     train: Sources
     val: Sources
     conditions: tuple[np.ndarray, np.ndarray] | None = None
-    """Of a density that learns under a condition: that of each training network, and of each
+    """For a density that learns under a condition: that of each training network, and of each
     held-out one, float64_N."""
 
 

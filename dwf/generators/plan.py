@@ -1,4 +1,4 @@
-"""What a generator would be, before anything is made: sizes, parameters, memory."""
+"""Plan of a generator, in words, before anything is made: sizes, parameters, memory."""
 
 import dataclasses
 import os

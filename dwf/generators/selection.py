@@ -30,7 +30,7 @@ from dwf.metrics import Progress
 from dwf.networks.functional import score_networks
 
 Key = tuple[float, float, int]
-"""What networks are ordered by: accuracy (negated), then loss, then the number of the draw."""
+"""Key that orders networks: accuracy (negated), then loss, then the number of the draw."""
 
 
 class Examiner:

@@ -1,4 +1,4 @@
-"""What the settings of every architecture say of its networks."""
+"""Base of the settings of every architecture: what they say of its networks."""
 
 import dataclasses
 from abc import ABC, abstractmethod

@@ -103,7 +103,7 @@ class CNNConfig(ImageArchitecture):
     activation: Activation = "relu"
     """Non-linearity after each convolution and each hidden linear layer."""
     head: Literal["flatten", "average"] = "flatten"
-    """What the linear layers see: every pixel, or the average over them."""
+    """Input of the linear layers: every pixel, or the average over them."""
     hidden: tuple[Count, ...] = ()
     """Units of each hidden linear layer."""
     classes: Count = 10
@@ -331,7 +331,7 @@ class ConvNeXtConfig(ImageArchitecture):
     channels: Count = 3
     """Channels of an image."""
     layer_scale: Positive = 1e-6
-    """What each block's branch is multiplied with at first."""
+    """Initial factor of each block's branch."""
     kind: Literal["convnext"] = "convnext"
     """The architecture."""
 

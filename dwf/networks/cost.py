@@ -1,4 +1,4 @@
-"""What it costs to run a network, told from shapes alone: nothing is computed."""
+"""The cost of running a network, told from shapes alone: nothing is computed."""
 
 from functools import lru_cache
 
@@ -9,7 +9,7 @@ from dwf.networks.config import NetworkConfig
 from dwf.networks.functional import build_network, plain_attention
 
 MISFITS = (RuntimeError, ValueError, IndexError, AssertionError)
-"""What a module raises on an input that it does not take."""
+"""Errors that a module raises on an input that it does not take."""
 
 
 @lru_cache(maxsize=256)

@@ -296,7 +296,7 @@ def score_networks(
 
 @dataclass(frozen=True)
 class _Tally:
-    """What is filled in, in place, while images are run."""
+    """Results that are filled in, in place, while images are run."""
 
     loss_N: torch.Tensor
     wrong_NM: torch.Tensor

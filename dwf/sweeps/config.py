@@ -8,12 +8,12 @@ import tyro
 from dwf.settings import Bounds, Count, Launch, NonNegative, Positive, Whole
 
 LOWER_IS_BETTER = ("overlap", "val_loss")
-"""Of what a trial can be judged by; of the other metrics the highest is best."""
+"""Metrics of which the lowest value is best; of the others it is the highest."""
 
 
 @dataclass(frozen=True)
 class AxisConfig:
-    """What is tried of one setting: exactly one of these."""
+    """Values to try of one setting: exactly one of these."""
 
     grid: tuple[Any, ...] | None = None
     """Every value, with every value of the other grids."""
@@ -84,7 +84,7 @@ class SweepConfig:
     evaluate: str
     """Settings file of the report on test images; trials take its device alone."""
     space: Annotated[dict[str, AxisConfig], tyro.conf.Fixed, tyro.conf.SuppressFixed]
-    """What is tried: `STAGE.SETTING` (as `generator.density.backbone.hidden`), or `STAGE` alone
+    """Settings to try: `STAGE.SETTING` (as `generator.density.backbone.hidden`), or `STAGE` alone
     for whole settings files; `align` alone also takes true and false: with and without it."""
     leave_out: tuple[str, ...] = ()
     """Listed values of the space that are not tried, as `AXIS=VALUE`: so that one file serves a
@@ -99,7 +99,7 @@ class SweepConfig:
     scheduler: Literal["none", "asha"] = "none"
     """Whether generators that fall behind are stopped while they train."""
     asha: AshaConfig = field(default_factory=AshaConfig)
-    """Of `asha`: when."""
+    """Settings of the scheduler `asha`."""
     metric: Literal[
         "val_accuracy",
         "good_and_novel",
@@ -109,7 +109,7 @@ class SweepConfig:
         "overlap",
         "val_loss",
     ] = "val_accuracy"
-    """What the best trial is chosen by, on validation networks and images: the highest mean over
+    """Metric that chooses the best trial, on validation networks and images: the highest mean over
     its samples, as reports have it (`distance_ratio`: median), the lowest `overlap`, or the lowest
     loss of its generator."""
     cpus: Positive = 1.0

@@ -27,7 +27,7 @@ from dwf.sweeps.grids import Grid, best_baseline, held_out, interval
 from dwf.sweeps.report import Row, SweepReport
 
 COLOURS = (*SAMPLE_COLOURS, "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
-"""As many as there are lines at most; the ceiling has that of held-out networks."""
+"""Colours of lines, and so the most lines; the ceiling has that of held-out networks."""
 _BASELINE_COLOUR = "#777777"
 
 

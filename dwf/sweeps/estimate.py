@@ -1,4 +1,4 @@
-"""What trials would cost, before anything is made: arithmetic, and time at a usual core's speed.
+"""Cost of trials, before anything is made: arithmetic, and time at a usual core's speed.
 
 Counted are multiplications in the large matrices, two operations each, and three times as many in
 training (forward, and backward to inputs and weights). The speeds are round numbers of one core

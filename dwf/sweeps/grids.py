@@ -82,7 +82,7 @@ class Grid:
         )
 
     def references(self, point: dict[str, float]) -> tuple[Row, ...]:
-        """What stands beside the trials at a point: held-out networks and baselines.
+        """Return what stands beside the trials at a point: held-out networks and baselines.
 
         Nothing where the lines learnt from different zoos, or none was tested.
         """

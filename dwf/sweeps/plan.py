@@ -52,7 +52,7 @@ class Trial:
     generator: GeneratorConfig
     sample: SampleConfig
     report: EvaluateConfig
-    """Of the report on test images, without its samples: trials that share it share a report."""
+    """Settings of the test report, without its samples: trials that share them share a report."""
 
     @property
     def zoo_name(self) -> str:
@@ -91,7 +91,7 @@ class Trial:
 
     @property
     def names(self) -> dict[str, str]:
-        """What each stage writes."""
+        """Names of what each stage writes."""
         aligned = {"aligned": self.frame} if self.align else {}
         return (
             {"zoo": self.zoo_name}
@@ -119,8 +119,8 @@ def codec_name(generator: GeneratorConfig) -> str:
 def name_of(prefix: str, settings: Any) -> str:
     """Return `prefix` and a digest of settings, among which is the name of what they read.
 
-    Of settings that are at their defaults nothing is told: so a sweep that was begun before dwf had
-    a setting goes on under the same names.
+    Settings at their defaults are left out: so a sweep that was begun before dwf had a setting
+    goes on under the same names.
     """
     text = json.dumps(_chosen(settings), sort_keys=True)
     return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""What a sweep comes to: one table of all trials, the best one's settings, a figure.
+"""Report of a sweep: one table of all trials, the best one's settings, a figure.
 
 sweeps/NAME/table.csv, table.json   a row for each trial: `val_...` columns are what the best is
                                     chosen by; `test_...` columns chose nothing
@@ -35,7 +35,7 @@ class SweepReport:
 
     name: str
     metric: str
-    """What the best trial was chosen by; on validation networks and images."""
+    """Metric that chose the best trial, on validation networks and images."""
     axes: tuple[str, ...]
     """The settings that were tried."""
     best: int | None
@@ -192,7 +192,7 @@ def _test(finished: list[Trial], folder: Path) -> tuple[dict[int, Row], dict[str
 
 
 def _summarise(one: Any) -> Row:
-    """What the table keeps of a row of the report on test images, its mark included."""
+    """Return what the table keeps of a row of the report on test images, its mark included."""
     return summarise(one.summary, "test") | {"mark": one.mark}
 
 

@@ -153,7 +153,7 @@ class Watcher(Callback):
         self.reasons: dict[int, str] = {}
         """Why trials are not over."""
         self.told: set[int] = set()
-        """Of these, the ones that said so themselves; of the others, the worker died."""
+        """Those of them that said so themselves; the workers of the others died."""
 
     def setup(self, **info: Any) -> None:
         """Begin to show."""

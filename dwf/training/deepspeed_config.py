@@ -33,18 +33,18 @@ class DeepSpeedSettings:
 
     path: Path
     data: dict[str, Any]
-    """As it stands in the file."""
+    """Contents of the file."""
     bf16: bool
     """Whether weights are bf16 on the ranks, with float32 ones for the optimiser."""
 
     @property
     def stage(self) -> int:
-        """Of ZeRO: 1 shares the optimiser's state, 2 gradients too, 3 weights too."""
+        """Stage of ZeRO: 1 shares the optimiser's state, 2 gradients too, 3 weights too."""
         return self.data["zero_optimization"]["stage"]
 
     @property
     def offload(self) -> str:
-        """What lies in the machine's memory: `none`, `optimizer` or `parameters` (both)."""
+        """Part that lies in the machine's memory: `none`, `optimizer` or `parameters` (both)."""
         for key, word in (("offload_param", "parameters"), ("offload_optimizer", "optimizer")):
             if (self.data["zero_optimization"].get(key) or {}).get("device", "none") != "none":
                 return word
@@ -52,7 +52,7 @@ class DeepSpeedSettings:
 
     @property
     def needs(self) -> dict[str, Any]:
-        """What a checkpoint must agree on: what decides which numbers lie where."""
+        """Settings that a checkpoint must agree on: those that decide which numbers lie where."""
         zero = self.data["zero_optimization"]
         order = {key: zero.get(key) for key in ("round_robin_gradients", "sub_group_size")}
         return {"stage": self.stage, "bf16": self.bf16} | order

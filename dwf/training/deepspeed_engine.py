@@ -84,18 +84,18 @@ class DeepSpeedEngine(Engine):
             raise ConfigError(f"{path}: DeepSpeed refuses {key}: {first['msg']}") from None
 
     def facts(self) -> dict[str, Any]:
-        """What a record of the run should say of the engine."""
+        """Return what a record of the run says of the engine."""
         settings = {"deepspeed_settings": self.settings.data, "zero_stage": self.settings.stage}
         return super().facts() | settings
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the large products are computed in."""
+        """Type in which the large products are computed."""
         return torch.bfloat16 if self.settings.bf16 else super().dtype
 
     @property
     def result(self) -> nn.Module:
-        """What is validated and kept: the moving average, where there is one."""
+        """Module that is validated and kept: the moving average, where there is one."""
         return self.called if self.average is None else self.average
 
     def evaluate(self) -> nn.Module:

@@ -59,16 +59,16 @@ class Engine:
 
     def _begin(self) -> None:
         self.called = torch.compile(self.module) if self.config.compile else self.module
-        """What stands for the module in a loss."""
+        """Stand-in for the module in a loss: compiled, if the settings ask for it."""
         self.optimizer = make_optimizer(self.module, self.config)
 
     def facts(self) -> dict[str, Any]:
-        """What a record of the run should say of the engine."""
+        """Return what a record of the run says of the engine."""
         return {"arithmetic": str(self.dtype).removeprefix("torch.")}
 
     @property
     def result(self) -> nn.Module:
-        """What is validated and kept: the moving average, where there is one."""
+        """Module that is validated and kept: the moving average, where there is one."""
         return self.module if self.average is None else self.average
 
     def evaluate(self) -> nn.Module:
@@ -116,7 +116,7 @@ class Engine:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the large products are computed in."""
+        """Type in which the large products are computed."""
         return torch.bfloat16 if self._is_half else torch.float32
 
     @property

@@ -100,7 +100,7 @@ def newest_folder(checkpoints: Path, ours: World, needs: dict[str, Any]) -> Save
 
 
 def _damage(path: Path, ours: World) -> str | None:
-    """What is wrong with a checkpoint; ranks look at a share of its files each."""
+    """Return what is wrong with a checkpoint; ranks look at a share of its files each."""
     try:
         sizes = ours.on_first(lambda: load_state(path / LOOP)["files"])
     except (CorruptCheckpoint, FileNotFoundError) as error:

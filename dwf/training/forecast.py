@@ -1,4 +1,4 @@
-"""What training takes, in words, before it begins: parameters, ranks, memory of a GPU."""
+"""A forecast of what training takes, in words: parameters, ranks, memory of a GPU."""
 
 from collections.abc import Iterator, Sequence
 

@@ -39,7 +39,7 @@ _listeners: list[Callable[[int, float | None], None]] = []
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training came to."""
+    """Result of a training."""
 
     steps: int
     """Updates made."""

@@ -1,4 +1,4 @@
-"""What the training loop asks of something that learns."""
+"""The contract between the training loop and something that learns."""
 
 from dataclasses import dataclass
 
@@ -50,7 +50,7 @@ class Task:
     """Something that learns; base of what is given to `train`."""
 
     module: nn.Module
-    """What is trained; after training, on the first rank, a plain float32 module."""
+    """The module to train; after training, on the first rank, a plain float32 module."""
     seconds_waited: float = 0.0
     """Time that `loss` waited for data since the loop last set this to 0."""
     tokens_per_example: int | None = None

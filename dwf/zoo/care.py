@@ -89,7 +89,7 @@ def _accuracy(told: dict[str, Any]) -> str:
 
 
 def info(folder: Folder, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> int:
-    """What a zoo is: network, data, recipe, layout, accuracies, where it came from.
+    """Describe a zoo: network, data, recipe, layout, accuracies, where it came from.
 
     Args:
         folder: the zoo.

@@ -62,11 +62,11 @@ class RecipeConfig:
     optimizer: Optimizer = "adam"
     """`adam` adds weight decay to the gradient, `adamw` takes it off the weights."""
     learning_rate: Positive = 1e-3
-    """At the start of the schedule; of `onecycle` its largest value."""
+    """Learning rate at the start of the schedule; the largest of `onecycle`."""
     weight_decay: NonNegative = 0.0
     """Strength of the pull to zero."""
     momentum: Fraction = 0.0
-    """Of `sgd`; the others take no notice of it."""
+    """Momentum of `sgd`; the other optimisers ignore it."""
     nesterov: bool = False
     """Whether `sgd` looks ahead by its momentum."""
     dropout: Fraction = 0.0
@@ -84,16 +84,16 @@ class RecipeConfig:
     schedule_by: Literal["epoch", "step"] = "epoch"
     """Whether the learning rate changes between epochs or between steps."""
     schedule_length: Count | None = None
-    """Of `cosine`: epochs (or steps, as `schedule_by` says) to the lowest rate, from where it rises
-    again; default: all."""
+    """Epochs (or steps, as `schedule_by` says) until `cosine` is at its lowest rate, from where it
+    rises again; default: all."""
     warmup: Whole = 0
     """Epochs (or steps) at the start in which the learning rate rises evenly."""
     step_epochs: Count = 10
-    """Of `step`: epochs (or steps) between two falls."""
+    """Epochs (or steps) between two falls of `step`."""
     step_factor: Fraction = 0.1
-    """Of `step` and `multistep`: what is left of the learning rate after a fall."""
+    """Share of the learning rate that a fall of `step` or `multistep` leaves."""
     milestones: tuple[Count, ...] = ()
-    """Of `multistep`: epochs (or steps) after which the learning rate falls."""
+    """Epochs (or steps) after which `multistep` lowers the learning rate."""
     augment: AugmentConfig | None = None
     """How training images are changed at random; default: not at all."""
     prune: PruneConfig | None = None
@@ -157,11 +157,11 @@ class KeepSteps:
     every: Count = 1
     """Steps between two rows."""
     optimizer: Optimizer = "adamw"
-    """Of these steps."""
+    """Optimiser of the steps between rows."""
     learning_rate: Positive = 1e-3
-    """Of these steps, constant."""
+    """Learning rate of the steps between rows, constant."""
     weight_decay: NonNegative = 0.0
-    """Of these steps."""
+    """Weight decay of the steps between rows."""
     kind: Literal["steps"] = "steps"
     """Which rows are kept."""
 
@@ -237,9 +237,9 @@ class SplitConfig:
     """Shares of the networks that generators never learn from."""
 
     val: Fraction = 0.1
-    """For choices."""
+    """Share of the networks held out for choices."""
     test: Fraction = 0.1
-    """For reports."""
+    """Share of the networks held out for reports."""
 
     def __post_init__(self):
         if self.val + self.test >= 1:
@@ -259,13 +259,13 @@ class ZooConfig:
     network: NetworkConfig
     """The architecture."""
     data: DataConfig
-    """What the networks are trained on."""
+    """Dataset that the networks are trained on."""
     count: Count
     """Number of networks."""
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     """How each is trained."""
     vary: VaryConfig = field(default_factory=VaryConfig)
-    """What differs between them."""
+    """Hyper-parameters that differ between networks."""
     split: SplitConfig = field(default_factory=SplitConfig)
     """Which networks are held out."""
     seed: Whole = 0
@@ -284,7 +284,7 @@ class ZooConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the networks are trained; `auto`: on a GPU if planning finds one."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the arithmetic; weights are float32 always."""
+    """Precision of the arithmetic; weights are always float32."""
     channels_last: bool | None = None
     """Whether images and filters lie in memory with channels last; default: as a short trial finds
     fastest."""
@@ -308,7 +308,7 @@ class ZooConfig:
         self._refuse_vary_without_base()
 
     def _refuse_vary_without_base(self) -> None:
-        """What varies a part of the recipe needs that part."""
+        """Raise if `vary` is about a part of the recipe that is not there."""
         parts = {"flip": "augment", "pad": "augment", "jitter": "augment", "prune_share": "prune"}
         for name, part in parts.items():
             if getattr(self.vary, name) is not None and getattr(self.recipe, part) is None:

@@ -1,4 +1,4 @@
-"""What a zoo says of itself: `zoo.json`, whose keys are read here alone."""
+"""Facts that a zoo states of itself: `zoo.json`, whose keys are read here alone."""
 
 import dataclasses
 import functools
@@ -38,7 +38,7 @@ class Method:
     device: str = "cpu"
     """`cpu` or `cuda`."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the arithmetic."""
+    """Precision of the arithmetic."""
     channels_last: bool = False
     """Whether images and filters lie in memory with channels last."""
     compile: bool = False
@@ -49,12 +49,12 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What networks are and what they are for: what samples inherit from the zoo learnt from."""
+    """Architecture and data of networks: the facts that samples inherit from the zoo learnt from."""
 
     network: NetworkConfig
     """The architecture."""
     data: DataConfig
-    """What the networks are trained on."""
+    """Data that the networks are trained on."""
     input_shape: tuple[int, ...]
     """Shape of one input."""
     recipe: RecipeConfig | None = None
@@ -81,7 +81,7 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts(Subject):
-    """What a zoo says of itself."""
+    """Facts that a zoo states of itself."""
 
     layout: Layout
     """Which numbers of a row are which tensor."""
@@ -90,7 +90,7 @@ class Facts(Subject):
     count: int | None = None
     """How many numbers networks have, with those that diverged."""
     vary: VaryConfig | None = None
-    """What differs between the networks' recipes."""
+    """Settings that differ between the networks' recipes."""
     split: SplitConfig | None = None
     """Which networks are held out."""
     keep_epochs: tuple[int, ...] | None = None
@@ -162,7 +162,7 @@ class Facts(Subject):
 
     @property
     def subject(self) -> Subject:
-        """What a zoo of samples inherits."""
+        """Facts that a zoo of samples inherits."""
         return Subject(**{f.name: vars(self)[f.name] for f in dataclasses.fields(Subject)})
 
     @property

@@ -1,4 +1,4 @@
-"""What a zoo is: architecture, data, recipe, layout, accuracies, where it came from."""
+"""Description of a zoo: architecture, data, recipe, layout, accuracies, where it came from."""
 
 from pathlib import Path
 from typing import Any

@@ -33,9 +33,9 @@ class Source:
 
     zoo: Zoo
     name: str
-    """What the column `source` calls it."""
+    """Name of the zoo in the column `source`."""
     first: int
-    """What is added to its networks' numbers."""
+    """Number that is added to those of its networks."""
     count: int
     """How many numbers its networks take, with those that diverged."""
 
@@ -185,7 +185,7 @@ def _refuse_other(folder: Path, facts: Facts) -> None:
 
 
 def _facts(folder: Path, sources: list[Source], num_shards: int) -> Facts:
-    """What the new zoo says: what is true of all, and of each zoo in what it differs."""
+    """Return the facts of the new zoo: those that all share, and where each differs."""
     all_facts = [source.zoo.facts.to_json() for source in sources]
     keys = sorted(set().union(*all_facts) - _OWN)
     common = [key for key in keys if all(f.get(key) == all_facts[0].get(key) for f in all_facts)]

@@ -40,7 +40,7 @@ class Merged(Provenance):
     merged_by: str
     """The program and its version."""
     zoos: tuple[dict[str, Any], ...]
-    """What is told of each zoo, plain data: `name`, `fingerprint`, `rows`, `networks_from`, `seed`,
+    """Facts of each zoo, plain data: `name`, `fingerprint`, `rows`, `networks_from`, `seed`,
     `provenance`, and `differs`, its facts that are not those of all."""
 
 
@@ -57,7 +57,7 @@ class Aligned(Provenance):
     scale: Literal["none", "balanced"]
     """Whether units were rescaled."""
     reference: str
-    """What they were matched to."""
+    """Reference that they were matched to."""
     reference_network: int
     """Number of the network that the reference is, or began as."""
     seed: int

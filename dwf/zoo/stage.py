@@ -165,7 +165,7 @@ def work(config: ZooConfig, root: Path, name: str) -> Work:
 
 
 def _uses_gpu(config: ZooConfig, folder: Path) -> bool:
-    """As recorded; before that as the settings say."""
+    """Tell whether a GPU is used: as recorded; before that, as the settings say."""
     if (folder / FILE).exists():
         return _method_of(folder, Facts.read(folder)).device == "cuda"
     from dwf.devices import find_device

@@ -18,7 +18,7 @@ from dwf.zoo.view import NAME, read_view
 
 @dataclass(frozen=True)
 class Status:
-    """What the folder of a zoo holds."""
+    """Contents of a zoo's folder."""
 
     folder: Path
     num_shards: int

@@ -71,7 +71,7 @@ def is_whole(path: Path) -> bool:
 
 
 ZOO = Product("zoo", records="run", head=FILE, is_whole=is_whole)
-"""What the stages make that train, align and draw networks."""
+"""Product of the stages that train, align and draw networks."""
 
 
 def shard_files(path: Path, num_shards: int) -> list[Path]:

@@ -21,7 +21,7 @@ _BLOCK_BYTES, _PART_BYTES = 32 * 2**20, 2 * 2**20
 
 @dataclass(frozen=True)
 class TensorStatistics:
-    """Of one tensor, over all its numbers in some networks."""
+    """Statistics of one tensor, over all its numbers in some networks."""
 
     count: int
     """How many numbers: networks times the tensor's size."""

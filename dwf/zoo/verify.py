@@ -164,7 +164,7 @@ class Checker:
 
 @dataclass
 class _Look:
-    """What is known of a shard so far."""
+    """Findings on a shard so far."""
 
     file: Path
     reason: str

@@ -61,7 +61,7 @@ def write_view(
 
 
 def _head(file: BinaryIO) -> bytes:
-    """What a view begins with, before what HDF5 reads: the CRC-32 of all bytes behind it."""
+    """Return a view's first bytes, which HDF5 skips: the CRC-32 of all bytes behind them."""
     file.seek(_HEAD_BYTES)
     buffer, checksum = memoryview(bytearray(_BUFFER_BYTES)), 0
     while size := file.readinto(buffer):
@@ -106,7 +106,7 @@ def _create_matrix(file: h5py.File, num_weights: int, shards: Sequence[Shard]) -
 
 
 class View:
-    """What `zoo.h5` says of a zoo.
+    """A zoo as its `zoo.h5` describes it.
 
     Args:
         folder: the zoo's folder.
@@ -137,7 +137,7 @@ class View:
             raise CorruptShard(f"{self.path} is damaged ({error})") from None
         self._stored = stored
         self.shards: list[tuple[int, int, int, int]] = index["shards"].tolist()
-        """Of each shard: rows, offset of the weights, bytes, checksum of all but the weights."""
+        """For each shard: rows, offset of the weights, bytes, checksum of all but the weights."""
         self.starts = np.cumsum([0, *index["shards"]["rows"]]).tolist()
         self._diverged: dict[int, list[tuple[int, int, str]]] = {}
         for shard, network, step, reason in index["diverged"].tolist():

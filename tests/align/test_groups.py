@@ -1,3 +1,5 @@
+"""Permuting units: every kind of member against indexing its tensors by hand."""
+
 import numpy as np
 import torch
 

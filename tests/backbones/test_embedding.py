@@ -1,3 +1,5 @@
+"""Conditions of backbones: NaN stands for none, and conditions change nothing else."""
+
 import math
 
 import pytest

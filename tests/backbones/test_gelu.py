@@ -1,3 +1,5 @@
+"""Our GELU and its gradient against torch's tanh form in float64."""
+
 import torch
 from torch.nn import functional
 

@@ -1,3 +1,5 @@
+"""Our linear layer and its gradients against torch's in float64, and where torch's is taken."""
+
 import pytest
 import torch
 from torch.nn import functional

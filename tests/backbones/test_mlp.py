@@ -1,3 +1,5 @@
+"""Perceptrons of flows against the published counts of parameters and the published first layer."""
+
 import pytest
 import torch
 

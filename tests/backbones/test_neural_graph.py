@@ -1,3 +1,5 @@
+"""The graph network: permuted units, permuted velocity; messages against a loop over edges."""
+
 import math
 from dataclasses import replace
 

@@ -1,3 +1,5 @@
+"""SANE's autoencoder against the published counts of parameters, and its definition by hand."""
+
 import dataclasses
 
 import pytest

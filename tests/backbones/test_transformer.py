@@ -1,3 +1,5 @@
+"""The transformer of flows: permuted tokens, permuted velocity; narrow networks against a twin."""
+
 import math
 from dataclasses import replace
 

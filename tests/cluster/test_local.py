@@ -1,3 +1,5 @@
+"""Units in processes of this machine: each is tried, and those that fail or die are named."""
+
 import os
 from dataclasses import dataclass
 from pathlib import Path

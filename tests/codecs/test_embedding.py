@@ -1,3 +1,5 @@
+"""Embeddings against plain means over tokens, and ridge probes against their normal equations."""
+
 import runpy
 import sys
 

@@ -1,3 +1,5 @@
+"""The flat codec: weights standardised as numpy does on training rows alone, and exactly back."""
+
 import json
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Windows with a halo keep every token once; a local mean equals that of the whole sequence."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Moments read block by block against numpy's of the whole matrix in float64."""
+
 import numpy as np
 import pytest
 

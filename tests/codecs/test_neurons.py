@@ -1,3 +1,5 @@
+"""The neurons codec: tokens against slices of weights, volume against the Jacobian's."""
+
 import numpy as np
 import pytest
 import torch

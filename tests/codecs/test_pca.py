@@ -1,3 +1,5 @@
+"""PCA against numpy's SVD, for any shards and windows; a killed fit resumes to the same bytes."""
+
 import os
 import resource
 import signal

@@ -1,3 +1,5 @@
+"""The SANE codec: what it learns, saves and loads; an interrupted fit resumes to the same bytes."""
+
 import json
 import subprocess
 import sys

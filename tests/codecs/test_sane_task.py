@@ -1,3 +1,5 @@
+"""SANE's loss: contrast, error, noise and behaviour against their definitions and closed forms."""
+
 import math
 import multiprocessing
 import subprocess

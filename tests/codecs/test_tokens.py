@@ -1,3 +1,5 @@
+"""The tokens codec: codes against the geometry's tokens, scaled in float64, and back exactly."""
+
 import logging
 
 import numpy as np

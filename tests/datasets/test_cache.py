@@ -1,3 +1,5 @@
+"""The cache of datasets: decoded once by any number of processes; damage is named."""
+
 import multiprocessing
 import os
 import signal

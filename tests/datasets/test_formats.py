@@ -1,3 +1,5 @@
+"""Official formats: files written here come back, bytes other than the published are refused."""
+
 import hashlib
 import io
 import json

@@ -1,3 +1,5 @@
+"""Splits and scaling of datasets against numpy and scikit-learn; MNIST is as published."""
+
 import time
 import typing
 

@@ -1,3 +1,5 @@
+"""Resized images against plain means over blocks, and against Pillow's box filter."""
+
 import numpy as np
 import pytest
 from PIL import Image

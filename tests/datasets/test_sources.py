@@ -1,3 +1,5 @@
+"""Where datasets come from: a real server and stand-ins for npm and apt; each failure is named."""
+
 import hashlib
 import http.server
 import os

@@ -1,3 +1,5 @@
+"""Flows told an accuracy: samples and likelihood against known Gaussians, guidance by formula."""
+
 import dataclasses
 import math
 

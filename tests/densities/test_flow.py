@@ -1,3 +1,5 @@
+"""Flows against closed forms: a linear velocity, oracles of Gaussians; resumed bitwise."""
+
 import dataclasses
 import math
 

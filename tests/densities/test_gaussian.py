@@ -1,3 +1,5 @@
+"""The Gaussian's likelihood against scipy's, and the moments of its samples."""
+
 import pytest
 import torch
 from scipy import stats

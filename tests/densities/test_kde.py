@@ -1,3 +1,5 @@
+"""The kernel density's likelihood against scikit-learn's, and the statistics of its samples."""
+
 import numpy as np
 import pytest
 import torch

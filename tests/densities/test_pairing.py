@@ -1,3 +1,5 @@
+"""Pairings of noise and codes against brute force over all orders."""
+
 import itertools
 
 import pytest

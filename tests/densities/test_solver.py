@@ -1,3 +1,5 @@
+"""Solvers against an equation whose solution is known: each converges at its order."""
+
 import math
 
 import pytest

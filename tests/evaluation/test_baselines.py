@@ -1,3 +1,5 @@
+"""Baselines: averages against numpy's, moments of what is drawn against the networks' own."""
+
 import numpy as np
 import pytest
 

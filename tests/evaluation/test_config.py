@@ -1,3 +1,5 @@
+"""Settings of reports: every shipped file is understood, and values out of range are refused."""
+
 from pathlib import Path
 
 import pytest

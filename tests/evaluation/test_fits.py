@@ -1,3 +1,5 @@
+"""What a report says of fits: losses of the step that was kept, and errors of means by hand."""
+
 import json
 import math
 

@@ -1,3 +1,5 @@
+"""The headline's sentences, on sets of networks whose numbers are made up."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Distances and overlaps against brute force, axes against an SVD, limits as defined."""
+
 import numpy as np
 import pytest
 

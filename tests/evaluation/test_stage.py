@@ -1,3 +1,5 @@
+"""Whole reports where the answer is known: copies, fresh networks, broken ones; equal bytes."""
+
 import json
 import re
 import shutil

@@ -1,3 +1,5 @@
+"""Fitting and sampling: what is recorded and refused; stopped anywhere, the same bytes follow."""
+
 import dataclasses
 import json
 import logging

@@ -1,3 +1,5 @@
+"""One seed for torch's global stream in every test of networks."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Architectures: sizes against the published counts, shapes and outputs against torchvision's."""
+
 import dataclasses
 
 import pytest

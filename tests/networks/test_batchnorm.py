@@ -1,3 +1,5 @@
+"""Re-estimated running statistics against PyTorch's in training mode and a closed form."""
+
 import pytest
 import torch
 

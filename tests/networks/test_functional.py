@@ -1,3 +1,5 @@
+"""Many networks at once against each one alone: logits, gradients, running statistics, scores."""
+
 import numpy as np
 import pytest
 import torch

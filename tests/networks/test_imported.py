@@ -1,3 +1,5 @@
+"""Networks of a user's own module: built and run like ours, or refused with the reason."""
+
 import subprocess
 import sys
 from pathlib import Path

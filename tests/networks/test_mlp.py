@@ -1,3 +1,5 @@
+"""Stacked MLPs against each one alone, scores against a loop, initialisations as published."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""Networks computed side by side against the same in turn, for any number of threads."""
+
 import threading
 import time
 

@@ -1,3 +1,5 @@
+"""Checkpoints: the newest whole one is loaded, and every flipped bit is noticed or harmless."""
+
 import pytest
 import torch
 

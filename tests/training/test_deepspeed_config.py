@@ -1,3 +1,5 @@
+"""DeepSpeed's files: what the loop fills in, what it refuses, and the shipped ones."""
+
 import dataclasses
 import json
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""The training loop against plain torch; interrupted anywhere it resumes bitwise."""
+
 import dataclasses
 import os
 import signal

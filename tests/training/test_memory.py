@@ -1,3 +1,5 @@
+"""Memory of training against DeepSpeed's estimates, the ZeRO paper and what autograd keeps."""
+
 import dataclasses
 
 import pytest

@@ -1,3 +1,5 @@
+"""Muon against its recursion by hand; all other tensors against AdamW."""
+
 import dataclasses
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""`precision: auto` takes bf16 where the processor multiplies in it, and nowhere else."""
+
 import dataclasses
 
 import pytest

@@ -1,3 +1,5 @@
+"""Learning rates of generators against torch's own schedulers."""
+
 import pytest
 import torch
 

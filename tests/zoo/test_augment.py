@@ -1,3 +1,5 @@
+"""Augmented images against crops and flips pixel by pixel, and colours against torchvision's."""
+
 import pytest
 import torch
 from torchvision.transforms.v2 import functional

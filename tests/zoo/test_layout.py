@@ -1,3 +1,5 @@
+"""Layouts cover every tensor once, in order, without copies; digests tell architectures apart."""
+
 import numpy as np
 import torch
 from pytest import raises

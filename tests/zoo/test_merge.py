@@ -1,3 +1,5 @@
+"""Merged zoos against the rows of their parts; what differed between these is told."""
+
 import numpy as np
 from pytest import fixture, raises
 

@@ -1,3 +1,5 @@
+"""What varies in a zoo: grids and ranges against plain loops, and who is in which shard."""
+
 import itertools
 
 import numpy as np

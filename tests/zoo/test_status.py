@@ -1,3 +1,5 @@
+"""What is told of a zoo that is whole, in work or damaged, against what was done to its folder."""
+
 import json
 
 from pytest import raises

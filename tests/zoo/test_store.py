@@ -1,3 +1,5 @@
+"""Zoos on disk: rows against the arrays written; each cut and flipped bit is refused."""
+
 import json
 import shutil
 import time

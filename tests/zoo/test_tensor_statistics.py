@@ -1,3 +1,5 @@
+"""Statistics of tensors, block by block, against numpy's of all rows at once."""
+
 import functools
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Damage of every kind is found and named, down to each byte of a shard."""
+
 import shutil
 
 import numpy as np

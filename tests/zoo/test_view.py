@@ -1,3 +1,5 @@
+"""Zoos opened by their view against the same opened shard by shard."""
+
 import h5py
 import numpy as np
 from pytest import raises

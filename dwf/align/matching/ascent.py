@@ -18,14 +18,15 @@ from dwf.zoo.layout import Layout
 
 # A gain below this share of the product of the two norms is float32's rounding, not progress.
 _TOLERANCE = 1e-7
-# A step of whose units' differences less than this share is known goes by sorted numbers, too.
+# Where less than this share of what tells a step's units apart is known, numbers at unknown places
+# are compared, too: in rising order.
 _LEAST_KNOWN = 1e-5
-# What heads' distances are multiplied by where they alone decide.
+# Factor on the distances of heads where these alone decide.
 _ABOVE_ALL = 1e9
 
 
 class Target:
-    """What networks are matched to, prepared once for all of them.
+    """A reference that networks are matched to, prepared once for all of them.
 
     Args:
         reference_D: the reference, float32 or float64.
@@ -80,6 +81,8 @@ class Ascent:
     def climb(self, max_sweeps: int, seed: int) -> None:
         """Sweep over all steps until nothing gains."""
         visits = numpy_stream(seed, "weight matching")
+        # One order of visits for all networks, drawn by the seed alone: what becomes of a network
+        # does not depend on those beside it.
         for _ in range(max_sweeps):
             for x in visits.permutation(len(self.steps)).tolist():
                 self.visit(x)
@@ -103,6 +106,7 @@ class Ascent:
         for y in self._neighbours[x]:
             self.stale_NX[changed, y] = True
         if step.quadratic:
+            # Its likeness was of its own old order, on the tensor's other axis.
             self.stale_NX[changed, x] = True
 
     def start(
@@ -127,6 +131,9 @@ class Ascent:
         for step in self.steps:
             self._mark(step, False)
         left = list(range(len(self.steps)))
+        # A number of a tensor counts in exactly one step, the last one that moves it: before, one
+        # of its places is not known. So what the steps find adds up to the objective, and no
+        # network has to be permuted to measure it.
         value_N: torch.Tensor | None = torch.zeros(len(every_A), dtype=torch.float64)
         while left:
             x, share = self._best_known(left, last)
@@ -232,6 +239,9 @@ class Ascent:
             if known:
                 gain_A -= total(likeness_AUU, current_AU)
             return [no_heads_A1, best_AU.unsqueeze(1)], gain_A
+        # Flipping a unit negates its likeness to every unit of the reference, and nothing else:
+        # with the better sign a pair is worth |likeness|. So one assignment finds orders and signs
+        # at once.
         best_AU = assign(likeness_AUU.abs())
         sign_AU = likeness_AUU.gather(2, best_AU.unsqueeze(2)).squeeze(2).float().sign()
         sign_AU[sign_AU == 0] = 1.0
@@ -280,7 +290,10 @@ class Ascent:
     def _quadratic_gain(
         self, x: int, active_A: torch.Tensor, new: list[torch.Tensor], gain_A: torch.Tensor
     ) -> torch.Tensor:
-        """The true gain where a step permutes two axes of a tensor, each taken as held so far."""
+        """Return the true gain of a step that permutes two axes of a tensor, each held so far."""
+        # The assignment took each of the two axes as if the other stayed: its gain is that of a
+        # linear model, which may promise more than there is. That model's share is taken out again
+        # and replaced by what the tensors say, so that the sum never falls here either.
         step, parts = self.steps[x], self._parts[x]
         old = self._now(step, active_A)
         linear_A = parts.quadratic_sum(active_A, new) - parts.quadratic_sum(active_A, old)

@@ -107,11 +107,15 @@ def _solve_pairs(
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Orders of every stack for every pair of heads, [H, H, S], and the pairs' likeness, [H, H]."""
     places = len(of_pairs[0])
+    # What a pair of heads can reach does not depend on how the others are paired: H * H small
+    # assignments and one of heads are as good as all H! * S!^H orders tried (but for `blocks`).
     flat = [pairs.flatten(0, 1) for pairs in of_pairs]
     if not blocks:
         orders = [assign(matrices) for matrices in flat]
     else:
         spread = [
+            # In the order of `flat`: the reference's head is the slow one, the network's the fast
+            # one.
             (of, ref.repeat_interleave(places, 0), net.repeat(places, 1, 1, 1))
             for of, ref, net in blocks
         ]

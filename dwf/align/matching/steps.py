@@ -1,4 +1,4 @@
-"""What matching solves at once: one group, or the heads (blocks) of a layer with all within them.
+"""Steps of matching, each solved at once: a group, or a layer's heads (blocks) and all in them.
 
 Shape suffixes: H places (heads; one for a group by itself), S units of a place, U = H * S units,
 E indices of an axis that belong to one unit.
@@ -96,6 +96,8 @@ def _step(g: int, children: list[int], layout: Layout, groups: Sequence[Group]) 
             for member in groups[numbers[0]].members
             if member.rows is not None and member.cost
         ]
+        # Blocks take in both axes of a coupled tensor at once; as a plain axis it would count
+        # twice.
         for pair in coupled:
             for axes in (own, *(stack.axes for stack in stacks)):
                 axes.pop((pair.name, 0), None)
@@ -161,7 +163,7 @@ def _coupled(
 
 
 def _uncovered(own: dict[Axis, np.ndarray], stacks: list[Stack]) -> dict[Axis, np.ndarray]:
-    """What of the parent's indices no group within it has."""
+    """Return the parent's indices that no group within it has."""
     left = {}
     for axis, indices_HE in own.items():
         covered = [stack.axes[axis].reshape(-1) for stack in stacks if axis in stack.axes]

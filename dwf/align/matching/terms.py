@@ -54,6 +54,9 @@ class Frames:
         sign_AU: torch.Tensor | None = None,
     ) -> None:
         """Put unit order[a, u] of network chosen[a] at u."""
+        # Orders are of the network as it was given, not of the last order: a step overwrites its
+        # places, so nothing is composed, and any order can be taken back
+        # (`Ascent._quadratic_gain`).
         indices = torch.from_numpy(indices_UE)
         at_1I = indices.reshape(1, -1)
         chosen_A1 = chosen_A.unsqueeze(1)
@@ -115,6 +118,7 @@ class Reference:
 
         The energy tells how much the units differ from each other at each place.
         """
+        # Parts of one axis never overlap, so the first index tells which part this is.
         key = (axis, int(indices_UE.flat[0]))
         if key not in self._arranged:
             arranged_BFU = _arranged(self.tensors[axis[0]][None], axis, indices_UE, others)[0]
@@ -181,6 +185,8 @@ class Term:
             likeness_AUU = self._product(chosen_A, known_B.nonzero().squeeze(1))
         if sort_unknown and not known_B.all():
             unknown_C = (~known_B).nonzero().squeeze(1)
+            # Numbers sorted on both sides give the largest sum of products that any pairing gives,
+            # and the same one however the places are ordered, which is not known yet.
             reference_UF = self.reference_BFU[unknown_C].sort(0).values.flatten(0, 1).mT
             weights_ACFU = self._weights_NBFU.index_select(0, chosen_A)[:, unknown_C]
             likeness_AUU += torch.matmul(reference_UF, weights_ACFU.sort(1).values.flatten(1, 2))
@@ -228,6 +234,8 @@ class Term:
         wanted_B = coded_B if known_B is None else coded_B * known_B  # 0 does not count
         kept_UU, last_B = self._kept_NUU[n], self._last_NB[n]
         changed_C = (wanted_B != last_B).nonzero().squeeze(1)
+        # An update multiplies the changed places alone but gathers them twice, as before and as
+        # now; a whole product is cheaper from some share on, and drops the updates' rounding.
         if len(changed_C) > _MOST_CHANGED * self.num_places:
             reference_XU = self.reference_BFU.flatten(0, 1)
             torch.mm(reference_XU.mT, self._coded(n, wanted_B).flatten(0, 1), out=kept_UU)
@@ -343,5 +351,7 @@ class StepTerms:
 def joint_order(heads_AH: torch.Tensor, order_AHS: torch.Tensor) -> torch.Tensor:
     """One order of the units of all heads, [A, H * S], of the heads' and those within each."""
     size = order_AHS.shape[2]
+    # Orders within are kept by the network's head, wherever it goes: the place it goes to asks for
+    # those of the head that comes.
     within_AHS = order_AHS.gather(1, heads_AH.unsqueeze(2).expand_as(order_AHS))
     return (heads_AH.unsqueeze(2) * size + within_AHS).flatten(1)

@@ -43,6 +43,7 @@ def pair(tracer: Tracer, left: Traced, right: Traced, how: str) -> Traced:
             for v, side in ((a, "left"), (b, "right"))
         )
         relation = "one"
+    # The finer side gives its name: a head's factor times a unit of the head is still that unit.
     unit_a, unit_b = compact(a.unit), compact(b.unit)
     first, second = (unit_b, unit_a) if relation == "left holds" else (unit_a, unit_b)
     unit = torch.where(first == 0, second, first).expand(a.shape)
@@ -93,6 +94,9 @@ def meet(
     if not len(pairs_P2):
         return _finer(left, right)
     pairs_P2 = np.unique(pairs_P2, axis=0)
+    # Units that each meet the same partner lie within it, as those of a head do. A parameter's
+    # numbers are the exception: many may be of one unit, as in an embedding of places, and become
+    # it.
     most_left, most_right = (int(np.bincount(pairs_P2[:, s]).max()) for s in (0, 1))
     if most_left == 1 and most_right > 1 and not loose_left:
         _hold(tracer, pairs_P2, loose_right)
@@ -132,6 +136,8 @@ def _pair_wires(tracer: Tracer, a: Labels, b: Labels, how: str, relation: str) -
     wire_a, wire_b = compact(a.wire), compact(b.wire)
     both = torch.where(wire_a == 0, wire_b, wire_a).expand(a.shape)
     if how in _PRODUCTS:
+        # The product of two scales is none that one wire could stand for, so it is followed only
+        # where one side has no scale (a gate behind a sigmoid).
         a_fixed, b_fixed = (_is_still(tracer, w) for w in (wire_a, wire_b))
         if how == "div" and not b_fixed:
             structure.pin_wires(wire_b)
@@ -139,6 +145,7 @@ def _pair_wires(tracer: Tracer, a: Labels, b: Labels, how: str, relation: str) -
         if a_fixed or b_fixed:
             return b.wire if a_fixed else a.wire
     elif how in ("add", "extreme") and relation == "one":
+        # s a + t b is a multiple of a + b only where s = t.
         structure.wires.unite(a.wire, b.wire)
         for one, other in ((a, b), (b, a)):  # what has no scale of its own fixes the other's
             unit, slot, wire = compact(one.unit), compact(one.slot), compact(one.wire)
@@ -183,6 +190,7 @@ def _reduce_last(tracer: Tracer, x: Labels, how: str) -> Labels:
     unit, slot, wire = narrowed(_found(tracer, x.unit)), compact(x.slot), x.wire
     num = x.unit.shape[-1]
     hashed = mix(slot)
+    # A sum of numbers does not know their order, and a sum of hashes does not either.
     slot_S = (hashed.sum(-1) if slot.shape[-1] > 1 else hashed[..., 0] * num).expand(x.shape[:-1])
     if how == "other":
         structure.pin_wires(wire)
@@ -242,6 +250,8 @@ def channelwise(tracer: Tracer, tensor: Traced, axis: int, shape: torch.Size) ->
     view = [1] * len(shape)
     view[axis] = -1
     column = columns_C.apply(lambda t: t.view(view) if t.stride(0) else t[:1].view([1] * len(view)))
+    # Which places a pooling mixes is of no matter: they are the same ones in every channel. So new
+    # places are simply numbered, unless channels differed before.
     place = positions(shape, axis)
     slot = place if constant_along(columns_C.slot, 0) else mix(place, column.slot)
     return tracer.make(Labels(column.unit, slot, column.wire).apply(lambda t: t.expand(shape)))

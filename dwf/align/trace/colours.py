@@ -13,6 +13,8 @@ from dwf.align.trace.labels import Binding, Structure, mix
 
 def forest(structure: Structure) -> tuple[dict[int, int], dict[int, set[int]]]:
     """Return each atom's block, and each block's atoms, blocks made one where they are."""
+    # Making two blocks one may make others equal, nested or crossing, so every turn mends one kind
+    # of thing and looks again; each one unites, nests or pins, so the turns end.
     while True:
         sets = _sets(structure)
         if _merge_equal(structure, sets) or _merge_single(structure, sets):
@@ -122,6 +124,7 @@ def refine(
 ) -> np.ndarray:
     """Return a colour for each atom and block: equal where everything treats them alike."""
     colour = np.zeros(len(root), dtype=np.int64)
+    # Added up, as a chain of hashes would depend on the order in which the trace met the uses.
     for b, binding in enumerate(bindings):
         unit = binding.unit.reshape(-1).numpy()
         slot = binding.slot.expand(binding.unit.shape).reshape(-1)
@@ -142,5 +145,8 @@ def refine(
         above[child] = mix(torch.from_numpy(hashed[block]), 13).numpy()
         colour = mix(torch.from_numpy(colour), torch.from_numpy(below), torch.from_numpy(above))
         colour = colour.numpy()
+        # The new colour holds the old one, so colours only ever split, and the same number of them
+        # means that none did. Equal colours are needed for a symmetry but do not prove one (they do
+        # not see every difference of structure): `verify.py` tries the groups on numbers.
         if len(np.unique(colour)) == before:
             return colour

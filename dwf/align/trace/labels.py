@@ -1,4 +1,4 @@
-"""What each number of an activation is about: which unit, which place of it, and whose scale.
+"""Labels of the numbers of an activation: each one's unit, its place within it, and its scale.
 
 Every number of an activation carries three labels. `unit` names what may be permuted: 0 for a
 number that stays where it is (images, constants), else an *atom*: a channel, a feature, a head.
@@ -105,6 +105,9 @@ class Classes:
         """Make each on the left one with its partner on the right, 0 with nobody."""
         pairs_P2 = distinct_pairs(left, right)
         pairs_P2 = pairs_P2[(pairs_P2 > 0).all(1)]
+        # Of an atom's several partners only the one written last is kept below, so the pairs are
+        # looked at again until both ends of each have one root. Roots point to smaller numbers: no
+        # circle can close.
         while len(pairs_P2):
             roots_P2 = np.sort(self.find(pairs_P2), axis=1)
             pairs_P2 = roots_P2[roots_P2[:, 0] != roots_P2[:, 1]]
@@ -119,6 +122,8 @@ class Classes:
 def distinct_pairs(left: torch.Tensor, right: torch.Tensor) -> np.ndarray:
     """Return the different pairs that two label tensors make, int64 [P, 2]."""
     left, right = torch.broadcast_tensors(left, right)
+    # Activations have millions of numbers but few different pairs: what repeats is dropped before
+    # it is written out, then one int64 stands for a pair.
     left, right = torch.broadcast_tensors(narrowed(left), narrowed(right))
     key = left.reshape(-1) * (1 << 31) + right.reshape(-1)
     key = torch.unique(key)
@@ -176,6 +181,8 @@ class Structure:
     def block_of(self, children: np.ndarray) -> int:
         """Return the block that holds exactly these atoms."""
         children = np.unique(self.atoms.find(children))
+        # A block is known by what it holds now. Two whose atoms turn out to be one only later are
+        # made one by `colours.forest`.
         key = children.tobytes()
         if key not in self._blocks:
             self._blocks[key] = int(self.atoms.new(1))
@@ -222,6 +229,8 @@ class Structure:
         fixed = compact((unit == 0) if not constant_along(unit, -1) else unit[..., :1] == 0)
         seen = torch.where(fixed, mix(compact(slot), _FIXED), compact(slot))
         place = torch.arange(seen.shape[:-1].numel()).view(*seen.shape[:-1], 1)
+        # The sum forgets the order of its terms, so each one is hashed with its place first: two
+        # indices are alike only if they hold the same slots at the same places.
         slot_I = mix(seen, place).flatten(0, -2).sum(0) if seen.dim() > 1 else seen
         self._pin_mixed(unit, slot, wire_I.expand(size))
         return Labels(unit_I.expand(size), slot_I.expand(size), wire_I.expand(size))

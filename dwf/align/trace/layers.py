@@ -54,6 +54,8 @@ def _beside(
     structure = tracer.structure
     nobody = torch.zeros(weight.shape[taken], dtype=torch.int64)
     tracer.bind(weight, taken, Labels(nobody, nobody, nobody))
+    # What the weight makes would be a second axis of units beside the first, which labels have no
+    # room for. So its rows stay: an order of a Mixer's hidden places is missed, none is wrong.
     structure.pinned.append(unit_O.numpy())
     structure.pin_wires(x.wire)
     slot = mix(mix(x.slot).sum(-1, keepdim=True), torch.arange(shape[-1]))
@@ -123,6 +125,8 @@ def _group(
         structure.use(given_GO, mix(tracer.step, torch.arange(groups)[:, None]))
     if taken_GI.shape[1] == 1:  # what takes a unit in is moved with what it makes
         structure.pin_wires(columns_C.wire)
+    # A group takes in one set of units and gives another: one block holds both, so that where it
+    # moves they move together, while each set keeps an order of its own.
     for taken_I, given_O in zip(taken_GI, given_GO, strict=True):
         sets = [units.numpy() for units in (taken_I[taken_I > 0], given_O)]
         blocks = [structure.block_of(units) for units in sets if len(units)]
@@ -162,6 +166,8 @@ def affine(tracer: Tracer, x: Traced, weight: Any, bias: Any) -> Traced:
     """Scale and shift numbers whose scale is fixed."""
     labels = tracer.labels(x)
     tracer.structure.pin_wires(labels.wire)
+    # The old scale ends here; a new one begins with the norm's weight and bias, which are its
+    # makers (power 1) from now on.
     still = torch.zeros((), dtype=torch.int64).expand(labels.shape)
     x = tracer.make(Labels(labels.unit, labels.slot, still))
     x = x if weight is None else pair(tracer, x, weight, "mul")

@@ -28,6 +28,8 @@ def on_shape(function: Callable[..., Any], tensor: Traced, *args: Any, **kwargs:
 
 def _weight_part(func: str, weight: Weight, args: tuple, kwargs: dict) -> Any:
     """Return rows of a matrix, or the matrix turned, as such; None where it is something else."""
+    # Packed projections (queries, keys, values in one) are cut by rows, and the parts stay weights.
+    # Whatever else is done to a weight, it is followed number by number.
     rows = weight.shape[0]
     if func == "contiguous":
         return weight
@@ -190,6 +192,7 @@ def _pad(
         return channelwise(tracer, tensor, 1, on_shape(functional.pad, tensor, pad, mode).shape)
     x, slot = tracer.labels(tensor), constant_labels(torch.tensor(float(value or 0))).slot
     inside = functional.pad(torch.ones(x.shape, dtype=torch.bool), tuple(pad))
+    # The 0 that `pad` fills in is nobody as a unit and as a wire, but it is no constant's slot.
     moved = x.apply(lambda t: functional.pad(t, tuple(pad)))
     return tracer.make(Labels(moved.unit, torch.where(inside, moved.slot, slot), moved.wire))
 
@@ -207,7 +210,7 @@ def _setitem(tracer: Tracer, tensor: Traced, index: Any, value: Any) -> None:
 
 
 def _write(tracer: Tracer, tensor: Traced, value: Any, **kwargs: Any) -> Traced:
-    """What `copy_`, `fill_` and `zero_` give: others' numbers in a tensor's shape."""
+    """Write other numbers into a tensor, in its shape: `copy_`, `fill_` and `zero_`."""
     labels = tracer.labels(value).apply(lambda t: t.expand(tensor.shape))
     tracer.write(tensor, labels)
     return tensor

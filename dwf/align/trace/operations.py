@@ -19,13 +19,13 @@ _SHAPES = """
     is_signed is_conj is_neg __len__ __hash__ __repr__
 """
 PLAIN = frozenset(_SHAPES.split())
-"""What is asked of a tensor's shape and type alone."""
+"""Functions that ask for a tensor's shape and type alone."""
 _NUMBERS = """
     __bool__ __float__ __int__ __index__ __complex__ __array__ __contains__ __format__ item tolist
     numpy nonzero allclose equal masked_select argwhere unique is_nonzero data_ptr
 """
 CONTROL = frozenset(_NUMBERS.split())
-"""What is asked of its numbers."""
+"""Functions that ask for a tensor's numbers."""
 OPERATIONS: dict[str, Callable[..., Any]] = dict(MOVEMENT)
 """Name without underscores at its ends -> function of (tracer, *args, **kwargs)."""
 
@@ -37,7 +37,7 @@ def _add(names: str, function: Callable[..., Any]) -> None:
 UNTOUCHED = frozenset(MOVEMENT) - {"pad", "constant_pad_nd"} | frozenset(
     ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout"]
 )
-"""What leaves numbers as they are."""
+"""Functions that leave each number as it is."""
 
 
 def _elementwise(scale: bool, sign: bool) -> Callable[..., Any]:

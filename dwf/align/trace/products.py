@@ -42,6 +42,8 @@ def product(tracer: Tracer, input: Traced, other: Traced) -> Traced:
 def _product_of_slots(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     shape = (*left.shape[:-1], right.shape[-1])
     num = left.shape[-1]
+    # A number is a sum over k of left k times right k; of the hashes, too: so the order of k is
+    # forgotten, and which left goes with which right is not.
     left, right = mix(compact(left)), mix(compact(right), 1)
     if left.shape[-1] == 1 or right.shape[-2] == 1:
         left, right = left.sum(-1, keepdim=True), right.sum(-2, keepdim=True)
@@ -57,6 +59,7 @@ def _contract(tracer: Tracer, x: Labels, y: Labels, slot: torch.Tensor) -> Trace
     for v, axis in ((x, -2), (y, -1)):
         how = mix(step, compact(v.slot)).sum(axis)
         structure.use(narrowed(v.unit).amax(axis), how)
+        # q s times k / s would stay the same, but the two are one unit with one scale, s for both.
         structure.pin_wires(v.wire)
     structure.mark("query_key", x.unit)
     structure.mark("query_key", y.unit)
@@ -78,6 +81,8 @@ def _contract(tracer: Tracer, x: Labels, y: Labels, slot: torch.Tensor) -> Trace
 def _carry(tracer: Tracer, x: Labels, y: Labels, slot: torch.Tensor) -> Traced:
     """Attention times values: units lie along an axis that remains."""
     structure, shape = tracer.structure, slot.shape
+    # The weights belong to a head (`_contract` reduced its units to a block): so the values that
+    # they weigh lie in it, and queries, keys and values move as one head.
     meet(tracer, x.unit[..., :1, :1], y.unit[..., :1, :])
     unit = y.unit[..., :1, :]
     structure.mark("value_output", y.unit)

@@ -199,6 +199,7 @@ class _Families:
             classes[int(self.colour[child])].append(child)
         # A block may be used by itself, too: one number of a head.
         own = [node] if self._uses.get(node) else []
+        # By colour, which siblings share; by number only within one, where any order is as good.
         ordered = [child for colour in sorted(classes) for child in classes[colour]]
         return own + [leaf for child in ordered for leaf in self.leaves(child)]
 
@@ -221,6 +222,8 @@ class _Families:
         made = _Draft(group)
         for place, draft in inside:
             draft.parent, draft.place = made, place
+        # Behind what lies within: `permute` goes through groups in this order, and the units of a
+        # head are ordered where the head stood before it is moved.
         drafts.append(made)
         return [(0, made)]
 
@@ -230,6 +233,8 @@ class _Families:
         unmoved: list[int] = []
         for p in sorted({p for leaf in leaf_UL[0].tolist() for p in self._uses[leaf]}):
             found = _members(self._places[p], leaf_UL)
+            # One axis on which they form no grid is enough: a `Member` cannot name those indices,
+            # so the units stay everywhere (`fixed_axes` tells the user).
             if found is None:
                 return None
             members += [(p, member) for member in found]
@@ -277,6 +282,8 @@ class _Families:
         also = False if taken is None else self._is_free(p, taken[how].reshape(1, -1), nodes)
         if made is None or also is None:
             return None
+        # A depthwise filter makes the scaled unit (s) and takes it in (1 / s): nothing is left to
+        # do.
         return binding.power * made - also
 
     def _is_free(self, p: int, free_GI: np.ndarray, nodes: list[int]) -> bool | None:
@@ -364,6 +371,8 @@ def _grids(index_UK: np.ndarray) -> list[tuple[int, int, int]] | None:
         grid_UK = start + np.arange(size)[:, None] * inner + grid_K
         if np.array_equal(grid_UK, index_UK):
             return [(start, num // inner, inner)]
+    # No single grid: units that a concatenation holds twice, around others, are one on each side of
+    # the gap in the first unit's indices.
     cuts = np.flatnonzero(np.diff(index_UK[0]) != 1) + 1
     if not len(cuts):
         return None

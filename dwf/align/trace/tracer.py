@@ -46,7 +46,7 @@ class Traced(torch.Tensor):
     weight: Weight | None
     loose: bool
     base: "Traced | None" = None
-    """What this is a view or a moved copy of, by `move`."""
+    """The tensor that this is a view or a moved copy of, by `move`."""
     move: Callable[[torch.Tensor], torch.Tensor]
     version: int = 0
     """How often its labels were written anew."""
@@ -63,6 +63,8 @@ class Traced(torch.Tensor):
     ) -> "Traced":
         """Return one with these labels, or of this parameter."""
         shape = labels.shape if labels is not None else _shape(weight)
+        # NaN, so that numbers that got past the trace betray themselves (`labels`); expanded, so
+        # that they take no memory.
         made = torch.Tensor._make_subclass(cls, torch.full((), torch.nan).expand(shape))
         made.tracer, made.labels, made.weight, made.loose = tracer, labels, weight, loose
         return made
@@ -94,7 +96,7 @@ def is_view(tensor: Traced) -> bool:
 
 
 def _plain(values: Any) -> list:
-    """Return what of a function's arguments are no tensors."""
+    """Return a function's arguments, those that are tensors blanked out."""
     return ["" if isinstance(value, torch.Tensor) else value for value in values]
 
 
@@ -142,6 +144,8 @@ class Tracer:
         if name in self.operations.plain:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
+        # Operations that are made of others, as `group_norm` is, come back here: errors name the
+        # outermost, and it alone signs the result.
         outer, self.operation = self.operation, self.operation or bare
         self.step += 1
         try:
@@ -185,6 +189,8 @@ class Tracer:
         new = mix(slot, zlib.crc32(repr(how).encode()))
         if bool((slot == ZERO).any()):
             new = torch.where((unit == 0) & (slot == ZERO), slot, new)
+        # Else the half of a layer that went through relu and the half that went through tanh would
+        # be one group where both are concatenated again.
         signed = Labels(x.unit, new.expand(x.shape), x.wire)
         return Traced.make(self, signed, loose=result.loose)
 
@@ -198,6 +204,8 @@ class Tracer:
         if tensor.base is None or not is_view(tensor):
             tensor.base = None
             return
+        # Upwards, what this is a view of changes with it. Sideways, other views of that find out by
+        # its `version` when their labels are next asked for.
         base, was = tensor.base, self.labels(tensor.base)
         number = torch.arange(base.numel()).view(base.shape)
         at = tensor.move(number).reshape(-1)
@@ -248,6 +256,8 @@ class Tracer:
         if name not in self._elements:
             if any(bound == name for bound, _ in self._bound):
                 self.refuse(f"{name} is both a layer's weight and used otherwise; make it two")
+            # Nothing tells yet that a bias belongs to its layer: each number begins as a unit of
+            # its own, and `pair` unites them with those that they are added to.
             count = int(torch.Size(weight.shape).numel())
             unit = structure.atoms.new(count).view(weight.shape)
             wire = structure.wires.new(count).view(weight.shape)
@@ -265,12 +275,15 @@ class Tracer:
         structure, size = self.structure, weight.shape[axis]
         whole = self.sizes[weight.name][axis]
         key = (weight.name, axis)
+        # Once for each axis: a module that is run twice makes the same units both times.
         if key not in self._bound:
             self._check_no_elements(weight.name)
             unit, wire = structure.atoms.new(whole), structure.wires.new(whole)
             slot = torch.zeros(1, whole, dtype=torch.int64)
             self._bind(Binding(weight.name, axis, 0, unit[None], slot, wire[None], 1))
         bound = self._bound[key]
+        # The same numbers make units here and take them in elsewhere: a scale would have to be s
+        # and 1 / s at once, which leaves 1 and -1.
         if bound.power != 1:
             self.structure.pin_wires(bound.wire, sign=False)
         part = slice(weight.start, weight.start + size) if axis == 0 else slice(None)

@@ -229,7 +229,7 @@ class NeuronTokens:
 
     layouts: tuple[Layout, ...]
     places: tuple[tuple[np.ndarray, ...], ...]
-    """Of each architecture and layer: where the numbers of its tokens lie, int64 [U, numbers]. In a
+    """Places of the numbers of tokens, for each architecture and layer, int64 [U, numbers]: in a
     row of weights, and behind its end, where there are logarithms: one of each hidden unit."""
     columns: tuple[tuple[np.ndarray, ...], ...]
     """Likewise: in which slots of a token they are, int64 [numbers]."""

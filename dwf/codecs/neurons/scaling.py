@@ -24,7 +24,7 @@ _LEAST_DEVIATION = 1e-3
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of the training networks of one architecture."""
+    """Measurements of the training networks of one architecture."""
 
     num_networks: int
     mean_E: np.ndarray

@@ -1,4 +1,4 @@
-"""What the token autoencoder learns: to reconstruct windows, and to tell them apart.
+"""The task of the token autoencoder: to reconstruct windows, and to tell them apart.
 
 Loss (SANE, arXiv 2406.09997, section 3): contrast * NT-Xent + (1 - contrast) * squared error. All
 views of a micro-batch are one call of the module.

@@ -51,14 +51,14 @@ class TokensCodec(Codec):
 
     @property
     def geometry(self) -> Geometry:
-        """Of its tokens."""
+        """Geometry of its tokens."""
         config = self.config
         settings = (config.packing, config.norms, config.buffers)
         return Geometry.of(self.layout, self.facts["token_size"], *settings)
 
     @property
     def scaling(self) -> TokenScaling:
-        """Of its tokens."""
+        """Scaling of its tokens."""
         return TokenScaling.from_arrays(self.arrays)
 
     def spans_of(self, layout: Layout) -> list[Span]:

@@ -22,11 +22,11 @@ class TokenLayer:
     """A weight with its bias, as a matrix cut into tokens."""
 
     name: str
-    """Of the weight."""
+    """Name of the weight."""
     weight: Entry
     bias: Entry | None
     axis: int
-    """Of the weight's shape: whose indices its rows are."""
+    """Axis of the weight's shape whose indices are its rows."""
     rows: int
     """R: output channels."""
     columns: int

@@ -23,14 +23,14 @@ _MOST_AT_ONCE = 2**17  # numbers, so that their indices stay in cache
 
 @dataclass(frozen=True)
 class _Segment:
-    """What a window covers of a layer: some rows, of the first and the last perhaps a part."""
+    """A window's part of a layer: some rows, the first and the last perhaps in part."""
 
     layer: int
     rows: slice
     numbers: slice
-    """Of these rows' numbers, those in the window."""
+    """Those of these rows' numbers that lie in the window."""
     slots: slice
-    """Of the window's slots."""
+    """Those of the window's slots that they fill."""
     skipped: int
     """Slots of the first row that lie before the window."""
 
@@ -41,7 +41,7 @@ _Touch = tuple[int, _Segment]
 
 @dataclass(frozen=True)
 class _Extent:
-    """What a window covers."""
+    """Everything that a window covers."""
 
     tokens: slice
     segments: tuple[_Segment, ...]
@@ -55,9 +55,9 @@ class Draw:
     """Where the orders of windows' units are drawn from."""
 
     key: int
-    """Of a stream; see `randomness.numbers_at`."""
+    """Key of a stream; see `randomness.numbers_at`."""
     place_P: np.ndarray
-    """Of each window's first unit in it, uint64."""
+    """Place in the stream of each window's first unit, uint64."""
 
 
 class WindowCutter:
@@ -152,6 +152,8 @@ class WindowCutter:
         out_PWC: Sequence[np.ndarray],
     ) -> None:
         """Take the numbers of the same rows of some windows, scale them and put them in place."""
+        # Whole rows, of which a window may have only a part: the rest is never read, is scaled like
+        # the others, and is cut off by `_put`.
         numbers_EK = np.zeros((len(pieces), index_EK.shape[1]), np.float32)
         for e, (p, segment) in enumerate(pieces):
             mine, index_K = segment.numbers, index_EK[e % len(index_EK)]
@@ -183,6 +185,8 @@ class WindowCutter:
                 touching.setdefault(group, []).append(p)
         found = {}
         for group, windows in touching.items():
+            # Every unit has its own place in the stream, so a window draws the orders of its own
+            # groups alone, and they are those that a window elsewhere in the network would draw.
             units_U = np.arange(*self._first_unit[group : group + 2], dtype=np.uint64)
             keys_PU = numbers_at(draw.key, draw.place_P[windows][:, None] + units_U)
             found[group] = _Orders(windows, keys_PU.argsort(1))
@@ -243,6 +247,7 @@ def _segment(number: int, layer: TokenLayer, window: tuple[int, int], size: int)
     """Return what a window of tokens covers of a layer that it touches."""
     first, last = max(window[0], layer.first), min(window[1], layer.stop)
     begin, end = (first - layer.first) * size, (last - layer.first) * size
+    # Packed densely, a layer's last token reaches beyond its last row.
     end = min(end, layer.rows * layer.pitch)
     low, high = begin // layer.pitch, -(-end // layer.pitch)
     skipped, at = begin - low * layer.pitch, (first - window[0]) * size

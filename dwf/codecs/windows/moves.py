@@ -122,6 +122,8 @@ class Moves:
         """Return where each number comes from within its tensor, by moving their numbers."""
         shape = self._layer.weight.shape
         num_orders = max(len(orders[group]) for group in self.groups)
+        # Places are moved as `permute` moves numbers, so they end where these do. It takes a whole
+        # layer for each order, which is why `_bounded` gives few at a time.
         index = np.tile(np.arange(math.prod(shape)), (num_orders, 1)).reshape(-1, *shape)
         for group, member in self._steps:
             moved = part(index, member, orders[group].shape[1])
@@ -157,6 +159,8 @@ def _axis_map(length: int, steps: Sequence[Step], orders: Mapping[int, np.ndarra
         if from_EI.shape[1] == length:
             return from_EI
     map_EI = np.tile(np.arange(length), (len(orders[steps[0][0]]), 1))
+    # In the order of groups, each gathering from what those before it left: a head's units first,
+    # then the head with them, as `permute` does.
     for group, member in steps:
         from_EI = indices(member, orders[group])
         stop = member.start + from_EI.shape[1]

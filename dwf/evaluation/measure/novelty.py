@@ -168,7 +168,7 @@ def principal_axes(training: Blocks, count: int = 2) -> tuple[np.ndarray, np.nda
 
 @dataclass(frozen=True)
 class Limits:
-    """What a network must reach to be *good and novel*; all from the training networks alone."""
+    """Limits that make a network *good and novel*, all from the training networks alone."""
 
     accuracy: float
     """At least: mean of their accuracies minus two standard deviations."""

@@ -63,9 +63,9 @@ class Measured:
     nearest_S: np.ndarray
     """Position of that network among the training networks, int64."""
     overlap_S: np.ndarray
-    """Of wrong answers with that network, float64."""
+    """Overlap of wrong answers with that network, float64."""
     highest_overlap_S: np.ndarray
-    """Of wrong answers with any training network, float64."""
+    """Highest overlap of wrong answers with any training network, float64."""
     reach_S: np.ndarray
     """Distance to the training networks' mean, in the median of theirs, float64."""
     map_SC: np.ndarray
@@ -295,7 +295,7 @@ class Yardstick:
         return weights_BD
 
     def _groups_of_frame(self) -> tuple[Group, ...]:
-        """What the zoo's alignment permuted, rescaled and flipped; nothing without alignment."""
+        """Groups that the zoo's alignment permuted, rescaled or flipped; none without alignment."""
         aligned = self.zoo.facts.aligned
         return groups_of(self.zoo, aligned.scale, aligned.signs) if aligned else ()
 

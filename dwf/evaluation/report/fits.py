@@ -1,4 +1,4 @@
-"""What a generator's density makes of the networks that it learnt from, and of held-out ones.
+"""How a generator's density fits the networks that it learnt from, and held-out ones.
 
 A density that has learnt its training networks by heart finds them likelier than held-out ones: it
 will return them. Losses and likelihoods are those that the fit recorded in its run folder.

@@ -1,4 +1,4 @@
-"""What the numbers say, in sentences computed from them: also when it is bad news."""
+"""Sentences on what the numbers say, computed from them: also when it is bad news."""
 
 from collections.abc import Sequence
 

@@ -45,12 +45,12 @@ MOST = 0.6
 LOST_VARIETY = 0.7
 """Dispersion ratio below which a generator has lost variety."""
 DISTANCE = "the zoo's own nearest-neighbour distance"
-"""What a ratio is of, in the sentences."""
+"""Name of the unit of ratios, in the sentences."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a set of networks is, and the figures that say so."""
+    """Kind of a set of networks, and the figures that say so."""
 
     name: str
     """One of `MARKS`."""

@@ -75,12 +75,12 @@ class ReconstructedSet:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What a codec loses: held-out networks, if there are any, and training networks."""
+    """Errors of a codec on held-out networks, if there are any, and on training networks."""
 
     name: str
     config: dict[str, Any]
     headline: tuple[str, ...]
-    """What the numbers say, in sentences."""
+    """Sentences on what the numbers say."""
     sets: tuple[ReconstructedSet, ...]
     tensors: tuple[dict[str, Any], ...]
     """name, shape, and whether the codec covers it, of each tensor."""
@@ -119,7 +119,7 @@ class Reconstruction:
 
     @property
     def statistics_text(self) -> str:
-        """What the table of running statistics compares."""
+        """Sentence on what the table of running statistics compares."""
         return (
             "Accuracy (%) with other running statistics of BatchNorm. Own: those that the original "
             "was trained with (of reconstructions: as decoded, where the codec covers them). "

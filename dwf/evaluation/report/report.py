@@ -74,7 +74,7 @@ class NetworkSet:
 
     @property
     def mark(self) -> str:
-        """What it is, in a word; "-" where it is not marked."""
+        """Its mark, in a word; "-" where it has none."""
         return self.summary.get("mark", {}).get("name", "-")
 
     @property
@@ -99,9 +99,9 @@ class Report:
     sets: tuple[NetworkSet, ...]
     """Originals, held-out networks, samples, baselines."""
     headline: tuple[str, ...]
-    """What the numbers say, in sentences."""
+    """Sentences on what the numbers say."""
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What was evaluated: zoo, data, alignment, generators, samples."""
+    """Facts of what was evaluated: zoo, data, alignment, generators, samples."""
     map_share: tuple[float, ...] = ()
     """Share of the training networks' variance along each axis of the map."""
     fits: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class Report:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What stands under the main table: ensembles, and how samples were drawn."""
+        """Notes under the main table: ensembles, and how samples were drawn."""
         found = [(one, one.summary["ensemble"]) for one in self.sets if "ensemble" in one.summary]
         notes = []
         if found:
@@ -174,7 +174,7 @@ class Report:
 
     @property
     def statistics_text(self) -> str:
-        """What the table of running statistics compares."""
+        """Sentence on what the table of running statistics compares."""
         config = self.config["batchnorm"]
         return (
             f"{self.config['split'].capitalize()} accuracy (%) with other running statistics of "

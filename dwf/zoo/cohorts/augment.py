@@ -16,7 +16,7 @@ from dwf.datasets.dataset import Part, luminance
 
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn for the images of a batch; tensors of shape [B], on the CPU."""
+    """Random draws for the images of a batch; tensors of shape [B], on the CPU."""
 
     flip: torch.Tensor
     """Whether an image is mirrored, bool."""

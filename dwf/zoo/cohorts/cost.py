@@ -18,12 +18,12 @@ _SLOW_BATCH, _SLOW_WARM_UP = 32, 1
 
 @dataclass(frozen=True)
 class Rate:
-    """What was measured."""
+    """Measured cost of training."""
 
     seconds: float
-    """Of one epoch of one network, on one thread."""
+    """Seconds of one epoch of one network, on one thread."""
     memory_mib: float
-    """What a worker holds while it trains, without mapped files."""
+    """Memory that a worker holds while it trains, without mapped files."""
 
 
 def describe_cost(config: ZooConfig) -> str:

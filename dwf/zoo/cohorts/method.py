@@ -70,7 +70,7 @@ def choose_method(config: ZooConfig, data: Dataset) -> Choice:
 
 
 def _ways(config: ZooConfig, network: torch.nn.Module, plain: Method) -> dict[str, Method]:
-    """What may be tried; the first is taken unless another is clearly faster."""
+    """Return the methods to try; the first is taken unless another is clearly faster."""
     convolves = any(isinstance(module, torch.nn.Conv2d) for module in network.modules())
     ways = {"one by one": plain} if plain.cohort == 1 else {"batched": plain}
     free = config.channels_last is None and convolves and not config.compile
@@ -107,7 +107,7 @@ def _time(config: ZooConfig, data: Dataset, ways: dict[str, Method]) -> dict[str
 
 
 def _choose_on_gpu(config: ZooConfig, data: Dataset, plain: Method) -> Choice:
-    """As many networks as the free memory holds, told from what one and two take."""
+    """Choose as many networks as the free memory holds, told from what one and two take."""
     if config.cohort is not None:
         return Choice(dataclasses.replace(plain, cohort=min(config.cohort, config.shard_size)), {})
     stacked = is_stacked(build_network(config.network))

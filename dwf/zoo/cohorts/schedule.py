@@ -1,4 +1,4 @@
-"""What the learning rate of a recipe is multiplied with, epoch by epoch or step by step."""
+"""Factor on the learning rate of a recipe, epoch by epoch or step by step."""
 
 import math
 
