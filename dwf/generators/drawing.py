@@ -49,7 +49,7 @@ class Drawing:
         drawn = self.generator.layout
         self.statistics = source_of_statistics(config, generator.codec, drawn)
         self.head, self.subject = new_head(config, drawn, self.generator.subject)
-        """Architecture and data of the networks written: those of the zoo learnt from, but the head."""
+        """Architecture and data of the networks written: the learnt zoo's, but for the head."""
         self.layout = self.head.layout if self.head else drawn
         """Layout of the networks that are written."""
         self._unusable = Unusable(config.generator, drawn, self.statistics)

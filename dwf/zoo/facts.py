@@ -49,7 +49,7 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """Architecture and data of networks: the facts that samples inherit from the zoo learnt from."""
+    """Architecture and data of networks: facts that samples inherit from the learnt zoo."""
 
     network: NetworkConfig
     """The architecture."""
