@@ -23,6 +23,25 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+def breaks_with_channels_last(network: nn.Module, device: str) -> bool:
+    """Whether training a network with channels last in memory would corrupt memory here.
+
+    Without AVX-512, oneDNN takes the gradient of a strided 1 x 1 filter by a kernel that writes
+    beyond its buffer for fewer than eight channels (torch 2.14.1): the process dies, or goes on.
+
+    Args:
+        network: the architecture.
+        device: `cpu` or `cuda`.
+    """
+    if device != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return False
+    filters = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+    return any(
+        one.kernel_size == (1, 1) and max(one.stride) > 1 and one.in_channels // one.groups < 8
+        for one in filters
+    )
+
+
 def check_state(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Refuse a state that is not the network's: the network's own weights would stand in.
 

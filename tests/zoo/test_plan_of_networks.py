@@ -25,6 +25,7 @@ from dwf.zoo.config import (
     VaryConfig,
     ZooConfig,
 )
+from dwf.zoo.facts import Method
 from dwf.zoo.info import describe_zoo
 from dwf.zoo.misfit import refuse_misfit
 from dwf.zoo.shard import write_shard
@@ -102,6 +103,36 @@ def test_verify_counts_the_zeros(whole, tmp_path):
     write_shard(shard.path, digest, size, len(weights), [(columns, weights)])
     reasons = {d.file.name: d.reason for d in find_damage(zoo.path)}
     assert reasons[shard.path.name] == "rows 1 have fewer zeros than were pruned"
+
+
+NARROW = CifarResNetConfig(20, width=4)
+
+
+@pytest.mark.parametrize(
+    ("capability", "network", "broken"),
+    [
+        ("AVX2", NARROW, True),  # its first shortcut: 4 channels, 1 x 1, stride 2
+        ("AVX2", CifarResNetConfig(20, width=8), False),
+        ("AVX2", SMALL, False),
+        ("AVX512", NARROW, False),
+    ],
+)
+def test_channels_last_is_not_taken_where_it_corrupts_memory(
+    monkeypatch, tmp_path, capability, network, broken
+):
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    cifar = DataConfig("digits", validation=0.2)
+    config = dataclasses.replace(
+        CONFIG, network=network, data=cifar, channels_last=None, cohort=None
+    )
+    ways = trial._ways(config, trial.build_network(network), Method(1))
+    assert ("one by one, channels last" in ways) != broken
+    if broken:
+        given = dataclasses.replace(config, channels_last=True)
+        with pytest.raises(ConfigError, match=r"channels_last = true.*set channels_last to false"):
+            cohort.Cohort(
+                given, range(1), load_dataset(cifar), tmp_path, Method(1, channels_last=True)
+            )
 
 
 def test_a_trial_measures_both_ways_and_records_what_it_took(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dwf.datasets.cache import is_cached
 from dwf.datasets.load import load_dataset
+from dwf.networks.checks import breaks_with_channels_last
 from dwf.networks.functional import build_network, is_stacked
 from dwf.randomness import threads
 from dwf.zoo.config import KeepSteps, ZooConfig
@@ -75,6 +76,7 @@ def measure_rate(config: ZooConfig) -> Rate | None:
         )
     alone = size == 1 and not stacked
     channels_last = alone and config.channels_last is not False and len(data.shape) == 3
+    channels_last = channels_last and not breaks_with_channels_last(network, "cpu")
     method = Method(size, "cpu", config.precision, channels_last)
     # The folder is never made: a cohort writes only at the end of an epoch.
     cohort = Cohort(config, range(size), data, Path("/nonexistent"), method)

@@ -16,6 +16,7 @@ import torch
 from dwf.datasets.dataset import Dataset
 from dwf.devices import find_device
 from dwf.metrics import logger
+from dwf.networks.checks import breaks_with_channels_last
 from dwf.networks.functional import build_network, is_stacked
 from dwf.randomness import threads
 from dwf.zoo import plan
@@ -74,6 +75,7 @@ def _ways(config: ZooConfig, network: torch.nn.Module, plain: Method) -> dict[st
     convolves = any(isinstance(module, torch.nn.Conv2d) for module in network.modules())
     ways = {"one by one": plain} if plain.cohort == 1 else {"batched": plain}
     free = config.channels_last is None and convolves and not config.compile
+    free = free and not breaks_with_channels_last(network, plain.device)
     if free and plain.cohort == 1:
         ways["one by one, channels last"] = dataclasses.replace(plain, channels_last=True)
     varied = config.vary.dropout is not None  # a batched network's layers drop at one rate

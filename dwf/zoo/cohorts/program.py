@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from dwf.errors import ConfigError
+from dwf.networks.checks import breaks_with_channels_last
 from dwf.networks.functional import build_network, is_stacked, run_under_vmap
 from dwf.networks.initialisation import initialise
 from dwf.randomness import seed_of
@@ -73,6 +74,7 @@ class Program:
     def _place(self, rows: list[torch.Tensor]) -> None:
         """Make `state`, name -> [N, *shape], and `learnt`, the leaves by name."""
         if self.is_alone:
+            self._refuse_broken_order()
             order = torch.channels_last if self.method.channels_last else torch.preserve_format
             self.network.to(device=self.method.device, memory_format=order)
             held = self.network.state_dict()  # shares memory with the module
@@ -84,6 +86,15 @@ class Program:
         self.state = {n: view.contiguous().to(self.method.device) for n, view in views.items()}
         parameters = dict(self.network.named_parameters())
         self.learnt = {n: t.requires_grad_() for n, t in self.state.items() if n in parameters}
+
+    def _refuse_broken_order(self) -> None:
+        method = self.method
+        if method.channels_last and breaks_with_channels_last(self.network, method.device):
+            raise ConfigError(
+                "channels_last = true: on a processor without AVX-512 torch corrupts memory where "
+                "a strided 1 x 1 convolution takes fewer than eight channels, as this network's "
+                "does: set channels_last to false, or train it on another machine"
+            )
 
     def _make_optimizers(self, table: Columns) -> None:
         """One optimiser of each kind; its groups are the runs of networks with equal settings."""
