@@ -128,11 +128,10 @@ def test_channels_last_is_not_taken_where_it_corrupts_memory(
     ways = trial._ways(config, trial.build_network(network), Method(1))
     assert ("one by one, channels last" in ways) != broken
     if broken:
-        given = dataclasses.replace(config, channels_last=True)
+        method = Method(1, channels_last=True)
+        one = cohort.Cohort(config, range(1), load_dataset(cifar), tmp_path, method)
         with pytest.raises(ConfigError, match=r"channels_last = true.*set channels_last to false"):
-            cohort.Cohort(
-                given, range(1), load_dataset(cifar), tmp_path, Method(1, channels_last=True)
-            )
+            one.time_steps(0.0, 1)
 
 
 def test_a_trial_measures_both_ways_and_records_what_it_took(tmp_path):
