@@ -34,7 +34,6 @@ from dwf.evaluation.report import (
     Reconstruction,
     print_reconstruction,
     reconstructed_set,
-    reconstruction,
     write_reconstruction,
 )
 from dwf.generators.config import GeneratorConfig
@@ -148,7 +147,7 @@ def _measure(
             done += len(rows)
     facts = {"generator": name, "codec": codec.config.kind} | measurer.facts
     notes = [f"{STEPS}."] if zoo.is_one_network else []
-    return reconstruction(title, config, sets, measurer.tensors, facts, notes)
+    return Reconstruction.of(title, config, sets, measurer.tensors, facts, notes)
 
 
 def choose_networks(zoo: Zoo, config: ReconstructionConfig) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from dwf import preemption
 from dwf.errors import ConfigError, RunConflict
 from dwf.evaluation.config import EvaluateConfig
-from dwf.evaluation.measure import BASELINES, Baseline, Drawn, Measured, Yardstick, ensemble_size
+from dwf.evaluation.measure import FAMILIES, Baseline, Drawn, Measured, Yardstick, ensemble_size
 from dwf.evaluation.report import (
     ONE_NETWORK,
     NetworkSet,
@@ -22,7 +22,7 @@ from dwf.evaluation.report import (
     read_fit,
     write_page,
 )
-from dwf.generators.stage import describe_origin
+from dwf.generators.learning import describe_origin
 from dwf.metrics import Progress, read_metrics
 from dwf.run_folder import RunFolder, hold, write_text
 from dwf.settings import flatten, read_yaml, to_dict
@@ -128,7 +128,12 @@ def _measure_all(
     config: EvaluateConfig, yardstick: Yardstick, samples: list[Zoo]
 ) -> list[NetworkSet]:
     zoo, training, limits = yardstick.zoo, yardstick.training, yardstick.limits
-    baselines = [one for draw in BASELINES.values() for one in draw(config, len(training))]
+    baselines = [
+        (family, one)
+        for family, kind in FAMILIES.items()
+        for draw in kind.draws
+        for one in draw(config, len(training))
+    ]
     number = "step" if zoo.is_one_network and "step" in zoo.columns else "network"
     sets: list[NetworkSet] = []
 
@@ -145,10 +150,10 @@ def _measure_all(
         if preemption.is_asked():
             preemption.stop()
 
-    def add_baseline(baseline: Baseline) -> None:
+    def add_baseline(family: str, baseline: Baseline) -> None:
         drawn = Drawn(baseline, training, yardstick.deviation_K, config.seed)
-        compare = baseline.family == "average"
-        add(baseline.title, baseline.family, yardstick.measure_drawn(drawn, compare))
+        compare = FAMILIES[family].is_compared
+        add(baseline.title, family, yardstick.measure_drawn(drawn, compare))
 
     def add_rows(title: str, family: str, of: Zoo, rows: np.ndarray) -> Measured:
         measured = yardstick.measure_zoo(of, rows, compare=True)
@@ -167,8 +172,8 @@ def _measure_all(
             each.name: add_rows(each.name, "samples", each, np.arange(len(each)))
             for each in samples
         }
-        for baseline in baselines:
-            add_baseline(baseline)
+        for family, baseline in baselines:
+            add_baseline(family, baseline)
         for name, measured in generated.items():
             copies = yardstick.measure_copies(measured.nearest_S)
             add(f"nearest originals of {name}", "nearest", copies)

@@ -1,6 +1,6 @@
 """Measurements of a set of networks: accuracy, novelty, baselines."""
 
-from dwf.evaluation.measure.baselines import BASELINES, Baseline, Drawn
+from dwf.evaluation.measure.baselines import FAMILIES, Baseline, Drawn
 from dwf.evaluation.measure.ensembles import ensemble_size
 from dwf.evaluation.measure.novelty import (
     CONFIDENCE,
@@ -19,9 +19,9 @@ from dwf.evaluation.measure.scoring import (
 from dwf.evaluation.measure.yardstick import Measured, Yardstick, check_accuracy
 
 __all__ = [
-    "BASELINES",
     "CONFIDENCE",
     "DRAWN_IN",
+    "FAMILIES",
     "HALF_WAY",
     "NEAR_COPY",
     "Baseline",

@@ -8,9 +8,10 @@ from dwf.evaluation.report.marks import (
     LOST_VARIETY,
     accuracy_error,
     exceeds,
+    percent,
     ratio,
 )
-from dwf.evaluation.report.report import NetworkSet
+from dwf.evaluation.report.sets import NetworkSet
 
 NEARLY_ALL = 0.9
 """A test that a smaller share of the networks passes is named as a reason."""
@@ -65,17 +66,17 @@ def headline(sets: Sequence[NetworkSet], limits: Limits) -> tuple[str, ...]:
 
 def _verdict(one: NetworkSet, baselines: Sequence[NetworkSet], ceiling: NetworkSet | None) -> str:
     marked = "" if one.mark == "-" else f"{one.title}: {one.mark}. "
-    share = f"{_percent(one.share)} of the {one.n} networks in {one.label} are good and novel"
+    share = f"{percent(one.share)} of the {one.n} networks in {one.label} are good and novel"
     compared = _comparison(one, baselines)
     limit = ""
     if ceiling:
-        limit = f" The ceiling: {_percent(ceiling.share)} of {ceiling.n} held-out networks."
+        limit = f" The ceiling: {percent(ceiling.share)} of {ceiling.n} held-out networks."
     return f"{marked}{share}: {compared}.{limit}"
 
 
 def _comparison(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
     best = max(baselines, key=lambda other: other.share)
-    theirs = f"the best: {best.title}, {_percent(best.share)}" if best.share else "none has any"
+    theirs = f"the best: {best.title}, {percent(best.share)}" if best.share else "none has any"
     if all(exceeds(one, other) for other in baselines):
         return f"it beats every baseline ({theirs})"
     if one.share > best.share:
@@ -84,7 +85,7 @@ def _comparison(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
 
 
 def _reasons(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
-    accuracy = one.summary[one.scored]
+    accuracy = one.accuracy
     measure = one.scored.replace("_", " ")
     spread = "" if accuracy["std"] is None else f" +- {100 * accuracy['std']:.2f}"
     reasons = [one.summary["mark"]["why"]] if "mark" in one.summary else []
@@ -96,7 +97,7 @@ def _reasons(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
         )
     match = _as_good_without_learning(one, baselines)
     if match and one.mark != "noise":  # whose reason is the same
-        mean = 100 * match.summary[match.scored]["mean"]
+        mean = 100 * match.accuracy["mean"]
         reasons.append(
             f'"{match.title}" is as accurate ({mean:.2f} %) and no closer ({ratio(match):.3f}), '
             "and nothing had to be learnt for it."
@@ -108,7 +109,7 @@ def _reasons(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
     }
     for test, words in failures.items():
         if one.summary[test] < NEARLY_ALL:
-            reasons.append(f"{_percent(1 - one.summary[test])} are {words}.")
+            reasons.append(f"{percent(1 - one.summary[test])} are {words}.")
     dispersion = one.summary["dispersion"]
     if dispersion is not None and dispersion < LOST_VARIETY:
         reasons.append(f"Their spread is only {dispersion:.2f} of the zoo's: variety was lost.")
@@ -126,9 +127,5 @@ def _as_good_without_learning(
 
 
 def _as_accurate(other: NetworkSet, one: NetworkSet) -> bool:
-    theirs, mine = (s.summary[s.scored] for s in (other, one))
+    theirs, mine = (s.accuracy for s in (other, one))
     return theirs["mean"] >= mine["mean"] - CONFIDENCE * accuracy_error(one, other)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
