@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -25,6 +25,9 @@ from dwf.settings import to_dict
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.plan import Trial, name_of, report_config
 from dwf.sweeps.trial import summarise
+
+if TYPE_CHECKING:
+    from dwf.evaluation.report import NetworkSet
 
 Row = dict[str, Any]
 
@@ -191,9 +194,9 @@ def _test(finished: list[Trial], folder: Path) -> tuple[dict[int, Row], dict[str
     return rows, references
 
 
-def _summarise(one: Any) -> Row:
+def _summarise(one: "NetworkSet") -> Row:
     """What the table keeps of a row of the report on test images, its mark included."""
-    return summarise(one.summary, "test") | {"mark": one.mark}
+    return summarise(one) | {"mark": one.mark}
 
 
 def _row(record: dict[str, Any], tested: Row) -> Row:
@@ -238,9 +241,10 @@ def _write_best(trial: Trial, report: SweepReport, folder: Path, score: float) -
 
 
 def _scores(row: Row, split: str) -> list[str]:
+    from dwf.evaluation.report import accuracy_cell, number_cell, share_cell
+
     mean, std = row.get(f"{split}_accuracy"), row.get(f"{split}_accuracy_std")
     if mean is None:
         return [row["state"] if split == "val" else "-", "-", "-"]
-    spread = "" if std is None else f" +- {100 * std:.2f}"
     share, ratio = row[f"{split}_good_and_novel"], row[f"{split}_distance_ratio"]
-    return [f"{100 * mean:.2f}{spread}", f"{100 * share:.1f} %", f"{ratio:.3f}"]
+    return [accuracy_cell({"mean": mean, "std": std}), share_cell(share), number_cell(ratio)]

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -36,6 +36,11 @@ from dwf.sweeps.plan import Trial, plan_trial
 from dwf.sweeps.space import Point
 from dwf.zoo.config import ZooConfig
 
+if TYPE_CHECKING:  # a plan is made without torch
+    from dwf.evaluation.measure import Yardstick
+    from dwf.evaluation.report import NetworkSet
+    from dwf.zoo.store import Zoo
+
 # What follows from a trial's settings is an outcome; other errors can be mended and tried again.
 OUTCOMES = (
     ConfigError,
@@ -46,6 +51,8 @@ OUTCOMES = (
     WorkFailed,
 )
 BASES = "stages.yaml"
+SCORES = ("good_and_novel", "accurate", "distance_ratio", "overlap", "dispersion")
+"""What a sweep keeps of a set of networks besides its accuracy; see `NetworkSet.figure`."""
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -264,7 +271,7 @@ def _validate(trial: Trial, folder: Path) -> dict[str, float | None]:
     return judge(samples, yardstick) | {"val_loss": _val_loss(trial, folder)}
 
 
-def judge(samples: Any, yardstick: Any) -> dict[str, float | None]:
+def judge(samples: "Zoo", yardstick: "Yardstick") -> dict[str, float | None]:
     """Return what a sweep's table keeps of a zoo of samples, measured by a `Yardstick`."""
     import numpy as np
 
@@ -273,22 +280,13 @@ def judge(samples: Any, yardstick: Any) -> dict[str, float | None]:
     split, limits, spread = yardstick.split, yardstick.limits, yardstick.originals.spread
     measured = yardstick.measure_zoo(samples, np.arange(len(samples)))
     scored = network_set(samples.name, "samples", measured, limits, spread, split, {})
-    return summarise(scored.summary, split)
+    return summarise(scored)
 
 
-def summarise(summary: dict[str, Any], split: str) -> dict[str, float | None]:
-    """Return what a sweep's table keeps of a set of networks' summary in a report."""
-    accuracy = summary[f"{split}_accuracy"]
-    return {
-        "n": summary["n"],
-        f"{split}_accuracy": accuracy["mean"],
-        f"{split}_accuracy_std": accuracy["std"],
-        "good_and_novel": summary["good_and_novel"],
-        "accurate": summary["accurate"],
-        "distance_ratio": summary["distance_ratio"]["median"],
-        "overlap": summary["overlap"]["mean"],
-        "dispersion": summary["dispersion"],
-    }
+def summarise(one: "NetworkSet") -> dict[str, float | None]:
+    """Return what a sweep's table keeps of a set of networks in a report."""
+    accuracy = {one.scored: one.figure(one.scored), f"{one.scored}_std": one.accuracy["std"]}
+    return {"n": one.n} | accuracy | {name: one.figure(name) for name in SCORES}
 
 
 def _val_loss(trial: Trial, folder: Path) -> float | None:
