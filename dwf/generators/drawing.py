@@ -128,6 +128,8 @@ class Drawing:
         }
         if len(generator.zoos) > 1:
             told["learnt_from"] = [each["zoo"] for each in generator.zoos]
+        if "subset" in generator.origin:
+            told["subset"] = generator.origin["subset"]
         told |= self.condition
         if self.statistics == "recalibrated":
             told["batchnorm_images"] = config.batchnorm_images
