@@ -260,6 +260,7 @@ def _heard(listener: Tell | None, trial: Trial) -> Iterator[None]:
 def _validate(trial: Trial, folder: Path) -> dict[str, float | None]:
     """Return the numbers of a trial's samples on validation networks and images."""
     from dwf.evaluation.measure import Yardstick
+    from dwf.generators.subset import rows_learnt_from
     from dwf.training.loop import find_device
     from dwf.zoo.store import Zoo
 
@@ -267,7 +268,7 @@ def _validate(trial: Trial, folder: Path) -> dict[str, float | None]:
     samples = Zoo.open(folder / "zoos" / trial.samples_name)
     report = trial.report
     how = (find_device(report.device).type, "val", report.batchnorm, report.workers)
-    yardstick = Yardstick(zoo, zoo.load_data(), *how)
+    yardstick = Yardstick(zoo, zoo.load_data(), *how, rows=rows_learnt_from(zoo, samples))
     return judge(samples, yardstick) | {"val_loss": _val_loss(trial, folder)}
 
 
@@ -277,9 +278,16 @@ def judge(samples: "Zoo", yardstick: "Yardstick") -> dict[str, float | None]:
 
     from dwf.evaluation.report import network_set
 
-    split, limits, spread = yardstick.split, yardstick.limits, yardstick.originals.spread
-    measured = yardstick.measure_zoo(samples, np.arange(len(samples)))
-    scored = network_set(samples.name, "samples", measured, limits, spread, split, {})
+    scored = network_set(
+        samples.name,
+        "samples",
+        yardstick.measure_zoo(samples, np.arange(len(samples))),
+        limits=yardstick.limits,
+        zoo_spread=yardstick.originals.spread,
+        split=yardstick.split,
+        labels={},
+        more={},
+    )
     return summarise(scored)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.measure.baselines import FAMILIES, Baseline, Family
-from dwf.evaluation.report import columns, page, report
-from dwf.evaluation.report.columns import COLUMNS, Column, cells, headings, how_to_read
+from dwf.evaluation.report import report
+from dwf.evaluation.report.columns import COLUMNS, Column, cells, headings, how_to_read, shown
 from dwf.evaluation.report.figures import novelty_against_accuracy
 from dwf.evaluation.report.sets import MEASURES
 from dwf.evaluation.stage import evaluate
@@ -32,18 +32,20 @@ def test_headings_cells_and_words_are_those_of_the_columns():
     assert headings(table, "val") == ("n", "val square", "half")
     assert cells(table, [2, 3]) == [("2", "4", "1.0"), ("3", "9", "1.5")]
     assert how_to_read(table) == ("Half of n.", "It follows from n.")
+    odd = Column("odd", lambda n: "odd" if n % 2 else "", is_optional=True)
+    assert shown((*table, odd), [2, 4]) == table and shown((*table, odd), [2, 3])[-1] is odd
 
 
 def test_every_table_is_as_wide_as_its_heading(zoo):
     found = made(zoo)
-    assert {len(row) for row in found.table} == {len(found.columns)} == {len(COLUMNS)}
-    assert {len(row) for row in found.tests_table} == {len(columns.TEST_COLUMNS)}
+    assert {len(row) for row in found.table} == {len(found.columns)} == {len(COLUMNS) - 1}
+    assert {len(row) for row in found.tests_table} == {len(found.tests_columns)}
+    assert "learnt from" not in found.columns, "all generators learnt from all networks"
 
 
 def test_a_column_is_one_entry(zoo, monkeypatch):
     reach = Column("reach", lambda one: f"{one.figure('reach'):.3f}", "Reach is how far out.")
-    for module in (report, page):
-        monkeypatch.setattr(module, "COLUMNS", (*COLUMNS, reach))
+    monkeypatch.setattr(report, "COLUMNS", (*COLUMNS, reach))
     found = made(zoo)
     folder = zoo.path.parent.parent / "reports" / "r"
     markdown, html = (folder / "report.md").read_text(), (folder / "report.html").read_text()

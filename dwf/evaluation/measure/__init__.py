@@ -13,10 +13,11 @@ from dwf.evaluation.measure.novelty import (
 )
 from dwf.evaluation.measure.scoring import (
     Scorer,
+    check_accuracy,
     refuse_broken_statistics,
     refuse_without_statistics,
 )
-from dwf.evaluation.measure.yardstick import Measured, Yardstick, check_accuracy
+from dwf.evaluation.measure.yardstick import Measured, Yardstick
 
 __all__ = [
     "CONFIDENCE",

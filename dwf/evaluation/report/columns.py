@@ -24,6 +24,15 @@ class Column(Generic[Row]):
     """How to read it; empty where the words of another column are of this one, too."""
     follows: int = 0
     """Place of these words: those on what follows from other columns come after theirs."""
+    is_optional: bool = False
+    """Whether it is left out of a table in which all its cells are empty."""
+
+
+def shown(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> tuple[Column[Row], ...]:
+    """Return the columns that a table of these rows has."""
+    return tuple(
+        column for column in columns if not column.is_optional or any(map(column.cell, rows))
+    )
 
 
 def headings(columns: Sequence[Column[Row]], split: str = "") -> tuple[str, ...]:
@@ -83,9 +92,18 @@ def _with_statistics(source: str) -> Callable[[NetworkSet], str]:
 
 _NETWORKS: Column[NetworkSet] = Column("networks", lambda one: one.label)
 _N: Column[NetworkSet] = Column("n", lambda one: str(one.n))
+_LEARNT_FROM: Column[NetworkSet] = Column(
+    "learnt from",
+    lambda one: str(one.summary.get("learnt_from", "")),
+    "Learnt from: how many training networks the generator learnt from, or the baseline is made "
+    "of. Distance, overlap, dispersion, tests and mark of a set are held against these alone; "
+    "originals and held-out networks are held against all.",
+    is_optional=True,
+)
 COLUMNS: tuple[Column[NetworkSet], ...] = (
     _NETWORKS,
     _N,
+    _LEARNT_FROM,
     Column(
         "mark",
         lambda one: one.mark,
@@ -134,6 +152,7 @@ COLUMNS: tuple[Column[NetworkSet], ...] = (
 TEST_COLUMNS: tuple[Column[NetworkSet], ...] = (
     _NETWORKS,
     _N,
+    _LEARNT_FROM,
     Column("accurate", _passed("accurate")),
     Column("distant", _passed("distant")),
     Column("different mistakes", _passed("different")),

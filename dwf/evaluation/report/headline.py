@@ -1,6 +1,6 @@
 """What the numbers say, in sentences computed from them: also when it is bad news."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dwf.evaluation.measure import CONFIDENCE, Limits
 from dwf.evaluation.report.marks import (
@@ -26,24 +26,29 @@ ONE_NETWORK = (
 """Said of a zoo that is split by blocks of steps."""
 
 
-def headline(sets: Sequence[NetworkSet], limits: Limits) -> tuple[str, ...]:
+def headline(
+    sets: Sequence[NetworkSet], limits: Limits, limits_of: Mapping[str, Limits] | None = None
+) -> tuple[str, ...]:
     """Return the report's first paragraphs: for each zoo of samples a verdict and its reasons.
 
     A verdict begins with the set's mark, the reasons with what decided it (see `marks`). A
     generator beats the baselines where its share of good and novel networks exceeds that of each
-    by more than 1.96 standard errors of the difference (`marks.exceeds`). A baseline that makes a
+    by more than 1.96 standard errors of the difference (`marks.exceeds`); baselines are those of
+    the networks that the generator learnt from. A baseline that makes a
     single network has no share to compare; it is named where that network is good and novel.
 
     Args:
         sets: all rows of the report, marked.
         limits: what good and novel means here.
+        limits_of: subset -> what it means where a generator learnt from this alone; see `Report`.
     """
     ceiling = next((one for one in sets if one.family == "held-out"), None)
     baselines = [one for one in sets if one.is_baseline and one.n > 1]
     paragraphs = []
     for one in sets:
         if one.family == "samples":
-            paragraphs += [_verdict(one, baselines, ceiling), _reasons(one, baselines)]
+            own = [other for other in baselines if other.subset == one.subset]
+            paragraphs += [_verdict(one, own, ceiling), _reasons(one, own)]
     if not paragraphs:
         paragraphs.append("No generated networks were scored: these are the scales for them.")
     single = [one.title for one in sets if one.is_baseline and one.n == 1 and one.share == 1]
@@ -61,6 +66,9 @@ def headline(sets: Sequence[NetworkSet], limits: Limits) -> tuple[str, ...]:
             "Training networks give exactly the wrong answers of their nearest others here, so the "
             "overlap of wrong answers tests nothing."
         )
+    for subset, own in (limits_of or {}).items():
+        if own.overlap_tests_nothing:
+            paragraphs.append(f"The overlap of wrong answers with {subset} tests nothing.")
     return tuple(paragraphs)
 
 

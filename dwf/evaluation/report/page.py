@@ -6,13 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from dwf.evaluation.report.columns import (
-    COLUMNS,
-    STATISTICS_COLUMNS,
-    TEST_COLUMNS,
-    headings,
-    how_to_read,
-)
+from dwf.evaluation.report.columns import STATISTICS_COLUMNS, headings
 from dwf.evaluation.report.fits import FIT_COLUMNS, fit_rows
 from dwf.evaluation.report.report import Report
 from dwf.evaluation.report.sets import NetworkSet
@@ -73,12 +67,12 @@ def write_page(report: Report, environment: dict[str, Any], figures: dict[str, P
         *(figure(caption, file, _EXPLAINED.get(caption, "")) for caption, file in figures.items()),
         "<h2>Which tests are passed</h2>",
         *paragraphs([report.limits_text]),
-        table(headings(TEST_COLUMNS), report.tests_table, _kinds(report.sets)),
+        table(report.tests_columns, report.tests_table, _kinds(report.sets)),
         *_marks(report),
         *_fits(report),
         *_running_statistics(report),
         "<h2>How to read this</h2>",
-        bullets(how_to_read(COLUMNS)),
+        bullets(report.words),
         "<h2>What was run</h2>",
         *paragraphs([f"{hardware(environment)} Seed of the baselines: {report.config['seed']}."]),
         *(details(title, facts) for title, facts in report.facts.items()),

@@ -20,6 +20,7 @@ from dwf.evaluation.report.columns import (
     cells,
     headings,
     how_to_read,
+    shown,
 )
 from dwf.evaluation.report.fits import FIT_COLUMNS, fit_rows
 from dwf.evaluation.report.sets import NetworkSet, plain
@@ -45,6 +46,8 @@ class Report:
     """Share of the training networks' variance along each axis of the map."""
     fits: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Generator -> losses and likelihoods of training and held-out networks; see `fits`."""
+    limits_of: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Which part of the training networks generators learnt from -> the limits that these set."""
 
     def of(self, family: str) -> list[NetworkSet]:
         """Return the sets of a family, in order."""
@@ -53,18 +56,23 @@ class Report:
     @property
     def columns(self) -> tuple[str, ...]:
         """The main table's heading."""
-        return headings(COLUMNS, self.config["split"])
+        return headings(shown(COLUMNS, self.sets), self.config["split"])
 
     @property
     def table(self) -> list[tuple[str, ...]]:
         """The main table's cells, without the heading."""
-        return cells(COLUMNS, self.sets)
+        return cells(shown(COLUMNS, self.sets), self.sets)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """How to read the main table."""
+        return how_to_read(shown(COLUMNS, self.sets))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What stands under the main table: ensembles, and how samples were drawn."""
         found = [(one, one.summary["ensemble"]) for one in self.sets if "ensemble" in one.summary]
-        notes = []
+        notes = [_on_subsets(self.limits_of)] if self.limits_of else []
         if found:
             each = "; ".join(f"{one.title} {100 * e['accuracy']:.2f} %" for one, e in found)
             notes.append(
@@ -79,9 +87,14 @@ class Report:
         return tuple(notes)
 
     @property
+    def tests_columns(self) -> tuple[str, ...]:
+        """The heading of the table of tests passed."""
+        return headings(shown(TEST_COLUMNS, self.sets))
+
+    @property
     def tests_table(self) -> list[tuple[str, ...]]:
-        """Cells of the table of tests passed, under `TEST_COLUMNS`."""
-        return cells(TEST_COLUMNS, self.sets)
+        """The cells of the table of tests passed."""
+        return cells(shown(TEST_COLUMNS, self.sets), self.sets)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -131,7 +144,7 @@ class Report:
                 " This percentile is 1, because training networks give exactly the wrong answers "
                 "of their nearest others: the third test tests nothing."
             )
-        return text
+        return text + "".join(_limits_of(*each) for each in self.limits_of.items())
 
     def save(self, folder: Path) -> None:
         """Write `report.json` and `report.md`."""
@@ -144,7 +157,7 @@ class Report:
             "map_share": list(self.map_share),
             "fits": self.fits,
             "sets": [vars(one) for one in self.sets],
-        }
+        } | ({"limits_of": self.limits_of} if self.limits_of else {})
         write_json(folder / "report.json", plain(content))
         write_text(folder / "report.md", self.markdown())
 
@@ -162,7 +175,7 @@ class Report:
         parts = [f"# Report: {self.name}", *self.headline]
         parts += [markdown_table(self.columns, self.table), *self.notes]
         parts += ["## Which tests are passed", self.limits_text]
-        parts += [markdown_table(headings(TEST_COLUMNS), self.tests_table)]
+        parts += [markdown_table(self.tests_columns, self.tests_table)]
         if self.reasons:
             parts += ["## What the sets are", MARKS_TEXT, _bullets(MARK_RULES)]
             parts += ["These sets:", _bullets(self.reasons)]
@@ -173,12 +186,31 @@ class Report:
             parts += ["## Running statistics of BatchNorm", self.statistics_text]
             heading = headings(STATISTICS_COLUMNS)
             parts += [markdown_table(heading, self.statistics_table)]
-        parts += ["## How to read this", _bullets(how_to_read(COLUMNS))]
+        parts += ["## How to read this", _bullets(self.words)]
         parts += ["## What was evaluated"]
         for title, facts in self.facts.items():
             rows = [(key, str(value)) for key, value in facts.items()]
             parts += [f"### {title}", markdown_table(("fact", "value"), rows)]
         return "\n\n".join(parts) + "\n"
+
+
+def _on_subsets(limits_of: Iterable[str]) -> str:
+    return (
+        f"Some generators learnt from a part of the training networks ({'; '.join(limits_of)}). "
+        "Their samples are held against these networks alone: distance, limits, mark and the "
+        "baselines that bear their name. Lines and regions of the figures are those of all "
+        "training networks, and so is the ceiling."
+    )
+
+
+def _limits_of(subset: str, told: dict[str, float]) -> str:
+    limits = Limits(**told)
+    text = (
+        f" Of those that learnt from {subset}: accuracy of at least {100 * limits.accuracy:.2f} %; "
+        f"at least {limits.distance / limits.unit:.3f} of the unit, {limits.unit:.4g}; overlap of "
+        f"at most {limits.overlap:.3f}"
+    )
+    return f"{text}, which tests nothing." if limits.overlap_tests_nothing else f"{text}."
 
 
 def _on_condition(title: str, asked: dict[str, float]) -> str:

@@ -4,7 +4,7 @@ Shape suffixes: S networks of a set.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,7 +51,9 @@ class NetworkSet:
     (`copy`, `average`), its `mark` (name, why; see `marks`), and, of networks with BatchNorm,
     statistics of the accuracies with the running statistics that were compared. Of some sets
     `ensemble` (n, accuracy), of samples that were selected `selection` (how), of samples that were
-    drawn on a condition `condition` (val_accuracy, guidance)."""
+    drawn on a condition `condition` (val_accuracy, guidance). Where generators learnt from
+    different training networks: `learnt_from`, how many of them the set is held against, and
+    `subset`, which, where not all (see `Subset.label`)."""
     networks: dict[str, list[Any]]
     """Measure -> one value for each network."""
 
@@ -66,9 +68,21 @@ class NetworkSet:
         return self.summary["n"]
 
     @property
+    def subset(self) -> str:
+        """Which of the training networks it is held against; empty for all."""
+        return self.summary.get("subset", "")
+
+    @property
+    def bare_title(self) -> str:
+        """Its title without its subset, which stands behind that of a baseline."""
+        return self.title.removesuffix(f" ({self.subset})")
+
+    @property
     def label(self) -> str:
-        """Its title, and in brackets what networks were asked for, how many drawn for each."""
+        """Its title, and in brackets of samples what was learnt from, asked for, and drawn."""
         chosen, asked, words = self.summary.get("selection"), self.summary.get("condition"), []
+        if self.subset and self.family == "samples":
+            words.append(f"learnt from {self.subset}")
         if asked:
             words.append(f"asked for {100 * asked['val_accuracy']:.4g} % on validation images")
         if chosen:
@@ -115,11 +129,12 @@ def network_set(
     title: str,
     family: str,
     measured: Measured,
+    *,
     limits: Limits,
     zoo_spread: float,
     split: str,
-    labels: dict[str, np.ndarray],
-    **more: Any,
+    labels: Mapping[str, np.ndarray],
+    more: Mapping[str, Any],
 ) -> NetworkSet:
     """Summarise a measured set over all its networks.
 
@@ -141,13 +156,13 @@ def network_set(
     summary: dict[str, Any] = {"n": len(measured.distance_S)}
     summary |= {name: statistics(values_S) for name, values_S in numbers.items()}
     summary["dispersion"] = measured.spread / zoo_spread
-    summary |= {test: float(passed_S.mean()) for test, passed_S in passed.items()} | more
+    summary |= {test: float(passed_S.mean()) for test, passed_S in passed.items()} | dict(more)
     if measured.compared:
         summary["batchnorm"] = {
             source: statistics(accuracy_S) for source, accuracy_S in measured.compared.items()
         }
     compared = {f"{split}_accuracy_{s}": values_S for s, values_S in measured.compared.items()}
-    columns = labels | numbers | compared | passed
+    columns = dict(labels) | numbers | compared | passed
     networks = {name: values_S.tolist() for name, values_S in columns.items()}
     networks["map"] = measured.map_SC.tolist()
     return NetworkSet(title, family, plain(summary), plain(networks))
