@@ -29,6 +29,11 @@ def training_networks(zoo: ZooConfig) -> int:
     return split_sizes(zoo.count, zoo.split.val, zoo.split.test)[0]
 
 
+def learnt_networks(zoo: ZooConfig, generator: GeneratorConfig) -> int:
+    """Return how many of these a generator learns from."""
+    return min(training_networks(zoo), generator.networks or zoo.count)
+
+
 def zoo_seconds(zoo: ZooConfig) -> float | None:
     """Return core-seconds of training a zoo; None of networks other than MLPs."""
     if not isinstance(zoo.network, MLPConfig):
@@ -94,7 +99,7 @@ def _code(zoo: ZooConfig, generator: GeneratorConfig) -> tuple[int, int] | None:
     widths = zoo.network.widths
     numbers = sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
     if codec.kind == "pca":
-        most = min(numbers, training_networks(zoo) - 1)
+        most = min(numbers, learnt_networks(zoo, generator) - 1)
         numbers = min(most, codec.components or most)
     return numbers, sum(widths[1:-1]) + 1
 

@@ -48,8 +48,9 @@ class SweepReport:
     reports: tuple[str, ...]
     """The reports on test images."""
     references: dict[str, tuple[Row, ...]] = field(default_factory=dict)
-    """Report -> what it says of held-out networks and baselines: `title`, `family`, `mark`, and the
-    numbers of `trial.summarise`."""
+    """Report -> what it says of held-out networks and baselines: `title`, `family`, `mark`, the
+    numbers of `trial.summarise`, and `subset`, which training networks a baseline is made of, where
+    these are not all."""
 
     @property
     def chosen(self) -> str:
@@ -187,7 +188,7 @@ def _test(finished: list[Trial], folder: Path) -> tuple[dict[int, Row], dict[str
                 if key != "n"
             } | {"train_networks": originals.n, "report": name}
         references[name] = tuple(
-            {"title": one.title, "family": one.family} | _summarise(one)
+            {"title": one.bare_title, "family": one.family} | _summarise(one)
             for one in report.sets
             if one.family not in ("originals", "samples", "nearest")
         )
@@ -195,8 +196,8 @@ def _test(finished: list[Trial], folder: Path) -> tuple[dict[int, Row], dict[str
 
 
 def _summarise(one: "NetworkSet") -> Row:
-    """What the table keeps of a row of the report on test images, its mark included."""
-    return summarise(one) | {"mark": one.mark}
+    """What the table keeps of a row of the report on test images: its mark, too, and its subset."""
+    return summarise(one) | {"mark": one.mark} | ({"subset": one.subset} if one.subset else {})
 
 
 def _row(record: dict[str, Any], tested: Row) -> Row:
