@@ -25,6 +25,7 @@ from dwf.evaluation.measure import Yardstick
 from dwf.generators.config import SampleConfig
 from dwf.generators.generator import read_head
 from dwf.generators.sample_stage import sample_networks
+from dwf.generators.subset import Subset
 from dwf.run_folder import commit, write_json
 from dwf.sweeps.trial import judge
 from dwf.zoo.store import Zoo
@@ -54,8 +55,10 @@ def main() -> None:
 
 def measure(root: Path, generator: str, count: int) -> list[dict[str, Any]]:
     """Return a row of numbers for each method and number of steps."""
-    zoo = Zoo.open(root / "zoos" / read_head(root / "runs" / generator)["origin"]["zoo"])
-    yardstick = Yardstick(zoo, zoo.load_data(), split="val")
+    origin = read_head(root / "runs" / generator)["origin"]
+    zoo, subset = Zoo.open(root / "zoos" / origin["zoo"]), Subset.read(origin)
+    rows_learnt_from = subset.rows_of(zoo) if subset else None
+    yardstick = Yardstick(zoo, zoo.load_data(), split="val", rows=rows_learnt_from)
     rows = []
     for method in METHODS:
         each = SolverConfig(method, steps=1).evaluations

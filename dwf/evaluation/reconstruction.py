@@ -35,13 +35,13 @@ from dwf.evaluation.report import (
     Reconstruction,
     print_reconstruction,
     reconstructed_set,
-    reconstruction,
     write_reconstruction,
 )
 from dwf.evaluation.stage import REPORT
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import read_head
 from dwf.generators.learning import describe_origin
+from dwf.generators.subset import Subset
 from dwf.metrics import Progress, logger
 from dwf.randomness import numpy_stream
 from dwf.run_folder import RunFolder
@@ -103,7 +103,8 @@ def report_reconstruction(
         if run is None:
             report = Reconstruction.load(folder)
         else:
-            report = _measure(config, codec, zoo, title, name)
+            training = _learnt_from(zoo, origin)
+            report = _measure(config, codec, zoo, training, title, name)
             write_reconstruction(report, folder)
             run.finish(headline=list(report.headline), about=about)
     print_reconstruction(report, folder)
@@ -130,11 +131,23 @@ def _refuse_other_networks(run: RunFolder, about: dict[str, Any]) -> None:
             )
 
 
+def _learnt_from(zoo: Zoo, origin: dict[str, Any]) -> np.ndarray:
+    """Return the training rows that the codec learnt from: of `codec_zoos` always all."""
+    names = [each["zoo"] for each in (origin, *origin.get("more_zoos", ()))]
+    subset = Subset.read(origin) if zoo.name in names else None
+    return zoo.rows("train", "last") if subset is None else subset.rows_of(zoo)
+
+
 def _measure(
-    config: ReconstructionConfig, codec: Codec, zoo: Zoo, title: str, name: str
+    config: ReconstructionConfig,
+    codec: Codec,
+    zoo: Zoo,
+    training: np.ndarray,
+    title: str,
+    name: str,
 ) -> Reconstruction:
-    measurer = Reconstructor(codec, zoo, config)
-    chosen = choose_networks(zoo, config)
+    measurer = Reconstructor(codec, zoo, config, training)
+    chosen = choose_networks(zoo, config, training)
     sets, done = [], 0
     with Progress(f"reconstruct {zoo.name}", sum(map(len, chosen.values())), "networks") as bar:
         for words, rows in chosen.items():
@@ -142,19 +155,27 @@ def _measure(
             done += len(rows)
     facts = {"generator": name, "codec": codec.config.kind} | measurer.facts
     notes = [f"{STEPS}."] if zoo.is_one_network else []
-    return reconstruction(title, config, sets, measurer.tensors, facts, notes)
+    return Reconstruction.of(title, config, sets, measurer.tensors, facts, notes)
 
 
-def choose_networks(zoo: Zoo, config: ReconstructionConfig) -> dict[str, np.ndarray]:
+def choose_networks(
+    zoo: Zoo, config: ReconstructionConfig, training: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Return what they are -> rows, at the last epoch, of held-out and of training networks.
 
     Of either at most `config.networks`, drawn by seed; of training networks no more than are held
     out, if any are.
 
+    Args:
+        zoo: whose networks.
+        config: which split, how many.
+        training: rows of the training networks that were learnt from; default: all.
+
     Raises:
         TooFewNetworks: there are neither.
     """
-    held_out, training = zoo.rows(config.split, "last"), zoo.rows("train", "last")
+    held_out = zoo.rows(config.split, "last")
+    training = zoo.rows("train", "last") if training is None else training
     most = min(len(held_out), config.networks) or config.networks
 
     def draw(rows: np.ndarray) -> np.ndarray:
@@ -176,15 +197,17 @@ class Reconstructor:
 
     Args:
         codec: fitted to the zoo's layout.
-        zoo: whose networks; its training networks' mean is what errors are relative to, if any.
+        zoo: whose networks.
         config: on which images networks are scored, and how.
+        training: rows of the training networks that were learnt from, if any; errors are relative
+            to the distance from their mean.
 
     Raises:
         ConfigError: there are no images of this split.
         ShapeMismatch: the codec was not fitted to the zoo's layout.
     """
 
-    def __init__(self, codec: Codec, zoo: Zoo, config: ReconstructionConfig):
+    def __init__(self, codec: Codec, zoo: Zoo, config: ReconstructionConfig, training: np.ndarray):
         self.codec, self.zoo, self.split = codec, zoo, config.split
         spans = codec.spans_of(zoo.layout)
         self.data, self.network = zoo.load_data(), zoo.build_network()
@@ -194,7 +217,6 @@ class Reconstructor:
                 f"split = {config.split!r}: {zoo.path} was trained with data.validation = 0, so "
                 "there are no such images: give split test"
             )
-        training = zoo.rows("train", "last")
         self.mean_D = moments(Rows(zoo, training)).mean_D if len(training) else None
         batchnorm, device = BatchNormConfig(config.images), find_device(config.device).type
         fixed = (zoo.layout, self.data, config.split, batchnorm, np.zeros(zoo.layout.size))

@@ -7,24 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from dwf import preemption
 from dwf.devices import find_device
 from dwf.errors import ConfigError, RunConflict
+from dwf.evaluation.comparisons import comparisons_of, measure_all
 from dwf.evaluation.config import EvaluateConfig
-from dwf.evaluation.measure import BASELINES, Baseline, Drawn, Measured, Yardstick, ensemble_size
+from dwf.evaluation.measure import Yardstick, ensemble_size
 from dwf.evaluation.report import (
     ONE_NETWORK,
-    NetworkSet,
     Report,
     draw_figures,
     headline,
-    marked,
-    network_set,
     read_fit,
     write_page,
 )
 from dwf.generators.learning import describe_origin
-from dwf.metrics import Progress, read_metrics, table_console
+from dwf.metrics import read_metrics, table_console
 from dwf.run_folder import RunFolder, write_text
 from dwf.settings import flatten, read_yaml, to_dict
 from dwf.stages import Product, stage
@@ -45,8 +42,9 @@ def plan(config: EvaluateConfig, root: Path, name: str) -> str:
 def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
     """Score samples, originals, held-out networks and all baselines; write the report.
 
-    Every network of every set counts. Distances are taken in the zoo's own frame, into which
-    samples are put first (see `Yardstick`): a copy whose units are shuffled is a copy.
+    Every network of every set counts. Samples are held against the training networks that their own
+    generator learnt from (see `comparisons`). Distances are taken in the zoo's own frame, into
+    which samples are put first (see `Yardstick`): a copy whose units are shuffled is a copy.
 
     Args:
         config: which zoos, which baselines.
@@ -57,12 +55,13 @@ def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
         The report; read from disk where it is finished already.
 
     Raises:
-        ConfigError: samples say that they were learnt from another zoo.
+        ConfigError: samples say that they were learnt from another zoo, or from more networks than
+            it has.
         RunConflict: the report is finished, and the zoos have changed since; or another process
             is at it.
         ShapeMismatch: samples of another layout than the zoo's.
-        TooFewNetworks: the zoo has fewer than four training networks, or half of them are copies
-            of others, or samples have none.
+        TooFewNetworks: a generator learnt from fewer than four training networks, or half of them
+            are copies of others, or samples have none.
         DataUnavailable: networks do not have the accuracies that their zoo records.
     """
     zoo = Zoo.open(root / "zoos" / config.zoo)
@@ -78,12 +77,15 @@ def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
         size = ensemble_size([*counts, *(len(each) for each in samples)])
         settings = (device, config.split, config.batchnorm, config.workers, size)
         yardstick = Yardstick(zoo, zoo.load_data(), *settings)
-        sets = marked(_measure_all(config, yardstick, samples), yardstick.limits)
-        said = headline(sets, yardstick.limits)
+        comparisons = comparisons_of(config, yardstick, samples)
+        sets = measure_all(config, comparisons)
+        limits_of = {one.subset: one.yardstick.limits for one in comparisons[1:]}
+        said = headline(sets, yardstick.limits, limits_of)
         made = Report(
             name=name,
             config=to_dict(config),
             limits=yardstick.limits.to_json(),
+            limits_of={subset: limits.to_json() for subset, limits in limits_of.items()},
             sets=tuple(sets),
             headline=(*said, ONE_NETWORK) if zoo.is_one_network else said,
             facts=_facts(root, zoo, samples) | {"evaluation": {"device": device} | _how(yardstick)},
@@ -147,67 +149,6 @@ def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
             f"{sampled.zoo!r} of fingerprint {sampled.zoo_fingerprint}, this "
             f"zoo has {expected}: evaluate samples against the zoo they were learnt from"
         )
-
-
-def _measure_all(
-    config: EvaluateConfig, yardstick: Yardstick, samples: list[Zoo]
-) -> list[NetworkSet]:
-    zoo, training, limits = yardstick.zoo, yardstick.training, yardstick.limits
-    baselines = [one for draw in BASELINES.values() for one in draw(config, len(training))]
-    number = "step" if zoo.is_one_network and "step" in zoo.columns else "network"
-    sets: list[NetworkSet] = []
-
-    def add(
-        title: str, family: str, measured: Measured, of: Zoo | None = None, **labels: np.ndarray
-    ) -> None:
-        labels["nearest"] = zoo.columns[number][training.rows][measured.nearest_S]
-        more = {} if of is None else _how_drawn(of)
-        if measured.ensemble is not None:
-            more["ensemble"] = {"n": yardstick.ensemble, "accuracy": measured.ensemble}
-        fixed = (limits, yardstick.originals.spread, config.split)
-        sets.append(network_set(title, family, measured, *fixed, labels, **more))
-        progress.update(len(sets))
-        if preemption.is_asked():
-            preemption.stop()
-
-    def add_baseline(baseline: Baseline) -> None:
-        drawn = Drawn(baseline, training, yardstick.deviation_K, config.seed)
-        compare = baseline.family == "average"
-        add(baseline.title, baseline.family, yardstick.measure_drawn(drawn, compare))
-
-    def add_rows(title: str, family: str, of: Zoo, rows: np.ndarray) -> Measured:
-        measured = yardstick.measure_zoo(of, rows, compare=True)
-        named = number if of is zoo else "network"
-        add(title, family, measured, of, network=of.columns[named][rows])
-        return measured
-
-    held_out = zoo.rows(split=config.split, epoch="last")
-    total = 1 + bool(len(held_out)) + 2 * len(samples) + len(baselines)
-    with Progress(f"evaluate {zoo.name}", total, "sets of networks") as progress:
-        originals = zoo.columns[number][training.rows]
-        add("originals (training)", "originals", yardstick.originals, network=originals)
-        if len(held_out):
-            add_rows("held-out networks", "held-out", zoo, held_out)
-        generated = {
-            each.name: add_rows(each.name, "samples", each, np.arange(len(each)))
-            for each in samples
-        }
-        for baseline in baselines:
-            add_baseline(baseline)
-        for name, measured in generated.items():
-            copies = yardstick.measure_copies(measured.nearest_S)
-            add(f"nearest originals of {name}", "nearest", copies)
-    return sets
-
-
-def _how_drawn(zoo: Zoo) -> dict[str, Any]:
-    """How the networks of a zoo of samples were selected, and on what condition, if they were."""
-    told, found = zoo.facts.sampled, {}
-    if told and told.selection:
-        found["selection"] = told.selection
-    if told and told.condition is not None:
-        found["condition"] = {"val_accuracy": told.condition, "guidance": told.guidance}
-    return found
 
 
 def _how(yardstick: Yardstick) -> dict[str, Any]:

@@ -24,8 +24,17 @@ class GeneratorConfig:
     and held-out rows are cut apart by network, whatever the epochs; those of a zoo of one network
     by blocks of its steps, and `last` takes them all."""
     best: Annotated[float, Bounds(0, 1, open=True)] = 1.0
-    """The density learns from this share of the training rows, the best by `val_accuracy`; the
-    codec from all."""
+    """The density learns from this share of the training rows (of `networks` or `rows`, where there
+    are any), the best by `val_accuracy`; the codec from all of them."""
+    networks: Count | None = None
+    """Training networks that codec and density both learn from, as many of each of `more_zoos`; of
+    `codec_zoos` it is all in any case. Default: all. A zoo of one network takes `rows`."""
+    networks_by: Literal["first", "random"] = "first"
+    """Choice of these networks: the first of the training split, in the zoo's order, or a random
+    draw by `seed`, in which fewer networks are always among more."""
+    rows: Count | None = None
+    """Training rows of a zoo of one network that codec and density both learn from, the first in
+    order. Default: all. Other zoos take `networks`."""
     more_zoos: tuple[str, ...] = ()
     """More zoos that codec and density both learn from, each of another architecture; with a codec
     that takes them together (`neurons`) and a flow whose backbone takes masks (`transformer`,
@@ -40,6 +49,16 @@ class GeneratorConfig:
     likelihood is recorded once it is fitted; 0: of none."""
 
     def __post_init__(self):
+        if self.networks is not None and self.rows is not None:
+            raise ValueError(
+                f"networks = {self.networks} and rows = {self.rows}: rows are of a zoo of one "
+                "network, networks of all others: give one of the two"
+            )
+        if self.networks_by != "first" and self.networks is None:
+            raise ValueError(
+                f"networks_by = {self.networks_by!r} draws networks to learn from, and all are: "
+                "give networks, how many, or leave it out"
+            )
         codec, density = self.codec, self.density
         if density.takes_metric and not (codec.makes_tokens and codec.has_derivative):
             raise ValueError(

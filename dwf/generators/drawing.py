@@ -133,6 +133,7 @@ class Drawing:
             steps=None if used is None or used.is_adaptive else used.steps,
             evaluations_per_sample=self._evaluations / config.drawn,
             learnt_from=tuple(each["zoo"] for each in generator.zoos) if several else (),
+            subset=generator.origin.get("subset"),
             **self.condition,
             batchnorm_images=config.batchnorm_images if recalibrated else None,
             selection=self._selected.facts if self._selected else None,

@@ -1,8 +1,9 @@
 """Which rows of which zoos a generator learns from, and how that is told.
 
-The density learns from the training networks of the zoo and of `more_zoos`, or the best of each;
-the codec from all of these and from those of `codec_zoos`. Rows of a network never straddle
-training and held-out networks; those of a zoo of one network are cut apart by blocks of its steps.
+The density learns from the training networks of the zoo and of `more_zoos` (or a part of each, see
+`subset`), or the best of these; the codec from all of these and from those of `codec_zoos`. Rows of
+a network never straddle training and held-out networks; those of a zoo of one network are cut apart
+by blocks of its steps.
 
 Shape suffixes: N networks.
 """
@@ -21,6 +22,7 @@ from dwf.codecs.neurons import read_layers
 from dwf.densities.config import DensityConfig
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
+from dwf.generators.subset import Subset
 from dwf.zoo.layout import Layout
 from dwf.zoo.moments import Sources
 from dwf.zoo.store import Zoo
@@ -126,8 +128,8 @@ def learning_of_codec(
         more: `more_zoos`, see `open_more`.
 
     Raises:
-        ConfigError: a zoo has no such epoch; or one of `codec_zoos` is of another architecture, and
-            the codec makes sequences that all of its architectures share.
+        ConfigError: a zoo has no such epoch, or see `Subset.rows_of`; or one of `codec_zoos` is of
+            another architecture, and the codec makes sequences that all of its architectures share.
         NotAZoo, IncompleteZoo, CorruptShard: one of `codec_zoos` cannot be read.
     """
     others = [Zoo.open(zoos / name) for name in config.codec_zoos]
@@ -166,8 +168,8 @@ def learning_of_density(config: GeneratorConfig, zoo: Zoo, more: Sequence[Zoo] =
         more: `more_zoos`, see `open_more`.
 
     Raises:
-        ConfigError: a zoo has no such epoch, or no `val_accuracy` to say which are best, or on
-            which the density is to be conditioned.
+        ConfigError: see `Subset.rows_of`; or a zoo has no such epoch, or no `val_accuracy` to say
+            which are best, or on which the density is to be conditioned.
     """
     train, val = ([(one, _rows(one, split, config)) for one in (zoo, *more)] for split in SPLITS)
     if config.best < 1:
@@ -199,6 +201,11 @@ def _conditions(sources: Sources, column: str) -> np.ndarray:
 
 
 def _rows(zoo: Zoo, split: str, config: GeneratorConfig) -> np.ndarray:
+    rows, subset = _rows_at_epochs(zoo, split, config), Subset.of(config)
+    return subset.among(zoo, rows) if subset and split == "train" else rows
+
+
+def _rows_at_epochs(zoo: Zoo, split: str, config: GeneratorConfig) -> np.ndarray:
     if isinstance(config.epochs, str):
         return zoo.rows(split, "last" if config.epochs == "last" else None)
     train = zoo.rows("train")
@@ -261,16 +268,18 @@ def describe_choice(
 
     Returns:
         Nothing where they are; else `learnt`: for the codec and the density, zoo -> fingerprint
-        of the rows.
+        of the rows; and `subset`, where not all training networks are learnt from.
     """
-    if (config.epochs, config.best, config.codec_zoos) == ("last", 1.0, ()):
+    subset = Subset.of(config)
+    if (config.epochs, config.best, config.codec_zoos, subset) == ("last", 1.0, (), None):
         return {}
 
     def told(learning: Learning) -> dict[str, str]:
         pairs = zip(learning.train, learning.val, strict=True)
         return {train[0].name: _fingerprint([train, val]) for train, val in pairs}
 
-    return {"learnt": {"codec": told(codec), "density": told(density)}}
+    learnt = {"learnt": {"codec": told(codec), "density": told(density)}}
+    return learnt | ({"subset": subset.to_json()} if subset else {})
 
 
 def _fingerprint(parts: Sources) -> str:

@@ -274,6 +274,7 @@ def _count_rows(config: GeneratorConfig, path: Path) -> tuple[int, int, str]:
         return len(learning.train[0][1]), len(learning.val[0][1]), str(path)
     file, zoo = _settings_of(path.name)
     num_train, num_val, _ = split_sizes(zoo.count, zoo.split.val, zoo.split.test)
+    num_train = min(num_train, config.networks or num_train)
     where = f"{path}, which is not there yet: sizes as {file.name} says"
     return num_train, num_val, where
 

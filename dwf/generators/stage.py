@@ -74,8 +74,9 @@ def fit_generator(config: GeneratorConfig, root: Path, name: str) -> Generator:
         TooFewNetworks: fewer training networks than components, or than the batch size; or none.
         RunConflict: the folder holds a run of other settings, or of another zoo of this name; or
             another process is at it.
-        ConfigError: no such epoch in a zoo, or nothing says which networks are best, or what their
-            condition is; or codec or density cannot learn from `more_zoos`.
+        ConfigError: no such epoch in a zoo, or fewer networks than are to be learnt from, or
+            nothing says which are best, or what their condition is; or codec or density cannot
+            learn from `more_zoos`.
         TrainingDiverged: the codec's or the density's loss is not finite.
         NotAZoo, IncompleteZoo, CorruptShard: a zoo cannot be read.
     """

@@ -21,6 +21,7 @@ from dwf.evaluation.report import (
     STYLE,
     accuracy_cell,
     markdown_table,
+    number_cell,
 )
 from dwf.run_folder import replacing, write_text
 from dwf.sweeps.grids import Grid, best_baseline, held_out, interval
@@ -41,7 +42,7 @@ def _accuracy(row: Row) -> str:
 
 
 def _distance(row: Row) -> str:
-    return "-" if row["distance_ratio"] is None else f"{row['distance_ratio']:.3f}"
+    return number_cell(row["distance_ratio"])
 
 
 def _mark(row: Row) -> str:

@@ -33,6 +33,11 @@ def training_networks(zoo: ZooConfig) -> int:
     return split_sizes(zoo.count, zoo.split.val, zoo.split.test)[0]
 
 
+def learnt_networks(zoo: ZooConfig, generator: GeneratorConfig) -> int:
+    """Return how many of these a generator learns from."""
+    return min(training_networks(zoo), generator.networks or zoo.count)
+
+
 def zoo_seconds(zoo: ZooConfig) -> float | None:
     """Return core-seconds of training a zoo; None of networks whose arithmetic is not known."""
     work = zoo.network.multiplications(input_shape(zoo.data))
@@ -79,8 +84,9 @@ def multiplications(zoo: ZooConfig, generator: GeneratorConfig) -> float | None:
     if not isinstance(zoo.network, MLPConfig) or codec.training is not None:
         return None
     layout = layout_of_network(zoo.network)
+    num_train = learnt_networks(zoo, generator)
     with contextlib.suppress(ConfigError):
-        shape = find(CODECS, codec.kind).planned_shape(codec, [layout], training_networks(zoo))
+        shape = find(CODECS, codec.kind).planned_shape(codec, [layout], num_train)
         if backbone.takes_tokens == (shape.groups is not None):
             return backbone.multiplications(shape)
     return None

@@ -56,6 +56,8 @@ class Grid:
         """The name of an axis of numbers."""
         if axis == "zoo.count":
             return "training networks"
+        if axis == "generator.networks":
+            return "networks learnt from"
         return short_names(self.numbers)[axis].replace("_", " ")
 
     def values(self, axis: str) -> list[float]:
@@ -82,12 +84,20 @@ class Grid:
         )
 
     def references(self, point: dict[str, float]) -> tuple[Row, ...]:
-        """Return what stands beside the trials at a point: held-out networks and baselines.
+        """Return what stands beside the trials at a point: held-out networks and their baselines.
 
-        Nothing where the lines learnt from different zoos, or none was tested.
+        Nothing where the lines learnt from different zoos or networks, or none was tested.
         """
-        names = {self.row(group, point).get("report") for group in self.groups} - {None}
-        return self.report.references[names.pop()] if len(names) == 1 else ()
+        rows = [self.row(group, point) for group in self.groups]
+        tested = {(row["report"], row.get("test_subset")) for row in rows if "report" in row}
+        if len(tested) != 1:
+            return ()
+        ((report, subset),) = tested
+        return tuple(
+            one
+            for one in self.report.references[report]
+            if one["family"] == "held-out" or one.get("subset") == subset
+        )
 
     def _group(self, row: Row) -> Any:
         return None if self.lines is None else row[self.lines]

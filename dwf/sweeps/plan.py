@@ -23,6 +23,7 @@ from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.estimate import (
     fit_seconds,
     in_hours,
+    learnt_networks,
     sample_seconds,
     training_networks,
     zoo_seconds,
@@ -108,6 +109,10 @@ def codec_settings(generator: GeneratorConfig) -> dict[str, Any]:
     """Return all that a generator's fitted codec depends on, plain data; see `name_of`."""
     seed = generator.seed if generator.codec.training is not None else 0  # others draw nothing
     settings = {"zoo": generator.zoo, "codec": generator.codec, "epochs": generator.epochs}
+    given = {"networks": generator.networks, "rows": generator.rows}
+    settings |= {name: count for name, count in given.items() if count is not None}
+    if generator.networks_by == "random":
+        settings["networks_drawn_by"] = generator.seed
     return _chosen(settings | {"seed": seed})
 
 
@@ -177,8 +182,9 @@ def plan_trials(
             number, the others have those that are free.
 
     Raises:
-        ConfigError: a setting is unknown, or a value not in its range; or a generator's batch is
-            larger than its zoo, or it has nothing that ASHA could watch.
+        ConfigError: a setting is unknown, or a value not in its range; or a generator's batch, or
+            the networks that it is to learn from, are more than its zoo has, or it has nothing that
+            ASHA could watch.
     """
     if config.search == "optuna":
         numbered = dict(enumerate(extreme_points(config)))
@@ -186,6 +192,7 @@ def plan_trials(
         numbered = _number(listed_points(config), begun or {})
     trials = [plan_trial(bases, number, point) for number, point in numbered.items()]
     for trial in trials:
+        _refuse_few_networks(trial)
         _refuse_large_batch(trial)
     if config.scheduler == "asha":
         most_steps(config, trials)
@@ -212,13 +219,23 @@ def _refuse_other_zoos(generator: GeneratorConfig) -> None:
             )
 
 
+def _refuse_few_networks(trial: Trial) -> None:
+    """Refuse a zoo that would have fewer training networks than its generator is to learn from."""
+    there, asked = training_networks(trial.zoo), trial.generator.networks
+    if asked is not None and asked > there and trial.zoo.count > 1:
+        raise ConfigError(
+            f"trial {trial.number}: generator.networks = {asked}, and a zoo of {trial.zoo.count} "
+            f"networks leaves {there} to learn from: leave one of the two out, or lower networks"
+        )
+
+
 def _refuse_large_batch(trial: Trial) -> None:
     """Refuse a flow that would find fewer networks than a batch holds."""
     zoo, generator = trial.zoo, trial.generator
     loop = generator.density.training
     if loop is None or zoo.count == 1 or zoo.keep is not None:
         return
-    rows, key = training_networks(zoo), "density.training.batch_size"
+    rows, key = learnt_networks(zoo, generator), "density.training.batch_size"
     if generator.epochs != "last":
         rows *= len(zoo.epochs_kept if generator.epochs == "all" else generator.epochs)
     rows = math.ceil(generator.best * rows)

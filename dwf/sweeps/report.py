@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -25,6 +25,9 @@ from dwf.settings import to_dict
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.plan import Trial, name_of, report_config
 from dwf.sweeps.trial import summarise
+
+if TYPE_CHECKING:
+    from dwf.evaluation.report import NetworkSet
 
 Row = dict[str, Any]
 
@@ -45,8 +48,9 @@ class SweepReport:
     reports: tuple[str, ...]
     """The reports on test images."""
     references: dict[str, tuple[Row, ...]] = field(default_factory=dict)
-    """Report -> what it says of held-out networks and baselines: `title`, `family`, `mark`, and the
-    numbers of `trial.summarise`."""
+    """Report -> what it says of held-out networks and baselines: `title`, `family`, `mark`, the
+    numbers of `trial.summarise`, and `subset`, which training networks a baseline is made of, where
+    these are not all."""
 
     @property
     def chosen(self) -> str:
@@ -184,16 +188,16 @@ def _test(finished: list[Trial], folder: Path) -> tuple[dict[int, Row], dict[str
                 if key != "n"
             } | {"train_networks": originals.n, "report": name}
         references[name] = tuple(
-            {"title": one.title, "family": one.family} | _summarise(one)
+            {"title": one.bare_title, "family": one.family} | _summarise(one)
             for one in report.sets
             if one.family not in ("originals", "samples", "nearest")
         )
     return rows, references
 
 
-def _summarise(one: Any) -> Row:
-    """Return what the table keeps of a row of the report on test images, its mark included."""
-    return summarise(one.summary, "test") | {"mark": one.mark}
+def _summarise(one: "NetworkSet") -> Row:
+    """Return what the table keeps of a row of a report on test images, with mark and subset."""
+    return summarise(one) | {"mark": one.mark} | ({"subset": one.subset} if one.subset else {})
 
 
 def _row(record: dict[str, Any], tested: Row) -> Row:
@@ -238,9 +242,10 @@ def _write_best(trial: Trial, report: SweepReport, folder: Path, score: float) -
 
 
 def _scores(row: Row, split: str) -> list[str]:
+    from dwf.evaluation.report import accuracy_cell, number_cell, share_cell
+
     mean, std = row.get(f"{split}_accuracy"), row.get(f"{split}_accuracy_std")
     if mean is None:
         return [row["state"] if split == "val" else "-", "-", "-"]
-    spread = "" if std is None else f" +- {100 * std:.2f}"
     share, ratio = row[f"{split}_good_and_novel"], row[f"{split}_distance_ratio"]
-    return [f"{100 * mean:.2f}{spread}", f"{100 * share:.1f} %", f"{ratio:.3f}"]
+    return [accuracy_cell({"mean": mean, "std": std}), share_cell(share), number_cell(ratio)]

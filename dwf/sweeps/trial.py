@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -40,6 +40,11 @@ from dwf.sweeps.plan import Trial, codec_name, codec_settings, plan_trial
 from dwf.sweeps.space import Point
 from dwf.zoo.config import ZooConfig
 
+if TYPE_CHECKING:  # a plan is made without torch
+    from dwf.evaluation.measure import Yardstick
+    from dwf.evaluation.report import NetworkSet
+    from dwf.zoo.store import Zoo
+
 # What follows from a trial's settings is an outcome; other errors can be mended and tried again.
 OUTCOMES = (
     ConfigError,
@@ -50,6 +55,8 @@ OUTCOMES = (
     WorkFailed,
 )
 BASES = "stages.yaml"
+SCORES = ("good_and_novel", "accurate", "distance_ratio", "overlap", "dispersion")
+"""What a sweep keeps of a set of networks besides its accuracy; see `NetworkSet.figure`."""
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -248,41 +255,40 @@ def _validate(trial: Trial, folder: Path) -> dict[str, float | None]:
     """Return the numbers of a trial's samples on validation networks and images."""
     from dwf.devices import find_device
     from dwf.evaluation.measure import Yardstick
+    from dwf.generators.subset import rows_learnt_from
     from dwf.zoo.store import Zoo
 
     zoo = Zoo.open(folder / "zoos" / trial.frame)
     samples = Zoo.open(folder / "zoos" / trial.samples_name)
     report = trial.report
     how = (find_device(report.device).type, "val", report.batchnorm, report.workers)
-    yardstick = Yardstick(zoo, zoo.load_data(), *how)
+    yardstick = Yardstick(zoo, zoo.load_data(), *how, rows=rows_learnt_from(zoo, samples))
     return judge(samples, yardstick) | {"val_loss": _val_loss(trial, folder)}
 
 
-def judge(samples: Any, yardstick: Any) -> dict[str, float | None]:
+def judge(samples: "Zoo", yardstick: "Yardstick") -> dict[str, float | None]:
     """Return what a sweep's table keeps of a zoo of samples, measured by a `Yardstick`."""
     import numpy as np
 
     from dwf.evaluation.report import network_set
 
-    split, limits, spread = yardstick.split, yardstick.limits, yardstick.originals.spread
-    measured = yardstick.measure_zoo(samples, np.arange(len(samples)))
-    scored = network_set(samples.name, "samples", measured, limits, spread, split, {})
-    return summarise(scored.summary, split)
+    scored = network_set(
+        samples.name,
+        "samples",
+        yardstick.measure_zoo(samples, np.arange(len(samples))),
+        limits=yardstick.limits,
+        zoo_spread=yardstick.originals.spread,
+        split=yardstick.split,
+        labels={},
+        more={},
+    )
+    return summarise(scored)
 
 
-def summarise(summary: dict[str, Any], split: str) -> dict[str, float | None]:
-    """Return what a sweep's table keeps of a set of networks' summary in a report."""
-    accuracy = summary[f"{split}_accuracy"]
-    return {
-        "n": summary["n"],
-        f"{split}_accuracy": accuracy["mean"],
-        f"{split}_accuracy_std": accuracy["std"],
-        "good_and_novel": summary["good_and_novel"],
-        "accurate": summary["accurate"],
-        "distance_ratio": summary["distance_ratio"]["median"],
-        "overlap": summary["overlap"]["mean"],
-        "dispersion": summary["dispersion"],
-    }
+def summarise(one: "NetworkSet") -> dict[str, float | None]:
+    """Return what a sweep's table keeps of a set of networks in a report."""
+    accuracy = {one.scored: one.figure(one.scored), f"{one.scored}_std": one.accuracy["std"]}
+    return {"n": one.n} | accuracy | {name: one.figure(name) for name in SCORES}
 
 
 def _val_loss(trial: Trial, folder: Path) -> float | None:

@@ -94,6 +94,9 @@ class Sampled(Provenance):
     """Evaluations of the density's network for each network drawn."""
     learnt_from: tuple[str, ...] = ()
     """Names of all zoos that the generator learnt from, where there are several."""
+    subset: dict[str, Any] | None = None
+    """Part of the training networks that the generator learnt from, plain data: see
+    `generators.subset.Subset`; None: all."""
     condition: float | None = None
     """Validation accuracy that was asked for."""
     guidance: float | None = None

@@ -5,7 +5,7 @@ import pytest
 
 from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.measure.baselines import (
-    BASELINES,
+    FAMILIES,
     Drawn,
     average_of,
     noise_around,
@@ -86,16 +86,16 @@ def test_pca_gaussian_has_the_networks_covariance_and_stays_in_their_span():
     np.testing.assert_allclose(codes.std(0), exact, rtol=0.03)
 
 
-@pytest.mark.parametrize("kind", BASELINES)
-def test_seeded_network_by_network(kind):
+@pytest.mark.parametrize("make", [make for one in FAMILIES.values() for make in one.draws])
+def test_seeded_network_by_network(make):
     config = EvaluateConfig("z", averages=(2,), noise=(0.1,), count=6)
-    (baseline,) = BASELINES[kind](config, NUM)
+    (baseline,) = make(config, NUM)
     np.testing.assert_array_equal(draw(baseline), draw(baseline))
     fewer = EvaluateConfig("z", averages=(2,), noise=(0.1,), count=3)
-    (fewer_baseline,) = BASELINES[kind](fewer, NUM)
+    (fewer_baseline,) = make(fewer, NUM)
     np.testing.assert_allclose(draw(fewer_baseline), draw(baseline)[:3], rtol=1e-6)
     other = EvaluateConfig("z", averages=(2,), noise=(0.1,), count=6, seed=1)
-    (other_baseline,) = BASELINES[kind](other, NUM)
+    (other_baseline,) = make(other, NUM)
     assert not np.array_equal(draw(other_baseline, seed=1), draw(baseline))
 
 

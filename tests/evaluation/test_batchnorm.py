@@ -18,7 +18,8 @@ from dwf.evaluation.config import BatchNormConfig, EvaluateConfig
 from dwf.evaluation.measure.baselines import Baseline, Drawn
 from dwf.evaluation.measure.scoring import Scorer
 from dwf.evaluation.measure.yardstick import Yardstick
-from dwf.evaluation.report.report import STATISTICS_COLUMNS, Report
+from dwf.evaluation.report.columns import STATISTICS_COLUMNS, headings
+from dwf.evaluation.report.report import Report
 from dwf.evaluation.stage import evaluate
 from dwf.networks.functional import score_networks
 from dwf.randomness import torch_stream
@@ -114,7 +115,7 @@ def test_strategies_are_what_they_are_called(zoo, write):
 
 def test_baselines_are_recalibrated_and_own_networks_are_not(zoo, write):
     yardstick = Yardstick(zoo, zoo.load_data())
-    copied = Baseline("copies", "noise", np.eye(8)[[5, 2]])
+    copied = Baseline("copies", np.eye(8)[[5, 2]])
     drawn = Drawn(copied, yardstick.training, yardstick.deviation_K, 0)
     baseline = yardstick.measure_drawn(drawn)
     same = write("same", zoo.read(zoo.rows("train"))[[5, 2]], "trained")
@@ -239,7 +240,7 @@ def test_the_report_compares_the_strategies(zoo, write, tmp_path):
             accuracies = one["networks"][f"test_accuracy_{source}"]
             assert len(accuracies) == one["summary"]["n"]
             assert found["mean"] == pytest.approx(np.mean(accuracies))
-            cell = rows[one["title"]][STATISTICS_COLUMNS.index(source) - 1]
+            cell = rows[one["title"]][headings(STATISTICS_COLUMNS).index(source) - 1]
             assert cell.startswith(f"{100 * np.mean(accuracies):.2f}")
     markdown, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
     assert "Running statistics of BatchNorm" in markdown and "300 training images" in page

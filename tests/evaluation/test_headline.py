@@ -5,7 +5,7 @@ import pytest
 
 from dwf.evaluation.measure.novelty import Limits
 from dwf.evaluation.report.headline import headline
-from dwf.evaluation.report.report import NetworkSet, statistics
+from dwf.evaluation.report.sets import NetworkSet, statistics
 
 LIMITS = Limits(accuracy=0.95, distance=0.9, overlap=0.6, unit=1.0)
 

@@ -8,7 +8,7 @@ import pytest
 from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.measure.novelty import DRAWN_IN, HALF_WAY, NEAR_COPY, Limits
 from dwf.evaluation.report.marks import MARKS, exceeds, mark
-from dwf.evaluation.report.report import NetworkSet, plain, statistics
+from dwf.evaluation.report.sets import NetworkSet, plain, statistics
 from dwf.evaluation.stage import evaluate
 
 LIMITS = Limits(accuracy=0.95, distance=1.8, overlap=0.6, unit=2.0)

@@ -23,7 +23,7 @@ from dwf.errors import TooFewNetworks
 from dwf.evaluation.config import ReconstructionConfig
 from dwf.evaluation.reconstruction import choose_networks, report_fit
 from dwf.evaluation.report.reconstruction import Reconstruction
-from dwf.evaluation.report.report import statistics
+from dwf.evaluation.report.sets import statistics
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import round_trip_error
 from dwf.networks.batchnorm import recalibrate

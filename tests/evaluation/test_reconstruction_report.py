@@ -12,7 +12,8 @@ from dwf import preemption
 from dwf.codecs.config import PcaConfig
 from dwf.errors import ConfigError, DataUnavailable, Preempted, RunConflict
 from dwf.evaluation.config import ReconstructionConfig
-from dwf.evaluation.report.reconstruction import Reconstruction, reconstructed_set, reconstruction
+from dwf.evaluation.report.reconstructed import reconstructed_set
+from dwf.evaluation.report.reconstruction import Reconstruction
 from dwf.zoo.store import Zoo, write_zoo
 from tests.evaluation.reconstructing import fit, folder_of, report, root_of
 
@@ -33,7 +34,7 @@ def told(covered=(True, True, False), split="test", **more) -> Reconstruction:
     }
     lost, energy = np.array([3.0, 0.0, 8.0]), np.array([12.0, 0.0, 8.0])
     one = reconstructed_set(f"{split} networks", columns | more, lost, energy, tensors)
-    return reconstruction("r", ReconstructionConfig(split=split), [one], tensors, {})
+    return Reconstruction.of("r", ReconstructionConfig(split=split), [one], tensors, {})
 
 
 def test_sums_are_over_what_is_covered_and_the_rest_is_named():

@@ -21,7 +21,7 @@ from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.report.figures import training_curves
 from dwf.evaluation.report.report import Report
 from dwf.evaluation.stage import evaluate
-from dwf.generators.stage import describe_origin
+from dwf.generators.learning import describe_origin
 from dwf.run_folder import hold
 from dwf.zoo.store import Zoo, write_zoo
 

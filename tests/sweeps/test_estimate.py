@@ -123,6 +123,19 @@ def test_a_batch_larger_than_a_zoo_is_refused_before_anything_runs(make):
     assert len(plan_trials(rows, read_bases(rows))) == 2
 
 
+def test_more_networks_than_a_zoo_leaves_are_refused_before_anything_runs(make):
+    networks = {"generator.networks": {"grid": [16, 17]}}
+    said = r"trial 1: generator.networks = 17, and a zoo of 24 networks leaves 16 to learn from"
+    config = make(networks)
+    with pytest.raises(ConfigError, match=said):
+        plan_trials(config, read_bases(config))
+    fits = make(networks | {"zoo.count": {"grid": [100]}})
+    assert len(plan_trials(fits, read_bases(fits))) == 2
+    batch = make({"generator.networks": {"grid": [7]}})
+    with pytest.raises(ConfigError, match=r"leaves 7 rows to learn from, fewer than .*size = 8"):
+        plan_trials(batch, read_bases(batch))
+
+
 def test_zoos_that_a_sweep_does_not_make_are_refused(make):
     config = make({"generator.codec_zoos": {"grid": [["other"]]}})
     with pytest.raises(ConfigError, match=r"generator.codec_zoos = \['other'\]: a sweep makes one"):

@@ -231,3 +231,26 @@ def test_a_setting_that_is_new_and_at_its_default_changes_no_name():
     others = [Old("y"), Old("z", Part()), Old("z", Part(4)), New("z", scale="log")]
     names = {name_of("a", one) for one in (Old("z"), *others)}
     assert len(names) == 5
+
+
+def test_the_networks_learnt_from_are_of_the_codecs_name_and_only_where_they_are_given(make):
+    space = {
+        "generator.networks": {"grid": [8, None]},
+        "generator.seed": {"grid": [0, 1]},
+        "align": {"grid": [False]},
+    }
+    first, _, every, _ = plan(make(space))
+    names = {trial.codec_name for trial in plan(make(space))}
+    assert first.generator.networks == 8 and every.generator.networks is None
+    assert len(names) == 2, "the codec draws nothing"
+    assert set(every.codec_settings) == {"zoo", "codec", "epochs", "seed"}
+    random = plan(
+        make(
+            {k: v for k, v in space.items() if k != "generator.networks"}
+            | {
+                "generator.networks": {"grid": [8]},
+                "generator.networks_by": {"grid": ["random"]},
+            }
+        )
+    )
+    assert len({trial.codec_name for trial in random} | names) == 4

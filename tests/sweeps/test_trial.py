@@ -1,6 +1,7 @@
 """A trial without Ray: its stages are those of the whole way, shared and never repeated."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from dwf.sweeps import report as reports
 from dwf.sweeps import stage
 from dwf.sweeps.curves import write_curves
 from dwf.sweeps.figures import draw_trials
+from dwf.sweeps.grids import Grid
 from dwf.sweeps.plan import plan_trials
 from dwf.sweeps.report import SweepReport, write_report
 from dwf.sweeps.space import read_bases
@@ -229,6 +231,50 @@ def test_a_small_scaling_study(make, way, tmp_path, monkeypatch):
         assert known[ceiling.title]["n"] == {20: 3, 40: 6}[row["zoo.count"]]
         assert {"per-weight Gaussian", "average of 2", "PCA + Gaussian"} < set(known)
     _check_record(report, folder, tmp_path / "results", monkeypatch)
+
+
+def test_networks_learnt_from_are_an_axis(make, tmp_path):
+    """Each size is judged by its own networks: against the same trial's numbers by brute force."""
+    space = {"generator.networks": {"grid": [8, 12]}, "align": {"grid": [False]}}
+    config = make(space, metric="distance_ratio")
+    folder, trials = begin(config, tmp_path)
+    assert [trial.generator.networks for trial in trials] == [8, 12]
+    assert len({trial.zoo_name for trial in trials}) == 1
+    assert len({trial.codec_name for trial in trials}) == 2, "each has its own codec"
+    for trial in trials:
+        do(folder, trial)
+    records = read_records(folder)
+    assert [one["state"] for one in records.values()] == ["finished"] * 2
+    zoo = Zoo.open(folder / "zoos" / trials[0].frame)
+    for trial, record in zip(trials, records.values(), strict=True):
+        learnt_ND = zoo.read(zoo.rows("train", "last")[: trial.generator.networks]).astype(float)
+        samples_SD = Zoo.open(folder / "zoos" / trial.samples_name).read().astype(float)
+        own_NN = np.linalg.norm(learnt_ND[:, None] - learnt_ND, axis=2)
+        np.fill_diagonal(own_NN, np.inf)
+        nearest_S = np.linalg.norm(samples_SD[:, None] - learnt_ND, axis=2).min(1)
+        ratio = np.median(nearest_S) / np.median(own_NN.min(1))
+        assert record["metrics"]["distance_ratio"] == pytest.approx(ratio)
+    report = write_report(config, "sweep", folder, trials, records)
+    assert len(report.reports) == 1, "all are of one zoo"
+    assert [row["test_subset"] for row in report.rows] == ["first 8", "first 12"]
+    assert {row["train_networks"] for row in report.rows} == {16}
+    (tested,) = (Report.load(folder / "reports" / name) for name in report.reports)
+    grid = Grid.of(report)
+    for networks in (8, 12):
+        beside = grid.references({"generator.networks": networks})
+        (ceiling,) = (one for one in beside if one["family"] == "held-out")
+        assert ceiling["good_and_novel"] == tested.of("held-out")[0].share
+        shares = {one["title"]: one["good_and_novel"] for one in beside}
+        expected = {
+            one.bare_title: one.share
+            for one in tested.sets
+            if one.subset == f"first {networks}" and one.family not in ("samples", "nearest")
+        }
+        assert expected.items() <= shares.items() and len(shares) == len(expected) + 1
+    assert write_curves(report, folder)
+    text = (folder / "curves.md").read_text()
+    assert "| settings | 8 | 12 |" in text and "Columns: networks learnt from" in text
+    assert len(re.findall(r"^\| average of 2 \|", text, re.MULTILINE)) == 4, "a line in each table"
 
 
 def _check_record(report, folder, results, monkeypatch):

@@ -1,6 +1,6 @@
 """Measurements of a set of networks: accuracy, novelty, baselines."""
 
-from dwf.evaluation.measure.baselines import BASELINES, Baseline, Drawn
+from dwf.evaluation.measure.baselines import FAMILIES, Baseline, Drawn
 from dwf.evaluation.measure.ensembles import ensemble_size
 from dwf.evaluation.measure.novelty import (
     CONFIDENCE,
@@ -13,15 +13,16 @@ from dwf.evaluation.measure.novelty import (
 )
 from dwf.evaluation.measure.scoring import (
     Scorer,
+    check_accuracy,
     refuse_broken_statistics,
     refuse_without_statistics,
 )
-from dwf.evaluation.measure.yardstick import Measured, Yardstick, check_accuracy
+from dwf.evaluation.measure.yardstick import Measured, Yardstick
 
 __all__ = [
-    "BASELINES",
     "CONFIDENCE",
     "DRAWN_IN",
+    "FAMILIES",
     "HALF_WAY",
     "NEAR_COPY",
     "Baseline",

@@ -30,8 +30,6 @@ class Baseline:
     """A way to make networks, decided but not yet carried out."""
 
     title: str
-    family: str
-    """`noise`, `average` or `gaussian`: baselines that a reader sees as one kind."""
     mixture_SN: np.ndarray
     """Share of each training network in each network, float64."""
     noise: float = 0.0
@@ -78,7 +76,7 @@ def noise_around(config: EvaluateConfig, num_training: int) -> list[Baseline]:
         picked_S = numpy_stream(config.seed, title).integers(num_training, size=config.count)
         mixture_SN = np.zeros((config.count, num_training))
         mixture_SN[np.arange(config.count), picked_S] = 1
-        found.append(Baseline(title, "noise", mixture_SN, scale))
+        found.append(Baseline(title, mixture_SN, scale))
     return found
 
 
@@ -88,21 +86,21 @@ def average_of(config: EvaluateConfig, num_training: int) -> list[Baseline]:
     for k in config.averages:
         if k == "all":
             everyone_1N = np.full((1, num_training), 1 / num_training)
-            found.append(Baseline(f"average of all {num_training}", "average", everyone_1N))
+            found.append(Baseline(f"average of all {num_training}", everyone_1N))
         elif k <= num_training:
             title = f"average of {k}"
             stream = numpy_stream(config.seed, title)
             mixture_SN = np.zeros((config.count, num_training))
             for row_N in mixture_SN:
                 row_N[stream.choice(num_training, k, replace=False)] = 1 / k
-            found.append(Baseline(title, "average", mixture_SN))
+            found.append(Baseline(title, mixture_SN))
     return found
 
 
 def per_weight_gaussian(config: EvaluateConfig, num_training: int) -> list[Baseline]:
     """Each weight drawn by itself, with its mean and standard deviation."""
     mean_SN = np.full((config.count, num_training), 1 / num_training)
-    return [Baseline("per-weight Gaussian", "gaussian", mean_SN, noise=1.0)]
+    return [Baseline("per-weight Gaussian", mean_SN, noise=1.0)]
 
 
 def pca_gaussian(config: EvaluateConfig, num_training: int) -> list[Baseline]:
@@ -116,13 +114,35 @@ def pca_gaussian(config: EvaluateConfig, num_training: int) -> list[Baseline]:
     normal_SN = stream.standard_normal((config.count, num_training))
     centred_SN = normal_SN - normal_SN.mean(1, keepdims=True)
     mixture_SN = 1 / num_training + centred_SN / np.sqrt(max(num_training - 1, 1))
-    return [Baseline("PCA + Gaussian", "gaussian", mixture_SN)]
+    return [Baseline("PCA + Gaussian", mixture_SN)]
 
 
-BASELINES: dict[str, Callable[[EvaluateConfig, int], list[Baseline]]] = {
-    "noise": noise_around,
-    "average": average_of,
-    "gaussian": per_weight_gaussian,
-    "pca_gaussian": pca_gaussian,
+Draw = Callable[[EvaluateConfig, int], list[Baseline]]
+"""Returns baselines, given how many training networks there are."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Baselines that a reader sees as one kind, and how figures show them."""
+
+    label: str
+    colour: str
+    marker: str
+    draws: tuple[Draw, ...] = ()
+    """What makes them; empty where a report makes them of its samples."""
+    is_far: bool = False
+    """Whether it is held against networks at any distance: no marks without it."""
+    is_compared: bool = False
+    """Whether it is scored with other running statistics of BatchNorm, too."""
+
+
+FAMILIES = {
+    "noise": Family("noise around a network", "#56B4E9", "v", (noise_around,)),
+    "average": Family("average of k networks", "#009E73", "s", (average_of,), is_compared=True),
+    "gaussian": Family("Gaussians", "#CC79A7", "D", (per_weight_gaussian, pca_gaussian), True),
+    "nearest": Family("nearest originals", "#000000", "x"),
 }
-"""The baselines of every report; each zoo of samples adds the training networks nearest to it."""
+"""The baselines of every report, in order: a new one is a function and its name here.
+
+`nearest`: for each zoo of samples the training networks that are nearest to them.
+"""

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dwf.datasets.dataset import Dataset, Part
-from dwf.errors import ConfigError, CorruptShard
+from dwf.errors import ConfigError, CorruptShard, DataUnavailable
 from dwf.evaluation.config import BatchNormConfig, Strategy
 from dwf.evaluation.measure.ensembles import SumInOrder
 from dwf.networks.batchnorm import fresh_statistics, recalibrate
@@ -223,4 +223,35 @@ def refuse_broken_statistics(
             f"{zoo.path}: running statistics of BatchNorm are not finite, negative variances, or "
             f"those of a new network, in row {named} ({bad_B.sum()} of {len(rows_B)} read): draw "
             "them with python launch/sample.py --batchnorm recalibrated, or train the zoo again"
+        )
+
+
+def check_accuracy(
+    zoo: Zoo, rows: np.ndarray, accuracy_S: np.ndarray, split: str, num_images: int
+) -> None:
+    """Hold accuracies to those that a zoo records, if it does.
+
+    Args:
+        zoo: the zoo.
+        rows: which of its rows were scored.
+        accuracy_S: their accuracies, with their own running statistics.
+        split: the images they were scored on, `test` or `val`.
+        num_images: how many.
+
+    Raises:
+        DataUnavailable: some differ; names the first row.
+    """
+    column = f"{split}_accuracy"
+    if column not in zoo.columns:
+        return
+    # A few logits may tie to the last bit, and sums come in another order after alignment.
+    allowed = max(2 / num_images, 1e-3)
+    recorded_S = zoo.columns[column][rows]
+    off = np.flatnonzero(~(np.abs(recorded_S - accuracy_S) <= allowed))
+    if len(off):
+        row, found, recorded = rows[off[0]], accuracy_S[off[0]], recorded_S[off[0]]
+        raise DataUnavailable(
+            f"{zoo.path}: row {row} has {split} accuracy {found:.4f}, the zoo says "
+            f"{recorded:.4f} ({len(off)} of {len(rows)} rows differ): the data or "
+            "their preparation are not those it was trained on; see `data` in its zoo.json"
         )

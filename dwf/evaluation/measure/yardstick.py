@@ -19,7 +19,7 @@ from dwf.align.frame import groups_of
 from dwf.align.groups import Group, permute
 from dwf.align.matching import Matcher
 from dwf.datasets.dataset import Dataset
-from dwf.errors import ConfigError, DataUnavailable, ShapeMismatch, TooFewNetworks
+from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
 from dwf.evaluation.config import BatchNormConfig
 from dwf.evaluation.measure.baselines import Drawn
 from dwf.evaluation.measure.ensembles import SumInOrder, draw_members, vote_accuracy
@@ -35,6 +35,7 @@ from dwf.evaluation.measure.novelty import (
 from dwf.evaluation.measure.scoring import (
     Scorer,
     Source,
+    check_accuracy,
     refuse_broken_statistics,
     refuse_without_statistics,
 )
@@ -81,7 +82,7 @@ class Measured:
 
 
 class Yardstick:
-    """The training networks of a zoo, measured once; all sets are held against them.
+    """Training networks of a zoo, measured once; sets are held against them.
 
     Args:
         zoo: what generators learn from.
@@ -92,11 +93,15 @@ class Yardstick:
         workers: networks that are scored at a time; see `EvaluateConfig.workers`.
         ensemble: networks of an ensemble of training networks, or of a zoo that is measured; 0: no
             ensembles.
+        rows: the training networks' rows, as a generator learnt from them; default: all, at their
+            last epoch.
+        whole: that of all training networks, whose map this one's sets are drawn on; default: the
+            map is of its own networks.
 
     Raises:
         ConfigError: there are no images of this split, or networks with BatchNorm have no running
             statistics of their own.
-        TooFewNetworks: the zoo has fewer than four training networks, or half of them are copies
+        TooFewNetworks: there are fewer than four training networks, or half of them are copies
             of others.
         DataUnavailable: the networks do not have the accuracies that the zoo records.
     """
@@ -110,19 +115,24 @@ class Yardstick:
         batchnorm: BatchNormConfig | None = None,
         workers: int | None = None,
         ensemble: int = 0,
+        *,
+        rows: np.ndarray | None = None,
+        whole: "Yardstick | None" = None,
     ):
         self.ensemble = ensemble
         self.zoo, self.data, self.device, self.split = zoo, data, device, split
-        self.batchnorm = batchnorm or BatchNormConfig()
+        self.batchnorm, self._workers = batchnorm or BatchNormConfig(), workers
+        rows = zoo.rows(split="train", epoch="last") if rows is None else rows
+        self.training = Rows(zoo, rows, learnt=True)
         self._refuse_unfit()
         self.network = zoo.build_network()
-        rows = zoo.rows(split="train", epoch="last")
-        self.training = Rows(zoo, rows, learnt=True)
         gathered = moments(Rows(zoo, rows))
         self.mean_D = gathered.mean_D
         self.deviation_K = zoo.layout.learnt(gathered.deviation_D)
-        first = Rows(zoo, rows[:MAP_NETWORKS], learnt=True)
-        self.axes_CK, self.axes_share_C = principal_axes(first)
+        self._whole = whole
+        if whole is None:
+            first = Rows(zoo, rows[:MAP_NETWORKS], learnt=True)
+            self.axes_CK, self.axes_share_C = principal_axes(first)
         self.groups = self._groups_of_frame()
         signs = any(group.signs for group in self.groups)
         self._match = Matcher(zoo.layout, self.groups, signs=signs, heads_again=True)
@@ -138,6 +148,26 @@ class Yardstick:
         )
         self._refuse_copies()
 
+    def of_rows(self, rows: np.ndarray) -> "Yardstick":
+        """Return that of some of the training networks, by their rows: itself if they are all.
+
+        Raises:
+            TooFewNetworks: there are fewer than four, or half of them are copies of others.
+        """
+        if np.array_equal(rows, self.training.rows):
+            return self
+        return Yardstick(
+            self.zoo,
+            self.data,
+            self.device,
+            self.split,
+            self.batchnorm,
+            self._workers,
+            self.ensemble,
+            rows=rows,
+            whole=self,
+        )
+
     @property
     def has_batchnorm(self) -> bool:
         """Whether the networks have running statistics."""
@@ -150,11 +180,16 @@ class Yardstick:
                 f"split = {split!r}: {zoo.path} was trained with data.validation = 0, so there are "
                 "no such images: give --split test"
             )
-        num = len(zoo.rows(split="train", epoch="last"))
+        num, total = len(self.training), len(zoo.rows(split="train", epoch="last"))
+        if total < MIN_TRAINING:
+            raise TooFewNetworks(
+                f"{zoo.path} has {total} training networks, an evaluation needs "
+                f"{MIN_TRAINING}: train a larger zoo, or hold out a smaller share"
+            )
         if num < MIN_TRAINING:
             raise TooFewNetworks(
-                f"{zoo.path} has {num} training networks, an evaluation needs "
-                f"{MIN_TRAINING}: train a larger zoo, or hold out a smaller share"
+                f"{num} of the {total} training networks of {zoo.path} were learnt from, an "
+                f"evaluation needs {MIN_TRAINING}: learn from more (networks, or rows)"
             )
 
     def _refuse_copies(self) -> None:
@@ -327,36 +362,11 @@ class Yardstick:
             "distance_S": distance_B,
             "nearest_S": nearest_B,
             "centre_S": np.linalg.norm(centred_BK, axis=1),
-            "map_SC": centred_BK @ self.axes_CK.T,
+            "map_SC": self._on_map(learnt_BK, centred_BK),
         }
 
-
-def check_accuracy(
-    zoo: Zoo, rows: np.ndarray, accuracy_S: np.ndarray, split: str, num_images: int
-) -> None:
-    """Hold accuracies to those that a zoo records, if it does.
-
-    Args:
-        zoo: the zoo.
-        rows: which of its rows were scored.
-        accuracy_S: their accuracies, with their own running statistics.
-        split: the images they were scored on, `test` or `val`.
-        num_images: how many.
-
-    Raises:
-        DataUnavailable: some differ; names the first row.
-    """
-    column = f"{split}_accuracy"
-    if column not in zoo.columns:
-        return
-    # A few logits may tie to the last bit, and sums come in another order after alignment.
-    allowed = max(2 / num_images, 1e-3)
-    recorded_S = zoo.columns[column][rows]
-    off = np.flatnonzero(~(np.abs(recorded_S - accuracy_S) <= allowed))
-    if len(off):
-        row, found, recorded = rows[off[0]], accuracy_S[off[0]], recorded_S[off[0]]
-        raise DataUnavailable(
-            f"{zoo.path}: row {row} has {split} accuracy {found:.4f}, the zoo says "
-            f"{recorded:.4f} ({len(off)} of {len(rows)} rows differ): the data or "
-            "their preparation are not those it was trained on; see `data` in its zoo.json"
-        )
+    def _on_map(self, learnt_BK: np.ndarray, centred_BK: np.ndarray) -> np.ndarray:
+        """Return places_BC on the principal axes: of all training networks, for one report."""
+        if self._whole is None:
+            return centred_BK @ self.axes_CK.T
+        return (learnt_BK - self.zoo.layout.learnt(self._whole.mean_D)) @ self._whole.axes_CK.T

@@ -1,5 +1,6 @@
 """The report: tables, marks, headline, figures and page of what was measured."""
 
+from dwf.evaluation.report.columns import accuracy_cell, number_cell, share_cell
 from dwf.evaluation.report.figures import (
     HELD_OUT_COLOUR,
     SAMPLE_COLOURS,
@@ -11,21 +12,14 @@ from dwf.evaluation.report.fits import read_fit
 from dwf.evaluation.report.headline import ONE_NETWORK, STEPS, headline
 from dwf.evaluation.report.marks import marked
 from dwf.evaluation.report.page import write_page
+from dwf.evaluation.report.reconstructed import ReconstructedSet, reconstructed_set
 from dwf.evaluation.report.reconstruction import (
-    ReconstructedSet,
     Reconstruction,
     print_reconstruction,
-    reconstructed_set,
-    reconstruction,
     write_reconstruction,
 )
-from dwf.evaluation.report.report import (
-    NetworkSet,
-    Report,
-    accuracy_cell,
-    markdown_table,
-    network_set,
-)
+from dwf.evaluation.report.report import Report, markdown_table
+from dwf.evaluation.report.sets import NetworkSet, network_set
 
 __all__ = [
     "HELD_OUT_COLOUR",
@@ -44,10 +38,11 @@ __all__ = [
     "markdown_table",
     "marked",
     "network_set",
+    "number_cell",
     "print_reconstruction",
     "read_fit",
     "reconstructed_set",
-    "reconstruction",
+    "share_cell",
     "write_page",
     "write_reconstruction",
 ]

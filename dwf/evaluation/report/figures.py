@@ -12,8 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dwf.evaluation.measure import HALF_WAY
-from dwf.evaluation.report.report import NetworkSet, Report
+from dwf.evaluation.measure import FAMILIES, HALF_WAY
+from dwf.evaluation.report.report import Report
+from dwf.evaluation.report.sets import NetworkSet
 from dwf.randomness import numpy_stream
 from dwf.run_folder import replacing
 
@@ -25,12 +26,6 @@ STYLE = {
     "axes.titlelocation": "left",
     "legend.frameon": False,
     "savefig.dpi": 110,
-}
-BASELINE_LOOK = {
-    "noise": ("#56B4E9", "v", "noise around a network"),
-    "average": ("#009E73", "s", "average of k networks"),
-    "gaussian": ("#CC79A7", "D", "Gaussians"),
-    "nearest": ("#000000", "x", "nearest originals"),
 }
 SAMPLE_COLOURS = ("#D55E00", "#E69F00", "#8B4513", "#B22222")
 SAMPLE_MARKERS = ("o", "^", "P", "*")
@@ -189,7 +184,8 @@ def _look(report: Report, one: NetworkSet) -> tuple[str, str, str]:
         index = report.of("samples").index(one)
         label = one.title if one.mark == "-" else f"{one.title}: {one.mark}"
         return SAMPLE_COLOURS[index % 4], SAMPLE_MARKERS[index % 4], label
-    return BASELINE_LOOK[one.family]
+    family = FAMILIES[one.family]
+    return family.colour, family.marker, family.label
 
 
 def _samples_last(sets: Sequence[NetworkSet]) -> list[NetworkSet]:

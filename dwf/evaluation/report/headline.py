@@ -1,6 +1,6 @@
 """Sentences on what the numbers say, computed from them: also when it is bad news."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dwf.evaluation.measure import CONFIDENCE, Limits
 from dwf.evaluation.report.marks import (
@@ -8,9 +8,10 @@ from dwf.evaluation.report.marks import (
     LOST_VARIETY,
     accuracy_error,
     exceeds,
+    percent,
     ratio,
 )
-from dwf.evaluation.report.report import NetworkSet
+from dwf.evaluation.report.sets import NetworkSet
 
 NEARLY_ALL = 0.9
 """A test that a smaller share of the networks passes is named as a reason."""
@@ -25,24 +26,29 @@ ONE_NETWORK = (
 """Said of a zoo that is split by blocks of steps."""
 
 
-def headline(sets: Sequence[NetworkSet], limits: Limits) -> tuple[str, ...]:
+def headline(
+    sets: Sequence[NetworkSet], limits: Limits, limits_of: Mapping[str, Limits] | None = None
+) -> tuple[str, ...]:
     """Return the report's first paragraphs: for each zoo of samples a verdict and its reasons.
 
     A verdict begins with the set's mark, the reasons with what decided it (see `marks`). A
     generator beats the baselines where its share of good and novel networks exceeds that of each
-    by more than 1.96 standard errors of the difference (`marks.exceeds`). A baseline that makes a
+    by more than 1.96 standard errors of the difference (`marks.exceeds`); baselines are those of
+    the networks that the generator learnt from. A baseline that makes a
     single network has no share to compare; it is named where that network is good and novel.
 
     Args:
         sets: all rows of the report, marked.
         limits: what good and novel means here.
+        limits_of: subset -> what it means where a generator learnt from this alone; see `Report`.
     """
     ceiling = next((one for one in sets if one.family == "held-out"), None)
     baselines = [one for one in sets if one.is_baseline and one.n > 1]
     paragraphs = []
     for one in sets:
         if one.family == "samples":
-            paragraphs += [_verdict(one, baselines, ceiling), _reasons(one, baselines)]
+            own = [other for other in baselines if other.subset == one.subset]
+            paragraphs += [_verdict(one, own, ceiling), _reasons(one, own)]
     if not paragraphs:
         paragraphs.append("No generated networks were scored: these are the scales for them.")
     single = [one.title for one in sets if one.is_baseline and one.n == 1 and one.share == 1]
@@ -60,22 +66,25 @@ def headline(sets: Sequence[NetworkSet], limits: Limits) -> tuple[str, ...]:
             "Training networks give exactly the wrong answers of their nearest others here, so the "
             "overlap of wrong answers tests nothing."
         )
+    for subset, own in (limits_of or {}).items():
+        if own.overlap_tests_nothing:
+            paragraphs.append(f"The overlap of wrong answers with {subset} tests nothing.")
     return tuple(paragraphs)
 
 
 def _verdict(one: NetworkSet, baselines: Sequence[NetworkSet], ceiling: NetworkSet | None) -> str:
     marked = "" if one.mark == "-" else f"{one.title}: {one.mark}. "
-    share = f"{_percent(one.share)} of the {one.n} networks in {one.label} are good and novel"
+    share = f"{percent(one.share)} of the {one.n} networks in {one.label} are good and novel"
     compared = _comparison(one, baselines)
     limit = ""
     if ceiling:
-        limit = f" The ceiling: {_percent(ceiling.share)} of {ceiling.n} held-out networks."
+        limit = f" The ceiling: {percent(ceiling.share)} of {ceiling.n} held-out networks."
     return f"{marked}{share}: {compared}.{limit}"
 
 
 def _comparison(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
     best = max(baselines, key=lambda other: other.share)
-    theirs = f"the best: {best.title}, {_percent(best.share)}" if best.share else "none has any"
+    theirs = f"the best: {best.title}, {percent(best.share)}" if best.share else "none has any"
     if all(exceeds(one, other) for other in baselines):
         return f"it beats every baseline ({theirs})"
     if one.share > best.share:
@@ -84,7 +93,7 @@ def _comparison(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
 
 
 def _reasons(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
-    accuracy = one.summary[one.scored]
+    accuracy = one.accuracy
     measure = one.scored.replace("_", " ")
     spread = "" if accuracy["std"] is None else f" +- {100 * accuracy['std']:.2f}"
     reasons = [one.summary["mark"]["why"]] if "mark" in one.summary else []
@@ -96,7 +105,7 @@ def _reasons(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
         )
     match = _as_good_without_learning(one, baselines)
     if match and one.mark != "noise":  # whose reason is the same
-        mean = 100 * match.summary[match.scored]["mean"]
+        mean = 100 * match.accuracy["mean"]
         reasons.append(
             f'"{match.title}" is as accurate ({mean:.2f} %) and no closer ({ratio(match):.3f}), '
             "and nothing had to be learnt for it."
@@ -108,7 +117,7 @@ def _reasons(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
     }
     for test, words in failures.items():
         if one.summary[test] < NEARLY_ALL:
-            reasons.append(f"{_percent(1 - one.summary[test])} are {words}.")
+            reasons.append(f"{percent(1 - one.summary[test])} are {words}.")
     dispersion = one.summary["dispersion"]
     if dispersion is not None and dispersion < LOST_VARIETY:
         reasons.append(f"Their spread is only {dispersion:.2f} of the zoo's: variety was lost.")
@@ -126,9 +135,5 @@ def _as_good_without_learning(
 
 
 def _as_accurate(other: NetworkSet, one: NetworkSet) -> bool:
-    theirs, mine = (s.summary[s.scored] for s in (other, one))
+    theirs, mine = (s.accuracy for s in (other, one))
     return theirs["mean"] >= mine["mean"] - CONFIDENCE * accuracy_error(one, other)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"

@@ -36,8 +36,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dwf.evaluation.measure import CONFIDENCE, Limits
-from dwf.evaluation.report.report import NetworkSet
+from dwf.evaluation.measure import CONFIDENCE, FAMILIES, Limits
+from dwf.evaluation.report.sets import NetworkSet
 
 MARKS = ("copying", "averaging", "noise", "generalising", "undecided")
 MOST = 0.6
@@ -111,22 +111,22 @@ def exceeds(one: NetworkSet, other: NetworkSet) -> bool:
 
 def accuracy_error(one: NetworkSet, other: NetworkSet) -> float:
     """Return the standard error of the difference of two sets' mean accuracies."""
-    found = [(s.summary[s.scored]["std"] or 0, s.n) for s in (one, other)]
+    found = [(s.accuracy["std"] or 0, s.n) for s in (one, other)]
     return math.sqrt(sum(std**2 / n for std, n in found))
 
 
 def ratio(one: NetworkSet) -> float:
     """Return the median distance ratio; infinite where it is not a number."""
-    median = one.summary["distance_ratio"]["median"]
+    median = one.figure("distance_ratio")
     return math.inf if median is None else median
 
 
 def _as_far(other: NetworkSet, one: NetworkSet) -> bool:
-    return other.family == "gaussian" or ratio(other) >= ratio(one)
+    return FAMILIES[other.family].is_far or ratio(other) >= ratio(one)
 
 
 def _accuracy(one: NetworkSet) -> float:
-    return one.summary[one.scored]["mean"]
+    return one.accuracy["mean"]
 
 
 def _clearly_more_accurate(one: NetworkSet, other: NetworkSet) -> bool:
@@ -147,7 +147,7 @@ def _lost_variety(one: NetworkSet) -> str | None:
 
 def _copying(one: NetworkSet, limits: Limits) -> str:
     return (
-        f"{_percent(one.summary['copy'])} are copies of training networks: they lie at "
+        f"{percent(one.summary['copy'])} are copies of training networks: they lie at "
         f"{ratio(one):.3f} (median) of {DISTANCE}, and share "
         f"{one.summary['overlap']['mean']:.2f} (mean; limit {limits.overlap:.2f}) of the wrong "
         "answers."
@@ -156,14 +156,14 @@ def _copying(one: NetworkSet, limits: Limits) -> str:
 
 def _averaging(one: NetworkSet) -> str:
     return (
-        f"{_percent(one.summary['average'])} are drawn in to the mean of the training networks: to "
+        f"{percent(one.summary['average'])} are drawn in to the mean of the training networks: to "
         f"{_reach(one):.2f} (median) of these networks' own distance from it; an average of two "
         "has 0.71."
     )
 
 
 def _mixture(one: NetworkSet) -> str:
-    copies, averages = (_percent(one.summary[kind]) for kind in ("copy", "average"))
+    copies, averages = (percent(one.summary[kind]) for kind in ("copy", "average"))
     return f"They are a mixture: {copies} are copies, {averages} averages, the others neither."
 
 
@@ -181,7 +181,7 @@ def _noise(one: NetworkSet, match: NetworkSet) -> str:
 
 
 def _generalising(one: NetworkSet, match: NetworkSet, best: NetworkSet) -> str:
-    shares = f"{_percent(one.share)} are good and novel (the best baseline: {_percent(best.share)})"
+    shares = f"{percent(one.share)} are good and novel (the best baseline: {percent(best.share)})"
     return f"{_ahead(one, match)}, and {shares}."
 
 
@@ -194,13 +194,13 @@ def _ahead(one: NetworkSet, match: NetworkSet) -> str:
 
 def _not_above(one: NetworkSet, best: NetworkSet) -> str:
     return (
-        f"their share of good and novel networks ({_percent(one.share)} of {one.n}) is not clearly "
-        f"above the best baseline's ({_percent(best.share)})"
+        f"their share of good and novel networks ({percent(one.share)} of {one.n}) is not clearly "
+        f"above the best baseline's ({percent(best.share)})"
     )
 
 
 def _reach(one: NetworkSet) -> float:
-    median = one.summary["reach"]["median"]
+    median = one.figure("reach")
     return math.inf if median is None else median
 
 
@@ -208,5 +208,6 @@ def _figure(one: NetworkSet) -> str:
     return f"{100 * _accuracy(one):.2f} %"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Return a share in percent, as sentences have it."""
     return f"{100 * share:.3g} %"

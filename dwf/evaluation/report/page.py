@@ -6,14 +6,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from dwf.evaluation.report.columns import STATISTICS_COLUMNS, headings
 from dwf.evaluation.report.fits import FIT_COLUMNS, fit_rows
-from dwf.evaluation.report.report import (
-    STATISTICS_COLUMNS,
-    TEST_COLUMNS,
-    NetworkSet,
-    Report,
-)
-from dwf.evaluation.report.words import FIT_TEXT, HOW_TO_READ, MARK_RULES, MARKS_TEXT
+from dwf.evaluation.report.report import Report
+from dwf.evaluation.report.sets import NetworkSet
+from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1d2430; --soft: #5b6573; --line: #d9dee5;
@@ -70,12 +67,12 @@ def write_page(report: Report, environment: dict[str, Any], figures: dict[str, P
         *(figure(caption, file, _EXPLAINED.get(caption, "")) for caption, file in figures.items()),
         "<h2>Which tests are passed</h2>",
         *paragraphs([report.limits_text]),
-        table(TEST_COLUMNS, report.tests_table, _kinds(report.sets)),
+        table(report.tests_columns, report.tests_table, _kinds(report.sets)),
         *_marks(report),
         *_fits(report),
         *_running_statistics(report),
         "<h2>How to read this</h2>",
-        bullets(HOW_TO_READ),
+        bullets(report.words),
         "<h2>What was run</h2>",
         *paragraphs([f"{hardware(environment)} Seed of the baselines: {report.config['seed']}."]),
         *(details(title, facts) for title, facts in report.facts.items()),
@@ -159,7 +156,7 @@ def _running_statistics(report: Report) -> list[str]:
     return [
         "<h2>Running statistics of BatchNorm</h2>",
         *paragraphs([report.statistics_text]),
-        table(STATISTICS_COLUMNS, report.statistics_table, _kinds(compared)),
+        table(headings(STATISTICS_COLUMNS), report.statistics_table, _kinds(compared)),
     ]
 
 

@@ -3,7 +3,7 @@
     reports/NAME-reconstruction/report.json   all numbers, of every network and every tensor
     report.md   report.html   errors.png   accuracy.png
 
-Shape suffixes: S networks of a set, E tensors of a network.
+Shape suffixes: E tensors of a network.
 """
 
 import json
@@ -19,30 +19,27 @@ from matplotlib.figure import Figure
 
 from dwf.evaluation.config import ReconstructionConfig
 from dwf.evaluation.report import page
+from dwf.evaluation.report.columns import (
+    Column,
+    accuracy_cell,
+    cells,
+    headings,
+    how_to_read,
+    number_cell,
+)
 from dwf.evaluation.report.figures import HELD_OUT_COLOUR, ORIGINAL_COLOUR, STYLE, save_figures
-from dwf.evaluation.report.report import accuracy_cell, markdown_table, plain, statistics
+from dwf.evaluation.report.reconstructed import (
+    COLUMNS,
+    STATISTICS_COLUMNS,
+    ReconstructedSet,
+    small_cell,
+)
+from dwf.evaluation.report.report import markdown_table
+from dwf.evaluation.report.sets import plain
 from dwf.metrics import table_console
 from dwf.run_folder import write_json, write_text
 from dwf.settings import to_dict
 
-HOW_TO_READ = (
-    "Accuracy is mean +- standard deviation over all n networks; the drop is each network's "
-    "accuracy minus that of its own reconstruction, so it may vary less than either.",
-    "Same answers: the share of images to which a network and its reconstruction give the same "
-    "class, right or wrong.",
-    "Relative error of a tensor: the root of the share of the networks' squared distance to the "
-    "training networks' mean that is lost. 0 is exact; at 1 the mean itself, the same for all "
-    "networks, would do as well. The line of all tensors counts those that the codec covers.",
-)
-STATISTICS_COLUMNS = (
-    "networks",
-    "n",
-    "original, own",
-    "original, re-estimated",
-    "reconstructed, own",
-    "reconstructed, re-estimated",
-)
-_STATISTICS = ("original", "original_recalibrated", "reconstructed_own", "reconstructed")
 _EXPLAINED = {
     "Relative error of each tensor": "In the order of the network. At 1 (dotted) the training "
     "networks' mean would do as well.",
@@ -51,26 +48,6 @@ _EXPLAINED = {
 }
 _MOST_LINES = 24
 _WIDTH = 130
-
-
-@dataclass(frozen=True)
-class ReconstructedSet:
-    """Networks and what came back."""
-
-    title: str
-    summary: dict[str, Any]
-    """n, `rmse` and `relative` over all covered tensors, statistics of each measure."""
-    tensors: dict[str, list[float | None]]
-    """`rmse` and `relative` of each tensor; None where nothing varies."""
-    networks: dict[str, list[Any]]
-    """Measure -> one value for each network: `original` and `reconstructed` (accuracies, of
-    networks with BatchNorm with own and with re-estimated running statistics), `drop`, `agreement`,
-    losses; `original_recalibrated` and `reconstructed_own`: with the other ones' statistics."""
-
-    @property
-    def n(self) -> int:
-        """How many networks."""
-        return self.summary["n"]
 
 
 @dataclass(frozen=True)
@@ -86,36 +63,35 @@ class Reconstruction:
     """name, shape, and whether the codec covers it, of each tensor."""
     facts: dict[str, Any]
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        config: ReconstructionConfig,
+        sets: Sequence[ReconstructedSet],
+        tensors: Sequence[dict[str, Any]],
+        facts: dict[str, Any],
+        notes: Sequence[str] = (),
+    ) -> "Reconstruction":
+        """Return the report on sets, the held-out networks first; notes end its headline."""
+        said = (_on_accuracy(sets[0], config.split), _on_error(sets, tensors), *notes)
+        return cls(name, to_dict(config), said, tuple(sets), tuple(tensors), facts)
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The main table's heading."""
-        accuracy = f"{self.config['split']} accuracy (%)"
-        first = ("networks", "n", f"{accuracy}: original", "reconstructed", "drop (points)")
-        return (*first, "same answers (%)", "relative error", "rmse")
+        return headings(COLUMNS, self.config["split"])
 
     @property
     def table(self) -> list[tuple[str, ...]]:
         """The main table's cells."""
-        measures = ("original", "reconstructed", "drop", "agreement")
-        return [
-            (
-                one.title,
-                str(one.n),
-                *(accuracy_cell(one.summary[measure]) for measure in measures),
-                _number(one.summary["relative"]),
-                _small(one.summary["rmse"]),
-            )
-            for one in self.sets
-        ]
+        return cells(COLUMNS, self.sets)
 
     @property
     def statistics_table(self) -> list[tuple[str, ...]]:
         """Accuracies with other running statistics of BatchNorm; empty where there is none."""
-        return [
-            (one.title, str(one.n), *(accuracy_cell(one.summary[name]) for name in _STATISTICS))
-            for one in self.sets
-            if "reconstructed_own" in one.summary
-        ]
+        compared = [one for one in self.sets if "reconstructed_own" in one.summary]
+        return cells(STATISTICS_COLUMNS, compared)
 
     @property
     def statistics_text(self) -> str:
@@ -128,34 +104,32 @@ class Reconstruction:
         )
 
     @property
+    def _of_tensors(self) -> tuple[Column[int | None], ...]:
+        """Columns of the table of tensors; a row is a tensor's number, or None: all of them."""
+        return (
+            Column("tensor", self._name),
+            Column("shape", self._shape),
+            *(column for one in self.sets for column in one.error_columns),
+        )
+
+    def _name(self, number: int | None) -> str:
+        if number is None:
+            return "all tensors"
+        tensor = self.tensors[number]
+        return tensor["name"] + ("" if tensor["covered"] else " (not covered)")
+
+    def _shape(self, number: int | None) -> str:
+        return "" if number is None else " x ".join(map(str, self.tensors[number]["shape"])) or "1"
+
+    @property
     def tensor_columns(self) -> tuple[str, ...]:
         """The heading of the table of tensors."""
-        measures = ("relative error", "rmse")
-        words = [one.title.removesuffix(" networks") for one in self.sets]
-        return ("tensor", "shape", *(f"{what}, {word}" for word in words for what in measures))
+        return headings(self._of_tensors)
 
     @property
     def tensor_table(self) -> list[tuple[str, ...]]:
         """A line for each tensor, in the order of the network, and one for all of them."""
-        lines = [
-            (
-                tensor["name"] + ("" if tensor["covered"] else " (not covered)"),
-                " x ".join(map(str, tensor["shape"])) or "1",
-                *self._errors(i),
-            )
-            for i, tensor in enumerate(self.tensors)
-        ]
-        return [*lines, ("all tensors", "", *self._errors())]
-
-    def _errors(self, tensor: int | None = None) -> list[str]:
-        cells = []
-        for one in self.sets:
-            found = [
-                one.summary[what] if tensor is None else one.tensors[what][tensor]
-                for what in ("relative", "rmse")
-            ]
-            cells += [_number(found[0]), _small(found[1])]
-        return cells
+        return cells(self._of_tensors, [*range(len(self.tensors)), None])
 
     @classmethod
     def load(cls, folder: Path) -> "Reconstruction":
@@ -171,62 +145,13 @@ class Reconstruction:
         parts = [f"# Report: {self.name}", *self.headline, markdown_table(self.columns, self.table)]
         if self.statistics_table:
             parts += ["## Running statistics of BatchNorm", self.statistics_text]
-            parts += [markdown_table(STATISTICS_COLUMNS, self.statistics_table)]
+            heading = headings(STATISTICS_COLUMNS)
+            parts += [markdown_table(heading, self.statistics_table)]
         parts += ["## Error of each tensor", markdown_table(self.tensor_columns, self.tensor_table)]
-        parts += ["## How to read this", "\n".join(f"- {line}" for line in HOW_TO_READ)]
+        parts += ["## How to read this", "\n".join(f"- {line}" for line in how_to_read(COLUMNS))]
         facts = [(key, str(value)) for key, value in self.facts.items()]
         parts += ["## What was reconstructed", markdown_table(("fact", "value"), facts)]
         return "\n\n".join(parts) + "\n"
-
-
-def reconstructed_set(
-    title: str,
-    columns: dict[str, np.ndarray],
-    lost_E: np.ndarray,
-    energy_E: np.ndarray,
-    tensors: Sequence[dict[str, Any]],
-) -> ReconstructedSet:
-    """Summarise what came back of a set of networks.
-
-    Args:
-        title: what they are.
-        columns: `network`, and the measures, shape [S]; see `ReconstructedSet.networks`.
-        lost_E: squared error of each tensor, summed over its numbers and the networks.
-        energy_E: squared distance to the training networks' mean, likewise.
-        tensors: their names, shapes, and whether they are covered.
-    """
-    num = len(columns["network"])
-    size_E = np.array([math.prod(tensor["shape"]) for tensor in tensors])
-    covered_E = np.array([tensor["covered"] for tensor in tensors], bool)
-    summary: dict[str, Any] = {"n": num} | {
-        name: statistics(values_S) for name, values_S in columns.items() if name != "network"
-    }
-    count = num * size_E[covered_E].sum()
-    summary["rmse"] = math.sqrt(lost_E[covered_E].sum() / count)
-    summary["relative"] = _relative(lost_E[covered_E].sum(), energy_E[covered_E].sum())
-    errors = {
-        "rmse": np.sqrt(lost_E / (num * size_E)).tolist(),
-        "relative": [_relative(*pair) for pair in zip(lost_E, energy_E, strict=True)],
-    }
-    networks = {name: values_S.tolist() for name, values_S in columns.items()}
-    return ReconstructedSet(title, plain(summary), plain(errors), plain(networks))
-
-
-def _relative(lost: float, energy: float) -> float | None:
-    return math.sqrt(lost / energy) if energy > 0 else None
-
-
-def reconstruction(
-    name: str,
-    config: ReconstructionConfig,
-    sets: Sequence[ReconstructedSet],
-    tensors: Sequence[dict[str, Any]],
-    facts: dict[str, Any],
-    notes: Sequence[str] = (),
-) -> Reconstruction:
-    """Return the report on sets, the held-out networks first; notes end its headline."""
-    said = (_on_accuracy(sets[0], config.split), _on_error(sets, tensors), *notes)
-    return Reconstruction(name, to_dict(config), said, tuple(sets), tuple(tensors), facts)
 
 
 def _on_accuracy(one: ReconstructedSet, split: str) -> str:
@@ -246,7 +171,7 @@ def _on_accuracy(one: ReconstructedSet, split: str) -> str:
 
 def _on_error(sets: Sequence[ReconstructedSet], tensors: Sequence[dict[str, Any]]) -> str:
     first = sets[0]
-    each = " and ".join(f"{_number(one.summary['relative'])} on {one.title}" for one in sets)
+    each = " and ".join(f"{number_cell(one.summary['relative'])} on {one.title}" for one in sets)
     known = [
         (error, tensor["name"])
         for error, tensor in zip(first.tensors["relative"], tensors, strict=True)
@@ -254,11 +179,11 @@ def _on_error(sets: Sequence[ReconstructedSet], tensors: Sequence[dict[str, Any]
     ]
     text = f"The relative error is {each} (1: no better than the training networks' mean)"
     if first.summary["relative"] is None and first.summary["rmse"] is not None:
-        rmse = f"{_small(first.summary['rmse'])} on {first.title}"
+        rmse = f"{small_cell(first.summary['rmse'])} on {first.title}"
         text = f"The error is {rmse}; no distance to a training mean is there to hold it against"
     if known:
         error, name = max(known)
-        text += f"; it is largest for {name}: {_number(error)}"
+        text += f"; it is largest for {name}: {number_cell(error)}"
     absent = [tensor["name"] for tensor in tensors if not tensor["covered"]]
     if absent:
         text += (
@@ -293,12 +218,12 @@ def _page(report: Reconstruction, environment: dict[str, Any], figures: dict[str
     if report.statistics_table:
         body += ["<h2>Running statistics of BatchNorm</h2>"]
         body += page.paragraphs([report.statistics_text])
-        body += [page.table(STATISTICS_COLUMNS, report.statistics_table)]
+        body += [page.table(headings(STATISTICS_COLUMNS), report.statistics_table)]
     body += [
         "<h2>Error of each tensor</h2>",
         page.table(report.tensor_columns, report.tensor_table),
         "<h2>How to read this</h2>",
-        page.bullets(HOW_TO_READ),
+        page.bullets(how_to_read(COLUMNS)),
         "<h2>What was run</h2>",
         *page.paragraphs([page.hardware(environment)]),
         page.details("what was reconstructed", report.facts),
@@ -361,7 +286,8 @@ def print_reconstruction(report: Reconstruction, folder: Path) -> None:
 
     show(f"report {report.name}", report.columns, report.table)
     if report.statistics_table:
-        show("running statistics of BatchNorm", STATISTICS_COLUMNS, report.statistics_table)
+        heading = headings(STATISTICS_COLUMNS)
+        show("running statistics of BatchNorm", heading, report.statistics_table)
     *lines, whole = report.tensor_table
     title = "error of each tensor"
     if len(lines) > _MOST_LINES:
@@ -373,11 +299,3 @@ def print_reconstruction(report: Reconstruction, folder: Path) -> None:
     for paragraph in report.headline:
         console.print(paragraph)
     print(f"report: {folder / 'report.html'}")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _small(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"

@@ -7,85 +7,25 @@ Shape suffixes: S networks of a set, C axes of the map.
 """
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dwf.evaluation.measure import Limits, Measured
+from dwf.evaluation.measure import Limits
+from dwf.evaluation.report.columns import (
+    COLUMNS,
+    STATISTICS_COLUMNS,
+    TEST_COLUMNS,
+    cells,
+    headings,
+    how_to_read,
+    shown,
+)
 from dwf.evaluation.report.fits import FIT_COLUMNS, fit_rows
-from dwf.evaluation.report.words import FIT_TEXT, HOW_TO_READ, MARK_RULES, MARKS_TEXT
+from dwf.evaluation.report.sets import NetworkSet, plain
+from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT
 from dwf.run_folder import write_json, write_text
-
-TEST_COLUMNS = ("networks", "n", "accurate", "distant", "different mistakes", "all three")
-TEST_COLUMNS += ("copies", "averages")
-STATISTICS = ("own", "none", "reference", "recalibrated")
-STATISTICS_COLUMNS = ("networks", "n", *STATISTICS)
-
-
-@dataclass(frozen=True)
-class NetworkSet:
-    """One row of the report: a set of networks and all its numbers."""
-
-    title: str
-    family: str
-    """`originals`, `held-out`, `samples`, or a baseline's family."""
-    summary: dict[str, Any]
-    """n, statistics of each measure, dispersion, the share that passes each test and of each kind
-    (`copy`, `average`), its `mark` (name, why; see `marks`), and, of networks with BatchNorm,
-    statistics of the accuracies with the running statistics that were compared. Of some sets
-    `ensemble` (n, accuracy), of samples that were selected `selection` (how), of samples that were
-    drawn on a condition `condition` (val_accuracy, guidance)."""
-    networks: dict[str, list[Any]]
-    """Measure -> one value for each network."""
-
-    @property
-    def share(self) -> float:
-        """Share of good and novel networks."""
-        return self.summary["good_and_novel"]
-
-    @property
-    def n(self) -> int:
-        """How many networks."""
-        return self.summary["n"]
-
-    @property
-    def label(self) -> str:
-        """Its title, and in brackets what networks were asked for, how many drawn for each."""
-        chosen, asked, words = self.summary.get("selection"), self.summary.get("condition"), []
-        if asked:
-            words.append(f"asked for {100 * asked['val_accuracy']:.4g} % on validation images")
-        if chosen:
-            words.append(f"{chosen['drawn'] / chosen['kept']:.3g} drawn for each one kept")
-        return f"{self.title} ({', '.join(words)})" if words else self.title
-
-    @property
-    def scored(self) -> str:
-        """The accuracy that counts: `test_accuracy`, or `val_accuracy` where choices are made."""
-        return "test_accuracy" if "test_accuracy" in self.summary else "val_accuracy"
-
-    @property
-    def accuracy_S(self) -> np.ndarray:  # noqa: N802  a shape, not a word
-        """That accuracy of every network."""
-        return self.values(self.scored)
-
-    @property
-    def mark(self) -> str:
-        """Its mark, in a word; "-" where it has none."""
-        return self.summary.get("mark", {}).get("name", "-")
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether it is made from training networks without a generator."""
-        return self.family not in ("originals", "held-out", "samples")
-
-    def values(self, measure: str) -> np.ndarray:
-        """Return one measure of all networks; NaN where a number was not finite."""
-        numbers = self.networks[measure]
-        return np.array([math.nan if v is None else v for v in numbers], float)
 
 
 @dataclass(frozen=True)
@@ -106,6 +46,8 @@ class Report:
     """Share of the training networks' variance along each axis of the map."""
     fits: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Generator -> losses and likelihoods of training and held-out networks; see `fits`."""
+    limits_of: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Which part of the training networks generators learnt from -> the limits that these set."""
 
     def of(self, family: str) -> list[NetworkSet]:
         """Return the sets of a family, in order."""
@@ -114,20 +56,23 @@ class Report:
     @property
     def columns(self) -> tuple[str, ...]:
         """The main table's heading."""
-        accuracy = f"{self.config['split']} accuracy (%)"
-        first = ("networks", "n", "mark", "good and novel", accuracy, "median", "best", "worst")
-        return (*first, "distance", "overlap", "dispersion")
+        return headings(shown(COLUMNS, self.sets), self.config["split"])
 
     @property
     def table(self) -> list[tuple[str, ...]]:
         """The main table's cells, without the heading."""
-        return [_cells(one) for one in self.sets]
+        return cells(shown(COLUMNS, self.sets), self.sets)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """How to read the main table."""
+        return how_to_read(shown(COLUMNS, self.sets))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes under the main table: ensembles, and how samples were drawn."""
         found = [(one, one.summary["ensemble"]) for one in self.sets if "ensemble" in one.summary]
-        notes = []
+        notes = [_on_subsets(self.limits_of)] if self.limits_of else []
         if found:
             each = "; ".join(f"{one.title} {100 * e['accuracy']:.2f} %" for one, e in found)
             notes.append(
@@ -142,13 +87,14 @@ class Report:
         return tuple(notes)
 
     @property
+    def tests_columns(self) -> tuple[str, ...]:
+        """The heading of the table of tests passed."""
+        return headings(shown(TEST_COLUMNS, self.sets))
+
+    @property
     def tests_table(self) -> list[tuple[str, ...]]:
-        """Cells of the table of tests passed, without the heading `TEST_COLUMNS`."""
-        tests = ("accurate", "distant", "different", "good_and_novel", "copy", "average")
-        return [
-            (one.label, str(one.n), *(_percent(one.summary.get(test)) for test in tests))
-            for one in self.sets
-        ]
+        """The cells of the table of tests passed."""
+        return cells(shown(TEST_COLUMNS, self.sets), self.sets)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -162,15 +108,7 @@ class Report:
 
         Empty where networks have no BatchNorm, or nothing was compared.
         """
-        return [
-            (
-                one.title,
-                str(one.n),
-                *(accuracy_cell(one.summary["batchnorm"].get(s)) for s in STATISTICS),
-            )
-            for one in self.sets
-            if "batchnorm" in one.summary
-        ]
+        return cells(STATISTICS_COLUMNS, (s for s in self.sets if "batchnorm" in s.summary))
 
     @property
     def statistics_text(self) -> str:
@@ -206,7 +144,7 @@ class Report:
                 " This percentile is 1, because training networks give exactly the wrong answers "
                 "of their nearest others: the third test tests nothing."
             )
-        return text
+        return text + "".join(_limits_of(*each) for each in self.limits_of.items())
 
     def save(self, folder: Path) -> None:
         """Write `report.json` and `report.md`."""
@@ -219,7 +157,7 @@ class Report:
             "map_share": list(self.map_share),
             "fits": self.fits,
             "sets": [vars(one) for one in self.sets],
-        }
+        } | ({"limits_of": self.limits_of} if self.limits_of else {})
         write_json(folder / "report.json", plain(content))
         write_text(folder / "report.md", self.markdown())
 
@@ -237,7 +175,7 @@ class Report:
         parts = [f"# Report: {self.name}", *self.headline]
         parts += [markdown_table(self.columns, self.table), *self.notes]
         parts += ["## Which tests are passed", self.limits_text]
-        parts += [markdown_table(TEST_COLUMNS, self.tests_table)]
+        parts += [markdown_table(self.tests_columns, self.tests_table)]
         if self.reasons:
             parts += ["## What the sets are", MARKS_TEXT, _bullets(MARK_RULES)]
             parts += ["These sets:", _bullets(self.reasons)]
@@ -246,8 +184,9 @@ class Report:
             parts += [markdown_table(FIT_COLUMNS, fit_rows(self.fits))]
         if self.statistics_table:
             parts += ["## Running statistics of BatchNorm", self.statistics_text]
-            parts += [markdown_table(STATISTICS_COLUMNS, self.statistics_table)]
-        parts += ["## How to read this", _bullets(HOW_TO_READ)]
+            heading = headings(STATISTICS_COLUMNS)
+            parts += [markdown_table(heading, self.statistics_table)]
+        parts += ["## How to read this", _bullets(self.words)]
         parts += ["## What was evaluated"]
         for title, facts in self.facts.items():
             rows = [(key, str(value)) for key, value in facts.items()]
@@ -255,75 +194,23 @@ class Report:
         return "\n\n".join(parts) + "\n"
 
 
-def network_set(
-    title: str,
-    family: str,
-    measured: Measured,
-    limits: Limits,
-    zoo_spread: float,
-    split: str,
-    labels: dict[str, np.ndarray],
-    **more: Any,
-) -> NetworkSet:
-    """Summarise a measured set over all its networks.
-
-    Args:
-        title: its name in the report.
-        family: see `NetworkSet`.
-        measured: its numbers.
-        limits: what good and novel means here.
-        zoo_spread: `spread` of the training networks.
-        split: the images that were scored, `test` or `val`.
-        labels: more columns to keep, shape [S]: which networks these are.
-        more: what else the summary says, plain data.
-    """
-    where = measured.distance_S, measured.overlap_S
-    passed = limits.passed(measured.accuracy_S, *where) | limits.kinds(*where, measured.reach_S)
-    numbers = {
-        f"{split}_accuracy": measured.accuracy_S,
-        "val_accuracy": measured.val_accuracy_S,
-        f"{split}_loss": measured.loss_S,
-        "distance": measured.distance_S,
-        "distance_ratio": measured.distance_S / limits.unit,
-        "overlap": measured.overlap_S,
-        "highest_overlap": measured.highest_overlap_S,
-        "reach": measured.reach_S,
-    }
-    summary: dict[str, Any] = {"n": len(measured.distance_S)}
-    summary |= {name: statistics(values_S) for name, values_S in numbers.items()}
-    summary["dispersion"] = measured.spread / zoo_spread
-    summary |= {test: float(passed_S.mean()) for test, passed_S in passed.items()} | more
-    if measured.compared:
-        summary["batchnorm"] = {
-            source: statistics(accuracy_S) for source, accuracy_S in measured.compared.items()
-        }
-    compared = {f"{split}_accuracy_{s}": values_S for s, values_S in measured.compared.items()}
-    columns = labels | numbers | compared | passed
-    networks = {name: values_S.tolist() for name, values_S in columns.items()}
-    networks["map"] = measured.map_SC.tolist()
-    return NetworkSet(title, family, plain(summary), plain(networks))
+def _on_subsets(limits_of: Iterable[str]) -> str:
+    return (
+        f"Some generators learnt from a part of the training networks ({'; '.join(limits_of)}). "
+        "Their samples are held against these networks alone: distance, limits, mark and the "
+        "baselines that bear their name. Lines and regions of the figures are those of all "
+        "training networks, and so is the ceiling."
+    )
 
 
-def statistics(values_S: np.ndarray) -> dict[str, float]:
-    """Return mean, std (n - 1; NaN for one), median, min and max over all networks."""
-    return {
-        "mean": float(values_S.mean()),
-        "std": float(values_S.std(ddof=1)) if len(values_S) > 1 else math.nan,
-        "median": float(np.median(values_S)),
-        "min": float(values_S.min()),
-        "max": float(values_S.max()),
-    }
-
-
-def plain(value: Any) -> Any:
-    """Return data as JSON can hold it: numbers that are not finite become None."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _limits_of(subset: str, told: dict[str, float]) -> str:
+    limits = Limits(**told)
+    text = (
+        f" Of those that learnt from {subset}: accuracy of at least {100 * limits.accuracy:.2f} %; "
+        f"at least {limits.distance / limits.unit:.3f} of the unit, {limits.unit:.4g}; overlap of "
+        f"at most {limits.overlap:.3f}"
+    )
+    return f"{text}, which tests nothing." if limits.overlap_tests_nothing else f"{text}."
 
 
 def _on_condition(title: str, asked: dict[str, float]) -> str:
@@ -347,37 +234,6 @@ def _on_selection(title: str, chosen: dict[str, Any]) -> str:
         text += f"; the mean accuracy on these is {means} of all drawn, {kept} of the kept"
         text += " (rounds in order)" if rounds > 1 else ""
     return text + "."
-
-
-def _cells(one: NetworkSet) -> tuple[str, ...]:
-    accuracy = one.summary[one.scored]
-    return (
-        one.label,
-        str(one.n),
-        one.mark,
-        _percent(one.share),
-        accuracy_cell(accuracy),
-        *(f"{100 * accuracy[key]:.2f}" for key in ("median", "max", "min")),
-        _number(one.summary["distance_ratio"]["median"]),
-        _number(one.summary["overlap"]["mean"]),
-        _number(one.summary["dispersion"]),
-    )
-
-
-def accuracy_cell(found: dict[str, float] | None) -> str:
-    """Return mean +- standard deviation in percent."""
-    if found is None:
-        return "-"
-    spread = "" if found["std"] is None else f" +- {100 * found['std']:.2f}"
-    return f"{100 * found['mean']:.2f}{spread}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def _bullets(lines: Iterable[str]) -> str:

@@ -2,20 +2,6 @@
 
 from dwf.evaluation.measure import DRAWN_IN, HALF_WAY, NEAR_COPY
 
-HOW_TO_READ = (
-    "Accuracy is mean +- standard deviation over all n networks; none is left out, none is chosen.",
-    "Distance is to the nearest training network, in the zoo's frame (generated networks are "
-    "matched to the mean of the training networks where that brings them nearer), as a ratio to "
-    "the median distance between a training network and the nearest other one: 0 is a copy, 1 is "
-    "as far as two independent networks; the median over the set.",
-    "Overlap is of wrong answers with that nearest training network, |both| / |either|; the "
-    "mean over the set. The originals' distance and overlap are to the nearest other one.",
-    "Dispersion is the set's root mean square distance to its own mean over that of the training "
-    "networks: below 0.7 a generator has lost much of the variety that it learnt from.",
-    "Good and novel networks pass three tests, set by the training networks alone. Held-out "
-    "networks, trained like the originals and seen by no generator, are the ceiling.",
-    "The mark says what a set is, by the rules under `What the sets are`.",
-)
 MARKS_TEXT = (
     "What a set is, by the first rule that holds; clearly means by more than 1.96 standard errors. "
     "Published "

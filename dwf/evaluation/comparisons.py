@@ -1,0 +1,180 @@
+"""Samples beside the networks that their generators learnt from, and what is made of these.
+
+A generator that learnt from ten networks is judged by these ten: copies are copies of them, limits
+and unit of distance are theirs, and baselines are made of them. A report has a comparison for each
+choice of training networks that generators learnt from; originals and held-out networks are of the
+first, that with all of them.
+
+Shape suffixes: S networks of a set.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dwf import preemption
+from dwf.evaluation.config import EvaluateConfig
+from dwf.evaluation.measure import FAMILIES, Baseline, Drawn, Measured, Yardstick
+from dwf.evaluation.report import NetworkSet, marked, network_set
+from dwf.generators.subset import rows_learnt_from, subset_of
+from dwf.metrics import Progress
+from dwf.zoo.store import Zoo
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Samples whose generators learnt from the same networks, and what they are held against."""
+
+    yardstick: Yardstick
+    """Of the networks that were learnt from."""
+    samples: tuple[Zoo, ...]
+    baselines: tuple[tuple[str, Baseline], ...]
+    """Made of these networks, each with its family."""
+    subset: str = ""
+    """Which of the training networks these are, see `Subset.label`; empty for all."""
+
+
+def comparisons_of(
+    config: EvaluateConfig, whole: Yardstick, samples: Sequence[Zoo]
+) -> list[Comparison]:
+    """Return the comparisons of a report, that with all training networks first.
+
+    Args:
+        config: which baselines.
+        whole: yardstick of all training networks.
+        samples: zoos of generated networks.
+
+    Raises:
+        ConfigError, TooFewNetworks: see `Subset.rows_of` and `Yardstick`.
+    """
+    parts: dict[bytes, tuple[Yardstick, list[Zoo], str]]
+    parts = {whole.training.rows.tobytes(): (whole, [], "")}
+    for each in samples:
+        rows, subset = rows_learnt_from(whole.zoo, each), subset_of(each)
+        if rows.tobytes() not in parts:
+            parts[rows.tobytes()] = whole.of_rows(rows), [], subset.label if subset else ""
+        parts[rows.tobytes()][1].append(each)
+    return [
+        Comparison(yardstick, tuple(mine), tuple(_baselines(config, yardstick)), subset)
+        for yardstick, mine, subset in parts.values()
+    ]
+
+
+def _baselines(config: EvaluateConfig, yardstick: Yardstick) -> Iterator[tuple[str, Baseline]]:
+    for family, kind in FAMILIES.items():
+        for draw in kind.draws:
+            for baseline in draw(config, len(yardstick.training)):
+                yield family, baseline
+
+
+def measure_all(config: EvaluateConfig, comparisons: Sequence[Comparison]) -> list[NetworkSet]:
+    """Return all sets of a report, with their marks.
+
+    Args:
+        config: which held-out networks, and the seed of baselines.
+        comparisons: see `comparisons_of`.
+    """
+    zoo, is_alone = comparisons[0].yardstick.zoo, len(comparisons) == 1
+    held_out = zoo.rows(split=config.split, epoch="last")
+    total = 1 + bool(len(held_out))
+    total += sum(2 * len(one.samples) + len(one.baselines) for one in comparisons)
+    sets: list[NetworkSet] = []
+    with Progress(f"evaluate {zoo.name}", total, "sets of networks") as progress:
+        for one in comparisons:
+            measuring, mine = _Measuring(config, one, is_alone=is_alone), list[NetworkSet]()
+            for found in measuring.sets(held_out if one is comparisons[0] else None):
+                mine.append(found)
+                progress.update(len(sets) + len(mine))
+                if preemption.is_asked():
+                    preemption.stop()
+            sets += marked(mine, one.yardstick.limits)
+    return sets
+
+
+class _Measuring:
+    """Measures the sets of one comparison.
+
+    Args:
+        config: see `measure_all`.
+        comparison: which samples, which training networks.
+        is_alone: whether the report has no other, so that it need not be told.
+    """
+
+    def __init__(self, config: EvaluateConfig, comparison: Comparison, *, is_alone: bool):
+        self.config, self.comparison = config, comparison
+        self.yardstick, self.zoo = comparison.yardstick, comparison.yardstick.zoo
+        self._told = {} if is_alone else {"learnt_from": len(self.yardstick.training)}
+        if comparison.subset:
+            self._told["subset"] = comparison.subset
+        steps = self.zoo.is_one_network and "step" in self.zoo.columns
+        self._numbers = self.zoo.columns["step" if steps else "network"]
+
+    def sets(self, held_out: np.ndarray | None) -> Iterator[NetworkSet]:
+        """Yield all sets, in the order of the report.
+
+        Args:
+            held_out: rows of held-out networks; None in a comparison without these and originals.
+        """
+        if held_out is not None:
+            rows = self.yardstick.training.rows
+            network_S = self._numbers[rows]
+            yield self._set(
+                "originals (training)", "originals", self.yardstick.originals, network_S
+            )
+            if len(held_out):
+                measured = self.yardstick.measure_zoo(self.zoo, held_out, compare=True)
+                yield self._set("held-out networks", "held-out", measured, self._numbers[held_out])
+        nearest = {}
+        for each in self.comparison.samples:
+            measured = self.yardstick.measure_zoo(each, np.arange(len(each)), compare=True)
+            nearest[each.name] = measured.nearest_S
+            network_S, more = each.columns["network"], _how_drawn(each)
+            yield self._set(each.name, "samples", measured, network_S, **more)
+        for family, baseline in self.comparison.baselines:
+            yield self._of_baseline(family, baseline)
+        for name, nearest_S in nearest.items():
+            copies = self.yardstick.measure_copies(nearest_S)
+            yield self._set(f"nearest originals of {name}", "nearest", copies)
+
+    def _of_baseline(self, family: str, baseline: Baseline) -> NetworkSet:
+        yardstick, subset = self.yardstick, self.comparison.subset
+        drawn = Drawn(baseline, yardstick.training, yardstick.deviation_K, self.config.seed)
+        measured = yardstick.measure_drawn(drawn, FAMILIES[family].is_compared)
+        title = f"{baseline.title} ({subset})" if subset else baseline.title
+        return self._set(title, family, measured)
+
+    def _set(
+        self,
+        title: str,
+        family: str,
+        measured: Measured,
+        network_S: np.ndarray | None = None,
+        **more: Any,
+    ) -> NetworkSet:
+        yardstick = self.yardstick
+        labels = {} if network_S is None else {"network": network_S}
+        labels["nearest"] = self._numbers[yardstick.training.rows][measured.nearest_S]
+        if measured.ensemble is not None:
+            more["ensemble"] = {"n": yardstick.ensemble, "accuracy": measured.ensemble}
+        return network_set(
+            title,
+            family,
+            measured,
+            limits=yardstick.limits,
+            zoo_spread=yardstick.originals.spread,
+            split=self.config.split,
+            labels=labels,
+            more=more | self._told,
+        )
+
+
+def _how_drawn(zoo: Zoo) -> dict[str, Any]:
+    """How the networks of a zoo of samples were selected, and on what condition, if they were."""
+    told, found = zoo.facts.sampled, {}
+    if told and told.selection:
+        found["selection"] = told.selection
+    if told and told.condition is not None:
+        found["condition"] = {"val_accuracy": told.condition, "guidance": told.guidance}
+    return found

@@ -1,0 +1,169 @@
+"""Columns of a report's tables: what stands above them, what their cells say, how to read it.
+
+A column is added by one entry here; of a number that nobody measured yet, `sets.MEASURES` takes it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from dwf.evaluation.report.sets import NetworkSet
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Column(Generic[Row]):
+    """One column of a table."""
+
+    heading: str
+    """What stands above it; `{split}` stands for the images that are scored."""
+    cell: Callable[[Row], str]
+    """Returns what it says of a row."""
+    words: str = ""
+    """How to read it; empty where the words of another column are of this one, too."""
+    follows: int = 0
+    """Place of these words: those on what follows from other columns come after theirs."""
+    is_optional: bool = False
+    """Whether it is left out of a table in which all its cells are empty."""
+
+
+def shown(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> tuple[Column[Row], ...]:
+    """Return the columns that a table of these rows has."""
+    return tuple(
+        column for column in columns if not column.is_optional or any(map(column.cell, rows))
+    )
+
+
+def headings(columns: Sequence[Column[Row]], split: str = "") -> tuple[str, ...]:
+    """Return what stands above the columns of a report on the images of a split."""
+    return tuple(column.heading.format(split=split) for column in columns)
+
+
+def cells(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> list[tuple[str, ...]]:
+    """Return what the columns say of each row."""
+    return [tuple(column.cell(row) for column in columns) for row in rows]
+
+
+def how_to_read(columns: Sequence[Column[Row]]) -> tuple[str, ...]:
+    """Return the words that explain the columns, those on what follows from others last."""
+    ordered = sorted(columns, key=lambda column: column.follows)
+    return tuple(column.words for column in ordered if column.words)
+
+
+# --- cells ---------------------------------------------------------------------------------------
+
+
+def accuracy_cell(found: dict[str, float] | None) -> str:
+    """Return mean +- standard deviation in percent."""
+    if found is None:
+        return "-"
+    spread = "" if found["std"] is None else f" +- {100 * found['std']:.2f}"
+    return f"{100 * found['mean']:.2f}{spread}"
+
+
+def number_cell(value: float | None) -> str:
+    """Return a number with three places."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def share_cell(share: float | None) -> str:
+    """Return a share in percent."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _accuracy(statistic: str) -> Callable[[NetworkSet], str]:
+    return lambda one: f"{100 * one.accuracy[statistic]:.2f}"
+
+
+def _figure(measure: str) -> Callable[[NetworkSet], str]:
+    return lambda one: number_cell(one.figure(measure))
+
+
+def _passed(test: str) -> Callable[[NetworkSet], str]:
+    return lambda one: share_cell(one.summary.get(test))
+
+
+def _with_statistics(source: str) -> Callable[[NetworkSet], str]:
+    return lambda one: accuracy_cell(one.summary["batchnorm"].get(source))
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+_NETWORKS: Column[NetworkSet] = Column("networks", lambda one: one.label)
+_N: Column[NetworkSet] = Column("n", lambda one: str(one.n))
+_LEARNT_FROM: Column[NetworkSet] = Column(
+    "learnt from",
+    lambda one: str(one.summary.get("learnt_from", "")),
+    "Learnt from: how many training networks the generator learnt from, or the baseline is made "
+    "of. Distance, overlap, dispersion, tests and mark of a set are held against these alone; "
+    "originals and held-out networks are held against all.",
+    is_optional=True,
+)
+COLUMNS: tuple[Column[NetworkSet], ...] = (
+    _NETWORKS,
+    _N,
+    _LEARNT_FROM,
+    Column(
+        "mark",
+        lambda one: one.mark,
+        "The mark says what a set is, by the rules under `What the sets are`.",
+        follows=2,
+    ),
+    Column(
+        "good and novel",
+        lambda one: share_cell(one.share),
+        "Good and novel networks pass three tests, set by the training networks alone. Held-out "
+        "networks, trained like the originals and seen by no generator, are the ceiling.",
+        follows=1,
+    ),
+    Column(
+        "{split} accuracy (%)",
+        lambda one: accuracy_cell(one.accuracy),
+        "Accuracy is mean +- standard deviation over all n networks; none is left out, none is "
+        "chosen.",
+    ),
+    Column("median", _accuracy("median")),
+    Column("best", _accuracy("max")),
+    Column("worst", _accuracy("min")),
+    Column(
+        "distance",
+        _figure("distance_ratio"),
+        "Distance is to the nearest training network, in the zoo's frame (generated networks are "
+        "matched to the mean of the training networks where that brings them nearer), as a ratio "
+        "to the median distance between a training network and the nearest other one: 0 is a "
+        "copy, 1 is as far as two independent networks; the median over the set.",
+    ),
+    Column(
+        "overlap",
+        _figure("overlap"),
+        "Overlap is of wrong answers with that nearest training network, |both| / |either|; the "
+        "mean over the set. The originals' distance and overlap are to the nearest other one.",
+    ),
+    Column(
+        "dispersion",
+        _figure("dispersion"),
+        "Dispersion is the set's root mean square distance to its own mean over that of the "
+        "training networks: below 0.7 a generator has lost much of the variety that it learnt "
+        "from.",
+    ),
+)
+"""The main table: a row for each set."""
+TEST_COLUMNS: tuple[Column[NetworkSet], ...] = (
+    _NETWORKS,
+    _N,
+    _LEARNT_FROM,
+    Column("accurate", _passed("accurate")),
+    Column("distant", _passed("distant")),
+    Column("different mistakes", _passed("different")),
+    Column("all three", _passed("good_and_novel")),
+    Column("copies", _passed("copy")),
+    Column("averages", _passed("average")),
+)
+"""Which share of a set passes each test, and is of each kind."""
+STATISTICS_COLUMNS: tuple[Column[NetworkSet], ...] = (
+    Column("networks", lambda one: one.title),
+    _N,
+    *(Column(s, _with_statistics(s)) for s in ("own", "none", "reference", "recalibrated")),
+)
+"""Accuracy with other running statistics of BatchNorm."""

@@ -1,0 +1,190 @@
+"""Sets of networks: what a report holds of each, summarised over all its networks.
+
+Shape suffixes: S networks of a set.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from dwf.evaluation.measure import FAMILIES, Limits, Measured
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of each network of a set, as `report.json` holds it."""
+
+    key: str
+    """Its name there; `{split}` stands for the images that are scored."""
+    values: Callable[[Measured, Limits], np.ndarray]
+    """Returns values_S, float64."""
+    figure: Literal["mean", "median"] = "mean"
+    """The statistic that stands for the whole set, where one number must."""
+
+
+MEASURES = (
+    Measure("{split}_accuracy", lambda found, _: found.accuracy_S),
+    Measure("val_accuracy", lambda found, _: found.val_accuracy_S),
+    Measure("{split}_loss", lambda found, _: found.loss_S),
+    Measure("distance", lambda found, _: found.distance_S, "median"),
+    Measure("distance_ratio", lambda found, limits: found.distance_S / limits.unit, "median"),
+    Measure("overlap", lambda found, _: found.overlap_S),
+    Measure("highest_overlap", lambda found, _: found.highest_overlap_S),
+    Measure("reach", lambda found, _: found.reach_S, "median"),
+)
+"""What `report.json` holds of every network, with statistics of it in each set's summary."""
+_FIGURES = {measure.key: measure.figure for measure in MEASURES}
+
+
+@dataclass(frozen=True)
+class NetworkSet:
+    """One row of the report: a set of networks and all its numbers."""
+
+    title: str
+    family: str
+    """`originals`, `held-out`, `samples`, or a baseline's family."""
+    summary: dict[str, Any]
+    """n, statistics of each measure, dispersion, the share that passes each test and of each kind
+    (`copy`, `average`), its `mark` (name, why; see `marks`), and, of networks with BatchNorm,
+    statistics of the accuracies with the running statistics that were compared. Of some sets
+    `ensemble` (n, accuracy), of samples that were selected `selection` (how), of samples that were
+    drawn on a condition `condition` (val_accuracy, guidance). Where generators learnt from
+    different training networks: `learnt_from`, how many of them the set is held against, and
+    `subset`, which, where not all (see `Subset.label`)."""
+    networks: dict[str, list[Any]]
+    """Measure -> one value for each network."""
+
+    @property
+    def share(self) -> float:
+        """Share of good and novel networks."""
+        return self.summary["good_and_novel"]
+
+    @property
+    def n(self) -> int:
+        """How many networks."""
+        return self.summary["n"]
+
+    @property
+    def subset(self) -> str:
+        """Which of the training networks it is held against; empty for all."""
+        return self.summary.get("subset", "")
+
+    @property
+    def bare_title(self) -> str:
+        """Its title without its subset, which stands behind that of a baseline."""
+        return self.title.removesuffix(f" ({self.subset})")
+
+    @property
+    def label(self) -> str:
+        """Its title, and in brackets of samples what was learnt from, asked for, and drawn."""
+        chosen, asked, words = self.summary.get("selection"), self.summary.get("condition"), []
+        if self.subset and self.family == "samples":
+            words.append(f"learnt from {self.subset}")
+        if asked:
+            words.append(f"asked for {100 * asked['val_accuracy']:.4g} % on validation images")
+        if chosen:
+            words.append(f"{chosen['drawn'] / chosen['kept']:.3g} drawn for each one kept")
+        return f"{self.title} ({', '.join(words)})" if words else self.title
+
+    @property
+    def scored(self) -> str:
+        """The accuracy that counts: `test_accuracy`, or `val_accuracy` where choices are made."""
+        return "test_accuracy" if "test_accuracy" in self.summary else "val_accuracy"
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        """Statistics of that accuracy."""
+        return self.summary[self.scored]
+
+    @property
+    def accuracy_S(self) -> np.ndarray:  # noqa: N802  a shape, not a word
+        """That accuracy of every network."""
+        return self.values(self.scored)
+
+    @property
+    def mark(self) -> str:
+        """What it is, in a word; "-" where it is not marked."""
+        return self.summary.get("mark", {}).get("name", "-")
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is made from training networks without a generator."""
+        return self.family in FAMILIES
+
+    def figure(self, measure: str) -> float | None:
+        """Return the number that stands for a measure of the set (see `Measure`), if it has any."""
+        found = self.summary[measure]
+        return found[_FIGURES.get(measure, "mean")] if isinstance(found, dict) else found
+
+    def values(self, measure: str) -> np.ndarray:
+        """Return one measure of all networks; NaN where a number was not finite."""
+        numbers = self.networks[measure]
+        return np.array([math.nan if v is None else v for v in numbers], float)
+
+
+def network_set(
+    title: str,
+    family: str,
+    measured: Measured,
+    *,
+    limits: Limits,
+    zoo_spread: float,
+    split: str,
+    labels: Mapping[str, np.ndarray],
+    more: Mapping[str, Any],
+) -> NetworkSet:
+    """Summarise a measured set over all its networks.
+
+    Args:
+        title: its name in the report.
+        family: see `NetworkSet`.
+        measured: its numbers.
+        limits: what good and novel means here.
+        zoo_spread: `spread` of the training networks.
+        split: the images that were scored, `test` or `val`.
+        labels: more columns to keep, shape [S]: which networks these are.
+        more: what else the summary says, plain data.
+    """
+    where = measured.distance_S, measured.overlap_S
+    passed = limits.passed(measured.accuracy_S, *where) | limits.kinds(*where, measured.reach_S)
+    numbers = {
+        measure.key.format(split=split): measure.values(measured, limits) for measure in MEASURES
+    }
+    summary: dict[str, Any] = {"n": len(measured.distance_S)}
+    summary |= {name: statistics(values_S) for name, values_S in numbers.items()}
+    summary["dispersion"] = measured.spread / zoo_spread
+    summary |= {test: float(passed_S.mean()) for test, passed_S in passed.items()} | dict(more)
+    if measured.compared:
+        summary["batchnorm"] = {
+            source: statistics(accuracy_S) for source, accuracy_S in measured.compared.items()
+        }
+    compared = {f"{split}_accuracy_{s}": values_S for s, values_S in measured.compared.items()}
+    columns = dict(labels) | numbers | compared | passed
+    networks = {name: values_S.tolist() for name, values_S in columns.items()}
+    networks["map"] = measured.map_SC.tolist()
+    return NetworkSet(title, family, plain(summary), plain(networks))
+
+
+def statistics(values_S: np.ndarray) -> dict[str, float]:
+    """Return mean, std (n - 1; NaN for one), median, min and max over all networks."""
+    return {
+        "mean": float(values_S.mean()),
+        "std": float(values_S.std(ddof=1)) if len(values_S) > 1 else math.nan,
+        "median": float(np.median(values_S)),
+        "min": float(values_S.min()),
+        "max": float(values_S.max()),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return data as JSON can hold it: numbers that are not finite become None."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
