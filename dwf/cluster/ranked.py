@@ -32,7 +32,7 @@ SCRIPT, RECORD = "slurm/generator.sh", "submitted.json"
 SECONDS_BETWEEN_LOOKS = 5.0
 _SOURCE = Path(__file__).parents[2]
 _LOOKS_TO_BELIEVE = 3
-_SHOWN = ("train_loss", "val_loss", "tokens/s", "samples/s")
+_SHOWN = ("train_loss", "val_loss", "sample_accuracy", "tokens/s", "samples/s")
 _MOST_LINES = 12
 _ATTEMPT, _ERROR = (
     re.compile(r"job \d+ on .* begun \d+ times"),

@@ -75,6 +75,11 @@ class DensitySettings:
         return self.behaviour > 0
 
     @property
+    def looks_at_samples(self) -> bool:
+        """Whether `fit` is given a judge of what is drawn in training."""
+        return self.training is not None and self.training.sample_every > 0
+
+    @property
     def reads_graph(self) -> bool:
         """Whether its backbone takes tokens for the units of an MLP; see `BackboneSettings`."""
         return self.backbone is not None and self.backbone.reads_graph

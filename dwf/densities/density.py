@@ -47,7 +47,8 @@ class Density:
             seed: of initialisation, batches and noise.
 
         One whose settings say `takes_condition` also takes `train_conditions_N` and
-        `val_conditions_N`, and one that `takes_metric` a `metric`; see `LearntDensity.fit`.
+        `val_conditions_N`, one that `takes_metric` a `metric`, one that `looks_at_samples` a
+        `judge`; see `LearntDensity.fit`.
 
         Returns:
             What was measured: an object whose `vars` are plain data; or None.

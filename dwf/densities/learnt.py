@@ -7,8 +7,9 @@ Shape suffixes: N codes, B codes of a chunk, K numbers of a code, A architecture
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,7 +27,7 @@ from dwf.densities.scaling import Scaling, check_codes, vectors
 from dwf.densities.solver import draw_noise
 from dwf.devices import find_device
 from dwf.errors import ConfigError, TooFewNetworks
-from dwf.randomness import seeded
+from dwf.randomness import seed_of, seeded
 from dwf.run_folder import RunFolder, load_state, save_state
 from dwf.settings import build, to_dict
 from dwf.training.loop import Outcome, train
@@ -37,6 +38,10 @@ CHUNK_NUMBERS = 2**24
 # Of sequences on a CPU, numbers of the backbone's widest layer: more leave its caches, and take
 # half as long again for each sample.
 _CACHED_NUMBERS = 2**21
+
+
+Judge = Callable[[Codes], dict[str, float]]
+"""Function that says how good codes are, as numbers by name; ranks call it together."""
 
 
 class LearntDensity(Density):
@@ -96,6 +101,7 @@ class LearntDensity(Density):
         train_conditions_N: torch.Tensor | None = None,
         val_conditions_N: torch.Tensor | None = None,
         metric: Sequence[torch.Tensor] = (),
+        judge: Judge | None = None,
     ) -> Outcome:
         """Train the network, or go on where the run stopped.
 
@@ -109,6 +115,7 @@ class LearntDensity(Density):
             val_conditions_N: the same of the held-out networks; None: they have none.
             metric: with `behaviour`, of each group of tokens what their errors count, [C, C]; see
                 `generators/sensitivity.py`.
+            judge: with `training.sample_every`, what scores codes drawn in training.
 
         Raises:
             TooFewNetworks: fewer training codes than the batch size.
@@ -136,9 +143,25 @@ class LearntDensity(Density):
             seed,
             self._metric(metric),
         )
-        outcome = train(task, self.config.training, seed, run, self.config.kind)
+        look = partial(self._look, judge, seed) if judge else None
+        outcome = train(task, self.config.training, seed, run, self.config.kind, look)
         self.module = task.module  # an engine may have made another, for the first rank alone
         return outcome
+
+    def _look(self, judge: Judge, seed: int, module: nn.Module) -> dict[str, float]:
+        """Return what the judge says of codes drawn with the network as it is now.
+
+        From the same noise at each look; where none is learnt without a condition, of the mean one.
+        """
+        condition = None
+        if self.conditions is not None and not self.config.drop_condition:
+            condition = self.conditions.mean
+        trained, self.module = self.module, module
+        try:
+            count = self.config.training.sample_count
+            return judge(self.sample(count, seed_of(seed, "look"), condition=condition))
+        finally:
+            self.module = trained
 
     def prepare(
         self, shape: CodeShape, scaling: Scaling, seed: int, conditions: Conditions | None = None

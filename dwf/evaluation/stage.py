@@ -25,6 +25,7 @@ from dwf.metrics import read_metrics, table_console
 from dwf.run_folder import RunFolder, write_text
 from dwf.settings import flatten, read_yaml, to_dict
 from dwf.stages import Product, stage
+from dwf.training.loop import SAMPLE_ACCURACY
 from dwf.zoo.store import Zoo
 
 REPORT = Product("report")
@@ -215,12 +216,16 @@ def _curves(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, np.
     for generator, path in _generators(root, samples).items():
         for file in sorted(path.rglob("metrics.jsonl")):
             where = "/".join((generator, *file.parent.relative_to(path).parts))
-            curves[f"generator {where}"] = _losses(read_metrics(file))
+            lines = read_metrics(file)
+            curves[f"generator {where}"] = _lines(lines, "loss")
+            # Of the networks drawn in training, where they were looked at.
+            curves[f"samples in training, generator {where}"] = _lines(lines, SAMPLE_ACCURACY)
     return {title: lines for title, lines in curves.items() if lines}
 
 
-def _losses(lines: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    names = dict.fromkeys(key for line in lines for key in line if "loss" in key)
+def _lines(lines: list[dict[str, Any]], part: str) -> dict[str, np.ndarray]:
+    """Return name -> points_P2 (step, value) of the metrics whose name has a part."""
+    names = dict.fromkeys(key for line in lines for key in line if part in key)
     found = {
         name: np.array([(line["step"], line[name]) for line in lines if name in line], float)
         for name in names

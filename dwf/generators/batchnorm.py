@@ -60,19 +60,19 @@ def has_negative_variance(layout: Layout, weights_BD: torch.Tensor) -> torch.Ten
 
 
 def recalibration(
-    config: SampleConfig, layout: Layout, network: nn.Module, data: Dataset
+    num_images: int, layout: Layout, network: nn.Module, data: Dataset
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return a function that gives networks statistics of their own: weights_BD -> weights_BD.
 
     Args:
-        config: on how many images.
+        num_images: on how many training images; on all, where there are fewer.
         layout: the networks' layout.
         network: their architecture.
         data: whose training images.
     """
     device = find_device("auto").type
     network = network.to(device)
-    num_images = min(config.batchnorm_images, len(data.train))
+    num_images = min(num_images, len(data.train))
 
     def recalibrated(weights_BD: torch.Tensor) -> torch.Tensor:
         state = layout.unflatten(weights_BD.to(device))

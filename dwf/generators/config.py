@@ -8,6 +8,9 @@ from dwf.datasets.config import DataConfig
 from dwf.densities.config import DensityConfig, FlowConfig, SamplingMethod
 from dwf.settings import Bounds, Count, Fraction, Positive, Whole
 
+BATCHNORM_IMAGES = 2000
+"""Training images on which BatchNorm is re-estimated, where settings do not say how many."""
+
 
 @dataclass(frozen=True)
 class GeneratorConfig:
@@ -65,6 +68,11 @@ class GeneratorConfig:
                 f"density.behaviour = {density.behaviour:g} measures tokens by the derivative "
                 f"of what they are decoded to, and codec.kind = {codec.kind!r} has no such "
                 "tokens: choose the codec neurons or tokens, or set it to 0"
+            )
+        if codec.training is not None and codec.training.sample_every:
+            raise ValueError(
+                f"codec.training.sample_every = {codec.training.sample_every}: a codec draws no "
+                "networks: set it to 0, and density.training.sample_every instead"
             )
         if density.reads_graph and not codec.tells_graph:
             raise ValueError(
@@ -163,7 +171,7 @@ class SampleConfig:
     """Running statistics written with networks that have BatchNorm: as decoded, which is the mean
     over the training networks unless the codec covers `buffers`; or each network's own, re-
     estimated on training images. An evaluation re-estimates them in any case."""
-    batchnorm_images: Annotated[int, Bounds(2)] = 2000
+    batchnorm_images: Annotated[int, Bounds(2)] = BATCHNORM_IMAGES
     """Training images on which they are re-estimated; all, where there are fewer."""
     selection: SelectionConfig = field(default_factory=NoSelectionConfig)
     """Which of the networks that are drawn are kept; the report says how many that were."""

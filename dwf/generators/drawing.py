@@ -69,7 +69,7 @@ class Drawing:
         if self.statistics == "recalibrated":
             subject = self.subject
             network, data = subject.build_network(), subject.load_data()
-            finish = recalibration(self.config, self.layout, network, data)
+            finish = recalibration(self.config.batchnorm_images, self.layout, network, data)
         with self._counted():
             parts = self._all() if self.config.selection.keeps_all else self._best(folder)
             for numbers_B, weights_BD, more in parts:

@@ -18,10 +18,14 @@ import torch
 
 from dwf.codecs.codec import HEAD as CODEC_HEAD
 from dwf.codecs.codec import Codec, codec_folder
+from dwf.codecs.codes import Codes
 from dwf.codecs.config import CODECS, CodecSettings
 from dwf.densities.config import DENSITIES, DensitySettings
 from dwf.densities.density import Density, Setting
+from dwf.densities.learnt import Judge
 from dwf.errors import ConfigError, RunConflict
+from dwf.generators.config import BATCHNORM_IMAGES
+from dwf.generators.examiner import Examiner
 from dwf.generators.learning import Learning
 from dwf.generators.likelihood import measure_likelihood
 from dwf.generators.sensitivity import measure_sensitivity
@@ -145,6 +149,8 @@ class Generator:
             given = dict(zip(names, map(torch.from_numpy, learning.conditions), strict=True))
         if self.density.config.takes_metric:
             given["metric"] = self._metric(learning.train, run, seed)
+        if self.density.config.looks_at_samples:
+            given["judge"] = self._judge()
         outcome = self.density.fit(*codes, run, seed, **given)
 
         def finish() -> dict[str, Any]:
@@ -157,6 +163,24 @@ class Generator:
             return {"codec": self.codec.facts | {"round_trip": error}, "density": told}
 
         return ours.on_first(finish)
+
+    def _judge(self) -> Judge:
+        """Return what scores codes on validation images: the first rank does, for all."""
+        ours = world()
+        wanted_by = f"density.training.sample_every = {self.density.config.training.sample_every}"
+        examiner = ours.on_all(
+            lambda: Examiner(
+                self.subject,
+                self.layout,
+                batchnorm_images=BATCHNORM_IMAGES,
+                wanted_by=f"{wanted_by} scores samples on",
+            )
+        )
+
+        def judge(codes: Codes) -> dict[str, float]:
+            return ours.on_first(lambda: examiner.summary(self.codec.decode(codes, self.layout)))
+
+        return judge
 
     def _metric(self, train: Sources, run: RunFolder, seed: int) -> list[torch.Tensor]:
         """Return what a flow's errors count: as first measured, so that resuming is exact."""

@@ -20,53 +20,15 @@ import numpy as np
 import torch
 
 from dwf import preemption
-from dwf.devices import find_device
 from dwf.errors import ConfigError
-from dwf.generators.batchnorm import has_statistics, recalibration
 from dwf.generators.config import SampleConfig
+from dwf.generators.examiner import Examiner
 from dwf.generators.generator import Generator
 from dwf.generators.unusable import Unusable
 from dwf.metrics import Progress
-from dwf.networks.functional import score_networks
 
 Key = tuple[float, float, int]
 """Key that orders networks: accuracy (negated), then loss, then the number of the draw."""
-
-
-class Examiner:
-    """Scores networks on validation images, with BatchNorm re-estimated for each.
-
-    Args:
-        config: on how many training images BatchNorm is re-estimated.
-        generator: whose networks.
-
-    Raises:
-        ConfigError: no validation images are held out.
-    """
-
-    def __init__(self, config: SampleConfig, generator: Generator):
-        subject, self.layout = generator.subject, generator.layout
-        self.device = find_device("auto").type
-        self.network = subject.build_network().to(self.device)
-        self.data = subject.load_data()
-        if not len(self.data.val):
-            raise ConfigError(
-                f"selection.kind = {config.selection.kind!r} chooses by validation images, and the "
-                "zoo holds none out (data.validation = 0): draw without a selection, or train a "
-                "zoo with data.validation above 0"
-            )
-        self.recalibrate = None
-        if has_statistics(self.layout):
-            self.recalibrate = recalibration(config, self.layout, self.network, self.data)
-
-    def score(self, weights_BD: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Return (accuracy_B, loss_B), float64; see `score_networks`."""
-        if self.recalibrate is not None:
-            weights_BD = self.recalibrate(weights_BD)
-        state = self.layout.unflatten(weights_BD)
-        part, device = self.data.val, self.device
-        scores = score_networks(self.network, state, self.data, part, device=device)
-        return scores.accuracy_N, scores.loss_N
 
 
 class Best:
@@ -156,7 +118,13 @@ def select(
     size = config.drawn // rounds
     if chosen.anchors:
         _refuse_without_anchors(generator, config)
-    examiner, num_weights = Examiner(config, generator), generator.layout.size
+    examiner = Examiner(
+        generator.subject,
+        generator.layout,
+        batchnorm_images=config.batchnorm_images,
+        wanted_by=f"selection.kind = {chosen.kind!r} chooses by",
+    )
+    num_weights = generator.layout.size
     means, drawing = [], generator
     with Progress(f"select from {config.generator}", config.drawn, "networks") as progress:
         for number in range(rounds):

@@ -36,10 +36,15 @@ class LoopConfig:
     """Decoupled weight decay."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     """AdamW's decay rates of the two moments."""
-    schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
-    """`cosine` falls to `minimum_rate`; `one_cycle` first rises from a 25th of `learning_rate`."""
+    schedule: Literal["constant", "cosine", "one_cycle", "step"] = "cosine"
+    """Course of the learning rate: `cosine` falls to `minimum_rate`, `one_cycle` first rises from a
+    25th of `learning_rate`, `step` is multiplied by `gamma` every `step_size` steps."""
     minimum_rate: NonNegative = 0.0
     """Learning rate at the end of `cosine` and `one_cycle`."""
+    step_size: Count | None = None
+    """Steps between two falls of the schedule `step`, which needs it."""
+    gamma: Fraction = 0.1
+    """Factor of the learning rate at each fall of the schedule `step`."""
     warm_up: Whole = 0
     """Steps of a rising rate; 0: none, and for `one_cycle` 30 % of the steps."""
     clip_norm: Positive | None = None
@@ -50,8 +55,14 @@ class LoopConfig:
     """Steps between two validations, each a line of the metrics."""
     save_every_seconds: NonNegative = 300.0
     """Seconds between two checkpoints."""
-    keep: Literal["last", "best"] = "last"
-    """Which weights are the result: the last, or those of the lowest validation loss."""
+    sample_every: Whole = 0
+    """Steps between two looks at networks drawn from a density in training, scored on validation
+    images: a multiple of `validate_every`; 0: none."""
+    sample_count: Count = 16
+    """Networks drawn at each such look."""
+    keep: Literal["last", "best", "best_samples"] = "last"
+    """Weights that are the result: the last, those of the lowest validation loss, or those whose
+    samples had the highest mean accuracy on validation images (needs `sample_every`)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: a GPU where there is one."""
     threads: Count | None = None
@@ -69,6 +80,21 @@ class LoopConfig:
             raise ValueError(f"betas = {list(self.betas)}: two numbers are needed")
         if self.warm_up >= self.steps:
             raise ValueError(f"warm_up = {self.warm_up} must be below steps = {self.steps}")
+        if (self.schedule == "step") != (self.step_size is not None):
+            raise ValueError(
+                f"schedule = {self.schedule!r} with step_size = {self.step_size}: the schedule "
+                "step needs step_size, and no other takes it: set both, or neither"
+            )
+        if self.sample_every % self.validate_every:
+            raise ValueError(
+                f"sample_every = {self.sample_every} is not a multiple of validate_every = "
+                f"{self.validate_every}, at which the metrics are written: set one, or 0"
+            )
+        if self.keep == "best_samples" and not self.sample_every:
+            raise ValueError(
+                "keep = 'best_samples' chooses by the samples of sample_every, which is 0: set "
+                f"sample_every to a multiple of validate_every = {self.validate_every}"
+            )
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size = {self.batch_size} is not a multiple of accumulate = "

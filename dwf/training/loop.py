@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from dwf import preemption
 from dwf.devices import find_device
@@ -29,7 +30,7 @@ from dwf.training.schedule import rate_at
 from dwf.training.task import Share, Task
 from dwf.training.throughput import Meter, measure_peak
 
-__all__ = ["Outcome", "Share", "Task", "heard_by", "train"]
+__all__ = ["SAMPLE_ACCURACY", "Look", "Outcome", "Share", "Task", "heard_by", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,16 @@ def heard_by(listener: Callable[[int, float | None], None]) -> Iterator[None]:
         _listeners.remove(listener)
 
 
-def train(task: Task, config: LoopConfig, seed: int, run: RunPart, what: str) -> Outcome:
+Look = Callable[[nn.Module], dict[str, float]]
+"""What is measured now and then: takes what would be kept now, in evaluation mode, and returns
+numbers by name; ranks call it together."""
+SAMPLE_ACCURACY = "sample_accuracy"
+"""The number of a `Look` that `keep: best_samples` chooses by."""
+
+
+def train(
+    task: Task, config: LoopConfig, seed: int, run: RunPart, what: str, look: Look | None = None
+) -> Outcome:
     """Train `task.module`, or go on from the newest checkpoint of the run; ranks call it together.
 
     Afterwards `task.module` is, on the first rank, a plain float32 module with the kept weights
@@ -74,16 +84,23 @@ def train(task: Task, config: LoopConfig, seed: int, run: RunPart, what: str) ->
         run: takes checkpoints, `metrics.jsonl` and `training.json` (device, threads, size); of
             this task alone.
         what: the task's name, for a person.
+        look: measures what is trained every `sample_every` steps; its numbers go to the metrics.
 
     Raises:
         TrainingDiverged: a loss is not finite.
-        ConfigError: the batch cannot be shared by these ranks.
+        ConfigError: the batch cannot be shared by these ranks, or `sample_every` has nothing to
+            look at.
         WrongLaunch: the engine is not for several ranks.
         CorruptCheckpoint: all checkpoints are damaged.
         Preempted: a signal asked to stop; the state is saved.
     """
+    if config.sample_every and look is None:
+        raise ConfigError(
+            f"training.sample_every = {config.sample_every}: {what} draws no networks while it "
+            "learns, only a density does: set 0 here, and sample_every of the density's training"
+        )
     with threads(config.threads), seeded(seed, *_of_rank("dropout")):
-        return _Loop(task, config, seed, run, what).train()
+        return _Loop(task, config, seed, run, what, look).train()
 
 
 def _of_rank(*words: str | int) -> tuple[str | int, ...]:
@@ -93,8 +110,17 @@ def _of_rank(*words: str | int) -> tuple[str | int, ...]:
 
 
 class _Loop:
-    def __init__(self, task: Task, config: LoopConfig, seed: int, run: RunPart, what: str):
+    def __init__(
+        self,
+        task: Task,
+        config: LoopConfig,
+        seed: int,
+        run: RunPart,
+        what: str,
+        look: Look | None,
+    ):
         self.task, self.config, self.seed, self.run, self.what = task, config, seed, run, what
+        self.look = look
         self.ours = world()
         self.share = Share(self.ours.rank, self.ours.size, config.batch_size, config.accumulate)
         self.device = find_device(config.device)
@@ -140,7 +166,7 @@ class _Loop:
             now = time.monotonic()
             if now - looked >= SECONDS_BETWEEN_LOOKS or last:
                 looked = now
-                self._look()
+                self._tell_progress()
             due = last or now - saved >= self.config.save_every_seconds
             if self.ours.any(due or preemption.is_asked() or self.problem is not None):
                 self._save()
@@ -157,7 +183,7 @@ class _Loop:
         self.engine.move_average(self.step)
         self.step += 1
 
-    def _look(self) -> None:
+    def _tell_progress(self) -> None:
         self.meter.look()
         mean = self._mean_loss()
         if self.ours.size == 1:
@@ -182,22 +208,38 @@ class _Loop:
                 self.problem = self._tell(self.step, self.val_loss, "validation loss")
             self._refuse_problem()
             values["val_loss"] = self.val_loss
-            self._note_best()
+            if self.config.keep == "best":
+                self._note_best(-self.val_loss)
         elif self.config.keep == "best":
             raise ConfigError("keep = 'best' needs held-out networks, and there are none: set last")
+        values |= self._look_at_samples()
         if self.log:
             self.log.write(self.step, **values)
         for listener in _listeners:
             listener(self.step, self.val_loss)
         self.meter.start(self.step)
 
-    def _note_best(self) -> None:
-        better = self.best is None or self.val_loss < self.best["val_loss"]
-        if self.config.keep == "best" and better:
-            state = self.engine.whole_state()
-            if state is not None:
-                state = {name: value.clone() for name, value in state.items()}
-            self.best = {"val_loss": self.val_loss, "step": self.step, "state": state}
+    def _look_at_samples(self) -> dict[str, float]:
+        """Return what `look` finds, where it is due."""
+        every, is_last = self.config.sample_every, self.step == self.config.steps
+        if not every or (self.step % every and not is_last):
+            return {}
+        with seeded(self.seed, "look", self.step):  # dropout goes on as without a look
+            found = self.look(self.engine.evaluate())
+        self.engine.learn()
+        if self.config.keep == "best_samples":
+            self._note_best(found[SAMPLE_ACCURACY])
+        return found
+
+    def _note_best(self, score: float) -> None:
+        """Keep the weights of now if no others had as high a score."""
+        if self.best is not None and not score > self.best["score"]:
+            return
+        state = self.engine.whole_state()
+        if state is not None:
+            state = {name: value.clone() for name, value in state.items()}
+        found = {"val_loss": self.val_loss, "step": self.step, "state": state}
+        self.best = found | {"score": score}
 
     # --- losses that are not finite --------------------------------------------------------
 

@@ -16,6 +16,8 @@ def rate_at(step: int, config: LoopConfig) -> float:
         return config.learning_rate * (step + 1) / config.warm_up
     if config.schedule == "constant":
         return config.learning_rate
+    if config.schedule == "step":  # as torch's StepLR, which counts from the first step
+        return config.learning_rate * config.gamma ** (step // config.step_size)
     share = (step - config.warm_up) / (config.steps - config.warm_up)
     return _cosine(config.learning_rate, config.minimum_rate, share)
 

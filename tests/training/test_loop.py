@@ -169,6 +169,67 @@ def test_metrics_lines(tmp_path):
     assert raw["samples/s"] == pytest.approx(8 * raw["steps/s"])
 
 
+class Looks:
+    """Counts how often it is asked, and finds the middle of three looks the best."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, module):
+        assert not module.training
+        torch.rand(5)  # what it draws itself changes no training
+        self.seen.append({k: v.clone() for k, v in module.state_dict().items()})
+        return {"sample_accuracy": 0.9 if len(self.seen) == 2 else 0.1 * len(self.seen)}
+
+
+def run_looking(path, config, looks, **task):
+    task = Regression(**task)
+    outcome = train(task, config, 7, RunFolder(path, config), "regression", looks)
+    return task.module.state_dict(), read_metrics(path / "metrics.jsonl"), outcome
+
+
+def test_samples_are_looked_at_in_training_and_change_nothing(tmp_path):
+    plain = run_loop(tmp_path / "plain", dataclasses.replace(CONFIG, keep="last"))
+    looks = Looks()
+    config = dataclasses.replace(CONFIG, keep="last", sample_every=10)
+    state, lines, _ = run_looking(tmp_path / "looked", config, looks)
+    assert all(torch.equal(state[name], plain[0][name]) for name in state)
+    found = {line["step"]: line["sample_accuracy"] for line in lines if "sample_accuracy" in line}
+    assert found == {10: 0.1, 20: 0.9, 23: pytest.approx(0.3)}  # the last step, too
+    assert [line["val_loss"] for line in lines] == [line["val_loss"] for line in plain[1]]
+
+
+def test_best_samples_keeps_what_the_best_were_drawn_from_also_when_resumed(tmp_path):
+    config = dataclasses.replace(CONFIG, keep="best_samples", sample_every=10)
+    looks = Looks()
+    state, _, outcome = run_looking(tmp_path / "whole", config, looks)
+    assert outcome.kept_step == 20
+    assert all(torch.equal(state[name], looks.seen[1][name]) for name in state)
+    again = Looks()
+    with pytest.raises(KeyboardInterrupt):
+        run_looking(tmp_path / "cut", config, again, stop_at=22, stop=raise_interrupt)
+    resumed, _, outcome = run_looking(tmp_path / "cut", config, again)
+    assert outcome.kept_step == 20 and len(again.seen) == 3
+    assert all(torch.equal(resumed[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"sample_every": 7}, "not a multiple of validate_every = 5"),
+        ({"keep": "best_samples"}, "chooses by the samples of sample_every, which is 0"),
+    ],
+)
+def test_looks_that_cannot_be_are_refused(settings, told):
+    with pytest.raises(ValueError, match=told):
+        dataclasses.replace(CONFIG, **settings)
+
+
+def test_what_draws_no_networks_has_nothing_to_look_at(tmp_path):
+    with pytest.raises(ConfigError, match="regression draws no networks while it learns"):
+        run_loop(tmp_path, dataclasses.replace(CONFIG, sample_every=5))
+
+
 def test_matches_a_plain_loop(tmp_path):
     """The same batches through torch's own AdamW and clipping, by hand."""
     config = dataclasses.replace(CONFIG, ema=None, keep="last", schedule="constant", warm_up=0)

@@ -35,6 +35,18 @@ def test_one_cycle_is_torchs():
     assert [rate_at(step, config) for step in range(50)] == pytest.approx(wanted)
 
 
+def test_step_is_torchs():
+    config = LoopConfig(steps=50, learning_rate=0.01, schedule="step", step_size=7, gamma=0.5)
+    wanted = torch_rates(lambda o: torch.optim.lr_scheduler.StepLR(o, step_size=7, gamma=0.5), 50)
+    assert [rate_at(step, config) for step in range(50)] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("settings", [{"schedule": "step"}, {"step_size": 5}])
+def test_a_step_size_goes_with_its_schedule_alone(settings):
+    with pytest.raises(ValueError, match="the schedule step needs step_size, and no other takes"):
+        LoopConfig(**settings)
+
+
 def test_warm_up_is_linear_and_then_cosine():
     config = LoopConfig(steps=20, learning_rate=1.0, warm_up=4)
     assert [rate_at(step, config) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]

@@ -1,0 +1,64 @@
+"""Scores of drawn networks on validation images; test images are never read.
+
+Shape suffixes: B networks of a block, D numbers of a network.
+"""
+
+import numpy as np
+import torch
+
+from dwf.devices import find_device
+from dwf.errors import ConfigError
+from dwf.generators.batchnorm import has_negative_variance, has_statistics, recalibration
+from dwf.networks.functional import score_networks
+from dwf.training.loop import SAMPLE_ACCURACY
+from dwf.zoo.facts import Subject
+from dwf.zoo.layout import Layout
+
+
+class Examiner:
+    """Scores networks on validation images, with BatchNorm re-estimated for each.
+
+    Args:
+        subject: the networks' architecture and data.
+        layout: their layout.
+        batchnorm_images: on how many training images BatchNorm is re-estimated.
+        wanted_by: what needs the scores, for an error: its words go before "validation images".
+
+    Raises:
+        ConfigError: no validation images are held out.
+    """
+
+    def __init__(self, subject: Subject, layout: Layout, *, batchnorm_images: int, wanted_by: str):
+        self.layout, self.device = layout, find_device("auto").type
+        self.network = subject.build_network().to(self.device)
+        self.data = subject.load_data()
+        if not len(self.data.val):
+            raise ConfigError(
+                f"{wanted_by} validation images, and the zoo holds none out (data.validation = 0): "
+                "go on without, or train a zoo with data.validation above 0"
+            )
+        self.recalibrate = None
+        if has_statistics(layout):
+            self.recalibrate = recalibration(batchnorm_images, layout, self.network, self.data)
+
+    def score(self, weights_BD: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return (accuracy_B, loss_B), float64; see `score_networks`."""
+        if self.recalibrate is not None:
+            weights_BD = self.recalibrate(weights_BD)
+        state = self.layout.unflatten(weights_BD)
+        part, device = self.data.val, self.device
+        scores = score_networks(self.network, state, self.data, part, device=device)
+        return scores.accuracy_N, scores.loss_N
+
+    def summary(self, weights_BD: torch.Tensor) -> dict[str, float]:
+        """Return mean and deviation of the accuracies of networks drawn in training.
+
+        Networks that are not finite, as an unfinished density may draw, count as 0 right answers.
+        """
+        accuracy_B = np.zeros(len(weights_BD))
+        usable_B = weights_BD.isfinite().all(1)
+        usable_B &= ~has_negative_variance(self.layout, weights_BD)
+        if usable_B.any():
+            accuracy_B[usable_B.numpy()] = self.score(weights_BD[usable_B])[0]
+        mean, std = float(accuracy_B.mean()), float(accuracy_B.std())
+        return {SAMPLE_ACCURACY: mean, f"{SAMPLE_ACCURACY}_std": std}

@@ -1,0 +1,132 @@
+"""Networks looked at while a density trains, against scores of the fitted density's own samples."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from dwf.datasets.config import DataConfig
+from dwf.densities import matching
+from dwf.errors import ConfigError
+from dwf.evaluation.stage import _curves
+from dwf.generators.config import GeneratorConfig, SampleConfig
+from dwf.generators.generator import Generator
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator
+from dwf.metrics import read_metrics
+from dwf.networks.config import MLPConfig
+from dwf.randomness import seed_of
+from dwf.settings import build
+from dwf.zoo.config import RecipeConfig, SplitConfig, ZooConfig
+from dwf.zoo.stage import train_zoo
+from dwf.zoo.store import Zoo
+
+COUNT = 6
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A root with a zoo of small MLPs on digits, some of whose images are held out."""
+    root = tmp_path_factory.mktemp("looks")
+    config = ZooConfig(
+        network=MLPConfig((64, 4, 10)),
+        data=DataConfig("digits", validation=0.2),
+        count=12,
+        recipe=RecipeConfig(epochs=2, batch_size=256, learning_rate=0.01),
+        split=SplitConfig(val=0.2, test=0.2),
+    )
+    train_zoo(config, root, "small")
+    train_zoo(dataclasses.replace(config, data=DataConfig("digits", validation=0.0)), root, "none")
+    return root
+
+
+def looking(flow_on_pca: GeneratorConfig, **training) -> GeneratorConfig:
+    settings = {"sample_every": 10, "sample_count": COUNT} | training
+    density = flow_on_pca.density
+    training = dataclasses.replace(density.training, ema=None, **settings)
+    return dataclasses.replace(flow_on_pca, density=dataclasses.replace(density, training=training))
+
+
+def accuracies(generator: Generator) -> np.ndarray:
+    """Accuracies of the looked-at networks, by a loop over plain modules."""
+    codes = generator.density.sample(COUNT, seed_of(0, "look"))
+    weights_ND = generator.codec.decode(codes, generator.layout)
+    data, network = generator.subject.load_data(), generator.subject.build_network()
+    images, labels = data.val.batch(torch.arange(len(data.val)))
+    found = []
+    for weights_D in weights_ND:
+        state = generator.layout.unflatten(weights_D[None])
+        network.load_state_dict({name: tensor[0] for name, tensor in state.items()})
+        answers = network(data.prepare(images).flatten(1)).argmax(1)
+        found.append((answers == labels).float().mean().item())
+    return np.array(found)
+
+
+def curve(run) -> dict[int, float]:
+    lines = read_metrics(run / "metrics.jsonl")
+    return {line["step"]: line["sample_accuracy"] for line in lines if "sample_accuracy" in line}
+
+
+def test_the_curve_ends_with_what_the_fitted_density_draws(root, flow_on_pca):
+    generator = fit_generator(looking(flow_on_pca), root, "looked")
+    found = curve(root / "runs" / "looked")
+    assert list(found) == [10, 20, 30]
+    wanted = accuracies(generator)
+    assert found[30] == pytest.approx(wanted.mean(), abs=1e-6)
+    (last,) = (
+        x for x in read_metrics(root / "runs" / "looked" / "metrics.jsonl") if x["step"] == 30
+    )
+    assert last["sample_accuracy_std"] == pytest.approx(wanted.std(), abs=1e-6)
+
+    plain = fit_generator(looking(flow_on_pca, sample_every=0), root, "plain")
+    assert curve(root / "runs" / "plain") == {}
+    for name, tensor in plain.density.module.state_dict().items():
+        assert torch.equal(generator.density.module.state_dict()[name], tensor), name
+
+    samples = sample_networks(SampleConfig("looked", count=3), root, "looked-samples")
+    curves = _curves(root, Zoo.open(root / "zoos" / "small"), [samples])
+    points = curves["samples in training, generator looked"]["sample_accuracy"]
+    assert points.tolist() == [[step, value] for step, value in found.items()]
+
+
+def test_best_samples_keeps_the_density_that_drew_the_best_also_when_resumed(
+    root, flow_on_pca, monkeypatch
+):
+    config = looking(flow_on_pca, keep="best_samples", validate_every=5, sample_every=5)
+    generator = fit_generator(config, root, "best")
+    found = curve(root / "runs" / "best")
+    assert accuracies(generator).mean() == pytest.approx(max(found.values()), abs=1e-6)
+
+    calls, error = 0, matching.mse_loss
+
+    def fails(*args, **kwargs):
+        nonlocal calls
+        calls += torch.is_grad_enabled()
+        if calls == 23:
+            raise KeyboardInterrupt
+        return error(*args, **kwargs)
+
+    config = looking(
+        flow_on_pca, keep="best_samples", validate_every=5, sample_every=5, save_every_seconds=0.0
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(matching, "mse_loss", fails)
+        with pytest.raises(KeyboardInterrupt):
+            fit_generator(config, root, "cut")
+    again = fit_generator(config, root, "cut")
+    assert curve(root / "runs" / "cut") == found
+    for name, tensor in generator.density.module.state_dict().items():
+        assert torch.equal(again.density.module.state_dict()[name], tensor), name
+
+
+def test_looks_need_validation_images(root, flow_on_pca):
+    config = dataclasses.replace(looking(flow_on_pca), zoo="none")
+    with pytest.raises(ConfigError, match=r"sample_every = 10 scores samples on validation images"):
+        fit_generator(config, root, "none")
+
+
+def test_a_codec_draws_no_networks():
+    data = {"zoo": "any", "codec": {"kind": "sane", "training": {"sample_every": 500}}}
+    with pytest.raises(ConfigError, match=r"codec.training.sample_every = 500: a codec draws no"):
+        build(GeneratorConfig, data, "test")
