@@ -10,7 +10,8 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.align.stage import align_zoo
     from dwf.evaluation.stage import evaluate
     from dwf.generators.generator import Generator
-    from dwf.generators.stage import fit_generator, sample_networks
+    from dwf.generators.sample_stage import sample_networks
+    from dwf.generators.stage import fit_generator
     from dwf.settings import load as load_settings
     from dwf.zoo.stage import train_zoo
     from dwf.zoo.store import Zoo
@@ -25,7 +26,7 @@ PUBLIC = {
     "evaluate": "dwf.evaluation.stage:evaluate",
     "fit_generator": "dwf.generators.stage:fit_generator",
     "load_settings": "dwf.settings:load",
-    "sample_networks": "dwf.generators.stage:sample_networks",
+    "sample_networks": "dwf.generators.sample_stage:sample_networks",
     "train_zoo": "dwf.zoo.stage:train_zoo",
 }
 """Public name -> where it lies."""

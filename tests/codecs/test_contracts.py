@@ -24,7 +24,8 @@ from dwf.codecs.trained import TrainedCodec
 from dwf.densities.config import GaussianConfig
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.generators.config import GeneratorConfig
-from dwf.generators.plan import describe_plan, engine_of, with_engine
+from dwf.generators.plan import parts_that_train, with_engine
+from dwf.generators.stage import plan
 from dwf.settings import Parsed, find
 from dwf.training.config import LoopConfig
 from dwf.training.task import Share
@@ -198,29 +199,31 @@ def own(monkeypatch):
 
 def test_a_trained_codec_of_ones_own_is_planned(make_zoo, tmp_path, own):
     zoo = make_zoo()
-    said = describe_plan(own, tmp_path, world=2, gpu_memory_gb=80)
+    said = plan(own, tmp_path, "g", ranks=2, gpu_memory_gb=80)
     num = 7 * zoo.layout.size + 7
     assert "own codes of 7 numbers, density gaussian" in said
     assert f"own: {num:,} parameters; engine plain, ranks: 2, batch 8 as 2 x 1 x 4" in said
     assert f"memory per GPU: weights {4 * num / 2**20:.2f}" in said and "activations" not in said
     assert "fits a GPU of 80 GiB" in said
     with pytest.raises(ConfigError, match=r"training.batch_size = 8 cannot be shared by 3 ranks"):
-        describe_plan(own, tmp_path, world=3)
+        plan(own, tmp_path, "g", ranks=3)
 
 
 def test_a_trained_codec_without_its_zoo_says_what_is_missing(tmp_path, own):
-    said = describe_plan(own, tmp_path)
+    said = plan(own, tmp_path, "g")
     assert "own: parameters and memory are not known yet: no zoo is there" in said
 
 
 def test_its_hints_are_given_where_it_does_not_fit(make_zoo, tmp_path, own, monkeypatch):
     monkeypatch.setitem(CODECS, "own", "tests.codecs.test_contracts:GreedyCodec")
     make_zoo()
-    said = describe_plan(own, tmp_path, gpu_memory_gb=80)
+    said = plan(own, tmp_path, "g", gpu_memory_gb=80)
     assert "does NOT fit a GPU of 80 GiB" in said
     assert "try --codec.thrifty, a larger --codec.training.accumulate" in said
 
 
 def test_its_engine_is_chosen_like_any_other(tmp_path, own):
     parsed = Parsed(own, RankedLaunch(tmp_path / "own.yaml", engine="ddp"), {})
-    assert engine_of(own) == "plain" and engine_of(with_engine(parsed).config) == "ddp"
+    after = with_engine(parsed).config
+    assert parts_that_train(own)["codec"].engine == "plain"
+    assert parts_that_train(after)["codec"].engine == "ddp"

@@ -30,8 +30,8 @@ from dwf.densities.scaling import Scaling
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.generator import Generator
-from dwf.generators.plan import describe_plan
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator, plan
 from dwf.randomness import torch_stream
 from dwf.run_folder import RunFolder
 from dwf.settings import find
@@ -220,7 +220,7 @@ def test_a_generator_of_it_is_planned_fitted_and_drawn_from(make_zoo, tmp_path, 
     if codec.makes_tokens:
         density = replace(density, backbone=TransformerConfig(width=8, heads=2, depth=1))
     config = GeneratorConfig("small", codec=codec, density=density)
-    said = describe_plan(config, tmp_path)
+    said = plan(config, tmp_path, "g")
     assert f"density own with a backbone {density.backbone.kind} of" in said
     generator = fit_generator(config, tmp_path, "fitted")
     assert Generator.is_whole(tmp_path / "runs" / "fitted")

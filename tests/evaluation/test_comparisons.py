@@ -17,8 +17,10 @@ from dwf.evaluation.reconstruction import report_reconstruction
 from dwf.evaluation.report.report import Report
 from dwf.evaluation.stage import evaluate
 from dwf.generators.config import GeneratorConfig, SampleConfig
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator
 from dwf.zoo.store import Zoo, write_zoo
+from tests.zoos import bare_facts
 
 QUICK = {"noise": (0.03,), "averages": (2, "all"), "count": 8}
 N = 12
@@ -87,9 +89,8 @@ def test_it_is_the_report_on_a_zoo_that_has_no_other_training_networks(zoo, writ
     last = zoo.rows("train", "last")
     keep = np.sort(np.concatenate([last[:N], zoo.rows("val", "last"), zoo.rows("test", "last")]))
     columns = {name: v[keep] for name, v in zoo.columns.items() if name != "checksum"}
-    facts = {key: zoo.facts[key] for key in ("network", "data", "seed")}
     block = (columns, zoo.read(keep))
-    small = write_zoo(zoo.path.parent / "small", zoo.layout, len(keep), [block], **facts)
+    small = write_zoo(zoo.path.parent / "small", bare_facts(zoo), len(keep), [block])
     alone = run(small, write_samples("s", weights_SD), split=split, name="alone")
     assert report.limits_of == {"first 12": alone.limits}
     mine = [one for one in report.sets if one.subset]
@@ -214,7 +215,7 @@ def test_from_generator_to_report(zoo, tmp_path):
     config = GeneratorConfig("z", networks=N, networks_by="random", seed=4, **settings)
     fit_generator(config, tmp_path, "g")
     drawn = sample_networks(SampleConfig("g", count=40), tmp_path, "s")
-    subset = drawn.facts["provenance"]["subset"]
+    subset = drawn.facts.sampled.subset
     assert subset == {"networks": N, "by": "random", "seed": 4}
     report = run(zoo, drawn, count=40)
     found = row(report, "s")

@@ -13,14 +13,16 @@ from dwf.errors import ConfigError, RunConflict
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.generator import read_head
 from dwf.generators.learning import learning_of_codec, learning_of_density
-from dwf.generators.plan import describe_plan
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator, plan
 from dwf.generators.subset import Subset, rows_learnt_from
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
-from dwf.settings import build, to_dict
+from dwf.settings import build
+from dwf.zoo.facts import BLOCKS_OF_STEPS
 from dwf.zoo.layout import Layout
-from dwf.zoo.store import BLOCKS_OF_STEPS, Zoo, split_networks, write_zoo
+from dwf.zoo.store import Zoo, split_networks, write_zoo
+from tests.zoos import facts_of
 
 CONFIG = GeneratorConfig("z", codec=FlatConfig(), density=GaussianConfig())
 NUM = 20
@@ -47,9 +49,8 @@ def make_epochs(tmp_path):
             "val_accuracy": rng.permutation(2 * NUM) / (2 * NUM),
         }
         weights_ND = rng.standard_normal((2 * NUM, layout.size)).astype(np.float32)
-        facts = {"network": to_dict(config), "data": {"kind": "digits"}, "seed": seed}
-        blocks = [(columns, weights_ND)]
-        return write_zoo(tmp_path / "zoos" / name, layout, 2 * NUM, blocks, **facts)
+        facts = facts_of(layout, config, seed=seed)
+        return write_zoo(tmp_path / "zoos" / name, facts, 2 * NUM, [(columns, weights_ND)])
 
     return make
 
@@ -66,9 +67,8 @@ def steps(tmp_path) -> Zoo:
         "split": np.repeat(["train", "val"], [12, 4]),
     }
     weights_ND = np.random.default_rng(0).standard_normal((16, layout.size)).astype(np.float32)
-    facts = {"network": to_dict(config), "data": {}, "seed": 0, "split_by": BLOCKS_OF_STEPS}
-    blocks = [(columns, weights_ND)]
-    return write_zoo(tmp_path / "zoos" / "z", layout, 16, blocks, **facts)
+    facts = facts_of(layout, config, split_by=BLOCKS_OF_STEPS)
+    return write_zoo(tmp_path / "zoos" / "z", facts, 16, [(columns, weights_ND)])
 
 
 def test_the_first_networks_are_the_first_of_the_training_split(make_epochs, tmp_path):
@@ -195,7 +195,7 @@ def test_what_was_learnt_from_is_told_and_is_part_of_the_digest(make_epochs, tmp
         digests.add(fit_generator(changed(**settings), tmp_path, name).digest)
         origins[name] = read_head(tmp_path / "runs" / name)["origin"]
         samples = sample_networks(SampleConfig(name, count=1), tmp_path, f"{name}-s")
-        assert samples.facts["provenance"].get("subset") == origins[name].get("subset")
+        assert samples.facts.sampled.subset == origins[name].get("subset")
         expected = TRAINING[:5] if name == "first" else None
         if expected is not None:
             assert rows_learnt_from(zoo, samples).tolist() == (2 * expected + 1).tolist()
@@ -246,5 +246,5 @@ def test_tokens_of_these_networks_alone_are_combined(make_zoo, tmp_path):
 
 def test_the_plan_tells_how_many_are_learnt_from(make_epochs, tmp_path):
     make_epochs()
-    said = describe_plan(changed(networks=5, codec=PcaConfig()), tmp_path)
+    said = plan(changed(networks=5, codec=PcaConfig()), tmp_path, "g")
     assert said.startswith("5 training and 4 validation networks") and "pca codes of 4 " in said

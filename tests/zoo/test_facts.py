@@ -12,7 +12,8 @@ from dwf.codecs.config import FlatConfig
 from dwf.densities.config import GaussianConfig
 from dwf.errors import NotAZoo
 from dwf.generators.config import GeneratorConfig, SampleConfig
-from dwf.generators.stage import fit_generator, sample_networks
+from dwf.generators.sample_stage import sample_networks
+from dwf.generators.stage import fit_generator
 from dwf.networks.config import PythonConfig
 from dwf.settings import build
 from dwf.zoo.config import KeepSteps, ZooConfig
