@@ -1,0 +1,79 @@
+"""slurm/train_flow.sh on a real Slurm: a flow on ranks of two nodes, against one process."""
+
+import pytest
+
+from dwf.generators.config import GeneratorConfig
+from dwf.generators.generator import Generator
+from dwf.generators.stage import fit_generator
+from dwf.metrics import read_metrics
+from dwf.run_folder import load_state
+from dwf.settings import load
+from tests.signals import end_soon, facts_of, held, wait_for
+from tests.slurm.test_scripts import finish, submit, write  # noqa: F401
+from tests.slurm.test_train_sane import ZOO, begin_again, rank_of, root  # noqa: F401
+
+pytestmark = pytest.mark.cluster  # and of DeepSpeed: marked once, run once
+
+FLOW = {
+    "zoo": "zoo",
+    "codec": {"kind": "neurons"},
+    "density": {
+        "kind": "flow",
+        "backbone": {"kind": "transformer", "width": 16, "heads": 2, "depth": 1},
+        "standardise": "none",
+        "training": {
+            "steps": 200,
+            "batch_size": 8,
+            "learning_rate": 0.002,
+            "validate_every": 10,
+            "device": "cpu",
+        },
+        "solver": {"method": "rk4", "steps": 4},
+    },
+}
+
+
+@pytest.fixture
+def at(root, tmp_path):  # noqa: F811
+    """This test's root, with the zoo in it, and the settings as `flow.yaml`."""
+    (tmp_path / "zoos").mkdir()
+    (tmp_path / "zoos" / "zoo").symlink_to(root / "zoos" / "zoo")
+    write(tmp_path, "flow", FLOW)
+    return tmp_path
+
+
+def losses(run, key: str = "train_loss") -> list[float]:
+    file = run / "metrics.jsonl"
+    return [line[key] for line in read_metrics(file)] if file.exists() else []
+
+
+def test_two_nodes_fit_the_flow_of_one_process_also_when_their_time_is_over(
+    slurm,
+    submit,  # noqa: F811
+    at,
+):
+    flags = ("--nodes", "2", "--cpus-per-task", "1", "train_flow.sh", "--config", at / "flow.yaml")
+    flags = tuple(map(str, flags))
+    alone = submit(*flags, "--name", "undisturbed")
+    one = fit_generator(load(GeneratorConfig, at / "flow.yaml"), at, "one")
+    finish(slurm, alone, at)
+    runs = at / "runs"
+    whole, run = runs / "undisturbed", runs / "flow"
+    for key in ("train_loss", "val_loss"):
+        assert losses(whole, key) == pytest.approx(losses(runs / "one", key), abs=1e-5)
+    assert (whole / "config.yaml").read_text().count("engine: deepspeed") == 1
+    assert Generator.load(whole).sample(2, seed=0).sub(one.sample(2, seed=0)).abs().max() < 1e-3
+
+    job = submit("--signal", "B:USR2@60", *flags)
+    wait_for(lambda: len(losses(run)) > 1, "the first steps")
+    with held(rank_of(job, 0)):
+        end_soon(slurm, job)
+    wait_for(lambda: facts_of(slurm, job)["Restarts"] == "1", "the requeue")
+    assert len(losses(run)) < len(losses(whole)), "it was done before its time was up"
+    begin_again(slurm, job)
+    slurm("scontrol", "update", f"jobid={job}", "TimeLimit=60")
+    finish(slurm, job, at)
+    for key in ("train_loss", "val_loss"):
+        assert losses(run, key) == losses(whole, key)
+    first, second = (load_state(each / "density" / "flow.pt")["module"] for each in (whole, run))
+    assert all((first[name] == second[name]).all() for name in first)
