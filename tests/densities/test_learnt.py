@@ -225,9 +225,8 @@ def test_a_generator_of_it_is_planned_fitted_and_drawn_from(make_zoo, tmp_path, 
     generator = fit_generator(config, tmp_path, "fitted")
     assert Generator.is_whole(tmp_path / "runs" / "fitted")
     samples = sample_networks(SampleConfig("fitted", count=5, steps=2), tmp_path, "drawn")
-    provenance = samples.facts["provenance"]
-    assert (provenance["solver"], provenance["steps"]) == ("euler", 2)
-    assert provenance["evaluations_per_sample"] == 2
+    told = samples.facts.sampled
+    assert (told.solver, told.steps, told.evaluations_per_sample) == ("euler", 2, 2)
     wanted = generator.sample(5, 0, steps=2)
     np.testing.assert_array_equal(samples.read(), wanted.numpy())
     assert samples.layout.digest == zoo.layout.digest
