@@ -5,7 +5,7 @@ import re
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from dwf.errors import ConfigError
 from dwf.settings import Count, Launch, Positive, Whole, load
@@ -64,6 +64,8 @@ class SiteConfig:
 class SlurmLaunch(Launch):
     """How a command's work is given to Slurm."""
 
+    local: ClassVar[bool] = False
+    """Whether it stays on this machine in spite of `nodes`; a flag of commands that can."""
     nodes: Count | None = None
     """Nodes to use at once, through Slurm; default: this machine alone."""
     cluster: Path | None = None
@@ -122,7 +124,7 @@ def refuse_slurm_flags(launch: SlurmLaunch) -> None:
     """Raise `ConfigError` for flags that have no effect where Slurm is not asked."""
     given = {f"--{name.replace('_', '-')}": getattr(launch, name) for name in SITE_FLAGS}
     given |= {"--cluster": launch.cluster, "--no-wait": not launch.wait or None}
-    excused = launch.nodes and getattr(launch, "local", False)
+    excused = launch.nodes and launch.local
     for flag, value in given.items():
         if value is not None and not excused:
             raise ConfigError(f"{flag} is about Slurm: add --nodes N, or leave it out")

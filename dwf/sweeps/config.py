@@ -1,11 +1,15 @@
 """Settings of a sweep: the stages, what is tried of them, by what a trial is judged, and where."""
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from dwf.settings import Bounds, Count, Launch, NonNegative, Positive, Whole
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LOWER_IS_BETTER = ("overlap", "val_loss")
 """Metrics of which the lowest value is best; of the others it is the highest."""
@@ -54,7 +58,22 @@ class AxisConfig:
     @property
     def is_list(self) -> bool:
         """Whether its values are listed."""
-        return self.kind in ("grid", "choice")
+        return self.is_grid or self.choice is not None
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether every value is tried with every value of the other grids."""
+        return self.grid is not None
+
+    def draw(self, stream: "np.random.Generator") -> Any:
+        """Return a random value, of an axis that is no grid."""
+        if self.choice is not None:
+            return self.choice[int(stream.integers(len(self.choice)))]
+        if self.integer is not None:
+            return int(stream.integers(*self.integer, endpoint=True))
+        if self.uniform is not None:
+            return float(stream.uniform(*self.uniform))
+        return float(math.exp(stream.uniform(*map(math.log, self.log_uniform))))
 
 
 @dataclass(frozen=True)
@@ -127,12 +146,12 @@ class SweepConfig:
         if not self.space:
             raise ValueError("space is empty: name at least one setting to try")
         for key, axis in self.axes.items():
-            if self.search == "grid" and axis.kind != "grid":
+            if self.search == "grid" and not axis.is_grid:
                 raise ValueError(
                     f"space.{key} is {axis.kind}, search is grid: list its values as `grid`, or "
                     "set search to random or optuna"
                 )
-            if self.search == "optuna" and axis.kind == "grid":
+            if self.search == "optuna" and axis.is_grid:
                 raise ValueError(f"space.{key} is grid, search is optuna: list it as `choice`")
 
     @property

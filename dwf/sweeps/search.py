@@ -111,9 +111,9 @@ def _distribution(axis: AxisConfig) -> BaseDistribution:
     if axis.is_list:
         return CategoricalDistribution(range(len(axis.values)))
     low, high = axis.values
-    if axis.kind == "integer":
+    if axis.integer is not None:
         return IntDistribution(low, high)
-    return FloatDistribution(low, high, log=axis.kind == "log_uniform")
+    return FloatDistribution(low, high, log=axis.log_uniform is not None)
 
 
 def asha(config: SweepConfig, bases: Bases, folder: Path, steps: int) -> ASHAScheduler:

@@ -7,7 +7,6 @@ import copy
 import difflib
 import itertools
 import json
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,7 +120,7 @@ def _as_number(value: Any) -> Any:
 def _listed(config: SweepConfig) -> list[Point]:
     if config.search == "grid":
         return list(_crossed(config.axes))
-    grids = {key: axis for key, axis in config.axes.items() if axis.kind == "grid"}
+    grids = {key: axis for key, axis in config.axes.items() if axis.is_grid}
     drawn = [_draw(config, number) for number in range(config.trials)]
     return [
         {key: (draw | point)[key] for key in config.axes}
@@ -145,14 +144,8 @@ def _draw(config: SweepConfig, number: int) -> Point:
     point = {}
     for key, axis in config.axes.items():
         stream = numpy_stream(config.seed, "sweep", key, number)
-        if axis.kind == "choice":
-            point[key] = axis.values[int(stream.integers(len(axis.values)))]
-        elif axis.kind == "integer":
-            point[key] = int(stream.integers(axis.values[0], axis.values[1], endpoint=True))
-        elif axis.kind == "uniform":
-            point[key] = float(stream.uniform(*axis.values))
-        elif axis.kind == "log_uniform":
-            point[key] = float(math.exp(stream.uniform(*map(math.log, axis.values))))
+        if not axis.is_grid:
+            point[key] = axis.draw(stream)
     return point
 
 

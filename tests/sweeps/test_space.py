@@ -12,7 +12,13 @@ import yaml
 from dwf.errors import ConfigError
 from dwf.settings import parse
 from dwf.sweeps.config import SweepConfig
-from dwf.sweeps.plan import count_stages, describe_plan, name_of, plan_trials
+from dwf.sweeps.plan import (
+    codec_settings,
+    count_stages,
+    describe_plan,
+    name_of,
+    plan_trials,
+)
 from dwf.sweeps.space import extreme_points, listed_points, read_bases
 from tests.sweeps.conftest import WIDTH, write_sweep
 
@@ -243,7 +249,7 @@ def test_the_networks_learnt_from_are_of_the_codecs_name_and_only_where_they_are
     names = {trial.codec_name for trial in plan(make(space))}
     assert first.generator.networks == 8 and every.generator.networks is None
     assert len(names) == 2, "the codec draws nothing"
-    assert set(every.codec_settings) == {"zoo", "codec", "epochs", "seed"}
+    assert set(codec_settings(every.generator)) == {"zoo", "codec", "epochs", "seed"}
     random = plan(
         make(
             {k: v for k, v in space.items() if k != "generator.networks"}
