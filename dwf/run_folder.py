@@ -8,7 +8,6 @@ name is whole.
 """
 
 import contextlib
-import dataclasses
 import errno
 import fcntl
 import json
@@ -27,9 +26,9 @@ from typing import IO, Any
 
 import yaml
 
-from dwf.errors import ConfigError, CorruptCheckpoint, RunConflict
+from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.metrics import logger
-from dwf.settings import build, flatten, to_dict
+from dwf.settings import flatten, to_dict
 
 LOCK = "lock"
 LEFTOVERS = "*.partial-*"
@@ -283,10 +282,6 @@ def refuse_other_settings(folder: Path, config: Any, free: Collection[str] = ())
     """
     file = folder / "config.yaml"
     old = yaml.safe_load(file.read_text()) or {}
-    if dataclasses.is_dataclass(config):
-        # A setting that is newer than the run had its default, which changes nothing.
-        with contextlib.suppress(ConfigError):
-            old = to_dict(build(type(config), old, str(file)))
     others = list(differences(old, to_dict(config)))
     for key, before, now in others:
         if key not in free or before is None or now is None:

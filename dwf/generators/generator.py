@@ -37,7 +37,7 @@ from dwf.zoo.facts import Subject
 from dwf.zoo.layout import Layout
 from dwf.zoo.moments import Sources
 
-FORMAT, VERSION = "dwf-generator", 1
+FORMAT, VERSION = "dwf-generator", 2
 HEAD, DENSITY, METRIC = "generator.json", "density", "metric.pt"
 _BLOCK_BYTES = 2**28
 
@@ -304,7 +304,10 @@ def read_head(folder: Path) -> dict[str, Any]:
             f"launch/generator.py --resume --name {folder.name}"
         ) from None
     if found != (FORMAT, VERSION):
-        raise RunConflict(f"{file}: format {found}, this dwf reads {(FORMAT, VERSION)}")
+        raise RunConflict(
+            f"{file}: format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}: remove "
+            f"{folder} and fit the generator again with launch/generator.py"
+        )
     return head
 
 
