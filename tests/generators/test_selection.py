@@ -9,6 +9,8 @@ import torch
 
 from dwf import preemption
 from dwf.codecs.config import FlatConfig
+from dwf.datasets import load as loading
+from dwf.datasets.config import DataConfig
 from dwf.densities.config import KdeConfig
 from dwf.errors import ConfigError, Preempted, WorkFailed
 from dwf.generators import generator as module
@@ -79,13 +81,13 @@ def test_test_images_are_never_looked_at(make_zoo, tmp_path, kde_on_neurons, mon
 
         __len__ = None
 
-    load = selection.load_dataset
+    load = loading.load_dataset
     forbid = lambda config: dataclasses.replace(load(config), test=Forbidden())  # noqa: E731
-    monkeypatch.setattr(selection, "load_dataset", forbid)
+    monkeypatch.setattr(loading, "load_dataset", forbid)
     make_zoo()
     fit_generator(kde_on_neurons, tmp_path, "fitted")
     with pytest.raises(AssertionError, match="asked for their index"):
-        forbid(build(selection.DataConfig, {"kind": "digits"}, "data")).test.index  # noqa: B018
+        forbid(build(DataConfig, {"kind": "digits"}, "data")).test.index  # noqa: B018
     sample_networks(SUBSAMPLE, tmp_path, "kept")
 
 
@@ -193,9 +195,9 @@ def test_what_cannot_be_selected_is_refused(make_zoo, tmp_path, gaussian_on_weig
     with pytest.raises(ConfigError, match=r"anchors = 9: a round draws 8 networks \(draws x count"):
         data = {"kind": "bootstrap", "draws": 2, "anchors": 9}
         build(SampleConfig, {"generator": "fitted", "count": 4, "selection": data}, "file")
-    load = selection.load_dataset
+    load = loading.load_dataset
     bare = lambda config: load(dataclasses.replace(config, validation=0.0))  # noqa: E731
-    monkeypatch.setattr(selection, "load_dataset", bare)
+    monkeypatch.setattr(loading, "load_dataset", bare)
     with pytest.raises(ConfigError, match="subsample' chooses by validation images"):
         sample_networks(SUBSAMPLE, tmp_path, "kept")
     monkeypatch.undo()

@@ -247,4 +247,4 @@ def test_tokens_of_these_networks_alone_are_combined(make_zoo, tmp_path):
 def test_the_plan_tells_how_many_are_learnt_from(make_epochs, tmp_path):
     make_epochs()
     said = plan(changed(networks=5, codec=PcaConfig()), tmp_path, "g")
-    assert said.startswith("5 training and 4 validation networks") and "pca codes of 4 " in said
+    assert "\n5 training and 4 validation networks" in said and "pca codes of 4 " in said
