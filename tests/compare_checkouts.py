@@ -152,7 +152,7 @@ RULES = (
 )
 # Keys that tell of time and machine, and those with "/s" in them.
 TIMED = ("seconds", "data_wait", "memory_GiB", "mfu")
-MOST_TOLD = 20
+MOST_TOLD = 8
 
 
 @dataclass(frozen=True)
