@@ -22,6 +22,7 @@ Nothing of dwf is imported: the files are read by what they are.
 """
 
 import argparse
+import fcntl
 import fnmatch
 import json
 import os
@@ -151,7 +152,7 @@ RULES = (
 )
 # Keys that tell of time and machine, and those with "/s" in them.
 TIMED = ("seconds", "data_wait", "memory_GiB", "mfu")
-MOST_TOLD = 20
+MOST_TOLD = 8
 
 
 @dataclass(frozen=True)
@@ -529,40 +530,60 @@ def _git(path: Path, *words: str) -> str | None:
 def run_case(checkout: Checkout, results: Path, case: str) -> str | None:
     """Give the commands of a case in a checkout, or take what is kept; `results/CASE` is the root.
 
+    Of two comparisons at once the second waits, and takes what the first has made.
+
     Returns:
         None, or in words which command failed.
     """
-    root, record, log = (results / f"{case}{end}" for end in ("", ".json", ".log"))
+    results.mkdir(parents=True, exist_ok=True)
+    record = results / f"{case}.json"
     made_by = {"commands": list(CASES[case]), "versions": _versions()}
-    if checkout.is_clean and record.exists():
-        kept = json.loads(record.read_text())
-        if {key: kept.get(key) for key in made_by} == made_by:
+    with open(results / f"{case}.lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if checkout.is_clean and _is_kept(record, made_by):
             _say(f"{results.name}: {case} is kept")
             return None
-    shutil.rmtree(root, ignore_errors=True)
-    record.unlink(missing_ok=True)
-    root.mkdir(parents=True)
-    took = []
-    with open(log, "w") as output:
+        for old in (record, results / f"{case}.log"):
+            old.unlink(missing_ok=True)
+        shutil.rmtree(results / case, ignore_errors=True)
+        (results / case).mkdir()
+        took = []
         for command in CASES[case]:
-            words = [sys.executable, *shlex.split(f"launch/{command}"), "--root", str(root)]
-            output.write(f"$ {shlex.join(words)}\n")
-            output.flush()
-            began = time.monotonic(), _cpu_seconds()
-            ran = subprocess.run(
-                words, cwd=checkout.path, env=checkout.environment, stdout=output, stderr=output
-            )
-            if ran.returncode:
-                _say(f"{checkout.path}: {command}: exit {ran.returncode}; see {log}")
-                return f"FAILED in {results.name}: {command.split()[0]}, see {log}"
-            took.append(
-                [round(time.monotonic() - began[0], 1), round(_cpu_seconds() - began[1], 1)]
-            )
-            _say(
-                f"{results.name}: {case}: {took[-1][0]:6.1f} s, CPU {took[-1][1]:6.1f} s: {command}"
-            )
-    record.write_text(json.dumps(made_by | {"wall_and_cpu_seconds": took}, indent=1) + "\n")
+            seconds = _give(checkout, command, results / case, results / f"{case}.log")
+            if seconds is None:
+                return f"FAILED in {results.name}: {command.split()[0]}, see {case}.log there"
+            _say(f"{results.name}: {case}: {seconds[0]} s, CPU {seconds[1]} s: {command}")
+            took.append(seconds)
+        told = made_by | {"wall_and_cpu_seconds": took}
+        record.write_text(json.dumps(told, indent=1) + "\n")
     return None
+
+
+def _is_kept(record: Path, made_by: dict[str, object]) -> bool:
+    if not record.exists():
+        return False
+    kept = json.loads(record.read_text())
+    return all(kept.get(key) == value for key, value in made_by.items())
+
+
+def _give(checkout: Checkout, command: str, root: Path, log: Path) -> tuple[float, float] | None:
+    """Run a command; return its seconds of wall and CPU, or None where it failed."""
+    words = [sys.executable, *shlex.split(f"launch/{command}"), "--root", str(root)]
+    began = time.monotonic(), _cpu_seconds()
+    with open(log, "a") as output:
+        output.write(f"$ {shlex.join(words)}\n")
+        output.flush()
+        ran = subprocess.run(
+            words, cwd=checkout.path, env=checkout.environment, stdout=output, stderr=output
+        )
+    if ran.returncode:
+        _say(f"{checkout.path}: exit {ran.returncode}: {command}\n{_tail(log)}")
+        return None
+    return round(time.monotonic() - began[0], 1), round(_cpu_seconds() - began[1], 1)
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text().splitlines()[-5:])
 
 
 def _versions() -> dict[str, str]:

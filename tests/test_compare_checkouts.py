@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.compare_checkouts import Row, compare_roots
+from tests import compare_checkouts
+from tests.compare_checkouts import Checkout, Row, compare_roots, run_case
 
 WEIGHTS_34 = torch.arange(12, dtype=torch.float32).reshape(3, 4)
 
@@ -152,3 +153,45 @@ def test_losses_may_be_written_to_another_file(roots):
     save_metrics(roots[1] / "runs/g/density", 0.25, 7)
     assert not unequal(roots)
     assert "metrics.jsonl:train_loss => " in rows_of(roots)["runs/g metrics"].result
+
+
+SCRIPT = """
+import pathlib, sys
+root = pathlib.Path(sys.argv[sys.argv.index("--root") + 1])
+calls = pathlib.Path("calls.txt")
+calls.write_text(f"{calls.read_text() if calls.exists() else ''}{sys.argv[1]}\\n")
+(root / sys.argv[1]).write_text("made")
+sys.exit(sys.argv[1] == "bad")
+"""
+
+
+def test_what_a_commit_made_is_kept_and_other_commands_or_changes_are_run_anew(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "launch").mkdir()
+    (tmp_path / "launch/zoo.py").write_text(SCRIPT)
+    results, clean = tmp_path / "work/abc", Checkout(tmp_path, "abc", is_clean=True)
+    changed = Checkout(tmp_path, "abc", is_clean=False)
+    for checkout, words, calls in (
+        (clean, ("a", "b"), "ab"),
+        (clean, ("a", "b"), "ab"),
+        (changed, ("a", "b"), "abab"),
+        (clean, ("c",), "ababc"),
+    ):
+        commands = tuple(f"zoo.py {word}" for word in words)
+        monkeypatch.setitem(compare_checkouts.CASES, "small", commands)
+        assert run_case(checkout, results, "small") is None
+        assert "".join((tmp_path / "calls.txt").read_text().split()) == calls
+        assert {file.name for file in (results / "small").iterdir()} == set(words)
+
+
+def test_a_command_that_fails_is_told_and_nothing_is_kept(tmp_path, monkeypatch, capsys):
+    (tmp_path / "launch").mkdir()
+    (tmp_path / "launch/zoo.py").write_text(SCRIPT)
+    monkeypatch.setitem(compare_checkouts.CASES, "small", ("zoo.py bad", "zoo.py a"))
+    sides = [(Checkout(tmp_path, "abc", is_clean=True), tmp_path / "work/abc")] * 2
+    for _ in range(2):
+        (row,), _ = compare_checkouts.compare_case("small", sides, ())
+        assert row.differences == ("FAILED in abc: zoo.py, see small.log there",)
+    assert (tmp_path / "calls.txt").read_text() == "bad\nbad\n"
+    assert "exit 1: zoo.py bad" in capsys.readouterr().err
