@@ -5,18 +5,13 @@ training (forward, and backward to inputs and weights). The speeds are round num
 with AVX-512 in float32, as measured on small zoos and flows; they tell minutes from days.
 """
 
-import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from dwf.codecs.config import CODECS
-from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig, SampleConfig
-from dwf.generators.plan import layout_of_network
 from dwf.networks.config import MLPConfig
-from dwf.settings import find
 from dwf.zoo.config import ZooConfig, split_sizes
 
 IMAGES = {"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000, "iris": 120, "digits": 1437}
@@ -73,18 +68,16 @@ def sample_seconds(
 def multiplications(zoo: ZooConfig, generator: GeneratorConfig) -> float | None:
     """Return multiplications of one evaluation of a density's backbone for one code.
 
-    None where the networks are not MLPs, the codec trains, or the parts do not go together: then
-    the trial fails, and says why.
+    None where the networks are not MLPs, the codec's codes are not known without a zoo, or the
+    parts do not go together: then the trial fails, and says why.
     """
-    codec, backbone = generator.codec, generator.density.backbone
-    if not isinstance(zoo.network, MLPConfig) or codec.training is not None:
+    if not isinstance(zoo.network, MLPConfig):
         return None
-    layout = layout_of_network(zoo.network)
-    with contextlib.suppress(ConfigError):
-        shape = find(CODECS, codec.kind).planned_shape(codec, [layout], training_networks(zoo))
-        if backbone.takes_tokens == (shape.groups is not None):
-            return backbone.multiplications(shape)
-    return None
+    shape = generator.codec.shape_of_mlp(zoo.network.widths, training_networks(zoo))
+    backbone = generator.density.backbone
+    if shape is None or backbone.takes_tokens != (shape.groups is not None):
+        return None
+    return backbone.multiplications(shape)
 
 
 def in_hours(name: str, parts: Sequence[float | None]) -> str:
