@@ -1,9 +1,12 @@
 """Settings of a codec, and the table of codecs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 from dwf.backbones.config import TokenAutoencoderConfig
+from dwf.backbones.shape import Shape
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive, Whole
 from dwf.training.config import LoopConfig
 
@@ -50,6 +53,21 @@ class CodecSettings:
         """Name of the kind, with what tells it apart, for an error."""
         return self.kind
 
+    def shape_of_mlp(self, widths: Sequence[int], num_train: int) -> Shape | None:
+        """Return the shape of codes of MLPs, the largest it can be; None where it is not known.
+
+        As `Codec.planned_shape` returns it, and without torch.
+
+        Args:
+            widths: of the layers, from inputs to outputs; all layers have biases.
+            num_train: how many networks the codec learns from.
+        """
+        return None
+
+
+def _count_numbers(widths: Sequence[int]) -> int:
+    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
+
 
 @dataclass(frozen=True)
 class FlatConfig(CodecSettings):
@@ -65,6 +83,10 @@ class FlatConfig(CodecSettings):
     """Cover BatchNorm's running statistics too; else they are the training networks' mean."""
     kind: Literal["flat"] = "flat"
     """The codec."""
+
+    def shape_of_mlp(self, widths: Sequence[int], num_train: int) -> Shape:
+        """Return vectors of all numbers; see the base."""
+        return Shape(_count_numbers(widths))
 
 
 @dataclass(frozen=True)
@@ -92,6 +114,10 @@ class PcaConfig(CodecSettings):
     def has_open_size(self) -> bool:
         """Whether only the largest size that a code can have is known before the fit."""
         return self.variance is not None
+
+    def shape_of_mlp(self, widths: Sequence[int], num_train: int) -> Shape:
+        """Return vectors of all components, or of so many as are asked for; see the base."""
+        return Shape(self.components or max(min(num_train - 1, _count_numbers(widths)), 0))
 
 
 @dataclass(frozen=True)
@@ -124,6 +150,19 @@ class NeuronsConfig(CodecSettings):
     def words(self) -> str:
         """Name of the kind, with what tells it apart, for an error."""
         return f"{self.kind} of scale {self.scale}"
+
+    def shape_of_mlp(self, widths: Sequence[int], num_train: int) -> Shape | None:
+        """Return a token for each hidden unit, and one of the output's biases; see the base."""
+        if len(widths) < 3:
+            return None
+        outputs = widths[-1]
+        groups = [
+            (units, inputs + 1 + (self.scale == "logarithm"))
+            for inputs, units in pairwise(widths[:-1])
+        ]
+        units, size = groups.pop()  # the last hidden layer's tokens have outgoing weights, too
+        groups += [(units, size + outputs), (1, outputs)]
+        return Shape(sum(count * size for count, size in groups), tuple(groups))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dwf.codecs.codes import CodeShape
-    from dwf.networks.config import NetworkConfig
     from dwf.zoo.config import ZooConfig
     from dwf.zoo.layout import Layout
 
@@ -236,23 +235,19 @@ def _how_to_make(name: str) -> str:
 
 def layout_of(path: Path) -> "Layout | None":
     """Return the layout of a zoo, or, where it is not there yet, that of its settings' network."""
+    from dwf.networks.functional import build_network
+    from dwf.zoo.layout import Layout
     from dwf.zoo.store import Zoo
 
     if (path / "zoo.json").exists():
         return Zoo.open(path).layout
     planned = _settings_of(path.name)
-    return None if planned is None else layout_of_network(planned[1].network)
-
-
-def layout_of_network(network: "NetworkConfig") -> "Layout":
-    """Return the layout of networks of an architecture; nothing is allocated."""
+    if planned is None:
+        return None
     import torch
 
-    from dwf.networks.functional import build_network
-    from dwf.zoo.layout import Layout
-
     with torch.device("meta"):  # shapes alone
-        return Layout.of(build_network(network))
+        return Layout.of(build_network(planned[1].network))
 
 
 def _settings_of(zoo: str) -> "tuple[Path, ZooConfig] | None":

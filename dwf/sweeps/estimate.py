@@ -7,17 +7,12 @@ that are called one by one, as convolutional ones, take longer than said: twice,
 times as long.
 """
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dwf.codecs.config import CODECS
 from dwf.datasets.sources import PUBLISHED, input_shape
-from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig, SampleConfig
-from dwf.generators.plan import layout_of_network
 from dwf.networks.config import MLPConfig
-from dwf.settings import find
 from dwf.zoo.config import ZooConfig, split_sizes
 
 ZOO_SPEED, FLOW_SPEED = 10e9, 50e9
@@ -77,19 +72,17 @@ def sample_seconds(
 def multiplications(zoo: ZooConfig, generator: GeneratorConfig) -> float | None:
     """Return multiplications of one evaluation of a density's backbone for one code.
 
-    None where the networks are not MLPs, the codec trains, or the parts do not go together: then
-    the trial fails, and says why.
+    None where the networks are not MLPs, the codec's codes are not known without a zoo, or the
+    parts do not go together: then the trial fails, and says why.
     """
-    codec, backbone = generator.codec, generator.density.backbone
-    if not isinstance(zoo.network, MLPConfig) or codec.training is not None:
+    if not isinstance(zoo.network, MLPConfig):
         return None
-    layout = layout_of_network(zoo.network)
     num_train = learnt_networks(zoo, generator)
-    with contextlib.suppress(ConfigError):
-        shape = find(CODECS, codec.kind).planned_shape(codec, [layout], num_train)
-        if backbone.takes_tokens == (shape.groups is not None):
-            return backbone.multiplications(shape)
-    return None
+    shape = generator.codec.shape_of_mlp(zoo.network.widths, num_train)
+    backbone = generator.density.backbone
+    if shape is None or backbone.takes_tokens != (shape.groups is not None):
+        return None
+    return backbone.multiplications(shape)
 
 
 def in_hours(name: str, parts: Sequence[float | None]) -> str:

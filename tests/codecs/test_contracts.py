@@ -26,9 +26,11 @@ from dwf.errors import ConfigError, ShapeMismatch
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.plan import parts_that_train, with_engine
 from dwf.generators.stage import plan
+from dwf.networks.config import MLPConfig
 from dwf.settings import Parsed, find
 from dwf.training.config import LoopConfig
 from dwf.training.task import Share
+from tests.codecs.zoos import layout_of
 
 TINY = SaneConfig(
     size=17,
@@ -79,6 +81,17 @@ def test_an_open_size_is_the_most_it_can_be(make_zoo, run):
     planned = find(CODECS, "pca").planned_shape(config, [zoo.layout], num_train)
     assert codec.shape.size < planned.size == num_train - 1
     assert config.has_open_size and not PcaConfig().has_open_size
+
+
+@each_codec
+@pytest.mark.parametrize("widths", [(9, 4, 3), (64, 16, 12, 5, 10), (9, 3)])
+def test_the_shape_for_mlps_is_the_one_that_is_planned(config, widths):
+    planned_shape = find(CODECS, config.kind).planned_shape
+    said, layout = config.shape_of_mlp(widths, 8), layout_of(MLPConfig(widths))
+    if said is None:
+        return
+    planned = planned_shape(config, [layout], 8)
+    assert (said.size, said.groups) == (planned.size, planned.groups)
 
 
 @each_codec

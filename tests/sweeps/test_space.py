@@ -178,11 +178,7 @@ def test_a_plan_lists_trials_or_the_space(make, tmp_path):
 def test_a_dry_run_touches_nothing_and_help_imports_neither_torch_nor_ray(make, tmp_path):
     file = write_sweep(make({WIDTH: {"grid": [8, 16]}}), tmp_path / "sweep.yaml")
     root = tmp_path / "root"
-    heavy = {"ray", "optuna", "matplotlib"}
-    for flags, shown, absent in (
-        (["--dry-run"], "trial 1", heavy),  # sizes of codes are asked of the codec: torch's shapes
-        (["--help"], "--metric", heavy | {"torch"}),
-    ):
+    for flags, shown in ((["--dry-run"], "trial 1"), (["--help"], "--metric")):
         words = ["-X", "importtime", "launch/sweep.py", "--config", str(file), "--root", str(root)]
         ran = subprocess.run(
             [sys.executable, *words, *flags], cwd=ROOT, capture_output=True, text=True
@@ -190,7 +186,7 @@ def test_a_dry_run_touches_nothing_and_help_imports_neither_torch_nor_ray(make, 
         assert ran.returncode == 0, ran.stderr[-2000:]
         assert shown in ran.stdout and not root.exists()
         imported = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
-        assert not imported & absent
+        assert not imported & {"torch", "ray", "optuna", "matplotlib"}
 
 
 def test_what_is_left_out_is_not_tried(make):
