@@ -163,7 +163,7 @@ def test_markdown_page_and_json_tell_of_it(zoo, write_samples):
     content = json.loads((folder / "report.json").read_text())
     assert content["limits_of"] == report.limits_of and list(report.limits_of) == ["first 12"]
     limit = f"{100 * report.limits_of['first 12']['accuracy']:.2f} %"
-    assert f"Of those that learnt from first 12: accuracy of at least {limit}" in markdown
+    assert f"Of a part (first 12): accuracy of at least {limit}" in markdown
     for text in (markdown, page):
         assert "Learnt from: how many training networks" in text
         assert "learnt from a part of the training networks (first 12)" in text

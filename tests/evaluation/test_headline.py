@@ -110,3 +110,20 @@ def test_where_they_lie_is_said_once():
         "At 0.700 of the zoo's own nearest-neighbour distance they are bad."
     )
     assert words(flow).count("0.700 of the zoo's own") == 1
+
+
+def test_a_verdict_is_against_baselines_of_the_same_training_networks():
+    flow, part = one("flow", "samples", 0.5), one("part", "samples", 0.5)
+    part.summary["subset"] = "first 9"
+    better = one("PCA + Gaussian (first 9)", "gaussian", 0.9, accuracy=0.3)
+    better.summary["subset"] = "first 9"
+    sets = [flow, one("PCA + Gaussian", "gaussian", 0.1, accuracy=0.3), part, better]
+    own = {"first 9": Limits(accuracy=0.95, distance=0.9, overlap=1.0, unit=1.0)}
+    said = headline(sets, LIMITS, own)
+    assert (
+        "in flow are good and novel: it beats every baseline (the best: PCA + Gaussian, " in said[0]
+    )
+    assert "in part (learnt from first 9) are good and novel: it does not beat" in said[2]
+    assert "the best: PCA + Gaussian (first 9), 90 %" in said[2]
+    assert "(first 9) the overlap of wrong answers tests nothing" in said[-1]
+    assert len(headline(sets, LIMITS)) == len(said) - 1

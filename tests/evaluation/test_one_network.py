@@ -75,6 +75,26 @@ def test_each_step_counts_from_generator_to_report_and_the_report_says_so(
     assert "Training curves" in (folder / "report.html").read_text()
 
 
+def test_of_one_network_its_first_rows_are_what_samples_are_held_against(
+    trained, write_steps, tmp_path
+):
+    steps_N1 = np.random.default_rng(0).standard_normal((NUM, trained[1].shape[2])).cumsum(0)
+    zoo = write_steps((trained[1][1, 0] + 0.003 * steps_N1).astype(np.float32))
+    generator = GeneratorConfig("z", rows=8, codec=FlatConfig(), density=GaussianConfig())
+    fit_generator(generator, tmp_path, "g")
+    drawn = sample_networks(SampleConfig("g", count=5), tmp_path, "s")
+    assert drawn.facts["provenance"]["subset"] == {"rows": 8}
+    report = evaluate(EvaluateConfig("z", ("s",), **EVALUATE), tmp_path, "r")
+    (samples,) = report.of("samples")
+    learnt_ND = zoo.read(np.arange(8)).astype(float)
+    all_SN = np.linalg.norm(drawn.read().astype(float)[:, None] - learnt_ND, axis=2)
+    np.testing.assert_allclose(samples.networks["distance"], all_SN.min(1), rtol=1e-12)
+    assert samples.networks["nearest"] == (100 + 10 * all_SN.argmin(1)).tolist(), "steps"
+    assert samples.label == "s (learnt from first 8 rows)"
+    assert {one.summary["learnt_from"] for one in report.sets} == {8, 18}
+    assert "PCA + Gaussian (first 8 rows)" in {one.title for one in report.sets}
+
+
 def test_steps_in_which_nothing_was_learnt_are_refused(trained, write_steps, tmp_path):
     write_steps(np.tile(trained[1][1, 0], (NUM, 1)))
     with pytest.raises(TooFewNetworks, match=r"18 of 18 training networks are copies.*keep\.every"):

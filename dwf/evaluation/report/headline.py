@@ -68,7 +68,10 @@ def headline(
         )
     for subset, own in (limits_of or {}).items():
         if own.overlap_tests_nothing:
-            paragraphs.append(f"The overlap of wrong answers with {subset} tests nothing.")
+            paragraphs.append(
+                f"Among the training networks that some learnt from ({subset}) the overlap of "
+                "wrong answers tests nothing."
+            )
     return tuple(paragraphs)
 
 

@@ -206,7 +206,7 @@ def _on_subsets(limits_of: Iterable[str]) -> str:
 def _limits_of(subset: str, told: dict[str, float]) -> str:
     limits = Limits(**told)
     text = (
-        f" Of those that learnt from {subset}: accuracy of at least {100 * limits.accuracy:.2f} %; "
+        f" Of a part ({subset}): accuracy of at least {100 * limits.accuracy:.2f} %; distance of "
         f"at least {limits.distance / limits.unit:.3f} of the unit, {limits.unit:.4g}; overlap of "
         f"at most {limits.overlap:.3f}"
     )
