@@ -83,7 +83,7 @@ def test_of_one_network_its_first_rows_are_what_samples_are_held_against(
     generator = GeneratorConfig("z", rows=8, codec=FlatConfig(), density=GaussianConfig())
     fit_generator(generator, tmp_path, "g")
     drawn = sample_networks(SampleConfig("g", count=5), tmp_path, "s")
-    assert drawn.facts["provenance"]["subset"] == {"rows": 8}
+    assert drawn.facts.sampled.subset == {"rows": 8}
     report = evaluate(EvaluateConfig("z", ("s",), **EVALUATE), tmp_path, "r")
     (samples,) = report.of("samples")
     learnt_ND = zoo.read(np.arange(8)).astype(float)
