@@ -21,7 +21,7 @@ from dwf.densities import matching
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.flow import Flow
 from dwf.errors import Preempted
-from dwf.metrics import log_to_stderr, read_metrics
+from dwf.metrics import log_to_stderr
 from dwf.ranks import exit_together, find_ranks, world
 from dwf.run_folder import RunFolder
 from dwf.training.config import LoopConfig
@@ -55,11 +55,6 @@ def fit(folder: Path, name: str, settings: dict) -> Flow:
     if ours.is_first:
         flow.save(folder / name / "density")
     return flow
-
-
-def losses(folder: Path, name: str, key: str = "train_loss") -> list[float]:
-    """Of each step."""
-    return [line[key] for line in read_metrics(folder / name / "metrics.jsonl")]
 
 
 def main() -> None:

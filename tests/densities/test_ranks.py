@@ -7,8 +7,8 @@ import torch
 
 from dwf.densities.flow import Flow
 from dwf.run_folder import load_state
-from tests.densities.ranked import fit, losses
-from tests.training.ranked import launch
+from tests.densities.ranked import fit
+from tests.training.ranked import launch, losses
 
 ZERO = {
     name: {"engine": "deepspeed", "deepspeed": f"configs/deepspeed/{name}.json"}
