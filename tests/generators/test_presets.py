@@ -21,7 +21,7 @@ FLOWS = [path for path in PRESETS if path not in SANE]
 WIDTHS = {"mnist14": (196, 16, 10), "fashion_mnist_neurons": (784, 32, 32, 10)}
 WIDTHS |= {"fashion_mnist": (784, 128, 128, 10), "mnist": (784, 32, 32, 10), "iris": (4, 16, 3)}
 CNN_OF_DIGITS = CNNConfig((8, 16), (1, 8, 8), kernels=(3, 2), pools=(2, 0))
-FEW_STEPS = ("training.steps", "20"), ("training.batch-size", "8"), ("training.warm-up", "0")
+FEW_STEPS = ("training.steps", "6"), ("training.batch-size", "8"), ("training.warm-up", "0")
 
 
 def check_header(preset: Path) -> None:
@@ -47,7 +47,7 @@ def test_every_flow_trains_and_draws(preset, make_zoo, tmp_path):
     unlike = density.takes_metric and "mnist" in preset.stem  # the images here are digits
     argv += ["--density.behaviour", "0"] if unlike else []
     config = parse(GeneratorConfig, str(preset), argv).config
-    assert config.density.training.steps == 20
+    assert config.density.training.steps == 6
     widths = next((w for key, w in WIDTHS.items() if key in preset.stem), (64, 16, 10))
     network = CNN_OF_DIGITS if "cnn_digits" in preset.stem else None
     asks = config.density.condition != "none"
