@@ -146,8 +146,10 @@ def test_a_users_mistake_is_one_line(tmp_path):
     assert ran.returncode == 2 and "did you mean 'configs/zoo/mnist_mlp.yaml'" in ran.stderr
     ran = run(["launch/align.py", "--zoo", "nowhere", "--root", str(tmp_path)])
     assert ran.returncode == 2 and "is not a zoo" in ran.stderr and "launch/zoo.py" in ran.stderr
-    ran = run(["launch/generator.py", "--engine", "ddp", "--root", str(tmp_path)])
+    file = tmp_path / "untrained.yaml"
+    file.write_text("{zoo: any, codec: {kind: pca}, density: {kind: gaussian}}")
+    ran = run(["launch/generator.py", "--config", str(file), "--engine", "ddp"])
     assert ran.returncode == 2
-    assert ran.stderr.startswith("error: --engine ddp: the codec pca does not train")
+    assert ran.stderr.startswith("error: --engine ddp: neither the codec pca nor the density gaus")
     ran = run(["launch/zoo.py", "--resume", "--name", "nowhere", "--root", str(tmp_path)])
     assert ran.returncode == 2 and "holds no run" in ran.stderr
