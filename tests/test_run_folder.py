@@ -42,7 +42,7 @@ def test_a_run_takes_new_values_of_settings_that_are_free(tmp_path):
     assert RunFolder(tmp_path / "run", {"tried": [1, 2, 3], "seed": 0}).config == again.config
 
 
-def test_a_run_from_before_a_setting_was_there_goes_on_with_its_default(tmp_path):
+def test_a_run_from_before_a_setting_was_there_is_refused_by_its_name(tmp_path):
     @dataclass(frozen=True)
     class Config:
         lr: float
@@ -50,9 +50,8 @@ def test_a_run_from_before_a_setting_was_there_goes_on_with_its_default(tmp_path
 
     RunFolder(tmp_path / "run", {"lr": 0.1})
     (tmp_path / "run" / "result").touch()
-    RunFolder(tmp_path / "run", Config(0.1))
-    with pytest.raises(RunConflict, match=r"clip = 1.0, this one has None"):
-        RunFolder(tmp_path / "run", Config(0.1, None))
+    with pytest.raises(RunConflict, match=r"run with clip = None, this one has 1.0: give another"):
+        RunFolder(tmp_path / "run", Config(0.1))
 
 
 def test_a_run_that_nothing_came_of_leaves_its_name_free(tmp_path):

@@ -88,7 +88,7 @@ def test_behind_a_flatten_a_filter_has_a_block_of_columns():
 @pytest.mark.parametrize("name", CHAINS)
 def test_units_are_those_that_alignment_traces(name):
     network = build_network(CHAINS[name])
-    layout, shape = Layout.of(network), getattr(CHAINS[name], "input", None)
+    layout, shape = Layout.of(network), CHAINS[name].input_shape
     traced = symmetry_of(network, layout, shape)
     relu = CHAINS[name].activation == "relu"
 

@@ -84,7 +84,7 @@ def test_every_sane_trains_and_draws(preset, make_zoo, tmp_path):
     text = preset.read_text()
     argv = few_steps("codec") + (few_steps("density") if "kind: flow" in text else [])
     config = parse(GeneratorConfig, str(preset), argv).config
-    assert config.codec.training.steps == 20
+    assert config.codec.training.steps == 6
     for name in (config.zoo, *config.codec_zoos):
         make_zoo(count=20, name=name)
     # The small zoos have one epoch, and no accuracies.
