@@ -150,6 +150,7 @@ def test_a_users_mistake_is_one_line(tmp_path):
     file.write_text("{zoo: any, codec: {kind: pca}, density: {kind: gaussian}}")
     ran = run(["launch/generator.py", "--config", str(file), "--engine", "ddp"])
     assert ran.returncode == 2
-    assert ran.stderr.startswith("error: --engine ddp: neither the codec pca nor the density gaus")
+    told = "error: --engine ddp: neither the codec pca nor the density gaussian trains"
+    assert ran.stderr.startswith(told)
     ran = run(["launch/zoo.py", "--resume", "--name", "nowhere", "--root", str(tmp_path)])
     assert ran.returncode == 2 and "holds no run" in ran.stderr
