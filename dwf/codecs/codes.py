@@ -261,8 +261,8 @@ def _mapped(parts: Iterable[torch.Tensor], shape: tuple[int, ...], folder: Path)
     Written, not mapped, at first: a full disk is then no bus fault.
     """
     ours = world()
+    path = ours.on_first(lambda: _new_file(folder))
     try:
-        path = ours.on_first(lambda: _new_file(folder))
         with open(path, "wb") if ours.is_first else contextlib.nullcontext() as file:
             for part in parts:
                 if file:

@@ -28,7 +28,7 @@ class Comparison:
     """Samples whose generators learnt from the same networks, and what they are held against."""
 
     yardstick: Yardstick
-    """Of the networks that were learnt from."""
+    """Yardstick of the networks that were learnt from."""
     samples: tuple[Zoo, ...]
     baselines: tuple[tuple[str, Baseline], ...]
     """Made of these networks, each with its family."""

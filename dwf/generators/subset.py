@@ -51,7 +51,7 @@ class Subset:
 
     @property
     def label(self) -> str:
-        """What they are, in few words."""
+        """Description of them, in few words."""
         if self.rows is not None:
             return f"first {self.rows} rows"
         if self.seed is not None:

@@ -56,7 +56,7 @@ OUTCOMES = (
 )
 BASES = "stages.yaml"
 SCORES = ("good_and_novel", "accurate", "distance_ratio", "overlap", "dispersion")
-"""What a sweep keeps of a set of networks besides its accuracy; see `NetworkSet.figure`."""
+"""Figures that a sweep keeps of a set of networks besides its accuracy; see `NetworkSet.figure`."""
 Tell = Callable[[dict[str, Any]], None]
 
 

@@ -63,7 +63,7 @@ def heard_by(listener: Callable[[int, float | None], None]) -> Iterator[None]:
 
 
 Look = Callable[[nn.Module], dict[str, float]]
-"""What is measured now and then: takes what would be kept now, in evaluation mode, and returns
+"""Measurement made now and then: takes what would be kept now, in evaluation mode, and returns
 numbers by name; ranks call it together."""
 SAMPLE_ACCURACY = "sample_accuracy"
 """The number of a `Look` that `keep: best_samples` chooses by."""

@@ -129,7 +129,7 @@ class Family:
     colour: str
     marker: str
     draws: tuple[Draw, ...] = ()
-    """What makes them; empty where a report makes them of its samples."""
+    """Functions that make them; empty where a report makes them of its samples."""
     is_far: bool = False
     """Whether it is held against networks at any distance: no marks without it."""
     is_compared: bool = False

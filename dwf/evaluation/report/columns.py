@@ -17,7 +17,7 @@ class Column(Generic[Row]):
     """One column of a table."""
 
     heading: str
-    """What stands above it; `{split}` stands for the images that are scored."""
+    """Words above it; `{split}` stands for the images that are scored."""
     cell: Callable[[Row], str]
     """Returns what it says of a row."""
     words: str = ""

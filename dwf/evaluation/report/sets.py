@@ -35,7 +35,7 @@ MEASURES = (
     Measure("highest_overlap", lambda found, _: found.highest_overlap_S),
     Measure("reach", lambda found, _: found.reach_S, "median"),
 )
-"""What `report.json` holds of every network, with statistics of it in each set's summary."""
+"""Measures that `report.json` holds of every network, with statistics in each set's summary."""
 _FIGURES = {measure.key: measure.figure for measure in MEASURES}
 
 
@@ -106,7 +106,7 @@ class NetworkSet:
 
     @property
     def mark(self) -> str:
-        """What it is, in a word; "-" where it is not marked."""
+        """Its mark, in a word; "-" where it is not marked."""
         return self.summary.get("mark", {}).get("name", "-")
 
     @property
