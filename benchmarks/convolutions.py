@@ -112,7 +112,7 @@ def _rate_of(step, seconds: float) -> float:
 
 
 def _ways(quick: bool) -> Result:
-    """What the trial at planning chooses between, on a larger batch than it takes."""
+    """What the trial before training chooses between, on a larger batch than it takes."""
     config = load(ZooConfig, _narrow()[1])
     sides = {}
     for name, method in {

@@ -20,7 +20,7 @@ from dwf.networks.functional import build_network
 from dwf.settings import load
 from dwf.zoo.cohorts import Cohort
 from dwf.zoo.config import ZooConfig
-from dwf.zoo.plan import cohort_size
+from dwf.zoo.roster import cohort_size
 
 BATCH = 64
 

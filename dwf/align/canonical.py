@@ -97,7 +97,7 @@ def transport_orders(
     """Return the orders that carry each layer's units onto points drawn once, layer after layer.
 
     The points are standard normal, as many as a layer has units, with one coordinate for every
-    number that touches a unit. Units and points have equal mass, so that the optimal plan is an
+    number that touches a unit. Units and points have equal mass, so that the best transport is an
     assignment; the layers go from what stays in place inwards, and each sees those before it in
     their new order. (Source: Singh and Jaggi, OTFusion, NeurIPS 2020, arXiv:1910.05653, which
     carries the units of one network onto another's in this way.)

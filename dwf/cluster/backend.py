@@ -55,7 +55,7 @@ def describe(launch: ClusterLaunch, work: Work) -> str:
     units = sorted(set(missing(work)).difference(*alive.values()))
     if not units:
         return "no shard is left to submit: all are whole, or in jobs that live"
-    array = submit.plan_array(work, units, runs.nodes, runs.site, runs.workers)
+    array = submit.cut_units(work, units, runs.nodes, runs.site, runs.workers)
     lines = [
         f"{len(units)} of {work.count} shards to do: an array of {len(array.groups)} elements, at "
         f"most {min(runs.nodes, len(array.groups))} at once; each has up to "

@@ -40,7 +40,7 @@ class Array:
     """Parameters by submitit's names."""
 
 
-def plan_array(
+def cut_units(
     work: Work, units: Sequence[int], nodes: int, site: SiteConfig, workers: int | None = None
 ) -> Array:
     """Cut units into groups, each a node-full at most; more where the array would be too long.
@@ -138,7 +138,7 @@ def submit_missing(
     free = set(wanted).difference(*alive.values())
     units = [index for index in missing(work) if index in free]
     if units:
-        submit(work, plan_array(work, units, nodes, site, workers), site)
+        submit(work, cut_units(work, units, nodes, site, workers), site)
 
 
 def in_work(folder: Path) -> dict[Key, list[int]]:

@@ -241,13 +241,13 @@ def layout_of(path: Path) -> "Layout | None":
 
     if (path / "zoo.json").exists():
         return Zoo.open(path).layout
-    planned = _settings_of(path.name)
-    if planned is None:
+    found = _settings_of(path.name)
+    if found is None:
         return None
     import torch
 
     with torch.device("meta"):  # shapes alone
-        return Layout.of(build_network(planned[1].network))
+        return Layout.of(build_network(found[1].network))
 
 
 def _settings_of(zoo: str) -> "tuple[Path, ZooConfig] | None":

@@ -23,8 +23,8 @@ import yaml
 from dwf.run_folder import write_json, write_text
 from dwf.settings import to_dict
 from dwf.sweeps.config import SweepConfig
-from dwf.sweeps.plan import Trial, name_of, report_config
 from dwf.sweeps.trial import summarise
+from dwf.sweeps.trials import Trial, name_of, report_config
 
 if TYPE_CHECKING:
     from dwf.evaluation.report import NetworkSet

@@ -26,9 +26,9 @@ from dwf import preemption
 from dwf.metrics import Progress, read_metrics
 from dwf.run_folder import write_json
 from dwf.sweeps.config import AxisConfig, SweepConfig
-from dwf.sweeps.plan import plan_trial
 from dwf.sweeps.space import Bases, Point
 from dwf.sweeps.trial import point_path, read_records, record_path
+from dwf.sweeps.trials import make_trial
 
 
 class OptunaSearch(Searcher):
@@ -135,7 +135,7 @@ def asha(config: SweepConfig, bases: Bases, folder: Path, steps: int) -> ASHASch
         stop_last_trials=False,
     )
     for number, record in read_records(folder).items():
-        trial = plan_trial(bases, number, record["point"])
+        trial = make_trial(bases, number, record["point"])
         past = SimpleNamespace(trial_id=f"record-{number}")
         scheduler.on_trial_add(None, past)
         file = folder / "runs" / trial.generator_name / "metrics.jsonl"

@@ -1,4 +1,4 @@
-"""The sweep stage: plan, zoos, trials under Ray Tune, then one report over all of them."""
+"""The sweep stage: zoos, trials under Ray Tune, then one report over all of them."""
 
 import contextlib
 import logging
@@ -19,10 +19,10 @@ from dwf.run_folder import differences, hold, write_json, write_text
 from dwf.settings import load, to_dict
 from dwf.stages import Product, Runner, run_here, stage
 from dwf.sweeps.config import SweepConfig
-from dwf.sweeps.plan import Trial, describe_plan, most_steps, plan_trial, plan_trials
 from dwf.sweeps.report import SweepReport, write_report
 from dwf.sweeps.space import Bases, read_bases
 from dwf.sweeps.trial import BASES, make_zoo, point_path, read_points, read_records, run_trial
+from dwf.sweeps.trials import Trial, describe_plan, list_trials, make_trial, most_steps
 
 # Tune writes for tools that nobody here reads, and would take Ctrl-C for itself.
 _TUNE = {
@@ -55,7 +55,7 @@ def run_sweep(config: SweepConfig, root: Path, name: str, run: Runner = run_here
     and the report is on all trials that are over. So may `random` and `optuna` with more trials.
 
     Trials run on the Ray that this process is connected to; without one Ray Tune starts it. What
-    trials agree in is made once: see `plan.Trial`. A finished zoo of the same settings in
+    trials agree in is made once: see `trials.Trial`. A finished zoo of the same settings in
     `root/zoos` is linked, not trained again.
 
     Args:
@@ -78,7 +78,7 @@ def run_sweep(config: SweepConfig, root: Path, name: str, run: Runner = run_here
     from dwf.sweeps.figures import draw_trials
 
     bases = read_bases(config)
-    plan_trials(config, bases)  # what is refused leaves no folder behind
+    list_trials(config, bases)  # what is refused leaves no folder behind
     folder = (Path(root) / "sweeps" / name).absolute()
     done = replace(SWEEP, is_whole=lambda folder: not _todo(*_as_recorded(folder, bases), folder))
     free = config.widened_by
@@ -137,7 +137,7 @@ def begin_trials(config: SweepConfig, bases: Bases, folder: Path) -> None:
     if config.search == "optuna":
         return  # proposes its points one by one
     begun = read_points(folder)
-    for trial in plan_trials(config, bases, begun):
+    for trial in list_trials(config, bases, begun):
         if trial.number not in begun:
             write_json(point_path(folder, trial.number), trial.point)
 
@@ -173,7 +173,7 @@ def _todo(config: SweepConfig, bases: Bases, folder: Path) -> dict[int, Trial | 
     over = read_records(folder)
     if config.search == "optuna":
         return {number: None for number in range(config.trials) if number not in over}
-    trials = plan_trials(config, bases, read_points(folder))
+    trials = list_trials(config, bases, read_points(folder))
     return {trial.number: trial for trial in trials if trial.number not in over}
 
 
@@ -193,7 +193,7 @@ def _tune(config: SweepConfig, bases: Bases, folder: Path, todo: dict[int, Trial
         listed = [{"number": n, "point": trial.point} for n, trial in todo.items()]
         space["trial"] = tune.grid_search(listed)
     if config.scheduler == "asha":
-        steps = most_steps(config, plan_trials(config, bases))
+        steps = most_steps(config, list_trials(config, bases))
         scheduler = search.asha(config, bases, folder, steps)
     resources = {"cpu": config.cpus, "gpu": config.gpus}
     watcher = search.Watcher(folder, len(todo) + len(read_records(folder)))
@@ -233,7 +233,7 @@ def _finished_trials(bases: Bases, folder: Path) -> list[Trial]:
             f"{folder / 'trials'} and give the same command again:\n" + "\n".join(sorted(reasons))
         )
     return [
-        plan_trial(bases, number, one["point"])
+        make_trial(bases, number, one["point"])
         for number, one in records.items()
         if states[number] == "finished"
     ]

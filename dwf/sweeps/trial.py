@@ -1,6 +1,6 @@
 """One trial: its stages, each run once whichever trial comes to it first; then its numbers.
 
-    sweeps/NAME/zoos, runs        what the stages write, named by `plan.name_of`
+    sweeps/NAME/zoos, runs        what the stages write, named by `trials.name_of`
     sweeps/NAME/locks/STAGE-...   who works on which stage
     sweeps/NAME/trials/00003.point.json  what a trial tries
     sweeps/NAME/trials/00003.json a trial that is over; written last
@@ -36,8 +36,8 @@ from dwf.run_folder import hold, write_json
 from dwf.settings import build, find, load
 from dwf.stages import Runner, run_here
 from dwf.sweeps.config import SweepConfig
-from dwf.sweeps.plan import Trial, codec_name, codec_settings, plan_trial
 from dwf.sweeps.space import Point
+from dwf.sweeps.trials import Trial, codec_name, codec_settings, make_trial
 from dwf.zoo.config import ZooConfig
 
 if TYPE_CHECKING:  # a plan is made without torch
@@ -88,7 +88,7 @@ def read_trial(folder: Path, number: int, point: dict[str, Any]) -> tuple[SweepC
     file = folder / "config.yaml"
     config = build(SweepConfig, yaml.safe_load(file.read_text()), str(file))
     bases = yaml.safe_load((folder / BASES).read_text())
-    return config, plan_trial(bases, number, point)
+    return config, make_trial(bases, number, point)
 
 
 def run_trial(told: dict[str, Any]) -> None:

@@ -282,7 +282,7 @@ class ZooConfig:
     """Networks trained together in one batched program; default: of MLPs as many as fit a core's
     cache, of others what a short trial finds fastest."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the networks are trained; `auto`: on a GPU if planning finds one."""
+    """Where the networks are trained; `auto`: on a GPU if there is one."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the arithmetic; weights are always float32."""
     channels_last: bool | None = None

@@ -25,13 +25,12 @@ from dwf.randomness import threads
 from dwf.run_folder import LEFTOVERS, RunFolder, hold, sweep, write_json
 from dwf.settings import build
 from dwf.stages import Runner, Work, run_here, stage
+from dwf.zoo import roster
 from dwf.zoo.cohorts import assemble
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import FILE, Facts, Method
 from dwf.zoo.layout import Layout
 from dwf.zoo.misfit import refuse_misfit
-from dwf.zoo.plan import cohort_size, cohorts_of_shard, networks_of_shard
-from dwf.zoo.plan import facts as planned_facts
 from dwf.zoo.shard import shard_name
 from dwf.zoo.store import ZOO, Zoo, create_zoo, finish_zoo
 
@@ -45,7 +44,7 @@ def plan(config: ZooConfig, root: Path, name: str) -> str:
     rows = config.count * config.most_rows
     kept = "rows kept" if config.keep is None else "rows kept at most"
     if is_stacked(network):
-        size = cohort_size(config, layout.size, math.prod(input_shape(config.data)))
+        size = roster.cohort_size(config, layout.size, math.prod(input_shape(config.data)))
         cohorts = f"cohorts of up to {size}"
     elif config.cohort:
         cohorts = f"cohorts of up to {min(config.cohort, config.shard_size)}"
@@ -131,9 +130,9 @@ def train_shard(folder: Path, index: int) -> None:
     target = folder / shard_name(index, facts.num_shards)
     if target.exists():
         return
-    with threads(1):  # part of the plan
+    with threads(1):  # the bytes depend on it
         data = load_dataset(config.data)
-        groups = cohorts_of_shard(config, index, method.cohort)
+        groups = roster.cohorts_of_shard(config, index, method.cohort)
         begun = _work_folder(folder)
         cohorts = [Cohort(config, group, data, begun, method) for group in groups]
         for done, cohort in enumerate(cohorts):
@@ -182,11 +181,11 @@ def _create(config: ZooConfig, folder: Path) -> None:
     choice = choose_method(config, data)
     if choice.seconds:  # not in `zoo.json`: equal zoos are equal files
         write_json(folder / "run" / "trial.json", choice.seconds)
-    create_zoo(folder, planned_facts(config, layout, choice.method, data.shape))
+    create_zoo(folder, roster.facts(config, layout, choice.method, data.shape))
 
 
 def _method_of(folder: Path, facts: Facts) -> Method:
-    """How this zoo's cohorts are computed, decided at planning."""
+    """How this zoo's cohorts are computed, decided before the first is trained."""
     if facts.method is None:
         raise NotAZoo(
             f"{folder / FILE}: method is missing, which every zoo that is trained says: remove the "
@@ -239,13 +238,13 @@ def training_progress(folder: Path) -> tuple[float, str]:
     """Return the share of the networks' training that is done, and a validation accuracy."""
     config = _read_config(folder)
     done, accuracies = finished_shards(folder), []
-    networks: float = sum(len(networks_of_shard(config, index)) for index in done)
+    networks: float = sum(len(roster.networks_of_shard(config, index)) for index in done)
     for file in _work_folder(folder).glob("progress-*.json"):
         index = int(file.stem.split("-")[1])
         with contextlib.suppress(FileNotFoundError):  # another launch has just finished the zoo
             told = json.loads(file.read_text())
             if index not in done:
-                networks += told["share"] * len(networks_of_shard(config, index))
+                networks += told["share"] * len(roster.networks_of_shard(config, index))
                 accuracies += [told["val_accuracy"]] * (told["val_accuracy"] is not None)
     share = networks / config.count
     return share, f"val accuracy {100 * np.mean(accuracies):.2f} %" if accuracies else ""

@@ -113,7 +113,7 @@ def test_flags_take_the_place_of_what_the_site_says(tmp_path, monkeypatch):
 
 
 def groups(tmp_path, units, nodes, workers=None, **site):
-    array = submit.plan_array(Work(tmp_path), range(units), nodes, SiteConfig(**site), workers)
+    array = submit.cut_units(Work(tmp_path), range(units), nodes, SiteConfig(**site), workers)
     assert sorted(unit for group in array.groups for unit in group) == list(range(units))
     return array, sorted({len(group) for group in array.groups})
 

@@ -241,7 +241,7 @@ def test_without_held_out_networks(make_zoo, run):
     assert codec.facts["val"] == {} and codec.facts["training"]["val_loss"] is None
 
 
-# --- plans and settings -------------------------------------------------------------------------
+# --- forecast and settings ----------------------------------------------------------------------
 
 
 def test_learned_positions_that_are_too_few(make_zoo, run):

@@ -299,8 +299,8 @@ def test_the_commands_fit_and_draw(make_zoo, tmp_path, flow_on_pca, monkeypatch,
         runpy.run_path(f"launch/{script}.py")["main"]()
         return capsys.readouterr().out
 
-    planned = command("generator", "--config", str(file), "--dry-run")
-    assert "8 training and 2 validation" in planned and "codec.components" in planned
+    said = command("generator", "--config", str(file), "--dry-run")
+    assert "8 training and 2 validation" in said and "codec.components" in said
     assert not (tmp_path / "runs").exists()
     assert f"generator in {tmp_path}/runs/tiny" in command("generator", "--config", str(file))
     assert "3 networks" in command("sample", "--generator", "tiny", "--count", "3", "--dry-run")

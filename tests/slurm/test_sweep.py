@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from dwf.run_folder import RunFolder, hold
-from dwf.sweeps.plan import plan_trials
 from dwf.sweeps.space import read_bases
 from dwf.sweeps.stage import begin_trials
 from dwf.sweeps.trial import do_trial, read_records
+from dwf.sweeps.trials import list_trials
 from tests.signals import facts_of, wait_for
 from tests.slurm.test_scripts import finish, submit  # noqa: F401
 from tests.sweeps.conftest import WIDTH, make, way, write_sweep  # noqa: F401
@@ -24,7 +24,7 @@ def do_here(config, root: Path) -> Path:
     folder, bases = root / "sweeps" / "sweep", read_bases(config)
     RunFolder(folder, config)
     begin_trials(config, bases, folder)
-    for trial in plan_trials(config, bases):
+    for trial in list_trials(config, bases):
         do_trial(folder, trial.number, trial.point, print)
     return folder
 

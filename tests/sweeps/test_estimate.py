@@ -21,8 +21,8 @@ from dwf.sweeps.estimate import (
     training_networks,
     zoo_seconds,
 )
-from dwf.sweeps.plan import describe_plan, plan_trials
 from dwf.sweeps.space import read_bases
+from dwf.sweeps.trials import describe_plan, list_trials
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import split_networks
@@ -115,12 +115,12 @@ def test_a_batch_larger_than_a_zoo_is_refused_before_anything_runs(make):
     said = r"trial 1: a zoo of 24 networks leaves 16 rows .*batch_size = 64.*grid: \[16\]"
     config = make(batch)
     with pytest.raises(ConfigError, match=said):
-        plan_trials(config, read_bases(config))
+        list_trials(config, read_bases(config))
     fits = make(batch | {"zoo.count": {"grid": [100]}})
-    assert len(plan_trials(fits, read_bases(fits))) == 2
+    assert len(list_trials(fits, read_bases(fits))) == 2
     epochs = {"zoo.keep_epochs": {"grid": [[1, 2, 3, 4]]}, "generator.epochs": {"grid": ["all"]}}
     rows = make(batch | epochs)
-    assert len(plan_trials(rows, read_bases(rows))) == 2
+    assert len(list_trials(rows, read_bases(rows))) == 2
 
 
 def test_more_networks_than_a_zoo_leaves_are_refused_before_anything_runs(make):
@@ -128,18 +128,18 @@ def test_more_networks_than_a_zoo_leaves_are_refused_before_anything_runs(make):
     said = r"trial 1: generator.networks = 17, and a zoo of 24 networks leaves 16 to learn from"
     config = make(networks)
     with pytest.raises(ConfigError, match=said):
-        plan_trials(config, read_bases(config))
+        list_trials(config, read_bases(config))
     fits = make(networks | {"zoo.count": {"grid": [100]}})
-    assert len(plan_trials(fits, read_bases(fits))) == 2
+    assert len(list_trials(fits, read_bases(fits))) == 2
     batch = make({"generator.networks": {"grid": [7]}})
     with pytest.raises(ConfigError, match=r"leaves 7 rows to learn from, fewer than .*size = 8"):
-        plan_trials(batch, read_bases(batch))
+        list_trials(batch, read_bases(batch))
 
 
 def test_zoos_that_a_sweep_does_not_make_are_refused(make):
     config = make({"generator.codec_zoos": {"grid": [["other"]]}})
     with pytest.raises(ConfigError, match=r"generator.codec_zoos = \['other'\]: a sweep makes one"):
-        plan_trials(config, read_bases(config))
+        list_trials(config, read_bases(config))
 
 
 @pytest.mark.parametrize("codec", [{"kind": "flat"}, {"kind": "neurons"}])

@@ -12,14 +12,14 @@ import yaml
 from dwf.errors import ConfigError
 from dwf.settings import parse
 from dwf.sweeps.config import SweepConfig
-from dwf.sweeps.plan import (
+from dwf.sweeps.space import extreme_points, listed_points, read_bases
+from dwf.sweeps.trials import (
     codec_settings,
     count_stages,
     describe_plan,
+    list_trials,
     name_of,
-    plan_trials,
 )
-from dwf.sweeps.space import extreme_points, listed_points, read_bases
 from tests.sweeps.conftest import WIDTH, write_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ MODES = {"align": {"grid": [True, False]}}
 
 
 def plan(config):
-    return plan_trials(config, read_bases(config))
+    return list_trials(config, read_bases(config))
 
 
 def test_a_grid_tries_every_value_with_every_other(make):
@@ -88,7 +88,7 @@ def test_a_number_is_one_value_however_it_is_written(make):
     rate = "generator.density.training.learning_rate"
     begun = {0: {rate: "1e-3"}, 1: {rate: 1}}  # YAML reads 1e-3 as a text
     config = make({rate: {"grid": [0.5, 0.001, 1.0]}})
-    trials = plan_trials(config, read_bases(config), begun)
+    trials = list_trials(config, read_bases(config), begun)
     assert {one.number: one.point[rate] for one in trials} == {0: 0.001, 1: 1.0, 2: 0.5}
 
 
@@ -148,13 +148,13 @@ def test_trials_that_are_over_keep_their_numbers_in_a_wider_grid(make):
     over = dict(enumerate(listed_points(narrow)))
     del over[2]  # 32, aligned
     wide = make({**MODES, WIDTH: {"grid": [8, 16, 32]}})
-    trials = plan_trials(wide, read_bases(wide), over)
+    trials = list_trials(wide, read_bases(wide), over)
     assert [trial.number for trial in trials] == list(range(6))
     assert {trial.number: trial.point for trial in trials}.items() >= over.items()
     points = [tuple(sorted(trial.point.items())) for trial in trials]
     assert sorted(points) == sorted(tuple(sorted(point.items())) for point in listed_points(wide))
     less = make({WIDTH: {"grid": [8, 32]}, **MODES}, leave_out=["align=false"])
-    trials = plan_trials(less, read_bases(less), over)
+    trials = list_trials(less, read_bases(less), over)
     assert [(trial.number, trial.point[WIDTH]) for trial in trials] == [(0, 8), (2, 32)]
 
 

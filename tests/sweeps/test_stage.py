@@ -16,10 +16,10 @@ from dwf import preemption, settings
 from dwf.cluster import ray_cluster
 from dwf.errors import Preempted, RunConflict, WorkFailed
 from dwf.sweeps.config import SweepConfig
-from dwf.sweeps.plan import plan_trials
 from dwf.sweeps.space import read_bases
 from dwf.sweeps.stage import run_sweep
 from dwf.sweeps.trial import read_records
+from dwf.sweeps.trials import list_trials
 from dwf.zoo.stage import train_zoo
 from tests.sweeps.conftest import WIDTH, write_sweep
 
@@ -193,7 +193,7 @@ def test_optuna_and_asha_on_the_shipped_example(ray, tmp_path):
 
 def test_what_no_setting_can_mend_is_told_after_the_others_are_over(ray, make, tmp_path):
     config = make({"zoo.seed": {"grid": [0, 1]}, "align": {"grid": [False]}})
-    damaged, _ = plan_trials(config, read_bases(config))
+    damaged, _ = list_trials(config, read_bases(config))
     zoo = train_zoo(damaged.zoo, tmp_path, "damaged")
     os.truncate(zoo.shards[0].path, 1000)
     with pytest.raises(WorkFailed, match=r"1 of 2 trials(.|\n)*trial 0: .*shard-00000"):

@@ -21,10 +21,10 @@ from dwf.sweeps import stage
 from dwf.sweeps.curves import write_curves
 from dwf.sweeps.figures import draw_trials
 from dwf.sweeps.grids import Grid
-from dwf.sweeps.plan import plan_trials
 from dwf.sweeps.report import SweepReport, write_report
 from dwf.sweeps.space import read_bases
 from dwf.sweeps.trial import do_trial, read_records, record_path
+from dwf.sweeps.trials import list_trials
 from dwf.zoo.stage import train_zoo
 from dwf.zoo.store import Zoo
 from tests.sweeps.conftest import WIDTH
@@ -34,7 +34,7 @@ def begin(config, root, name="sweep"):
     """What `run_sweep` does before it starts trials."""
     folder = root / "sweeps" / name
     bases = read_bases(config)
-    trials = plan_trials(config, bases)
+    trials = list_trials(config, bases)
     RunFolder(folder, config)
     stage.begin_trials(config, bases, folder)
     return folder, trials

@@ -13,7 +13,7 @@ from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
 from dwf.networks.initialisation import initialise
 from dwf.randomness import torch_stream
-from dwf.zoo import plan
+from dwf.zoo import roster
 from dwf.zoo.cohorts.cohort import Cohort
 from dwf.zoo.cohorts.schedule import learning_rate_factor
 from dwf.zoo.config import RecipeConfig, VaryConfig, ZooConfig
@@ -50,9 +50,9 @@ def weights_of(cohort: Cohort, epoch: int) -> np.ndarray:
 
 def textbook(zoo: ZooConfig, network: int) -> torch.Tensor:
     """Train one network alone, as a PyTorch tutorial would."""
-    hyper = {k: v[0].item() for k, v in plan.hyper_parameters(zoo, [network]).items()}
+    hyper = {k: v[0].item() for k, v in roster.hyper_parameters(zoo, [network]).items()}
     module = build_network(zoo.network)
-    initialise(module, zoo.network, hyper["initialisation"], plan.network_seed(zoo, network))
+    initialise(module, zoo.network, hyper["initialisation"], roster.network_seed(zoo, network))
     common = {"lr": hyper["learning_rate"], "weight_decay": hyper["weight_decay"]}
     optimizer = {
         "sgd": lambda p: torch.optim.SGD(p, momentum=hyper["momentum"], **common),
@@ -115,7 +115,7 @@ def test_snapshots_of_chosen_epochs_and_their_scores(tmp_path):
     cohort = trained(zoo, range(0, 4), tmp_path)
     assert not cohort.snapshot_path(3).exists() and not cohort.snapshot_path(1).exists()
     start = build_network(zoo.network)
-    initialise(start, zoo.network, "default", plan.network_seed(zoo, 2))
+    initialise(start, zoo.network, "default", roster.network_seed(zoo, 2))
     weights = weights_of(cohort, 0)[2]
     np.testing.assert_array_equal(weights, Layout.of(start).flatten(start.state_dict()).numpy())
     images, labels = blobs().test.batch(torch.arange(30))

@@ -19,7 +19,7 @@ from dwf.zoo.config import (
     ZooConfig,
 )
 from dwf.zoo.layout import Layout
-from dwf.zoo.plan import split_rule
+from dwf.zoo.roster import split_rule
 from dwf.zoo.shard import Shard
 from tests.zoo.convolutional import NORMED, PLAIN, config, images, trained
 

@@ -11,7 +11,7 @@ from dwf.networks.config import ViTConfig
 from dwf.networks.functional import build_network, score_networks
 from dwf.networks.initialisation import initialise
 from dwf.randomness import torch_stream
-from dwf.zoo import plan
+from dwf.zoo import roster
 from dwf.zoo.cohorts.augment import augmented_batch, draw
 from dwf.zoo.cohorts.cohort import Cohort
 from dwf.zoo.cohorts.program import Method, Program
@@ -38,8 +38,8 @@ class Stopped(Exception):
 def textbook(zoo, network: int) -> torch.Tensor:
     """Train one network alone, as a tutorial would: autograd, torch's clipping, plain SGD."""
     recipe, module, data = zoo.recipe, build_network(zoo.network), images()
-    hyper = {name: v[0].item() for name, v in plan.hyper_parameters(zoo, [network]).items()}
-    initialise(module, zoo.network, "default", plan.network_seed(zoo, network))
+    hyper = {name: v[0].item() for name, v in roster.hyper_parameters(zoo, [network]).items()}
+    initialise(module, zoo.network, "default", roster.network_seed(zoo, network))
     optimizer = torch.optim.SGD(
         module.parameters(),
         recipe.learning_rate,
@@ -189,7 +189,7 @@ def test_dropout_draws_from_streams_of_the_network(tmp_path):
 def test_the_recipes_dropout_sets_the_layers_rate(tmp_path):
     vary = VaryConfig(dropout=(0.1, 0.6))
     zoo = config(DROPPED, vary=vary)
-    table = plan.hyper_parameters(zoo, [1])
+    table = roster.hyper_parameters(zoo, [1])
     program = Program(zoo, Method(1), table)
     rates = [m.p for m in program.network.modules() if isinstance(m, torch.nn.Dropout)]
     assert rates == [0.6]

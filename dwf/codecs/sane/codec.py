@@ -81,9 +81,9 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         Raises:
             ConfigError: without layouts, its shape is not known; or learned positions are too few.
         """
-        plan = _plan(config, geometries(config, layouts))
+        parts = _parts(config, geometries(config, layouts))
         with torch.device("meta"):
-            return TokenAutoencoder(*plan)
+            return TokenAutoencoder(*parts)
 
     @classmethod
     def activation_bytes(cls, config: SaneConfig, module: TokenAutoencoder, share: Share) -> int:
@@ -136,7 +136,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         for digest in self.layouts:
             self._measure([source for source in train if source[0].layout.digest == digest])
         with seeded(seed, "initialisation"):
-            self.module = TokenAutoencoder(*_plan(self.config, list(self.geometries.values())))
+            self.module = TokenAutoencoder(*_parts(self.config, list(self.geometries.values())))
         self.facts = {
             "networks": count_networks(train),
             "architectures": len(self.layouts),
@@ -294,7 +294,9 @@ def _shape(config: SaneConfig, geometry: Geometry) -> CodeShape:
     return CodeShape.sequences((geometry.layout.digest,), geometry.positions_T3, mask_TL)
 
 
-def _plan(config: SaneConfig, found: Sequence[Geometry]) -> tuple[TokenAutoencoderConfig, int, int]:
+def _parts(
+    config: SaneConfig, found: Sequence[Geometry]
+) -> tuple[TokenAutoencoderConfig, int, int]:
     """Return what a `TokenAutoencoder` for these geometries is built of."""
     backbone = config.backbone
     if not config.contrast:

@@ -27,7 +27,7 @@ class TokensCodec(Codec):
     ) -> CodeShape:
         """Return the sequence of one layout's tokens; see `Codec.planned_shape`."""
         (layout,) = layouts
-        return _planned(config, layout).code_shape
+        return _geometry(config, layout).code_shape
 
     def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "TokensCodec":
         """Learn shift and scale from training networks; see `Codec.fit`.
@@ -36,7 +36,7 @@ class TokensCodec(Codec):
             ConfigError: a token size below 1 or of no use, or nothing is covered.
         """
         self.layout = common_layout(train)
-        geometry = _planned(self.config, self.layout)
+        geometry = _geometry(self.config, self.layout)
         moments = measure_moments(train)
         scaling = TokenScaling.fit(train, geometry, self.config.standardise, moments)
         self.arrays = {"template_D": moments.mean_D.astype(np.float32)} | scaling.to_arrays()
@@ -82,7 +82,7 @@ class TokensCodec(Codec):
         geometry.detokenise(tokens_NTC, weights_ND)
 
 
-def _planned(config: TokensConfig, layout: Layout) -> Geometry:
+def _geometry(config: TokensConfig, layout: Layout) -> Geometry:
     """Return the geometry that the settings ask for; a user's size is checked."""
     settings = (config.size, config.packing, config.norms, config.buffers)
     return Geometry.common((layout,), *settings)[0]

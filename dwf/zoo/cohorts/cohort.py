@@ -24,7 +24,7 @@ from dwf.metrics import logger
 from dwf.networks.functional import Scores, score_networks
 from dwf.randomness import torch_stream
 from dwf.run_folder import load_state, replacing, save_state, write_json
-from dwf.zoo import plan
+from dwf.zoo import roster
 from dwf.zoo.cohorts import prune
 from dwf.zoo.cohorts.augment import augmented_batch, draw, join
 from dwf.zoo.cohorts.keep import Keeper
@@ -58,7 +58,7 @@ class Cohort:
     ):
         self.config, self.recipe, self.data, self.folder = config, config.recipe, data, folder
         self.method = method or Method(len(networks))
-        table = plan.hyper_parameters(config, networks)
+        table = roster.hyper_parameters(config, networks)
         # Networks that share an optimiser's settings lie side by side: one fused update for all.
         order = np.lexsort([table[name] for name in reversed(GROUPED_BY)])
         self.networks = np.array(networks)[order]

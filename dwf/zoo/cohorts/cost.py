@@ -58,7 +58,7 @@ def measure_rate(config: ZooConfig) -> Rate | None:
     """
     if not is_cached(config.data.kind, config.data.size):
         return None
-    from dwf.zoo import plan
+    from dwf.zoo import roster
     from dwf.zoo.cohorts.cohort import Cohort
     from dwf.zoo.facts import Method
     from dwf.zoo.layout import Layout
@@ -68,7 +68,7 @@ def measure_rate(config: ZooConfig) -> Rate | None:
     size = min(config.cohort or 1, config.shard_size, config.count)
     if stacked:
         num_inputs = data.train.images[0].numel()
-        size = min(plan.cohort_size(config, Layout.of(network).size, num_inputs), config.count)
+        size = min(roster.cohort_size(config, Layout.of(network).size, num_inputs), config.count)
     else:
         batch = min(config.recipe.batch_size, _SLOW_BATCH)
         config = dataclasses.replace(

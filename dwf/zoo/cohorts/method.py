@@ -19,7 +19,7 @@ from dwf.metrics import logger
 from dwf.networks.checks import breaks_with_channels_last
 from dwf.networks.functional import build_network, is_stacked
 from dwf.randomness import threads
-from dwf.zoo import plan
+from dwf.zoo import roster
 from dwf.zoo.cohorts.cohort import Cohort
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import Method
@@ -52,7 +52,7 @@ def choose_method(config: ZooConfig, data: Dataset) -> Choice:
     if device == "cuda":
         return _choose_on_gpu(config, data, plain)
     if is_stacked(network):
-        size = plan.cohort_size(config, Layout.of(network).size, data.train.images[0].numel())
+        size = roster.cohort_size(config, Layout.of(network).size, data.train.images[0].numel())
         return Choice(dataclasses.replace(plain, cohort=size, chosen="rule"), {})
     given = min(config.cohort or 1, config.shard_size)
     ways = _ways(config, network, dataclasses.replace(plain, cohort=given))

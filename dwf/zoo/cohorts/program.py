@@ -20,7 +20,7 @@ from dwf.networks.checks import breaks_with_channels_last
 from dwf.networks.functional import build_network, is_stacked, run_under_vmap
 from dwf.networks.initialisation import initialise
 from dwf.randomness import seed_of
-from dwf.zoo import plan
+from dwf.zoo import roster
 from dwf.zoo.cohorts import prune
 from dwf.zoo.config import KeepSteps, ZooConfig
 from dwf.zoo.facts import Method
@@ -38,7 +38,7 @@ class Program:
     Args:
         config: the zoo's settings.
         method: how it is computed.
-        table: the networks' hyper-parameters, see `plan.hyper_parameters`; networks with equal
+        table: the networks' hyper-parameters, see `roster.hyper_parameters`; networks with equal
             settings of the optimiser side by side.
     """
 
@@ -61,7 +61,7 @@ class Program:
         """
         rows = []
         for network, kind in zip(networks, self.table["initialisation"], strict=True):
-            seed = plan.network_seed(self.config, int(network))
+            seed = roster.network_seed(self.config, int(network))
             initialise(self.network, self.config.network, str(kind), seed)
             if not self.is_alone:
                 rows.append(self.layout.flatten(self.network.state_dict()))
@@ -100,7 +100,7 @@ class Program:
         """One optimiser of each kind; its groups are the runs of networks with equal settings."""
         self.slices: list[tuple[torch.Tensor, torch.Tensor, slice]] = []
         groups: dict[str, list[dict[str, Any]]] = {}
-        for rows in plan.equal_runs(table, GROUPED_BY):
+        for rows in roster.equal_runs(table, GROUPED_BY):
             first = {name: table[name][rows.start].item() for name in GROUPED_BY}
             kind, parts = first["optimizer"], list(self.learnt.values())
             if not self.is_alone:

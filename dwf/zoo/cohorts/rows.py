@@ -12,7 +12,7 @@ import numpy as np
 
 from dwf.errors import CorruptShard
 from dwf.networks.functional import build_network, has_batchnorm
-from dwf.zoo import plan
+from dwf.zoo import roster
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Block, Columns, write_shard
@@ -107,11 +107,11 @@ def _blocks(config: ZooConfig, layout: Layout, parts: list[_Rows], target: Path)
             one = config.count == 1
             columns = {
                 "network": networks,
-                "seed": np.array([plan.network_seed(config, n) for n in networks.tolist()]),
+                "seed": np.array([roster.network_seed(config, n) for n in networks.tolist()]),
                 "split": single[start : start + step] if one else splits[networks],
                 "batchnorm": np.full(len(rows), batchnorm),
             }
-            columns |= plan.hyper_parameters(config, networks.tolist())
+            columns |= roster.hyper_parameters(config, networks.tolist())
             columns |= {name: values[rows] for name, values in part.columns.items()} | columns
             columns["epoch"] = columns["epoch"].astype(np.int32)
             weights_RD = part.weights(rows, layout.size)

@@ -8,7 +8,7 @@ import pytest
 from dwf.datasets.config import DataConfig
 from dwf.networks.config import MLPConfig
 from dwf.settings import build
-from dwf.zoo import plan
+from dwf.zoo import roster
 from dwf.zoo.config import RangeConfig, RecipeConfig, SplitConfig, VaryConfig, ZooConfig
 
 
@@ -19,7 +19,7 @@ def config(**changes) -> ZooConfig:
 
 def test_lists_are_a_grid_the_last_turning_fastest():
     vary = VaryConfig(learning_rate=(0.1, 0.2), optimizer=("sgd", "adam", "adamw"))
-    table = plan.hyper_parameters(config(vary=vary), range(7))
+    table = roster.hyper_parameters(config(vary=vary), range(7))
     grid = list(itertools.product((0.1, 0.2), ("sgd", "adam", "adamw")))
     found = list(zip(table["learning_rate"], table["optimizer"], strict=True))
     assert found == grid + grid[:1]
@@ -28,8 +28,8 @@ def test_lists_are_a_grid_the_last_turning_fastest():
 
 def test_ranges_are_drawn_from_a_stream_of_each_network_alone():
     vary = VaryConfig(learning_rate=RangeConfig(1e-4, 1e-1, "log"))
-    rates = plan.hyper_parameters(config(vary=vary), range(2000))["learning_rate"]
-    assert plan.hyper_parameters(config(vary=vary), [1234])["learning_rate"][0] == rates[1234]
+    rates = roster.hyper_parameters(config(vary=vary), range(2000))["learning_rate"]
+    assert roster.hyper_parameters(config(vary=vary), [1234])["learning_rate"][0] == rates[1234]
     assert rates.min() >= 1e-4 and rates.max() <= 1e-1
     logs = np.log10(rates)
     assert logs.mean() == pytest.approx(-2.5, abs=0.06) and logs.std() == pytest.approx(
@@ -39,21 +39,21 @@ def test_ranges_are_drawn_from_a_stream_of_each_network_alone():
 
 def test_shards_and_cohorts_hold_every_network_once():
     zoo = config(count=23, shard=8)
-    groups = [g for i in range(zoo.num_shards) for g in plan.cohorts_of_shard(zoo, i, 3)]
+    groups = [g for i in range(zoo.num_shards) for g in roster.cohorts_of_shard(zoo, i, 3)]
     assert [n for group in groups for n in group] == list(range(23))
     assert max(len(group) for group in groups) == 3 and zoo.num_shards == 3
 
 
 def test_cohorts_fit_a_cache_unless_a_size_is_asked_for():
-    assert plan.cohort_size(config(shard=64), 26_506, 784) == 8
-    assert plan.cohort_size(config(shard=256), 1_210, 64) == 128
-    assert plan.cohort_size(config(shard=64), 10**9, 784) == 1
-    assert plan.cohort_size(config(cohort=64, shard=32), 26_506, 784) == 32
+    assert roster.cohort_size(config(shard=64), 26_506, 784) == 8
+    assert roster.cohort_size(config(shard=256), 1_210, 64) == 128
+    assert roster.cohort_size(config(shard=64), 10**9, 784) == 1
+    assert roster.cohort_size(config(cohort=64, shard=32), 26_506, 784) == 32
 
 
 def test_equal_runs():
     table = {"a": np.array([1, 1, 2, 2, 2, 1]), "b": np.array(["x", "x", "x", "y", "y", "y"])}
-    runs = plan.equal_runs(table, ("a", "b"))
+    runs = roster.equal_runs(table, ("a", "b"))
     assert runs == [slice(0, 2), slice(2, 3), slice(3, 5), slice(5, 6)]
 
 

@@ -1,4 +1,4 @@
-"""Which networks a zoo has, with which hyper-parameters, in which shard and cohort.
+"""Roster of a zoo: each network's hyper-parameters, seed, shard and cohort.
 
 All of it follows from the settings: a shard can be trained anywhere, in any order.
 """

@@ -1,4 +1,4 @@
-"""The plan of a sweep: each trial's stages, named by what they are and what they read.
+"""The trials of a sweep: the stages of each, named by what they are and what they read.
 
 Two trials that agree in a stage's settings and in all that it reads agree in its name, so that the
 stage is run once. Nothing here reads a zoo or imports torch.
@@ -146,7 +146,7 @@ def _chosen(settings: Any) -> Any:
     return chosen
 
 
-def plan_trial(bases: Bases, number: int, point: Point) -> Trial:
+def make_trial(bases: Bases, number: int, point: Point) -> Trial:
     """Return a trial's stages.
 
     Raises:
@@ -170,7 +170,7 @@ def plan_trial(bases: Bases, number: int, point: Point) -> Trial:
     return Trial(number, point, zoo, align, generator, sample, report)
 
 
-def plan_trials(
+def list_trials(
     config: SweepConfig, bases: Bases, begun: dict[int, Point] | None = None
 ) -> list[Trial]:
     """Return the trials of `grid` and `random`; of `optuna`, trials at the ends of the space.
@@ -190,7 +190,7 @@ def plan_trials(
         numbered = dict(enumerate(extreme_points(config)))
     else:
         numbered = _number(listed_points(config), begun or {})
-    trials = [plan_trial(bases, number, point) for number, point in numbered.items()]
+    trials = [make_trial(bases, number, point) for number, point in numbered.items()]
     for trial in trials:
         _refuse_few_networks(trial)
         _refuse_large_batch(trial)
@@ -295,7 +295,7 @@ def describe_plan(
         begun: number -> point of trials that were begun.
         over: numbers of trials that are over.
     """
-    trials = plan_trials(config, bases, begun)
+    trials = list_trials(config, bases, begun)
     count = config.trials if config.search == "optuna" else len(trials)
     numbers = range(count) if config.search == "optuna" else [trial.number for trial in trials]
     done = len(set(numbers) & set(over))

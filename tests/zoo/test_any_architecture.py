@@ -1,4 +1,4 @@
-"""What planning refuses, finds and records for networks of any architecture."""
+"""What is refused, found and recorded before networks of any architecture are trained."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from dwf.datasets.load import load_dataset
 from dwf.devices import find_device
 from dwf.errors import ConfigError
 from dwf.networks.config import CifarResNetConfig, CNNConfig, MLPConfig, PythonConfig, ViTConfig
-from dwf.zoo import plan, stage
+from dwf.zoo import roster, stage
 from dwf.zoo.cohorts import cohort
 from dwf.zoo.cohorts import cost as rate
 from dwf.zoo.cohorts import method as trial
@@ -156,7 +156,7 @@ def test_mlps_follow_the_rule_and_settings_go_first():
     mlps = ZooConfig(network=MLPConfig((64, 8, 10)), data=DIGITS, count=100)
     choice = trial.choose_method(mlps, data)
     assert choice.method.chosen == "rule" and not choice.seconds
-    assert choice.method.cohort == plan.cohort_size(mlps, 610, 64) == 64
+    assert choice.method.cohort == roster.cohort_size(mlps, 610, 64) == 64
     given = dataclasses.replace(CONFIG, channels_last=True)
     method = trial.choose_method(given, data).method
     assert method.channels_last and method.cohort == 1 and method.chosen == "given"
@@ -252,7 +252,7 @@ def test_networks_without_a_row_are_told(tmp_path, caplog):
 
 
 def test_a_gpu_asked_for_is_needed_where_networks_are_trained(tmp_path, monkeypatch):
-    """Planning may be done without one, as on a login node."""
+    """The launch may be done without one, as on a login node."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     config = dataclasses.replace(CONFIG, device="cuda", cohort=None, count=2)
     assert find_device("auto", elsewhere=True).type == "cpu"
@@ -283,7 +283,7 @@ def test_time_is_that_of_the_cohort_which_is_set(monkeypatch):
     assert sizes == [1, 2] and batched == one / 2
 
 
-def test_planning_makes_no_resized_images(tmp_path, monkeypatch):
+def test_a_plan_makes_no_resized_images(tmp_path, monkeypatch):
     monkeypatch.setenv("DWF_DATA", str(tmp_path))
     load_dataset(DIGITS)
     network = dataclasses.replace(SMALL, input=(1, 4, 4))
