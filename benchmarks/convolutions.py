@@ -112,7 +112,7 @@ def _rate_of(step, seconds: float) -> float:
 
 
 def _ways(quick: bool) -> Result:
-    """What the trial before training chooses between, on a larger batch than it takes."""
+    """What the timing before training chooses between, on a larger batch than it takes."""
     config = load(ZooConfig, _narrow()[1])
     sides = {}
     for name, method in {
@@ -128,8 +128,8 @@ def _ways(quick: bool) -> Result:
     result.seconds = times
     began = time.perf_counter()
     chosen = choose_method(config, load_dataset(config.data)).method
-    result.figures = {"trial (s)": time.perf_counter() - began}
-    result.figures["trial takes channels last"] = float(chosen.channels_last)
+    result.figures = {"timing (s)": time.perf_counter() - began}
+    result.figures["timing takes channels last"] = float(chosen.channels_last)
     return result
 
 

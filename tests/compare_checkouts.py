@@ -51,7 +51,7 @@ from safetensors import safe_open
 # --- what is run -------------------------------------------------------------------------------
 
 # Each line is given as `python launch/LINE --root ROOT`. The flags are those that a refactoring
-# has least reason to rename. A cohort of 2 keeps zoos of convolutions from the trial of what is
+# has least reason to rename. A cohort of 2 keeps zoos of convolutions from the timing of what is
 # fastest, whose outcome is the machine's and not the settings'. Four training networks are the
 # fewest that a report takes.
 CASES: dict[str, tuple[str, ...]] = {

@@ -56,7 +56,7 @@ class DeepSpeedEngine(Engine):
                 "DeepSpeed would wait for them: set its training.engine to plain"
             )
         if self.settings.bf16 and self.device.type == "cpu" and self.ours.is_first:
-            logger.warning("%s: bf16 is slow on a CPU: for a trial alone", self.settings.path)
+            logger.warning("%s: bf16 is slow on a CPU: only to try it out", self.settings.path)
 
     def _begin(self) -> None:
         self._plain = _without_weights(self.module)  # DeepSpeed changes the module for good

@@ -280,14 +280,14 @@ class ZooConfig:
     all."""
     cohort: Count | None = None
     """Networks trained together in one batched program; default: of MLPs as many as fit a core's
-    cache, of others what a short trial finds fastest."""
+    cache, of others what a short timing finds fastest."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the networks are trained; `auto`: on a GPU if there is one."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the arithmetic; weights are always float32."""
     channels_last: bool | None = None
-    """Whether images and filters lie in memory with channels last; default: as a short trial finds
-    fastest."""
+    """Whether images and filters lie in memory with channels last; default: as a short timing
+    finds fastest."""
     compile: bool = False
     """Whether `torch.compile` makes the program: worth it on a GPU, for long trainings."""
     shard: Count | None = None

@@ -44,7 +44,7 @@ class Method:
     compile: bool = False
     """Whether `torch.compile` makes the program."""
     chosen: Literal["rule", "measured", "given"] = "rule"
-    """Where it comes from: the settings, a rule on sizes, or a trial before training."""
+    """Where it comes from: the settings, a rule on sizes, or a timing before training."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ def plan(config: ZooConfig, root: Path, name: str) -> str:
     elif config.cohort:
         cohorts = f"cohorts of up to {min(config.cohort, config.shard_size)}"
     else:
-        cohorts = "one by one, unless a trial finds cohorts faster"
+        cohorts = "one by one, unless a short timing finds cohorts faster"
     return (
         f"{config.count} networks of {layout.size:,} weights on {config.data.title}, "
         f"{config.recipe.epochs} epochs each, {rows} {kept} -> {_folder(root, name)}\n"
@@ -180,7 +180,7 @@ def _create(config: ZooConfig, folder: Path) -> None:
     layout, data = Layout.of(build_network(config.network)), load_dataset(config.data)
     choice = choose_method(config, data)
     if choice.seconds:  # not in `zoo.json`: equal zoos are equal files
-        write_json(folder / "run" / "trial.json", choice.seconds)
+        write_json(folder / "run" / "timing.json", choice.seconds)
     create_zoo(folder, roster.facts(config, layout, choice.method, data.shape))
 
 

@@ -14,7 +14,7 @@ from dwf.networks.config import CifarResNetConfig, CNNConfig, MLPConfig, PythonC
 from dwf.zoo import roster, stage
 from dwf.zoo.cohorts import cohort
 from dwf.zoo.cohorts import cost as rate
-from dwf.zoo.cohorts import method as trial
+from dwf.zoo.cohorts import method as timing
 from dwf.zoo.config import (
     AugmentConfig,
     KeepAbove,
@@ -125,7 +125,7 @@ def test_channels_last_is_not_taken_where_it_corrupts_memory(
     config = dataclasses.replace(
         CONFIG, network=network, data=cifar, channels_last=None, cohort=None
     )
-    ways = trial._ways(config, trial.build_network(network), Method(1))
+    ways = timing._ways(config, timing.build_network(network), Method(1))
     assert ("one by one, channels last" in ways) != broken
     if broken:
         method = Method(1, channels_last=True)
@@ -134,9 +134,9 @@ def test_channels_last_is_not_taken_where_it_corrupts_memory(
             one.time_steps(0.0, 1)
 
 
-def test_a_trial_measures_both_ways_and_records_what_it_took(tmp_path):
+def test_a_timing_takes_both_ways_and_records_what_it_took(tmp_path):
     config = dataclasses.replace(CONFIG, channels_last=None, cohort=None)
-    choice = trial.choose_method(config, load_dataset(DIGITS))
+    choice = timing.choose_method(config, load_dataset(DIGITS))
     assert set(choice.seconds) == {"one by one", "one by one, channels last", "batched"}
     assert choice.method.chosen == "measured" and choice.method.cohort in (1, 2)
     fastest = min(choice.seconds, key=choice.seconds.__getitem__)
@@ -146,7 +146,7 @@ def test_a_trial_measures_both_ways_and_records_what_it_took(tmp_path):
     recipe = RecipeConfig(epochs=1, batch_size=512)
     quick = dataclasses.replace(config, count=2, recipe=recipe, vary=VaryConfig())
     zoo = stage.train_zoo(quick, tmp_path, "zoo")
-    told = json.loads((zoo.path / "run" / "trial.json").read_text())
+    told = json.loads((zoo.path / "run" / "timing.json").read_text())
     assert set(told) == set(choice.seconds) and all(s > 0 for s in told.values())
     assert "seconds" not in json.dumps(zoo.facts.to_json()["method"])
 
@@ -154,11 +154,11 @@ def test_a_trial_measures_both_ways_and_records_what_it_took(tmp_path):
 def test_mlps_follow_the_rule_and_settings_go_first():
     data = load_dataset(DIGITS)
     mlps = ZooConfig(network=MLPConfig((64, 8, 10)), data=DIGITS, count=100)
-    choice = trial.choose_method(mlps, data)
+    choice = timing.choose_method(mlps, data)
     assert choice.method.chosen == "rule" and not choice.seconds
     assert choice.method.cohort == roster.cohort_size(mlps, 610, 64) == 64
     given = dataclasses.replace(CONFIG, channels_last=True)
-    method = trial.choose_method(given, data).method
+    method = timing.choose_method(given, data).method
     assert method.channels_last and method.cohort == 1 and method.chosen == "given"
 
 

@@ -1,8 +1,8 @@
-"""How cohorts are computed: by a rule for MLPs, by a short trial for other networks.
+"""How cohorts are computed: by a rule for MLPs, by a short timing for other networks.
 
 Batching pays where a network's own arithmetic is small against the cost of calling it. On a CPU
 that is so for MLPs and not for convolutions, for which the order of memory matters more: so both
-are tried, here, on the network and images in question.
+are timed, here, on the network and images in question.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import Method
 from dwf.zoo.layout import Layout
 
-TRIAL_BATCH = 16
+TIMING_BATCH = 16
 _ROUNDS, _SECONDS, _SLOW_STEP = 3, 0.08, 0.5
 _BATCHED = 4
 # A gain below this is within the noise of a shared machine: the plainer way is taken.
@@ -41,7 +41,7 @@ class Choice:
 
     method: Method
     seconds: dict[str, float]
-    """Way -> seconds of a step of one network, `TRIAL_BATCH` images; empty where nothing was."""
+    """Way -> seconds of a step of one network, `TIMING_BATCH` images; empty where nothing was."""
 
 
 def choose_method(config: ZooConfig, data: Dataset) -> Choice:
@@ -63,7 +63,7 @@ def choose_method(config: ZooConfig, data: Dataset) -> Choice:
     best = min(seconds, key=seconds.__getitem__)
     best = best if seconds[best] < _WORTH_IT * seconds[first] else first
     logger.info(
-        "trial: %s; taken: %s",
+        "timing: %s; taken: %s",
         ", ".join(f"{way} {1000 * s:.1f} ms a network and step" for way, s in seconds.items()),
         best,
     )
@@ -71,7 +71,7 @@ def choose_method(config: ZooConfig, data: Dataset) -> Choice:
 
 
 def _ways(config: ZooConfig, network: torch.nn.Module, plain: Method) -> dict[str, Method]:
-    """Return the methods to try; the first is taken unless another is clearly faster."""
+    """Return the methods to time; the first is taken unless another is clearly faster."""
     convolves = any(isinstance(module, torch.nn.Conv2d) for module in network.modules())
     ways = {"one by one": plain} if plain.cohort == 1 else {"batched": plain}
     free = config.channels_last is None and convolves and not config.compile
@@ -87,7 +87,7 @@ def _ways(config: ZooConfig, network: torch.nn.Module, plain: Method) -> dict[st
 
 def _time(config: ZooConfig, data: Dataset, ways: dict[str, Method]) -> dict[str, float]:
     """Return the seconds of a step of one network, each way: medians of interleaved rounds."""
-    small = min(config.recipe.batch_size, TRIAL_BATCH)
+    small = min(config.recipe.batch_size, TIMING_BATCH)
     recipe = dataclasses.replace(config.recipe, batch_size=small)
     config = dataclasses.replace(config, recipe=recipe)
     found: dict[str, list[float]] = {way: [] for way in ways}
