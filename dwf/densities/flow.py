@@ -19,7 +19,7 @@ from dwf.densities.density import Setting
 from dwf.densities.examples import Examples
 from dwf.densities.learnt import CHUNK_NUMBERS, LearntDensity
 from dwf.densities.likelihood import log_density
-from dwf.densities.matching import LAST_TIME, FlowMatching, normal_velocity, velocity_of_target
+from dwf.densities.paths import LAST_TIME, FlowMatching, normal_velocity, velocity_of_target
 from dwf.densities.scaling import check_codes
 from dwf.densities.solver import solve
 from dwf.randomness import torch_stream

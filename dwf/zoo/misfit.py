@@ -7,7 +7,7 @@ from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
 from dwf.networks.cost import MISFITS
 from dwf.networks.functional import build_network, has_batchnorm, is_stacked
-from dwf.zoo.cohorts import dropout_layers, matching
+from dwf.zoo.cohorts import dropout_layers, names_found
 from dwf.zoo.config import KeepSteps, ZooConfig
 
 
@@ -52,7 +52,7 @@ def _refuse_recipe(config: ZooConfig, data: Dataset, network: torch.nn.Module) -
         raise ConfigError(f"recipe.augment: {config.data.title} has no images to change")
     if isinstance(config.keep, KeepSteps):
         names = dict(network.named_parameters())
-        if not matching(names, config.keep.layers):
+        if not names_found(names, config.keep.layers):
             raise ConfigError(
                 f"keep.layers = {config.keep.layers!r} is found in no parameter; they are called "
                 f"{', '.join(names)}"

@@ -17,7 +17,7 @@ import torch
 from dwf import distributed, preemption
 from dwf.backbones.config import ResidualMLPConfig
 from dwf.codecs.codes import Codes
-from dwf.densities import matching
+from dwf.densities import paths
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.flow import Flow
 from dwf.errors import Preempted
@@ -71,7 +71,7 @@ def main() -> None:
             job.pop("stop_rank", 0),
         )
         steps = 0
-        error = matching.mse_loss
+        error = paths.mse_loss
 
         def counted(*args, stop_at=stop_at, stop_rank=stop_rank, error=error, **kwargs):
             nonlocal steps
@@ -81,14 +81,14 @@ def main() -> None:
                     os.kill(os.getpid(), signal.SIGUSR2)
             return error(*args, **kwargs)
 
-        matching.mse_loss = counted
+        paths.mse_loss = counted
         try:
             fit(Path(sys.argv[1]), name, job)
         except Preempted as stopped:
             print(f"rank {world().rank}: {stopped}", flush=True)
             preemption.forget()
         finally:
-            matching.mse_loss = error
+            paths.mse_loss = error
 
 
 if __name__ == "__main__":

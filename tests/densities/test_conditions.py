@@ -120,7 +120,7 @@ def test_resume_is_bitwise_equal_and_saved_is_loaded(tmp_path, monkeypatch):
         return mse_loss(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("dwf.densities.matching.mse_loss", interrupted)
+        patch.setattr("dwf.densities.paths.mse_loss", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "cut", SMALL)
     resumed, again = fit(tmp_path / "cut", SMALL)

@@ -197,7 +197,7 @@ def test_resume_is_bitwise_equal(tmp_path, monkeypatch):
         name = "-".join(changes) or "default"
         whole, outcome = fit(tmp_path / f"{name}-whole", config, values, seed=3)
         with monkeypatch.context() as patch:
-            patch.setattr("dwf.densities.matching.mse_loss", fail_at(7))
+            patch.setattr("dwf.densities.paths.mse_loss", fail_at(7))
             with pytest.raises(KeyboardInterrupt):
                 fit(tmp_path / f"{name}-cut", config, values, seed=3)
         resumed, again = fit(tmp_path / f"{name}-cut", config, values, seed=3)

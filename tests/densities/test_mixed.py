@@ -77,7 +77,7 @@ def test_draws_each_architecture_and_resumes_bitwise(tmp_path, monkeypatch, pair
         return mse_loss(*arguments, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr("dwf.densities.matching.mse_loss", interrupted)
+        patch.setattr("dwf.densities.paths.mse_loss", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "cut", codes, val, pairing=pairing)
     resumed, again = fit(tmp_path / "cut", codes, val, pairing=pairing)

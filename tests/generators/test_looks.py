@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dwf.datasets.config import DataConfig
-from dwf.densities import matching
+from dwf.densities import paths
 from dwf.errors import ConfigError
 from dwf.evaluation.stage import _curves
 from dwf.generators.config import GeneratorConfig, SampleConfig
@@ -98,7 +98,7 @@ def test_best_samples_keeps_the_density_that_drew_the_best_also_when_resumed(
     found = curve(root / "runs" / "best")
     assert accuracies(generator).mean() == pytest.approx(max(found.values()), abs=1e-6)
 
-    calls, error = 0, matching.mse_loss
+    calls, error = 0, paths.mse_loss
 
     def fails(*args, **kwargs):
         nonlocal calls
@@ -111,7 +111,7 @@ def test_best_samples_keeps_the_density_that_drew_the_best_also_when_resumed(
         flow_on_pca, keep="best_samples", validate_every=5, sample_every=5, save_every_seconds=0.0
     )
     with monkeypatch.context() as patch:
-        patch.setattr(matching, "mse_loss", fails)
+        patch.setattr(paths, "mse_loss", fails)
         with pytest.raises(KeyboardInterrupt):
             fit_generator(config, root, "cut")
     again = fit_generator(config, root, "cut")

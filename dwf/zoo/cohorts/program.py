@@ -119,7 +119,7 @@ class Program:
 
     def learn_only(self, keep: KeepSteps) -> None:
         """Go on with some layers, and an optimiser of their own."""
-        chosen = matching(self.learnt, keep.layers)
+        chosen = names_found(self.learnt, keep.layers)
         for name, tensor in self.learnt.items():
             tensor.grad = None
             tensor.requires_grad_(name in chosen)
@@ -241,7 +241,7 @@ class Program:
             layer.p = float(rates[0])
 
 
-def matching(names: Mapping[str, Any], pattern: str) -> list[str]:
+def names_found(names: Mapping[str, Any], pattern: str) -> list[str]:
     """Return the names in which a regular expression is found."""
     return [name for name in names if re.search(pattern, name)]
 

@@ -8,7 +8,7 @@ from torch import nn
 from dwf.backbones.config import TransformerConfig
 from dwf.densities.config import FlowConfig
 from dwf.densities.examples import Examples
-from dwf.densities.matching import (
+from dwf.densities.paths import (
     FlowMatching,
     draw_source,
     draw_times,
