@@ -10,7 +10,7 @@ import torch
 
 from dwf.align.groups import Group, Orders, identity_orders, part, permute
 from dwf.align.matching.assignment import assign, total
-from dwf.align.matching.heads import Solution, solve_family
+from dwf.align.matching.heads import Solution, solve_heads
 from dwf.align.matching.steps import Axis, Stack, Step, steps_of
 from dwf.align.matching.terms import Frames, Reference, StepTerms, joint_order
 from dwf.randomness import numpy_stream
@@ -221,7 +221,7 @@ class Ascent:
                 current = (self.orders[step.parent][n], within)
             blocks = [(of, of_ref, of.weights[n]) for of, of_ref in self._parts[x].blocks]
             of_network = [matrix[a] for matrix in likeness]
-            solution, after, before = solve_family(step, of_network, own_AHH[a], blocks, current)
+            solution, after, before = solve_heads(step, of_network, own_AHH[a], blocks, current)
             found.append(solution)
             gains.append(after - before)
         heads_AH = torch.stack([heads_H for heads_H, _ in found])

@@ -48,7 +48,7 @@ class Blocks:
         return tensor.movedim(3, 5).flatten(4)
 
 
-def solve_family(
+def solve_heads(
     step: Step,
     likeness: list[torch.Tensor],
     own_HH: torch.Tensor,

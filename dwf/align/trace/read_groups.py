@@ -31,12 +31,12 @@ def groups_of(tracer: Tracer, layout: Layout) -> tuple[Group, ...]:
     Raises:
         ConfigError: a parameter's axes are tied to each other.
     """
-    families = _Families(tracer, layout)
+    coloured = _Coloured(tracer, layout)
     drafts: list[_Draft] = []
-    tops = sorted(families.top_classes(), key=families.first_place)
+    tops = sorted(coloured.top_classes(), key=coloured.first_place)
     for nodes in tops:
-        families.draft(nodes, drafts)
-    fixed = families.fixed_axes()
+        coloured.draft(nodes, drafts)
+    fixed = coloured.fixed_axes()
     if fixed:
         logger.warning(
             "hidden units stay where they are, as no order of them was found to be free: %s%s",
@@ -118,7 +118,7 @@ class _Places:
         return min(int(f.min()) for g in self.blocks_of(leaf) for f in self.find(g, leaf))
 
 
-class _Families:
+class _Coloured:
     """Atoms by colour and by block."""
 
     def __init__(self, tracer: Tracer, layout: Layout):
@@ -213,8 +213,8 @@ class _Families:
         by_place = [self._classes(sorted(self.children.get(node, ()))) for node in nodes]
         for classes in by_place:
             classes.sort(key=lambda members: int(self.colour[members[0]]))
-        for family in zip(*by_place, strict=True):
-            for place, members in enumerate(family):
+        for alike in zip(*by_place, strict=True):
+            for place, members in enumerate(alike):
                 inside += [(place, draft) for _, draft in self.draft(members, drafts)]
         group = self._group(nodes) if len(nodes) > 1 else None
         if group is None:
