@@ -33,7 +33,7 @@ from dwf.training.config import LoopConfig
 from dwf.training.engine import make_engine
 from dwf.training.throughput import measure_peak
 
-GROUPS = ((16, 75), (1, 10))
+SECTIONS = ((16, 75), (1, 10))
 NUM_TOKENS, NUM_FEATURES = 17, 16 * 75 + 10
 BATCH, WIDTH, HEADS, RATE, CLIP, EMA = 128, 128, 4, 2e-3, 1.0, 0.999
 CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ def run(quick: bool) -> list[Result]:
 def _step(n: int) -> Result:
     """One update of both, on one thread; figures say whether the losses agree."""
     torch.manual_seed(0)
-    ours = Transformer(CONFIG.backbone, Shape(NUM_FEATURES, GROUPS))
+    ours = Transformer(CONFIG.backbone, Shape(NUM_FEATURES, SECTIONS))
     for parameter in ours.parameters():  # it begins at zero: nothing could differ
         nn.init.normal_(parameter, std=0.05)
     plain = _Plain(ours)
@@ -226,14 +226,14 @@ def _samples(n: int) -> Result:
 def _pairings(n: int) -> Result:
     """What the pairings cost a step, and how much shorter they make its paths."""
     x0, x1 = torch.randn(BATCH, NUM_FEATURES), torch.randn(BATCH, NUM_FEATURES)
-    groups = [(*GROUPS[0], True), (*GROUPS[1], False)]
+    sections = [(*SECTIONS[0], True), (*SECTIONS[1], False)]
     kinds = ("independent", "optimal_transport", "tokens", "equivariant")
     figures = {}
     for kind in kinds:
         times = []
         for _ in range(n):
             start = time.perf_counter()
-            paired = pair(kind, x0, x1, groups)
+            paired = pair(kind, x0, x1, sections)
             times.append(time.perf_counter() - start)
         figures[f"{kind} (ms)"] = 1e3 * min(times)
         figures[f"{kind}: squared length of paths"] = (x1 - paired).square().mean().item()

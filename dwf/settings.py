@@ -477,7 +477,7 @@ def _flags_for_missing(cls: type, data: dict[str, Any], argv: Sequence[str]) -> 
 def _run_tyro(cls: type[T], default: T, launch: Launch, argv: list[str]) -> tuple[T, Launch]:
     import tyro
 
-    # `name=""`: both groups' flags stand at the top, `--nodes` and not `--launch.nodes`.
+    # `name=""`: both dataclasses' flags stand at the top, `--nodes` and not `--launch.nodes`.
     parts = [
         (name, Annotated[type(value), tyro.conf.arg(name="")])
         for name, value in (("launch", launch), ("config", default))

@@ -13,10 +13,11 @@ What a commit made is kept in `--work` and taken from there the next time; a che
 that are not committed is run anew. Two checkouts of one commit, or one given twice, are both run:
 that shows that the commands repeat themselves.
 
-A setting that is new, with a default, changes what folders tell of themselves. Where that is all,
-it is let pass by name, and still told:
+A setting that is new, with a default, changes what folders tell of themselves, and so does a key
+that has another name. Where that is all, it is let pass by name, and still told:
 
     --allow '*:digest' --allow '*:provenance.digest' --allow '*/report.json:facts.*'
+    --allow '*:codec.groups.*' --allow '*:codec.sections.*'
 
 Nothing of dwf is imported: the files are read by what they are.
 """

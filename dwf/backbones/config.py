@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from dwf.backbones.shape import Groups, Shape
+from dwf.backbones.shape import Sections, Shape
 from dwf.errors import ConfigError
 from dwf.settings import Bounds, Count, Whole, find
 
@@ -44,21 +44,21 @@ class BackboneSettings(ABC):
 
     @property
     def ignores_order(self) -> bool:
-        """Whether all tokens of a group are a set to it."""
+        """Whether all tokens of a section are a set to it."""
         return False
 
     @property
     def has_exchangeable(self) -> bool:
-        """Whether there are groups of which the order of the tokens means nothing to it."""
+        """Whether there are sections of which the order of the tokens means nothing to it."""
         return False
 
-    def exchangeable(self, groups: Groups) -> tuple[bool, ...]:
-        """Return for each group of tokens whether their order means nothing to the network.
+    def exchangeable(self, sections: Sections) -> tuple[bool, ...]:
+        """Return for each section of tokens whether their order means nothing to the network.
 
         Args:
-            groups: (tokens, numbers of each), in the order of the sequence.
+            sections: (tokens, numbers of each), in the order of the sequence.
         """
-        return (False,) * len(groups)
+        return (False,) * len(sections)
 
 
 class TokenBackboneSettings(BackboneSettings):
@@ -151,23 +151,23 @@ class TransformerConfig(TokenBackboneSettings):
 
     @property
     def ignores_order(self) -> bool:
-        """Whether all tokens of a group are a set to it."""
+        """Whether all tokens of a section are a set to it."""
         return not self.positions
 
     @property
     def has_exchangeable(self) -> bool:
-        """Whether there are groups of which the order of the tokens means nothing to it."""
+        """Whether there are sections of which the order of the tokens means nothing to it."""
         return not self.positions or self.last_exchangeable
 
-    def exchangeable(self, groups: Groups) -> tuple[bool, ...]:
-        """Return for each group whether its order means nothing; see the base."""
+    def exchangeable(self, sections: Sections) -> tuple[bool, ...]:
+        """Return for each section whether its order means nothing; see the base."""
         if not self.positions:
-            return (True,) * len(groups)
-        return _last_alone(groups) if self.last_exchangeable else (False,) * len(groups)
+            return (True,) * len(sections)
+        return _last_alone(sections) if self.last_exchangeable else (False,) * len(sections)
 
-    def num_ordered(self, groups: Groups) -> int:
+    def num_ordered(self, sections: Sections) -> int:
         """Return how many tokens, from the first on, have positions."""
-        pairs = zip(groups, self.exchangeable(groups), strict=True)
+        pairs = zip(sections, self.exchangeable(sections), strict=True)
         return sum(count for (count, _), is_free in pairs if not is_free)
 
     def widest(self, shape: Shape) -> int:
@@ -204,22 +204,23 @@ class NeuralGraphConfig(TokenBackboneSettings):
 
     @property
     def has_exchangeable(self) -> bool:
-        """Whether there are groups of which the order of the tokens means nothing to it."""
+        """Whether there are sections of which the order of the tokens means nothing to it."""
         return True
 
-    def exchangeable(self, groups: Groups) -> tuple[bool, ...]:
-        """Return for each group whether the order of its tokens alone means nothing.
+    def exchangeable(self, sections: Sections) -> tuple[bool, ...]:
+        """Return for each section whether the order of its tokens alone means nothing.
 
         That of an earlier hidden layer is also the order of the numbers in the next one's tokens.
 
         Args:
-            groups: (tokens, numbers of each), in the order of the sequence.
+            sections: (tokens, numbers of each), in the order of the sequence.
         """
-        return _last_alone(groups)
+        return _last_alone(sections)
 
     def widest(self, shape: Shape) -> int:
         """Return how many numbers its largest layer has for one sequence."""
-        return max(shape.size, sum(count * size for count, size in shape.groups or ()) * self.width)
+        numbers = sum(count * size for count, size in shape.sections or ())
+        return max(shape.size, numbers * self.width)
 
     def multiplications(self, shape: Shape) -> float:
         """Return the multiplications of one evaluation for one sequence.
@@ -228,25 +229,25 @@ class NeuralGraphConfig(TokenBackboneSettings):
             ConfigError: the tokens are not those of an MLP; see `widths_of`.
         """
         numbers, width = shape.size, self.width
-        of_units = sum(widths_of(shape.groups)) * (2 + 4 * self.expansion)
+        of_units = sum(widths_of(shape.sections)) * (2 + 4 * self.expansion)
         return 2 * numbers * width + self.depth * (2 * numbers + of_units + 4) * width**2
 
 
-def _last_alone(groups: Groups) -> tuple[bool, ...]:
+def _last_alone(sections: Sections) -> tuple[bool, ...]:
     """Return true for the last hidden layer and what follows it: one token of the output."""
-    first = max((i for i, (count, _) in enumerate(groups) if count > 1), default=len(groups))
-    if first < len(groups) - 2:  # the last hidden layer has one unit: the order before it counts
+    first = max((i for i, (count, _) in enumerate(sections) if count > 1), default=len(sections))
+    if first < len(sections) - 2:  # the last hidden layer has one unit: the order before it counts
         first += 1
-    return tuple(i >= first for i in range(len(groups)))
+    return tuple(i >= first for i in range(len(sections)))
 
 
-def widths_of(groups: Groups) -> tuple[int, ...]:
+def widths_of(sections: Sections) -> tuple[int, ...]:
     """Return the widths of the MLP whose tokens these are, from its inputs to its outputs.
 
     Raises:
         ConfigError: no MLP has such tokens.
     """
-    *hidden, (num_last, outputs) = groups
+    *hidden, (num_last, outputs) = sections
     widths = [hidden[0][1] - 1 - (outputs if len(hidden) == 1 else 0)] if hidden else [0]
     fits = num_last == 1 and widths[0] > 0
     for i, (count, size) in enumerate(hidden):
@@ -257,7 +258,7 @@ def widths_of(groups: Groups) -> tuple[int, ...]:
             "backbone.kind = 'neural_graph' takes tokens of MLPs with biases, as codec neurons "
             "makes them: of each unit its incoming weights and bias, of the last hidden layer its "
             "outgoing weights, and one token of the output's biases. The codes are of (tokens, "
-            f"numbers of each) {', '.join(map(str, map(tuple, groups)))}: choose the backbone "
+            f"numbers of each) {', '.join(map(str, map(tuple, sections)))}: choose the backbone "
             "transformer; of several architectures, one must be the widest in every layer"
         )
     return (*widths, outputs)
@@ -324,12 +325,12 @@ def build_backbone(
         ConfigError: the backbone is for vectors and codes are sequences, or the reverse; or it
             takes no condition.
     """
-    if config.takes_tokens and shape.groups is None:
+    if config.takes_tokens and shape.sections is None:
         raise ConfigError(
             f"backbone.kind = '{config.kind}' takes tokens, and the codes are vectors of "
             f"{shape.size} numbers: choose a codec of tokens (neurons), or another backbone"
         )
-    if shape.groups is not None and not config.takes_tokens:
+    if shape.sections is not None and not config.takes_tokens:
         raise ConfigError(
             f"backbone.kind = '{config.kind}' takes vectors, and the codes are sequences of "
             f"{shape.num_tokens} tokens: choose the backbone transformer or "

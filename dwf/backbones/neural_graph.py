@@ -91,18 +91,18 @@ class NeuralGraph(TokenBackbone):
 
     Args:
         config: its settings.
-        shape: groups are the layers of the coded network (U tokens, numbers of each), as of
+        shape: sections are the layers of the coded network (U tokens, numbers of each), as of
             `neurons`.
         conditioned: whether it learns what a condition means.
 
     Raises:
-        ConfigError: the groups are not those of an MLP; of one hidden layer, all might be.
+        ConfigError: the sections are not those of an MLP; of one hidden layer, all might be.
     """
 
     def __init__(self, config: NeuralGraphConfig, shape: Shape, conditioned: bool = False):
         super().__init__(config.width, shape)
         width = config.width
-        self.widths = widths_of(self.groups)
+        self.widths = widths_of(self.sections)
         self.inputs_UW = nn.Parameter(_PLACE_STD * torch.randn(self.widths[0], width))
         self.outputs_UW = nn.Parameter(_PLACE_STD * torch.randn(self.widths[-1], width))
         num = len(self.widths) - 1
@@ -130,7 +130,7 @@ class NeuralGraph(TokenBackbone):
         outgoing = None
         for i, token_BUC in enumerate(self._layers(x_BK)):
             before = self.widths[i]
-            if i == len(self.groups) - 1:
+            if i == len(self.sections) - 1:
                 yield token_BUC.squeeze(1), outgoing.transpose(1, 2)
                 return
             weights, bias, outgoing = token_BUC.tensor_split([before, before + 1], dim=2)

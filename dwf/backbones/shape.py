@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-Groups = tuple[tuple[int, int], ...]
-"""(tokens, numbers of each) of each group of a sequence's like tokens, in order."""
+Sections = tuple[tuple[int, int], ...]
+"""(tokens, numbers of each) of each section of a sequence, in order: tokens of a layer that have as
+many numbers stand together in one."""
 
 
 @dataclass(frozen=True)
@@ -12,10 +13,10 @@ class Shape:
 
     size: int
     """K: numbers of a vector; of a sequence those of all its tokens."""
-    groups: Groups | None = None
-    """Groups of a sequence, which is a vector of token after token; None: there are no tokens."""
+    sections: Sections | None = None
+    """Sections of a sequence, which is a vector of token after token; None: there are no tokens."""
 
     @property
     def num_tokens(self) -> int:
         """T; 0 without tokens."""
-        return sum(count for count, _ in self.groups or ())
+        return sum(count for count, _ in self.sections or ())

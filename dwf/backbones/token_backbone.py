@@ -31,7 +31,7 @@ class TokenBackbone(nn.Module):
 
     def __init__(self, width: int, shape: Shape):
         super().__init__()
-        self.groups = tuple(shape.groups)
+        self.sections = tuple(shape.sections)
         self.embed_time = time_layers(width)
 
     def hidden_matrices(self) -> list[nn.Parameter]:
@@ -72,5 +72,6 @@ class TokenBackbone(nn.Module):
 
     def _layers(self, x_BK: torch.Tensor) -> list[torch.Tensor]:
         """Return the tokens of each layer, each [B, U, numbers]."""
-        layers = x_BK.split([count * size for count, size in self.groups], dim=1)
-        return [layer.unflatten(1, group) for layer, group in zip(layers, self.groups, strict=True)]
+        layers = x_BK.split([count * size for count, size in self.sections], dim=1)
+        pairs = zip(layers, self.sections, strict=True)
+        return [layer.unflatten(1, section) for layer, section in pairs]

@@ -75,21 +75,22 @@ class Transformer(TokenBackbone):
 
     Args:
         config: its settings.
-        shape: groups are the layers of the coded network (U tokens, numbers of each), in the order
-            in which a sequence holds them; without `positions` tokens of one are exchangeable.
+        shape: sections are the layers of the coded network (U tokens, numbers of each), in the
+            order in which a sequence holds them; without `positions` tokens of one are
+            exchangeable.
         conditioned: whether it learns what a condition means.
     """
 
     def __init__(self, config: TransformerConfig, shape: Shape, conditioned: bool = False):
         super().__init__(config.width, shape)
         width = config.width
-        self.enter = nn.ModuleList(Linear(size, width) for _, size in self.groups)
+        self.enter = nn.ModuleList(Linear(size, width) for _, size in self.sections)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
         self.modulate = zeroed(Linear(width, 2 * width))
-        self.leave = nn.ModuleList(zeroed(Linear(width, size)) for _, size in self.groups)
+        self.leave = nn.ModuleList(zeroed(Linear(width, size)) for _, size in self.sections)
         self.positions_TW: nn.Parameter | None = None
         if config.positions:
-            places_TW = torch.randn(config.num_ordered(self.groups), width)
+            places_TW = torch.randn(config.num_ordered(self.sections), width)
             self.positions_TW = nn.Parameter(_POSITION_STD * places_TW)
         self.embed_condition = ConditionEmbedding(width) if conditioned else None
 
@@ -104,7 +105,7 @@ class Transformer(TokenBackbone):
         for block in self.blocks:
             hidden_BTW = block(hidden_BTW, time_BW, heard)
         shift, scale = self.modulate(time_BW).unsqueeze(1).chunk(2, dim=2)
-        layers = modulated(hidden_BTW, shift, scale).split([u for u, _ in self.groups], dim=1)
+        layers = modulated(hidden_BTW, shift, scale).split([u for u, _ in self.sections], dim=1)
         left = [leave(x_BUW).flatten(1) for x_BUW, leave in zip(layers, self.leave, strict=True)]
         return torch.cat(left, dim=1)
 

@@ -57,9 +57,9 @@ def describe(launch: ClusterLaunch, work: Work) -> str:
         return "no shard is left to submit: all are whole, or in jobs that live"
     array = submit.cut_units(work, units, runs.nodes, runs.site, runs.workers)
     lines = [
-        f"{len(units)} of {work.count} shards to do: an array of {len(array.groups)} elements, at "
-        f"most {min(runs.nodes, len(array.groups))} at once; each has up to "
-        f"{max(map(len, array.groups))} shards, {array.workers} at a time, {array.gpus} GPUs and "
+        f"{len(units)} of {work.count} shards to do: an array of {len(array.elements)} elements, "
+        f"at most {min(runs.nodes, len(array.elements))} at once; each has up to "
+        f"{max(map(len, array.elements))} shards, {array.workers} at a time, {array.gpus} GPUs and "
         f"{array.cpus} cores of a node",
         *([_IDLE_GPUS] if array.gpus and not work.uses_gpu else []),
         "site:",

@@ -1,4 +1,4 @@
-"""The program on a node: one element of a job array, which does a group of units.
+"""The program on a node: one element of a job array, which does some units.
 
 submitit pickles it and calls it there. When a signal comes, the units save and stop; submitit's
 own handler then puts the job back into the queue, and the same element goes on where it was.
@@ -48,8 +48,8 @@ def forget_failures(folder: Path, units: Iterable[int]) -> None:
 
 
 @dataclass
-class Group:
-    """Units that one element does, `workers` at a time."""
+class Element:
+    """Units that an element of a job array does, `workers` at a time."""
 
     work: Work
     units: list[int]

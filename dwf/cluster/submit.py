@@ -1,9 +1,10 @@
 """Run units of work as a Slurm job array, through submitit.
 
-The array's elements are groups of units, a node-full of GPUs (or cores) at most, of which no more
-than `nodes` run at once. What is whole is read from the disk, what lives from `squeue`: submitit
-takes a node's failure for the job's end, though Slurm runs the job again. So a launch can be given
-twice, stopped and given again: jobs that live are watched, units that nobody does are submitted.
+An element of the array does a node-full of units (one a GPU, or core) at most, and no more than
+`nodes` elements run at once. What is whole is read from the disk, what lives from `squeue`:
+submitit takes a node's failure for the job's end, though Slurm runs the job again. So a launch can
+be given twice, stopped and given again: jobs that live are watched, units that nobody does are
+submitted.
 """
 
 import itertools
@@ -17,7 +18,7 @@ from typing import Any
 
 from dwf.cluster import slurm
 from dwf.cluster.config import SiteConfig, minutes, setup_lines
-from dwf.cluster.element import Group, forget_failures, jobs_folder
+from dwf.cluster.element import Element, forget_failures, jobs_folder
 from dwf.cluster.slurm import Key
 from dwf.cluster.work import missing
 from dwf.errors import ConfigError
@@ -30,9 +31,9 @@ RECORD, LAUNCH = "submitted.json", "launch.json"
 
 @dataclass(frozen=True)
 class Array:
-    """A job array: groups of units, and what each asks of a node."""
+    """A job array: the units of each element, and what an element asks of a node."""
 
-    groups: list[list[int]]
+    elements: list[list[int]]
     workers: int
     gpus: int
     cpus: int
@@ -43,12 +44,12 @@ class Array:
 def cut_units(
     work: Work, units: Sequence[int], nodes: int, site: SiteConfig, workers: int | None = None
 ) -> Array:
-    """Cut units into groups, each a node-full at most; more where the array would be too long.
+    """Cut units into elements, each a node-full at most; more where the array would be too long.
 
     Args:
         work: whose units they are.
         units: those to be done.
-        nodes: how many groups run at once.
+        nodes: how many elements run at once.
         site: complete, see `slurm.complete`.
         workers: units that a node does at once; default: one for each GPU, or core.
     """
@@ -56,14 +57,14 @@ def cut_units(
     full = workers or gpus or cpus
     width = max(1, min(full, -(-len(units) // nodes)))
     length = max(width, -(-len(units) // slurm.most_elements()))
-    groups = [list(units[i : i + length]) for i in range(0, len(units), length)]
+    cut = [list(units[i : i + length]) for i in range(0, len(units), length)]
     asked = {
         "gpus": -(-gpus * width // full),
         "cpus": max(1, -(-cpus * width // full)),
         "memory_gb": site.memory_gb and site.memory_gb * width / full,
     }
     parameters = _parameters(work, site, nodes, **asked)
-    return Array(groups, width, asked["gpus"], asked["cpus"], parameters)
+    return Array(cut, width, asked["gpus"], asked["cpus"], parameters)
 
 
 def _parameters(
@@ -98,7 +99,7 @@ def script(work: Work, array: Array) -> str:
     command = (
         f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     )
-    count = {"map_count": len(array.groups)} if len(array.groups) > 1 else {}
+    count = {"map_count": len(array.elements)} if len(array.elements) > 1 else {}
     return submitit_slurm._make_sbatch_string(
         command=command, folder=folder, **array.parameters, **count
     )
@@ -116,15 +117,17 @@ def submit(work: Work, array: Array, site: SiteConfig) -> str:
     folder = jobs_folder(work.folder)
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=site.requeues)
     executor.update_parameters(**array.parameters)
-    forget_failures(work.folder, itertools.chain(*array.groups))
+    forget_failures(work.folder, itertools.chain(*array.elements))
     try:
         with executor.batch():
-            jobs = [executor.submit(Group(work, units, array.workers)) for units in array.groups]
+            jobs = [
+                executor.submit(Element(work, units, array.workers)) for units in array.elements
+            ]
     except FailedJobError as error:
         raise ConfigError(f"sbatch refused the job: {' '.join(str(error).split())}") from None
     job = jobs[0].job_id.partition("_")[0]
-    write_json(folder / RECORD, [*_records(work.folder), {"job": job, "groups": array.groups}])
-    logger.info("submitted job %s: %d elements", job, len(array.groups))
+    write_json(folder / RECORD, [*_records(work.folder), {"job": job, "elements": array.elements}])
+    logger.info("submitted job %s: %d elements", job, len(array.elements))
     return job
 
 
@@ -164,7 +167,7 @@ def elements(folder: Path) -> dict[Key, list[int]]:
     return {
         (record["job"], index): units
         for record in _records(folder)
-        for index, units in enumerate(record["groups"])
+        for index, units in enumerate(record["elements"])
     }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dwf.backbones.shape import Groups, Shape
+from dwf.backbones.shape import Sections, Shape
 from dwf.errors import ShapeMismatch
 from dwf.ranks import world
 
@@ -29,7 +29,7 @@ class CodeShape(Shape):
     """Shape of all codes of a codec, and the networks they stand for; see `vectors`, `sequences`.
 
     Sequences may be of several architectures ("mixed"): A masks then say which slots of one common
-    sequence each has. Size, groups and vectors are those of the union.
+    sequence each has. Size, sections and vectors are those of the union.
     """
 
     layouts: tuple[str, ...] = ()
@@ -50,8 +50,8 @@ class CodeShape(Shape):
     ) -> "CodeShape":
         """Return the shape of sequences.
 
-        Like tokens of a layer stand together in its groups: one for each layer, or several, where
-        tokens of the layer differ in their numbers.
+        A layer's tokens stand together in a section, or in several where they differ in their
+        numbers.
 
         Args:
             layouts: digests of the networks' layouts.
@@ -62,19 +62,20 @@ class CodeShape(Shape):
         order_T = _order(positions, union_TC)
         kinds = torch.stack([positions[:, 1], union_TC.sum(1)], 1)[order_T].tolist()
         runs = ((width, len(list(run))) for (_, width), run in itertools.groupby(kinds))
-        groups: Groups = tuple((count, width) for width, count in runs)
-        return cls(int(union_TC.sum()), groups, tuple(layouts), positions, mask)
+        sections: Sections = tuple((count, width) for width, count in runs)
+        return cls(int(union_TC.sum()), sections, tuple(layouts), positions, mask)
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, CodeShape)
-            and (self.size, self.groups, self.layouts) == (other.size, other.groups, other.layouts)
+            and (self.size, self.layouts) == (other.size, other.layouts)
+            and self.sections == other.sections
             and _are_equal(self.positions, other.positions)
             and _are_equal(self.mask, other.mask)
         )
 
     def __hash__(self) -> int:
-        return hash((self.size, self.groups, self.layouts))
+        return hash((self.size, self.sections, self.layouts))
 
     @property
     def layout(self) -> str:
@@ -187,7 +188,7 @@ class Codes:
         return Codes(self.values[rows], self.shape, kind_N)
 
     def flatten(self) -> torch.Tensor:
-        """Return the numbers that stand for weights, group after group, shape [N, K].
+        """Return the numbers that stand for weights, section after section, shape [N, K].
 
         If mixed, 0 where a network has none.
         """
@@ -198,15 +199,15 @@ class Codes:
         return self.values.flatten(1)[:, self.shape.slots()]
 
 
-def tokens_of(numbers_NK: torch.Tensor, groups: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
-    """Return the tokens of each group of `Shape.groups`, each [N, tokens, numbers], as views.
+def tokens_of(numbers_NK: torch.Tensor, sections: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
+    """Return the tokens of each section of `Shape.sections`, each [N, tokens, numbers], as views.
 
     Args:
         numbers_NK: as `Codes.flatten` returns them.
-        groups: tokens and numbers of each; what may follow takes no part.
+        sections: tokens and numbers of each; what may follow takes no part.
     """
-    parts = numbers_NK.split([count * size for count, size, *_ in groups], dim=1)
-    return [part.unflatten(1, group[:2]) for part, group in zip(parts, groups, strict=True)]
+    parts = numbers_NK.split([count * size for count, size, *_ in sections], dim=1)
+    return [part.unflatten(1, section[:2]) for part, section in zip(parts, sections, strict=True)]
 
 
 def gather(blocks: Iterable[Codes], count: int, folder: Path | None = None) -> Codes:

@@ -156,13 +156,13 @@ class NeuronsConfig(CodecSettings):
         if len(widths) < 3:
             return None
         outputs = widths[-1]
-        groups = [
+        sections = [
             (units, inputs + 1 + (self.scale == "logarithm"))
             for inputs, units in pairwise(widths[:-1])
         ]
-        units, size = groups.pop()  # the last hidden layer's tokens have outgoing weights, too
-        groups += [(units, size + outputs), (1, outputs)]
-        return Shape(sum(count * size for count, size in groups), tuple(groups))
+        units, size = sections.pop()  # the last hidden layer's tokens have outgoing weights, too
+        sections += [(units, size + outputs), (1, outputs)]
+        return Shape(sum(count * size for count, size in sections), tuple(sections))
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def embed(codec: Codec, zoo: Zoo, rows: np.ndarray, pooling: Pooling = "mean") -
 def pool(codes: Codes, pooling: Pooling) -> torch.Tensor:
     """Return the mean of each network's tokens, float32, shape [B, E]; see `embed`."""
     shape = codes.shape
-    if shape.groups is None:
+    if shape.sections is None:
         return codes.values
     layer_T = shape.positions[:, 1] if pooling == "layers" else torch.zeros(shape.num_tokens)
     member_LT = (layer_T == layer_T.unique().unsqueeze(1)).float()

@@ -39,7 +39,7 @@ class Flow(LearntDensity):
         self, train: Examples, val: Examples, seed: int, metric: Sequence[torch.Tensor]
     ) -> FlowMatching:
         """Return the task of learning the velocity; see the base."""
-        return FlowMatching(self.config, self.module, train, val, seed, self.groups, metric)
+        return FlowMatching(self.config, self.module, train, val, seed, self.sections, metric)
 
     def velocity(
         self,

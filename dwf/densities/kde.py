@@ -84,7 +84,7 @@ class Kde(Density):
             ConfigError: codes are vectors, and `mode` is `token`.
             ShapeMismatch: the codes are not of one shape.
         """
-        if self.config.mode == "token" and train_codes.shape.groups is None:
+        if self.config.mode == "token" and train_codes.shape.sections is None:
             raise ConfigError(
                 "density.mode = 'token', but these codes are vectors, which have no tokens: choose "
                 "mode joint or individual, or a codec of tokens (sane, tokens, neurons)"

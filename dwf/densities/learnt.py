@@ -22,7 +22,7 @@ from dwf.densities.conditions import Conditions
 from dwf.densities.config import LearntSettings, SolverConfig
 from dwf.densities.density import Density, Setting
 from dwf.densities.examples import Examples
-from dwf.densities.pairing import Groups
+from dwf.densities.pairing import PairedSections
 from dwf.densities.scaling import Scaling, check_codes, vectors
 from dwf.densities.solver import draw_noise
 from dwf.devices import find_device
@@ -69,7 +69,7 @@ class LearntDensity(Density):
             train: codes to learn from.
             val: held-out codes; may be empty.
             seed: of noise that is drawn once, and of validation.
-            metric: of each of `groups`, what the errors of a token count, [C, C]; or nothing.
+            metric: of each of `sections`, what the errors of a token count, [C, C]; or nothing.
         """
         raise NotImplementedError
 
@@ -113,7 +113,7 @@ class LearntDensity(Density):
             train_conditions_N: what `condition` names of each training network, as the zoo has it;
                 a number that is not finite stands for none.
             val_conditions_N: the same of the held-out networks; None: they have none.
-            metric: with `behaviour`, of each group of tokens what their errors count, [C, C]; see
+            metric: with `behaviour`, of each section of tokens what their errors count, [C, C]; see
                 `generators/sensitivity.py`.
             judge: with `training.sample_every`, what scores codes drawn in training.
 
@@ -211,19 +211,19 @@ class LearntDensity(Density):
         return replace(examples, codes_NK=standardised_NK)
 
     @property
-    def groups(self) -> Groups:
-        """Groups of tokens, and which of them are exchangeable to the network; none of vectors."""
-        if self.shape.groups is None:
+    def sections(self) -> PairedSections:
+        """Sections of tokens, and which are exchangeable to the network; none of vectors."""
+        if self.shape.sections is None:
             return ()
-        are_free = self.config.backbone.exchangeable(self.shape.groups)
-        pairs = zip(self.shape.groups, are_free, strict=True)
+        are_free = self.config.backbone.exchangeable(self.shape.sections)
+        pairs = zip(self.shape.sections, are_free, strict=True)
         return [(count, size, is_free) for (count, size), is_free in pairs]
 
     def _metric(self, metric: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Return it on the device, if it is wanted."""
         if not self.config.takes_metric:
             return []
-        sizes = [size for _, size in self.shape.groups]
+        sizes = [size for _, size in self.shape.sections]
         if [tuple(part.shape) for part in metric] != [(size, size) for size in sizes]:
             raise ConfigError(
                 f"density.behaviour = {self.config.behaviour:g}: {len(metric)} metrics of shapes "
@@ -275,7 +275,7 @@ class LearntDensity(Density):
 
     def _chunk(self) -> int:
         """Return how many samples are drawn at once."""
-        cached = self.device.type == "cpu" and self.shape.groups is not None
+        cached = self.device.type == "cpu" and self.shape.sections is not None
         widest = self.config.backbone.widest(self.shape)
         return max(1, (_CACHED_NUMBERS if cached else CHUNK_NUMBERS) // widest)
 

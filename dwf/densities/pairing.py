@@ -1,14 +1,15 @@
 """Which noise goes with which code in a batch, and which token of it with which unit.
 
-Noise is as good in another order, of its vectors and, where a backbone takes the tokens of a group
-for a set, of its tokens: what is paired at a small distance leaves straighter paths to learn.
+Noise is as good in another order, of its vectors and, where a backbone takes a section's tokens for
+a set, of its tokens: what is paired at a small distance leaves straighter paths to learn.
 Networks of different architectures are never paired with each other's noise, nor a unit that a
 network has with one that it lacks: the noise of each would not be Gaussian any more.
 
 Source: Tong et al., arXiv 2302.00482, section 3.2.3 (batches); Klein et al., Equivariant flow
 matching, arXiv 2306.15030, section 4.2, and Song et al., arXiv 2312.07168, section 4.2 (tokens).
 
-Shape suffixes: B codes of a batch, K numbers of a code, U tokens of a group, C numbers of a token.
+Shape suffixes: B codes of a batch, K numbers of a code, U tokens of a section, C numbers of a
+token.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,8 @@ from scipy.optimize import linear_sum_assignment
 
 from dwf.codecs.codes import tokens_of
 
-Groups = Sequence[tuple[int, int, bool]]
-"""For each group of tokens: how many, numbers of each, whether they are exchangeable."""
+PairedSections = Sequence[tuple[int, int, bool]]
+"""For each section of tokens: how many, numbers of each, whether they are exchangeable."""
 
 _NEVER = -1e30
 
@@ -29,7 +30,7 @@ def pair(
     kind: str,
     x0_BK: torch.Tensor,
     x1_BK: torch.Tensor,
-    groups: Groups = (),
+    sections: PairedSections = (),
     kind_B: torch.Tensor | None = None,
     present_BK: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -39,16 +40,16 @@ def pair(
         kind: `independent`, `optimal_transport`, `tokens` or `equivariant`; see `FlowConfig`.
         x0_BK: noise.
         x1_BK: codes; of several architectures 0 where a network has no number.
-        groups: of sequences, in their order.
+        sections: of sequences, in their order.
         kind_B: which architecture each code is of; None: all of one.
         present_BK: which numbers each code has; None: all.
     """
     if kind == "optimal_transport":
         x0_BK = x0_BK[order(x0_BK, x1_BK, kind_B)]
     if kind == "equivariant":
-        x0_BK = x0_BK[order(x0_BK, x1_BK, kind_B, groups, present_BK)]
+        x0_BK = x0_BK[order(x0_BK, x1_BK, kind_B, sections, present_BK)]
     if kind in ("tokens", "equivariant"):
-        x0_BK = assign_tokens(x0_BK, x1_BK, groups, present_BK)
+        x0_BK = assign_tokens(x0_BK, x1_BK, sections, present_BK)
     return x0_BK
 
 
@@ -56,51 +57,57 @@ def order(
     x0_BK: torch.Tensor,
     x1_BK: torch.Tensor,
     kind_B: torch.Tensor | None = None,
-    groups: Groups = (),
+    sections: PairedSections = (),
     present_BK: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the order of noise that lies nearest to the codes, int64 of shape [B].
 
     Exact: `x0_BK[order]` minimises the sum of squared distances to `x1_BK`, each after the best
-    assignment of tokens if there are groups; that costs B^2 assignments of each group.
+    assignment of tokens if there are sections; that costs B^2 assignments of each section.
 
     Args:
         x0_BK: noise.
         x1_BK: codes; 0 where a network has no number.
         kind_B: architectures: each one's codes are paired among themselves.
-        groups: of sequences, to assign tokens within each pair; default: none are assigned.
+        sections: of sequences, to assign tokens within each pair; default: none are assigned.
         present_BK: which numbers each code has; None: all.
     """
     if kind_B is None:
-        return _order(x0_BK, x1_BK, groups, None)
+        return _order(x0_BK, x1_BK, sections, None)
     order_B = torch.empty_like(kind_B)
     for kind in kind_B.unique():
         rows = (kind_B == kind).nonzero().squeeze(1)
         present_K = None if present_BK is None else present_BK[rows[0]]
-        order_B[rows] = rows[_order(x0_BK[rows], x1_BK[rows], groups, present_K)]
+        order_B[rows] = rows[_order(x0_BK[rows], x1_BK[rows], sections, present_K)]
     return order_B
 
 
 def _order(
-    x0_BK: torch.Tensor, x1_BK: torch.Tensor, groups: Groups, present_K: torch.Tensor | None
+    x0_BK: torch.Tensor,
+    x1_BK: torch.Tensor,
+    sections: PairedSections,
+    present_K: torch.Tensor | None,
 ) -> torch.Tensor:
     # |x1 - x0|^2 = |x1|^2 + |x0|^2 - 2 x1.x0, and only the last term depends on the pairing.
     product_BB = x1_BK @ x0_BK.T
-    if groups:
-        product_BB = _best_products(x0_BK, x1_BK, groups, present_K)
+    if sections:
+        product_BB = _best_products(x0_BK, x1_BK, sections, present_K)
     _, found = linear_sum_assignment(product_BB.cpu().numpy(), maximize=True)
     return torch.from_numpy(found).to(x0_BK.device)
 
 
 def _best_products(
-    x0_BK: torch.Tensor, x1_BK: torch.Tensor, groups: Groups, present_K: torch.Tensor | None
+    x0_BK: torch.Tensor,
+    x1_BK: torch.Tensor,
+    sections: PairedSections,
+    present_K: torch.Tensor | None,
 ) -> torch.Tensor:
     """Return x1.x0 of each code and noise, tokens assigned as they fit best, [B, B] on the CPU."""
     total_BB = torch.zeros(len(x1_BK), len(x0_BK), dtype=torch.float64)
     present_K = torch.ones_like(x1_BK[0], dtype=torch.bool) if present_K is None else present_K
-    there = tokens_of(present_K.unsqueeze(0), groups)
+    there = tokens_of(present_K.unsqueeze(0), sections)
     for x0, x1, has, (_, _, is_free) in zip(
-        tokens_of(x0_BK, groups), tokens_of(x1_BK, groups), there, groups, strict=True
+        tokens_of(x0_BK, sections), tokens_of(x1_BK, sections), there, sections, strict=True
     ):
         if not is_free:
             total_BB += (x1.flatten(1) @ x0.flatten(1).T).cpu()
@@ -117,21 +124,21 @@ def _best_products(
 def assign_tokens(
     x0_BK: torch.Tensor,
     x1_BK: torch.Tensor,
-    groups: Groups,
+    sections: PairedSections,
     present_BK: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return noise whose tokens are permuted within each exchangeable group, nearest to the codes.
+    """Return noise whose tokens are permuted within exchangeable sections, nearest to the codes.
 
     Args:
         x0_BK: noise, one for each code.
         x1_BK: codes.
-        groups: of the sequences.
+        sections: of the sequences.
         present_BK: which numbers each code has; None: all.
     """
     moved = []
-    there = [None] * len(groups) if present_BK is None else tokens_of(present_BK, groups)
+    there = [None] * len(sections) if present_BK is None else tokens_of(present_BK, sections)
     for x0, x1, has, (_, _, is_free) in zip(
-        tokens_of(x0_BK, groups), tokens_of(x1_BK, groups), there, groups, strict=True
+        tokens_of(x0_BK, sections), tokens_of(x1_BK, sections), there, sections, strict=True
     ):
         if is_free:
             scores = x1 @ x0.transpose(1, 2)

@@ -21,7 +21,7 @@ from dwf.backbones.shape import Shape
 from dwf.codecs.codes import tokens_of
 from dwf.densities.config import FlowConfig
 from dwf.densities.examples import Examples
-from dwf.densities.pairing import Groups, pair
+from dwf.densities.pairing import PairedSections, pair
 from dwf.randomness import torch_stream
 from dwf.training.task import Share, Task
 
@@ -62,8 +62,8 @@ class FlowMatching(Task):
         train: training codes.
         val: held-out codes; may be empty.
         seed: of the fixed source vectors and of validation.
-        groups: of sequences, for a pairing of tokens and for `metric`.
-        metric: of each group, what the errors of a token count, [C, C]; of `behaviour`.
+        sections: of sequences, for a pairing of tokens and for `metric`.
+        metric: of each section, what the errors of a token count, [C, C]; of `behaviour`.
     """
 
     draws_whole_rounds = True
@@ -75,12 +75,12 @@ class FlowMatching(Task):
         train: Examples,
         val: Examples,
         seed: int,
-        groups: Groups = (),
+        sections: PairedSections = (),
         metric: Sequence[torch.Tensor] = (),
     ):
         self.config, self.module, self.seed = config, module, seed
         self.metric = metric
-        self.train, self.val, self.groups = train, val, groups
+        self.train, self.val, self.sections = train, val, sections
         self.share = Share()
         self.bank_NK = None
         if config.source == "fixed":
@@ -123,8 +123,8 @@ class FlowMatching(Task):
         """Return how many held-out codes are looked at at once."""
         if self.config.pairing == "equivariant":  # as in training: larger batches pair nearer
             return self.config.training.batch_size
-        groups = tuple((count, size) for count, size, _ in self.groups)
-        shape = Shape(self.val.codes_NK.shape[1], groups or None)
+        sections = tuple((count, size) for count, size, _ in self.sections)
+        shape = Shape(self.val.codes_NK.shape[1], sections or None)
         return max(1, _VALIDATION_NUMBERS // self.config.backbone.widest(shape))
 
     def _draw_rows(self, count: int, generator: torch.Generator) -> torch.Tensor:
@@ -142,7 +142,7 @@ class FlowMatching(Task):
         config, x1_BK, present_BK = self.config, batch.codes_NK, batch.present_NK
         if x0_BK is None:
             x0_BK = draw_source(x1_BK, config.source_std, generator)
-        x0_BK = pair(config.pairing, x0_BK, x1_BK, self.groups, batch.kind_N, present_BK)
+        x0_BK = pair(config.pairing, x0_BK, x1_BK, self.sections, batch.kind_N, present_BK)
         t_B = draw_times(config, len(x1_BK), generator)
         xt_BK = torch.lerp(x0_BK, x1_BK, t_B.unsqueeze(1))
         if config.sigma:
@@ -182,7 +182,7 @@ class FlowMatching(Task):
         squares = []
         # Autocast would round the metric, and errors, to bf16.
         with torch.autocast(error_BK.device.type, enabled=False):
-            layers = tokens_of(error_BK.float(), self.groups)
+            layers = tokens_of(error_BK.float(), self.sections)
             for layer_BUC, metric_CC in zip(layers, self.metric, strict=True):
                 tokens = layer_BUC.flatten(0, 1)
                 squares.append((tokens * (tokens @ metric_CC)).sum())

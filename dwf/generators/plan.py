@@ -198,7 +198,7 @@ def _advise_positions(config: GeneratorConfig, layout: "Layout") -> Iterator[str
     if not config.codec.orders_units or backbone is None or not backbone.ignores_order:
         return
     shape = find(CODECS, config.codec.kind).planned_shape(config.codec, [layout], 0)
-    layers = sum(count > 1 for count, _ in shape.groups)
+    layers = sum(count > 1 for count, _ in shape.sections)
     if layers > 1:
         yield (
             f"WARNING: the networks have {layers} hidden layers, and to this transformer the units "

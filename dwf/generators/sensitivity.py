@@ -32,7 +32,7 @@ _NETWORKS, _IMAGES = 128, 32
 
 
 def measure_sensitivity(codec: Codec, train: Sources, seed: int) -> list[torch.Tensor]:
-    """Return the metric of each group of a code's tokens, float32, each [C, C].
+    """Return the metric of each section of a code's tokens, float32, each [C, C].
 
     Scaled so that errors of independent numbers of equal size count as much as without it.
 
@@ -45,8 +45,8 @@ def measure_sensitivity(codec: Codec, train: Sources, seed: int) -> list[torch.T
         ConfigError: codes are vectors, or the way from them to weights has no derivative; or no
             number has an influence.
     """
-    groups = codec.shape.groups
-    if groups is None:
+    sections = codec.shape.sections
+    if sections is None:
         raise ConfigError(
             f"density.behaviour measures tokens, and codec.kind = {codec.config.kind!r} makes "
             "vectors: choose the codec neurons, or set it to 0"
@@ -56,14 +56,14 @@ def measure_sensitivity(codec: Codec, train: Sources, seed: int) -> list[torch.T
             f"density.behaviour: codec.kind = {codec.config.kind!r} has no derivative: choose "
             "the codec neurons, or set it to 0"
         )
-    totals, counts = ([torch.zeros(size, size).double() for _, size in groups] for _ in range(2))
+    totals, counts = ([torch.zeros(size, size).double() for _, size in sections] for _ in range(2))
     for zoo, rows in train:
         for gradients in _gradients(codec, zoo, rows, seed):
-            _add_products(totals, gradients.flatten(), groups)
+            _add_products(totals, gradients.flatten(), sections)
         present_1K = torch.ones(1, codec.shape.size)
         if gradients.present_NK is not None:  # all of a zoo are of one architecture
             present_1K = gradients.take(slice(1)).present_NK
-        _add_products(counts, present_1K, groups, times=_IMAGES * len(gradients))
+        _add_products(counts, present_1K, sections, times=_IMAGES * len(gradients))
     # Mean over the tokens that have both numbers: narrower networks lack some.
     pairs = zip(totals, counts, strict=True)
     roots = [_root(total / count.clamp(min=1)) for total, count in pairs]
@@ -110,11 +110,11 @@ def _gradients(codec: Codec, zoo: Zoo, rows: np.ndarray, seed: int) -> Iterator[
 def _add_products(
     sums: list[torch.Tensor],
     numbers_NK: torch.Tensor,
-    groups: tuple[tuple[int, int], ...],
+    sections: tuple[tuple[int, int], ...],
     times: int = 1,
 ) -> None:
-    """Add to each group's sum, [C, C], the outer products of its tokens with themselves."""
-    for total_CC, layer_NUC in zip(sums, tokens_of(numbers_NK.double(), groups), strict=True):
+    """Add to each section's sum, [C, C], the outer products of its tokens with themselves."""
+    for total_CC, layer_NUC in zip(sums, tokens_of(numbers_NK.double(), sections), strict=True):
         tokens = layer_NUC.flatten(0, 1)
         total_CC += times * (tokens.T @ tokens)
 

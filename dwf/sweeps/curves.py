@@ -102,9 +102,9 @@ def _draw(panel: Axes, grid: Grid, axis: str) -> None:
     _line(panel, places, [held_out(one) for one in references], **look)
     look = {"linestyle": "--", "color": _BASELINE_COLOUR, "label": "best baseline"}
     _line(panel, places, [best_baseline(one) for one in references], **look)
-    for index, group in enumerate(grid.groups):
-        rows = [_tested(grid.row(group, point)) for point in points]
-        look = {"color": COLOURS[index], "label": grid.label(group)}
+    for index, line in enumerate(grid.line_values):
+        rows = [_tested(grid.row(line, point)) for point in points]
+        look = {"color": COLOURS[index], "label": grid.label(line)}
         look |= {"marker": SAMPLE_MARKERS[index % len(SAMPLE_MARKERS)]}
         # Smaller from line to line: those that lie on each other are seen.
         _line(panel, places, rows, markersize=max(4, 10 - 2 * index), **look)
@@ -165,11 +165,11 @@ def _trial_rows(grid: Grid, cell: Callable[[Row], str]) -> list[tuple[str, ...]]
     for axis in others:
         points = [point | {axis: value} for point in points for value in grid.values(axis)]
     rows = []
-    for group in grid.groups:
+    for line in grid.line_values:
         for point in points:
-            trials = [grid.row(group, point | {along: value}) for value in grid.values(along)]
+            trials = [grid.row(line, point | {along: value}) for value in grid.values(along)]
             cells = [row["state"] if (of := _tested(row)) is None else cell(of) for row in trials]
-            rows.append((grid.label(group), *(f"{at:,.6g}" for at in point.values()), *cells))
+            rows.append((grid.label(line), *(f"{at:,.6g}" for at in point.values()), *cells))
     return rows
 
 

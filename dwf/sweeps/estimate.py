@@ -80,7 +80,7 @@ def multiplications(zoo: ZooConfig, generator: GeneratorConfig) -> float | None:
     num_train = learnt_networks(zoo, generator)
     shape = generator.codec.shape_of_mlp(zoo.network.widths, num_train)
     backbone = generator.density.backbone
-    if shape is None or backbone.takes_tokens != (shape.groups is not None):
+    if shape is None or backbone.takes_tokens != (shape.sections is not None):
         return None
     return backbone.multiplications(shape)
 

@@ -69,9 +69,9 @@ def _draw(
     scale = 100 if column.endswith(_PERCENT) else 1
     values = [scale * row[column] if row[column] is not None else np.nan for row in rows]
     stds = [scale * (row.get(f"{column}_std") or 0) for row in rows]
-    groups = list(dict.fromkeys(str(row[line]) for row in rows)) if line else [""]
-    for index, group in enumerate(groups):
-        mine = [i for i, row in enumerate(rows) if line is None or str(row[line]) == group]
+    values_of_line = list(dict.fromkeys(str(row[line]) for row in rows)) if line else [""]
+    for index, value in enumerate(values_of_line):
+        mine = [i for i, row in enumerate(rows) if line is None or str(row[line]) == value]
         mine.sort(key=lambda i: positions[i])
         panel.errorbar(
             [positions[i] for i in mine],
@@ -82,7 +82,7 @@ def _draw(
             linestyle="-" if line else "none",
             capsize=3,
             elinewidth=0.8,
-            label=f"{_last(line)} = {group}" if line else None,
+            label=f"{_last(line)} = {value}" if line else None,
         )
     for i, row in enumerate(rows):
         if row["trial"] == report.best:

@@ -41,16 +41,16 @@ class Grid:
         return cls(report, tuple(numbers), others[0] if others else None)
 
     @property
-    def groups(self) -> list[Any]:
+    def line_values(self) -> list[Any]:
         """The values of the lines, in order; `[None]` for one line."""
-        return list(dict.fromkeys(self._group(row) for row in self.report.rows))
+        return list(dict.fromkeys(self._line_value(row) for row in self.report.rows))
 
-    def label(self, group: Any) -> str:
+    def label(self, line: Any) -> str:
         """The name of a line: of a settings file, its stem."""
         if self.lines is None:
             return "samples"
-        name = in_short(group)
-        return name if name != str(group) else f"{self.lines.rpartition('.')[2]} = {name}"
+        name = in_short(line)
+        return name if name != str(line) else f"{self.lines.rpartition('.')[2]} = {name}"
 
     def title(self, axis: str) -> str:
         """The name of an axis of numbers."""
@@ -75,12 +75,12 @@ class Grid:
         """The other axes of numbers at their largest values."""
         return {other: self.values(other)[-1] for other in self.numbers if other != axis}
 
-    def row(self, group: Any, point: dict[str, float]) -> Row:
+    def row(self, line: Any, point: dict[str, float]) -> Row:
         """The trial of a line at a point of the numbers."""
         return next(
             row
             for row in self.report.rows
-            if self._group(row) == group and all(row[axis] == at for axis, at in point.items())
+            if self._line_value(row) == line and all(row[axis] == at for axis, at in point.items())
         )
 
     def references(self, point: dict[str, float]) -> tuple[Row, ...]:
@@ -88,7 +88,7 @@ class Grid:
 
         Nothing where the lines learnt from different zoos or networks, or none was tested.
         """
-        rows = [self.row(group, point) for group in self.groups]
+        rows = [self.row(line, point) for line in self.line_values]
         tested = {(row["report"], row.get("test_subset")) for row in rows if "report" in row}
         if len(tested) != 1:
             return ()
@@ -99,7 +99,7 @@ class Grid:
             if one["family"] == "held-out" or one.get("subset") == subset
         )
 
-    def _group(self, row: Row) -> Any:
+    def _line_value(self, row: Row) -> Any:
         return None if self.lines is None else row[self.lines]
 
 

@@ -169,12 +169,12 @@ def _test(finished: list[Trial], folder: Path) -> tuple[dict[int, Row], dict[str
     """
     from dwf.evaluation.stage import evaluate
 
-    groups: dict[str, list[Trial]] = {}
+    of_frames: dict[str, list[Trial]] = {}
     for trial in finished:
-        groups.setdefault(name_of("frame", trial.report), []).append(trial)
+        of_frames.setdefault(name_of("frame", trial.report), []).append(trial)
     rows: dict[int, Row] = {}
     references = {}
-    for trials in groups.values():
+    for trials in of_frames.values():
         config = report_config(trials)
         name = name_of("test", config)  # of these samples: a sweep that is widened has more
         report = evaluate(config, folder, name)

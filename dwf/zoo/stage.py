@@ -132,9 +132,9 @@ def train_shard(folder: Path, index: int) -> None:
         return
     with threads(1):  # the bytes depend on it
         data = load_dataset(config.data)
-        groups = roster.cohorts_of_shard(config, index, method.cohort)
+        of_cohorts = roster.cohorts_of_shard(config, index, method.cohort)
         begun = _work_folder(folder)
-        cohorts = [Cohort(config, group, data, begun, method) for group in groups]
+        cohorts = [Cohort(config, networks, data, begun, method) for networks in of_cohorts]
         for done, cohort in enumerate(cohorts):
             if not cohort.done_path.exists():
                 cohort.train(_reporter(folder, index, done, len(cohorts)))

@@ -21,8 +21,8 @@ from dwf.zoo.store import shard_files
 from dwf.zoo.view import NAME, View
 from dwf.zoo.zeros import zero_counts
 
-# Shards of a group are looked at together; progress is told, and ranks meet, between groups.
-_GROUP_SHARDS, _GROUP_BYTES = 64, 2**30
+# Shards of a batch are looked at together; progress is told, and ranks meet, between batches.
+_BATCH_SHARDS, _BATCH_BYTES = 64, 2**30
 _PART_BYTES = 16 * 2**20
 _ROWS_NAMED = 10
 MISSING = "missing"
@@ -58,14 +58,14 @@ def find_damage(
     files = shard_files(folder, facts.num_shards)
     ranks = world()
     threads = threads or (len(os.sched_getaffinity(0)) if ranks.size == 1 else 1)
-    groups = ranks.on_first(_groups, files, ranks.size)  # a zoo in work grows meanwhile
+    batches = ranks.on_first(_batches, files, ranks.size)  # a zoo in work grows meanwhile
     damages, done = [], 0
     with ThreadPoolExecutor(threads) as pool:
         checker = Checker(folder, facts, files, pool.map if threads > 1 else map)
-        found = ranks.in_order(len(groups), lambda index: checker.check(groups[index]))
-        for group, damaged in zip(groups, found, strict=True):
+        found = ranks.in_order(len(batches), lambda index: checker.check(batches[index]))
+        for batch, damaged in zip(batches, found, strict=True):
             damages += damaged
-            done += len(group)
+            done += len(batch)
             report(done)
     return ranks.on_first(_join, damages, checker)
 
@@ -79,17 +79,17 @@ def _join(damages: list[Damage], checker: "Checker") -> list[Damage]:
     return of_shards + (checker.check_view() + of_view)[:1]
 
 
-def _groups(files: list[Path], num_ranks: int) -> list[range]:
+def _batches(files: list[Path], num_ranks: int) -> list[range]:
     """Runs of shards; small enough that every rank has some."""
-    most = _GROUP_SHARDS if num_ranks == 1 else max(1, len(files) // (4 * num_ranks))
-    groups, start, size = [], 0, 0
+    most = _BATCH_SHARDS if num_ranks == 1 else max(1, len(files) // (4 * num_ranks))
+    batches, start, size = [], 0, 0
     for index, file in enumerate(files):
         own = file.stat().st_size if file.exists() else 0
-        if index > start and (index - start >= most or size + own > _GROUP_BYTES):
-            groups.append(range(start, index))
+        if index > start and (index - start >= most or size + own > _BATCH_BYTES):
+            batches.append(range(start, index))
             start, size = index, 0
         size += own
-    return [*groups, range(start, len(files))]
+    return [*batches, range(start, len(files))]
 
 
 class Checker:
@@ -113,9 +113,9 @@ class Checker:
             if self.view_path.exists():
                 self._view_reason = reason_of(error)
 
-    def check(self, group: range) -> list[Damage]:
+    def check(self, batch: range) -> list[Damage]:
         """Return what is wrong with some shards, in their order; the view, too, if they tell."""
-        looks = list(self._run(self._look, group))
+        looks = list(self._run(self._look, batch))
         parts = [(look, rows) for look in looks for rows in look.parts]
         checked = self._run(lambda part: _wrong_rows(part[0].shard, part[1]), parts)
         for (look, _), rows in zip(parts, checked, strict=True):

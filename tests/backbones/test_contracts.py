@@ -89,19 +89,19 @@ def test_exchangeable_tokens_are_those_whose_order_means_nothing(config):
         assert not config.has_exchangeable and not config.ignores_order
         return
     module, x, t = build(config).double(), torch.randn(3, 54).double(), torch.rand(3).double()
-    parts = list(x.split([count * size for count, size in TOKENS.groups], 1))
-    free = config.exchangeable(TOKENS.groups)
+    parts = list(x.split([count * size for count, size in TOKENS.sections], 1))
+    free = config.exchangeable(TOKENS.sections)
     assert any(free) == config.has_exchangeable
     assert not config.ignores_order or all(free)
     # The last hidden layer: of an earlier one the order is that of numbers of the next.
-    group, order = TOKENS.groups[1], torch.tensor([2, 0, 3, 1])
+    section, order = TOKENS.sections[1], torch.tensor([2, 0, 3, 1])
     moved = [
-        part.unflatten(1, group)[:, order].flatten(1) if i == 1 else part
+        part.unflatten(1, section)[:, order].flatten(1) if i == 1 else part
         for i, part in enumerate(parts)
     ]
     found, wanted = module(torch.cat(moved, 1), t), module(x, t)
-    pieces = list(wanted.split([count * size for count, size in TOKENS.groups], 1))
-    pieces[1] = pieces[1].unflatten(1, group)[:, order].flatten(1)
+    pieces = list(wanted.split([count * size for count, size in TOKENS.sections], 1))
+    pieces[1] = pieces[1].unflatten(1, section)[:, order].flatten(1)
     assert torch.allclose(found, torch.cat(pieces, 1), atol=1e-10) == free[1]
 
 

@@ -14,25 +14,25 @@ from dwf.backbones.config import (
 from dwf.backbones.shape import Shape
 from dwf.errors import ConfigError
 
-GROUPS = ((4, 3), (1, 2))
+SECTIONS = ((4, 3), (1, 2))
 CONFIGS = [
     (ResidualMLPConfig(width=16, depth=2, time_features=8), None),
-    (TransformerConfig(width=16, heads=2, depth=2), GROUPS),
+    (TransformerConfig(width=16, heads=2, depth=2), SECTIONS),
 ]
 
 
-def backbone(config, groups, conditioned=True, spread=0.3):
+def backbone(config, sections, conditioned=True, spread=0.3):
     torch.manual_seed(0)
-    module = build_backbone(config, Shape(14, groups), conditioned)
+    module = build_backbone(config, Shape(14, sections), conditioned)
     for parameter in module.parameters():
         if spread:
             torch.nn.init.normal_(parameter, std=spread)
     return module
 
 
-@pytest.mark.parametrize(("config", "groups"), CONFIGS)
-def test_nan_is_no_condition_whatever_stands_beside_it(config, groups):
-    module, x, t = backbone(config, groups), torch.randn(4, 14), torch.rand(4)
+@pytest.mark.parametrize(("config", "sections"), CONFIGS)
+def test_nan_is_no_condition_whatever_stands_beside_it(config, sections):
+    module, x, t = backbone(config, sections), torch.randn(4, 14), torch.rand(4)
     mixed = module(x, t, torch.tensor([math.nan, 0.5, math.nan, -3.0]))
     without = module(x, t)
     torch.testing.assert_close(mixed[[0, 2]], without[[0, 2]])
@@ -41,9 +41,9 @@ def test_nan_is_no_condition_whatever_stands_beside_it(config, groups):
         torch.testing.assert_close(module(x, t, torch.tensor([value]))[i], mixed[i])
 
 
-@pytest.mark.parametrize(("config", "groups"), CONFIGS)
-def test_conditions_and_their_lack_are_learnt(config, groups):
-    module = backbone(config, groups, spread=0)
+@pytest.mark.parametrize(("config", "sections"), CONFIGS)
+def test_conditions_and_their_lack_are_learnt(config, sections):
+    module = backbone(config, sections, spread=0)
     x, t, wanted = torch.randn(32, 14), torch.rand(32), torch.randn(32, 14)
     condition = torch.randn(32)
     condition[::4] = math.nan
@@ -56,9 +56,11 @@ def test_conditions_and_their_lack_are_learnt(config, groups):
     assert all(g.isfinite().all() and g.abs().sum() > 0 for g in gradients.values())
 
 
-@pytest.mark.parametrize(("config", "groups"), CONFIGS)
-def test_without_conditions_nothing_is_added_and_with_them_nothing_else_changes(config, groups):
-    plain, told = (backbone(config, groups, each, spread=0).state_dict() for each in (False, True))
+@pytest.mark.parametrize(("config", "sections"), CONFIGS)
+def test_without_conditions_nothing_is_added_and_with_them_nothing_else_changes(config, sections):
+    plain, told = (
+        backbone(config, sections, each, spread=0).state_dict() for each in (False, True)
+    )
     assert all(name.startswith("embed_condition.") for name in set(told) - set(plain))
     assert len(told) == len(plain) + 5
     assert all(torch.equal(told[name], tensor) for name, tensor in plain.items())

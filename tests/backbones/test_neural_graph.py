@@ -25,14 +25,14 @@ from dwf.run_folder import RunFolder
 
 SMALL = NeuralGraphConfig(width=8, depth=2)
 # Tokens of an MLP 3-5-4-2: incoming weights and bias, of the last hidden layer also the outgoing.
-GROUPS = ((5, 4), (4, 5 + 1 + 2), (1, 2))
+SECTIONS = ((5, 4), (4, 5 + 1 + 2), (1, 2))
 SIZE = 5 * 4 + 4 * 8 + 2
 
 
-def backbone(config=SMALL, groups=GROUPS, conditioned=False, spread=0.5):
+def backbone(config=SMALL, sections=SECTIONS, conditioned=False, spread=0.5):
     torch.manual_seed(0)
-    size = sum(count * numbers for count, numbers in groups)
-    module = build_backbone(config, Shape(size, groups), conditioned)
+    size = sum(count * numbers for count, numbers in sections)
+    module = build_backbone(config, Shape(size, sections), conditioned)
     if spread:  # it begins at zero, and would be equivariant whatever it computes
         for parameter in module.parameters():
             nn.init.normal_(parameter, std=spread)
@@ -40,12 +40,12 @@ def backbone(config=SMALL, groups=GROUPS, conditioned=False, spread=0.5):
 
 
 def test_widths_are_those_of_the_network():
-    assert widths_of(GROUPS) == (3, 5, 4, 2)
+    assert widths_of(SECTIONS) == (3, 5, 4, 2)
     assert widths_of(((16, 64 + 1 + 10), (1, 10))) == (64, 16, 10)
 
 
 @pytest.mark.parametrize(
-    "groups",
+    "sections",
     [
         ((5, 4), (4, 7), (1, 2)),  # the outgoing weights of the last hidden layer are missing
         ((5, 4), (4, 5 * 9 + 1 + 2), (1, 2)),  # kernels of 3 x 3
@@ -56,9 +56,9 @@ def test_widths_are_those_of_the_network():
         ((3, 3), (1, 2)),  # no inputs
     ],
 )
-def test_tokens_of_other_networks_are_refused(groups):
+def test_tokens_of_other_networks_are_refused(sections):
     with pytest.raises(ConfigError, match=r"'neural_graph' takes tokens of MLPs with biases"):
-        backbone(groups=groups)
+        backbone(sections=sections)
 
 
 def test_vectors_and_odd_widths_are_refused():
@@ -78,7 +78,7 @@ def test_permuted_units_of_any_layer_give_the_permuted_velocity(make_zoo, tmp_pa
     weights_ND = torch.from_numpy(zoo.read())
     groups = symmetry_of(build_network(MLPConfig(widths)), zoo.layout, zoo.input_shape)
     codes = codec.encode(weights_ND, zoo.layout)
-    module = backbone(groups=codes.shape.groups).double()
+    module = backbone(sections=codes.shape.sections).double()
     t_N = torch.rand(len(weights_ND), dtype=torch.float64)
 
     def velocity(weights_ND):
@@ -212,8 +212,8 @@ def test_begins_at_zero_and_every_weight_learns():
 
 
 def test_only_the_last_hidden_layers_tokens_are_exchangeable():
-    assert SMALL.exchangeable(GROUPS) == (False, True, True)
-    assert SMALL.exchangeable(GROUPS[1:]) == (True, True)
+    assert SMALL.exchangeable(SECTIONS) == (False, True, True)
+    assert SMALL.exchangeable(SECTIONS[1:]) == (True, True)
     one_unit = ((5, 4), (1, 5 + 1 + 2), (1, 2))  # it takes the units before it by their order
     assert SMALL.exchangeable(one_unit) == (False, True, True)
     placed = TransformerConfig(positions=True, last_exchangeable=True)

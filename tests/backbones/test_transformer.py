@@ -12,13 +12,13 @@ from dwf.errors import ConfigError
 from dwf.settings import build
 
 SMALL = TransformerConfig(width=16, heads=2, depth=2, expansion=2)
-GROUPS = ((5, 7), (4, 6), (1, 3))
+SECTIONS = ((5, 7), (4, 6), (1, 3))
 SIZE = 5 * 7 + 4 * 6 + 3
 
 
 def backbone(config=SMALL, spread=0.3, conditioned=False):
     torch.manual_seed(0)
-    module = build_backbone(config, Shape(SIZE, GROUPS), conditioned)
+    module = build_backbone(config, Shape(SIZE, SECTIONS), conditioned)
     if spread:  # it begins at zero, and would be equivariant whatever it computes
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=spread)
@@ -26,8 +26,8 @@ def backbone(config=SMALL, spread=0.3, conditioned=False):
 
 
 def reordered(x, layer, order):
-    layers = list(x.split([count * size for count, size in GROUPS], dim=1))
-    layers[layer] = layers[layer].unflatten(1, GROUPS[layer])[:, order].flatten(1)
+    layers = list(x.split([count * size for count, size in SECTIONS], dim=1))
+    layers[layer] = layers[layer].unflatten(1, SECTIONS[layer])[:, order].flatten(1)
     return torch.cat(layers, 1)
 
 
@@ -35,7 +35,7 @@ def reordered(x, layer, order):
 def test_permuted_units_give_the_permuted_velocity(layer):
     module = backbone().double()
     x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
-    order = torch.arange(GROUPS[layer][0]).roll(1)
+    order = torch.arange(SECTIONS[layer][0]).roll(1)
     wanted = reordered(module(x, t), layer, order)
     torch.testing.assert_close(module(reordered(x, layer, order), t), wanted, rtol=0, atol=1e-12)
     assert (wanted - module(x, t)).abs().max() > 0.1
@@ -45,12 +45,12 @@ def test_permuted_units_give_the_permuted_velocity(layer):
 def test_with_positions_the_order_of_the_tokens_counts(layer):
     module = backbone(replace(SMALL, positions=True)).double()
     x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
-    order = torch.arange(GROUPS[layer][0]).roll(1)
+    order = torch.arange(SECTIONS[layer][0]).roll(1)
     moved = reordered(module(x, t), layer, order)
     assert (module(reordered(x, layer, order), t) - moved).abs().max() > 0.1
     # Tokens that take their positions with them are the same set again.
-    start = sum(count for count, _ in GROUPS[:layer])
-    places_UW = module.positions_TW.data[start : start + GROUPS[layer][0]]
+    start = sum(count for count, _ in SECTIONS[:layer])
+    places_UW = module.positions_TW.data[start : start + SECTIONS[layer][0]]
     places_UW.copy_(places_UW[order].clone())
     torch.testing.assert_close(module(reordered(x, layer, order), t), moved, rtol=0, atol=1e-12)
 
@@ -101,7 +101,7 @@ def test_codes_of_the_other_kind_are_refused():
     with pytest.raises(ConfigError, match=r"'transformer' takes tokens.*vectors of 62 numbers"):
         build_backbone(SMALL, Shape(SIZE))
     with pytest.raises(ConfigError, match=r"'residual_mlp' takes vectors.*sequences of 10 tokens"):
-        build_backbone(ResidualMLPConfig(), Shape(SIZE, GROUPS))
+        build_backbone(ResidualMLPConfig(), Shape(SIZE, SECTIONS))
     with pytest.raises(ConfigError, match="width = 20 must be a multiple of 2 x heads = 8"):
         build(TransformerConfig, {"width": 20}, "flow.yaml")
 
@@ -114,16 +114,16 @@ def narrow_mask():
     return torch.cat([first.flatten(), second.flatten(), torch.ones(3)]).bool()
 
 
-NARROW_GROUPS = ((3, 7), (2, 4), (1, 3))
+NARROW_SECTIONS = ((3, 7), (2, 4), (1, 3))
 
 
 def narrow_twin(module, **changes):
     """The same transformer for the narrow network alone, from slices of its weights."""
-    shape = Shape(sum(count * width for count, width in NARROW_GROUPS), NARROW_GROUPS)
+    shape = Shape(sum(count * width for count, width in NARROW_SECTIONS), NARROW_SECTIONS)
     conditioned = module.embed_condition is not None
     twin = build_backbone(replace(SMALL, **changes), shape, conditioned).double()
     state = module.state_dict()
-    for i, (_, width) in enumerate(NARROW_GROUPS):
+    for i, (_, width) in enumerate(NARROW_SECTIONS):
         state[f"enter.{i}.weight"] = state[f"enter.{i}.weight"][:, :width]
         state[f"leave.{i}.weight"] = state[f"leave.{i}.weight"][:width]
         state[f"leave.{i}.bias"] = state[f"leave.{i}.bias"][:width]
@@ -155,8 +155,8 @@ def test_permuted_units_of_a_narrow_network_give_its_permuted_velocity(layer):
     x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
     present = narrow_mask().expand(3, SIZE)
     condition = torch.randn(3, dtype=torch.float64)
-    count = NARROW_GROUPS[layer][0]
-    order = torch.cat([torch.arange(count).roll(1), torch.arange(count, GROUPS[layer][0])])
+    count = NARROW_SECTIONS[layer][0]
+    order = torch.cat([torch.arange(count).roll(1), torch.arange(count, SECTIONS[layer][0])])
     wanted = reordered(module(x, t, condition, present), layer, order)
     found = module(reordered(x, layer, order), t, condition, present)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
@@ -174,13 +174,13 @@ def test_last_exchangeable_is_a_set_behind_layers_that_are_not():
     config = replace(SMALL, positions=True, last_exchangeable=True)
     module = backbone(config).double()
     assert module.positions_TW.shape == (5, 16)
-    assert config.exchangeable(GROUPS) == (False, True, True)
-    assert replace(config, last_exchangeable=False).exchangeable(GROUPS) == (False, False, False)
-    assert SMALL.exchangeable(GROUPS) == (True, True, True)
+    assert config.exchangeable(SECTIONS) == (False, True, True)
+    assert replace(config, last_exchangeable=False).exchangeable(SECTIONS) == (False, False, False)
+    assert SMALL.exchangeable(SECTIONS) == (True, True, True)
     x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
     deviations = []
     for layer in (0, 1):
-        order = torch.arange(GROUPS[layer][0]).roll(1)
+        order = torch.arange(SECTIONS[layer][0]).roll(1)
         moved = reordered(module(x, t), layer, order)
         deviations.append((module(reordered(x, layer, order), t) - moved).abs().max().item())
     assert deviations[0] > 0.1 and deviations[1] < 1e-12

@@ -112,10 +112,10 @@ def test_flags_take_the_place_of_what_the_site_says(tmp_path, monkeypatch):
         read_site(ClusterLaunch(Path("x"), cluster=tmp_path / "none.yaml"))
 
 
-def groups(tmp_path, units, nodes, workers=None, **site):
+def cut(tmp_path, units, nodes, workers=None, **site):
     array = submit.cut_units(Work(tmp_path), range(units), nodes, SiteConfig(**site), workers)
-    assert sorted(unit for group in array.groups for unit in group) == list(range(units))
-    return array, sorted({len(group) for group in array.groups})
+    assert sorted(unit for one in array.elements for unit in one) == list(range(units))
+    return array, sorted({len(one) for one in array.elements})
 
 
 @pytest.mark.parametrize(
@@ -129,24 +129,24 @@ def groups(tmp_path, units, nodes, workers=None, **site):
         (1, 16, {}, 1, [1], 0, 1),
     ],
 )
-def test_a_group_is_a_node_full_at_most(
+def test_an_element_is_a_node_full_at_most(
     tmp_path, monkeypatch, units, nodes, site, elements, sizes, gpus, cpus
 ):
     monkeypatch.delenv("SLURM_CONF", raising=False)
-    array, found = groups(tmp_path, units, nodes, **site)
-    assert (len(array.groups), found, array.gpus, array.cpus) == (elements, sizes, gpus, cpus)
+    array, found = cut(tmp_path, units, nodes, **site)
+    assert (len(array.elements), found, array.gpus, array.cpus) == (elements, sizes, gpus, cpus)
     assert array.parameters["array_parallelism"] == nodes
 
 
 def test_an_array_is_never_longer_than_the_cluster_takes(tmp_path):
     """The usual MaxArraySize, 1001: indices up to 1000."""
-    array, sizes = groups(tmp_path, 62_500, 16, gpus_per_node=8, cpus_per_node=64)
-    assert len(array.groups) <= 1000 and max(sizes) == 63 and array.workers == 8
+    array, sizes = cut(tmp_path, 62_500, 16, gpus_per_node=8, cpus_per_node=64)
+    assert len(array.elements) <= 1000 and max(sizes) == 63 and array.workers == 8
 
 
 def test_a_part_of_a_node_asks_for_its_part_of_the_memory(tmp_path):
     site = {"gpus_per_node": 8, "cpus_per_node": 64, "memory_gb": 512.0}
-    array, _ = groups(tmp_path, 32, 16, **site)
+    array, _ = cut(tmp_path, 32, 16, **site)
     assert array.workers == 2 and array.parameters["mem"] == f"{128 * 1024}MB"
 
 

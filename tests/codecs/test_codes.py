@@ -82,11 +82,11 @@ def test_like_tokens_of_a_layer_stand_together():
     positions = torch.stack([torch.arange(6), layer_T, torch.arange(6) // 2], 1)
     values = torch.arange(24.0).view(2, 6, 2) * mask
     codes = Codes(values, CodeShape.sequences("a", positions, mask))
-    assert codes.shape.groups == ((2, 2), (2, 1), (2, 2))
+    assert codes.shape.sections == ((2, 2), (2, 1), (2, 2))
     assert codes.flatten()[0].tolist() == [0, 1, 4, 5, 2, 6, 8, 9, 10, 11]
     assert torch.equal(codes.shape.fill(codes.flatten()).values, values)
-    parts = codes.flatten().split([count * width for count, width in codes.shape.groups], 1)
-    assert parts[1].tolist() == [[2, 6], [14, 18]]  # what is split by groups is tokens
+    parts = codes.flatten().split([count * width for count, width in codes.shape.sections], 1)
+    assert parts[1].tolist() == [[2, 6], [14, 18]]  # what is split by sections is tokens
 
 
 def test_without_padding_flattening_copies_nothing():
@@ -130,7 +130,7 @@ def mixed(kinds=(0, 1, 1, 0), seed=0):
 
 def test_mixed_codes_speak_of_the_union():
     codes = mixed()
-    assert codes.shape.size == 7 and codes.shape.groups == ((2, 3), (1, 1))
+    assert codes.shape.size == 7 and codes.shape.sections == ((2, 3), (1, 1))
     assert codes.shape.present_AK.tolist() == [
         [True] * 7,
         [True, False, True] + 3 * [False] + [True],

@@ -69,7 +69,7 @@ def test_codes_have_the_shape_that_was_planned(make_zoo, run, config):
     codes = codec.encode(torch.from_numpy(zoo.read()), zoo.layout)
     assert codes.shape == codec.shape == planned
     assert codes.shape == codec.encode_zoo([(zoo, zoo.rows("test")[:0])]).shape
-    assert (planned.groups is not None) == config.makes_tokens
+    assert (planned.sections is not None) == config.makes_tokens
     assert codes.flatten().shape == (len(zoo), planned.size)
     assert torch.equal(planned.fill(codes.flatten()).flatten(), codes.flatten())
 
@@ -91,7 +91,7 @@ def test_the_shape_for_mlps_is_the_one_that_is_planned(config, widths):
     if said is None:
         return
     planned = planned_shape(config, [layout], 8)
-    assert (said.size, said.groups) == (planned.size, planned.groups)
+    assert (said.size, said.sections) == (planned.size, planned.sections)
 
 
 @each_codec

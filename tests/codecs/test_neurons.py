@@ -30,7 +30,7 @@ def test_a_token_is_all_that_touches_its_unit(make_zoo, run):
     state = zoo.layout.unflatten(weights)
     first, second, last = ([state[f"layers.{i}.{k}"] for k in ("weight", "bias")] for i in range(3))
     assert codes.values.shape == (8, 5 + 4 + 1, 10)
-    assert codes.shape.groups == ((5, 10), (4, 9), (1, 3))
+    assert codes.shape.sections == ((5, 10), (4, 9), (1, 3))
     for u in range(5):
         wanted = torch.cat([first[0][:, u], first[1][:, [u]]], 1)
         assert torch.equal(codes.values[:, u], wanted)
@@ -68,7 +68,7 @@ def test_convolutions_come_back_and_statistics_are_the_template(tmp_path, run, n
     codes = codec.encode(weights, zoo.layout)
     assert codes.shape.size == codec.shape.size == codec.num_covered == codes.flatten().shape[1]
     assert codec.planned_shape(codec.config, [zoo.layout], 8) == codes.shape == codec.shape
-    assert codec.facts["groups"] == [list(group) for group in codes.shape.groups]
+    assert codec.facts["sections"] == [list(section) for section in codes.shape.sections]
     padding = codes.values[:, ~codes.shape.mask]
     assert not padding.any()
     padding[:] = torch.nan  # what a density may leave there

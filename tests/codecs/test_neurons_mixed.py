@@ -69,7 +69,7 @@ def test_a_token_has_the_same_number_in_the_same_slot(tmp_path, run):
     for zoo, (_, first, second, _) in zip(zoos, (config.widths for config in MLPS), strict=True):
         weights = torch.from_numpy(zoo.read())
         codes, state = codec.encode(weights, zoo.layout), zoo.layout.unflatten(weights)
-        assert codes.shape.groups == ((5, 10), (4, 9), (2, 7), (1, 3))
+        assert codes.shape.sections == ((5, 10), (4, 9), (2, 7), (1, 3))
         assert codes.shape.positions[:, 1].tolist() == [0] * 5 + [1] * 6 + [2]
         wanted = torch.zeros(len(zoo), 12, 10)
         wanted[:, :first, :9] = state["layers.0.weight"]

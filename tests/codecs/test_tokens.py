@@ -70,25 +70,25 @@ def test_codes_are_the_geometrys_tokens(zoo_of, run):
     config = TokensConfig(**settings)
     assert TokensCodec.planned_shape(config, [zoo.layout], 8) == codes.shape == codec.shape
     assert (
-        sum(count for count, _ in codes.shape.groups)
+        sum(count for count, _ in codes.shape.sections)
         == geometry.num_tokens
         == codec.facts["tokens"]
     )
-    assert sum(count * width for count, width in codes.shape.groups) == codes.shape.size
+    assert sum(count * width for count, width in codes.shape.sections) == codes.shape.size
     assert torch.equal(codes.shape.fill(codes.flatten()).values, codes.values)
 
 
 @pytest.mark.parametrize("packing", ["rows", "dense"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_layer_is_few_groups_however_its_rows_are_cut(name, packing):
-    """A backbone has two linear maps for each group."""
+    """A backbone has two linear maps for each section."""
     layout = layout_of(ARCHITECTURES[name][0])
     for size in (7, 30):
         geometry = Geometry.of(layout, size, packing)
-        groups = TokensCodec.planned_shape(TokensConfig(size, packing), [layout], 1).groups
-        assert len(groups) <= 2 * len(geometry.layers) < geometry.num_tokens
-        assert sum(count for count, _ in groups) == geometry.num_tokens
-        assert sum(count * width for count, width in groups) == geometry.num_numbers
+        sections = TokensCodec.planned_shape(TokensConfig(size, packing), [layout], 1).sections
+        assert len(sections) <= 2 * len(geometry.layers) < geometry.num_tokens
+        assert sum(count for count, _ in sections) == geometry.num_tokens
+        assert sum(count * width for count, width in sections) == geometry.num_numbers
 
 
 def test_running_statistics_are_covered_if_asked(zoo_of, run):

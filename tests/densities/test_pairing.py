@@ -11,7 +11,7 @@ from dwf.densities.pairing import assign_tokens, order, pair
 from dwf.errors import ConfigError
 from dwf.settings import build, to_dict
 
-GROUPS = ((3, 2, True), (2, 3, False), (3, 1, True), (1, 2, True))
+SECTIONS = ((3, 2, True), (2, 3, False), (3, 1, True), (1, 2, True))
 SIZE = 6 + 6 + 3 + 2
 
 
@@ -20,9 +20,9 @@ def draw(count, seed):
 
 
 def tokens(x):
-    """The tokens of each group, [B, U, C]."""
-    layers = x.split([count * size for count, size, _ in GROUPS], dim=1)
-    shapes = [(len(x), count, size) for count, size, _ in GROUPS]
+    """The tokens of each section, [B, U, C]."""
+    layers = x.split([count * size for count, size, _ in SECTIONS], dim=1)
+    shapes = [(len(x), count, size) for count, size, _ in SECTIONS]
     return [layer.view(shape) for layer, shape in zip(layers, shapes, strict=True)]
 
 
@@ -31,7 +31,7 @@ def every_assignment(x0_K):
     parts = [part[0] for part in tokens(x0_K[None])]
     orders = [
         itertools.permutations(range(len(part))) if free else [tuple(range(len(part)))]
-        for part, (_, _, free) in zip(parts, GROUPS, strict=True)
+        for part, (_, _, free) in zip(parts, SECTIONS, strict=True)
     ]
     for chosen in itertools.product(*orders):
         pairs = zip(parts, chosen, strict=True)
@@ -50,7 +50,7 @@ def test_pairing_is_as_good_as_every_order_tried():
 
 def test_tokens_are_as_near_as_in_every_assignment_tried():
     x0, x1 = draw(20, 1), draw(20, 2)
-    found = assign_tokens(x0, x1, GROUPS)
+    found = assign_tokens(x0, x1, SECTIONS)
     for noise, assigned, code in zip(x0, found, x1, strict=True):
         tried = {tuple(each.tolist()): cost(each, code) for each in every_assignment(noise)}
         assert len(tried) == 36
@@ -66,23 +66,23 @@ def test_equivariant_pairing_is_as_good_as_every_order_of_both():
     best = min(
         sum(nearest[i][j] for i, j in enumerate(o)) for o in itertools.permutations(range(4))
     )
-    found = pair("equivariant", x0, x1, GROUPS)
+    found = pair("equivariant", x0, x1, SECTIONS)
     assert cost(found, x1) == pytest.approx(best, rel=1e-5)
 
 
 def test_each_kind_costs_no_more_than_the_one_before():
     x0, x1 = draw(32, 5), draw(32, 6)
     kinds = ("independent", "tokens", "equivariant")
-    costs = [cost(pair(kind, x0, x1, GROUPS), x1) for kind in kinds]
-    costs.insert(1, cost(pair("optimal_transport", x0, x1, GROUPS), x1))
+    costs = [cost(pair(kind, x0, x1, SECTIONS), x1) for kind in kinds]
+    costs.insert(1, cost(pair("optimal_transport", x0, x1, SECTIONS), x1))
     assert costs[3] < costs[1] < costs[0] and costs[3] < costs[2] < costs[0]
     for kind in kinds:
-        found = pair(kind, x0, x1, GROUPS)
+        found = pair(kind, x0, x1, SECTIONS)
         assert torch.equal(found.flatten().sort().values, x0.flatten().sort().values)
 
 
 def test_architectures_keep_their_noise_to_themselves():
-    """Codes of two kinds; the second lacks a unit of the first group, and the third group."""
+    """Codes of two kinds; the second lacks a unit of the first section, and the third section."""
     x0, x1 = draw(5, 7), draw(5, 8)
     kind_B = torch.tensor([0, 1, 0, 1, 1])
     mask = torch.ones(2, SIZE, dtype=torch.bool)
@@ -91,7 +91,7 @@ def test_architectures_keep_their_noise_to_themselves():
     present = mask[kind_B]
     x1 = x1 * present
     for kind in ("optimal_transport", "equivariant"):
-        found = pair(kind, x0, x1, GROUPS, kind_B, present) * present
+        found = pair(kind, x0, x1, SECTIONS, kind_B, present) * present
         best = min(
             sum(_nearest(x0[j], x1[i], present[i], kind) for i, j in enumerate(o))
             for o in itertools.permutations(range(5))
@@ -100,7 +100,7 @@ def test_architectures_keep_their_noise_to_themselves():
         assert cost(found, x1) == pytest.approx(best, rel=1e-5)
     # Present tokens keep the noise of present tokens: it is not chosen among more than they are.
     for noise, assigned, has in zip(
-        x0, assign_tokens(x0, x1, GROUPS, present), present, strict=True
+        x0, assign_tokens(x0, x1, SECTIONS, present), present, strict=True
     ):
         wanted = {round(v, 5) for v in noise[has].tolist()}
         assert {round(v, 5) for v in assigned[has].tolist()} == wanted
@@ -117,7 +117,7 @@ def _nearest(noise, code, has, kind):
 def test_tokens_of_one_whole_distribution_stay_gaussian_as_a_set():
     """Where codes are exchangeable, so are pairs: each noise number is standard normal still."""
     x0, x1 = draw(20_000, 9), draw(20_000, 10)
-    found = assign_tokens(x0, x1, GROUPS)
+    found = assign_tokens(x0, x1, SECTIONS)
     torch.testing.assert_close(found.mean(0), torch.zeros(SIZE), rtol=0, atol=0.04)
     torch.testing.assert_close(found.T.cov(), torch.eye(SIZE), rtol=0, atol=0.05)
 

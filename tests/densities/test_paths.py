@@ -192,7 +192,7 @@ class Zero(nn.Module):
 
 
 def errors(behaviour, metric, present_AK=None):
-    """Return the loss of random codes, of two groups of tokens: 3 of 2 numbers, 1 of 4."""
+    """Return the loss of random codes, of two sections of tokens: 3 of 2 numbers, 1 of 4."""
     config = FlowConfig(
         TransformerConfig(width=8, heads=1, depth=1), behaviour=behaviour, standardise="none"
     )
@@ -201,8 +201,8 @@ def errors(behaviour, metric, present_AK=None):
         kind = torch.arange(64) % len(present_AK)
         codes = codes * present_AK[kind]
     examples = Examples(codes, None, kind, present_AK)
-    groups = [(3, 2, True), (1, 4, False)]
-    task = FlowMatching(config, Zero(), examples, examples, 0, groups, metric)
+    sections = [(3, 2, True), (1, 4, False)]
+    task = FlowMatching(config, Zero(), examples, examples, 0, sections, metric)
     return task.loss(Zero(), 64, generator(1))
 
 
@@ -212,8 +212,8 @@ def test_an_error_counts_by_its_metric():
     parts = []
     for k in range(10):
         taken = [torch.zeros(2, 2), torch.zeros(4, 4)]
-        group, at = (0, k % 2) if k < 6 else (1, k - 6)
-        taken[group][at, at] = 1
+        section, at = (0, k % 2) if k < 6 else (1, k - 6)
+        taken[section][at, at] = 1
         parts.append(errors(1.0, taken).item())
     assert errors(1.0, only).item() == pytest.approx(parts[0] + parts[8], rel=1e-5)
     assert min(parts) > 0
@@ -280,12 +280,12 @@ def test_ranks_that_share_a_batch_find_the_loss_and_gradient_of_one(settings, ha
         codes = codes * present_AK[kind]
     condition = torch.randn(64, generator=generator(3)) if "condition" in settings else None
     examples = Examples(codes, condition, kind, present_AK)
-    groups = [(3, 2, True), (1, 4, False)]
+    sections = [(3, 2, True), (1, 4, False)]
     metric = [torch.eye(2) * 3, torch.eye(4)] if "behaviour" in settings else ()
 
     def learn(rank, size):
         module = Affine()
-        task = FlowMatching(config, module, examples, examples, 0, groups, metric)
+        task = FlowMatching(config, module, examples, examples, 0, sections, metric)
         task.start(0, Share(rank, size, 32))
         loss = task.loss(module, 32 // size, generator(1))
         return loss, torch.cat(torch.autograd.grad(loss, list(module.parameters())))

@@ -39,9 +39,9 @@ def test_ranges_are_drawn_from_a_stream_of_each_network_alone():
 
 def test_shards_and_cohorts_hold_every_network_once():
     zoo = config(count=23, shard=8)
-    groups = [g for i in range(zoo.num_shards) for g in roster.cohorts_of_shard(zoo, i, 3)]
-    assert [n for group in groups for n in group] == list(range(23))
-    assert max(len(group) for group in groups) == 3 and zoo.num_shards == 3
+    cohorts = [c for i in range(zoo.num_shards) for c in roster.cohorts_of_shard(zoo, i, 3)]
+    assert [n for cohort in cohorts for n in cohort] == list(range(23))
+    assert max(len(cohort) for cohort in cohorts) == 3 and zoo.num_shards == 3
 
 
 def test_cohorts_fit_a_cache_unless_a_size_is_asked_for():

@@ -22,7 +22,7 @@ def test_a_zoo_in_work(make_sharded):
     work = zoo.path / "run" / "work"
     work.mkdir(parents=True)
     (zoo.path / "run" / "jobs").mkdir()
-    submitted = [{"job": "17", "groups": [[0], [2]]}]
+    submitted = [{"job": "17", "elements": [[0], [2]]}]
     (zoo.path / "run" / "jobs" / "submitted.json").write_text(json.dumps(submitted))
     (zoo.path / "zoo.h5").unlink()
     for index in (0, 2):

@@ -25,7 +25,7 @@ from dwf.zoo.layout import Layout
 _MOST_NAMED = 8
 
 
-def groups_of(tracer: Tracer, layout: Layout) -> tuple[Group, ...]:
+def read_groups(tracer: Tracer, layout: Layout) -> tuple[Group, ...]:
     """Return all groups of two units and more; children before the block they lie in.
 
     Raises:

@@ -9,7 +9,7 @@ from torch import nn
 from dwf.align.groups import Group
 from dwf.align.trace.labels import Labels, mix
 from dwf.align.trace.operations import FOLLOWED
-from dwf.align.trace.read_groups import groups_of
+from dwf.align.trace.read_groups import read_groups
 from dwf.align.trace.tracer import Traced, Tracer
 from dwf.errors import ConfigError
 from dwf.networks.checks import evaluating
@@ -30,7 +30,7 @@ def trace_groups(
         ConfigError: the trace met what it cannot follow, and where.
     """
     names = [entry.name for entry in layout.entries]
-    return groups_of(trace(network, names, input_shape), layout)
+    return read_groups(trace(network, names, input_shape), layout)
 
 
 def trace(network: nn.Module, names: list[str], input_shape: tuple[int, ...]) -> Tracer:

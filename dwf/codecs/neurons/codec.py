@@ -107,7 +107,7 @@ class NeuronsCodec(SeveralLayouts):
             "networks": sum(one.num_networks for one in measured),
             "code_size": self.shape.size,
             "tokens": self.shape.num_tokens,
-            "groups": [list(group) for group in self.shape.groups],
+            "sections": [list(section) for section in self.shape.sections],
         }
         if len(measured) > 1:
             facts["architectures"] = len(measured)

@@ -97,9 +97,9 @@ class Program:
             )
 
     def _make_optimizers(self, table: Columns) -> None:
-        """One optimiser of each kind; its groups are the runs of networks with equal settings."""
+        """One optimiser of each kind, with `param_groups`: runs of networks with equal settings."""
         self.slices: list[tuple[torch.Tensor, torch.Tensor, slice]] = []
-        groups: dict[str, list[dict[str, Any]]] = {}
+        param_groups: dict[str, list[dict[str, Any]]] = {}
         for rows in roster.equal_runs(table, GROUPED_BY):
             first = {name: table[name][rows.start].item() for name in GROUPED_BY}
             kind, parts = first["optimizer"], list(self.learnt.values())
@@ -112,9 +112,10 @@ class Program:
             group["weight_decay"] = first["weight_decay"]
             if kind == "sgd":
                 group |= {"momentum": first["momentum"], "nesterov": self.recipe.nesterov}
-            groups.setdefault(kind, []).append(group)
+            param_groups.setdefault(kind, []).append(group)
         self.optimizers = {
-            kind: _OPTIMIZERS[kind](parts, lr=1e-3, fused=True) for kind, parts in groups.items()
+            kind: _OPTIMIZERS[kind](parts, lr=1e-3, fused=True)
+            for kind, parts in param_groups.items()
         }
 
     def learn_only(self, keep: KeepSteps) -> None:
