@@ -29,6 +29,7 @@ PACKAGES = (
 )
 GROUND = (
     "settings",
+    "plain",
     "run_folder",
     "stages",
     "errors",
@@ -175,6 +176,27 @@ def test_files_and_functions_are_short(capsys):
                 assert lengths[-1] <= 80, f"{path}: {node.name} is too long"
     with capsys.disabled():
         print(f" {len(lengths)} functions, median {median(lengths):g} lines, max {max(lengths)} ")
+
+
+def signatures(tree: ast.Module) -> list[str]:
+    """Annotations of each function, parameters and result, as one text."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            arguments = (n for n in ast.walk(node.args) if isinstance(n, ast.arg))
+            hints = [*(n.annotation for n in arguments), node.returns]
+            found.append("; ".join(ast.unparse(hint) for hint in hints if hint))
+    return found
+
+
+def test_signatures_say_more_than_any(capsys):
+    """A type that is known is named: `Any` is for what a registry finds, and the like."""
+    paths = [*SOURCES, *(ROOT / "launch").glob("*.py")]
+    every = [text for path in paths for text in signatures(ast.parse(path.read_text()))]
+    share = sum("Any" in text for text in every) / len(every)
+    with capsys.disabled():
+        print(f" Any in {100 * share:.1f} % of {len(every)} signatures ")
+    assert share <= 0.06
 
 
 def test_registries_name_things_that_exist():

@@ -5,13 +5,16 @@ Shape suffixes: N networks, D numbers of one network, U units of a group, I indi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 
 from dwf.randomness import numpy_stream
 from dwf.zoo.layout import Layout
+
+Tensors = TypeVar("Tensors", torch.Tensor, np.ndarray)
+
 
 Kind = Literal["units", "stream", "heads", "query_key", "value_output", "blocks"]
 
@@ -98,7 +101,7 @@ def indices(member: Member, order_NU: np.ndarray) -> np.ndarray:
     return places.reshape(len(order_NU), -1)
 
 
-def part(tensors: Any, member: Member, size: int) -> Any:
+def part(tensors: Tensors, member: Member, size: int) -> Tensors:
     """Return the view of N networks' tensors, or arrays, that a member of `size` units is about."""
     stop = member.start + member.outer * size * member.inner
     cut = [slice(None)] * tensors.ndim

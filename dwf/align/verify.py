@@ -7,7 +7,6 @@ import copy
 import functools
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -149,7 +148,7 @@ class _InFloat64(TorchFunctionMode):
         return tree_map(_as_float64, func(*args, **kwargs))
 
 
-def _as_float64(value: Any) -> Any:
+def _as_float64(value: object) -> object:
     if isinstance(value, torch.dtype) and value.is_floating_point:
         return torch.float64
     if isinstance(value, torch.Tensor) and value.dtype in _NARROWER:

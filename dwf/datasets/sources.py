@@ -21,7 +21,6 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer  # Python 3.10: not the built-in one
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dwf.datasets.config import DataConfig
 from dwf.datasets.formats import (
@@ -152,7 +151,7 @@ def download(url: str, path: Path, md5: str) -> None:
         raise SourceFailed(f"{url} gave bytes of md5 {digest.hexdigest()}, expected {md5}")
 
 
-def _open(url: str) -> Any:
+def _open(url: str) -> http.client.HTTPResponse:
     """Open an address, or give up in time: a time-out of sockets alone adds up over hosts."""
     opened: Future = Future()
 

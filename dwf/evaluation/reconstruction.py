@@ -11,7 +11,6 @@ M images of the split.
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +42,7 @@ from dwf.generators.generator import read_head
 from dwf.generators.learning import describe_origin
 from dwf.generators.subset import Subset
 from dwf.metrics import Progress, logger
+from dwf.plain import Json
 from dwf.randomness import numpy_stream
 from dwf.run_folder import RunFolder
 from dwf.stages import stage
@@ -111,7 +111,7 @@ def report_reconstruction(
     return report
 
 
-def _refuse_other_zoo(zoo: Zoo, name: str, origin: dict[str, Any]) -> None:
+def _refuse_other_zoo(zoo: Zoo, name: str, origin: dict[str, Json]) -> None:
     found = describe_origin(zoo, seed=0)["fingerprint"]
     if found != origin["fingerprint"]:
         raise RunConflict(
@@ -120,7 +120,7 @@ def _refuse_other_zoo(zoo: Zoo, name: str, origin: dict[str, Any]) -> None:
         )
 
 
-def _refuse_other_networks(run: RunFolder, about: dict[str, Any]) -> None:
+def _refuse_other_networks(run: RunFolder, about: dict[str, Json]) -> None:
     """Refuse a finished report on another codec, or other networks, than are there now."""
     for what, now in about.items() if run.summary is not None else ():
         before = run.summary["about"][what]
@@ -131,7 +131,7 @@ def _refuse_other_networks(run: RunFolder, about: dict[str, Any]) -> None:
             )
 
 
-def _learnt_from(zoo: Zoo, origin: dict[str, Any]) -> np.ndarray:
+def _learnt_from(zoo: Zoo, origin: dict[str, Json]) -> np.ndarray:
     """Return the training rows that the codec learnt from: of `codec_zoos` always all."""
     names = [each["zoo"] for each in (origin, *origin.get("more_zoos", ()))]
     subset = Subset.read(origin) if zoo.name in names else None

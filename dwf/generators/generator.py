@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -30,6 +29,7 @@ from dwf.generators.learning import Learning
 from dwf.generators.likelihood import measure_likelihood
 from dwf.generators.sensitivity import measure_sensitivity
 from dwf.metrics import logger
+from dwf.plain import Json
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, load_state, save_state, write_json
 from dwf.settings import build, find, to_dict
@@ -57,8 +57,8 @@ class Generator:
         self,
         codec: Codec,
         density: Density,
-        origin: dict[str, Any],
-        head: dict[str, Any] | None = None,
+        origin: dict[str, Json],
+        head: dict[str, Json] | None = None,
         zoo: int = 0,
     ):
         self.codec, self.density, self.origin = codec, density, origin
@@ -72,12 +72,12 @@ class Generator:
         }
         self.zoos = (origin, *origin.get("more_zoos", ()))
         """Facts of each zoo that it learns from."""
-        self.source: dict[str, Any] = self.zoos[zoo]
+        self.source: dict[str, Json] = self.zoos[zoo]
         """Facts of the zoo whose architecture it draws."""
 
     @classmethod
     def of(
-        cls, codec: CodecSettings, density: DensitySettings, origin: dict[str, Any]
+        cls, codec: CodecSettings, density: DensitySettings, origin: dict[str, Json]
     ) -> "Generator":
         """Return one that is not fitted yet."""
         make_codec, make_density = find(CODECS, codec.kind), find(DENSITIES, density.kind)
@@ -101,7 +101,7 @@ class Generator:
         run: RunFolder,
         seed: int,
         likelihood: int = 0,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Json]:
         """Fit codec and density in a run folder, or go on where the run stopped.
 
         Args:
@@ -140,7 +140,7 @@ class Generator:
 
     def _fit_density(
         self, learning: Learning, run: RunFolder, seed: int, likelihood: int
-    ) -> dict[str, Any]:
+    ) -> dict[str, Json]:
         ours = world()
         codes = [self.codec.encode_zoo(each, run.path) for each in (learning.train, learning.val)]
         given = {}
@@ -153,7 +153,7 @@ class Generator:
             given["judge"] = self._judge()
         outcome = self.density.fit(*codes, run, seed, **given)
 
-        def finish() -> dict[str, Any]:
+        def finish() -> dict[str, Json]:
             self.density.save(run.path / DENSITY)
             told = vars(outcome) if outcome is not None else {}
             if likelihood:
@@ -284,7 +284,7 @@ class Generator:
         return cls(codec, density, head["origin"], head)
 
 
-def read_head(folder: Path) -> dict[str, Any]:
+def read_head(folder: Path) -> dict[str, Json]:
     """Return what `generator.json` says.
 
     Raises:

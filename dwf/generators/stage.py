@@ -3,7 +3,6 @@
 import itertools
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dwf.errors import RunConflict
 from dwf.generators.config import GeneratorConfig
@@ -17,6 +16,7 @@ from dwf.generators.learning import (
     open_more,
 )
 from dwf.generators.plan import describe_sizes, describe_training
+from dwf.plain import Json
 from dwf.ranks import world
 from dwf.run_folder import RunFolder
 from dwf.stages import Product, stage
@@ -106,7 +106,7 @@ def _read(config: GeneratorConfig, zoos: Path) -> tuple[Zoo, list[Zoo], Learning
     return zoo, more, for_codec, learning_of_density(config, zoo, more)
 
 
-def _refuse_other_origin(run: RunFolder, origin: dict[str, Any]) -> None:
+def _refuse_other_origin(run: RunFolder, origin: dict[str, Json]) -> None:
     """Refuse a generator that learnt from other networks than are there now."""
     folder = run.path
     if not (folder / HEAD).exists():

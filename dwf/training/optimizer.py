@@ -6,16 +6,16 @@ matrix is the module says itself, by `hidden_matrices()`.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
 from dwf.errors import ConfigError
+from dwf.plain import State
 from dwf.training.config import LoopConfig
 
 
-def make_optimizer(module: nn.Module, config: LoopConfig) -> Any:
+def make_optimizer(module: nn.Module, config: LoopConfig) -> "torch.optim.Optimizer | MuonAdamW":
     """Return what updates a module's parameters: torch's AdamW, or `MuonAdamW`.
 
     Raises:
@@ -35,7 +35,7 @@ def make_optimizer(module: nn.Module, config: LoopConfig) -> Any:
     return MuonAdamW(hidden, [p for p in parameters if id(p) not in of_muon], config)
 
 
-def set_rate(optimizer: Any, rate: float) -> None:
+def set_rate(optimizer: "torch.optim.Optimizer | MuonAdamW", rate: float) -> None:
     """Give every group of parameters its learning rate: `rate`, times the group's own `share`."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("share", 1.0)
@@ -61,7 +61,7 @@ class MuonAdamW:
         self._parts = (muon, _adamw(list(others), config))
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[dict[str, State]]:
         """The groups of both."""
         return [group for part in self._parts for group in part.param_groups]
 
@@ -70,11 +70,11 @@ class MuonAdamW:
         for part in self._parts:
             part.step()
 
-    def state_dict(self) -> list[dict[str, Any]]:
+    def state_dict(self) -> list[dict[str, State]]:
         """Return both states."""
         return [part.state_dict() for part in self._parts]
 
-    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+    def load_state_dict(self, states: list[dict[str, State]]) -> None:
         """Take what `state_dict` returned."""
         for part, state in zip(self._parts, states, strict=True):
             part.load_state_dict(state)
