@@ -199,6 +199,40 @@ def test_signatures_say_more_than_any(capsys):
     assert share <= 0.06
 
 
+# A part is asked what it is or can by its own properties, so that a new one needs no other change.
+PROBES = {
+    "dwf/align/groups.py": "where a group of units says of its kind what others ask",
+    "dwf/training/engine.py": "a private function of torch, which another version may lack",
+}
+
+
+def probes(tree: ast.Module) -> list[str]:
+    """Questions whether a thing has a part, or what its `kind` is; that of NumPy's types is not."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            takes_default = len(node.args) == 3 and isinstance(node.args[1], ast.Constant)
+            if node.func.id == "hasattr" or (node.func.id == "getattr" and takes_default):
+                found.append(ast.unparse(node))
+        elif isinstance(node, ast.Compare):
+            sides = [ast.unparse(side) for side in (node.left, *node.comparators)]
+            if any(s.endswith(".kind") and not s.endswith("dtype.kind") for s in sides):
+                found.append(ast.unparse(node))
+    return found
+
+
+def test_parts_are_asked_not_probed():
+    apart = ("dwf/settings.py", "dwf/align/trace/")  # which read any settings, any torch function
+    found = {}
+    for path in [*SOURCES, *(ROOT / "launch").glob("*.py")]:
+        name = path.relative_to(ROOT).as_posix()
+        there = probes(ast.parse(path.read_text()))
+        if there and not name.startswith(apart):
+            found[name] = there
+    assert found.keys() == PROBES.keys(), f"{found}: a probe, or a line of PROBES without one"
+    assert sum(map(len, found.values())) <= 10
+
+
 def test_registries_name_things_that_exist():
     from dwf.settings import find
 

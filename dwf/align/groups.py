@@ -68,6 +68,21 @@ class Group:
     signs: bool = False
     """Whether units may change sign: all between maker and taker is odd, as tanh is."""
 
+    @property
+    def is_hidden(self) -> bool:
+        """Whether its units are the hidden units of a layer."""
+        return self.kind == "units"
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether its units are those of a residual stream."""
+        return self.kind == "stream"
+
+    @property
+    def holds_others(self) -> bool:
+        """Whether its units, heads or blocks, have units of their own in them."""
+        return self.kind in ("heads", "blocks")
+
 
 Orders = list[torch.Tensor]
 """For each group int64 of shape [N, U]: unit `order[n, u]` of network n becomes its unit u. Where

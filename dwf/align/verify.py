@@ -142,7 +142,7 @@ class _InFloat64(TorchFunctionMode):
     """Whatever a forward converts to another floating type stays float64."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if getattr(func, "__name__", "") in ("float", "half", "bfloat16"):
+        if func in (torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16):
             return args[0].double()
         args, kwargs = tree_map(_as_float64, (args, kwargs or {}))
         return tree_map(_as_float64, func(*args, **kwargs))

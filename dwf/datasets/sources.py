@@ -15,6 +15,7 @@ import subprocess
 import tarfile
 import tempfile
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -145,8 +146,10 @@ def download(url: str, path: Path, md5: str) -> None:
                     file.write(chunk)
                     digest.update(chunk)
                     progress.update(file.tell() / 1e6)
+    except urllib.error.URLError as error:
+        raise SourceFailed(f"{url}: {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise SourceFailed(f"{url}: {getattr(error, 'reason', error)}") from None
+        raise SourceFailed(f"{url}: {error}") from None
     if digest.hexdigest() != md5:
         raise SourceFailed(f"{url} gave bytes of md5 {digest.hexdigest()}, expected {md5}")
 

@@ -65,11 +65,14 @@ def _find(target: str) -> Callable[..., object]:
         ) from error
     found: object = module
     for part in name.split("."):
-        if not hasattr(found, part):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
             close = difflib.get_close_matches(part, dir(found), n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"network.target = {target!r}: {module_name} has no {name}{hint}")
-        found = getattr(found, part)
+            raise ConfigError(
+                f"network.target = {target!r}: {module_name} has no {name}{hint}"
+            ) from None
     if not callable(found):
         raise ConfigError(
             f"network.target = {target!r}: {name} is {type(found).__name__}, expected a function "

@@ -127,7 +127,8 @@ class DeepSpeedEngine(Engine):
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
     def _held(self) -> list[torch.Tensor]:
-        return [p.ds_tensor if hasattr(p, "ds_tensor") else p for p in self.parameters]
+        is_cut = self.settings.stage == 3  # each rank holds its part of every parameter
+        return [p.ds_tensor if is_cut else p for p in self.parameters]
 
     def save(self, step: int, state: dict[str, State]) -> None:
         """Write a checkpoint's folder; see `Engine.save`."""

@@ -2,7 +2,7 @@
 
 `muon` orthogonalises the update of each hidden matrix (Jordan et al., Muon: An optimizer for hidden
 layers in neural networks, 2024; torch's implementation) and leaves the rest to AdamW. What a hidden
-matrix is the module says itself, by `hidden_matrices()`.
+matrix is the module says itself, as `WithHiddenMatrices`.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from dwf.backbones.hidden import WithHiddenMatrices
 from dwf.errors import ConfigError
 from dwf.plain import State
 from dwf.training.config import LoopConfig
@@ -24,13 +25,12 @@ def make_optimizer(module: nn.Module, config: LoopConfig) -> "torch.optim.Optimi
     parameters = list(module.parameters())
     if config.optimizer == "adamw":
         return _adamw(parameters, config)
-    find_hidden = getattr(module, "hidden_matrices", None)
-    if find_hidden is None:
+    if not isinstance(module, WithHiddenMatrices):
         raise ConfigError(
             f"training.optimizer = 'muon': {type(module).__name__} has no hidden matrices to give "
             "it: choose adamw, or the backbone transformer, neural_graph or residual_mlp"
         )
-    hidden = find_hidden()
+    hidden = module.hidden_matrices()
     of_muon = {id(p) for p in hidden}
     return MuonAdamW(hidden, [p for p in parameters if id(p) not in of_muon], config)
 

@@ -185,7 +185,7 @@ def _join(tracer: Tracer, tensors: Sequence[torch.Tensor], dim: int = 0, **kwarg
         return torch.cat(found, dim).expand(shape)
 
     labels = Labels(*(join([getattr(p, k) for p in parts]) for k in ("unit", "slot", "wire")))
-    return tracer.make(labels, all(getattr(t, "loose", False) for t in tensors))
+    return tracer.make(labels, all(isinstance(t, Traced) and t.loose for t in tensors))
 
 
 def _stack(tracer: Tracer, tensors: Sequence[torch.Tensor], dim: int = 0) -> Traced:

@@ -106,7 +106,7 @@ def einsum(
         tracer.refuse(f"{equation!r} is not followed, only products of two with named axes are")
     if len(operands) == 1:
         return _in_order(_summed(operands[0], names[0], out), names[0], out)
-    first, second = (getattr(x, "weight", None) is not None for x in operands)
+    first, second = (isinstance(x, Traced) and x.weight is not None for x in operands)
     if first and not second:  # a matrix stands behind what it is multiplied with
         return einsum(tracer, f"{names[1]},{names[0]}->{out}", *reversed(operands))
     left, right = (

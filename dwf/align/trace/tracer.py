@@ -46,7 +46,7 @@ class Traced(torch.Tensor):
     tracer: "Tracer"
     labels: Labels | None
     weight: Weight | None
-    loose: bool
+    loose: bool = False
     base: "Traced | None" = None
     """The tensor that this is a view or a moved copy of, by `move`."""
     move: Callable[[torch.Tensor], torch.Tensor]
