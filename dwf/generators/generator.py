@@ -48,7 +48,7 @@ class Generator:
     Args:
         codec: fitted, or to be fitted.
         density: fitted to the codec's codes, or to be fitted.
-        origin: what it learns from, plain data: see `learning.describe_origin`.
+        origin: what it learns from, plain data: see `learning.origin_facts`.
         head: what `generator.json` says of it, where it is read from there.
         zoo: number of the zoo whose architecture it draws: 0, or one of `more_zoos`.
     """
@@ -168,18 +168,23 @@ class Generator:
         """Return what scores codes on validation images: the first rank does, for all."""
         ours = world()
         wanted_by = f"density.training.sample_every = {self.density.config.training.sample_every}"
-        examiner = ours.on_all(
-            lambda: Examiner(
-                self.subject,
-                self.layout,
-                batchnorm_images=BATCHNORM_IMAGES,
-                wanted_by=f"{wanted_by} scores samples on",
+        examiners: list[Examiner] = []
+
+        def prepare() -> None:  # at once: that there are no such images is told before the training
+            examiners.append(
+                Examiner(
+                    self.subject,
+                    self.layout,
+                    batchnorm_images=BATCHNORM_IMAGES,
+                    wanted_by=f"{wanted_by} scores samples on",
+                )
             )
-        )
 
         def judge(codes: Codes) -> dict[str, float]:
-            return ours.on_first(lambda: examiner.summary(self.codec.decode(codes, self.layout)))
+            decode = self.codec.decode
+            return ours.on_first(lambda: examiners[0].summary(decode(codes, self.layout)))
 
+        ours.on_first(prepare)
         return judge
 
     def _metric(self, train: Sources, run: RunFolder, seed: int) -> list[torch.Tensor]:
