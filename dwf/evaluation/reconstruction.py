@@ -39,7 +39,7 @@ from dwf.evaluation.report import (
 from dwf.evaluation.stage import REPORT
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import read_head
-from dwf.generators.learning import describe_origin
+from dwf.generators.learning import origin_facts
 from dwf.generators.subset import Subset
 from dwf.metrics import Progress, logger
 from dwf.plain import Json
@@ -112,7 +112,7 @@ def report_reconstruction(
 
 
 def _refuse_other_zoo(zoo: Zoo, name: str, origin: dict[str, Json]) -> None:
-    found = describe_origin(zoo, seed=0)["fingerprint"]
+    found = origin_facts(zoo, seed=0)["fingerprint"]
     if found != origin["fingerprint"]:
         raise RunConflict(
             f"{zoo.path} has fingerprint {found}, the generator {name} learnt from a zoo of "

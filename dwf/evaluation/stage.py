@@ -19,7 +19,7 @@ from dwf.evaluation.report import (
     read_fit,
     write_page,
 )
-from dwf.generators.learning import describe_origin
+from dwf.generators.learning import origin_facts
 from dwf.metrics import read_metrics, table_console
 from dwf.plain import Json
 from dwf.run_folder import RunFolder, write_text
@@ -133,7 +133,7 @@ def _refuse_other_networks(run: RunFolder, fingerprints: dict[str, str]) -> None
 
 def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
     """In another frame than that of its training networks every near-copy looks new."""
-    expected = describe_origin(zoo, seed=0)["fingerprint"]
+    expected = origin_facts(zoo, seed=0)["fingerprint"]
     for each in samples:
         sampled = each.facts.sampled
         if sampled is None or sampled.zoo_fingerprint == expected:

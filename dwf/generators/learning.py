@@ -237,7 +237,7 @@ def _best(zoo: Zoo, rows: np.ndarray, share: float) -> np.ndarray:
     return np.sort(rows[order[: math.ceil(share * len(rows))]])
 
 
-def describe_origin(zoo: Zoo, seed: int, more: Sequence[Zoo] = ()) -> dict[str, Json]:
+def origin_facts(zoo: Zoo, seed: int, more: Sequence[Zoo] = ()) -> dict[str, Json]:
     """Return what a generator learns from, plain data, so that its samples can be traced.
 
     Args:
@@ -250,7 +250,7 @@ def describe_origin(zoo: Zoo, seed: int, more: Sequence[Zoo] = ()) -> dict[str, 
         validation rows), `networks`, `seed`, and the `facts` that a zoo of samples inherits; where
         there are more zoos, `more_zoos`: the same of each.
     """
-    others = {"more_zoos": [describe_origin(one, seed) for one in more]} if more else {}
+    others = {"more_zoos": [origin_facts(one, seed) for one in more]} if more else {}
     rows = {split: zoo.rows(split, "last") for split in SPLITS}
     return {
         "zoo": zoo.name,
@@ -262,7 +262,7 @@ def describe_origin(zoo: Zoo, seed: int, more: Sequence[Zoo] = ()) -> dict[str, 
     } | others
 
 
-def describe_choice(
+def choice_facts(
     config: GeneratorConfig, codec: Learning, density: Learning
 ) -> dict[str, dict[str, Json]]:
     """Return what to add to the origin where not just the zoo's last rows are learnt from.

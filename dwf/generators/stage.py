@@ -9,11 +9,11 @@ from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import HEAD, Generator, read_head
 from dwf.generators.learning import (
     Learning,
-    describe_choice,
-    describe_origin,
+    choice_facts,
     learning_of_codec,
     learning_of_density,
     open_more,
+    origin_facts,
 )
 from dwf.generators.plan import describe_sizes, describe_training
 from dwf.plain import Json
@@ -82,8 +82,8 @@ def fit_generator(config: GeneratorConfig, root: Path, name: str) -> Generator:
     """
     ours, path = world(), _folder(root, name)
     zoo, more, for_codec, for_density = ours.on_all(_read, config, Path(root) / "zoos")
-    origin = describe_origin(zoo, config.seed, more)
-    origin |= describe_choice(config, for_codec, for_density)
+    origin = origin_facts(zoo, config.seed, more)
+    origin |= choice_facts(config, for_codec, for_density)
     refuse = partial(_refuse_other_origin, origin=origin)
     with stage(GENERATOR, path, config, refuse_other=refuse, ours=ours) as run:
         if run is None:

@@ -105,9 +105,9 @@ def info(folder: Folder, as_json: Annotated[bool, tyro.conf.arg(name="json")] = 
 
 def _print_info(folder: Path, as_json: bool) -> int:
     from dwf.settings import flatten
-    from dwf.zoo.info import describe_zoo
+    from dwf.zoo.info import zoo_facts
 
-    told = describe_zoo(folder)
+    told = zoo_facts(folder)
     if as_json:
         print(json.dumps(told, indent=1))
         return 0

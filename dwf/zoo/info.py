@@ -11,7 +11,7 @@ _PARTS = ("train_accuracy", "val_accuracy")  # the test images' are for reports
 _OWN = {"format", "version", "layout", "num_shards", "network", "data", "recipe", "provenance"}
 
 
-def describe_zoo(folder: Path) -> dict[str, Json]:
+def zoo_facts(folder: Path) -> dict[str, Json]:
     """Return what a zoo is, as plain data; of one whose shards are missing, of those there are.
 
     Accuracies are over all networks of a split at their last epoch.

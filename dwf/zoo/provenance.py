@@ -84,7 +84,7 @@ class Sampled(Provenance):
     zoo: str
     """Name of the zoo that it learnt from, of the architecture drawn."""
     zoo_fingerprint: str
-    """Fingerprint of the rows that it learnt from, see `learning.describe_origin`."""
+    """Fingerprint of the rows that it learnt from, see `learning.origin_facts`."""
     seed: int
     """Seed of the noise."""
     solver: str | None
