@@ -117,8 +117,7 @@ def _vits() -> Result:
     """To convergence with the residual stream, and as many sweeps as published without it."""
     zoo = _Zoo(ViTConfig(), 2, (3, 32, 32))
     held = [
-        dataclasses.replace(group, members=()) if group.kind == "stream" else group
-        for group in zoo.groups
+        dataclasses.replace(group, members=()) if group.is_stream else group for group in zoo.groups
     ]
     without = dataclasses.replace(zoo, groups=tuple(held))
     ours = Matcher(zoo.layout, zoo.groups, heads_again=True)

@@ -93,7 +93,7 @@ def match_vit_as_published(
             for g, group in enumerate(groups):
                 if group.kind == "heads":
                     _match_heads(state, reference, groups, g, orders, n)
-                elif group.kind == "units":
+                elif group.is_hidden:
                     _match_hidden(state, reference, group, orders[g][n])
     return orders
 

@@ -12,11 +12,11 @@ import json
 import shutil
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 from run import HERE, hardware
 
 from dwf.errors import ConfigError, exit_cleanly
+from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
 from dwf.sweeps.report import SweepReport
 from dwf.sweeps.trial import read_records
@@ -72,7 +72,7 @@ def _has(folder: Path, name: str) -> bool:
     return (folder / name).exists()
 
 
-def _conditions(folder: Path) -> dict[str, Any]:
+def _conditions(folder: Path) -> dict[str, Json]:
     """What ran: the sweep's commands, commit and packages of the last."""
     environment = json.loads((folder / "environment.json").read_text())
     commands = dict.fromkeys((folder / "command.txt").read_text().splitlines())
@@ -92,7 +92,7 @@ def _seconds(folder: Path) -> dict[str, float]:
     return {stage: round(spent, 1) for stage, spent in seconds.items()}
 
 
-def _words(value: Any) -> str:
+def _words(value: Json) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {version}" for name, version in value.items())
     return str(value)

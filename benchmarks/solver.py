@@ -13,7 +13,6 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -26,6 +25,7 @@ from dwf.generators.config import SampleConfig
 from dwf.generators.generator import read_head
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.subset import Subset
+from dwf.plain import Json
 from dwf.run_folder import commit, write_json
 from dwf.sweeps.trial import judge
 from dwf.zoo.store import Zoo
@@ -53,7 +53,7 @@ def main() -> None:
     draw(rows).savefig(HERE / "results" / "solver.png", dpi=130, bbox_inches="tight")
 
 
-def measure(root: Path, generator: str, count: int) -> list[dict[str, Any]]:
+def measure(root: Path, generator: str, count: int) -> list[dict[str, Json]]:
     """Return a row of numbers for each method and number of steps."""
     origin = read_head(root / "runs" / generator)["origin"]
     zoo, subset = Zoo.open(root / "zoos" / origin["zoo"]), Subset.read(origin)
@@ -83,7 +83,7 @@ def _seconds(record: Path, elapsed: float | None) -> float | None:
     return json.loads(record.read_text())["seconds"] if record.exists() else None
 
 
-def draw(rows: list[dict[str, Any]]) -> Figure:
+def draw(rows: list[dict[str, Json]]) -> Figure:
     """Return the figure: a line for each method, with the standard error of a share."""
     figure = Figure(figsize=(6, 4))
     panel = figure.subplots()

@@ -16,16 +16,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from dwf.errors import WorkFailed, WrongLaunch
 from dwf.ranks import Ranks, find_ranks, use
+
+T = TypeVar("T")
 
 # Until all ranks have met: their imports may take minutes on a busy file system.
 _MEETING = timedelta(minutes=10)
@@ -61,7 +64,8 @@ def begin() -> Ranks:
     _take_device(ranks)
     store = _meet(ranks)
     patient = dist.new_group(backend="gloo", timeout=_PATIENT)
-    use(TorchComm(patient, Beats(store, ranks)))
+    comm = TorchComm(patient, Beats(store, ranks))
+    use(comm, comm.explain)
     return ranks
 
 
@@ -122,7 +126,7 @@ def _find_place(ranks: Ranks) -> None:
     os.environ.setdefault("MASTER_PORT", str(_port(os.environ)))
 
 
-def _port(environment: Any) -> int:
+def _port(environment: Mapping[str, str]) -> int:
     """A port that all ranks of one attempt name and hardly any other job does."""
     names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
     words = [environment.get(name, "0") for name in names]
@@ -161,25 +165,25 @@ class TorchComm:
         self.group, self.beats = group, beats
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
 
-    def allgather(self, value: Any) -> list[Any]:
+    def allgather(self, value: T) -> list[T]:
         """Return every rank's value, in order, on all."""
         values = [None] * self.size
         dist.all_gather_object(values, value, self.group)
         return values
 
-    def gather(self, value: Any) -> list[Any] | None:
+    def gather(self, value: T) -> list[T] | None:
         """Return every rank's value on the first, None on the others."""
         values = [None] * self.size if self.rank == 0 else None
         dist.gather_object(value, values, dst=0, group=self.group)
         return values
 
-    def bcast(self, value: Any) -> Any:
+    def bcast(self, value: T) -> T:
         """Return the first rank's value on all."""
         values = [value]
         dist.broadcast_object_list(values, src=0, group=self.group)
         return values[0]
 
-    def alltoall(self, values: list[Any]) -> list[Any]:
+    def alltoall(self, values: list[T]) -> list[T]:
         """Send value r to rank r; return what the ranks sent to this one, in order."""
         packed = [pickle.dumps(value, pickle.HIGHEST_PROTOCOL) for value in values]
         sent = torch.tensor([len(each) for each in packed])

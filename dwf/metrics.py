@@ -9,7 +9,13 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from dwf.plain import Json
+
+if TYPE_CHECKING:
+    import rich.progress
+    from rich.console import Console
 
 logger = logging.getLogger("dwf")
 
@@ -64,7 +70,7 @@ class MetricsLog:
             self._board.close()
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[dict[str, Json]]:
     """Return the lines of a metrics file."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -129,7 +135,7 @@ class Progress:
         return time.monotonic() - self._started
 
 
-def table_console(width: int) -> Any:
+def table_console(width: int) -> "Console":
     """Return rich's console for a table: as wide as the terminal, or as the table needs."""
     from rich.console import Console
 
@@ -137,7 +143,7 @@ def table_console(width: int) -> Any:
     return console if console.width >= width else Console(width=width)
 
 
-def _bar(what: str, total: int, done: float) -> Any:
+def _bar(what: str, total: int, done: float) -> "rich.progress.Progress":
     from rich import progress
     from rich.console import Console
 

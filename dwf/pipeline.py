@@ -6,11 +6,11 @@ Any of them may be absent from a pipeline: then the next reads what the one befo
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from dwf.align.config import AlignConfig
 from dwf.evaluation.config import EvaluateConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
+from dwf.plain import Settings
 from dwf.settings import Whole, find
 from dwf.zoo.config import ZooConfig
 
@@ -29,7 +29,7 @@ class Stage:
     """Setting that names several things to read -> the stage that makes them."""
 
     @property
-    def run(self) -> Callable[[Any, Path, str], Any]:
+    def run(self) -> Callable[[Settings, Path, str], object]:
         """The function that runs it; its module is imported on first use."""
         return find({"call": self.call}, "call")
 
@@ -55,14 +55,14 @@ STAGES = {
 """Every stage, in order; one that joins is a line here, and a field of `PipelineConfig`."""
 
 
-def links(stage: str, made: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def links(stage: str, made: Mapping[str, Sequence[str]]) -> dict[str, str | tuple[str, ...]]:
     """Return the settings that tell a stage what to read.
 
     Args:
         stage: one of `STAGES`.
         made: stage -> names of what it has made so far, the newest last.
     """
-    linked: dict[str, Any] = {}
+    linked: dict[str, str | tuple[str, ...]] = {}
     for setting, makers in STAGES[stage].reads.items():
         linked[setting] = next(made[maker][-1] for maker in makers if made.get(maker))
     for setting, maker in STAGES[stage].reads_all.items():
@@ -105,7 +105,7 @@ class Command:
     """Its settings file."""
     name: str
     """Name of what it makes."""
-    links: dict[str, Any]
+    links: dict[str, str | tuple[str, ...]]
     """Settings that name what it reads."""
 
     @property

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from types import ModuleType, TracebackType
+from typing import ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
@@ -65,6 +66,41 @@ def find_ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
     return Ranks()
 
 
+class Request(Protocol):
+    """A wait that was begun."""
+
+    def Test(self) -> bool:  # noqa: N802  MPI's name
+        """Whether it is over."""
+
+
+class Communicator(Protocol):
+    """MPI's communicator, as far as it is used here, or what does as much."""
+
+    rank: int
+    size: int
+
+    def allgather(self, value: T) -> list[T]:
+        """Return every rank's value, in order, on all."""
+
+    def gather(self, value: T) -> list[T] | None:
+        """Return every rank's value on the first, None on the others."""
+
+    def bcast(self, value: T) -> T:
+        """Return the first rank's value on all."""
+
+    def alltoall(self, values: list[T]) -> list[T]:
+        """Send value r to rank r; return what the ranks sent to this one, in order."""
+
+    def allreduce(self, number: int) -> int:
+        """Return the sum over ranks, on all."""
+
+    def Ibarrier(self) -> Request:  # noqa: N802  MPI's name
+        """Begin to wait for all ranks."""
+
+    def Abort(self, code: int) -> None:  # noqa: N802  MPI's name
+        """End all ranks at once."""
+
+
 class World:
     """The processes of this program, each with a number; use `world`.
 
@@ -73,10 +109,15 @@ class World:
 
     Args:
         comm: MPI's communicator, or what does as much; None for one process alone.
+        explain: returns an error, or in its place one that says which rank was lost.
     """
 
-    def __init__(self, comm: Any = None):
-        self._comm = comm
+    def __init__(
+        self,
+        comm: Communicator | None = None,
+        explain: Callable[[BaseException], BaseException] = lambda error: error,
+    ):
+        self._comm, self._explain = comm, explain
         self.rank, self.size = (comm.rank, comm.size) if comm else (0, 1)
         self.shared_error: BaseException | None = None
         """The last error that all ranks raised."""
@@ -181,8 +222,7 @@ class World:
 
     def explain(self, error: BaseException) -> BaseException:
         """Return the error; in its place, where a rank was lost, one that says which."""
-        explain = getattr(self._comm, "explain", None)
-        return explain(error) if explain else error
+        return self._explain(error)
 
     def abort(self, code: int) -> None:
         """End all ranks at once; for an error of one rank that the others cannot know of."""
@@ -256,10 +296,13 @@ def world() -> World:
     return _world
 
 
-def use(comm: Any) -> None:
-    """Let these ranks work together by `comm`: MPI's communicator, or what does as much."""
+def use(
+    comm: Communicator | None,
+    explain: Callable[[BaseException], BaseException] = lambda error: error,
+) -> None:
+    """Let these ranks work together by a communicator, see `World`; None: each is alone."""
     global _world
-    _world = World(comm) if comm else _ALONE
+    _world = World(comm, explain) if comm else _ALONE
     if comm:
         sys.excepthook = _end_all
 
@@ -287,13 +330,13 @@ def _sendable(error: BaseException) -> BaseException:
         return RuntimeError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
 
 
-def _mpi() -> Any:
+def _mpi() -> ModuleType:
     from mpi4py import MPI
 
     return MPI
 
 
-def _connect(ranks: Ranks) -> Any:
+def _connect(ranks: Ranks) -> Communicator:
     asked = f"this process was started by {ranks.launcher} as rank {ranks.rank} of {ranks.world}"
     if ranks.launcher == _TORCHRUN:
         raise WrongLaunch(
@@ -366,7 +409,7 @@ def _leave(error: BaseException, text: str, code: int, is_bug: bool) -> None:
     sys.exit(code)
 
 
-def _end_all(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+def _end_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Tell of an error that no one caught, in a program that is none of the commands."""
     error = (_world or _ALONE).explain(error)
     text = "".join(traceback.format_exception(type(error), error, trace))

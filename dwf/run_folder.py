@@ -22,13 +22,17 @@ import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 import yaml
 
 from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.metrics import logger
+from dwf.plain import Json, Settings, State
 from dwf.settings import flatten, to_dict
+
+if TYPE_CHECKING:
+    import torch
 
 LOCK = "lock"
 LEFTOVERS = "*.partial-*"
@@ -131,12 +135,12 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text)
 
 
-def write_json(path: Path, data: Any) -> None:
+def write_json(path: Path, data: Json) -> None:
     """Write a whole JSON file, or leave what was there."""
     write_text(path, json.dumps(data, indent=1) + "\n")
 
 
-def save_state(path: Path, state: Any) -> None:
+def save_state(path: Path, state: State) -> None:
     """Write tensors, numbers, words and containers of them as one whole file, or leave what was."""
     import torch
 
@@ -147,7 +151,7 @@ def save_state(path: Path, state: Any) -> None:
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
-def load_state(path: Path, device: Any = "cpu") -> Any:
+def load_state(path: Path, device: "torch.device | str" = "cpu") -> dict[str, State]:
     """Read what `save_state` wrote; nothing in the file is executed.
 
     Args:
@@ -213,7 +217,7 @@ class RunFolder(RunPart):
         RunConflict: the folder holds a run with other settings; names the first key that differs.
     """
 
-    def __init__(self, path: Path, config: Any, free: Collection[str] = ()):
+    def __init__(self, path: Path, config: Settings | dict[str, Json], free: Collection[str] = ()):
         super().__init__(path)
         self.config = to_dict(config)
         self._take_settings(config, free)
@@ -229,7 +233,7 @@ class RunFolder(RunPart):
         return RunPart(self.path / name)
 
     @property
-    def summary(self) -> dict[str, Any] | None:
+    def summary(self) -> dict[str, Json] | None:
         """Summary that the finished run left; None while it is not finished."""
         done = self.path / "done.json"
         try:
@@ -239,7 +243,7 @@ class RunFolder(RunPart):
                 f"{done} is damaged: remove it and give the command again"
             ) from None
 
-    def finish(self, **summary: Any) -> None:
+    def finish(self, **summary: Json) -> None:
         """Mark the run as finished."""
         write_json(self.path / "done.json", summary)
 
@@ -247,7 +251,7 @@ class RunFolder(RunPart):
         """Take back that the run is finished, as where more was asked of it."""
         (self.path / "done.json").unlink(missing_ok=True)
 
-    def _take_settings(self, config: Any, free: Collection[str]) -> None:
+    def _take_settings(self, config: Settings | dict[str, Json], free: Collection[str]) -> None:
         if self.config_path.exists() and self._is_unused():
             self.config_path.unlink()
         if not self.config_path.exists() or refuse_other_settings(self.path, config, free):
@@ -269,7 +273,9 @@ class RunFolder(RunPart):
             write_text(self.path / "uncommitted.diff", difference)
 
 
-def refuse_other_settings(folder: Path, config: Any, free: Collection[str] = ()) -> bool:
+def refuse_other_settings(
+    folder: Path, config: Settings | dict[str, Json], free: Collection[str] = ()
+) -> bool:
     """Raise where the run in a folder has other settings; return whether free ones differ.
 
     Args:
@@ -292,7 +298,7 @@ def refuse_other_settings(folder: Path, config: Any, free: Collection[str] = ())
     return bool(others)
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def differences(old: dict[str, Json], new: dict[str, Json]) -> Iterator[tuple[str, Json, Json]]:
     """Yield each dotted key in which plain settings differ, with both values; None is none."""
     old, new = flatten(old), flatten(new)
     for key in sorted(old.keys() | new.keys()):
@@ -300,7 +306,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str,
             yield key, old.get(key), new.get(key)
 
 
-def _environment() -> dict[str, Any]:
+def _environment() -> dict[str, Json]:
     installed = {}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):

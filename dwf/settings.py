@@ -21,6 +21,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 import yaml
 
 from dwf.errors import ConfigError
+from dwf.plain import Json
 
 T = TypeVar("T")
 
@@ -95,7 +96,7 @@ class Parsed(Generic[T]):
 
 def build(
     cls: type[T],
-    data: Any,
+    data: Json,
     source: str,
     origins: Mapping[str, str] | None = None,
     *,
@@ -140,7 +141,7 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path | str) -> dict[str, Any]:
+def read_yaml(path: Path | str) -> dict[str, Json]:
     """Read a YAML file that holds one mapping, laid over the file that it extends, if any.
 
     `extends: FILE` names a file, relative to the one that says it. Mappings are merged, key by key
@@ -154,9 +155,9 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     return _read_merged(Path(path))[0]
 
 
-def _read_merged(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def _read_merged(path: Path) -> tuple[dict[str, Json], dict[str, str]]:
     """Return what a file and those that it extends say, and the file of each dotted key."""
-    data: dict[str, Any] = {}
+    data: dict[str, Json] = {}
     origins: dict[str, str] = {}
     for file, said in reversed(_read_chain(path)):
         data = _laid_over(data, said)
@@ -164,9 +165,9 @@ def _read_merged(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     return data, {key: origins[key] for key in flatten(data)}
 
 
-def _read_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+def _read_chain(path: Path) -> list[tuple[Path, dict[str, Json]]]:
     """Return (file, what it says itself), each extending the next."""
-    chain: list[tuple[Path, dict[str, Any]]] = []
+    chain: list[tuple[Path, dict[str, Json]]] = []
     by = ""
     while True:
         data = _read_mapping(path, by)
@@ -183,7 +184,7 @@ def _read_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
             raise ConfigError(f"files extend each other: {names}: remove one `extends`")
 
 
-def _laid_over(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+def _laid_over(base: dict[str, Json], data: dict[str, Json]) -> dict[str, Json]:
     """Return the settings of one file over those of the file that it extends."""
     merged = dict(base)
     for key, value in data.items():
@@ -193,12 +194,12 @@ def _laid_over(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _may_mix(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def _may_mix(one: dict[str, Json], other: dict[str, Json]) -> bool:
     """Whether two parts are of one kind, as far as both say theirs."""
     return "kind" not in one or "kind" not in other or one["kind"] == other["kind"]
 
 
-def _read_mapping(path: Path, by: str) -> dict[str, Any]:
+def _read_mapping(path: Path, by: str) -> dict[str, Json]:
     if not path.is_file():
         siblings = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise ConfigError(f"{path}{by}: no such file{_nearest(str(path), siblings)}")
@@ -264,7 +265,7 @@ def find(registry: dict[str, str], kind: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def to_dict(config: Any) -> Any:
+def to_dict(config: object) -> Json:
     """Return settings as plain data that YAML and JSON can hold; inverse of `build`."""
     if dataclasses.is_dataclass(config):
         return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
@@ -275,7 +276,7 @@ def to_dict(config: Any) -> Any:
     return str(config) if isinstance(config, Path) else config
 
 
-def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(data: dict[str, Json], prefix: str = "") -> dict[str, Json]:
     """Return nested settings as dotted keys: `{"a": {"b": 1}}` -> `{"a.b": 1}`."""
     flat = {}
     for key, value in data.items():
@@ -303,7 +304,7 @@ class _Source:
         return ConfigError(f"{file}: {words}")
 
 
-def _convert(value: Any, hint: Any, source: _Source, key: str) -> Any:
+def _convert(value: object, hint: object, source: _Source, key: str) -> object:
     origin = typing.get_origin(hint)
     if origin is Annotated:
         inner, *marks = typing.get_args(hint)
@@ -327,7 +328,7 @@ def _convert(value: Any, hint: Any, source: _Source, key: str) -> Any:
     return _convert_scalar(value, hint, source, key)
 
 
-def _convert_literal(value: Any, choices: tuple, source: _Source, key: str) -> Any:
+def _convert_literal(value: object, choices: tuple, source: _Source, key: str) -> object:
     if value in choices and not isinstance(value, bool):
         return value
     allowed = ", ".join(map(str, choices))
@@ -335,7 +336,7 @@ def _convert_literal(value: Any, choices: tuple, source: _Source, key: str) -> A
     raise source.error(key, f"{key} = {value!r}: allowed is one of {allowed}{hint}")
 
 
-def _convert_union(value: Any, options: tuple, source: _Source, key: str) -> Any:
+def _convert_union(value: object, options: tuple, source: _Source, key: str) -> object:
     if value is None and type(None) in options:
         return None
     options = tuple(o for o in options if o is not type(None))
@@ -360,7 +361,7 @@ def _convert_union(value: Any, options: tuple, source: _Source, key: str) -> Any
     raise errors[0]
 
 
-def _convert_dataclass(value: Any, cls: type, source: _Source, key: str) -> Any:
+def _convert_dataclass(value: object, cls: type, source: _Source, key: str) -> object:
     prefix = f"{key}." if key else ""
     if not isinstance(value, dict):
         raise source.error(key, f"{key} = {value!r}: expected settings of {cls.__name__}")
@@ -385,19 +386,19 @@ def _convert_dataclass(value: Any, cls: type, source: _Source, key: str) -> Any:
         raise source.error(key, f"{key or cls.__name__}: {error}") from None
 
 
-def _convert_sequence(value: Any, items: tuple, source: _Source, key: str) -> tuple:
+def _convert_sequence(value: object, items: tuple, source: _Source, key: str) -> tuple:
     if not isinstance(value, (list, tuple)):
         raise source.error(key, f"{key} = {value!r}: expected a list")
     return tuple(_convert(v, items[0], source, f"{key}[{i}]") for i, v in enumerate(value))
 
 
-def _convert_dict(value: Any, items: tuple, source: _Source, key: str) -> dict:
+def _convert_dict(value: object, items: tuple, source: _Source, key: str) -> dict:
     if not isinstance(value, dict):
         raise source.error(key, f"{key} = {value!r}: expected `name: value` pairs")
     return {str(k): _convert(v, items[1], source, f"{key}.{k}") for k, v in value.items()}
 
 
-def _convert_scalar(value: Any, cls: type, source: _Source, key: str) -> Any:
+def _convert_scalar(value: object, cls: type, source: _Source, key: str) -> object:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if cls is float and is_number:
         return float(value)
@@ -458,16 +459,16 @@ def _recorded_config(launch: Launch, folder: str) -> Path:
     )
 
 
-def _missing(cls: type, data: dict[str, Any]) -> list[dataclasses.Field]:
+def _missing(cls: type, data: dict[str, Json]) -> list[dataclasses.Field]:
     return [f for f in dataclasses.fields(cls) if _required(f) and f.name not in data]
 
 
-def _fill_required(cls: type, data: dict[str, Any]) -> dict[str, Any]:
+def _fill_required(cls: type, data: dict[str, Json]) -> dict[str, Json]:
     """For `--help` only: a stand-in for required words that the file leaves to flags."""
     return data | {f.name: "REQUIRED" for f in _missing(cls, data) if f.type in (str, "str")}
 
 
-def _flags_for_missing(cls: type, data: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]:
+def _flags_for_missing(cls: type, data: dict[str, Json], argv: Sequence[str]) -> dict[str, Json]:
     """Required words that the file leaves out and a flag gives."""
     words = (f for f in _missing(cls, data) if f.type in (str, "str"))
     values = {f.name: _flag(argv, "--" + f.name.replace("_", "-")) for f in words}

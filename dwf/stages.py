@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dwf.errors import RunConflict
 from dwf.metrics import logger
+from dwf.plain import Json, Settings
 from dwf.ranks import World
 from dwf.run_folder import LEFTOVERS, RunFolder, hold, sweep
 
@@ -39,7 +39,7 @@ class Product:
 def stage(
     product: Product,
     folder: Path,
-    config: Any,
+    config: Settings | dict[str, Json],
     *,
     refuse_other: Callable[[RunFolder], None] = lambda run: None,
     free: Collection[str] = (),

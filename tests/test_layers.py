@@ -29,6 +29,7 @@ PACKAGES = (
 )
 GROUND = (
     "settings",
+    "plain",
     "run_folder",
     "stages",
     "errors",
@@ -175,6 +176,61 @@ def test_files_and_functions_are_short(capsys):
                 assert lengths[-1] <= 80, f"{path}: {node.name} is too long"
     with capsys.disabled():
         print(f" {len(lengths)} functions, median {median(lengths):g} lines, max {max(lengths)} ")
+
+
+def signatures(tree: ast.Module) -> list[str]:
+    """Annotations of each function, parameters and result, as one text."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            arguments = (n for n in ast.walk(node.args) if isinstance(n, ast.arg))
+            hints = [*(n.annotation for n in arguments), node.returns]
+            found.append("; ".join(ast.unparse(hint) for hint in hints if hint))
+    return found
+
+
+def test_signatures_say_more_than_any(capsys):
+    """A type that is known is named: `Any` is for what a registry finds, and the like."""
+    paths = [*SOURCES, *(ROOT / "launch").glob("*.py")]
+    every = [text for path in paths for text in signatures(ast.parse(path.read_text()))]
+    share = sum("Any" in text for text in every) / len(every)
+    with capsys.disabled():
+        print(f" Any in {100 * share:.1f} % of {len(every)} signatures ")
+    assert share <= 0.06
+
+
+# A part is asked what it is or can by its own properties, so that a new one needs no other change.
+PROBES = {
+    "dwf/align/groups.py": "where a group of units says of its kind what others ask",
+    "dwf/training/engine.py": "a private function of torch, which another version may lack",
+}
+
+
+def probes(tree: ast.Module) -> list[str]:
+    """Questions whether a thing has a part, or what its `kind` is; that of NumPy's types is not."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            takes_default = len(node.args) == 3 and isinstance(node.args[1], ast.Constant)
+            if node.func.id == "hasattr" or (node.func.id == "getattr" and takes_default):
+                found.append(ast.unparse(node))
+        elif isinstance(node, ast.Compare):
+            sides = [ast.unparse(side) for side in (node.left, *node.comparators)]
+            if any(s.endswith(".kind") and not s.endswith("dtype.kind") for s in sides):
+                found.append(ast.unparse(node))
+    return found
+
+
+def test_parts_are_asked_not_probed():
+    apart = ("dwf/settings.py", "dwf/align/trace/")  # which read any settings, any torch function
+    found = {}
+    for path in [*SOURCES, *(ROOT / "launch").glob("*.py")]:
+        name = path.relative_to(ROOT).as_posix()
+        there = probes(ast.parse(path.read_text()))
+        if there and not name.startswith(apart):
+            found[name] = there
+    assert found.keys() == PROBES.keys(), f"{found}: a probe, or a line of PROBES without one"
+    assert sum(map(len, found.values())) <= 10
 
 
 def test_registries_name_things_that_exist():

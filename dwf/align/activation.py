@@ -123,7 +123,7 @@ def sources_of(network: nn.Module, groups: Sequence[Group]) -> Sources:
     modules = dict(network.named_modules())
     found = []
     for group in groups:
-        if group.parent is not None or group.kind in ("heads", "blocks"):
+        if group.parent is not None or group.holds_others:
             _refuse(group, "they are parts of a layer's output")
         makers = []
         for member in group.members:

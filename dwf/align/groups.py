@@ -5,13 +5,16 @@ Shape suffixes: N networks, D numbers of one network, U units of a group, I indi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 
 from dwf.randomness import numpy_stream
 from dwf.zoo.layout import Layout
+
+Tensors = TypeVar("Tensors", torch.Tensor, np.ndarray)
+
 
 Kind = Literal["units", "stream", "heads", "query_key", "value_output", "blocks"]
 
@@ -65,6 +68,21 @@ class Group:
     signs: bool = False
     """Whether units may change sign: all between maker and taker is odd, as tanh is."""
 
+    @property
+    def is_hidden(self) -> bool:
+        """Whether its units are the hidden units of a layer."""
+        return self.kind == "units"
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether its units are those of a residual stream."""
+        return self.kind == "stream"
+
+    @property
+    def holds_others(self) -> bool:
+        """Whether its units, heads or blocks, have units of their own in them."""
+        return self.kind in ("heads", "blocks")
+
 
 Orders = list[torch.Tensor]
 """For each group int64 of shape [N, U]: unit `order[n, u]` of network n becomes its unit u. Where
@@ -98,7 +116,7 @@ def indices(member: Member, order_NU: np.ndarray) -> np.ndarray:
     return places.reshape(len(order_NU), -1)
 
 
-def part(tensors: Any, member: Member, size: int) -> Any:
+def part(tensors: Tensors, member: Member, size: int) -> Tensors:
     """Return the view of N networks' tensors, or arrays, that a member of `size` units is about."""
     stop = member.start + member.outer * size * member.inner
     cut = [slice(None)] * tensors.ndim

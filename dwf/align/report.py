@@ -6,7 +6,6 @@ Shape suffixes: P pairs of networks, E networks that are in a pair, D numbers of
 import itertools
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from dwf.datasets.dataset import Dataset
 from dwf.networks.batchnorm import recalibrate
 from dwf.networks.functional import has_batchnorm, score_networks
 from dwf.networks.side_by_side import computed_together, side_by_side
+from dwf.plain import Json
 from dwf.randomness import numpy_stream
 from dwf.zoo.store import Zoo
 
@@ -30,7 +30,7 @@ _LINES = {
 }
 
 
-def compare_pairs(zoo: Zoo, aligned: Zoo, num_pairs: int, seed: int) -> dict[str, Any]:
+def compare_pairs(zoo: Zoo, aligned: Zoo, num_pairs: int, seed: int) -> dict[str, Json]:
     """Measure the same pairs of networks before and after an alignment.
 
     The loss barrier of a pair is the loss of the midpoint of its weights minus the mean loss of
@@ -58,7 +58,7 @@ def compare_pairs(zoo: Zoo, aligned: Zoo, num_pairs: int, seed: int) -> dict[str
     ends = (zoo.read(part) for part in _parts(ends_E))
     end_losses_E = _losses(zoo, data, ends, _are_drawn(zoo))
     end_losses_P = end_losses_E[place_P2.reshape(-1, 2)].mean(1)
-    report: dict[str, Any] = {"pairs": len(pairs_P2), "pairwise_l2": {}, "loss_barrier": {}}
+    report: dict[str, Json] = {"pairs": len(pairs_P2), "pairwise_l2": {}, "loss_barrier": {}}
     for when, of in (("before", zoo), ("after", aligned)):
         distance = np.concatenate([_distances(of, part) for part in _parts(pairs_P2)])
         middle_P = _losses(zoo, data, (_midpoints(of, part) for part in _parts(pairs_P2)), True)
@@ -69,12 +69,12 @@ def compare_pairs(zoo: Zoo, aligned: Zoo, num_pairs: int, seed: int) -> dict[str
     return report
 
 
-def read_report(zoo: Zoo) -> dict[str, Any]:
+def read_report(zoo: Zoo) -> dict[str, Json]:
     """Return the report of a finished alignment."""
     return json.loads((zoo.path / "run" / "done.json").read_text())
 
 
-def print_report(report: dict[str, Any]) -> None:
+def print_report(report: dict[str, Json]) -> None:
     """Print a report as a table."""
     from rich.console import Console
     from rich.table import Table

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -20,6 +19,7 @@ from dwf.align.shards import Matched, match_shard, write_aligned_shard
 from dwf.align.symmetry import describe
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.metrics import Progress
+from dwf.plain import Json
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, replacing
 from dwf.stages import stage
@@ -207,7 +207,7 @@ def _write_permutations(path: Path, groups: Sequence[Group], matched: Matched) -
                 attributes["parent"], attributes["place"] = group.parent, group.place
 
 
-def _closeness(matched: Matched) -> dict[str, Any]:
+def _closeness(matched: Matched) -> dict[str, Json]:
     means = {"l2_to_reference": matched.distance_M2, "cosine_to_reference": matched.cosine_M2}
     return {"networks": len(matched.network_M)} | {
         key: dict(zip(("before", "after"), values_M2.mean(0).tolist(), strict=True))

@@ -7,7 +7,6 @@ import copy
 import functools
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -143,13 +142,13 @@ class _InFloat64(TorchFunctionMode):
     """Whatever a forward converts to another floating type stays float64."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if getattr(func, "__name__", "") in ("float", "half", "bfloat16"):
+        if func in (torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16):
             return args[0].double()
         args, kwargs = tree_map(_as_float64, (args, kwargs or {}))
         return tree_map(_as_float64, func(*args, **kwargs))
 
 
-def _as_float64(value: Any) -> Any:
+def _as_float64(value: object) -> object:
     if isinstance(value, torch.dtype) and value.is_floating_point:
         return torch.float64
     if isinstance(value, torch.Tensor) and value.dtype in _NARROWER:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from dwf.backbones.config import PublishedMLPConfig, ResidualMLPConfig
 from dwf.backbones.embedding import ConditionEmbedding, FourierTime, embed, zeroed
+from dwf.backbones.hidden import WithHiddenMatrices
 from dwf.backbones.shape import Shape
 
 
@@ -73,7 +74,7 @@ class _Block(nn.Module):
         return x_BW + gate * self.layers(torch.addcmul(shift, normed, 1 + scale))
 
 
-class ResidualMLP(nn.Module):
+class ResidualMLP(WithHiddenMatrices):
     """Residual blocks under adaptive modulation by time; its output begins at zero."""
 
     def __init__(self, config: ResidualMLPConfig, shape: Shape, conditioned: bool = False):

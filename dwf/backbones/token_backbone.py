@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from dwf.backbones.embedding import ConditionEmbedding, embed, time_layers
+from dwf.backbones.hidden import WithHiddenMatrices
 from dwf.backbones.shape import Shape
 
 
-class TokenBackbone(nn.Module):
+class TokenBackbone(WithHiddenMatrices):
     """Base of backbones over sequences; a kind gives its layers, `_run` and `hidden_layers`.
 
     Layers that are optional, `embed_condition` the last of them, are built after all others: these

@@ -3,10 +3,14 @@
 import sys
 from collections import Counter
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dwf.cluster.work import progress_of, show
 from dwf.stages import Work
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
 
 _COLUMNS = ("done", "running", "queued", "failed")
 
@@ -39,7 +43,7 @@ class Board:
         reasons = {"waiting for": ", ".join(sorted(waiting))} if waiting else {}
         show(self.work, self.progress, shards=said, **reasons)
 
-    def _table(self, counts: Counter, waiting: Collection[str]) -> Any:
+    def _table(self, counts: Counter, waiting: Collection[str]) -> "Table":
         from rich.table import Table
 
         share, fact = self.work.progress(self.work.folder)
@@ -54,7 +58,7 @@ class Board:
         return table
 
 
-def _live() -> Any:
+def _live() -> "Live":
     from rich.console import Console
     from rich.live import Live
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dwf import preemption
 from dwf.cluster import slurm
@@ -21,6 +21,9 @@ from dwf.errors import Preempted
 from dwf.metrics import log_to_stderr
 from dwf.run_folder import write_json
 from dwf.stages import Work
+
+if TYPE_CHECKING:
+    from submitit.helpers import DelayedSubmission
 
 SIGNAL = signal.SIGUSR2
 """Signal that submitit asks Slurm to send before the time limit and before a preemption."""
@@ -70,7 +73,7 @@ class Element:
         for index, why in failed.items():
             write_json(failure_path(folder, index), {"unit": index, "reason": why} | _place())
 
-    def checkpoint(self, *arguments: Any, **settings: Any) -> Any:
+    def checkpoint(self, *arguments: object, **settings: object) -> "DelayedSubmission":
         """Return what submitit is to call when the job runs again: the same."""
         from submitit.helpers import DelayedSubmission
 

@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.context import SpawnContext
-from typing import Any
+from multiprocessing.queues import SimpleQueue
 
 from dwf import preemption
 from dwf.cluster.work import (
@@ -125,7 +125,7 @@ def _run_pool(work: Work, units: list[int], workers: int, bar: Progress) -> dict
     return {index: _reason(error) for index, error in errors.items() if error}
 
 
-def _devices(context: SpawnContext, workers: int) -> Any:
+def _devices(context: SpawnContext, workers: int) -> SimpleQueue | None:
     """Hand out the visible GPUs; nothing where there is at most one."""
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     if len(visible) < 2:
@@ -136,7 +136,7 @@ def _devices(context: SpawnContext, workers: int) -> Any:
     return queue
 
 
-def _begin(parent: int, devices: Any) -> None:
+def _begin(parent: int, devices: SimpleQueue | None) -> None:
     """First call in a worker: watch for signals, and do not outlive the parent."""
     preemption.watch()
     log_to_stderr()

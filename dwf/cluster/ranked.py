@@ -16,7 +16,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dwf import preemption
 from dwf.cluster import slurm
@@ -24,6 +23,7 @@ from dwf.cluster.config import RankedLaunch, SiteConfig, read_site, refuse_slurm
 from dwf.cluster.slurm import Element
 from dwf.errors import ConfigError, RunConflict, StillRunning, WorkFailed
 from dwf.metrics import SECONDS_BETWEEN_LINES, logger
+from dwf.plain import Settings
 from dwf.run_folder import refuse_other_settings, write_json
 from dwf.settings import Parsed
 from dwf.stages import Product, stage
@@ -129,7 +129,7 @@ def refuse_while_submitted(folder: Path) -> None:
         )
 
 
-def run(job: RankedJob, config: Any, is_done: Callable[[Path], bool]) -> None:
+def run(job: RankedJob, config: Settings, is_done: Callable[[Path], bool]) -> None:
     """Submit the job, unless one of this run lives, and watch it to its end.
 
     Args:
@@ -155,7 +155,9 @@ def run(job: RankedJob, config: Any, is_done: Callable[[Path], bool]) -> None:
     logger.info("job %s is done: log %s", number, _log(job.folder, number))
 
 
-def _attach_or_submit(job: RankedJob, config: Any, is_done: Callable[[Path], bool]) -> str | None:
+def _attach_or_submit(
+    job: RankedJob, config: Settings, is_done: Callable[[Path], bool]
+) -> str | None:
     """Return the number of the job that works on the run; None where it is finished."""
     alive = _living_job(job.folder)
     if not alive:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dwf import preemption
 from dwf.cluster.local import KEEP_FREED_MEMORY, ONE_THREAD, SECONDS_BETWEEN_LOOKS
@@ -30,6 +30,9 @@ from dwf.cluster.work import (
 from dwf.errors import ConfigError, Preempted
 from dwf.run_folder import hold
 from dwf.stages import Runner, Work
+
+if TYPE_CHECKING:
+    import ray
 
 RETRIES = 3
 ENVIRONMENT = KEEP_FREED_MEMORY | ONE_THREAD
@@ -153,7 +156,7 @@ def _do(unit: Callable[[Path, int], None], folder: Path, index: int) -> str | No
     return None
 
 
-def _failure(ref: Any) -> str | None:
+def _failure(ref: "ray.ObjectRef") -> str | None:
     """Return what `_do` returned, or why it could not return."""
     import ray
     from ray.exceptions import RayError, TaskCancelledError, WorkerCrashedError

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dwf.cluster import slurm
 from dwf.cluster.config import SiteConfig, minutes, setup_lines
@@ -23,6 +22,7 @@ from dwf.cluster.slurm import Key
 from dwf.cluster.work import missing
 from dwf.errors import ConfigError
 from dwf.metrics import logger
+from dwf.plain import Json
 from dwf.run_folder import write_json
 from dwf.stages import Work
 
@@ -37,7 +37,7 @@ class Array:
     workers: int
     gpus: int
     cpus: int
-    parameters: dict[str, Any]
+    parameters: dict[str, Json]
     """Parameters by submitit's names."""
 
 
@@ -69,7 +69,7 @@ def cut_units(
 
 def _parameters(
     work: Work, site: SiteConfig, nodes: int, gpus: int, cpus: int, memory_gb: float | None
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     named = {
         "partition": site.partition,
         "account": site.account,
@@ -176,6 +176,6 @@ def job_numbers(keys: Iterable[Key]) -> list[str]:
     return sorted({job for job, _ in keys}, key=int)
 
 
-def _records(folder: Path) -> list[dict[str, Any]]:
+def _records(folder: Path) -> list[dict[str, Json]]:
     file = jobs_folder(folder) / RECORD
     return json.loads(file.read_text()) if file.exists() else []

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dwf import preemption
 from dwf.cluster import slurm
@@ -17,6 +16,7 @@ from dwf.cluster.slurm import Element, Key
 from dwf.cluster.submit import elements, job_numbers, submit_missing
 from dwf.cluster.work import missing, raise_failures
 from dwf.errors import StillRunning
+from dwf.plain import Json
 from dwf.run_folder import hold
 from dwf.stages import Work
 
@@ -129,7 +129,7 @@ def _why(
 ) -> tuple[str, bool]:
     file = failure_path(folder, index)
     if file.exists():
-        told: dict[str, Any] = json.loads(file.read_text())
+        told: dict[str, Json] = json.loads(file.read_text())
         where = f" (node {told['node']}" + (f", log {told['log']})" if "log" in told else ")")
         return told["reason"] + where, False
     if key is None:

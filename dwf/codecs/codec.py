@@ -10,7 +10,6 @@ import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ import torch
 from dwf.codecs.codes import Codes, CodeShape, gather
 from dwf.codecs.config import CODECS, CodecConfig, CodecSettings
 from dwf.errors import RunConflict, ShapeMismatch
+from dwf.plain import Json
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, replacing, write_json
 from dwf.settings import build, find, to_dict
@@ -53,7 +53,7 @@ class Codec:
         config: CodecSettings,
         layout: Layout | None = None,
         arrays: dict[str, np.ndarray] | None = None,
-        facts: dict[str, Any] | None = None,
+        facts: dict[str, Json] | None = None,
     ):
         self.config, self.layout = config, layout
         self.arrays, self.facts = arrays or {}, facts or {}

@@ -15,13 +15,13 @@ import subprocess
 import tarfile
 import tempfile
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer  # Python 3.10: not the built-in one
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dwf.datasets.config import DataConfig
 from dwf.datasets.formats import (
@@ -146,13 +146,15 @@ def download(url: str, path: Path, md5: str) -> None:
                     file.write(chunk)
                     digest.update(chunk)
                     progress.update(file.tell() / 1e6)
+    except urllib.error.URLError as error:
+        raise SourceFailed(f"{url}: {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise SourceFailed(f"{url}: {getattr(error, 'reason', error)}") from None
+        raise SourceFailed(f"{url}: {error}") from None
     if digest.hexdigest() != md5:
         raise SourceFailed(f"{url} gave bytes of md5 {digest.hexdigest()}, expected {md5}")
 
 
-def _open(url: str) -> Any:
+def _open(url: str) -> http.client.HTTPResponse:
     """Open an address, or give up in time: a time-out of sockets alone adds up over hosts."""
     opened: Future = Future()
 

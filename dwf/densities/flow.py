@@ -82,8 +82,6 @@ class Flow(LearntDensity):
         Source: Ho and Salimans, arXiv 2207.12598, eq. 6, whose w is guidance - 1.
         """
         told_BK = self.velocity(x_BK, t, condition_B, present_BK)
-        if guidance == 1:
-            return told_BK
         return torch.lerp(self.velocity(x_BK, t, None, present_BK), told_BK, guidance)
 
     def draw(
@@ -96,6 +94,10 @@ class Flow(LearntDensity):
     ) -> torch.Tensor:
         """Return the standardised codes that noise flows to; see the base."""
         start_BK = noise_BK * self.config.source_std
+        if guidance == 1:
+            return solve(
+                lambda t, x: self.velocity(x, t, condition_B, present_BK), start_BK, solver
+            )
         return solve(
             lambda t, x: self.guided(x, t, condition_B, guidance, present_BK), start_BK, solver
         )

@@ -10,7 +10,6 @@ Shape suffixes: S networks of a set.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from dwf.evaluation.measure import FAMILIES, Baseline, Drawn, Measured, Yardstic
 from dwf.evaluation.report import NetworkSet, marked, network_set
 from dwf.generators.subset import rows_learnt_from, subset_of
 from dwf.metrics import Progress
+from dwf.plain import Json
 from dwf.zoo.store import Zoo
 
 
@@ -151,7 +151,7 @@ class _Measuring:
         family: str,
         measured: Measured,
         network_S: np.ndarray | None = None,
-        **more: Any,
+        **more: Json,
     ) -> NetworkSet:
         yardstick = self.yardstick
         labels = {} if network_S is None else {"network": network_S}
@@ -170,7 +170,7 @@ class _Measuring:
         )
 
 
-def _how_drawn(zoo: Zoo) -> dict[str, Any]:
+def _how_drawn(zoo: Zoo) -> dict[str, Json]:
     """How the networks of a zoo of samples were selected, and on what condition, if they were."""
     told, found = zoo.facts.sampled, {}
     if told and told.selection:

@@ -11,7 +11,6 @@ M images of the split.
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -40,9 +39,10 @@ from dwf.evaluation.report import (
 from dwf.evaluation.stage import REPORT
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import read_head
-from dwf.generators.learning import describe_origin
+from dwf.generators.learning import origin_facts
 from dwf.generators.subset import Subset
 from dwf.metrics import Progress, logger
+from dwf.plain import Json
 from dwf.randomness import numpy_stream
 from dwf.run_folder import RunFolder
 from dwf.stages import stage
@@ -111,8 +111,8 @@ def report_reconstruction(
     return report
 
 
-def _refuse_other_zoo(zoo: Zoo, name: str, origin: dict[str, Any]) -> None:
-    found = describe_origin(zoo, seed=0)["fingerprint"]
+def _refuse_other_zoo(zoo: Zoo, name: str, origin: dict[str, Json]) -> None:
+    found = origin_facts(zoo, seed=0)["fingerprint"]
     if found != origin["fingerprint"]:
         raise RunConflict(
             f"{zoo.path} has fingerprint {found}, the generator {name} learnt from a zoo of "
@@ -120,7 +120,7 @@ def _refuse_other_zoo(zoo: Zoo, name: str, origin: dict[str, Any]) -> None:
         )
 
 
-def _refuse_other_networks(run: RunFolder, about: dict[str, Any]) -> None:
+def _refuse_other_networks(run: RunFolder, about: dict[str, Json]) -> None:
     """Refuse a finished report on another codec, or other networks, than are there now."""
     for what, now in about.items() if run.summary is not None else ():
         before = run.summary["about"][what]
@@ -131,7 +131,7 @@ def _refuse_other_networks(run: RunFolder, about: dict[str, Any]) -> None:
             )
 
 
-def _learnt_from(zoo: Zoo, origin: dict[str, Any]) -> np.ndarray:
+def _learnt_from(zoo: Zoo, origin: dict[str, Json]) -> np.ndarray:
     """Return the training rows that the codec learnt from: of `codec_zoos` always all."""
     names = [each["zoo"] for each in (origin, *origin.get("more_zoos", ()))]
     subset = Subset.read(origin) if zoo.name in names else None

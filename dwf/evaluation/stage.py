@@ -3,7 +3,6 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,8 +19,9 @@ from dwf.evaluation.report import (
     read_fit,
     write_page,
 )
-from dwf.generators.learning import describe_origin
+from dwf.generators.learning import origin_facts
 from dwf.metrics import read_metrics, table_console
+from dwf.plain import Json
 from dwf.run_folder import RunFolder, write_text
 from dwf.settings import flatten, read_yaml, to_dict
 from dwf.stages import Product, stage
@@ -133,7 +133,7 @@ def _refuse_other_networks(run: RunFolder, fingerprints: dict[str, str]) -> None
 
 def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
     """In another frame than that of its training networks every near-copy looks new."""
-    expected = describe_origin(zoo, seed=0)["fingerprint"]
+    expected = origin_facts(zoo, seed=0)["fingerprint"]
     for each in samples:
         sampled = each.facts.sampled
         if sampled is None or sampled.zoo_fingerprint == expected:
@@ -152,7 +152,7 @@ def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
         )
 
 
-def _how(yardstick: Yardstick) -> dict[str, Any]:
+def _how(yardstick: Yardstick) -> dict[str, Json]:
     """How networks with BatchNorm were scored; nothing for others."""
     if not yardstick.has_batchnorm:
         return {}
@@ -160,7 +160,7 @@ def _how(yardstick: Yardstick) -> dict[str, Any]:
     return scored | {"images for BatchNorm": yardstick.scorer.num_images}
 
 
-def _facts(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, Any]]:
+def _facts(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, Json]]:
     """Return what was evaluated, as far as the folders tell; nothing of host or time."""
     described = {"network", "data", "seed", "recipe", "split_by", "provenance"}
     counts = {f"{split} networks": len(zoo.rows(split, "last")) for split in _SPLITS}
@@ -183,12 +183,12 @@ def _generators(root: Path, samples: list[Zoo]) -> dict[str, Path]:
     return {one.generator: root / "runs" / one.generator for one in drawn if one}
 
 
-def _summary(path: Path) -> dict[str, Any]:
+def _summary(path: Path) -> dict[str, Json]:
     done = path / "done.json"
     return _scalars(json.loads(done.read_text())) if done.exists() else {}
 
 
-def _scalars(data: dict[str, Any]) -> dict[str, Any]:
+def _scalars(data: dict[str, Json]) -> dict[str, Json]:
     short = {
         key: value
         for key, value in flatten(data).items()
@@ -223,7 +223,7 @@ def _curves(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, np.
     return {title: lines for title, lines in curves.items() if lines}
 
 
-def _lines(lines: list[dict[str, Any]], part: str) -> dict[str, np.ndarray]:
+def _lines(lines: list[dict[str, Json]], part: str) -> dict[str, np.ndarray]:
     """Return name -> points_P2 (step, value) of the metrics whose name has a part."""
     names = dict.fromkeys(key for line in lines for key in line if part in key)
     found = {

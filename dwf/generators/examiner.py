@@ -8,7 +8,7 @@ import torch
 
 from dwf.devices import find_device
 from dwf.errors import ConfigError
-from dwf.generators.batchnorm import has_negative_variance, has_statistics, recalibration
+from dwf.generators.batchnorm import has_statistics, recalibration
 from dwf.networks.functional import score_networks
 from dwf.training.loop import SAMPLE_ACCURACY
 from dwf.zoo.facts import Subject
@@ -54,10 +54,10 @@ class Examiner:
         """Return mean and deviation of the accuracies of networks drawn in training.
 
         Networks that are not finite, as an unfinished density may draw, count as 0 right answers.
+        Running variances below zero are no harm, since all are re-estimated.
         """
         accuracy_B = np.zeros(len(weights_BD))
         usable_B = weights_BD.isfinite().all(1)
-        usable_B &= ~has_negative_variance(self.layout, weights_BD)
         if usable_B.any():
             accuracy_B[usable_B.numpy()] = self.score(weights_BD[usable_B])[0]
         mean, std = float(accuracy_B.mean()), float(accuracy_B.std())

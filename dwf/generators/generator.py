@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -30,6 +29,7 @@ from dwf.generators.learning import Learning
 from dwf.generators.likelihood import measure_likelihood
 from dwf.generators.sensitivity import measure_sensitivity
 from dwf.metrics import logger
+from dwf.plain import Json
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, load_state, save_state, write_json
 from dwf.settings import build, find, to_dict
@@ -48,7 +48,7 @@ class Generator:
     Args:
         codec: fitted, or to be fitted.
         density: fitted to the codec's codes, or to be fitted.
-        origin: what it learns from, plain data: see `learning.describe_origin`.
+        origin: what it learns from, plain data: see `learning.origin_facts`.
         head: what `generator.json` says of it, where it is read from there.
         zoo: number of the zoo whose architecture it draws: 0, or one of `more_zoos`.
     """
@@ -57,8 +57,8 @@ class Generator:
         self,
         codec: Codec,
         density: Density,
-        origin: dict[str, Any],
-        head: dict[str, Any] | None = None,
+        origin: dict[str, Json],
+        head: dict[str, Json] | None = None,
         zoo: int = 0,
     ):
         self.codec, self.density, self.origin = codec, density, origin
@@ -72,12 +72,12 @@ class Generator:
         }
         self.zoos = (origin, *origin.get("more_zoos", ()))
         """Facts of each zoo that it learns from."""
-        self.source: dict[str, Any] = self.zoos[zoo]
+        self.source: dict[str, Json] = self.zoos[zoo]
         """Facts of the zoo whose architecture it draws."""
 
     @classmethod
     def of(
-        cls, codec: CodecSettings, density: DensitySettings, origin: dict[str, Any]
+        cls, codec: CodecSettings, density: DensitySettings, origin: dict[str, Json]
     ) -> "Generator":
         """Return one that is not fitted yet."""
         make_codec, make_density = find(CODECS, codec.kind), find(DENSITIES, density.kind)
@@ -101,7 +101,7 @@ class Generator:
         run: RunFolder,
         seed: int,
         likelihood: int = 0,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Json]:
         """Fit codec and density in a run folder, or go on where the run stopped.
 
         Args:
@@ -140,7 +140,7 @@ class Generator:
 
     def _fit_density(
         self, learning: Learning, run: RunFolder, seed: int, likelihood: int
-    ) -> dict[str, Any]:
+    ) -> dict[str, Json]:
         ours = world()
         codes = [self.codec.encode_zoo(each, run.path) for each in (learning.train, learning.val)]
         given = {}
@@ -153,7 +153,7 @@ class Generator:
             given["judge"] = self._judge()
         outcome = self.density.fit(*codes, run, seed, **given)
 
-        def finish() -> dict[str, Any]:
+        def finish() -> dict[str, Json]:
             self.density.save(run.path / DENSITY)
             told = vars(outcome) if outcome is not None else {}
             if likelihood:
@@ -168,18 +168,23 @@ class Generator:
         """Return what scores codes on validation images: the first rank does, for all."""
         ours = world()
         wanted_by = f"density.training.sample_every = {self.density.config.training.sample_every}"
-        examiner = ours.on_all(
-            lambda: Examiner(
-                self.subject,
-                self.layout,
-                batchnorm_images=BATCHNORM_IMAGES,
-                wanted_by=f"{wanted_by} scores samples on",
+        examiners: list[Examiner] = []
+
+        def prepare() -> None:  # at once: that there are no such images is told before the training
+            examiners.append(
+                Examiner(
+                    self.subject,
+                    self.layout,
+                    batchnorm_images=BATCHNORM_IMAGES,
+                    wanted_by=f"{wanted_by} scores samples on",
+                )
             )
-        )
 
         def judge(codes: Codes) -> dict[str, float]:
-            return ours.on_first(lambda: examiner.summary(self.codec.decode(codes, self.layout)))
+            decode = self.codec.decode
+            return ours.on_first(lambda: examiners[0].summary(decode(codes, self.layout)))
 
+        ours.on_first(prepare)
         return judge
 
     def _metric(self, train: Sources, run: RunFolder, seed: int) -> list[torch.Tensor]:
@@ -284,7 +289,7 @@ class Generator:
         return cls(codec, density, head["origin"], head)
 
 
-def read_head(folder: Path) -> dict[str, Any]:
+def read_head(folder: Path) -> dict[str, Json]:
     """Return what `generator.json` says.
 
     Raises:

@@ -7,7 +7,6 @@ Shape suffixes: B networks of a block, D numbers of a network, E those of one wi
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from dwf.generators.config import SampleConfig
 from dwf.networks.config import NetworkConfig
 from dwf.networks.functional import build_network
 from dwf.networks.initialisation import initialise
+from dwf.plain import Json
 from dwf.randomness import seed_of
 from dwf.zoo.facts import Subject
 from dwf.zoo.layout import Layout
@@ -59,7 +59,7 @@ class NewHead:
                 "head is given where it is some tensors of another shape"
             )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Return what a zoo of samples says of it."""
         return {"classes": self.classes, "tensors": list(self.names)}
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from dwf.densities.config import DensityConfig
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.subset import Subset
+from dwf.plain import Json
 from dwf.zoo.layout import Layout
 from dwf.zoo.moments import Sources
 from dwf.zoo.store import Zoo
@@ -236,7 +237,7 @@ def _best(zoo: Zoo, rows: np.ndarray, share: float) -> np.ndarray:
     return np.sort(rows[order[: math.ceil(share * len(rows))]])
 
 
-def describe_origin(zoo: Zoo, seed: int, more: Sequence[Zoo] = ()) -> dict[str, Any]:
+def origin_facts(zoo: Zoo, seed: int, more: Sequence[Zoo] = ()) -> dict[str, Json]:
     """Return what a generator learns from, plain data, so that its samples can be traced.
 
     Args:
@@ -249,7 +250,7 @@ def describe_origin(zoo: Zoo, seed: int, more: Sequence[Zoo] = ()) -> dict[str, 
         validation rows), `networks`, `seed`, and the `facts` that a zoo of samples inherits; where
         there are more zoos, `more_zoos`: the same of each.
     """
-    others = {"more_zoos": [describe_origin(one, seed) for one in more]} if more else {}
+    others = {"more_zoos": [origin_facts(one, seed) for one in more]} if more else {}
     rows = {split: zoo.rows(split, "last") for split in SPLITS}
     return {
         "zoo": zoo.name,
@@ -261,9 +262,9 @@ def describe_origin(zoo: Zoo, seed: int, more: Sequence[Zoo] = ()) -> dict[str, 
     } | others
 
 
-def describe_choice(
+def choice_facts(
     config: GeneratorConfig, codec: Learning, density: Learning
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, Json]]:
     """Return what to add to the origin where not just the zoo's last rows are learnt from.
 
     Returns:

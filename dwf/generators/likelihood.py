@@ -8,8 +8,6 @@ else it is one of codes. Under a density that can be conditioned: whatever the c
 Shape suffixes: N networks.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 
@@ -17,6 +15,7 @@ from dwf.codecs.codec import Codec
 from dwf.codecs.codes import Codes
 from dwf.densities.density import Density
 from dwf.metrics import logger
+from dwf.plain import Json
 from dwf.randomness import numpy_stream
 
 # Random signs of an estimate of the divergence: over networks its noise is averaged out.
@@ -25,7 +24,7 @@ _PROBES = 4
 
 def measure_likelihood(
     codec: Codec, density: Density, train_codes: Codes, val_codes: Codes, count: int, seed: int
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Return the mean log density of some training and some held-out networks.
 
     Args:
@@ -44,7 +43,7 @@ def measure_likelihood(
     volumes_A = [codec.log_volume(codec.layout_of(digest)) for digest in train_codes.shape.layouts]
     is_of_weights = None not in volumes_A
     offset_A = torch.tensor(volumes_A if is_of_weights else [0.0] * len(volumes_A)).double()
-    found: dict[str, Any] = {}
+    found: dict[str, Json] = {}
     for split, codes in (("train", train_codes), ("val", val_codes)):
         order_N = numpy_stream(seed, "likelihood", split).permutation(len(codes))
         some = codes.take(torch.from_numpy(np.sort(order_N[:count])))
@@ -54,7 +53,7 @@ def measure_likelihood(
     return found
 
 
-def _summary(density: Density, codes: Codes, offset_A: torch.Tensor, seed: int) -> dict[str, Any]:
+def _summary(density: Density, codes: Codes, offset_A: torch.Tensor, seed: int) -> dict[str, Json]:
     kind_N = torch.zeros(len(codes), dtype=torch.int64) if codes.kind_N is None else codes.kind_N
     present_AK = codes.shape.present_AK
     sizes_A = torch.tensor([codes.shape.size]) if present_AK is None else present_AK.sum(1)
@@ -68,6 +67,6 @@ def _summary(density: Density, codes: Codes, offset_A: torch.Tensor, seed: int) 
     }
 
 
-def _told(found: dict[str, Any]) -> str:
+def _told(found: dict[str, Json]) -> str:
     parts = ((split, found[split]) for split in ("train", "val") if found[split])
     return ", ".join(f"{split} {one['nats_per_number']} (n = {one['n']})" for split, one in parts)

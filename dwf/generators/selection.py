@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from dwf.generators.examiner import Examiner
 from dwf.generators.generator import Generator
 from dwf.generators.unusable import Unusable
 from dwf.metrics import Progress
+from dwf.plain import Json
 
 Key = tuple[float, float, int]
 """Key that orders networks: accuracy (negated), then loss, then the number of the draw."""
@@ -78,7 +78,7 @@ class Selected:
     """The networks kept, in order of their score, and what was seen of all that were drawn."""
 
     best: Best
-    facts: dict[str, Any]
+    facts: dict[str, Json]
     """Plain data: `kind`, `drawn`, `kept`, `drawn_per_kept`, `rounds`, `unusable` (not finite, or
     with variances below zero), `val_accuracy_drawn` (mean of each round), `val_accuracy_kept`."""
 

@@ -3,20 +3,20 @@
 import itertools
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dwf.errors import RunConflict
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import HEAD, Generator, read_head
 from dwf.generators.learning import (
     Learning,
-    describe_choice,
-    describe_origin,
+    choice_facts,
     learning_of_codec,
     learning_of_density,
     open_more,
+    origin_facts,
 )
 from dwf.generators.plan import describe_sizes, describe_training
+from dwf.plain import Json
 from dwf.ranks import world
 from dwf.run_folder import RunFolder
 from dwf.stages import Product, stage
@@ -82,8 +82,8 @@ def fit_generator(config: GeneratorConfig, root: Path, name: str) -> Generator:
     """
     ours, path = world(), _folder(root, name)
     zoo, more, for_codec, for_density = ours.on_all(_read, config, Path(root) / "zoos")
-    origin = describe_origin(zoo, config.seed, more)
-    origin |= describe_choice(config, for_codec, for_density)
+    origin = origin_facts(zoo, config.seed, more)
+    origin |= choice_facts(config, for_codec, for_density)
     refuse = partial(_refuse_other_origin, origin=origin)
     with stage(GENERATOR, path, config, refuse_other=refuse, ours=ours) as run:
         if run is None:
@@ -106,7 +106,7 @@ def _read(config: GeneratorConfig, zoos: Path) -> tuple[Zoo, list[Zoo], Learning
     return zoo, more, for_codec, learning_of_density(config, zoo, more)
 
 
-def _refuse_other_origin(run: RunFolder, origin: dict[str, Any]) -> None:
+def _refuse_other_origin(run: RunFolder, origin: dict[str, Json]) -> None:
     """Refuse a generator that learnt from other networks than are there now."""
     folder = run.path
     if not (folder / HEAD).exists():

@@ -4,12 +4,13 @@ Shape suffixes: N networks of the training split.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
+from dwf.plain import Json
 from dwf.randomness import numpy_stream
 from dwf.zoo.store import Zoo
 
@@ -38,11 +39,11 @@ class Subset:
         return cls(config.networks, config.networks_by, seed)
 
     @classmethod
-    def read(cls, told: dict[str, Any]) -> "Subset | None":
+    def read(cls, told: dict[str, Json]) -> "Subset | None":
         """Return what an origin or a provenance tells under `subset`; None: nothing."""
         return cls(**told["subset"]) if told.get("subset") else None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Return plain data, without what does not apply; `read` takes it under `subset`."""
         if self.rows is not None:
             return {"rows": self.rows}

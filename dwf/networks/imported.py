@@ -4,7 +4,7 @@ import difflib
 import importlib
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -52,7 +52,7 @@ def _refuse_without_statistics(network: nn.Module, call: str) -> None:
             )
 
 
-def _find(target: str) -> Any:
+def _find(target: str) -> Callable[..., object]:
     module_name, _, name = target.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -63,13 +63,16 @@ def _find(target: str) -> Any:
             f"network.target = {target!r}: cannot import {module_name}: {type(error).__name__}: "
             f"{_line(error)}; give the command in the folder that holds it, or install its package"
         ) from error
-    found: Any = module
+    found: object = module
     for part in name.split("."):
-        if not hasattr(found, part):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
             close = difflib.get_close_matches(part, dir(found), n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"network.target = {target!r}: {module_name} has no {name}{hint}")
-        found = getattr(found, part)
+            raise ConfigError(
+                f"network.target = {target!r}: {module_name} has no {name}{hint}"
+            ) from None
     if not callable(found):
         raise ConfigError(
             f"network.target = {target!r}: {name} is {type(found).__name__}, expected a function "

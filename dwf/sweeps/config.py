@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from dwf.plain import Json
 from dwf.settings import Bounds, Count, Launch, NonNegative, Positive, Whole
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class AxisConfig:
         return next(name for name, values in vars(self).items() if values is not None)
 
     @property
-    def values(self) -> tuple[Any, ...]:
+    def values(self) -> tuple[Json, ...]:
         """The listed values, or low and high."""
         return getattr(self, self.kind)
 
@@ -65,7 +66,7 @@ class AxisConfig:
         """Whether every value is tried with every value of the other grids."""
         return self.grid is not None
 
-    def draw(self, stream: "np.random.Generator") -> Any:
+    def draw(self, stream: "np.random.Generator") -> Json:
         """Return a random value, of an axis that is no grid."""
         if self.choice is not None:
             return self.choice[int(stream.integers(len(self.choice)))]
@@ -194,6 +195,6 @@ class SweepLaunch(Launch):
     """CPUs of the Ray that is started here; default: all. One that is joined has its own."""
 
 
-def _yaml(value: Any) -> str:
+def _yaml(value: Json) -> str:
     """A value as settings files have it: `true`, not `True`."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -8,7 +8,6 @@ Everything here is of test networks and test images, by which nothing was chosen
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -119,7 +118,7 @@ def _draw(panel: Axes, grid: Grid, axis: str) -> None:
     panel.set_title(f"at {at}" if at else "")
 
 
-def _line(panel: Axes, places: Sequence[float], rows: Sequence[Row | None], **look: Any) -> None:
+def _line(panel: Axes, places: Sequence[float], rows: Sequence[Row | None], **look: object) -> None:
     """Draw shares with their intervals, where there are any."""
     there = [(place, row) for place, row in zip(places, rows, strict=True) if row is not None]
     if not there:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -127,5 +126,5 @@ def _is_numeric(rows: Sequence[Row], axis: str) -> bool:
     )
 
 
-def _last(axis: str | None) -> Any:
+def _last(axis: str | None) -> str | None:
     return axis.rpartition(".")[2] if axis else axis

@@ -7,9 +7,9 @@ most one axis that is no number (as `generator`, its settings files) are the lin
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from dwf.evaluation.measure import CONFIDENCE
+from dwf.plain import Json
 from dwf.sweeps.report import Row, SweepReport, in_short, short_names
 
 MOST_LINES = 8
@@ -41,11 +41,11 @@ class Grid:
         return cls(report, tuple(numbers), others[0] if others else None)
 
     @property
-    def line_values(self) -> list[Any]:
+    def line_values(self) -> list[Json]:
         """The values of the lines, in order; `[None]` for one line."""
         return list(dict.fromkeys(self._line_value(row) for row in self.report.rows))
 
-    def label(self, line: Any) -> str:
+    def label(self, line: Json) -> str:
         """The name of a line: of a settings file, its stem."""
         if self.lines is None:
             return "samples"
@@ -75,7 +75,7 @@ class Grid:
         """The other axes of numbers at their largest values."""
         return {other: self.values(other)[-1] for other in self.numbers if other != axis}
 
-    def row(self, line: Any, point: dict[str, float]) -> Row:
+    def row(self, line: Json, point: dict[str, float]) -> Row:
         """The trial of a line at a point of the numbers."""
         return next(
             row
@@ -99,7 +99,7 @@ class Grid:
             if one["family"] == "held-out" or one.get("subset") == subset
         )
 
-    def _line_value(self, row: Row) -> Any:
+    def _line_value(self, row: Row) -> Json:
         return None if self.lines is None else row[self.lines]
 
 
@@ -125,5 +125,5 @@ def interval(share: float, n: int) -> tuple[float, float]:
     return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Json) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

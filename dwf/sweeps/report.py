@@ -16,10 +16,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
+from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
 from dwf.settings import to_dict
 from dwf.sweeps.config import SweepConfig
@@ -27,9 +28,12 @@ from dwf.sweeps.trial import summarise
 from dwf.sweeps.trials import Trial, name_of, report_config
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+if TYPE_CHECKING:
     from dwf.evaluation.report import NetworkSet
 
-Row = dict[str, Any]
+Row = dict[str, Json]
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class SweepReport:
         references = content.pop("references", {})
         return cls(**content, references={name: tuple(r) for name, r in references.items()})
 
-    def table(self) -> Any:
+    def table(self) -> "Table":
         """Return the table for a terminal; the best trial stands out."""
         from rich.box import SIMPLE
         from rich.table import Table
@@ -106,7 +110,7 @@ def column_of(metric: str) -> str:
     return metric if metric.startswith("val_") else f"val_{metric}"
 
 
-def in_short(value: Any) -> str:
+def in_short(value: Json) -> str:
     """A value of an axis in few letters: of a settings file, its stem."""
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -124,7 +128,7 @@ def write_report(
     name: str,
     folder: Path,
     finished: list[Trial],
-    records: dict[int, dict[str, Any]],
+    records: dict[int, dict[str, Json]],
 ) -> SweepReport:
     """Score all finished trials on test images, and write table and best settings.
 
@@ -154,7 +158,7 @@ def write_report(
     return report
 
 
-def _best(config: SweepConfig, records: dict[int, dict[str, Any]]) -> int | None:
+def _best(config: SweepConfig, records: dict[int, dict[str, Json]]) -> int | None:
     """The number of the best trial by the metric; of equal ones the first."""
     scores = {n: one.get("metrics", {}).get(config.metric) for n, one in records.items()}
     scores = {number: score for number, score in scores.items() if score is not None}
@@ -200,7 +204,7 @@ def _summarise(one: "NetworkSet") -> Row:
     return summarise(one) | {"mark": one.mark} | ({"subset": one.subset} if one.subset else {})
 
 
-def _row(record: dict[str, Any], tested: Row) -> Row:
+def _row(record: dict[str, Json], tested: Row) -> Row:
     metrics = dict(record.get("metrics", {}))
     row = {"trial": record["number"], "state": record["state"]} | record["point"]
     row |= {"n": metrics.pop("n", None)}

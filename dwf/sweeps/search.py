@@ -7,7 +7,7 @@ goes on from the disk alone.
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -24,11 +24,15 @@ from ray.tune.search import Searcher
 
 from dwf import preemption
 from dwf.metrics import Progress, read_metrics
+from dwf.plain import Json
 from dwf.run_folder import write_json
 from dwf.sweeps.config import AxisConfig, SweepConfig
 from dwf.sweeps.space import Bases, Point
 from dwf.sweeps.trial import point_path, read_records, record_path
 from dwf.sweeps.trials import make_trial
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
 
 
 class OptunaSearch(Searcher):
@@ -56,7 +60,7 @@ class OptunaSearch(Searcher):
         for record in over.values():
             self._add(record)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Json] | str:
         """Return the next trial."""
         if not self.todo:
             return Searcher.FINISHED
@@ -89,7 +93,7 @@ class OptunaSearch(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see `save`."""
 
-    def _add(self, record: dict[str, Any]) -> None:
+    def _add(self, record: dict[str, Json]) -> None:
         score = record.get("metrics", {}).get(self.config.metric)
         if score is not None:
             params = self._numbers(record["point"])
@@ -155,13 +159,15 @@ class Watcher(Callback):
         self.told: set[int] = set()
         """Those of them that said so themselves; the workers of the others died."""
 
-    def setup(self, **info: Any) -> None:
+    def setup(self, **info: object) -> None:
         """Begin to show."""
         done = len(read_records(self.folder))
         self.bar = Progress(f"sweep {self.folder.name}", self.total, "trials", done)
         self.bar.__enter__()
 
-    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_complete(
+        self, iteration: int, trials: list, trial: "Trial", **info: object
+    ) -> None:
         """Record a trial that was stopped while it trained; one that ended has written its own."""
         told, last = trial.config["trial"], trial.last_result or {}
         if "problem" in last:
@@ -176,16 +182,16 @@ class Watcher(Callback):
             write_json(file, record)
         self.bar.update(len(read_records(self.folder)))
 
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: list, trial: "Trial", **info: object) -> None:
         """Keep what a trial died of."""
         said = [line.strip() for line in str(trial.get_error()).splitlines() if line.strip()]
         self.reasons[trial.config["trial"]["number"]] = said[-1]
 
-    def on_experiment_end(self, trials: list, **info: Any) -> None:
+    def on_experiment_end(self, trials: list, **info: object) -> None:
         """Leave the last line."""
         self.bar.__exit__()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Tune pickles its callbacks; a bar on a terminal cannot be."""
         return vars(self) | {"bar": None}
 
@@ -193,7 +199,7 @@ class Watcher(Callback):
 class StopWhenAsked(Stopper):
     """Ends the sweep where a signal asked this process to stop; trials go on from their saves."""
 
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+    def __call__(self, trial_id: str, result: dict[str, Json]) -> bool:
         """Stop no trial by itself."""
         return False
 

@@ -8,10 +8,10 @@ import difflib
 import itertools
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from dwf.errors import ConfigError
 from dwf.pipeline import STAGES
+from dwf.plain import Json, Settings
 from dwf.randomness import numpy_stream
 from dwf.settings import build, flatten, read_yaml
 from dwf.sweeps.config import AxisConfig, SweepConfig
@@ -20,8 +20,8 @@ FILLED = {stage: (*one.reads, *one.reads_all) for stage, one in STAGES.items()}
 """Settings that link the stages; the sweep fills them in."""
 FILLED["evaluate"] += ("split",)
 
-Point = dict[str, Any]
-Bases = dict[str, dict[str, dict[str, Any]]]
+Point = dict[str, Json]
+Bases = dict[str, dict[str, dict[str, Json]]]
 """Stage -> settings file -> what it says; the first file of a stage is the sweep's own."""
 
 
@@ -61,7 +61,7 @@ def _refuse_unknown(key: str, config: SweepConfig) -> None:
             )
 
 
-def settings_of(bases: Bases, stage: str, point: Point) -> dict[str, Any] | None:
+def settings_of(bases: Bases, stage: str, point: Point) -> dict[str, Json] | None:
     """Return a stage's plain settings at a point, links left out; None: it is left out."""
     chosen = point.get(stage, True)
     if chosen is False or not bases[stage]:
@@ -77,7 +77,7 @@ def settings_of(bases: Bases, stage: str, point: Point) -> dict[str, Any] | None
     return data
 
 
-def _put(data: dict[str, Any], key: str, value: Any) -> None:
+def _put(data: dict[str, Json], key: str, value: Json) -> None:
     *parents, last = key.split(".")
     for parent in parents:
         if not isinstance(data.get(parent), dict):
@@ -86,7 +86,7 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
     data[last] = value
 
 
-def build_stage(stage: str, data: dict[str, Any], **links: Any) -> Any:
+def build_stage(stage: str, data: dict[str, Json], **links: str | tuple[str, ...]) -> Settings:
     """Return a stage's settings, held to their ranges.
 
     Raises:
@@ -108,7 +108,7 @@ def as_text(point: Point) -> str:
     return json.dumps({key: _as_number(value) for key, value in point.items()}, sort_keys=True)
 
 
-def _as_number(value: Any) -> Any:
+def _as_number(value: Json) -> Json:
     if isinstance(value, bool):
         return value
     try:

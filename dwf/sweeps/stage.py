@@ -7,13 +7,14 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from dwf import preemption
 from dwf.errors import RunConflict, WorkFailed
 from dwf.metrics import table_console
+from dwf.plain import Json
 from dwf.ranks import alone
 from dwf.run_folder import differences, hold, write_json, write_text
 from dwf.settings import load, to_dict
@@ -23,6 +24,9 @@ from dwf.sweeps.report import SweepReport, write_report
 from dwf.sweeps.space import Bases, read_bases
 from dwf.sweeps.trial import BASES, make_zoo, point_path, read_points, read_records, run_trial
 from dwf.sweeps.trials import Trial, describe_plan, list_trials, make_trial, most_steps
+
+if TYPE_CHECKING:
+    from dwf.sweeps.search import Watcher
 
 # Tune writes for tools that nobody here reads, and would take Ctrl-C for itself.
 _TUNE = {
@@ -177,7 +181,9 @@ def _todo(config: SweepConfig, bases: Bases, folder: Path) -> dict[int, Trial | 
     return {trial.number: trial for trial in trials if trial.number not in over}
 
 
-def _tune(config: SweepConfig, bases: Bases, folder: Path, todo: dict[int, Trial | None]) -> Any:
+def _tune(
+    config: SweepConfig, bases: Bases, folder: Path, todo: dict[int, Trial | None]
+) -> "Watcher":
     """Run trials under Ray Tune; return the watcher, who knows what went wrong."""
     os.environ.update(_TUNE)
     from ray import tune
@@ -185,7 +191,7 @@ def _tune(config: SweepConfig, bases: Bases, folder: Path, todo: dict[int, Trial
     from dwf.sweeps import search
 
     shutil.rmtree(folder / "tune", ignore_errors=True)  # of an attempt that was killed
-    space: dict[str, Any] = {"folder": str(folder)}
+    space: dict[str, Json] = {"folder": str(folder)}
     algorithm = scheduler = None
     if config.search == "optuna":
         algorithm = search.OptunaSearch(config, folder, list(todo))

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -31,6 +31,7 @@ from dwf.errors import (
 )
 from dwf.generators.config import GeneratorConfig
 from dwf.pipeline import STAGES
+from dwf.plain import Json
 from dwf.ranks import alone
 from dwf.run_folder import hold, write_json
 from dwf.settings import build, find, load
@@ -57,7 +58,7 @@ OUTCOMES = (
 BASES = "stages.yaml"
 SCORES = ("good_and_novel", "accurate", "distance_ratio", "overlap", "dispersion")
 """Figures that a sweep keeps of a set of networks besides its accuracy; see `NetworkSet.figure`."""
-Tell = Callable[[dict[str, Any]], None]
+Tell = Callable[[dict[str, Json]], None]
 
 
 def record_path(folder: Path, number: int) -> Path:
@@ -65,7 +66,7 @@ def record_path(folder: Path, number: int) -> Path:
     return folder / "trials" / f"{number:05d}.json"
 
 
-def read_records(folder: Path) -> dict[int, dict[str, Any]]:
+def read_records(folder: Path) -> dict[int, dict[str, Json]]:
     """Return the records of all trials that are over, by number."""
     files = sorted((folder / "trials").glob("?????.json"))
     return {int(file.stem): json.loads(file.read_text()) for file in files}
@@ -83,7 +84,7 @@ def read_points(folder: Path) -> dict[int, Point]:
     return begun | {number: record["point"] for number, record in read_records(folder).items()}
 
 
-def read_trial(folder: Path, number: int, point: dict[str, Any]) -> tuple[SweepConfig, Trial]:
+def read_trial(folder: Path, number: int, point: dict[str, Json]) -> tuple[SweepConfig, Trial]:
     """Return the sweep's settings and a trial of it, from the sweep's folder alone."""
     file = folder / "config.yaml"
     config = build(SweepConfig, yaml.safe_load(file.read_text()), str(file))
@@ -91,7 +92,7 @@ def read_trial(folder: Path, number: int, point: dict[str, Any]) -> tuple[SweepC
     return config, make_trial(bases, number, point)
 
 
-def run_trial(told: dict[str, Any]) -> None:
+def run_trial(told: dict[str, Json]) -> None:
     """Run one trial in a worker of Ray Tune.
 
     A worker whose driver was killed may still be at it: one waits for the other, then finds the
@@ -111,7 +112,7 @@ def run_trial(told: dict[str, Any]) -> None:
         tune.report({"problem": str(error)})
 
 
-def do_trial(folder: Path, number: int, point: dict[str, Any], tell: Tell) -> None:
+def do_trial(folder: Path, number: int, point: dict[str, Json], tell: Tell) -> None:
     """Run one trial's stages and write its record; one that is over is left alone.
 
     Args:
@@ -129,7 +130,7 @@ def do_trial(folder: Path, number: int, point: dict[str, Any], tell: Tell) -> No
     if record.exists():
         return
     started, seconds = time.monotonic(), {}
-    known: dict[str, Any] = {"number": number, "point": point}
+    known: dict[str, Json] = {"number": number, "point": point}
     try:
         config, trial = read_trial(folder, number, point)
         known |= {"names": trial.names}

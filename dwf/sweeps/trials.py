@@ -11,13 +11,13 @@ import math
 from collections.abc import Collection, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from dwf.align.config import AlignConfig
 from dwf.errors import ConfigError
 from dwf.evaluation.config import EvaluateConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.pipeline import links
+from dwf.plain import Json, Settings
 from dwf.settings import to_dict
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.estimate import (
@@ -81,7 +81,7 @@ class Trial:
         return name_of("samples", self.sample)
 
     @property
-    def stages(self) -> Iterator[tuple[str, Any, str]]:
+    def stages(self) -> Iterator[tuple[str, Settings, str]]:
         """Yield (stage, its settings, name of what it makes) in order; the codec is one, too."""
         yield "zoo", self.zoo, self.zoo_name
         if self.align is not None:
@@ -105,7 +105,7 @@ class Trial:
         )
 
 
-def codec_settings(generator: GeneratorConfig) -> dict[str, Any]:
+def codec_settings(generator: GeneratorConfig) -> dict[str, Json]:
     """Return all that a generator's fitted codec depends on, plain data; see `name_of`."""
     seed = generator.seed if generator.codec.training is not None else 0  # others draw nothing
     settings = {"zoo": generator.zoo, "codec": generator.codec, "epochs": generator.epochs}
@@ -121,7 +121,7 @@ def codec_name(generator: GeneratorConfig) -> str:
     return name_of("codec", codec_settings(generator))
 
 
-def name_of(prefix: str, settings: Any) -> str:
+def name_of(prefix: str, settings: Settings | dict[str, Json]) -> str:
     """Return `prefix` and a digest of settings, among which is the name of what they read.
 
     Settings at their defaults are left out: so a sweep that was begun before dwf had a setting
@@ -131,7 +131,7 @@ def name_of(prefix: str, settings: Any) -> str:
     return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _chosen(settings: Any) -> Any:
+def _chosen(settings: object) -> Json:
     """Return settings as plain data, without those at their defaults; `kind` is always told."""
     if isinstance(settings, dict):
         return {key: _chosen(value) for key, value in settings.items()}
@@ -153,7 +153,7 @@ def make_trial(bases: Bases, number: int, point: Point) -> Trial:
         ConfigError: a setting is unknown, or not in its range.
     """
 
-    def built(stage: str, **fixed: Any) -> Any:
+    def built(stage: str, **fixed: str) -> Settings:
         data = settings_of(bases, stage, point) or {}
         return build_stage(stage, data, **links(stage, made), **fixed)
 

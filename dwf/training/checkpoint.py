@@ -7,11 +7,11 @@ import logging
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from dwf.errors import CorruptCheckpoint
+from dwf.plain import State
 from dwf.run_folder import load_state, save_state
 
 logger = logging.getLogger(__name__)
@@ -24,14 +24,14 @@ def step_file(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}.pt"
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> None:
+def save_checkpoint(folder: Path, step: int, state: dict[str, State]) -> None:
     """Write the state after `step` updates and remove all but the newest two."""
     save_state(step_file(folder, step), state)
     for old in _newest_first(folder)[NUM_KEPT:]:
         old.unlink()
 
 
-def load_newest(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+def load_newest(folder: Path, device: torch.device | str = "cpu") -> dict[str, State] | None:
     """Return the newest whole checkpoint; None where there is none.
 
     A damaged one is set aside as `*.damaged`, with a log line, and the one before is taken.

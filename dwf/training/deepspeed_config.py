@@ -4,9 +4,9 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dwf.errors import ConfigError
+from dwf.plain import Json
 from dwf.training.config import LoopConfig
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class DeepSpeedSettings:
     """A DeepSpeed file, understood."""
 
     path: Path
-    data: dict[str, Any]
+    data: dict[str, Json]
     """Contents of the file."""
     bf16: bool
     """Whether weights are bf16 on the ranks, with float32 ones for the optimiser."""
@@ -51,13 +51,13 @@ class DeepSpeedSettings:
         return "none"
 
     @property
-    def needs(self) -> dict[str, Any]:
+    def needs(self) -> dict[str, Json]:
         """Settings that a checkpoint must agree on: those that decide which numbers lie where."""
         zero = self.data["zero_optimization"]
         order = {key: zero.get(key) for key in ("round_robin_gradients", "sub_group_size")}
         return {"stage": self.stage, "bf16": self.bf16} | order
 
-    def filled(self, config: LoopConfig, world: int, universal: bool) -> dict[str, Any]:
+    def filled(self, config: LoopConfig, world: int, universal: bool) -> dict[str, Json]:
         """Return what DeepSpeed is given: the file and what the loop's settings say."""
         autocast = config.precision == "bf16" and not self.bf16
         return self.data | {
@@ -112,7 +112,7 @@ def _shipped() -> list[str]:
     return [f"configs/deepspeed/{p.name}" for p in (_SHIPPED / "configs/deepspeed").glob("*.json")]
 
 
-def _refuse_other_kinds(path: Path, data: Any) -> None:
+def _refuse_other_kinds(path: Path, data: Json) -> None:
     parts = {"the file": data}
     if isinstance(data, dict):
         parts |= {key: data[key] for key in _SECTIONS if key in data}
@@ -121,7 +121,7 @@ def _refuse_other_kinds(path: Path, data: Any) -> None:
             raise ConfigError(f"{path}: {name} is {json.dumps(part)}: expected {{...}}")
 
 
-def _refuse_owned(path: Path, data: dict[str, Any]) -> None:
+def _refuse_owned(path: Path, data: dict[str, Json]) -> None:
     for key, setting in _OWNED.items():
         if data.get(key, "auto") != "auto":
             raise ConfigError(

@@ -12,13 +12,14 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
 
 import torch
 from torch import nn
 
 from dwf import distributed
 from dwf.errors import ConfigError, RunConflict, WrongLaunch
+from dwf.plain import Json, State
 from dwf.training.deepspeed_config import read_settings
 from dwf.training.engine import Engine, refuse_strangers
 from dwf.training.folders import NATIVE, UNIVERSAL, newest_folder, replacing_folder, write_loop
@@ -27,7 +28,7 @@ from dwf.training.optimizer import make_optimizer, set_rate
 logger = logging.getLogger(__name__)
 
 
-def import_deepspeed(device: torch.device) -> Any:
+def import_deepspeed(device: torch.device) -> ModuleType:
     """Import DeepSpeed for a device, without its compilers and most of its words."""
     if device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
@@ -83,7 +84,7 @@ class DeepSpeedEngine(Engine):
             key = ".".join(map(str, first["loc"]))
             raise ConfigError(f"{path}: DeepSpeed refuses {key}: {first['msg']}") from None
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Json]:
         """Return what a record of the run says of the engine."""
         settings = {"deepspeed_settings": self.settings.data, "zero_stage": self.settings.stage}
         return super().facts() | settings
@@ -126,9 +127,10 @@ class DeepSpeedEngine(Engine):
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
     def _held(self) -> list[torch.Tensor]:
-        return [p.ds_tensor if hasattr(p, "ds_tensor") else p for p in self.parameters]
+        is_cut = self.settings.stage == 3  # each rank holds its part of every parameter
+        return [p.ds_tensor if is_cut else p for p in self.parameters]
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
+    def save(self, step: int, state: dict[str, State]) -> None:
         """Write a checkpoint's folder; see `Engine.save`."""
         average = None if self.average is None else self.average.state_dict()
         whole = state | self.settings.needs | {"average": average, "world": self.ours.size}
@@ -136,7 +138,7 @@ class DeepSpeedEngine(Engine):
             self.called.save_checkpoint(str(folder), tag=NATIVE, save_latest=False)
             self.ours.on_first(lambda: write_loop(folder, whole))
 
-    def restore(self) -> dict[str, Any] | None:
+    def restore(self) -> dict[str, State] | None:
         """Take the newest whole checkpoint; see `Engine.restore`."""
         if self._saved is None:
             return None
@@ -193,7 +195,7 @@ def _without_weights(module: nn.Module) -> nn.Module:
 def _add_casts(module: nn.Module) -> None:
     """Let a bf16 module be called with, and give, float32."""
 
-    def cast(values: Any, dtype: torch.dtype) -> Any:
+    def cast(values: object, dtype: torch.dtype) -> object:
         if isinstance(values, (tuple, list)):
             return type(values)(cast(value, dtype) for value in values)
         if isinstance(values, dict):

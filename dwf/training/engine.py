@@ -7,13 +7,13 @@ import contextlib
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dwf.errors import WrongLaunch
+from dwf.plain import Json, State
 from dwf.ranks import world
 from dwf.run_folder import load_state
 from dwf.settings import find
@@ -62,7 +62,7 @@ class Engine:
         """Stand-in for the module in a loss: compiled, if the settings ask for it."""
         self.optimizer = make_optimizer(self.module, self.config)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Json]:
         """Return what a record of the run says of the engine."""
         return {"arithmetic": str(self.dtype).removeprefix("torch.")}
 
@@ -145,7 +145,7 @@ class Engine:
     def _held(self) -> list[torch.Tensor]:
         return self.parameters
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
+    def save(self, step: int, state: dict[str, State]) -> None:
         """Write a checkpoint; ranks call it together.
 
         Args:
@@ -159,7 +159,7 @@ class Engine:
         }
         self.ours.on_first(lambda: save_checkpoint(self.checkpoints, step, whole))
 
-    def restore(self) -> dict[str, Any] | None:
+    def restore(self) -> dict[str, State] | None:
         """Take the newest whole checkpoint; return what `save` was given, None without one.
 
         Raises:
@@ -174,7 +174,7 @@ class Engine:
             self.optimizer.load_state_dict(state.pop("optimizer"))
         return state
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self) -> dict[str, State] | None:
         """The newest state: the first rank looks for damage, the others read what it found."""
         found = {}
 

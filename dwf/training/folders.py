@@ -12,9 +12,9 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dwf.errors import CorruptCheckpoint, RunConflict
+from dwf.plain import Json, State
 from dwf.ranks import World
 from dwf.run_folder import load_state, save_state
 from dwf.training.checkpoint import NUM_KEPT, refuse_all_damaged, set_aside
@@ -29,7 +29,7 @@ class Saved:
     path: Path
     part: str
     """Which of its folders to read: `state` or `universal`."""
-    state: dict[str, Any]
+    state: dict[str, State]
     """The loop's own."""
 
 
@@ -66,14 +66,14 @@ def replacing_folder(checkpoints: Path, step: int, ours: World) -> Iterator[Path
     ours.on_first(end)
 
 
-def write_loop(folder: Path, state: dict[str, Any]) -> None:
+def write_loop(folder: Path, state: dict[str, State]) -> None:
     """Write the loop's own state, with the size of every other file."""
     files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
     sizes = {str(p.relative_to(folder)): p.stat().st_size for p in files}
     save_state(folder / LOOP, state | {"files": sizes})
 
 
-def newest_folder(checkpoints: Path, ours: World, needs: dict[str, Any]) -> Saved | None:
+def newest_folder(checkpoints: Path, ours: World, needs: dict[str, Json]) -> Saved | None:
     """Return the newest whole checkpoint, None without one; ranks call it together.
 
     A damaged one is set aside as `*.damaged`, with a log line, and the one before is taken.
@@ -124,7 +124,7 @@ def _damage_of(file: Path, size: int) -> str | None:
     return f"{file} is damaged ({altered} does not match its checksum)" if altered else None
 
 
-def _part_to_read(path: Path, state: dict[str, Any], world: int, needs: dict[str, Any]) -> str:
+def _part_to_read(path: Path, state: dict[str, Json], world: int, needs: dict[str, Json]) -> str:
     for name, value in needs.items():
         if state[name] != value:
             raise RunConflict(

@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +20,7 @@ from dwf import preemption
 from dwf.devices import find_device
 from dwf.errors import ConfigError, TrainingDiverged
 from dwf.metrics import MetricsLog, Progress
+from dwf.plain import State
 from dwf.randomness import seeded, threads, torch_stream
 from dwf.ranks import world
 from dwf.run_folder import RunPart, write_json
@@ -128,7 +128,7 @@ class _Loop:
         own = ("training",) if task.draws_whole_rounds else _of_rank("training")
         self.generator = torch_stream(seed, *own, device=self.device.type)
         self.step = 0
-        self.best: dict[str, Any] | None = None
+        self.best: dict[str, State] | None = None
         self.val_loss: float | None = None
         # Losses since the last validation, by step, so that a bad one can be named.
         self.losses = torch.zeros(config.validate_every, device=self.device)
@@ -295,7 +295,7 @@ class _Loop:
         }
         self.engine.save(self.step, state)
 
-    def _restore(self, saved: dict[str, Any]) -> None:
+    def _restore(self, saved: dict[str, State]) -> None:
         self.step, self.val_loss, self.best = saved["step"], saved["val_loss"], saved["best"]
         ranks = saved["ranks"]
         own = ranks[min(self.ours.rank, len(ranks) - 1)]

@@ -2,20 +2,21 @@
 
 `muon` orthogonalises the update of each hidden matrix (Jordan et al., Muon: An optimizer for hidden
 layers in neural networks, 2024; torch's implementation) and leaves the rest to AdamW. What a hidden
-matrix is the module says itself, by `hidden_matrices()`.
+matrix is the module says itself, as `WithHiddenMatrices`.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
+from dwf.backbones.hidden import WithHiddenMatrices
 from dwf.errors import ConfigError
+from dwf.plain import State
 from dwf.training.config import LoopConfig
 
 
-def make_optimizer(module: nn.Module, config: LoopConfig) -> Any:
+def make_optimizer(module: nn.Module, config: LoopConfig) -> "torch.optim.Optimizer | MuonAdamW":
     """Return what updates a module's parameters: torch's AdamW, or `MuonAdamW`.
 
     Raises:
@@ -24,18 +25,17 @@ def make_optimizer(module: nn.Module, config: LoopConfig) -> Any:
     parameters = list(module.parameters())
     if config.optimizer == "adamw":
         return _adamw(parameters, config)
-    find_hidden = getattr(module, "hidden_matrices", None)
-    if find_hidden is None:
+    if not isinstance(module, WithHiddenMatrices):
         raise ConfigError(
             f"training.optimizer = 'muon': {type(module).__name__} has no hidden matrices to give "
             "it: choose adamw, or the backbone transformer, neural_graph or residual_mlp"
         )
-    hidden = find_hidden()
+    hidden = module.hidden_matrices()
     of_muon = {id(p) for p in hidden}
     return MuonAdamW(hidden, [p for p in parameters if id(p) not in of_muon], config)
 
 
-def set_rate(optimizer: Any, rate: float) -> None:
+def set_rate(optimizer: "torch.optim.Optimizer | MuonAdamW", rate: float) -> None:
     """Give every group of parameters its learning rate: `rate`, times the group's own `share`."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("share", 1.0)
@@ -61,7 +61,7 @@ class MuonAdamW:
         self._parts = (muon, _adamw(list(others), config))
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[dict[str, State]]:
         """The groups of both."""
         return [group for part in self._parts for group in part.param_groups]
 
@@ -70,11 +70,11 @@ class MuonAdamW:
         for part in self._parts:
             part.step()
 
-    def state_dict(self) -> list[dict[str, Any]]:
+    def state_dict(self) -> list[dict[str, State]]:
         """Return both states."""
         return [part.state_dict() for part in self._parts]
 
-    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+    def load_state_dict(self, states: list[dict[str, State]]) -> None:
         """Take what `state_dict` returned."""
         for part, state in zip(self._parts, states, strict=True):
             part.load_state_dict(state)

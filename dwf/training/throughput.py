@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch.nn.utils import skip_init
@@ -10,6 +10,9 @@ from torch.nn.utils import skip_init
 from dwf.backbones.linear import Linear
 from dwf.ranks import World
 from dwf.training.task import Share, Task
+
+T = TypeVar("T")
+
 
 _GIB = 2**30
 # Numbers of a square matrix that keeps a GPU busy, and one that a core multiplies in 0.1 s.
@@ -63,7 +66,7 @@ class Meter:
             rates["mfu"] = used / (self.peak * self.ours.size)
         return rates
 
-    def all_ranks(self, value: Any) -> list[Any]:
+    def all_ranks(self, value: T) -> list[T]:
         """Return every rank's value, on all."""
         return list(self.ours.in_order(self.ours.size, lambda _: value))
 

@@ -11,18 +11,23 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from dwf.errors import ConfigError
 from dwf.metrics import Progress
+from dwf.plain import Json
 from dwf.ranks import world
 from dwf.settings import Count
 from dwf.zoo.facts import Facts
 from dwf.zoo.provenance import Merged, Trained
 from dwf.zoo.store import Zoo, finish_zoo
 from dwf.zoo.view import NAME
+
+if TYPE_CHECKING:
+    from dwf.zoo.status import Status
+    from dwf.zoo.verify import Damage
 
 _SEVERAL = tyro.conf.arg(metavar="FOLDER [FOLDER ...]")
 Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, _SEVERAL]
@@ -59,7 +64,7 @@ def _print_status(folders: Sequence[Path]) -> int:
     return int(not all(one.is_whole for one in found))
 
 
-def _details(one: Any) -> Iterator[str]:
+def _details(one: "Status") -> Iterator[str]:
     where = f"{one.folder}:"
     if one.holder:
         yield f"{where} worked on by {one.holder}"
@@ -83,7 +88,7 @@ def _details(one: Any) -> Iterator[str]:
         yield f"{where} go on with: {_command_that_made(one.folder)}"
 
 
-def _accuracy(told: dict[str, Any]) -> str:
+def _accuracy(told: dict[str, Json]) -> str:
     value = told.get("val_accuracy")
     return "" if value is None else f", val accuracy {100 * value:.2f} %"
 
@@ -100,9 +105,9 @@ def info(folder: Folder, as_json: Annotated[bool, tyro.conf.arg(name="json")] = 
 
 def _print_info(folder: Path, as_json: bool) -> int:
     from dwf.settings import flatten
-    from dwf.zoo.info import describe_zoo
+    from dwf.zoo.info import zoo_facts
 
-    told = describe_zoo(folder)
+    told = zoo_facts(folder)
     if as_json:
         print(json.dumps(told, indent=1))
         return 0
@@ -155,7 +160,7 @@ def _write_view(folder: Path) -> None:
     print(f"{folder / NAME} is written anew")
 
 
-def _tell(folder: Path, num_shards: int, damages: Sequence[Any]) -> None:
+def _tell(folder: Path, num_shards: int, damages: "Sequence[Damage]") -> None:
     if not damages:
         print(f"{folder}: {num_shards} shards are whole")
         return

@@ -6,11 +6,12 @@ import json
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from dwf.datasets.config import DataConfig
 from dwf.errors import ConfigError, NotAZoo
 from dwf.networks.config import NetworkConfig
+from dwf.plain import Json
 from dwf.settings import Count, build, to_dict
 from dwf.zoo.config import KeepAbove, KeepBest, KeepSteps, RecipeConfig, SplitConfig, VaryConfig
 from dwf.zoo.layout import Layout
@@ -62,7 +63,7 @@ class Subject:
     seed: int
     """Seed of the zoo's random streams."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Return plain data; `settings.build` is the inverse."""
         return {name: to_dict(value) for name, value in vars(self).items() if value is not None}
 
@@ -133,7 +134,7 @@ class Facts(Subject):
         return cls.of(told, file)
 
     @classmethod
-    def of(cls, told: dict[str, Any], file: Path) -> "Facts":
+    def of(cls, told: dict[str, Json], file: Path) -> "Facts":
         """Return facts from plain data, as `to_json` gives it; in its order.
 
         Args:
@@ -148,7 +149,7 @@ class Facts(Subject):
         values = {name: _typed(name, value, file) for name, value in told.items()}
         return cls(**values, said=said)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Return plain data, what `zoo.json` holds."""
         names = [name for name in _hints() if name not in (*_APART, *self.said)]
         more = [name for name in names if vars(self)[name] is not None]
@@ -177,13 +178,13 @@ class Facts(Subject):
 
 
 @functools.cache
-def _hints() -> dict[str, Any]:
+def _hints() -> dict[str, object]:
     """Key -> type, in the order in which keys are written unless a file has another."""
     hints = typing.get_type_hints(Facts, include_extras=True)
     return {name: hint for name, hint in hints.items() if name != "said"}
 
 
-def _refuse_other_keys(told: dict[str, Any], file: Path) -> None:
+def _refuse_other_keys(told: dict[str, Json], file: Path) -> None:
     required = {
         field.name for field in dataclasses.fields(Facts) if field.default is dataclasses.MISSING
     }
@@ -195,7 +196,7 @@ def _refuse_other_keys(told: dict[str, Any], file: Path) -> None:
             raise NotAZoo(f"{file}: {name} is nothing that a zoo says of itself: {_CURE}")
 
 
-def _typed(name: str, value: Any, file: Path) -> Any:
+def _typed(name: str, value: Json, file: Path) -> object:
     try:
         if name == "layout":
             return Layout.from_json(value)

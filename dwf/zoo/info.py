@@ -1,17 +1,17 @@
 """Description of a zoo: architecture, data, recipe, layout, accuracies, where it came from."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from dwf.plain import Json
 from dwf.zoo.store import Zoo
 
 _PARTS = ("train_accuracy", "val_accuracy")  # the test images' are for reports
 _OWN = {"format", "version", "layout", "num_shards", "network", "data", "recipe", "provenance"}
 
 
-def describe_zoo(folder: Path) -> dict[str, Any]:
+def zoo_facts(folder: Path) -> dict[str, Json]:
     """Return what a zoo is, as plain data; of one whose shards are missing, of those there are.
 
     Accuracies are over all networks of a split at their last epoch.
@@ -48,11 +48,11 @@ def describe_zoo(folder: Path) -> dict[str, Any]:
     }
 
 
-def _scores(zoo: Zoo, last: np.ndarray, split: str) -> dict[str, Any]:
+def _scores(zoo: Zoo, last: np.ndarray, split: str) -> dict[str, Json]:
     if "split" not in zoo.columns:
         return {"networks": 0}
     rows = last[zoo.columns["split"][last] == split]
-    told: dict[str, Any] = {"networks": len(rows)}
+    told: dict[str, Json] = {"networks": len(rows)}
     for part in _PARTS:
         if part in zoo.columns and len(rows):
             values = zoo.columns[part][rows]

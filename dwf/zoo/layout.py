@@ -9,11 +9,17 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
 from dwf.errors import ShapeMismatch
+from dwf.plain import Json
+
+if TYPE_CHECKING:
+    import torch
+
+Weights = TypeVar("Weights", np.ndarray, "torch.Tensor")
 
 Role = Literal["weight", "bias", "norm", "buffer"]
 Span = tuple[int, int]
@@ -56,7 +62,7 @@ class Layout:
     entries: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, network: Any) -> "Layout":
+    def of(cls, network: "torch.nn.Module") -> "Layout":
         """Return the layout of an `nn.Module`: its floating-point parameters and buffers.
 
         Integer buffers (BatchNorm's step counters) are left out: they are rebuilt, not learnt.
@@ -93,7 +99,7 @@ class Layout:
         """Return the stretches of a row that are learnt, with buffers if asked: then all of it."""
         return spans_of(e for e in self.entries if buffers or e.role != "buffer")
 
-    def learnt(self, weights: Any) -> Any:
+    def learnt(self, weights: Weights) -> Weights:
         """Return rows without running statistics: tensor or NumPy array of shape [..., K].
 
         Where there are none, the rows themselves.
@@ -114,7 +120,7 @@ class Layout:
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def flatten(self, state: Mapping[str, Any]) -> Any:
+    def flatten(self, state: Mapping[str, "torch.Tensor"]) -> "torch.Tensor":
         """Return a state as rows.
 
         Args:
@@ -145,7 +151,7 @@ class Layout:
             parts.append(tensor.detach().float().reshape(*batch, entry.size))
         return torch.cat(parts, dim=-1)
 
-    def unflatten(self, weights: Any) -> dict[str, Any]:
+    def unflatten(self, weights: Weights) -> dict[str, Weights]:
         """Return views of rows by name, without copying.
 
         Args:
@@ -166,11 +172,11 @@ class Layout:
             e.name: weights[..., e.offset : e.stop].reshape(*batch, *e.shape) for e in self.entries
         }
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[dict[str, Json]]:
         """Return plain data; `from_json` is the inverse."""
         return [asdict(entry) | {"shape": list(entry.shape)} for entry in self.entries]
 
     @classmethod
-    def from_json(cls, data: list[dict[str, Any]]) -> "Layout":
+    def from_json(cls, data: list[dict[str, Json]]) -> "Layout":
         """Return the layout that `to_json` wrote."""
         return cls(tuple(Entry(e["name"], tuple(e["shape"]), e["offset"], e["role"]) for e in data))

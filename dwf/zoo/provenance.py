@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dwf.errors import NotAZoo
+from dwf.plain import Json
 from dwf.settings import build, to_dict
 
 
@@ -15,7 +16,7 @@ from dwf.settings import build, to_dict
 class Provenance:
     """Where networks come from."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Return plain data; `read_provenance` is the inverse."""
         values = [(field, vars(self)[field.name]) for field in dataclasses.fields(self)]
         told = {f.name: v for f, v in values if f.default is dataclasses.MISSING or v != f.default}
@@ -83,7 +84,7 @@ class Sampled(Provenance):
     zoo: str
     """Name of the zoo that it learnt from, of the architecture drawn."""
     zoo_fingerprint: str
-    """Fingerprint of the rows that it learnt from, see `learning.describe_origin`."""
+    """Fingerprint of the rows that it learnt from, see `learning.origin_facts`."""
     seed: int
     """Seed of the noise."""
     solver: str | None
@@ -112,7 +113,7 @@ class Sampled(Provenance):
 _KINDS = {"trained_by": Trained, "merged_by": Merged, "aligned_from": Aligned, "generator": Sampled}
 
 
-def read_provenance(told: dict[str, Any], file: str, key: str = "provenance") -> Provenance:
+def read_provenance(told: dict[str, Json], file: str, key: str = "provenance") -> Provenance:
     """Return what `to_json` told.
 
     Args:

@@ -6,7 +6,7 @@ All of it follows from the settings: a shard can be trained anywhere, in any ord
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -88,13 +88,13 @@ def hyper_parameters(config: ZooConfig, networks: Sequence[int]) -> Columns:
     return {name: np.array(values) for name, values in table.items()}
 
 
-def _listed(config: ZooConfig, name: str) -> tuple[Any, ...]:
+def _listed(config: ZooConfig, name: str) -> tuple[float | str, ...]:
     values = getattr(config.vary, name)
     fixed = values is None or isinstance(values, RangeConfig)
     return (_fixed(config.recipe, name),) if fixed else values
 
 
-def _fixed(recipe: RecipeConfig, name: str) -> Any:
+def _fixed(recipe: RecipeConfig, name: str) -> float | str:
     if name in _AUGMENTED:
         return getattr(recipe.augment, name)
     return recipe.prune.share if name == "prune_share" else getattr(recipe, name)

@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -21,6 +20,7 @@ from dwf.datasets.sources import input_shape
 from dwf.errors import ConfigError, NotAZoo
 from dwf.metrics import MetricsLog, logger
 from dwf.networks.functional import build_network, is_stacked
+from dwf.plain import Json
 from dwf.randomness import threads
 from dwf.run_folder import LEFTOVERS, RunFolder, hold, sweep, write_json
 from dwf.settings import build
@@ -266,9 +266,9 @@ def _write_curves(config: ZooConfig, record: RunFolder) -> None:
     log.close()
 
 
-def _summary(zoo: Zoo) -> dict[str, Any]:
+def _summary(zoo: Zoo) -> dict[str, Json]:
     last = zoo.rows(epoch="last")
-    said: dict[str, Any] = {"networks": len(last), "rows": len(zoo), "diverged": len(zoo.diverged)}
+    said: dict[str, Json] = {"networks": len(last), "rows": len(zoo), "diverged": len(zoo.diverged)}
     for name in ("train_accuracy", "val_accuracy"):
         if len(last):
             values = zoo.columns[name][last]

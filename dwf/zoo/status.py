@@ -4,11 +4,11 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dwf.errors import CorruptShard, NotAZoo, ShapeMismatch
+from dwf.plain import Json
 from dwf.run_folder import LEFTOVERS, holder
 from dwf.zoo.facts import Facts
 from dwf.zoo.shard import Shard, reason_of
@@ -24,7 +24,7 @@ class Status:
     num_shards: int
     whole: list[int]
     """Shards that are there and can be opened; `verify` looks at their weights, too."""
-    begun: dict[int, dict[str, Any]]
+    begun: dict[int, dict[str, Json]]
     """Shard -> the `share` of its training that is done and its `val_accuracy` so far; by those
     that work on it, or left it."""
     damaged: dict[int, str]
@@ -93,7 +93,7 @@ def _open(files: list[Path], digest: str) -> tuple[dict[int, Shard], dict[int, s
     return shards, damaged
 
 
-def _progress(folder: Path) -> dict[int, dict[str, Any]]:
+def _progress(folder: Path) -> dict[int, dict[str, Json]]:
     told = {}
     for file in sorted(folder.glob("run/work/progress-*.json")):
         with suppress(FileNotFoundError, ValueError):  # it may end while this looks

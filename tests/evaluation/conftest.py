@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
 from dwf.evaluation.report.figures import STYLE
-from dwf.generators.learning import describe_origin
+from dwf.generators.learning import origin_facts
 from dwf.networks.config import CNNConfig, MLPConfig
 from dwf.networks.functional import build_network, score_networks
 from dwf.randomness import seeded
@@ -98,7 +98,7 @@ def write_samples(zoo):
             "epoch": np.zeros(num, np.int64),
             "split": np.full(num, "sample"),
         }
-        origin = {"zoo": zoo.name, "zoo_fingerprint": describe_origin(zoo, 0)["fingerprint"]}
+        origin = {"zoo": zoo.name, "zoo_fingerprint": origin_facts(zoo, 0)["fingerprint"]}
         facts = replace(bare_facts(zoo), provenance=sampled(**origin | told))
         block = (columns, weights_SD.astype(np.float32))
         return write_zoo(zoo.path.parent / name, facts, num, [block])

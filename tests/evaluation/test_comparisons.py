@@ -17,7 +17,7 @@ from dwf.evaluation.reconstruction import report_reconstruction
 from dwf.evaluation.report.report import Report
 from dwf.evaluation.stage import evaluate
 from dwf.generators.config import GeneratorConfig, SampleConfig
-from dwf.generators.learning import describe_origin
+from dwf.generators.learning import origin_facts
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator
 from dwf.zoo.store import Zoo, write_zoo
@@ -92,7 +92,7 @@ def test_it_is_the_report_on_a_zoo_that_has_no_other_training_networks(zoo, writ
     columns = {name: v[keep] for name, v in zoo.columns.items() if name != "checksum"}
     block = (columns, zoo.read(keep))
     small = write_zoo(zoo.path.parent / "small", bare_facts(zoo), len(keep), [block])
-    origin = {"zoo": "small", "zoo_fingerprint": describe_origin(small, 0)["fingerprint"]}
+    origin = {"zoo": "small", "zoo_fingerprint": origin_facts(small, 0)["fingerprint"]}
     alone = run(small, write_samples("s", weights_SD, **origin), split=split, name="alone")
     assert report.limits_of == {"first 12": alone.limits}
     mine = [one for one in report.sets if one.subset]

@@ -21,7 +21,7 @@ from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.report.figures import training_curves
 from dwf.evaluation.report.report import Report
 from dwf.evaluation.stage import evaluate
-from dwf.generators.learning import describe_origin
+from dwf.generators.learning import origin_facts
 from dwf.run_folder import hold
 from dwf.zoo.store import Zoo, write_zoo
 
@@ -301,7 +301,7 @@ def test_choices_see_nothing_of_the_test_networks_and_images(zoo, write_samples,
 def test_samples_of_another_zoo_are_refused(zoo, write_samples):
     """In another frame near-copies would look new."""
     weights_ND = training_weights(zoo)
-    origin = describe_origin(zoo, seed=0)
+    origin = origin_facts(zoo, seed=0)
     run(zoo, write_samples("own", weights_ND, zoo_fingerprint=origin["fingerprint"]))
     other = write_samples("other", weights_ND, zoo="raw", zoo_fingerprint="0123")
     with pytest.raises(ConfigError, match="other learnt from 'raw' of fingerprint 0123, this zoo"):

@@ -9,10 +9,14 @@ import torch
 
 from dwf.codecs.config import FlatConfig
 from dwf.errors import ConfigError, WorkFailed
+from dwf.generators.batchnorm import has_negative_variance
 from dwf.generators.config import SampleConfig
+from dwf.generators.examiner import Examiner
 from dwf.generators.generator import round_trip_error
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator
+from dwf.networks.batchnorm import recalibrate
+from dwf.networks.functional import score_networks
 from dwf.zoo.layout import Layout
 
 
@@ -78,6 +82,27 @@ def test_generated_variances_below_zero_are_an_error(convolutional, tmp_path, ga
     config = SampleConfig("fitted", count=8, batchnorm="recalibrated", batchnorm_images=50)
     own = sample_networks(config, tmp_path, "own").read()
     assert all((own[:, e.offset : e.stop] >= 0).all() for e in parts)
+
+
+@pytest.mark.parametrize("convolutional", [3.0], indirect=True)
+def test_variances_below_zero_leave_no_trace_in_scores_of_re_estimated_networks(
+    convolutional, tmp_path, gaussian_on_weights
+):
+    with_buffers = dataclasses.replace(gaussian_on_weights, codec=FlatConfig(buffers=True))
+    generator = fit_generator(with_buffers, tmp_path, "fitted")
+    drawn_ND, layout = generator.sample(8, seed=0), generator.layout
+    assert has_negative_variance(layout, drawn_ND).any()
+    examiner = Examiner(generator.subject, layout, batchnorm_images=50, wanted_by="this needs")
+    state, network, data = layout.unflatten(drawn_ND), examiner.network, convolutional.load_data()
+    own = recalibrate(network, state, data, 50)
+    accuracy_N = score_networks(network, own, data, data.val).accuracy_N
+    found = examiner.summary(drawn_ND)
+    assert found["sample_accuracy"] == pytest.approx(accuracy_N.mean())
+    assert found["sample_accuracy_std"] == pytest.approx(accuracy_N.std())
+    lost_ND = drawn_ND.clone()
+    lost_ND[0, 0] = torch.nan
+    accuracy_N[0] = 0.0
+    assert examiner.summary(lost_ND)["sample_accuracy"] == pytest.approx(accuracy_N.mean())
 
 
 def test_networks_without_batchnorm_say_so(make_zoo, tmp_path, gaussian_on_weights):

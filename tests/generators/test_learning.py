@@ -12,10 +12,10 @@ from dwf.densities.config import KdeConfig
 from dwf.errors import ConfigError, NotAZoo, RunConflict, ShapeMismatch
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.learning import (
-    describe_choice,
-    describe_origin,
+    choice_facts,
     learning_of_codec,
     learning_of_density,
+    origin_facts,
 )
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator
@@ -168,10 +168,10 @@ def test_the_origin_tells_of_other_rows_alone(make_epochs, tmp_path):
     def told(**settings):
         config = dataclasses.replace(CONFIG, **settings)
         parts = learning_of_codec(config, zoo, tmp_path), learning_of_density(config, zoo)
-        return describe_choice(config, *parts)
+        return choice_facts(config, *parts)
 
     assert told() == {}
-    last = describe_origin(zoo, 0)["fingerprint"]
+    last = origin_facts(zoo, 0)["fingerprint"]
     best, every = told(best=0.5)["learnt"], told(epochs="all")["learnt"]
     assert best["codec"] == {"small": last} and best["density"]["small"] != last
     assert every["codec"] == every["density"] and every["codec"]["small"] != last

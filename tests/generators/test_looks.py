@@ -1,11 +1,13 @@
 """Networks looked at while a density trains, against scores of the fitted density's own samples."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from dwf import ranks
 from dwf.datasets.config import DataConfig
 from dwf.densities import paths
 from dwf.errors import ConfigError
@@ -124,6 +126,29 @@ def test_looks_need_validation_images(root, flow_on_pca):
     config = dataclasses.replace(looking(flow_on_pca), zoo="none")
     with pytest.raises(ConfigError, match=r"sample_every = 10 scores samples on validation images"):
         fit_generator(config, root, "none")
+
+
+class Second:
+    """A communicator of the second of two ranks, whose first gets 0.5."""
+
+    rank, size = 1, 2
+
+    def Ibarrier(self):  # noqa: N802  MPI's name
+        return SimpleNamespace(Test=lambda: True)
+
+    def allgather(self, value):
+        return [None, value]
+
+    def bcast(self, value):
+        return {"sample_accuracy": 0.5}
+
+
+def test_the_first_rank_alone_builds_what_scores_for_all(root, flow_on_pca, monkeypatch):
+    generator = fit_generator(looking(flow_on_pca), root, "shared")
+    monkeypatch.setattr(ranks, "_world", ranks.World(Second()))
+    monkeypatch.setattr("dwf.generators.generator.Examiner", None)
+    judge = generator._judge()
+    assert judge(generator.density.sample(1, 0)) == {"sample_accuracy": 0.5}
 
 
 def test_a_codec_draws_no_networks():

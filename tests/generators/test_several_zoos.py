@@ -20,7 +20,7 @@ from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.stage import evaluate
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.generator import Generator
-from dwf.generators.learning import describe_origin, learning_of_codec, learning_of_density
+from dwf.generators.learning import learning_of_codec, learning_of_density, origin_facts
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator, plan
 from dwf.settings import to_dict
@@ -122,9 +122,9 @@ def test_a_block_of_narrow_networks_holds_no_more_codes_than_one_of_wide(zoos, t
 
 def test_the_origin_of_one_zoo_is_as_it_was(zoos):
     first, *more = zoos.values()
-    alone, together = describe_origin(first, 0), describe_origin(first, 0, more)
+    alone, together = origin_facts(first, 0), origin_facts(first, 0, more)
     assert "more_zoos" not in alone
-    assert together.pop("more_zoos") == [describe_origin(one, 0) for one in more]
+    assert together.pop("more_zoos") == [origin_facts(one, 0) for one in more]
     assert together == alone
 
 
@@ -199,7 +199,7 @@ def test_several_architectures_are_fitted_drawn_and_held_against_their_own_zoos(
         np.testing.assert_array_equal(drawn.read(), expected.numpy())
         provenance = drawn.facts.sampled
         assert provenance.zoo == name and provenance.learnt_from == tuple(WIDTHS)
-        origin = describe_origin(zoo, 0)
+        origin = origin_facts(zoo, 0)
         assert provenance.zoo_fingerprint == origin["fingerprint"]
         assert provenance.digest == summary["digest"]
     first = sample_networks(SampleConfig("fitted", count=5, seed=1), tmp_path, "first")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from dwf.backbones.hidden import WithHiddenMatrices
 from dwf.errors import ConfigError
 from dwf.run_folder import RunFolder
 from dwf.training.config import LoopConfig
@@ -19,7 +20,7 @@ MUON = LoopConfig(
 )  # fmt: skip
 
 
-class Hidden(nn.Sequential):
+class Hidden(nn.Sequential, WithHiddenMatrices):
     """Says that the matrix between its two activations is hidden."""
 
     def hidden_matrices(self):

@@ -26,7 +26,7 @@ from dwf.zoo.config import (
     ZooConfig,
 )
 from dwf.zoo.facts import Method
-from dwf.zoo.info import describe_zoo
+from dwf.zoo.info import zoo_facts
 from dwf.zoo.misfit import refuse_misfit
 from dwf.zoo.shard import write_shard
 from dwf.zoo.verify import find_damage
@@ -75,7 +75,7 @@ def test_a_zoo_of_convolutions_says_what_it_is(whole):
     shares = table["pruned"] / prunable
     np.testing.assert_allclose(shares, table["prune_share"], atol=0.02)
     assert table["val_accuracy"].mean() > 0.3
-    assert describe_zoo(whole.path)["settings"]["method"]["chosen"] == "given"
+    assert zoo_facts(whole.path)["settings"]["method"]["chosen"] == "given"
 
 
 def test_shards_in_any_order_are_the_same_bytes(whole, tmp_path):
@@ -247,7 +247,7 @@ def test_networks_without_a_row_are_told(tmp_path, caplog):
     recipe = RecipeConfig(epochs=1, batch_size=512)
     config = dataclasses.replace(CONFIG, recipe=recipe, vary=VaryConfig(), count=2)
     zoo = stage.train_zoo(dataclasses.replace(config, keep=KeepAbove(1.0)), tmp_path, "zoo")
-    assert len(zoo) == 0 and find_damage(zoo.path) == [] and describe_zoo(zoo.path)["rows"] == 0
+    assert len(zoo) == 0 and find_damage(zoo.path) == [] and zoo_facts(zoo.path)["rows"] == 0
     assert "2 of 2 networks have no row: 0 diverged, 2 were never good enough" in caplog.text
 
 

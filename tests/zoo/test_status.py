@@ -6,7 +6,7 @@ from pytest import raises
 
 from dwf.errors import NotAZoo
 from dwf.run_folder import hold
-from dwf.zoo.info import describe_zoo
+from dwf.zoo.info import zoo_facts
 from dwf.zoo.status import read_status
 
 
@@ -57,7 +57,7 @@ def test_no_zoo(tmp_path):
 
 def test_info_tells_what_a_zoo_is_but_not_test_images(make_sharded):
     zoo = make_sharded("zoo")
-    told = json.loads(json.dumps(describe_zoo(zoo.path)))
+    told = json.loads(json.dumps(zoo_facts(zoo.path)))
     assert told["layout"]["weights"] == 53 and told["layout"]["tensors"][0] == {
         "name": "layers.0.weight",
         "shape": [5, 6],
@@ -74,4 +74,4 @@ def test_info_tells_what_a_zoo_is_but_not_test_images(make_sharded):
     assert told["epochs"] == [1, 2] and told["fingerprint"] == zoo.fingerprint
     assert told["bytes"] == sum(shard.path.stat().st_size for shard in zoo.shards)
     zoo.shards[0].path.unlink()
-    assert describe_zoo(zoo.path)["shards"] == {"whole": 3, "of": 4}
+    assert zoo_facts(zoo.path)["shards"] == {"whole": 3, "of": 4}

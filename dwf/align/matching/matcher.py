@@ -129,7 +129,7 @@ def streams(ascent: Ascent) -> set[int]:
     return {
         x
         for x, step in enumerate(ascent.steps)
-        if step.parent is None and groups[step.stacks[0].groups[0]].kind == "stream"
+        if step.parent is None and groups[step.stacks[0].groups[0]].is_stream
     }
 
 

@@ -35,7 +35,7 @@ def pair(tracer: Tracer, left: Traced, right: Traced, how: str) -> Traced:
     if a.shape != b.shape:
         shape = torch.broadcast_shapes(a.shape, b.shape)
         a, b = a.apply(lambda t: t.expand(shape)), b.apply(lambda t: t.expand(shape))
-    loose_a, loose_b = getattr(left, "loose", False), getattr(right, "loose", False)
+    loose_a, loose_b = (isinstance(v, Traced) and v.loose for v in (left, right))
     relation = meet(tracer, a.unit, b.unit, loose_a, loose_b, how)
     if relation.startswith("pin"):
         a, b = (

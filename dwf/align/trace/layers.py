@@ -4,7 +4,6 @@ Shape suffixes: B images, C channels, O outputs, I inputs, G groups.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from dwf.align.trace.labels import Labels, constant_along, mix, narrowed
 from dwf.align.trace.tracer import Traced, Tracer, Weight
 
 
-def weight_of(tracer: Tracer, weight: Any) -> Weight:
+def weight_of(tracer: Tracer, weight: torch.Tensor) -> Weight:
     """Return the parameter that a layer multiplies with."""
     if not isinstance(weight, Traced) or weight.weight is None:
         tracer.refuse(
@@ -24,12 +23,16 @@ def weight_of(tracer: Tracer, weight: Any) -> Weight:
     return weight.weight
 
 
-def linear(tracer: Tracer, input: Traced, weight: Traced, bias: Any = None) -> Traced:
+def linear(
+    tracer: Tracer, input: Traced, weight: Traced, bias: torch.Tensor | None = None
+) -> Traced:
     """`functional.linear`."""
     return project(tracer, input, weight_of(tracer, weight), bias, 1)
 
 
-def project(tracer: Tracer, input: Traced, weight: Weight, bias: Any, taken: int) -> Traced:
+def project(
+    tracer: Tracer, input: Traced, weight: Weight, bias: torch.Tensor | None, taken: int
+) -> Traced:
     """Multiply the last axis with a weight whose axis `taken` runs over inputs."""
     if len(weight.shape) != 2:
         tracer.refuse(f"{weight.name} is no matrix; use one layer for each")
@@ -67,10 +70,10 @@ def convolution(
     tracer: Tracer,
     input: Traced,
     weight: Traced,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    bias: torch.Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Traced:
     """`functional.conv1d`, `conv2d` and `conv3d`."""
@@ -96,7 +99,11 @@ def convolution(
 
 
 def _channels(
-    tracer: Tracer, unit_O: torch.Tensor, wire_O: torch.Tensor, shape: Sequence[int], bias: Any
+    tracer: Tracer,
+    unit_O: torch.Tensor,
+    wire_O: torch.Tensor,
+    shape: Sequence[int],
+    bias: torch.Tensor | None,
 ) -> Traced:
     """Label what a convolution gives, [B, O, ...]."""
     view = (1, -1, *[1] * (len(shape) - 2))
@@ -137,12 +144,12 @@ def transposed_convolution(
     tracer: Tracer,
     input: Traced,
     weight: Traced,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
+    bias: torch.Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] = 0,
     groups: int = 1,
-    dilation: Any = 1,
+    dilation: int | Sequence[int] = 1,
 ) -> Traced:
     """`functional.conv_transpose1d`, `conv_transpose2d` and `conv_transpose3d`."""
     if groups != 1:
@@ -156,13 +163,21 @@ def transposed_convolution(
     return _channels(tracer, *tracer.rows(weight, 1), shape, bias)
 
 
-def normalise(tracer: Tracer, x: Traced, dims: Sequence[int], weight: Any, bias: Any) -> Traced:
+def normalise(
+    tracer: Tracer,
+    x: Traced,
+    dims: Sequence[int],
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+) -> Traced:
     """Divide by something that depends on all numbers along axes; then scale and shift."""
     together = reduce(tracer, x, dims, True, "other")
     return affine(tracer, pair(tracer, x, together, "other"), weight, bias)
 
 
-def affine(tracer: Tracer, x: Traced, weight: Any, bias: Any) -> Traced:
+def affine(
+    tracer: Tracer, x: Traced, weight: torch.Tensor | None, bias: torch.Tensor | None
+) -> Traced:
     """Scale and shift numbers whose scale is fixed."""
     labels = tracer.labels(x)
     tracer.structure.pin_wires(labels.wire)
@@ -177,13 +192,13 @@ def affine(tracer: Tracer, x: Traced, weight: Any, bias: Any) -> Traced:
 def batch_norm(
     tracer: Tracer,
     input: Traced,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any = None,
-    bias: Any = None,
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
     training: bool = False,
-    *args: Any,
-    **kwargs: Any,
+    *args: object,
+    **kwargs: object,
 ) -> Traced:
     """`functional.batch_norm`."""
     ones = (..., *[None] * (input.dim() - 2))
@@ -201,8 +216,8 @@ def layer_norm(
     tracer: Tracer,
     input: Traced,
     normalized_shape: Sequence[int],
-    weight: Any = None,
-    bias: Any = None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
     eps: float | None = None,
 ) -> Traced:
     """`functional.layer_norm` and `rms_norm`."""
@@ -213,8 +228,8 @@ def group_norm(
     tracer: Tracer,
     input: Traced,
     num_groups: int,
-    weight: Any = None,
-    bias: Any = None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
     eps: float = 1e-5,
 ) -> Traced:
     """`functional.group_norm`."""
@@ -228,18 +243,18 @@ def group_norm(
 def instance_norm(
     tracer: Tracer,
     input: Traced,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    *args: Any,
-    **kwargs: Any,
+    running_mean: torch.Tensor | None = None,
+    running_var: torch.Tensor | None = None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    *args: object,
+    **kwargs: object,
 ) -> Traced:
     """`functional.instance_norm`."""
     return batch_norm(tracer, input, running_mean, running_var, weight, bias)
 
 
-def local_response_norm(tracer: Tracer, input: Traced, *args: Any, **kwargs: Any) -> Traced:
+def local_response_norm(tracer: Tracer, input: Traced, *args: object, **kwargs: object) -> Traced:
     """`functional.local_response_norm`: neighbours matter, so no channel can move."""
     return tracer.refuse(
         "each channel is divided by its neighbours, so that no order of them is free; use a "

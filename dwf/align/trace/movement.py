@@ -3,30 +3,34 @@
 What a function does to numbers it does to their labels: it is run on them.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch.nn import functional
 
 from dwf.align.trace.algebra import channelwise
 from dwf.align.trace.labels import Labels, constant_labels
-from dwf.align.trace.tracer import Traced, Tracer, Weight, is_view
+from dwf.align.trace.tracer import Result, Traced, Tracer, Weight, is_view
 
-MOVEMENT: dict[str, Callable[..., Any]] = {}
+T = TypeVar("T")
+
+MOVEMENT: dict[str, Callable[..., Result]] = {}
 """Name without underscores at its ends -> function of (tracer, *args, **kwargs)."""
 
 
-def _add(names: str, function: Callable[..., Any]) -> None:
+def _add(names: str, function: Callable[..., Result]) -> None:
     MOVEMENT.update(dict.fromkeys(names.split(), function))
 
 
-def on_shape(function: Callable[..., Any], tensor: Traced, *args: Any, **kwargs: Any) -> Any:
+def on_shape(function: Callable[..., T], tensor: Traced, *args: object, **kwargs: object) -> T:
     """Return what a function gives for a tensor of this shape without numbers."""
     return function(torch.empty(tensor.shape, device="meta"), *args, **kwargs)
 
 
-def _weight_part(func: str, weight: Weight, args: tuple, kwargs: dict) -> Any:
+def _weight_part(
+    func: str, weight: Weight, args: tuple, kwargs: dict
+) -> Weight | list[Weight] | None:
     """Return rows of a matrix, or the matrix turned, as such; None where it is something else."""
     # Packed projections (queries, keys, values in one) are cut by rows, and the parts stay weights.
     # Whatever else is done to a weight, it is followed number by number.
@@ -56,10 +60,10 @@ def _weight_part(func: str, weight: Weight, args: tuple, kwargs: dict) -> Any:
     return made[0] if single else made
 
 
-def _moving(func: str) -> Callable[..., Any]:
+def _moving(func: str) -> Callable[..., Result]:
     """Return the operation that does to labels what it does to numbers."""
 
-    def move(tracer: Tracer, tensor: Traced, *args: Any, **kwargs: Any) -> Any:
+    def move(tracer: Tracer, tensor: Traced, *args: object, **kwargs: object) -> Result:
         if tensor.weight is not None:
             part = _weight_part(func, tensor.weight, args, kwargs)
             if isinstance(part, Weight):
@@ -84,11 +88,13 @@ def _moving(func: str) -> Callable[..., Any]:
     return move
 
 
-def _part(moved: Any, part: int | None) -> torch.Tensor:
+def _part(moved: torch.Tensor | tuple[torch.Tensor, ...], part: int | None) -> torch.Tensor:
     return moved if part is None else moved[part]
 
 
-def _call(func: str, tensor: torch.Tensor, args: tuple, kwargs: dict) -> Any:
+def _call(
+    func: str, tensor: torch.Tensor, args: tuple, kwargs: dict
+) -> torch.Tensor | tuple[torch.Tensor, ...]:
     if func == "getitem":
         return tensor[args[0]]
     if func in ("T", "mT"):
@@ -116,11 +122,13 @@ _add(
 )
 
 
-def _like(tracer: Tracer, tensor: Traced, function: Callable[..., Any], *args: Any) -> Traced:
+def _like(
+    tracer: Tracer, tensor: Traced, function: Callable[..., torch.Tensor], *args: int
+) -> Traced:
     return tracer.make(tracer.labels(tensor).apply(lambda t: function(t, *args)))
 
 
-def _view(tracer: Tracer, tensor: Traced, *shape: Any) -> Traced:
+def _view(tracer: Tracer, tensor: Traced, *shape: int | Sequence[int] | torch.dtype) -> Traced:
     if len(shape) == 1 and isinstance(shape[0], torch.dtype):
         tracer.refuse("numbers are read as another type; convert them")
     return MOVEMENT["reshape"](tracer, tensor, *shape)
@@ -131,11 +139,11 @@ _add("reshape_as view_as", lambda tracer, x, other: x.reshape(other.shape))
 _add("expand_as", lambda tracer, x, other: x.expand(other.shape))
 
 
-def _same(tracer: Tracer, tensor: Traced, *args: Any, **kwargs: Any) -> Traced:
+def _same(tracer: Tracer, tensor: Traced, *args: object, **kwargs: object) -> Traced:
     return tensor
 
 
-def _clone(tracer: Tracer, tensor: Traced, **kwargs: Any) -> Traced:
+def _clone(tracer: Tracer, tensor: Traced, **kwargs: object) -> Traced:
     labels = tracer.labels(tensor) if tensor.weight is None else None
     return Traced.make(tracer, labels, tensor.weight, tensor.loose)
 
@@ -148,10 +156,10 @@ _add(
 )
 
 
-def _constants(func: str) -> Callable[..., Any]:
+def _constants(func: str) -> Callable[..., torch.Tensor]:
     """Return the operation that makes a tensor of numbers known beforehand."""
 
-    def make(tracer: Tracer, tensor: Traced, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def make(tracer: Tracer, tensor: Traced, *args: object, **kwargs: object) -> torch.Tensor:
         if func.startswith("new"):
             return getattr(torch.zeros(1), func)(*args, **kwargs)
         return getattr(torch, func)(torch.zeros(tensor.shape), *args, **kwargs)
@@ -163,7 +171,7 @@ for _name in ("new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "f
     _add(_name, _constants(_name))
 
 
-def _join(tracer: Tracer, tensors: Any, dim: int = 0, **kwargs: Any) -> Traced:
+def _join(tracer: Tracer, tensors: Sequence[torch.Tensor], dim: int = 0, **kwargs: int) -> Traced:
     dim = kwargs.get("axis", dim)
     parts = [tracer.labels(t) for t in tensors if t.numel()]
     dim %= parts[0].unit.dim()
@@ -177,16 +185,20 @@ def _join(tracer: Tracer, tensors: Any, dim: int = 0, **kwargs: Any) -> Traced:
         return torch.cat(found, dim).expand(shape)
 
     labels = Labels(*(join([getattr(p, k) for p in parts]) for k in ("unit", "slot", "wire")))
-    return tracer.make(labels, all(getattr(t, "loose", False) for t in tensors))
+    return tracer.make(labels, all(isinstance(t, Traced) and t.loose for t in tensors))
 
 
-def _stack(tracer: Tracer, tensors: Any, dim: int = 0) -> Traced:
+def _stack(tracer: Tracer, tensors: Sequence[torch.Tensor], dim: int = 0) -> Traced:
     dim %= tensors[0].dim() + 1
     return _join(tracer, [t.unsqueeze(dim) for t in tensors], dim)
 
 
 def _pad(
-    tracer: Tracer, tensor: Traced, pad: Any, mode: str = "constant", value: float | None = None
+    tracer: Tracer,
+    tensor: Traced,
+    pad: Sequence[int],
+    mode: str = "constant",
+    value: float | None = None,
 ) -> Traced:
     if mode != "constant":
         return channelwise(tracer, tensor, 1, on_shape(functional.pad, tensor, pad, mode).shape)
@@ -197,7 +209,7 @@ def _pad(
     return tracer.make(Labels(moved.unit, torch.where(inside, moved.slot, slot), moved.wire))
 
 
-def _setitem(tracer: Tracer, tensor: Traced, index: Any, value: Any) -> None:
+def _setitem(tracer: Tracer, tensor: Traced, index: object, value: torch.Tensor | float) -> None:
     if not isinstance(tensor, Traced):
         tracer.refuse(
             "numbers are written into a tensor made beforehand; join them with torch.cat or "
@@ -209,7 +221,7 @@ def _setitem(tracer: Tracer, tensor: Traced, index: Any, value: Any) -> None:
     _write(tracer, part, value)
 
 
-def _write(tracer: Tracer, tensor: Traced, value: Any, **kwargs: Any) -> Traced:
+def _write(tracer: Tracer, tensor: Traced, value: torch.Tensor | float, **kwargs: object) -> Traced:
     """Write other numbers into a tensor, in its shape: `copy_`, `fill_` and `zero_`."""
     labels = tracer.labels(value).apply(lambda t: t.expand(tensor.shape))
     tracer.write(tensor, labels)

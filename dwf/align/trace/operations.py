@@ -1,7 +1,6 @@
 """The torch functions that a trace can follow, by name."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional
@@ -10,7 +9,7 @@ from dwf.align.trace import layers
 from dwf.align.trace.algebra import channelwise, pair, reduce
 from dwf.align.trace.movement import MOVEMENT, on_shape
 from dwf.align.trace.products import attention, einsum, multi_head_attention, product
-from dwf.align.trace.tracer import Operations, Traced, Tracer
+from dwf.align.trace.tracer import Operations, Result, Traced, Tracer
 
 _SHAPES = """
     shape dtype device ndim size dim ndimension numel nelement stride is_floating_point is_complex
@@ -26,11 +25,11 @@ _NUMBERS = """
 """
 CONTROL = frozenset(_NUMBERS.split())
 """Functions that ask for a tensor's numbers."""
-OPERATIONS: dict[str, Callable[..., Any]] = dict(MOVEMENT)
+OPERATIONS: dict[str, Callable[..., Result]] = dict(MOVEMENT)
 """Name without underscores at its ends -> function of (tracer, *args, **kwargs)."""
 
 
-def _add(names: str, function: Callable[..., Any]) -> None:
+def _add(names: str, function: Callable[..., Result]) -> None:
     OPERATIONS.update(dict.fromkeys(names.split(), function))
 
 
@@ -40,10 +39,10 @@ UNTOUCHED = frozenset(MOVEMENT) - {"pad", "constant_pad_nd"} | frozenset(
 """Functions that leave each number as it is."""
 
 
-def _elementwise(scale: bool, sign: bool) -> Callable[..., Any]:
+def _elementwise(scale: bool, sign: bool) -> Callable[..., Traced]:
     """Return the operation on single numbers; `scale`, `sign`: whether it passes them through."""
 
-    def apply(tracer: Tracer, tensor: Traced, *args: Any, **kwargs: Any) -> Traced:
+    def apply(tracer: Tracer, tensor: Traced, *args: object, **kwargs: object) -> Traced:
         for other in args:
             if isinstance(other, torch.Tensor) and other.dim():
                 tensor = pair(tracer, tensor, other, "other")
@@ -71,7 +70,7 @@ _add(
 
 
 def _hardtanh(
-    tracer: Tracer, tensor: Traced, min_val: float = -1.0, max_val: float = 1.0, **kwargs: Any
+    tracer: Tracer, tensor: Traced, min_val: float = -1.0, max_val: float = 1.0, **kwargs: object
 ) -> Traced:
     return _elementwise(False, min_val == -max_val)(tracer, tensor)
 
@@ -79,7 +78,7 @@ def _hardtanh(
 _add("hardtanh", _hardtanh)
 
 
-def _prelu(tracer: Tracer, tensor: Traced, weight: Any) -> Traced:
+def _prelu(tracer: Tracer, tensor: Traced, weight: torch.Tensor) -> Traced:
     labels = tracer.labels(weight)
     tracer.structure.pin_wires(labels.wire)
     if weight.numel() == 1:
@@ -93,15 +92,26 @@ def _prelu(tracer: Tracer, tensor: Traced, weight: Any) -> Traced:
 _add("prelu", _prelu)
 
 
-def _where(tracer: Tracer, condition: Any, left: Any = None, right: Any = None) -> Traced:
+def _where(
+    tracer: Tracer,
+    condition: torch.Tensor,
+    left: torch.Tensor | float | None = None,
+    right: torch.Tensor | float | None = None,
+) -> Traced:
     return pair(tracer, pair(tracer, condition, left, "other"), right, "other")
 
 
 _add("where", _where)
 
 
-def _binary(how: str, swapped: bool = False) -> Callable[..., Any]:
-    def apply(tracer: Tracer, left: Any, right: Any, *args: Any, **kwargs: Any) -> Traced:
+def _binary(how: str, swapped: bool = False) -> Callable[..., Traced]:
+    def apply(
+        tracer: Tracer,
+        left: torch.Tensor | float,
+        right: torch.Tensor | float,
+        *args: object,
+        **kwargs: object,
+    ) -> Traced:
         if swapped:
             left, right = right, left
         number = [v for v in (left, right) if not isinstance(v, torch.Tensor)]
@@ -121,9 +131,13 @@ _add("rdiv rtruediv", _binary("div", True))
 _add("maximum minimum", _binary("extreme"))
 
 
-def _reducing(how: str) -> Callable[..., Any]:
+def _reducing(how: str) -> Callable[..., Traced]:
     def apply(
-        tracer: Tracer, tensor: Traced, dim: Any = None, keepdim: bool = False, **kwargs: Any
+        tracer: Tracer,
+        tensor: Traced,
+        dim: int | Sequence[int] | None = None,
+        keepdim: bool = False,
+        **kwargs: object,
     ) -> Traced:
         return reduce(tracer, tensor, kwargs.get("axis", dim), keepdim, how)
 
@@ -135,7 +149,7 @@ _add("amax amin", _reducing("extreme"))
 _add("logsumexp prod", _reducing("other"))
 
 
-def _moments(tracer: Tracer, tensor: Traced, *args: Any, **kwargs: Any) -> Traced:
+def _moments(tracer: Tracer, tensor: Traced, *args: object, **kwargs: object) -> Traced:
     dim = kwargs.get("dim", args[0] if args and not isinstance(args[0], bool) else None)
     return reduce(tracer, tensor, dim, kwargs.get("keepdim", False), "other")
 
@@ -143,7 +157,9 @@ def _moments(tracer: Tracer, tensor: Traced, *args: Any, **kwargs: Any) -> Trace
 _add("var std", _moments)
 
 
-def _extreme(tracer: Tracer, tensor: Traced, dim: Any = None, keepdim: bool = False) -> Any:
+def _extreme(
+    tracer: Tracer, tensor: Traced, dim: torch.Tensor | int | None = None, keepdim: bool = False
+) -> Result:
     if isinstance(dim, torch.Tensor):
         return pair(tracer, tensor, dim, "extreme")
     made = reduce(tracer, tensor, dim, keepdim, "extreme")
@@ -153,7 +169,7 @@ def _extreme(tracer: Tracer, tensor: Traced, dim: Any = None, keepdim: bool = Fa
 _add("max min", _extreme)
 
 
-def _softmax(tracer: Tracer, tensor: Traced, dim: int, *args: Any, **kwargs: Any) -> Traced:
+def _softmax(tracer: Tracer, tensor: Traced, dim: int, *args: object, **kwargs: object) -> Traced:
     return layers.normalise(tracer, tensor, [dim], None, None)
 
 
@@ -166,10 +182,10 @@ _add(
 )
 
 
-def _spatial(function: Callable[..., Any], sign: bool) -> Callable[..., Any]:
+def _spatial(function: Callable[..., torch.Tensor], sign: bool) -> Callable[..., Traced]:
     """Return the operation that treats each channel's places alike, as pooling does."""
 
-    def apply(tracer: Tracer, tensor: Traced, *args: Any, **kwargs: Any) -> Traced:
+    def apply(tracer: Tracer, tensor: Traced, *args: object, **kwargs: object) -> Traced:
         kwargs.pop("return_indices", None)
         if not sign:
             tracer.structure.pin_wires(tracer.labels(tensor).wire, scale=False)
@@ -191,7 +207,12 @@ _add("interpolate upsample", _spatial(functional.interpolate, True))
 
 
 def _dropout(
-    tracer: Tracer, tensor: Traced, p: float = 0.5, training: bool = True, *args: Any, **kwargs: Any
+    tracer: Tracer,
+    tensor: Traced,
+    p: float = 0.5,
+    training: bool = True,
+    *args: object,
+    **kwargs: object,
 ) -> Traced:
     if training and p:
         tracer.refuse("it drops units even in evaluation; use nn.Dropout")
@@ -204,12 +225,19 @@ def _gated(tensor: Traced, dim: int) -> tuple[Traced, Traced]:
 
 
 def _addmm(
-    tracer: Tracer, added: Any, left: Any, right: Any, beta: float = 1, alpha: float = 1
+    tracer: Tracer,
+    added: torch.Tensor,
+    left: torch.Tensor,
+    right: torch.Tensor,
+    beta: float = 1,
+    alpha: float = 1,
 ) -> Traced:
     return beta * added + alpha * (left @ right)
 
 
-def _embedding(tracer: Tracer, input: Any, weight: Traced, *args: Any, **kwargs: Any) -> Traced:
+def _embedding(
+    tracer: Tracer, input: torch.Tensor, weight: Traced, *args: object, **kwargs: object
+) -> Traced:
     if isinstance(input, Traced):
         tracer.refuse("what is looked up depends on the numbers; only constant places can be")
     return weight[input]

@@ -4,7 +4,7 @@ Shape suffixes: B images, L tokens, C channels.
 """
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
@@ -93,7 +93,9 @@ def _carry(tracer: Tracer, x: Labels, y: Labels, slot: torch.Tensor) -> Traced:
     return tracer.make(Labels(unit.expand(shape), slot, y.wire[..., :1, :].expand(shape)))
 
 
-def einsum(tracer: Tracer, equation: str, *operands: Any) -> Traced:
+def einsum(
+    tracer: Tracer, equation: str, *operands: torch.Tensor | Sequence[torch.Tensor]
+) -> Traced:
     """`torch.einsum` of one or two tensors: written as a matmul, axes in order."""
     if operands and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
@@ -104,7 +106,7 @@ def einsum(tracer: Tracer, equation: str, *operands: Any) -> Traced:
         tracer.refuse(f"{equation!r} is not followed, only products of two with named axes are")
     if len(operands) == 1:
         return _in_order(_summed(operands[0], names[0], out), names[0], out)
-    first, second = (getattr(x, "weight", None) is not None for x in operands)
+    first, second = (isinstance(x, Traced) and x.weight is not None for x in operands)
     if first and not second:  # a matrix stands behind what it is multiplied with
         return einsum(tracer, f"{names[1]},{names[0]}->{out}", *reversed(operands))
     left, right = (
@@ -127,13 +129,13 @@ def einsum(tracer: Tracer, equation: str, *operands: Any) -> Traced:
     return _in_order(made.reshape(shape), batch + rows + columns, out)
 
 
-def _summed(tensor: Any, letters: str, kept: str) -> Any:
+def _summed(tensor: torch.Tensor, letters: str, kept: str) -> torch.Tensor:
     """Sum over the axes that nobody asks for."""
     gone = [a for a, c in enumerate(letters) if c not in kept]
     return tensor.sum(gone) if gone else tensor
 
 
-def _in_order(tensor: Any, letters: str, out: str) -> Any:
+def _in_order(tensor: torch.Tensor, letters: str, out: str) -> torch.Tensor:
     """Axes as in `out`, one of size 1 where a tensor has none."""
     own = [c for c in letters if c in out]
     order = sorted(range(len(own)), key=lambda a: out.index(own[a]))
@@ -144,8 +146,12 @@ def _in_order(tensor: Any, letters: str, out: str) -> Any:
 
 
 def _flat(
-    tensor: Any, letters: str, wanted: tuple[str, ...], sizes: dict[str, int], stacked: bool
-) -> Any:
+    tensor: torch.Tensor,
+    letters: str,
+    wanted: tuple[str, ...],
+    sizes: dict[str, int],
+    stacked: bool,
+) -> torch.Tensor:
     """Axes in the order wanted, those named together flattened into one; a matrix as it is."""
     order = [letters.index(c) for c in "".join(wanted)]
     if len(order) == 2 and not stacked:
@@ -159,7 +165,7 @@ def attention(
     query: Traced,
     key: Traced,
     value: Traced,
-    attn_mask: Any = None,
+    attn_mask: torch.Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
@@ -182,21 +188,21 @@ def multi_head_attention(
     num_heads: int,
     in_proj_weight: Traced,
     in_proj_bias: Traced,
-    bias_k: Any,
-    bias_v: Any,
+    bias_k: torch.Tensor | None,
+    bias_v: torch.Tensor | None,
     add_zero_attn: bool,
     dropout_p: float,
     out_proj_weight: Traced,
     out_proj_bias: Traced,
     training: bool = False,
-    attn_mask: Any = None,
+    attn_mask: torch.Tensor | None = None,
     use_separate_proj_weight: bool = False,
-    q_proj_weight: Any = None,
-    k_proj_weight: Any = None,
-    v_proj_weight: Any = None,
+    q_proj_weight: torch.Tensor | None = None,
+    k_proj_weight: torch.Tensor | None = None,
+    v_proj_weight: torch.Tensor | None = None,
     need_weights: bool = True,
     average_attn_weights: bool = True,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> tuple[Traced, Traced | None]:
     """`functional.multi_head_attention_forward`: tokens first, [L, B, C]."""
     if bias_k is not None or bias_v is not None or add_zero_attn or query.dim() != 3:

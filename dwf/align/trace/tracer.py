@@ -8,9 +8,8 @@ Shape suffixes: O rows and I columns of a weight.
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -24,6 +23,9 @@ from dwf.align.trace.labels import (
     mix,
 )
 from dwf.errors import ConfigError
+
+Result = torch.Tensor | tuple[torch.Tensor, ...] | None
+"""Value of a torch function that a trace follows; None of one that writes in place."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Traced(torch.Tensor):
     tracer: "Tracer"
     labels: Labels | None
     weight: Weight | None
-    loose: bool
+    loose: bool = False
     base: "Traced | None" = None
     """The tensor that this is a view or a moved copy of, by `move`."""
     move: Callable[[torch.Tensor], torch.Tensor]
@@ -95,12 +97,12 @@ def is_view(tensor: Traced) -> bool:
     return moved is memory or moved._base is root
 
 
-def _plain(values: Any) -> list:
+def _plain(values: Iterable[object]) -> list:
     """Return a function's arguments, those that are tensors blanked out."""
     return ["" if isinstance(value, torch.Tensor) else value for value in values]
 
 
-def _tensors(values: Any) -> Iterator[Traced]:
+def _tensors(values: Iterable[object]) -> Iterator[Traced]:
     for value in values:
         if isinstance(value, Traced):
             yield value
@@ -112,7 +114,7 @@ def _tensors(values: Any) -> Iterator[Traced]:
 class Operations:
     """Torch functions by name, and how a trace takes them."""
 
-    table: Mapping[str, Callable[..., Any]]
+    table: Mapping[str, Callable[..., Result]]
     """Functions that do to labels what torch's function of that name does to numbers."""
     plain: frozenset[str]
     """Names of functions that ask for shapes alone and run as they are."""
@@ -135,7 +137,7 @@ class Tracer:
         self._elements: dict[str, Labels] = {}
         self._bound: dict[tuple[str, int], Binding] = {}
 
-    def call(self, func: Any, args: tuple, kwargs: dict) -> Any:
+    def call(self, func: Callable[..., object], args: tuple, kwargs: dict) -> object:
         """Do to labels what a torch function does to numbers."""
         name = getattr(func, "__name__", str(func))
         if name == "__get__":
@@ -174,7 +176,7 @@ class Tracer:
             return args[0]
         return result
 
-    def _signed(self, result: Any, how: list) -> Any:
+    def _signed(self, result: object, how: list) -> object:
         """Add to the labels what was done: numbers that went through other things are not alike.
 
         A constant 0 stays one: it hides no scale.
@@ -223,7 +225,7 @@ class Tracer:
         node = ".".join(filter(None, self.where[-1:])) or "the network"
         raise ConfigError(f"{node} ({self.operation}): {why}")
 
-    def labels(self, value: Any) -> Labels:
+    def labels(self, value: torch.Tensor | float) -> Labels:
         """Return a tensor's labels as known by now; a parameter becomes one of single numbers."""
         if not isinstance(value, Traced):
             value = torch.as_tensor(value)
@@ -265,7 +267,7 @@ class Tracer:
             self._elements[name] = Labels(unit, slot, wire)
         return self._elements[name]
 
-    def statistic(self, value: Any) -> None:
+    def statistic(self, value: torch.Tensor) -> None:
         """Note that a buffer follows the units but says nothing about them."""
         if isinstance(value, Traced):
             self.structure.pin_wires(self.labels(value).wire)

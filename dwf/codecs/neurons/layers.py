@@ -204,7 +204,7 @@ def _refuse_tied(group: Group, found: Group | None) -> None:
     """Refuse units that are reordered with others, or otherwise than as a layer's."""
     ours, theirs = _axes(group), _axes(found) if found else {}
     others = [axis[0] for axis in (*theirs, *ours) if theirs.get(axis) != ours.get(axis)]
-    if others or found.kind != "units":
+    if others or not found.is_hidden:
         raise ConfigError(
             f"codec.kind = 'neurons' cannot make tokens of {group.members[0].name}: its units "
             f"cannot be reordered by themselves (see {others[0] if others else found.kind}), as "

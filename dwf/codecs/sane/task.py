@@ -7,7 +7,6 @@ Shape suffixes: V views, B windows of a micro-batch, W tokens of a window, C num
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +15,14 @@ from dwf.backbones.token_autoencoder import TokenAutoencoder
 from dwf.codecs.config import SaneConfig
 from dwf.codecs.sane.behaviour import Behaviour
 from dwf.codecs.sane.losses import add_noise, erase, masked_variance, nt_xent, squared_error
-from dwf.codecs.windows import WindowBatch, WindowLoader, WindowSampler, tensors_of, to_device
+from dwf.codecs.windows import (
+    NamedTensors,
+    WindowBatch,
+    WindowLoader,
+    WindowSampler,
+    tensors_of,
+    to_device,
+)
 from dwf.errors import ConfigError
 from dwf.training.task import Share, Task
 
@@ -91,7 +97,7 @@ class SaneTask(Task):
         return loss + self.config.behaviour.weight * first
 
     def _forward(
-        self, module: nn.Module, batch: dict[str, Any], generator: torch.Generator | None
+        self, module: nn.Module, batch: NamedTensors, generator: torch.Generator | None
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return (what was made of all views, losses by name); without a generator no noise."""
         config, num = self.config, num_views(self.config)

@@ -22,6 +22,9 @@ _LOADERS_BESIDE_A_GPU = 4
 _AHEAD = 4  # micro-batches that each process has ready
 _NAMES = ("source_B", "row_B")
 
+NamedTensors = dict[str, torch.Tensor | int | None]
+"""A `WindowBatch` by the names of its fields, see `tensors_of`."""
+
 
 class _MicroBatches(Dataset):
     """Item i is micro-batch `i % accumulate` of update `i // accumulate`, of this rank."""
@@ -29,13 +32,13 @@ class _MicroBatches(Dataset):
     def __init__(self, sampler: WindowSampler, share: Share):
         self.sampler, self.share = sampler, share
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> NamedTensors:
         step, micro_step = divmod(index, self.share.accumulate)
         batch = self.sampler.batch(step, self.share.batch_size, *self.share.examples(micro_step))
         return tensors_of(batch)
 
 
-def tensors_of(batch: WindowBatch) -> dict[str, Any]:
+def tensors_of(batch: WindowBatch) -> NamedTensors:
     """Return a `WindowBatch` by the names of its fields, and `valid_BW`: which tokens are real.
 
     That is None where all are: then attention needs no mask.
@@ -45,7 +48,7 @@ def tensors_of(batch: WindowBatch) -> dict[str, Any]:
     return tensors | {"valid_BW": None if valid_BW.all() else valid_BW}
 
 
-def _as_it_is(item: dict[str, Any]) -> dict[str, Any]:
+def _as_it_is(item: NamedTensors) -> NamedTensors:
     return item
 
 
@@ -109,7 +112,7 @@ class WindowLoader:
             )
         )
 
-    def next(self) -> dict[str, Any]:
+    def next(self) -> NamedTensors:
         """Return the next micro-batch by names, its tensors on the device."""
         begun = time.perf_counter()
         batch = next(self._batches)
@@ -117,7 +120,7 @@ class WindowLoader:
         return to_device(batch, self.device)
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def to_device(batch: NamedTensors, device: torch.device) -> NamedTensors:
     """Return a micro-batch with its tensors on a device; what names its networks stays here."""
     moved = {
         name: value.to(device, non_blocking=True)

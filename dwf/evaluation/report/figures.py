@@ -5,7 +5,6 @@ Shape suffixes: S networks of a set, C axes of the map, P points of a curve.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -190,7 +189,7 @@ def _look(report: Report, one: NetworkSet) -> tuple[str, str, str]:
 
 def _samples_last(sets: Sequence[NetworkSet]) -> list[NetworkSet]:
     """Drawn last is seen best: baselines, originals, held-out networks, samples."""
-    order: dict[str, Any] = {"originals": 1, "held-out": 2, "samples": 3}
+    order: dict[str, int] = {"originals": 1, "held-out": 2, "samples": 3}
     return sorted(sets, key=lambda one: order.get(one.family, 0))
 
 

@@ -8,15 +8,15 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from dwf.evaluation.measure import CONFIDENCE
 from dwf.metrics import read_metrics
+from dwf.plain import Json
 
 FIT_COLUMNS = ("generator", "measure", "training", "held-out", "held-out - training", "equal")
 
 
-def read_fit(run: Path) -> dict[str, Any]:
+def read_fit(run: Path) -> dict[str, Json]:
     """Return what a generator's run folder says of its fit, plain data.
 
     Returns:
@@ -25,7 +25,7 @@ def read_fit(run: Path) -> dict[str, Any]:
     """
     done, metrics = run / "done.json", run / "metrics.jsonl"
     density = json.loads(done.read_text()).get("density") or {} if done.exists() else {}
-    found: dict[str, Any] = {}
+    found: dict[str, Json] = {}
     kept, val_loss = density.get("kept_step"), density.get("val_loss")
     if kept is not None and val_loss is not None and metrics.exists():
         for line in read_metrics(metrics):
@@ -36,7 +36,7 @@ def read_fit(run: Path) -> dict[str, Any]:
     return found
 
 
-def fit_rows(fits: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def fit_rows(fits: Mapping[str, Mapping[str, Json]]) -> list[tuple[str, ...]]:
     """Return cells under `FIT_COLUMNS`: a row for each generator and what is known of it."""
     rows = []
     for generator, found in fits.items():
@@ -47,7 +47,7 @@ def fit_rows(fits: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     return rows
 
 
-def are_equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
+def are_equal(one: Mapping[str, Json], other: Mapping[str, Json]) -> bool | None:
     """Whether two means are equal within 1.96 standard errors; None where that is not known.
 
     Args:
@@ -66,7 +66,7 @@ def _loss(loss: Mapping[str, float]) -> tuple[str, ...]:
     return f"loss at step {loss['step']}", f"{train:.4f}", f"{val:.4f}", change, "-"
 
 
-def _likelihood(likelihood: Mapping[str, Any]) -> tuple[str, ...]:
+def _likelihood(likelihood: Mapping[str, Json]) -> tuple[str, ...]:
     train, val = likelihood.get("train"), likelihood.get("val")
     named = f"nats per number of {likelihood.get('of', 'weights')}"
     change = equal = "-"
@@ -77,7 +77,7 @@ def _likelihood(likelihood: Mapping[str, Any]) -> tuple[str, ...]:
     return named, _nats(train), _nats(val), change, equal
 
 
-def _nats(found: Mapping[str, Any] | None) -> str:
+def _nats(found: Mapping[str, Json] | None) -> str:
     if not found or found["nats_per_number"] is None:
         return "-"
     spread = "" if found["std"] is None else f" +- {found['std']:.4f}"

@@ -4,13 +4,13 @@ import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from dwf.evaluation.report.columns import STATISTICS_COLUMNS, headings
 from dwf.evaluation.report.fits import FIT_COLUMNS, fit_rows
 from dwf.evaluation.report.report import Report
 from dwf.evaluation.report.sets import NetworkSet
 from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT
+from dwf.plain import Json
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1d2430; --soft: #5b6573; --line: #d9dee5;
@@ -52,7 +52,7 @@ _EXPLAINED = {
 }
 
 
-def write_page(report: Report, environment: dict[str, Any], figures: dict[str, Path]) -> str:
+def write_page(report: Report, environment: dict[str, Json], figures: dict[str, Path]) -> str:
     """Return the page.
 
     Args:
@@ -170,7 +170,7 @@ def figure(caption: str, file: Path, explained: str = "") -> str:
     )
 
 
-def hardware(environment: dict[str, Any]) -> str:
+def hardware(environment: dict[str, Json]) -> str:
     """Return in words what ran a report: `environment.json` of its run folder."""
     versions = environment.get("packages", {})
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -181,7 +181,7 @@ def hardware(environment: dict[str, Any]) -> str:
     )
 
 
-def details(title: str, facts: dict[str, Any]) -> str:
+def details(title: str, facts: dict[str, Json]) -> str:
     """Return facts that a reader may unfold."""
     rows = "".join(
         f"<tr><td>{escape(str(key))}</td><td>{escape(str(value))}</td></tr>"

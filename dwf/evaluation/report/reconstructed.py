@@ -12,6 +12,7 @@ import numpy as np
 
 from dwf.evaluation.report.columns import Column, accuracy_cell, number_cell
 from dwf.evaluation.report.sets import plain, statistics
+from dwf.plain import Json
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class ReconstructedSet:
     """Networks and what came back."""
 
     title: str
-    summary: dict[str, Any]
+    summary: dict[str, Json]
     """n, `rmse` and `relative` over all covered tensors, statistics of each measure."""
     tensors: dict[str, list[float | None]]
     """`rmse` and `relative` of each tensor; None where nothing varies."""
@@ -101,7 +102,7 @@ def reconstructed_set(
     columns: dict[str, np.ndarray],
     lost_E: np.ndarray,
     energy_E: np.ndarray,
-    tensors: Sequence[dict[str, Any]],
+    tensors: Sequence[dict[str, Json]],
 ) -> ReconstructedSet:
     """Summarise what came back of a set of networks.
 
@@ -115,7 +116,7 @@ def reconstructed_set(
     num = len(columns["network"])
     size_E = np.array([math.prod(tensor["shape"]) for tensor in tensors])
     covered_E = np.array([tensor["covered"] for tensor in tensors], bool)
-    summary: dict[str, Any] = {"n": num} | {
+    summary: dict[str, Json] = {"n": num} | {
         name: statistics(values_S) for name, values_S in columns.items() if name != "network"
     }
     count = num * size_E[covered_E].sum()

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -37,6 +36,7 @@ from dwf.evaluation.report.reconstructed import (
 from dwf.evaluation.report.report import markdown_table
 from dwf.evaluation.report.sets import plain
 from dwf.metrics import table_console
+from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
 from dwf.settings import to_dict
 
@@ -55,13 +55,13 @@ class Reconstruction:
     """Errors of a codec on held-out networks, if there are any, and on training networks."""
 
     name: str
-    config: dict[str, Any]
+    config: dict[str, Json]
     headline: tuple[str, ...]
     """Sentences on what the numbers say."""
     sets: tuple[ReconstructedSet, ...]
-    tensors: tuple[dict[str, Any], ...]
+    tensors: tuple[dict[str, Json], ...]
     """name, shape, and whether the codec covers it, of each tensor."""
-    facts: dict[str, Any]
+    facts: dict[str, Json]
 
     @classmethod
     def of(
@@ -69,8 +69,8 @@ class Reconstruction:
         name: str,
         config: ReconstructionConfig,
         sets: Sequence[ReconstructedSet],
-        tensors: Sequence[dict[str, Any]],
-        facts: dict[str, Any],
+        tensors: Sequence[dict[str, Json]],
+        facts: dict[str, Json],
         notes: Sequence[str] = (),
     ) -> "Reconstruction":
         """Return the report on sets, the held-out networks first; notes end its headline."""
@@ -169,7 +169,7 @@ def _on_accuracy(one: ReconstructedSet, split: str) -> str:
     return text
 
 
-def _on_error(sets: Sequence[ReconstructedSet], tensors: Sequence[dict[str, Any]]) -> str:
+def _on_error(sets: Sequence[ReconstructedSet], tensors: Sequence[dict[str, Json]]) -> str:
     first = sets[0]
     each = " and ".join(f"{number_cell(one.summary['relative'])} on {one.title}" for one in sets)
     known = [
@@ -209,7 +209,7 @@ def write_reconstruction(report: Reconstruction, folder: Path) -> None:
     write_text(folder / "report.html", _page(report, environment, figures))
 
 
-def _page(report: Reconstruction, environment: dict[str, Any], figures: dict[str, Path]) -> str:
+def _page(report: Reconstruction, environment: dict[str, Json], figures: dict[str, Path]) -> str:
     body = [
         *page.beginning(report.name, report.headline),
         page.table(report.columns, report.table),

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from dwf.evaluation.measure import Limits
 from dwf.evaluation.report.columns import (
@@ -25,6 +24,7 @@ from dwf.evaluation.report.columns import (
 from dwf.evaluation.report.fits import FIT_COLUMNS, fit_rows
 from dwf.evaluation.report.sets import NetworkSet, plain
 from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT
+from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
 
 
@@ -33,18 +33,18 @@ class Report:
     """An evaluation's outcome."""
 
     name: str
-    config: dict[str, Any]
+    config: dict[str, Json]
     limits: dict[str, float]
     """See `novelty.Limits`."""
     sets: tuple[NetworkSet, ...]
     """Originals, held-out networks, samples, baselines."""
     headline: tuple[str, ...]
     """Sentences on what the numbers say."""
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    facts: dict[str, dict[str, Json]] = field(default_factory=dict)
     """Facts of what was evaluated: zoo, data, alignment, generators, samples."""
     map_share: tuple[float, ...] = ()
     """Share of the training networks' variance along each axis of the map."""
-    fits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fits: dict[str, dict[str, Json]] = field(default_factory=dict)
     """Generator -> losses and likelihoods of training and held-out networks; see `fits`."""
     limits_of: dict[str, dict[str, float]] = field(default_factory=dict)
     """Which part of the training networks generators learnt from -> the limits that these set."""
@@ -221,7 +221,7 @@ def _on_condition(title: str, asked: dict[str, float]) -> str:
     )
 
 
-def _on_selection(title: str, chosen: dict[str, Any]) -> str:
+def _on_selection(title: str, chosen: dict[str, Json]) -> str:
     rounds, broken = chosen.get("rounds", 1), chosen.get("unusable", 0)
     text = f"{title} is a selection ({chosen['kind']}): {chosen['kept']} networks were kept of "
     text += f"{chosen['drawn']} that were drawn"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dwf.evaluation.measure import FAMILIES, Limits, Measured
+from dwf.plain import Json
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class NetworkSet:
     title: str
     family: str
     """`originals`, `held-out`, `samples`, or a baseline's family."""
-    summary: dict[str, Any]
+    summary: dict[str, Json]
     """n, statistics of each measure, dispersion, the share that passes each test and of each kind
     (`copy`, `average`), its `mark` (name, why; see `marks`), and, of networks with BatchNorm,
     statistics of the accuracies with the running statistics that were compared. Of some sets
@@ -134,7 +135,7 @@ def network_set(
     zoo_spread: float,
     split: str,
     labels: Mapping[str, np.ndarray],
-    more: Mapping[str, Any],
+    more: Mapping[str, Json],
 ) -> NetworkSet:
     """Summarise a measured set over all its networks.
 
@@ -153,7 +154,7 @@ def network_set(
     numbers = {
         measure.key.format(split=split): measure.values(measured, limits) for measure in MEASURES
     }
-    summary: dict[str, Any] = {"n": len(measured.distance_S)}
+    summary: dict[str, Json] = {"n": len(measured.distance_S)}
     summary |= {name: statistics(values_S) for name, values_S in numbers.items()}
     summary["dispersion"] = measured.spread / zoo_spread
     summary |= {test: float(passed_S.mean()) for test, passed_S in passed.items()} | dict(more)
@@ -179,7 +180,7 @@ def statistics(values_S: np.ndarray) -> dict[str, float]:
     }
 
 
-def plain(value: Any) -> Any:
+def plain(value: Json) -> Json:
     """Return data as JSON can hold it: numbers that are not finite become None."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}

@@ -3,11 +3,10 @@
 Shape suffixes: N networks of the cohort, D numbers of one network.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 
+from dwf.plain import State
 from dwf.zoo.config import KeepAbove, KeepBest, ZooConfig
 
 
@@ -70,13 +69,13 @@ class Keeper:
             since_N = epoch - np.maximum(self.best_epoch_N, self.first_epoch)
             self.is_over_N |= since_N >= self.keep.patience
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, State]:
         """Return what a save holds."""
         names = ("count_N", "best_N", "best_epoch_N", "best_pruned_N", "is_over_N")
         arrays = {name: torch.from_numpy(getattr(self, name)) for name in names}
         return arrays | {"best_ND": self.best_ND, "snapshots": self.snapshots}
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: dict[str, State]) -> None:
         """Go on from a save."""
         for name, value in state.items():
             is_array = name.endswith("_N") and isinstance(value, torch.Tensor)

@@ -7,8 +7,7 @@ Shape suffixes: N networks of the cohort, B images of a batch, K classes.
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from dwf.errors import ConfigError
 from dwf.networks.checks import breaks_with_channels_last
 from dwf.networks.functional import build_network, is_stacked, run_under_vmap
 from dwf.networks.initialisation import initialise
+from dwf.plain import Json
 from dwf.randomness import seed_of
 from dwf.zoo import roster
 from dwf.zoo.cohorts import prune
@@ -99,7 +99,7 @@ class Program:
     def _make_optimizers(self, table: Columns) -> None:
         """One optimiser of each kind, with `param_groups`: runs of networks with equal settings."""
         self.slices: list[tuple[torch.Tensor, torch.Tensor, slice]] = []
-        param_groups: dict[str, list[dict[str, Any]]] = {}
+        param_groups: dict[str, list[dict[str, Json]]] = {}
         for rows in roster.equal_runs(table, GROUPED_BY):
             first = {name: table[name][rows.start].item() for name in GROUPED_BY}
             kind, parts = first["optimizer"], list(self.learnt.values())
@@ -242,7 +242,7 @@ class Program:
             layer.p = float(rates[0])
 
 
-def names_found(names: Mapping[str, Any], pattern: str) -> list[str]:
+def names_found(names: Iterable[str], pattern: str) -> list[str]:
     """Return the names in which a regular expression is found."""
     return [name for name in names if re.search(pattern, name)]
 

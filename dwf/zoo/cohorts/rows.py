@@ -6,7 +6,7 @@ Shape suffixes: R rows, D numbers of one network.
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Block, Columns, write_shard
 from dwf.zoo.store import split_networks
 from dwf.zoo.zeros import zero_counts
+
+if TYPE_CHECKING:
+    from dwf.zoo.cohorts.cohort import Cohort
 
 _BLOCK_BYTES = 256 * 2**20
 
@@ -37,7 +40,7 @@ def split_steps(num_rows: int, val: float, test: float) -> np.ndarray:
     return np.repeat(np.array(["train", "val", "test"]), sizes)
 
 
-def assemble(config: ZooConfig, layout: Layout, target: Path, cohorts: list[Any]) -> None:
+def assemble(config: ZooConfig, layout: Layout, target: Path, cohorts: "list[Cohort]") -> None:
     """Stream the cohorts' snapshots into a shard, without the networks that diverged.
 
     Args:
