@@ -53,7 +53,7 @@ class LoopConfig:
     """Decay of the exponential moving average of the weights, which is then what is kept."""
     validate_every: Count = 500
     """Steps between two validations, each a line of the metrics."""
-    save_every_seconds: NonNegative = 300.0
+    save_seconds: NonNegative = 300.0
     """Seconds between two checkpoints."""
     sample_every: Whole = 0
     """Steps between two looks at networks drawn from a density in training, scored on validation

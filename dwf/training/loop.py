@@ -167,7 +167,7 @@ class _Loop:
             if now - looked >= SECONDS_BETWEEN_LOOKS or last:
                 looked = now
                 self._tell_progress()
-            due = last or now - saved >= self.config.save_every_seconds
+            due = last or now - saved >= self.config.save_seconds
             if self.ours.any(due or preemption.is_asked() or self.problem is not None):
                 self._save()
                 saved = time.monotonic()

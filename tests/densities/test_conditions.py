@@ -19,7 +19,7 @@ from tests.densities.coded import vector_codes
 SMALL = FlowConfig(
     backbone=ResidualMLPConfig(width=16, depth=1, time_features=8),
     training=LoopConfig(
-        steps=12, batch_size=8, ema=0.9, validate_every=5, save_every_seconds=0, threads=1
+        steps=12, batch_size=8, ema=0.9, validate_every=5, save_seconds=0, threads=1
     ),
     solver=SolverConfig(method="heun2", steps=10),
     condition="val_accuracy",

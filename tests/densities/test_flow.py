@@ -27,7 +27,7 @@ from tests.densities.coded import vector_codes
 
 SMALL = FlowConfig(
     backbone=ResidualMLPConfig(width=16, depth=1, dropout=0.1, time_features=8),
-    training=LoopConfig(steps=12, batch_size=8, ema=0.9, validate_every=5, save_every_seconds=0),
+    training=LoopConfig(steps=12, batch_size=8, ema=0.9, validate_every=5, save_seconds=0),
 )
 LEARN = FlowConfig(
     backbone=ResidualMLPConfig(width=48, depth=2, time_features=16),

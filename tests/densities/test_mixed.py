@@ -18,7 +18,7 @@ from dwf.training.config import LoopConfig
 CONFIG = FlowConfig(
     backbone=TransformerConfig(width=16, heads=2, depth=1),
     training=LoopConfig(
-        steps=12, batch_size=8, ema=0.9, validate_every=5, save_every_seconds=0, threads=1
+        steps=12, batch_size=8, ema=0.9, validate_every=5, save_seconds=0, threads=1
     ),
     solver=SolverConfig(method="heun2", steps=10),
 )

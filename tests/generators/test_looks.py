@@ -108,7 +108,7 @@ def test_best_samples_keeps_the_density_that_drew_the_best_also_when_resumed(
         return error(*args, **kwargs)
 
     config = looking(
-        flow_on_pca, keep="best_samples", validate_every=5, sample_every=5, save_every_seconds=0.0
+        flow_on_pca, keep="best_samples", validate_every=5, sample_every=5, save_seconds=0.0
     )
     with monkeypatch.context() as patch:
         patch.setattr(matching, "mse_loss", fails)

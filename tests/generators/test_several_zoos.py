@@ -244,7 +244,7 @@ def scales_of(zoos: dict[str, Zoo]) -> list[str]:
 
 @pytest.mark.parametrize("how", [{}, {"behaviour": 0.5, "standardise": "none"}])
 def test_stopped_in_training_it_goes_on_to_the_same_bytes(zoos, tmp_path, monkeypatch, how):
-    training = dataclasses.replace(TRAINING, save_every_seconds=0.0)
+    training = dataclasses.replace(TRAINING, save_seconds=0.0)
     config = dataclasses.replace(MIXED, density=dataclasses.replace(FLOW, training=training, **how))
     update, updates = loop._Loop._update, []
 

@@ -115,7 +115,7 @@ fit_generator(config, root, "killed")
 
 def test_killed_in_training_it_goes_on_to_the_same_bytes(make_zoo, tmp_path, flow_on_pca):
     make_zoo()
-    training = dataclasses.replace(flow_on_pca.density.training, save_every_seconds=0.0, threads=1)
+    training = dataclasses.replace(flow_on_pca.density.training, save_seconds=0.0, threads=1)
     density = dataclasses.replace(flow_on_pca.density, training=training)
     config = dataclasses.replace(flow_on_pca, density=density)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_dict(config)))

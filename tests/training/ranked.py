@@ -28,7 +28,7 @@ from dwf.training.loop import Outcome, Task, train
 ROOT = Path(__file__).parents[2]
 CONFIG = LoopConfig(
     steps=8, batch_size=8, learning_rate=0.01, weight_decay=0.01, clip_norm=1.0, validate_every=1,
-    save_every_seconds=1e6, threads=1, device="cpu",
+    save_seconds=1e6, threads=1, device="cpu",
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from dwf.training.loop import Task, train
 
 CONFIG = LoopConfig(
     steps=23, batch_size=8, learning_rate=0.01, weight_decay=0.01, ema=0.9, clip_norm=1.0,
-    validate_every=5, save_every_seconds=0, keep="best", threads=1, warm_up=3,
+    validate_every=5, save_seconds=0, keep="best", threads=1, warm_up=3,
 )  # fmt: skip
 
 VARYING = ("steps/s", "samples/s", "data_wait", "memory_GiB")
@@ -125,7 +125,7 @@ def test_a_finished_run_trains_no_more(tmp_path):
 
 
 def test_preemption_saves_and_stops(tmp_path, monkeypatch):
-    config = dataclasses.replace(CONFIG, save_every_seconds=1e6)
+    config = dataclasses.replace(CONFIG, save_seconds=1e6)
     whole = run_loop(tmp_path / "whole", config)
     monkeypatch.setattr(preemption, "_asked", [])
     ask = lambda: preemption._asked.append(signal.SIGTERM)  # noqa: E731

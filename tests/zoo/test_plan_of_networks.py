@@ -41,7 +41,7 @@ CONFIG = ZooConfig(
         epochs=4,
         batch_size=64,
         learning_rate=0.02,
-        schedule="onecycle",
+        schedule="one_cycle",
         augment=AugmentConfig(pad=1),
         prune=PruneConfig(0.3),
     ),

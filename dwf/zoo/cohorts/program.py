@@ -27,7 +27,8 @@ from dwf.zoo.facts import Method
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Columns
 
-_OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+"""Makers of the optimisers that recipes name."""
 GROUPED_BY = ("optimizer", "learning_rate", "weight_decay", "momentum")
 Drop = Callable[[torch.Tensor], torch.Tensor]
 
@@ -114,7 +115,7 @@ class Program:
                 group |= {"momentum": first["momentum"], "nesterov": self.recipe.nesterov}
             groups.setdefault(kind, []).append(group)
         self.optimizers = {
-            kind: _OPTIMIZERS[kind](parts, lr=1e-3, fused=True) for kind, parts in groups.items()
+            kind: OPTIMIZERS[kind](parts, lr=1e-3, fused=True) for kind, parts in groups.items()
         }
 
     def learn_only(self, keep: KeepSteps) -> None:
@@ -210,13 +211,13 @@ class Program:
 
     def _clip(self) -> None:
         """Scale each network's gradient down to the largest norm allowed."""
-        if self.recipe.clip is None:
+        if self.recipe.clip_norm is None:
             return
         grads = [tensor.grad for tensor in self.learnt.values() if tensor.grad is not None]
         if self.is_alone:
             grads = [grad.unsqueeze(0) for grad in grads]
         squares_N = sum(grad.flatten(1).square().sum(1) for grad in grads)
-        scale_N = (self.recipe.clip / (squares_N.sqrt() + 1e-6)).clamp(max=1.0)
+        scale_N = (self.recipe.clip_norm / (squares_N.sqrt() + 1e-6)).clamp(max=1.0)
         for grad in grads:
             grad.mul_(scale_N.view(-1, *[1] * (grad.dim() - 1)))
 
