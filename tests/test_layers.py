@@ -29,6 +29,7 @@ PACKAGES = (
 )
 GROUND = (
     "settings",
+    "compute",
     "run_folder",
     "stages",
     "errors",

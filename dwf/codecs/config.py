@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.shape import Shape
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive, Whole
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 
 CODECS = {
     "flat": "dwf.codecs.flat:FlatCodec",
@@ -204,6 +204,22 @@ class BehaviourConfig:
 
 
 @dataclass(frozen=True)
+class SaneComputeConfig(LoopComputeConfig):
+    """Where and how an autoencoder of windows learns."""
+
+    workers: Whole | None = None
+    """Processes that prepare batches; default: 4 with a GPU, else 0, the process that trains."""
+
+
+@dataclass(frozen=True)
+class SaneLoopConfig(LoopConfig):
+    """How an autoencoder of windows learns; see `LoopConfig`."""
+
+    compute: SaneComputeConfig = field(default_factory=SaneComputeConfig)
+    """Device, arithmetic, saving, and processes that prepare batches."""
+
+
+@dataclass(frozen=True)
 class SaneConfig(CodecSettings):
     """A transformer autoencoder of windows of tokens (SANE, arXiv 2406.09997)."""
 
@@ -223,8 +239,8 @@ class SaneConfig(CodecSettings):
     for zoos of several architectures (arXiv 2504.10141)."""
     backbone: TokenAutoencoderConfig = field(default_factory=TokenAutoencoderConfig)
     """The autoencoder."""
-    training: LoopConfig = field(
-        default_factory=lambda: LoopConfig(batch_size=32, schedule="one_cycle", clip_norm=1.0)
+    training: SaneLoopConfig = field(
+        default_factory=lambda: SaneLoopConfig(batch_size=32, schedule="one_cycle", clip_norm=1.0)
     )
     """How it learns."""
     window: Count = 64
@@ -256,8 +272,6 @@ class SaneConfig(CodecSettings):
     """Windows of held-out networks that a validation looks at, always the same."""
     encode_batch: Count = 64
     """Windows coded at once."""
-    loaders: Whole | None = None
-    """Processes that cut windows; default: 4 with a GPU, else 0, the process that trains."""
     kind: Literal["sane"] = "sane"
     """The codec."""
 

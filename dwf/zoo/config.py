@@ -5,6 +5,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dwf.compute import ComputeConfig
 from dwf.datasets.config import DataConfig
 from dwf.networks.config import NetworkConfig
 from dwf.settings import Count, Fraction, NonNegative, Positive, Whole
@@ -254,6 +255,17 @@ def split_sizes(count: int, val: float, test: float) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True)
+class ZooComputeConfig(ComputeConfig):
+    """Where and how networks are trained; planning looks for a GPU, and saves are a cohort's."""
+
+    channels_last: bool | None = None
+    """Whether images and filters lie in memory with channels last; default: as a short trial finds
+    fastest."""
+    save_seconds: Positive = 120.0
+    """Seconds between two saves of a cohort in work."""
+
+
+@dataclass(frozen=True)
 class ZooConfig:
     """A zoo."""
 
@@ -282,20 +294,11 @@ class ZooConfig:
     cohort: Count | None = None
     """Networks trained together in one batched program; default: of MLPs as many as fit a core's
     cache, of others what a short trial finds fastest."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the networks are trained; `auto`: on a GPU if planning finds one."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """Precision of the arithmetic; weights are always float32."""
-    channels_last: bool | None = None
-    """Whether images and filters lie in memory with channels last; default: as a short trial finds
-    fastest."""
-    compile: bool = False
-    """Whether `torch.compile` makes the program: worth it on a GPU, for long trainings."""
     shard: Count | None = None
     """Networks of a shard, the unit of work: one or more cohorts, one after the other; default: 64
     MLPs, of others so few that sixteen workers have some."""
-    save_seconds: Positive = 120.0
-    """Seconds between two saves of a cohort in work."""
+    compute: ZooComputeConfig = field(default_factory=ZooComputeConfig)
+    """Device, arithmetic and saving."""
 
     def __post_init__(self):
         late = [epoch for epoch in self.keep_epochs if epoch > self.recipe.epochs]

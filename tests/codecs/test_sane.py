@@ -12,7 +12,7 @@ import torch
 from dwf import preemption
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.codecs.codec import Codec
-from dwf.codecs.config import SaneConfig
+from dwf.codecs.config import SaneComputeConfig, SaneConfig, SaneLoopConfig
 from dwf.codecs.sane.codec import SaneCodec
 from dwf.codecs.tokens.geometry import Geometry
 from dwf.errors import (
@@ -26,23 +26,21 @@ from dwf.errors import (
 from dwf.generators.generator import round_trip_error
 from dwf.run_folder import RunFolder
 from dwf.settings import build
-from dwf.training.config import LoopConfig
 
 CONFIG = SaneConfig(
     size=17,
     backbone=TokenAutoencoderConfig(width=32, heads=2, depth=1, latent=12),
-    training=LoopConfig(
+    training=SaneLoopConfig(
         steps=20,
         batch_size=8,
         learning_rate=3e-3,
         schedule="one_cycle",
         validate_every=10,
-        device="cpu",
+        compute=SaneComputeConfig(device="cpu", workers=0),
     ),
     window=20,
     halo=4,
     val_windows=16,
-    loaders=0,
 )
 
 
@@ -192,12 +190,13 @@ def test_standardised_tokens_are_those_of_each_architecture_alone(make_zoo, run)
 # --- training -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("dropout", "loaders"), [(0.0, 2), (0.2, 0)])
+@pytest.mark.parametrize(("dropout", "workers"), [(0.0, 2), (0.2, 0)])
 def test_an_interrupted_fit_goes_on_to_the_same_bytes(
-    make_zoo, tmp_path, monkeypatch, dropout, loaders
+    make_zoo, tmp_path, monkeypatch, dropout, workers
 ):
     zoo, folders = make_zoo(), [tmp_path / "runs" / name for name in ("whole", "cut")]
-    config = replace(CONFIG, backbone=replace(CONFIG.backbone, dropout=dropout), loaders=loaders)
+    config = with_training(compute=replace(CONFIG.training.compute, workers=workers))
+    config = replace(config, backbone=replace(CONFIG.backbone, dropout=dropout))
     whole = fit([zoo], RunFolder(folders[0], config), config)
     asked = iter([False] * 6 + [True] * 3)
     with monkeypatch.context() as patched:

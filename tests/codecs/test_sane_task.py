@@ -12,7 +12,7 @@ import torch
 
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.token_autoencoder import TokenAutoencoder
-from dwf.codecs.config import BehaviourConfig, SaneConfig
+from dwf.codecs.config import BehaviourConfig, SaneComputeConfig, SaneConfig, SaneLoopConfig
 from dwf.codecs.sane.behaviour import Behaviour, put
 from dwf.codecs.sane.losses import add_noise, erase, masked_variance, nt_xent, squared_error
 from dwf.codecs.sane.task import SaneTask, num_views
@@ -21,14 +21,13 @@ from dwf.codecs.tokens.scaling import TokenScaling
 from dwf.codecs.windows.loader import WindowLoader
 from dwf.codecs.windows.sampler import WindowSampler
 from dwf.errors import ConfigError
-from dwf.training.config import LoopConfig
 from dwf.training.task import Share
 
 BACKBONE = TokenAutoencoderConfig(width=16, heads=2, depth=1, latent=6, positions="sinusoidal")
 CONFIG = SaneConfig(
     size=17,
     backbone=BACKBONE,
-    training=LoopConfig(steps=6, batch_size=8, device="cpu"),
+    training=SaneLoopConfig(steps=6, batch_size=8, compute=SaneComputeConfig(device="cpu")),
     window=10,
     halo=2,
 )
@@ -252,8 +251,8 @@ def test_any_number_of_processes_loads_the_same_bytes(make_zoo):
     sampler = build([make_zoo()]).sampler
     share = Share(1, 2, 8, accumulate=2)
     found = []
-    for loaders in (0, 2):
-        loader = WindowLoader(sampler, share, 1, 4, loaders, CPU)
+    for workers in (0, 2):
+        loader = WindowLoader(sampler, share, 1, 4, workers, CPU)
         found.append([loader.next() for _ in range(6)])
         assert loader.seconds_waited > 0
         with pytest.raises(StopIteration):

@@ -13,7 +13,15 @@ from torch.nn.functional import cross_entropy
 
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.codecs.codec import Codec
-from dwf.codecs.config import BehaviourConfig, CodecConfig, FlatConfig, PcaConfig, SaneConfig
+from dwf.codecs.config import (
+    BehaviourConfig,
+    CodecConfig,
+    FlatConfig,
+    PcaConfig,
+    SaneComputeConfig,
+    SaneConfig,
+    SaneLoopConfig,
+)
 from dwf.codecs.sane.behaviour import Behaviour
 from dwf.codecs.tokens.geometry import Geometry
 from dwf.codecs.tokens.scaling import TokenScaling
@@ -28,7 +36,6 @@ from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import round_trip_error
 from dwf.networks.batchnorm import recalibrate
 from dwf.networks.functional import batchnorm_layers, score_networks
-from dwf.training.config import LoopConfig
 from dwf.zoo.facts import BLOCKS_OF_STEPS
 from dwf.zoo.store import Zoo, write_zoo
 from tests.evaluation.conftest import BATCHNORM_SPLIT
@@ -267,7 +274,8 @@ def test_statistics_that_the_codec_covers_are_its_own(batchnorm_zoo):
 
 def small_sane(**settings) -> SaneConfig:
     backbone = TokenAutoencoderConfig(width=16, heads=2, depth=1, latent=4)
-    training = LoopConfig(steps=2, batch_size=4, device="cpu", threads=1)
+    compute = SaneComputeConfig(device="cpu", threads=1)
+    training = SaneLoopConfig(steps=2, batch_size=4, compute=compute)
     fixed = {"window": 16, "halo": 2, "contrast": 0.0}
     return SaneConfig(backbone=backbone, training=training, **fixed, **settings)
 

@@ -10,13 +10,13 @@ from torch import nn
 
 from dwf.errors import ConfigError
 from dwf.run_folder import RunFolder
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 from dwf.training.loop import Task, train
 from dwf.training.optimizer import OPTIMIZERS, make_optimizer, set_rate
 
 MUON = LoopConfig(
     steps=23, batch_size=8, optimizer="muon", learning_rate=0.01, matrix_rate=0.05, ema=0.9,
-    clip_norm=1.0, validate_every=5, save_seconds=0, threads=1,
+    clip_norm=1.0, validate_every=5, compute=LoopComputeConfig(save_seconds=0, threads=1),
 )  # fmt: skip
 
 

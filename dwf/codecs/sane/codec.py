@@ -105,7 +105,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
             backbone.width,
             2 * backbone.depth,
             backbone.expansion,
-            half=config.training.precision == "bf16",
+            half=config.training.compute.precision == "bf16",
             checkpointing=backbone.checkpointing,
         )
 
@@ -174,7 +174,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         return TokenScaling.from_arrays({n: self.arrays[self._name(n, digest)] for n in names})
 
     def _task(self, train: Sources, val: Sources, seed: int) -> SaneTask:
-        config, device = self.config, find_device(self.config.training.device)
+        config, device = self.config, find_device(self.config.training.compute.device)
 
         def sampler(sources: Sources, word: str, places: bool = False) -> WindowSampler:
             digests = [zoo.layout.digest for zoo, _ in sources]
@@ -274,7 +274,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         config = build(TokenAutoencoderConfig, about["backbone"], str(path))
         self.module = TokenAutoencoder(config, about["token_size"], about["window"])
         self.module.load_state_dict(load_file(path))
-        device = "cpu" if self.config.training.device == "cpu" else "auto"
+        device = "cpu" if self.config.training.compute.device == "cpu" else "auto"
         self.module.eval().to(find_device(device))  # not the GPU of another machine
 
 

@@ -61,8 +61,9 @@ class SaneTask(Task):
                 f"ranks in {share.accumulate} micro-batches each leave 1 window to a micro-batch, "
                 "and it takes 2 to tell them apart: set a larger training.batch_size, or contrast 0"
             )
-        steps, loaders = self.config.training.steps, self.config.loaders
-        self._loader = WindowLoader(self.sampler, share, step, steps, loaders, self.device)
+        training = self.config.training
+        steps, workers = training.steps, training.compute.workers
+        self._loader = WindowLoader(self.sampler, share, step, steps, workers, self.device)
 
     @property
     def seconds_waited(self) -> float:

@@ -92,9 +92,9 @@ class Program:
         method = self.method
         if method.channels_last and breaks_with_channels_last(self.network, method.device):
             raise ConfigError(
-                "channels_last = true: on a processor without AVX-512 torch corrupts memory where "
-                "a strided 1 x 1 convolution takes fewer than eight channels, as this network's "
-                "does: set channels_last to false, or train it on another machine"
+                "compute.channels_last = true: on a processor without AVX-512 torch corrupts "
+                "memory where a strided 1 x 1 convolution takes fewer than eight channels, as this "
+                "network's does: set it to false, or train it on another machine"
             )
 
     def _make_optimizers(self, table: Columns) -> None:
