@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.token_autoencoder import TokenAutoencoder
-from dwf.codecs.config import SaneComputeConfig, SaneConfig, SaneLoopConfig
+from dwf.codecs.config import SaneComputeConfig, SaneConfig, SaneLoopConfig, SaneTokensConfig
 from dwf.codecs.sane import SaneCodec, nt_xent, squared_error
 from dwf.datasets.config import DataConfig
 from dwf.networks.config import NetworkConfig, ResNetConfig
@@ -155,8 +155,7 @@ def _zoo(config: NetworkConfig, num: int, folder: Path) -> Zoo:
 
 def _preset(size: int, window: int, batch: int, steps: int) -> SaneConfig:
     return SaneConfig(
-        size=size,
-        norms=False,
+        tokens=SaneTokensConfig(size, norms=False),
         backbone=TokenAutoencoderConfig(width=256, heads=4, depth=4, latent=64),
         training=SaneLoopConfig(
             steps=steps,

@@ -18,6 +18,8 @@ CODECS = {
     "sane": "dwf.codecs.sane:SaneCodec",
 }
 
+Packing = Literal["rows", "dense"]
+
 
 class CodecSettings:
     """Base of a codec's settings: what the codec can do, and settings that not all codecs have."""
@@ -166,16 +168,15 @@ class NeuronsConfig(CodecSettings):
 
 
 @dataclass(frozen=True)
-class TokensConfig(CodecSettings):
-    """The weights as tokens, rows of each output channel with its bias (arXiv 2406.09997)."""
+class TokenSettings:
+    """How networks are cut into tokens, and what of them."""
 
-    is_lossless: ClassVar[bool] = True
-    makes_tokens: ClassVar[bool] = True
-    has_derivative: ClassVar[bool] = True
+    key: ClassVar[str] = "codec"
+    """Dotted key under which these settings stand, for an error."""
 
     size: int | None = None
     """Numbers of a token; default: what suits the networks."""
-    packing: Literal["rows", "dense"] = "rows"
+    packing: Packing = "rows"
     """Begin each output channel with a new token, as published, or each layer only."""
     norms: bool = True
     """Cover the weights and biases of normalisations; else they are the training networks' mean."""
@@ -184,6 +185,16 @@ class TokensConfig(CodecSettings):
     standardise: Literal["none", "per_layer", "min_max"] = "per_layer"
     """Scaling of each layer's numbers over the training networks: none, to mean 0 and
     deviation 1, or -1 to 1."""
+
+
+@dataclass(frozen=True)
+class TokensConfig(TokenSettings, CodecSettings):
+    """The weights as tokens, rows of each output channel with its bias (arXiv 2406.09997)."""
+
+    is_lossless: ClassVar[bool] = True
+    makes_tokens: ClassVar[bool] = True
+    has_derivative: ClassVar[bool] = True
+
     kind: Literal["tokens"] = "tokens"
     """The codec."""
 
@@ -201,6 +212,18 @@ class BehaviourConfig:
     """Training images that the networks answer for, the same at each step."""
     networks: Count = 8
     """Windows of a micro-batch for which it is computed: each runs two whole networks."""
+
+
+@dataclass(frozen=True)
+class SaneTokensConfig(TokenSettings):
+    """How networks are cut into the tokens that the autoencoder sees."""
+
+    key: ClassVar[str] = "codec.tokens"
+
+    standardise: Literal["none", "per_layer", "min_max", "run_time"] = "per_layer"
+    """Shift and scale of tokens: none, each layer's mean and deviation over the
+    training networks, or their range; or nothing, and the loss is in units of a batch's variance,
+    for zoos of several architectures (arXiv 2504.10141)."""
 
 
 @dataclass(frozen=True)
@@ -225,18 +248,8 @@ class SaneConfig(CodecSettings):
 
     makes_tokens: ClassVar[bool] = True
 
-    size: int | None = None
-    """Numbers of a token; default: what suits the networks."""
-    packing: Literal["rows", "dense"] = "rows"
-    """Begin each output channel with a new token, as published, or each layer only."""
-    norms: bool = True
-    """Cover the weights and biases of normalisations; else they are the training networks' mean."""
-    buffers: bool = False
-    """Cover BatchNorm's running statistics too; else they are the training networks' mean."""
-    standardise: Literal["none", "per_layer", "min_max", "run_time"] = "per_layer"
-    """Shift and scale of tokens: none, each layer's mean and deviation over the
-    training networks, or their range; or nothing, and the loss is in units of a batch's variance,
-    for zoos of several architectures (arXiv 2504.10141)."""
+    tokens: SaneTokensConfig = field(default_factory=SaneTokensConfig)
+    """Tokens of which networks are made."""
     backbone: TokenAutoencoderConfig = field(default_factory=TokenAutoencoderConfig)
     """The autoencoder."""
     training: SaneLoopConfig = field(
@@ -274,6 +287,11 @@ class SaneConfig(CodecSettings):
     """Windows coded at once."""
     kind: Literal["sane"] = "sane"
     """The codec."""
+
+    @property
+    def buffers(self) -> bool:
+        """Whether BatchNorm's running statistics are covered."""
+        return self.tokens.buffers
 
     def __post_init__(self):
         if self.contrast and not self.backbone.projection:

@@ -20,6 +20,7 @@ from dwf.codecs.config import (
     SaneComputeConfig,
     SaneConfig,
     SaneLoopConfig,
+    SaneTokensConfig,
     TokensConfig,
 )
 from dwf.codecs.trained import TrainedCodec
@@ -35,7 +36,7 @@ from dwf.training.task import Share
 from tests.codecs.zoos import layout_of
 
 TINY = SaneConfig(
-    size=17,
+    tokens=SaneTokensConfig(17),
     backbone=TokenAutoencoderConfig(width=16, heads=2, depth=1, latent=6),
     training=SaneLoopConfig(
         steps=2, batch_size=4, compute=SaneComputeConfig(device="cpu", workers=0)

@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from dwf.backbones.config import TokenAutoencoderConfig, TransformerConfig
-from dwf.codecs.config import SaneComputeConfig, SaneConfig, SaneLoopConfig, TokensConfig
+from dwf.codecs.config import (
+    SaneComputeConfig,
+    SaneConfig,
+    SaneLoopConfig,
+    SaneTokensConfig,
+    TokensConfig,
+)
 from dwf.densities.config import KdeConfig
 from dwf.errors import RunConflict
 from dwf.generators import generator as module
@@ -110,7 +116,7 @@ def test_a_kde_on_tokens_is_a_generator_like_any_other(make_zoo, tmp_path, kde_o
 
 
 SANE = SaneConfig(
-    size=25,
+    tokens=SaneTokensConfig(25),
     backbone=TokenAutoencoderConfig(width=16, heads=2, depth=1, latent=6),
     training=SaneLoopConfig(steps=3, batch_size=4, compute=SaneComputeConfig(device="cpu")),
     window=20,

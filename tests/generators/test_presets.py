@@ -74,8 +74,9 @@ def small(codec: SaneConfig) -> SaneConfig:
     behaviour = dataclasses.replace(codec.behaviour, images=8, networks=2)
     compute = dataclasses.replace(codec.training.compute, device="cpu", precision="float32")
     training = dataclasses.replace(codec.training, engine="plain", compute=compute)
+    tokens = dataclasses.replace(codec.tokens, size=25)
     parts = {"backbone": backbone, "training": training, "behaviour": behaviour}
-    return dataclasses.replace(codec, size=25, window=20, halo=4, val_windows=4, **parts)
+    return dataclasses.replace(codec, tokens=tokens, window=20, halo=4, val_windows=4, **parts)
 
 
 @pytest.mark.parametrize("preset", SANE, ids=lambda path: path.stem)

@@ -163,7 +163,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         """Learn the template and the scaling of one architecture."""
         digest = train[0][0].layout.digest
         moments = measure_moments(train)
-        kind, geometry = self.config.standardise, self.geometries[digest]
+        kind, geometry = self.config.tokens.standardise, self.geometries[digest]
         scaling = TokenScaling.fit(train, geometry, kind, moments)
         named = {"template_D": moments.mean_D.astype(np.float32)} | scaling.to_arrays()
         for name, array in named.items():
@@ -282,10 +282,10 @@ def geometries(
     config: SaneConfig, layouts: Sequence[Layout], size: int | None = None
 ) -> tuple[Geometry, ...]:
     """Return the tokens of each architecture, all of one size; one that is given is not judged."""
-    options = config.packing, config.norms, config.buffers
     if size is not None:
-        return tuple(Geometry.of(layout, size, *options) for layout in layouts)
-    return Geometry.common(layouts, config.size, *options) if layouts else ()
+        tokens = replace(config.tokens, size=size)
+        return tuple(Geometry.of(layout, tokens) for layout in layouts)
+    return Geometry.common(layouts, config.tokens) if layouts else ()
 
 
 @lru_cache(maxsize=64)
@@ -301,13 +301,13 @@ def _plan(config: SaneConfig, found: Sequence[Geometry]) -> tuple[TokenAutoencod
         backbone = replace(backbone, projection=0)
     if backbone.positions == "learned":
         backbone = replace(backbone, max_positions=_positions(backbone, found))
-    if not found and config.size is None:
+    if not found and config.tokens.size is None:
         raise ConfigError(
-            "codec.size is not set and no zoo is there to take it from: set codec.size, or train "
+            "codec.tokens.size is not set and no zoo is there to take it from: set it, or train "
             "the zoo first"
         )
     longest = max((geometry.num_tokens for geometry in found), default=config.window)
-    return backbone, found[0].size if found else config.size, min(config.window, longest)
+    return backbone, found[0].size if found else config.tokens.size, min(config.window, longest)
 
 
 def _positions(backbone: TokenAutoencoderConfig, found: Sequence[Geometry]) -> tuple[int, int, int]:

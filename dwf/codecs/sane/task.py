@@ -108,7 +108,7 @@ class SaneTask(Task):
         if config.padding_in_loss:
             count = mask.numel() if valid is None else valid.sum() * mask.shape[2]
         parts = {"reconstruction": squared_error(made, target, mask) / count}
-        if config.standardise == "run_time":
+        if config.tokens.standardise == "run_time":
             parts["reconstruction"] = parts["reconstruction"] / masked_variance(target, mask)
         if num > 1:
             parts["contrast"] = nt_xent(projections, config.temperature)
