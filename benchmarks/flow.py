@@ -26,7 +26,7 @@ from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.flow import Flow
 from dwf.densities.solver import draw_noise, solve
 from dwf.run_folder import RunFolder
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 
 NUM_CODES, NUM_FEATURES, OUR_BATCH, PUBLISHED_BATCH = 100, 99, 100, 8
 
@@ -59,7 +59,7 @@ def _published(steps: int, batch_size: int) -> FlowConfig:
         betas=(0.9, 0.95),
         minimum_rate=1e-6,
         validate_every=steps,
-        device="cpu",
+        compute=LoopComputeConfig(device="cpu"),
     )
     return FlowConfig(
         PublishedMLPConfig(),

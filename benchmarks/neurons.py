@@ -29,7 +29,7 @@ from dwf.densities.flow import Flow
 from dwf.densities.pairing import pair
 from dwf.densities.paths import FlowMatching
 from dwf.run_folder import RunFolder
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 from dwf.training.engine import make_engine
 from dwf.training.throughput import measure_peak
 
@@ -40,7 +40,12 @@ CPU = torch.device("cpu")
 CONFIG = FlowConfig(
     backbone=TransformerConfig(width=WIDTH, heads=HEADS, depth=6),
     training=LoopConfig(
-        steps=1, batch_size=BATCH, clip_norm=CLIP, ema=EMA, validate_every=1, device="cpu"
+        steps=1,
+        batch_size=BATCH,
+        clip_norm=CLIP,
+        ema=EMA,
+        validate_every=1,
+        compute=LoopComputeConfig(device="cpu"),
     ),
     solver=SolverConfig(method="rk4", steps=8),
     standardise="none",

@@ -22,13 +22,12 @@ from torch.nn import functional
 
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.token_autoencoder import TokenAutoencoder
-from dwf.codecs.config import SaneConfig
+from dwf.codecs.config import SaneComputeConfig, SaneConfig, SaneLoopConfig, SaneTokensConfig
 from dwf.codecs.sane import SaneCodec, nt_xent, squared_error
 from dwf.datasets.config import DataConfig
 from dwf.networks.config import NetworkConfig, ResNetConfig
 from dwf.networks.functional import build_network
 from dwf.run_folder import RunFolder
-from dwf.training.config import LoopConfig
 from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo, write_zoo
@@ -156,11 +155,13 @@ def _zoo(config: NetworkConfig, num: int, folder: Path) -> Zoo:
 
 def _preset(size: int, window: int, batch: int, steps: int) -> SaneConfig:
     return SaneConfig(
-        size=size,
-        norms=False,
+        tokens=SaneTokensConfig(size, norms=False),
         backbone=TokenAutoencoderConfig(width=256, heads=4, depth=4, latent=64),
-        training=LoopConfig(
-            steps=steps, batch_size=batch, validate_every=max(1, steps // 3), threads=1
+        training=SaneLoopConfig(
+            steps=steps,
+            batch_size=batch,
+            validate_every=max(1, steps // 3),
+            compute=SaneComputeConfig(threads=1),
         ),
         window=window,
         halo=window // 8,

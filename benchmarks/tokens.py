@@ -17,6 +17,7 @@ from harness import Result, interleave
 
 from dwf.align.groups import permute, random_orders
 from dwf.align.symmetry import symmetry_of
+from dwf.codecs.config import TokenSettings
 from dwf.codecs.tokens import Geometry, TokenScaling
 from dwf.codecs.windows import View, WindowSampler
 from dwf.datasets.config import DataConfig
@@ -55,7 +56,7 @@ def _both_ways(
     """Tokens of networks without norms, and back, against copies and a gather of the same bytes."""
     with torch.device("meta"):
         layout = Layout.of(build_network(config))
-    geometry = Geometry.of(layout, size, norms=False)
+    geometry = Geometry.of(layout, TokenSettings(size, norms=False))
     weights_ND = torch.randn(num, layout.size)
     tokens_NTC = geometry.tokenise(weights_ND)
     copied_NTC, back_ND = tokens_NTC.clone(), weights_ND.clone()
@@ -130,7 +131,7 @@ class _Loop:
 
 
 def _tokens(zoo: Zoo, size: int) -> tuple[Geometry, TokenScaling]:
-    geometry = Geometry.of(zoo.layout, size, norms=False)
+    geometry = Geometry.of(zoo.layout, TokenSettings(size, norms=False))
     return geometry, TokenScaling.fit([(zoo, np.arange(len(zoo)))], geometry, "per_layer")
 
 

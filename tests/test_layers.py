@@ -30,6 +30,7 @@ PACKAGES = (
 GROUND = (
     "settings",
     "plain",
+    "compute",
     "run_folder",
     "stages",
     "errors",

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.shape import Shape
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive, Whole
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 
 CODECS = {
     "flat": "dwf.codecs.flat:FlatCodec",
@@ -17,6 +17,8 @@ CODECS = {
     "tokens": "dwf.codecs.tokens:TokensCodec",
     "sane": "dwf.codecs.sane:SaneCodec",
 }
+
+Packing = Literal["rows", "dense"]
 
 
 class CodecSettings:
@@ -166,16 +168,15 @@ class NeuronsConfig(CodecSettings):
 
 
 @dataclass(frozen=True)
-class TokensConfig(CodecSettings):
-    """The weights as tokens, rows of each output channel with its bias (arXiv 2406.09997)."""
+class TokenSettings:
+    """How networks are cut into tokens, and what of them."""
 
-    is_lossless: ClassVar[bool] = True
-    makes_tokens: ClassVar[bool] = True
-    has_derivative: ClassVar[bool] = True
+    key: ClassVar[str] = "codec"
+    """Dotted key under which these settings stand, for an error."""
 
     size: int | None = None
     """Numbers of a token; default: what suits the networks."""
-    packing: Literal["rows", "dense"] = "rows"
+    packing: Packing = "rows"
     """Begin each output channel with a new token, as published, or each layer only."""
     norms: bool = True
     """Cover the weights and biases of normalisations; else they are the training networks' mean."""
@@ -184,6 +185,16 @@ class TokensConfig(CodecSettings):
     standardise: Literal["none", "per_layer", "min_max"] = "per_layer"
     """Scaling of each layer's numbers over the training networks: none, to mean 0 and
     deviation 1, or -1 to 1."""
+
+
+@dataclass(frozen=True)
+class TokensConfig(TokenSettings, CodecSettings):
+    """The weights as tokens, rows of each output channel with its bias (arXiv 2406.09997)."""
+
+    is_lossless: ClassVar[bool] = True
+    makes_tokens: ClassVar[bool] = True
+    has_derivative: ClassVar[bool] = True
+
     kind: Literal["tokens"] = "tokens"
     """The codec."""
 
@@ -204,27 +215,45 @@ class BehaviourConfig:
 
 
 @dataclass(frozen=True)
+class SaneTokensConfig(TokenSettings):
+    """How networks are cut into the tokens that the autoencoder sees."""
+
+    key: ClassVar[str] = "codec.tokens"
+
+    standardise: Literal["none", "per_layer", "min_max", "run_time"] = "per_layer"
+    """Shift and scale of tokens: none, each layer's mean and deviation over the
+    training networks, or their range; or nothing, and the loss is in units of a batch's variance,
+    for zoos of several architectures (arXiv 2504.10141)."""
+
+
+@dataclass(frozen=True)
+class SaneComputeConfig(LoopComputeConfig):
+    """Where and how an autoencoder of windows learns."""
+
+    workers: Whole | None = None
+    """Processes that prepare batches; default: 4 with a GPU, else 0, the process that trains."""
+
+
+@dataclass(frozen=True)
+class SaneLoopConfig(LoopConfig):
+    """How an autoencoder of windows learns; see `LoopConfig`."""
+
+    compute: SaneComputeConfig = field(default_factory=SaneComputeConfig)
+    """Device, arithmetic, saving, and processes that prepare batches."""
+
+
+@dataclass(frozen=True)
 class SaneConfig(CodecSettings):
     """A transformer autoencoder of windows of tokens (SANE, arXiv 2406.09997)."""
 
     makes_tokens: ClassVar[bool] = True
 
-    size: int | None = None
-    """Numbers of a token; default: what suits the networks."""
-    packing: Literal["rows", "dense"] = "rows"
-    """Begin each output channel with a new token, as published, or each layer only."""
-    norms: bool = True
-    """Cover the weights and biases of normalisations; else they are the training networks' mean."""
-    buffers: bool = False
-    """Cover BatchNorm's running statistics too; else they are the training networks' mean."""
-    standardise: Literal["none", "per_layer", "min_max", "run_time"] = "per_layer"
-    """Shift and scale of tokens: none, each layer's mean and deviation over the
-    training networks, or their range; or nothing, and the loss is in units of a batch's variance,
-    for zoos of several architectures (arXiv 2504.10141)."""
+    tokens: SaneTokensConfig = field(default_factory=SaneTokensConfig)
+    """Tokens of which networks are made."""
     backbone: TokenAutoencoderConfig = field(default_factory=TokenAutoencoderConfig)
     """The autoencoder."""
-    training: LoopConfig = field(
-        default_factory=lambda: LoopConfig(batch_size=32, schedule="one_cycle", clip_norm=1.0)
+    training: SaneLoopConfig = field(
+        default_factory=lambda: SaneLoopConfig(batch_size=32, schedule="one_cycle", clip_norm=1.0)
     )
     """How it learns."""
     window: Count = 64
@@ -256,10 +285,13 @@ class SaneConfig(CodecSettings):
     """Windows of held-out networks that a validation looks at, always the same."""
     encode_batch: Count = 64
     """Windows coded at once."""
-    loaders: Whole | None = None
-    """Processes that cut windows; default: 4 with a GPU, else 0, the process that trains."""
     kind: Literal["sane"] = "sane"
     """The codec."""
+
+    @property
+    def buffers(self) -> bool:
+        """Whether BatchNorm's running statistics are covered."""
+        return self.tokens.buffers
 
     def __post_init__(self):
         if self.contrast and not self.backbone.projection:

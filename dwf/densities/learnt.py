@@ -58,7 +58,7 @@ class LearntDensity(Density):
 
     def __init__(self, config: LearntSettings):
         super().__init__(config)
-        self.device = find_device(config.training.device)
+        self.device = find_device(config.training.compute.device)
 
     def task(
         self, train: Examples, val: Examples, seed: int, metric: Sequence[torch.Tensor]

@@ -52,8 +52,8 @@ class Unusable:
             raise WorkFailed(
                 f"{len(self._negative)} of {drawn} samples of {self._generator} have running "
                 f"variances of BatchNorm below zero (first: sample {self._negative[0]}), so no zoo "
-                "was written: give --batchnorm recalibrated, or fit the generator with "
-                "codec.buffers false"
+                "was written: give --batchnorm recalibrated, or fit the generator with a codec "
+                "whose setting buffers is false"
             )
 
     def refuse_fewer(self, kept: int, wanted: int, drawn: int) -> None:

@@ -1,8 +1,9 @@
 """Settings of the training loop."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from dwf.compute import ComputeConfig
 from dwf.settings import Count, Fraction, NonNegative, Positive, Whole
 
 ENGINES = {
@@ -10,6 +11,17 @@ ENGINES = {
     "ddp": "dwf.training.engine:DdpEngine",
     "deepspeed": "dwf.training.deepspeed_engine:DeepSpeedEngine",
 }
+
+
+@dataclass(frozen=True)
+class LoopComputeConfig(ComputeConfig):
+    """Where and how something learns."""
+
+    threads: Count | None = None
+    """Threads of one operation on the CPU; default: as many as torch chooses."""
+    precision: Literal["float32", "bf16", "auto"] = "float32"
+    """Precision of the arithmetic; weights are float32 in any case. `auto`: bf16 on a GPU or CPU
+    that has instructions for it, else float32."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,6 @@ class LoopConfig:
     """Decay of the exponential moving average of the weights, which is then what is kept."""
     validate_every: Count = 500
     """Steps between two validations, each a line of the metrics."""
-    save_every_seconds: NonNegative = 300.0
-    """Seconds between two checkpoints."""
     sample_every: Whole = 0
     """Steps between two looks at networks drawn from a density in training, scored on validation
     images: a multiple of `validate_every`; 0: none."""
@@ -63,15 +73,8 @@ class LoopConfig:
     keep: Literal["last", "best", "best_samples"] = "last"
     """Weights that are the result: the last, those of the lowest validation loss, or those whose
     samples had the highest mean accuracy on validation images (needs `sample_every`)."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto`: a GPU where there is one."""
-    threads: Count | None = None
-    """Threads of one operation on the CPU; default: as many as torch chooses."""
-    precision: Literal["float32", "bf16", "auto"] = "float32"
-    """Precision of the arithmetic; weights are float32 in any case. `auto`: bf16 on a GPU or CPU
-    that has instructions for it, else float32."""
-    compile: bool = False
-    """Compile the network first (costs 10 s or more)."""
+    compute: LoopComputeConfig = field(default_factory=LoopComputeConfig)
+    """Device, arithmetic and saving."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too, in the run's folder `tensorboard`."""
 
@@ -100,17 +103,19 @@ class LoopConfig:
                 f"batch_size = {self.batch_size} is not a multiple of accumulate = "
                 f"{self.accumulate}: an update's micro-batches are of one size"
             )
-        if self.precision == "auto" and self.engine == "deepspeed":
-            raise ValueError("precision = auto is for the engines plain and ddp: set bf16")
+        if self.compute.precision == "auto" and self.engine == "deepspeed":
+            raise ValueError("compute.precision = auto is for the engines plain and ddp: set bf16")
         if self.optimizer == "muon" and self.engine == "deepspeed":
             raise ValueError("optimizer = muon is for the engines plain and ddp: set adamw")
-        if self.compile and self.engine == "deepspeed":
-            raise ValueError("compile = true is for the engines plain and ddp: set false")
+        if self.compute.compile and self.engine == "deepspeed":
+            raise ValueError("compute.compile = true is for the engines plain and ddp: set false")
 
     @property
     def shared_engine(self) -> str:
         """The engine for several ranks: its own, or deepspeed, or ddp where that is not for it."""
         if self.engine != "plain":
             return self.engine
-        refused = self.optimizer == "muon" or self.precision == "auto" or self.compile
+        refused = (
+            self.optimizer == "muon" or self.compute.precision == "auto" or self.compute.compile
+        )
         return "ddp" if refused else "deepspeed"

@@ -20,7 +20,7 @@ _OWNED = {
     "train_micro_batch_size_per_gpu": "training.batch_size and accumulate",
     "gradient_accumulation_steps": "training.accumulate",
     "gradient_clipping": "training.clip_norm",
-    "torch_autocast": "training.precision",
+    "torch_autocast": "training.compute.precision",
     "checkpoint": "the run folder",
 }
 _SECTIONS = ("zero_optimization", "bf16", "fp16")
@@ -59,7 +59,7 @@ class DeepSpeedSettings:
 
     def filled(self, config: LoopConfig, world: int, universal: bool) -> dict[str, Json]:
         """Return what DeepSpeed is given: the file and what the loop's settings say."""
-        autocast = config.precision == "bf16" and not self.bf16
+        autocast = config.compute.precision == "bf16" and not self.bf16
         return self.data | {
             "train_batch_size": config.batch_size,
             "train_micro_batch_size_per_gpu": config.batch_size // (world * config.accumulate),
@@ -105,7 +105,9 @@ def read_settings(config: LoopConfig) -> DeepSpeedSettings:
             "stage 3: set ema to null, or take a file of stage 1 or 2"
         )
     bf16 = data.get("bf16", {}).get("enabled", False)
-    return DeepSpeedSettings(path, data, config.precision == "bf16" if bf16 == "auto" else bf16)
+    return DeepSpeedSettings(
+        path, data, config.compute.precision == "bf16" if bf16 == "auto" else bf16
+    )
 
 
 def _shipped() -> list[str]:

@@ -58,7 +58,7 @@ class Engine:
             )
 
     def _begin(self) -> None:
-        self.called = torch.compile(self.module) if self.config.compile else self.module
+        self.called = torch.compile(self.module) if self.config.compute.compile else self.module
         """Stand-in for the module in a loss: compiled, if the settings ask for it."""
         self.optimizer = make_optimizer(self.module, self.config)
 
@@ -121,7 +121,7 @@ class Engine:
 
     @property
     def _is_half(self) -> bool:
-        wanted = self.config.precision
+        wanted = self.config.compute.precision
         return wanted == "bf16" or (wanted == "auto" and multiplies_bf16(self.device))
 
     @torch.no_grad()

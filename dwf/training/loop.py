@@ -99,7 +99,7 @@ def train(
             f"training.sample_every = {config.sample_every}: {what} draws no networks while it "
             "learns, only a density does: set 0 here, and sample_every of the density's training"
         )
-    with threads(config.threads), seeded(seed, *_of_rank("dropout")):
+    with threads(config.compute.threads), seeded(seed, *_of_rank("dropout")):
         return _Loop(task, config, seed, run, what, look).train()
 
 
@@ -123,7 +123,7 @@ class _Loop:
         self.look = look
         self.ours = world()
         self.share = Share(self.ours.rank, self.ours.size, config.batch_size, config.accumulate)
-        self.device = find_device(config.device)
+        self.device = find_device(config.compute.device)
         self.engine = make_engine(task.module, config, self.device, run.checkpoints)
         own = ("training",) if task.draws_whole_rounds else _of_rank("training")
         self.generator = torch_stream(seed, *own, device=self.device.type)
@@ -167,7 +167,7 @@ class _Loop:
             if now - looked >= SECONDS_BETWEEN_LOOKS or last:
                 looked = now
                 self._tell_progress()
-            due = last or now - saved >= self.config.save_every_seconds
+            due = last or now - saved >= self.config.compute.save_seconds
             if self.ours.any(due or preemption.is_asked() or self.problem is not None):
                 self._save()
                 saved = time.monotonic()

@@ -126,7 +126,7 @@ def memory_of_training(
     Raises:
         ConfigError: see `read_settings`.
     """
-    half, ema = config.precision == "bf16", config.ema is not None
+    half, ema = config.compute.precision == "bf16", config.ema is not None
     if config.engine != "deepspeed":
         return memory_per_gpu(parameters, 0, world, autocast=half, ema=ema, activations=activations)
     settings = read_settings(config)

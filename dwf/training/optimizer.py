@@ -5,7 +5,7 @@ layers in neural networks, 2024; torch's implementation) and leaves the rest to 
 matrix is the module says itself, as `WithHiddenMatrices`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -22,9 +22,14 @@ def make_optimizer(module: nn.Module, config: LoopConfig) -> "torch.optim.Optimi
     Raises:
         ConfigError: `muon`, and the module says of no parameter that it is a hidden matrix.
     """
-    parameters = list(module.parameters())
-    if config.optimizer == "adamw":
-        return _adamw(parameters, config)
+    return OPTIMIZERS[config.optimizer](module, config)
+
+
+def _make_adamw(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
+    return _adamw(list(module.parameters()), config)
+
+
+def _make_muon(module: nn.Module, config: LoopConfig) -> "MuonAdamW":
     if not isinstance(module, WithHiddenMatrices):
         raise ConfigError(
             f"training.optimizer = 'muon': {type(module).__name__} has no hidden matrices to give "
@@ -32,7 +37,14 @@ def make_optimizer(module: nn.Module, config: LoopConfig) -> "torch.optim.Optimi
         )
     hidden = module.hidden_matrices()
     of_muon = {id(p) for p in hidden}
-    return MuonAdamW(hidden, [p for p in parameters if id(p) not in of_muon], config)
+    return MuonAdamW(hidden, [p for p in module.parameters() if id(p) not in of_muon], config)
+
+
+OPTIMIZERS: dict[str, Callable[[nn.Module, LoopConfig], "torch.optim.Optimizer | MuonAdamW"]] = {
+    "adamw": _make_adamw,
+    "muon": _make_muon,
+}
+"""Makers of the optimisers that settings name: (module, settings) -> what updates it."""
 
 
 def set_rate(optimizer: "torch.optim.Optimizer | MuonAdamW", rate: float) -> None:

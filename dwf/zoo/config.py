@@ -5,6 +5,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dwf.compute import ComputeConfig
 from dwf.datasets.config import DataConfig
 from dwf.networks.config import NetworkConfig
 from dwf.settings import Count, Fraction, NonNegative, Positive, Whole
@@ -62,7 +63,7 @@ class RecipeConfig:
     optimizer: Optimizer = "adam"
     """`adam` adds weight decay to the gradient, `adamw` takes it off the weights."""
     learning_rate: Positive = 1e-3
-    """Learning rate at the start of the schedule; the largest of `onecycle`."""
+    """Learning rate at the start of the schedule; the largest of `one_cycle`."""
     weight_decay: NonNegative = 0.0
     """Strength of the pull to zero."""
     momentum: Fraction = 0.0
@@ -76,22 +77,23 @@ class RecipeConfig:
     """`default` is PyTorch's; the others set biases to 0 (see initialisation.py)."""
     label_smoothing: Fraction = 0.0
     """Share of a label's probability that is spread over all classes."""
-    clip: Positive | None = None
+    clip_norm: Positive | None = None
     """Largest norm of a network's gradient; a larger one is scaled down."""
-    schedule: Literal["constant", "cosine", "step", "multistep", "onecycle"] = "constant"
-    """Learning rate over the epochs: `cosine` falls to 0, `step` by `step_factor`, `multistep` by
-    it at `milestones`; `onecycle` rises and falls step by step, as torch's OneCycleLR."""
+    schedule: Literal["constant", "cosine", "step", "multistep", "one_cycle"] = "constant"
+    """Learning rate over the epochs: `cosine` falls to 0; `step` is multiplied by `gamma` every
+    `step_size`, `multistep` at `milestones`; `one_cycle` rises and falls step by step, as torch's
+    OneCycleLR."""
     schedule_by: Literal["epoch", "step"] = "epoch"
     """Whether the learning rate changes between epochs or between steps."""
     schedule_length: Count | None = None
     """Epochs (or steps, as `schedule_by` says) until `cosine` is at its lowest rate, from where it
     rises again; default: all."""
-    warmup: Whole = 0
+    warm_up: Whole = 0
     """Epochs (or steps) at the start in which the learning rate rises evenly."""
-    step_epochs: Count = 10
+    step_size: Count = 10
     """Epochs (or steps) between two falls of `step`."""
-    step_factor: Fraction = 0.1
-    """Share of the learning rate that a fall of `step` or `multistep` leaves."""
+    gamma: Fraction = 0.1
+    """Factor of the learning rate at each fall of `step` or `multistep`."""
     milestones: tuple[Count, ...] = ()
     """Epochs (or steps) after which `multistep` lowers the learning rate."""
     augment: AugmentConfig | None = None
@@ -253,6 +255,17 @@ def split_sizes(count: int, val: float, test: float) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True)
+class ZooComputeConfig(ComputeConfig):
+    """Where and how networks are trained; planning looks for a GPU, and saves are a cohort's."""
+
+    channels_last: bool | None = None
+    """Whether images and filters lie in memory with channels last; default: as a short timing finds
+    fastest."""
+    save_seconds: Positive = 120.0
+    """Seconds between two saves of a cohort in work."""
+
+
+@dataclass(frozen=True)
 class ZooConfig:
     """A zoo."""
 
@@ -281,20 +294,11 @@ class ZooConfig:
     cohort: Count | None = None
     """Networks trained together in one batched program; default: of MLPs as many as fit a core's
     cache, of others what a short timing finds fastest."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the networks are trained; `auto`: on a GPU if there is one."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the arithmetic; weights are always float32."""
-    channels_last: bool | None = None
-    """Whether images and filters lie in memory with channels last; default: as a short timing
-    finds fastest."""
-    compile: bool = False
-    """Whether `torch.compile` makes the program: worth it on a GPU, for long trainings."""
     shard: Count | None = None
     """Networks of a shard, the unit of work: one or more cohorts, one after the other; default: 64
     MLPs, of others so few that sixteen workers have some."""
-    save_seconds: Positive = 120.0
-    """Seconds between two saves of a cohort in work."""
+    compute: ZooComputeConfig = field(default_factory=ZooComputeConfig)
+    """Device, arithmetic and saving."""
 
     def __post_init__(self):
         late = [epoch for epoch in self.keep_epochs if epoch > self.recipe.epochs]

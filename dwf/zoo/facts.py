@@ -38,7 +38,7 @@ class Method:
     """Networks trained together."""
     device: str = "cpu"
     """`cpu` or `cuda`."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bf16"] = "float32"
     """Precision of the arithmetic."""
     channels_last: bool = False
     """Whether images and filters lie in memory with channels last."""

@@ -34,7 +34,7 @@ _CACHE_BYTES = 5 * 2**20
 _LARGEST_COHORT = 128
 
 # Not told by `zoo.json`, or there as what was made of them (`method`).
-_OF_THE_MACHINE = ("save_seconds", "shard", "device", "precision", "channels_last", "compile")
+_OF_THE_MACHINE = ("shard", "compute")
 
 
 def hyper_parameter_names(config: ZooConfig) -> tuple[str, ...]:

@@ -169,7 +169,7 @@ def _uses_gpu(config: ZooConfig, folder: Path) -> bool:
         return _method_of(folder, Facts.read(folder)).device == "cuda"
     from dwf.devices import find_device
 
-    return find_device(config.device, elsewhere=True).type == "cuda"
+    return find_device(config.compute.device, elsewhere=True).type == "cuda"
 
 
 def _create(config: ZooConfig, folder: Path) -> None:
@@ -202,7 +202,7 @@ def _recorded_method(folder: Path, facts: Facts) -> Method:
     if method.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "zoo.json says method.device = cuda, and this machine shows no GPU: train this zoo "
-            "where there is one, or a new one under another --name with --device cpu"
+            "where there is one, or a new one under another --name with --compute.device cpu"
         )
     return method
 

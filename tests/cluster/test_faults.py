@@ -20,7 +20,7 @@ from dwf.networks.config import MLPConfig
 from dwf.run_folder import load_state
 from dwf.settings import to_dict
 from dwf.zoo import stage
-from dwf.zoo.config import RecipeConfig, ZooConfig
+from dwf.zoo.config import RecipeConfig, ZooComputeConfig, ZooConfig
 from dwf.zoo.store import Zoo
 from tests.signals import end_soon, held, stopped
 
@@ -35,7 +35,7 @@ CONFIG = ZooConfig(
     keep_epochs=(60, 120),
     cohort=4,
     shard=4,
-    save_seconds=0.05,
+    compute=ZooComputeConfig(save_seconds=0.05),
 )
 SITE = {"gpus_per_node": 1, "cpus_per_node": 2, "time": "10", "signal_seconds": 30}
 

@@ -17,7 +17,10 @@ from dwf.codecs.config import (
     FlatConfig,
     NeuronsConfig,
     PcaConfig,
+    SaneComputeConfig,
     SaneConfig,
+    SaneLoopConfig,
+    SaneTokensConfig,
     TokensConfig,
 )
 from dwf.codecs.trained import TrainedCodec
@@ -33,13 +36,14 @@ from dwf.training.task import Share
 from tests.codecs.zoos import layout_of
 
 TINY = SaneConfig(
-    size=17,
+    tokens=SaneTokensConfig(17),
     backbone=TokenAutoencoderConfig(width=16, heads=2, depth=1, latent=6),
-    training=LoopConfig(steps=2, batch_size=4, device="cpu"),
+    training=SaneLoopConfig(
+        steps=2, batch_size=4, compute=SaneComputeConfig(device="cpu", workers=0)
+    ),
     window=20,
     halo=4,
     val_windows=4,
-    loaders=0,
 )
 CONFIGS = [
     FlatConfig(),

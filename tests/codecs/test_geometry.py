@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from dwf.codecs.config import SaneTokensConfig, TokenSettings
 from dwf.codecs.tokens.geometry import Geometry, best_size
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.networks.config import CNNConfig, MLPConfig, ResNetConfig, ViTConfig
@@ -30,7 +31,7 @@ WITH_NORMS = {"norms": True, "buffers": True}
     ],
 )
 def test_published_counts(config, size, settings, tokens, numbers, used):
-    geometry = Geometry.of(layout_of(config), size, **settings)
+    geometry = Geometry.of(layout_of(config), TokenSettings(size, **settings))
     assert (geometry.num_tokens, geometry.size) == (tokens, size)
     assert round(geometry.used, 3) == used
     if numbers is not None:
@@ -74,7 +75,7 @@ def test_tokens_are_those_of_a_loop_over_channels(name, packing):
     for norms, buffers in ((True, False), (False, False), (True, True)):
         skip = {role for role, kept in (("norm", norms), ("buffer", buffers)) if not kept}
         for size in (1, 7, 30):
-            geometry = Geometry.of(layout, size, packing, norms, buffers)
+            geometry = Geometry.of(layout, TokenSettings(size, packing, norms, buffers))
             found = geometry.tokenise(weights_ND)
             for n in range(2):
                 state = layout.unflatten(weights_ND[n])
@@ -93,7 +94,7 @@ def test_round_trip_is_exact_and_leaves_the_rest(name, packing):
     layout = layout_of(ARCHITECTURES[name][0])
     weights_ND = torch.randn(3, layout.size)
     for size, norms in ((None, True), (13, True), (5, False)):
-        geometry = Geometry.of(layout, size, packing, norms)
+        geometry = Geometry.of(layout, TokenSettings(size, packing, norms))
         tokens_NTC = geometry.tokenise(weights_ND)
         assert not tokens_NTC[:, ~geometry.mask_TC].any()
         tokens_NTC[:, ~geometry.mask_TC] = torch.nan  # nobody looks at padding
@@ -115,7 +116,7 @@ def test_round_trip_is_exact_and_leaves_the_rest(name, packing):
 def test_offsets_are_where_the_numbers_lie(packing):
     layout = layout_of(ARCHITECTURES["vit"][0])
     places_1D = torch.arange(1.0, layout.size + 1)[None]
-    geometry = Geometry.of(layout, 10, packing)
+    geometry = Geometry.of(layout, TokenSettings(10, packing))
     wanted_TC = geometry.tokenise(places_1D)[0].long() - 1
     assert torch.equal(geometry.offsets(0, geometry.num_tokens), wanted_TC)
     for start, stop in ((0, 1), (3, 60), (59, 59), (100, geometry.num_tokens)):
@@ -124,7 +125,7 @@ def test_offsets_are_where_the_numbers_lie(packing):
 
 def test_what_is_no_layers_weight_is_a_layer_of_its_own():
     layout = Layout.of(Unusual())
-    layers = {layer.name: layer for layer in Geometry.of(layout, 5).layers}
+    layers = {layer.name: layer for layer in Geometry.of(layout, TokenSettings(5)).layers}
     shapes = {name: (layer.rows, layer.columns) for name, layer in layers.items()}
     assert shapes == {
         "temperature": (1, 1),
@@ -142,7 +143,7 @@ def test_what_is_no_layers_weight_is_a_layer_of_its_own():
 
 def test_a_bias_before_its_weight_is_its_column():
     entries = (Entry("0.bias", (2,), 0, "bias"), Entry("0.weight", (2, 3), 2, "weight"))
-    geometry = Geometry.of(Layout(entries), 4)
+    geometry = Geometry.of(Layout(entries), TokenSettings(4))
     assert geometry.offsets(0, 2).tolist() == [[2, 3, 4, 0], [5, 6, 7, 1]]
     assert geometry.spans == [(0, 8)]
 
@@ -153,79 +154,85 @@ def test_the_best_size_costs_least(config, packing):
     layout = layout_of(config)
 
     def cost(size):
-        geometry = Geometry.of(layout, size, packing)
+        geometry = Geometry.of(layout, TokenSettings(size, packing))
         return geometry.num_tokens * (size + 32)
 
-    best = best_size([layout], packing)
-    assert Geometry.of(layout, None, packing).size == best
-    longest = Geometry.of(layout, 1, packing).longest_row
+    best = best_size([layout], TokenSettings(packing=packing))
+    assert Geometry.of(layout, TokenSettings(None, packing)).size == best
+    longest = Geometry.of(layout, TokenSettings(1, packing)).longest_row
     assert cost(best) == min(cost(size) for size in range(1, min(longest, 288) + 1))
-    assert best_size([layout_of(ResNetConfig())], norms=False) == 288  # as published
+    assert best_size([layout_of(ResNetConfig())], TokenSettings(norms=False)) == 288  # as published
 
 
 def test_several_architectures_share_a_size(caplog):
     small, large = layout_of(SMALL), layout_of(ResNetConfig())
-    geometries = Geometry.common([small, large], None)
-    assert geometries[0].size == geometries[1].size == best_size([small, large])
+    geometries = Geometry.common([small, large], TokenSettings())
+    assert geometries[0].size == geometries[1].size == best_size([small, large], TokenSettings())
     with caplog.at_level(logging.WARNING):  # longer than any row of the one, not of the other
-        assert [each.size for each in Geometry.common([small, large], 288)] == [288, 288]
+        wide = Geometry.common([small, large], TokenSettings(288))
+        assert [each.size for each in wide] == [288, 288]
     with pytest.raises(ConfigError, match="longest row of these networks has 4608 numbers"):
-        Geometry.common([small, large], 4609)
+        Geometry.common([small, large], TokenSettings(4609))
 
 
 def test_a_size_that_pads_more_than_it_holds_is_warned_of(caplog):
     layout = layout_of(SMALL)
-    best = best_size([layout])
+    best = best_size([layout], TokenSettings())
     with caplog.at_level(logging.WARNING):
-        Geometry.common([layout], 201)
-    better = f"codec.size = {best} fills {100 * Geometry.of(layout, best).used:.1f} %"
+        Geometry.common([layout], TokenSettings(201))
+    used = Geometry.of(layout, TokenSettings(best)).used
+    better = f"codec.size = {best} fills {100 * used:.1f} %"
     assert "codec.size = 201: 25.5 % of the slots hold a weight" in caplog.text
     assert better in caplog.text and best < 201
     assert len(caplog.records) == 1
     caplog.clear()
     with caplog.at_level(logging.WARNING):  # once for these networks and settings
-        Geometry.common([layout], 201)
+        Geometry.common([layout], TokenSettings(201))
     assert not caplog.records
     with caplog.at_level(logging.WARNING):
-        Geometry.common([layout], 201, norms=False)
+        Geometry.common([layout], TokenSettings(201, norms=False))
     assert len(caplog.records) == 1
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        Geometry.common([layout], best)
-        Geometry.common([layout], None)
-        Geometry.common([layout], 201, "dense")
-        Geometry.common([layout_of(ResNetConfig())], 288)
+        Geometry.common([layout], TokenSettings(best))
+        Geometry.common([layout], TokenSettings())
+        Geometry.common([layout], TokenSettings(201, "dense"))
+        Geometry.common([layout_of(ResNetConfig())], TokenSettings(288))
     assert not caplog.records
 
 
 @pytest.mark.parametrize("size", [0, -3])
 def test_a_size_below_one_is_refused_with_a_better_one(size):
     layout = layout_of(CNN3)
-    for make in (Geometry.of, lambda layout, size: Geometry.common([layout], size)):
+    for make in (Geometry.of, lambda layout, settings: Geometry.common([layout], settings)):
         with pytest.raises(ConfigError, match=rf"codec.size = {size}: .* codec.size to 73,"):
-            make(layout, size)
+            make(layout, TokenSettings(size))
+        with pytest.raises(
+            ConfigError, match=rf"^codec.tokens.size = {size}: .* codec.tokens.size to 73,"
+        ):
+            make(layout, SaneTokensConfig(size))
 
 
 def test_a_size_longer_than_any_row_is_refused():
     with pytest.raises(ConfigError, match=r"size = 290: the longest row .* 289 .*at most 289"):
-        Geometry.common([layout_of(CNN3)], 290)
+        Geometry.common([layout_of(CNN3)], TokenSettings(290))
     with pytest.raises(ConfigError, match=r"the longest layer of these networks has 4640 numbers"):
-        Geometry.common([layout_of(CNN3)], 4641, "dense")
+        Geometry.common([layout_of(CNN3)], TokenSettings(4641, "dense"))
 
 
 def test_a_layout_of_nothing_is_refused():
     norm = Layout((Entry("weight", (4,), 0, "norm"), Entry("running_mean", (4,), 4, "buffer")))
     with pytest.raises(ConfigError, match=r"no number to make tokens of, of 8 .*codec\.norms"):
-        Geometry.of(norm, None, norms=False)
-    assert Geometry.of(norm, None).num_numbers == 4
+        Geometry.of(norm, TokenSettings(norms=False))
+    assert Geometry.of(norm, TokenSettings()).num_numbers == 4
 
 
 def test_tokens_and_rows_of_another_geometry_are_refused():
     layout = layout_of(CNN3)
-    geometry = Geometry.of(layout, 73)
+    geometry = Geometry.of(layout, TokenSettings(73))
     with pytest.raises(ShapeMismatch, match=rf"shape \[2, 99\] .* rows of {layout.size}"):
         geometry.tokenise(torch.zeros(2, 99))
-    tokens_NTC = Geometry.of(layout, 289).tokenise(torch.zeros(2, layout.size))
+    tokens_NTC = Geometry.of(layout, TokenSettings(289)).tokenise(torch.zeros(2, layout.size))
     with pytest.raises(ShapeMismatch, match=r"\[2, 93, 289\], expected \[2, 170, 73\]"):
         geometry.detokenise(tokens_NTC, torch.zeros(2, layout.size))
 
@@ -233,6 +240,8 @@ def test_tokens_and_rows_of_another_geometry_are_refused():
 def test_the_same_geometry_is_kept():
     layout = layout_of(CNN3)
     again = Layout.from_json(layout.to_json())
-    assert Geometry.of(layout, 73) is Geometry.of(again, 73)
-    assert Geometry.of(layout, 73) is not Geometry.of(layout, 73, "dense")
-    assert math.isclose(Geometry.of(layout, 73).used, 10_853 / (170 * 73))
+    assert Geometry.of(layout, TokenSettings(73)) is Geometry.of(again, TokenSettings(73))
+    assert Geometry.of(layout, TokenSettings(73)) is not Geometry.of(
+        layout, TokenSettings(73, "dense")
+    )
+    assert math.isclose(Geometry.of(layout, TokenSettings(73)).used, 10_853 / (170 * 73))

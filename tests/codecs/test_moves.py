@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dwf.align.groups import Group, Member, permute, random_orders
+from dwf.codecs.config import TokenSettings
 from dwf.codecs.tokens.geometry import Geometry
 from dwf.codecs.windows.moves import Moves
 from dwf.zoo.layout import Entry, Layout
@@ -54,7 +55,7 @@ def test_places_are_where_the_numbers_come_from(name, packing):
     orders = random_orders(groups, num, 3)
     places_ND = torch.arange(float(LAYOUT.size)).repeat(num, 1)
     moved_ND = permute(places_ND, LAYOUT, groups, orders)
-    for layer in Geometry.of(LAYOUT, 7, packing).layers:
+    for layer in Geometry.of(LAYOUT, TokenSettings(7, packing)).layers:
         moves = Moves(layer, groups)
         places = moves.places({group: orders[group].numpy() for group in moves.groups})
         matrix_NRI = moved_ND[:, layer.weight.offset : layer.weight.stop]
@@ -72,7 +73,7 @@ def test_places_are_where_the_numbers_come_from(name, packing):
 
 def test_a_layer_takes_orders_of_its_own_groups_alone():
     groups = GROUPS["stacks and parts"]
-    layers = {layer.name: layer for layer in Geometry.of(LAYOUT, 7).layers}
+    layers = {layer.name: layer for layer in Geometry.of(LAYOUT, TokenSettings(7)).layers}
     assert Moves(layers["a.weight"], groups).groups == (0, 1, 2)
     assert Moves(layers["places"], groups).groups == (2,)
     assert Moves(layers["scalar"], groups).groups == ()

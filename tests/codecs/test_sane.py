@@ -12,7 +12,13 @@ import torch
 from dwf import preemption
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.codecs.codec import Codec
-from dwf.codecs.config import SaneConfig
+from dwf.codecs.config import (
+    SaneComputeConfig,
+    SaneConfig,
+    SaneLoopConfig,
+    SaneTokensConfig,
+    TokenSettings,
+)
 from dwf.codecs.sane.codec import SaneCodec
 from dwf.codecs.tokens.geometry import Geometry
 from dwf.errors import (
@@ -26,23 +32,21 @@ from dwf.errors import (
 from dwf.generators.generator import round_trip_error
 from dwf.run_folder import RunFolder
 from dwf.settings import build
-from dwf.training.config import LoopConfig
 
 CONFIG = SaneConfig(
-    size=17,
+    tokens=SaneTokensConfig(17),
     backbone=TokenAutoencoderConfig(width=32, heads=2, depth=1, latent=12),
-    training=LoopConfig(
+    training=SaneLoopConfig(
         steps=20,
         batch_size=8,
         learning_rate=3e-3,
         schedule="one_cycle",
         validate_every=10,
-        device="cpu",
+        compute=SaneComputeConfig(device="cpu", workers=0),
     ),
     window=20,
     halo=4,
     val_windows=16,
-    loaders=0,
 )
 
 
@@ -68,9 +72,12 @@ def test_it_learns_to_reconstruct(make_zoo, run):
 
 @pytest.mark.parametrize("packing", ["rows", "dense"])
 def test_codes_are_latents_of_all_tokens(make_zoo, run, packing):
-    zoo, config = make_zoo(), replace(CONFIG, packing=packing)
+    zoo, config = make_zoo(), replace(CONFIG, tokens=SaneTokensConfig(17, packing))
     codec, weights = fit([zoo], run, config), torch.from_numpy(zoo.read())
-    codes, geometry = codec.encode(weights, zoo.layout), Geometry.of(zoo.layout, 17, packing)
+    codes, geometry = (
+        codec.encode(weights, zoo.layout),
+        Geometry.of(zoo.layout, TokenSettings(17, packing)),
+    )
     assert codes.values.shape == (len(zoo), geometry.num_tokens, 12)
     assert torch.equal(codes.shape.positions, geometry.positions_T3) and codes.shape.mask.all()
     assert codes.shape == codec.shape == SaneCodec.planned_shape(config, [zoo.layout], 8)
@@ -83,7 +90,7 @@ def test_codes_are_latents_of_all_tokens(make_zoo, run, packing):
 def test_a_network_that_fits_a_window_is_coded_in_one_pass(make_zoo, run):
     zoo = make_zoo(widths=(64, 2, 10))
     codec = fit([zoo], run)
-    geometry = Geometry.of(zoo.layout, 17)
+    geometry = Geometry.of(zoo.layout, TokenSettings(17))
     assert geometry.num_tokens == 18 == codec.module.window
     weights = torch.from_numpy(zoo.read())
     tokens = codec._scaling(zoo.layout.digest).apply(
@@ -96,7 +103,11 @@ def test_a_network_that_fits_a_window_is_coded_in_one_pass(make_zoo, run):
 
 def test_what_is_not_covered_comes_from_the_template(plant_zoo, run):
     zoo = plant_zoo(batchnorm=True)
-    codec = fit([zoo], run, replace(CONFIG, size=5, norms=False, views=("canonical",) * 2))
+    codec = fit(
+        [zoo],
+        run,
+        replace(CONFIG, tokens=SaneTokensConfig(5, norms=False), views=("canonical",) * 2),
+    )
     weights = torch.from_numpy(zoo.read())
     back = codec.decode(codec.encode(weights, zoo.layout), zoo.layout)
     mean = zoo.read(zoo.rows("train")).astype(np.float64).mean(0)
@@ -154,14 +165,14 @@ def test_a_damaged_module_is_refused(make_zoo, run, tmp_path):
 @pytest.mark.parametrize("standardise", ["run_time", "per_layer"])
 def test_zoos_of_several_architectures_share_a_codec(make_zoo, run, tmp_path, standardise):
     zoos = [make_zoo(), make_zoo(widths=(64, 5, 5, 10), name="other", seed=1)]
-    codec = fit(zoos, run, replace(CONFIG, standardise=standardise))
+    codec = fit(zoos, run, replace(CONFIG, tokens=SaneTokensConfig(17, standardise=standardise)))
     assert codec.facts["architectures"] == 2 and codec.layout.digest == zoos[0].layout.digest
     codec.save(tmp_path / "codec")
     loaded = Codec.load(tmp_path / "codec")
     for zoo in zoos:
         weights = torch.from_numpy(zoo.read())
         codes = loaded.encode(weights, zoo.layout)
-        assert codes.values.shape[1] == Geometry.of(zoo.layout, 17).num_tokens
+        assert codes.values.shape[1] == Geometry.of(zoo.layout, TokenSettings(17)).num_tokens
         assert torch.equal(codes.values, codec.encode(weights, zoo.layout).values)
         assert loaded.decode(codes, zoo.layout).shape == weights.shape
     codes = loaded.encode(torch.from_numpy(zoos[1].read()), zoos[1].layout)
@@ -192,12 +203,13 @@ def test_standardised_tokens_are_those_of_each_architecture_alone(make_zoo, run)
 # --- training -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("dropout", "loaders"), [(0.0, 2), (0.2, 0)])
+@pytest.mark.parametrize(("dropout", "workers"), [(0.0, 2), (0.2, 0)])
 def test_an_interrupted_fit_goes_on_to_the_same_bytes(
-    make_zoo, tmp_path, monkeypatch, dropout, loaders
+    make_zoo, tmp_path, monkeypatch, dropout, workers
 ):
     zoo, folders = make_zoo(), [tmp_path / "runs" / name for name in ("whole", "cut")]
-    config = replace(CONFIG, backbone=replace(CONFIG.backbone, dropout=dropout), loaders=loaders)
+    config = with_training(compute=replace(CONFIG.training.compute, workers=workers))
+    config = replace(config, backbone=replace(CONFIG.backbone, dropout=dropout))
     whole = fit([zoo], RunFolder(folders[0], config), config)
     asked = iter([False] * 6 + [True] * 3)
     with monkeypatch.context() as patched:
@@ -215,8 +227,8 @@ def test_an_interrupted_fit_goes_on_to_the_same_bytes(
 
 def test_resuming_with_another_token_size_names_the_setting(tmp_path):
     RunFolder(tmp_path / "run", CONFIG).part("codec")
-    with pytest.raises(RunConflict, match=r"a run with size = 17, this one has 19"):
-        RunFolder(tmp_path / "run", replace(CONFIG, size=19))
+    with pytest.raises(RunConflict, match=r"a run with tokens.size = 17, this one has 19"):
+        RunFolder(tmp_path / "run", replace(CONFIG, tokens=SaneTokensConfig(19)))
 
 
 def test_a_network_that_is_not_finite_is_named(make_zoo, run):
@@ -264,7 +276,7 @@ def test_a_plan_without_a_zoo_needs_size_and_positions():
         SaneCodec.planned_module(CONFIG, [])
     backbone = replace(CONFIG.backbone, max_positions=(9, 9, 9))
     with pytest.raises(ConfigError, match="size is not set and no zoo"):
-        SaneCodec.planned_module(replace(CONFIG, backbone=backbone, size=None), [])
+        SaneCodec.planned_module(replace(CONFIG, backbone=backbone, tokens=SaneTokensConfig()), [])
     module = SaneCodec.planned_module(replace(CONFIG, backbone=backbone), [])
     assert module.window == 20 and module.token_size == 17
 

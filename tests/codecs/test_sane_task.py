@@ -12,7 +12,13 @@ import torch
 
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.token_autoencoder import TokenAutoencoder
-from dwf.codecs.config import BehaviourConfig, SaneConfig
+from dwf.codecs.config import (
+    BehaviourConfig,
+    SaneComputeConfig,
+    SaneConfig,
+    SaneLoopConfig,
+    SaneTokensConfig,
+)
 from dwf.codecs.sane.behaviour import Behaviour, put
 from dwf.codecs.sane.losses import add_noise, erase, masked_variance, nt_xent, squared_error
 from dwf.codecs.sane.task import SaneTask, num_views
@@ -21,14 +27,13 @@ from dwf.codecs.tokens.scaling import TokenScaling
 from dwf.codecs.windows.loader import WindowLoader
 from dwf.codecs.windows.sampler import WindowSampler
 from dwf.errors import ConfigError
-from dwf.training.config import LoopConfig
 from dwf.training.task import Share
 
 BACKBONE = TokenAutoencoderConfig(width=16, heads=2, depth=1, latent=6, positions="sinusoidal")
 CONFIG = SaneConfig(
-    size=17,
+    tokens=SaneTokensConfig(17),
     backbone=BACKBONE,
-    training=LoopConfig(steps=6, batch_size=8, device="cpu"),
+    training=SaneLoopConfig(steps=6, batch_size=8, compute=SaneComputeConfig(device="cpu")),
     window=10,
     halo=2,
 )
@@ -42,9 +47,9 @@ def rng(seed=0) -> torch.Generator:
 def build(zoos, config=CONFIG, behaviour=None, **options):
     """Return a task on the training networks of zoos."""
     sources = [(zoo, zoo.rows("train")) for zoo in zoos]
-    geometries = [Geometry.of(zoo.layout, config.size) for zoo in zoos]
+    geometries = [Geometry.of(zoo.layout, config.tokens) for zoo in zoos]
     scalings = [
-        TokenScaling.fit([source], geometry, config.standardise)
+        TokenScaling.fit([source], geometry, config.tokens.standardise)
         for source, geometry in zip(sources, geometries, strict=True)
     ]
     views = config.views[: num_views(config)]
@@ -53,7 +58,7 @@ def build(zoos, config=CONFIG, behaviour=None, **options):
     )
     torch.manual_seed(0)
     backbone = config.backbone if config.contrast else replace(config.backbone, projection=0)
-    module = TokenAutoencoder(backbone, config.size, sampler.num_tokens)
+    module = TokenAutoencoder(backbone, config.tokens.size, sampler.num_tokens)
     made = Behaviour(behaviour, sources, scalings, 0, CPU) if behaviour else None
     return SaneTask(config, module, sampler, sampler.validation(12, 8), CPU, made)
 
@@ -162,7 +167,9 @@ def test_loss_is_contrast_and_error_over_real_weights(make_zoo):
 
 def test_at_run_time_the_loss_is_in_units_of_the_batch_s_variance(make_zoo):
     zoo = make_zoo()
-    config = replace(CONFIG, noise=0.0, contrast=0.0, standardise="run_time")
+    config = replace(
+        CONFIG, noise=0.0, contrast=0.0, tokens=SaneTokensConfig(17, standardise="run_time")
+    )
     task = build([zoo], config)
     batch = task.sampler.batch(0, 8, 0, 8)
     made, _ = task.module(batch.tokens_VBWC[0], batch.positions_BW3, None, False)
@@ -252,8 +259,8 @@ def test_any_number_of_processes_loads_the_same_bytes(make_zoo):
     sampler = build([make_zoo()]).sampler
     share = Share(1, 2, 8, accumulate=2)
     found = []
-    for loaders in (0, 2):
-        loader = WindowLoader(sampler, share, 1, 4, loaders, CPU)
+    for workers in (0, 2):
+        loader = WindowLoader(sampler, share, 1, 4, workers, CPU)
         found.append([loader.next() for _ in range(6)])
         assert loader.seconds_waited > 0
         with pytest.raises(StopIteration):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dwf.codecs.config import TokenSettings
 from dwf.codecs.tokens.geometry import Geometry
 from dwf.codecs.tokens.scaling import TokenScaling
 from dwf.errors import CorruptShard, ShapeMismatch, TooFewNetworks
@@ -35,7 +36,10 @@ def numbers_of(weights_ND, layer):
 
 @pytest.mark.parametrize("packing", ["rows", "dense"])
 def test_layers_have_mean_0_and_deviation_1_over_training_networks(shifted, packing):
-    rows, geometry = np.array([0, 2, 3, 7]), Geometry.of(shifted.layout, 11, packing, buffers=True)
+    rows, geometry = (
+        np.array([0, 2, 3, 7]),
+        Geometry.of(shifted.layout, TokenSettings(11, packing, buffers=True)),
+    )
     weights_ND = shifted.read(rows).astype(np.float64)
     scaling = TokenScaling.fit([(shifted, rows)], geometry, "per_layer")
     assert scaling.shift_L.dtype == scaling.scale_L.dtype == np.float32
@@ -52,7 +56,7 @@ def test_layers_have_mean_0_and_deviation_1_over_training_networks(shifted, pack
 
 
 def test_moments_that_are_known_give_the_same(shifted):
-    rows, geometry = np.arange(5), Geometry.of(shifted.layout, 11)
+    rows, geometry = np.arange(5), Geometry.of(shifted.layout, TokenSettings(11))
     moments = measure_moments([(shifted, rows)])
     given = TokenScaling.fit([(shifted, rows)], geometry, "per_layer", moments)
     found = TokenScaling.fit([(shifted, rows)], geometry, "per_layer")
@@ -61,7 +65,7 @@ def test_moments_that_are_known_give_the_same(shifted):
 
 
 def test_min_max_is_minus_1_to_1_over_training_networks(shifted, monkeypatch):
-    rows, geometry = np.array([1, 4, 5, 8]), Geometry.of(shifted.layout, 11)
+    rows, geometry = np.array([1, 4, 5, 8]), Geometry.of(shifted.layout, TokenSettings(11))
     by_twos = partial(parts_of, max_bytes=8 * shifted.layout.size)
     monkeypatch.setattr("dwf.codecs.tokens.scaling.parts_of", by_twos)
     scaling = TokenScaling.fit([(shifted, rows[:1]), (shifted, rows[1:])], geometry, "min_max")
@@ -76,7 +80,7 @@ def test_min_max_is_minus_1_to_1_over_training_networks(shifted, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["none", "per_layer", "min_max", "run_time"])
 def test_undo_is_the_inverse_up_to_rounding(shifted, kind):
-    geometry = Geometry.of(shifted.layout, 11)
+    geometry = Geometry.of(shifted.layout, TokenSettings(11))
     scaling = TokenScaling.fit([(shifted, np.arange(9))], geometry, kind)
     assert scaling.changes == (kind in ("per_layer", "min_max"))
     tokens = geometry.tokenise(torch.from_numpy(shifted.read()))
@@ -100,7 +104,7 @@ def test_layers_that_never_vary_stay_near_their_value(make_zoo, tmp_path):
     weights[:, : varied.layout.by_name["layers.1.weight"].offset] = 0.25
     columns = {"network": np.arange(4)}
     zoo = write_zoo(tmp_path / "still", varied.facts, 4, [(columns, weights)])
-    geometry = Geometry.of(zoo.layout, 4)
+    geometry = Geometry.of(zoo.layout, TokenSettings(4))
     for kind in ("per_layer", "min_max"):
         scaling = TokenScaling.fit([(zoo, np.arange(4))], geometry, kind)
         assert scaling.shift_L[0] == 0.25
@@ -115,7 +119,7 @@ def test_layers_that_never_vary_stay_near_their_value(make_zoo, tmp_path):
 
 
 def test_networks_that_do_not_fit_are_refused(shifted, make_zoo):
-    geometry, other = Geometry.of(shifted.layout, 11), make_zoo()
+    geometry, other = Geometry.of(shifted.layout, TokenSettings(11)), make_zoo()
     with pytest.raises(TooFewNetworks, match="0 networks to learn from"):
         TokenScaling.fit([(shifted, np.arange(0))], geometry, "per_layer")
     for sources in ([(other, np.arange(3))], [(shifted, np.arange(3)), (other, np.arange(3))]):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dwf.codecs.codec import Codec
-from dwf.codecs.config import TokensConfig
+from dwf.codecs.config import TokensConfig, TokenSettings
 from dwf.codecs.tokens.codec import TokensCodec
 from dwf.codecs.tokens.geometry import Geometry
 from dwf.errors import ConfigError, ShapeMismatch
@@ -56,7 +56,7 @@ def test_codes_are_the_geometrys_tokens(zoo_of, run):
     zoo = zoo_of("resnet")
     settings = {"size": 12, "packing": "rows", "norms": False, "standardise": "per_layer"}
     codec = fit(zoo, run, **settings)
-    geometry = Geometry.of(zoo.layout, 12, norms=False)
+    geometry = Geometry.of(zoo.layout, TokenSettings(12, norms=False))
     codes = codec.encode(torch.from_numpy(zoo.read()), zoo.layout)
     tokens = geometry.tokenise(torch.from_numpy(zoo.read()))
     both = (codec.scaling.shift_L, codec.scaling.scale_L)
@@ -84,7 +84,7 @@ def test_a_layer_is_few_groups_however_its_rows_are_cut(name, packing):
     """A backbone has two linear maps for each section."""
     layout = layout_of(ARCHITECTURES[name][0])
     for size in (7, 30):
-        geometry = Geometry.of(layout, size, packing)
+        geometry = Geometry.of(layout, TokenSettings(size, packing))
         sections = TokensCodec.planned_shape(TokensConfig(size, packing), [layout], 1).sections
         assert len(sections) <= 2 * len(geometry.layers) < geometry.num_tokens
         assert sum(count for count, _ in sections) == geometry.num_tokens

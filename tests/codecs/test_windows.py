@@ -8,6 +8,7 @@ import torch
 
 from dwf.align.groups import permute
 from dwf.align.symmetry import symmetry_of
+from dwf.codecs.config import TokenSettings
 from dwf.codecs.tokens.geometry import Geometry
 from dwf.codecs.tokens.scaling import TokenScaling
 from dwf.codecs.windows import cutter as window_cutter
@@ -60,7 +61,7 @@ def test_a_permuted_window_is_that_of_the_network_permuted_as_a_whole(zoo_of, na
     groups = symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape)
     moved = 0
     for size, window in ((5, 40), (11, 13), (32, 500)):
-        geometry = Geometry.of(zoo.layout, size, packing, buffers=True)
+        geometry = Geometry.of(zoo.layout, TokenSettings(size, packing, buffers=True))
         scaling, seed, step = scaled(geometry), 3, 2
         settings = {"views": ("canonical", "permuted", "permuted"), "places": True, "seed": seed}
         batch = sampler_of(zoo, geometry, window, scaling=scaling, **settings).batch(step, 8, 0, 8)
@@ -95,7 +96,7 @@ def same(one, other):
 
 def test_indices_of_whole_layers_are_held_for_few_windows_at_once(zoo_of, monkeypatch):
     zoo = zoo_of("grouped")
-    geometry = Geometry.of(zoo.layout, 11)
+    geometry = Geometry.of(zoo.layout, TokenSettings(11))
     whole = sampler_of(zoo, geometry, 30, places=True, seed=1).batch(0, 12, 0, 12)
     held, places = [], Moves.places
 
@@ -115,7 +116,7 @@ def test_indices_of_whole_layers_are_held_for_few_windows_at_once(zoo_of, monkey
 
 def test_any_number_of_ranks_cuts_one_global_batch(zoo_of):
     zoo = zoo_of("cnn", num_shards=3)
-    geometry = Geometry.of(zoo.layout, 9)
+    geometry = Geometry.of(zoo.layout, TokenSettings(9))
     settings = {"views": ("permuted", "permuted"), "seed": 5}
     whole = sampler_of(zoo, geometry, 12, **settings).batch(7, 10, 0, 10)
     for edges in ((0, 5, 10), (0, 1, 2, 9, 10)):
@@ -139,7 +140,7 @@ def test_any_number_of_ranks_cuts_one_global_batch(zoo_of):
 def test_each_network_is_taken_once_before_one_is_taken_again(zoo_of):
     mlp, cnn = zoo_of("mlp", count=5), zoo_of("cnn", count=9)
     rows = np.array([1, 4, 6, 8])
-    geometries = [Geometry.of(zoo.layout, 9) for zoo in (mlp, cnn)]
+    geometries = [Geometry.of(zoo.layout, TokenSettings(9)) for zoo in (mlp, cnn)]
     scalings = [TokenScaling.fit([], geometry, "none") for geometry in geometries]
     sources = [(mlp, np.arange(5)), (cnn, rows)]
     sampler = WindowSampler(sources, geometries, scalings, 8, ("canonical",))
@@ -155,7 +156,10 @@ def test_each_network_is_taken_once_before_one_is_taken_again(zoo_of):
 
 def test_a_mixed_batch_pads_the_shorter_networks(zoo_of):
     mlp, cnn = zoo_of("mlp"), zoo_of("cnn")
-    geometries = [Geometry.of(mlp.layout, 30), Geometry.of(cnn.layout, 30)]
+    geometries = [
+        Geometry.of(mlp.layout, TokenSettings(30)),
+        Geometry.of(cnn.layout, TokenSettings(30)),
+    ]
     lengths = [geometry.num_tokens for geometry in geometries]
     scalings = [scaled(geometry, seed) for seed, geometry in enumerate(geometries)]
     sources = [(mlp, np.arange(6)), (cnn, np.arange(6))]
@@ -176,7 +180,9 @@ def test_a_mixed_batch_pads_the_shorter_networks(zoo_of):
 
 def test_orders_and_middles_are_uniform(tmp_path):
     zoo = write_random_zoo(tmp_path / "z", MLPConfig((2, 3, 2)), (1, 1, 2), count=4)
-    geometry = Geometry.of(zoo.layout, 3)  # 5 tokens: 3 hidden units, then 2 outputs of 4 numbers
+    geometry = Geometry.of(
+        zoo.layout, TokenSettings(3)
+    )  # 5 tokens: 3 hidden units, then 2 outputs of 4 numbers
     assert geometry.num_tokens == 7
     settings = {"views": ("canonical", "permuted"), "places": True}
     counts, starts = {}, np.zeros(5)
@@ -209,7 +215,12 @@ def test_orders_and_middles_are_uniform(tmp_path):
 def test_bytes_are_those_of_the_windows(zoo_of, views, reads, packing):
     zoo = zoo_of("cnn")
     sampler = sampler_of(
-        zoo, Geometry.of(zoo.layout, 7, packing), 10, views=views, places=True, seed=1
+        zoo,
+        Geometry.of(zoo.layout, TokenSettings(7, packing)),
+        10,
+        views=views,
+        places=True,
+        seed=1,
     )
     batch = sampler.batch(0, 20, 0, 20)
     assert batch.num_bytes == 4 * reads * int(batch.mask_BWC.sum())
@@ -221,7 +232,7 @@ def test_bytes_are_those_of_the_windows(zoo_of, views, reads, packing):
 
 def test_validation_windows_are_always_the_same(zoo_of):
     zoo = zoo_of("cnn", count=7)
-    geometry = Geometry.of(zoo.layout, 9)
+    geometry = Geometry.of(zoo.layout, TokenSettings(9))
     sampler = sampler_of(zoo, geometry, 12)
     batches = sampler.validation(10, batch_size=4)
     assert [len(batch.row_B) for batch in batches] == [4, 4, 2]
@@ -241,7 +252,9 @@ def test_describes_a_batch_rows_that_are_not_finite_first(zoo_of):
     with open(shard.path, "r+b") as file:
         file.seek(shard.offset + 4 * (2 * zoo.layout.size + 50))
         file.write(np.float32(np.nan).tobytes())
-    sampler = sampler_of(zoo, Geometry.of(zoo.layout, 9), 12, rows=np.array([0, 2, 3, 5]))
+    sampler = sampler_of(
+        zoo, Geometry.of(zoo.layout, TokenSettings(9)), 12, rows=np.array([0, 2, 3, 5])
+    )
     first, second = (str(shard.path) for shard in zoo.shards)
     told = f"{second}: rows 2 are not finite; {first}: rows 0, 2; {second}: rows 0"
     assert sampler.describe(0, 4) == told
@@ -252,7 +265,7 @@ def test_describes_a_batch_rows_that_are_not_finite_first(zoo_of):
 
 def test_more_shards_than_may_be_mapped(zoo_of, monkeypatch):
     zoo = zoo_of("mlp", count=8, num_shards=8)
-    geometry = Geometry.of(zoo.layout, 9)
+    geometry = Geometry.of(zoo.layout, TokenSettings(9))
     wanted = sampler_of(zoo, geometry, 12).batch(0, 8, 0, 8)
     zoo = Zoo.open(zoo.path)
     monkeypatch.setattr("dwf.zoo.store._MOST_MAPPED", 3)
@@ -264,18 +277,20 @@ def test_more_shards_than_may_be_mapped(zoo_of, monkeypatch):
 
 def test_what_does_not_fit_is_refused(zoo_of, tmp_path):
     mlp, cnn = zoo_of("mlp"), zoo_of("cnn")
-    of_mlp, of_cnn = (Geometry.of(zoo.layout, 9) for zoo in (mlp, cnn))
+    of_mlp, of_cnn = (Geometry.of(zoo.layout, TokenSettings(9)) for zoo in (mlp, cnn))
     with pytest.raises(TooFewNetworks, match="0 networks to cut windows of"):
         sampler_of(mlp, of_mlp, 8, rows=np.arange(0))
     with pytest.raises(ShapeMismatch, match=f"{mlp.layout.digest}.*{cnn.layout.digest}"):
         sampler_of(mlp, of_cnn, 8)
     scalings = [TokenScaling.fit([], each, "none") for each in (of_mlp, of_cnn)]
-    with pytest.raises(ShapeMismatch, match=r"tokens of 8 numbers beside tokens of 9.*codec\.size"):
-        geometries = [of_mlp, Geometry.of(cnn.layout, 8)]
+    with pytest.raises(
+        ShapeMismatch, match=r"tokens of 8 numbers beside tokens of 9.*codec\.tokens\.size"
+    ):
+        geometries = [of_mlp, Geometry.of(cnn.layout, TokenSettings(8))]
         WindowSampler([(mlp, np.arange(2)), (cnn, np.arange(2))], geometries, scalings, 8)
     config = PythonConfig("tests.codecs.zoos:shared_network")
     shared = write_random_zoo(tmp_path / "shared", config, (1, 2, 2))
-    geometry = Geometry.of(shared.layout, 4)
+    geometry = Geometry.of(shared.layout, TokenSettings(4))
     with pytest.raises(ConfigError, match=r"shared.*codec\.views to \[canonical, canonical\]"):
         sampler_of(shared, geometry, 8)
     views = ("canonical", "canonical")
@@ -285,7 +300,7 @@ def test_what_does_not_fit_is_refused(zoo_of, tmp_path):
 def test_a_large_window_is_cut_in_parts(tmp_path, monkeypatch):
     """More numbers at once than stay in cache: the same bits."""
     zoo = write_random_zoo(tmp_path / "cnn3", CNN3, (3, 32, 32), count=3)
-    geometry = Geometry.of(zoo.layout, 289)
+    geometry = Geometry.of(zoo.layout, TokenSettings(289))
     wanted = sampler_of(zoo, geometry, 64, places=True).batch(0, 6, 0, 6)
     monkeypatch.setattr("dwf.codecs.windows.cutter._MOST_AT_ONCE", 500)
     monkeypatch.setattr("dwf.codecs.windows.cutter._MOST_EXTENTS", 2)

@@ -24,12 +24,12 @@ from dwf.errors import Preempted
 from dwf.metrics import log_to_stderr
 from dwf.ranks import exit_together, find_ranks, world
 from dwf.run_folder import RunFolder
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 from tests.densities.coded import vector_codes
 
 TRAINING = LoopConfig(
     steps=12, batch_size=8, learning_rate=0.01, weight_decay=0.01, clip_norm=1.0, validate_every=1,
-    save_every_seconds=1e6, threads=1, device="cpu", schedule="cosine",
+    compute=LoopComputeConfig(save_seconds=1e6, threads=1, device="cpu"), schedule="cosine",
 )  # fmt: skip
 FLOW = FlowConfig(
     ResidualMLPConfig(width=16, depth=2),

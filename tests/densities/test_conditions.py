@@ -13,13 +13,17 @@ from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.flow import Flow
 from dwf.errors import ConfigError
 from dwf.run_folder import RunFolder
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 from tests.densities.coded import vector_codes
 
 SMALL = FlowConfig(
     backbone=ResidualMLPConfig(width=16, depth=1, time_features=8),
     training=LoopConfig(
-        steps=12, batch_size=8, ema=0.9, validate_every=5, save_every_seconds=0, threads=1
+        steps=12,
+        batch_size=8,
+        ema=0.9,
+        validate_every=5,
+        compute=LoopComputeConfig(save_seconds=0, threads=1),
     ),
     solver=SolverConfig(method="heun2", steps=10),
     condition="val_accuracy",
@@ -46,7 +50,12 @@ def fit(path, config, count=40, seed=3, **conditions):
 
 def test_learns_a_distribution_for_each_condition(tmp_path):
     training = LoopConfig(
-        steps=600, batch_size=256, learning_rate=3e-3, ema=0.99, validate_every=300, threads=1
+        steps=600,
+        batch_size=256,
+        learning_rate=3e-3,
+        ema=0.99,
+        validate_every=300,
+        compute=LoopComputeConfig(threads=1),
     )
     backbone = ResidualMLPConfig(width=48, depth=2, time_features=16)
     config = dataclasses.replace(SMALL, backbone=backbone, training=training)

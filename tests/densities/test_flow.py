@@ -22,17 +22,24 @@ from dwf.errors import ConfigError, CorruptCheckpoint, ShapeMismatch, TooFewNetw
 from dwf.metrics import read_metrics
 from dwf.run_folder import RunFolder
 from dwf.settings import build, find, to_dict
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 from tests.densities.coded import vector_codes
 
 SMALL = FlowConfig(
     backbone=ResidualMLPConfig(width=16, depth=1, dropout=0.1, time_features=8),
-    training=LoopConfig(steps=12, batch_size=8, ema=0.9, validate_every=5, save_every_seconds=0),
+    training=LoopConfig(
+        steps=12, batch_size=8, ema=0.9, validate_every=5, compute=LoopComputeConfig(save_seconds=0)
+    ),
 )
 LEARN = FlowConfig(
     backbone=ResidualMLPConfig(width=48, depth=2, time_features=16),
     training=LoopConfig(
-        steps=800, batch_size=256, learning_rate=3e-3, ema=0.99, validate_every=100, threads=1
+        steps=800,
+        batch_size=256,
+        learning_rate=3e-3,
+        ema=0.99,
+        validate_every=100,
+        compute=LoopComputeConfig(threads=1),
     ),
 )
 

@@ -35,11 +35,13 @@ from dwf.generators.stage import fit_generator, plan
 from dwf.randomness import torch_stream
 from dwf.run_folder import RunFolder
 from dwf.settings import find
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 from dwf.training.task import Task
 from tests.densities.coded import vector_codes
 
-TRAINING = LoopConfig(steps=6, batch_size=4, validate_every=3, threads=1, device="cpu")
+TRAINING = LoopConfig(
+    steps=6, batch_size=4, validate_every=3, compute=LoopComputeConfig(threads=1, device="cpu")
+)
 
 
 @dataclass(frozen=True)

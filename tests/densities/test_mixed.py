@@ -13,12 +13,16 @@ from dwf.densities.flow import Flow
 from dwf.densities.scaling import Scaling
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.run_folder import RunFolder
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 
 CONFIG = FlowConfig(
     backbone=TransformerConfig(width=16, heads=2, depth=1),
     training=LoopConfig(
-        steps=12, batch_size=8, ema=0.9, validate_every=5, save_every_seconds=0, threads=1
+        steps=12,
+        batch_size=8,
+        ema=0.9,
+        validate_every=5,
+        compute=LoopComputeConfig(save_seconds=0, threads=1),
     ),
     solver=SolverConfig(method="heun2", steps=10),
 )

@@ -13,7 +13,17 @@ from torch.nn.functional import cross_entropy
 
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.codecs.codec import Codec
-from dwf.codecs.config import BehaviourConfig, CodecConfig, FlatConfig, PcaConfig, SaneConfig
+from dwf.codecs.config import (
+    BehaviourConfig,
+    CodecConfig,
+    FlatConfig,
+    PcaConfig,
+    SaneComputeConfig,
+    SaneConfig,
+    SaneLoopConfig,
+    SaneTokensConfig,
+    TokenSettings,
+)
 from dwf.codecs.sane.behaviour import Behaviour
 from dwf.codecs.tokens.geometry import Geometry
 from dwf.codecs.tokens.scaling import TokenScaling
@@ -28,7 +38,6 @@ from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import round_trip_error
 from dwf.networks.batchnorm import recalibrate
 from dwf.networks.functional import batchnorm_layers, score_networks
-from dwf.training.config import LoopConfig
 from dwf.zoo.facts import BLOCKS_OF_STEPS
 from dwf.zoo.store import Zoo, write_zoo
 from tests.evaluation.conftest import BATCHNORM_SPLIT
@@ -265,11 +274,12 @@ def test_statistics_that_the_codec_covers_are_its_own(batchnorm_zoo):
 # Codecs of tokens
 
 
-def small_sane(**settings) -> SaneConfig:
+def small_sane(**tokens) -> SaneConfig:
     backbone = TokenAutoencoderConfig(width=16, heads=2, depth=1, latent=4)
-    training = LoopConfig(steps=2, batch_size=4, device="cpu", threads=1)
+    compute = SaneComputeConfig(device="cpu", threads=1)
+    training = SaneLoopConfig(steps=2, batch_size=4, compute=compute)
     fixed = {"window": 16, "halo": 2, "contrast": 0.0}
-    return SaneConfig(backbone=backbone, training=training, **fixed, **settings)
+    return SaneConfig(SaneTokensConfig(**tokens), backbone, training, **fixed)
 
 
 def test_a_codec_of_tokens_is_reported_on_alike(batchnorm_zoo):
@@ -294,7 +304,8 @@ def test_reconstructed_variances_do_not_reach_the_behavioural_loss(batchnorm_zoo
     """They may be negative; the loss runs networks with the originals' statistics."""
     behaviour = BehaviourConfig(weight=1.0, images=5, networks=4)
     zoo, config = batchnorm_zoo, small_sane(buffers=True)
-    sources, geometry = [(zoo, zoo.rows("train"))], Geometry.of(zoo.layout, 12, buffers=True)
+    sources = [(zoo, zoo.rows("train"))]
+    geometry = Geometry.of(zoo.layout, TokenSettings(12, buffers=True))
     scaling = TokenScaling.fit(sources, geometry, "per_layer")
     sampler = WindowSampler(sources, [geometry], [scaling], 62, config.views, places=True)
     batch = sampler.batch(0, 4, 0, 4)

@@ -9,7 +9,7 @@ from dwf.densities.config import FlowConfig, GaussianConfig, KdeConfig, SolverCo
 from dwf.generators.config import GeneratorConfig
 from dwf.networks.config import CNNConfig
 from dwf.networks.functional import build_network
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo, split_networks, write_zoo
 from tests.zoos import facts_of
@@ -17,7 +17,9 @@ from tests.zoos import facts_of
 
 @pytest.fixture
 def flow_on_pca() -> GeneratorConfig:
-    training = LoopConfig(steps=30, batch_size=4, ema=0.9, validate_every=10, device="cpu")
+    training = LoopConfig(
+        steps=30, batch_size=4, ema=0.9, validate_every=10, compute=LoopComputeConfig(device="cpu")
+    )
     backbone = ResidualMLPConfig(width=16, depth=1)
     solver = SolverConfig(method="midpoint", steps=4)
     flow = FlowConfig(backbone=backbone, training=training, solver=solver)

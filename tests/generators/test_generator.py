@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from dwf.backbones.config import TokenAutoencoderConfig, TransformerConfig
-from dwf.codecs.config import SaneConfig, TokensConfig
+from dwf.codecs.config import (
+    SaneComputeConfig,
+    SaneConfig,
+    SaneLoopConfig,
+    SaneTokensConfig,
+    TokensConfig,
+)
 from dwf.densities.config import KdeConfig
 from dwf.errors import RunConflict
 from dwf.generators import generator as module
@@ -15,7 +21,6 @@ from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.generator import Generator, read_head, round_trip_error
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator
-from dwf.training.config import LoopConfig
 
 
 @pytest.fixture(params=["flow_on_pca", "gaussian_on_weights"])
@@ -111,9 +116,9 @@ def test_a_kde_on_tokens_is_a_generator_like_any_other(make_zoo, tmp_path, kde_o
 
 
 SANE = SaneConfig(
-    size=25,
+    tokens=SaneTokensConfig(25),
     backbone=TokenAutoencoderConfig(width=16, heads=2, depth=1, latent=6),
-    training=LoopConfig(steps=3, batch_size=4, device="cpu"),
+    training=SaneLoopConfig(steps=3, batch_size=4, compute=SaneComputeConfig(device="cpu")),
     window=20,
     halo=4,
     val_windows=4,

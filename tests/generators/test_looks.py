@@ -20,6 +20,7 @@ from dwf.metrics import read_metrics
 from dwf.networks.config import MLPConfig
 from dwf.randomness import seed_of
 from dwf.settings import build
+from dwf.training.config import LoopComputeConfig
 from dwf.zoo.config import RecipeConfig, SplitConfig, ZooConfig
 from dwf.zoo.stage import train_zoo
 from dwf.zoo.store import Zoo
@@ -109,9 +110,10 @@ def test_best_samples_keeps_the_density_that_drew_the_best_also_when_resumed(
             raise KeyboardInterrupt
         return error(*args, **kwargs)
 
-    config = looking(
-        flow_on_pca, keep="best_samples", validate_every=5, sample_every=5, save_every_seconds=0.0
-    )
+    compute = LoopComputeConfig(device="cpu", save_seconds=0.0)
+    training = dataclasses.replace(config.density.training, compute=compute)
+    density = dataclasses.replace(config.density, training=training)
+    config = dataclasses.replace(config, density=density)
     with monkeypatch.context() as patch:
         patch.setattr(paths, "mse_loss", fails)
         with pytest.raises(KeyboardInterrupt):

@@ -210,10 +210,12 @@ def test_a_contrast_needs_two_windows_in_a_micro_batch(make_zoo, tmp_path):
 
 
 def test_parameters_need_no_zoo_where_the_settings_say_all(tmp_path):
-    known = sane({}, backbone={"positions": "learned", "max_positions": [99, 9, 40]}, size=20)
+    known = sane(
+        {}, backbone={"positions": "learned", "max_positions": [99, 9, 40]}, tokens={"size": 20}
+    )
     assert re.search(r"no sizes are known\nsane: [\d,]+ parameters", plan(known, tmp_path, "g"))
     said = plan(sane({}), tmp_path, "g")
-    assert "sane: parameters and memory are not known yet: codec.size is not set" in said
+    assert "sane: parameters and memory are not known yet: codec.tokens.size is not set" in said
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_every_flow_trains_and_draws(preset, make_zoo, tmp_path):
     check_header(preset)
     shipped = SHIPPED[preset]
     codec, density = shipped.codec, shipped.density
-    argv = [*few_steps("density"), "--density.training.threads", "1"]
+    argv = [*few_steps("density"), "--density.training.compute.threads", "1"]
     argv += ["--codec.components", "5"] if codec.kind == "pca" else []
     argv += ["--density.backbone.hidden", "16"] if density.backbone.kind == "mlp" else []
     if density.backbone.kind == "transformer":  # at full width Muon alone takes 20 s a step
@@ -72,10 +72,11 @@ def small(codec: SaneConfig) -> SaneConfig:
     width = {"width": 16, "heads": 2, "depth": 1, "latent": 6}
     backbone = dataclasses.replace(codec.backbone, **width)
     behaviour = dataclasses.replace(codec.behaviour, images=8, networks=2)
-    tuned = {"engine": "plain", "device": "cpu", "precision": "float32"}
-    training = dataclasses.replace(codec.training, **tuned)
+    compute = dataclasses.replace(codec.training.compute, device="cpu", precision="float32")
+    training = dataclasses.replace(codec.training, engine="plain", compute=compute)
+    tokens = dataclasses.replace(codec.tokens, size=25)
     parts = {"backbone": backbone, "training": training, "behaviour": behaviour}
-    return dataclasses.replace(codec, size=25, window=20, halo=4, val_windows=4, **parts)
+    return dataclasses.replace(codec, tokens=tokens, window=20, halo=4, val_windows=4, **parts)
 
 
 @pytest.mark.parametrize("preset", SANE, ids=lambda path: path.stem)

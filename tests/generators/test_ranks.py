@@ -19,7 +19,7 @@ pytestmark = pytest.mark.deepspeed
 def test_two_ranks_fit_the_flow_of_one_process(make_zoo, tmp_path, flow_on_pca, engine):
     make_zoo()
     training = dataclasses.replace(
-        flow_on_pca.density.training, steps=20, validate_every=1, batch_size=8, device="cpu"
+        flow_on_pca.density.training, steps=20, validate_every=1, batch_size=8
     )
     density = dataclasses.replace(flow_on_pca.density, training=training)
     config = dataclasses.replace(flow_on_pca, density=density, likelihood=4)

@@ -21,12 +21,18 @@ from dwf.generators.sensitivity import measure_sensitivity
 from dwf.generators.stage import fit_generator, plan
 from dwf.networks.config import CNNConfig
 from dwf.run_folder import RunFolder, load_state
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 from dwf.zoo.store import write_zoo
 
 FLOW = FlowConfig(
     backbone=TransformerConfig(width=16, heads=2, depth=1),
-    training=LoopConfig(steps=6, batch_size=4, ema=0.9, validate_every=3, threads=1, device="cpu"),
+    training=LoopConfig(
+        steps=6,
+        batch_size=4,
+        ema=0.9,
+        validate_every=3,
+        compute=LoopComputeConfig(threads=1, device="cpu"),
+    ),
     solver=SolverConfig(method="euler", steps=3),
     standardise="none",
     behaviour=0.5,

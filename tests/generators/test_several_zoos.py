@@ -25,12 +25,18 @@ from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator, plan
 from dwf.settings import to_dict
 from dwf.training import loop
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 from dwf.zoo.store import Zoo
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = {"small": (64, 16, 10), "narrow": (64, 12, 10), "narrower": (64, 8, 10)}
-TRAINING = LoopConfig(steps=6, batch_size=8, ema=0.9, validate_every=3, threads=1, device="cpu")
+TRAINING = LoopConfig(
+    steps=6,
+    batch_size=8,
+    ema=0.9,
+    validate_every=3,
+    compute=LoopComputeConfig(threads=1, device="cpu"),
+)
 FLOW = FlowConfig(
     backbone=TransformerConfig(width=16, heads=2, depth=1),
     training=TRAINING,
@@ -244,7 +250,9 @@ def scales_of(zoos: dict[str, Zoo]) -> list[str]:
 
 @pytest.mark.parametrize("how", [{}, {"behaviour": 0.5, "standardise": "none"}])
 def test_stopped_in_training_it_goes_on_to_the_same_bytes(zoos, tmp_path, monkeypatch, how):
-    training = dataclasses.replace(TRAINING, save_every_seconds=0.0)
+    training = dataclasses.replace(
+        TRAINING, compute=dataclasses.replace(TRAINING.compute, save_seconds=0.0)
+    )
     config = dataclasses.replace(MIXED, density=dataclasses.replace(FLOW, training=training, **how))
     update, updates = loop._Loop._update, []
 

@@ -25,6 +25,7 @@ from dwf.generators.generator import Generator
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator, plan
 from dwf.settings import to_dict
+from dwf.training.config import LoopComputeConfig
 from dwf.zoo.store import Zoo
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +116,8 @@ fit_generator(config, root, "killed")
 
 def test_killed_in_training_it_goes_on_to_the_same_bytes(make_zoo, tmp_path, flow_on_pca):
     make_zoo()
-    training = dataclasses.replace(flow_on_pca.density.training, save_every_seconds=0.0, threads=1)
+    compute = LoopComputeConfig(device="cpu", save_seconds=0.0, threads=1)
+    training = dataclasses.replace(flow_on_pca.density.training, compute=compute)
     density = dataclasses.replace(flow_on_pca.density, training=training)
     config = dataclasses.replace(flow_on_pca, density=density)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_dict(config)))

@@ -26,7 +26,7 @@ FLOW = {
             "batch_size": 8,
             "learning_rate": 0.002,
             "validate_every": 10,
-            "device": "cpu",
+            "compute": {"device": "cpu"},
         },
         "solver": {"method": "rk4", "steps": 4},
     },

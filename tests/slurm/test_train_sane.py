@@ -40,7 +40,7 @@ SANE = {
             "batch_size": 8,
             "learning_rate": 0.002,
             "validate_every": 50,
-            "device": "cpu",
+            "compute": {"device": "cpu"},
         },
     },
     "density": {"kind": "kde"},

@@ -23,7 +23,12 @@ STAGES = {
         "density": {
             "kind": "flow",
             "backbone": {"kind": "residual_mlp", "width": 16, "depth": 1},
-            "training": {"steps": 60, "batch_size": 8, "validate_every": 20, "threads": 1},
+            "training": {
+                "steps": 60,
+                "batch_size": 8,
+                "validate_every": 20,
+                "compute": {"threads": 1},
+            },
             "solver": {"method": "heun2", "steps": 4},
         },
     },

@@ -135,7 +135,7 @@ def test_a_finished_zoo_of_equal_settings_is_linked(make, tmp_path):
         zoo.path / "run" / "config.yaml"
     )  # as before dwf had a setting that is at its default
     text = settings.read_text()
-    settings.write_text(text.replace("precision: float32\n", ""))
+    settings.write_text(text.replace("  precision: float32\n", ""))
     assert settings.read_text() != text
     before = {p: p.read_bytes() for p in zoo.path.rglob("*") if p.is_file()}
     for trial in (same, other):

@@ -22,13 +22,13 @@ from dwf.metrics import log_to_stderr, read_metrics
 from dwf.randomness import torch_stream
 from dwf.ranks import exit_together, find_ranks, world
 from dwf.run_folder import RunFolder, RunPart, save_state
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 from dwf.training.loop import Outcome, Task, train
 
 ROOT = Path(__file__).parents[2]
 CONFIG = LoopConfig(
     steps=8, batch_size=8, learning_rate=0.01, weight_decay=0.01, clip_norm=1.0, validate_every=1,
-    save_every_seconds=1e6, threads=1, device="cpu",
+    compute=LoopComputeConfig(save_seconds=1e6, threads=1, device="cpu"),
 )  # fmt: skip
 
 
@@ -93,7 +93,8 @@ class Ranked(Task):
 
 def learn(folder: Path, name: str, settings: dict, **task) -> tuple[Ranked, Outcome]:
     """Train once in FOLDER/NAME; ranks together."""
-    config = dataclasses.replace(CONFIG, **settings)
+    compute = dataclasses.replace(CONFIG.compute, **settings.get("compute", {}))
+    config = dataclasses.replace(CONFIG, **settings | {"compute": compute})
     ours = world()
     ours.on_first(lambda: RunFolder(folder / name, config))
     task = Ranked(**task)

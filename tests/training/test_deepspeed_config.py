@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from dwf.errors import ConfigError
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 from dwf.training.deepspeed_config import read_settings
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs/deepspeed").glob("*.json"))
 CONFIG = LoopConfig(engine="deepspeed", batch_size=24, accumulate=3, clip_norm=0.5)
+BF16 = LoopComputeConfig(precision="bf16")
 
 
 def written(path, **data):
@@ -28,7 +29,7 @@ def test_shipped_files_are_what_their_names_say(path, tmp_path, monkeypatch):
     stage, _, offload = path.stem.removeprefix("zero").partition("_")
     assert settings.stage == int(stage) and (settings.offload != "none") == bool(offload)
     assert not settings.bf16
-    assert read_settings(dataclasses.replace(config, precision="bf16")).bf16
+    assert read_settings(dataclasses.replace(config, compute=BF16)).bf16
 
 
 def test_what_the_loop_owns_is_filled_in(tmp_path):
@@ -37,7 +38,7 @@ def test_what_the_loop_owns_is_filled_in(tmp_path):
     assert filled["train_batch_size"] == 24
     assert filled["train_micro_batch_size_per_gpu"] == 2
     assert filled["gradient_accumulation_steps"] == 3 and filled["gradient_clipping"] == 0.5
-    bf16 = dataclasses.replace(config, precision="bf16")  # the file says nothing of bf16
+    bf16 = dataclasses.replace(config, compute=BF16)  # the file says nothing of bf16
     assert read_settings(bf16).filled(bf16, 4, False)["torch_autocast"]["enabled"]
 
 
@@ -108,4 +109,4 @@ def test_a_checkpoint_needs_the_same_order_of_numbers(tmp_path):
 
 def test_compiling_is_refused():
     with pytest.raises(ValueError, match="compile = true is for the engines plain and ddp"):
-        LoopConfig(engine="deepspeed", compile=True)
+        LoopConfig(engine="deepspeed", compute=LoopComputeConfig(compile=True))

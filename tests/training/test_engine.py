@@ -36,8 +36,8 @@ def jobs_of_two_ranks(folder):
     yield {"name": "no", "engine": "deepspeed", "deepspeed": str(folder / "misspelt.json")}
     yield {"name": "two", **STOP, **ZERO["zero2"]}
     bad = {"bad_at": 4, "bad_rank": 1, "validate_every": 100}
-    yield {"name": "bad", "save_every_seconds": 0, **bad, **ENGINES["ddp"]}
-    yield {"name": "bad3", "save_every_seconds": 0, **bad, **ZERO["zero3"]}
+    yield {"name": "bad", "compute": {"save_seconds": 0}, **bad, **ENGINES["ddp"]}
+    yield {"name": "bad3", "compute": {"save_seconds": 0}, **bad, **ZERO["zero3"]}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def trained(tmp_path_factory):
     return folder, ran.stdout
 
 
-KILLED = {"name": "killed", "save_every_seconds": 0, **CHANCE, **ZERO["zero1"]}
+KILLED = {"name": "killed", "compute": {"save_seconds": 0}, **CHANCE, **ZERO["zero1"]}
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,8 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
             loss = super().loss(module, batch_size, generator)
             return loss + (0 * loss).sqrt() if self.step == 4 else loss
 
-    config = dataclasses.replace(CONFIG, save_every_seconds=0, clip_norm=None, validate_every=100)
+    compute = dataclasses.replace(CONFIG.compute, save_seconds=0)
+    config = dataclasses.replace(CONFIG, compute=compute, clip_norm=None, validate_every=100)
     with pytest.raises(TrainingDiverged, match="largest weight is nan at step 4"):
         train(Root(), config, 7, RunFolder(tmp_path, config), "x")
     assert max(p.name for p in (tmp_path / "checkpoints").iterdir()) == "step-00000003.pt"

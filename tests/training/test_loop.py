@@ -16,12 +16,12 @@ from dwf.devices import find_device
 from dwf.errors import ConfigError, Preempted, TrainingDiverged
 from dwf.metrics import read_metrics
 from dwf.run_folder import RunFolder, load_state, save_state
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 from dwf.training.loop import Task, train
 
 CONFIG = LoopConfig(
     steps=23, batch_size=8, learning_rate=0.01, weight_decay=0.01, ema=0.9, clip_norm=1.0,
-    validate_every=5, save_every_seconds=0, keep="best", threads=1, warm_up=3,
+    validate_every=5, compute=LoopComputeConfig(save_seconds=0, threads=1), keep="best", warm_up=3,
 )  # fmt: skip
 
 VARYING = ("steps/s", "samples/s", "data_wait", "memory_GiB")
@@ -125,7 +125,7 @@ def test_a_finished_run_trains_no_more(tmp_path):
 
 
 def test_preemption_saves_and_stops(tmp_path, monkeypatch):
-    config = dataclasses.replace(CONFIG, save_every_seconds=1e6)
+    config = dataclasses.replace(CONFIG, compute=LoopComputeConfig(save_seconds=1e6, threads=1))
     whole = run_loop(tmp_path / "whole", config)
     monkeypatch.setattr(preemption, "_asked", [])
     ask = lambda: preemption._asked.append(signal.SIGTERM)  # noqa: E731
@@ -300,7 +300,8 @@ def test_best_needs_something_held_out(tmp_path):
 
 
 def test_bf16_learns(tmp_path):
-    config = dataclasses.replace(CONFIG, precision="bf16")
+    compute = dataclasses.replace(CONFIG.compute, precision="bf16")
+    config = dataclasses.replace(CONFIG, compute=compute)
     state, lines, _ = run_loop(tmp_path, config)
     assert lines[-1]["val_loss"] < lines[0]["val_loss"]
     assert state["0.weight"].dtype == torch.float32

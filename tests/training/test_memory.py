@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 from dwf.training.memory import activation_bytes, memory_of_training, memory_per_gpu
 
 P, LAYER = 865_000_000, 50_000_000
@@ -93,7 +93,7 @@ def test_checkpointing_keeps_a_block_and_the_inputs_of_all():
 
 
 def test_settings_choose_the_formula():
-    plain = LoopConfig(precision="bf16", ema=0.9)
+    plain = LoopConfig(compute=LoopComputeConfig(precision="bf16"), ema=0.9)
     wanted = memory_per_gpu(P, autocast=True, ema=True)
     assert memory_of_training(plain, P, 1) == wanted
     zero3 = dataclasses.replace(

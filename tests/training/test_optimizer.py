@@ -1,6 +1,7 @@
 """Muon against its recursion by hand; all other tensors against AdamW."""
 
 import dataclasses
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -10,13 +11,13 @@ from torch import nn
 from dwf.backbones.hidden import WithHiddenMatrices
 from dwf.errors import ConfigError
 from dwf.run_folder import RunFolder
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 from dwf.training.loop import Task, train
-from dwf.training.optimizer import make_optimizer, set_rate
+from dwf.training.optimizer import OPTIMIZERS, make_optimizer, set_rate
 
 MUON = LoopConfig(
     steps=23, batch_size=8, optimizer="muon", learning_rate=0.01, matrix_rate=0.05, ema=0.9,
-    clip_norm=1.0, validate_every=5, save_every_seconds=0, threads=1,
+    clip_norm=1.0, validate_every=5, compute=LoopComputeConfig(save_seconds=0, threads=1),
 )  # fmt: skip
 
 
@@ -113,6 +114,10 @@ def test_resume_with_muon_is_bitwise_equal(tmp_path, stop_at):
     resumed, again = run_muon(tmp_path / "cut")
     assert outcome == again
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_settings_name_the_optimizers_of_the_table():
+    assert set(get_args(get_type_hints(LoopConfig)["optimizer"])) == set(OPTIMIZERS)
 
 
 def test_a_module_without_hidden_matrices_is_refused():

@@ -1,13 +1,11 @@
 """`precision: auto` takes bf16 where the processor multiplies in it, and nowhere else."""
 
-import dataclasses
-
 import pytest
 import torch
 from torch import nn
 
 from dwf.training import engine
-from dwf.training.config import LoopConfig
+from dwf.training.config import LoopComputeConfig, LoopConfig
 
 CPU = torch.device("cpu")
 
@@ -26,7 +24,9 @@ def test_auto_takes_bf16_where_the_processor_has_it(
 ):
     monkeypatch.setattr(engine, "multiplies_bf16", lambda device: native)
     module = nn.Linear(3, 2)
-    ours = engine.make_engine(module, LoopConfig(precision=precision), CPU, tmp_path)
+    ours = engine.make_engine(
+        module, LoopConfig(compute=LoopComputeConfig(precision=precision)), CPU, tmp_path
+    )
     with ours.precision():
         assert module(torch.ones(1, 3)).dtype == dtype
     assert ours.dtype == dtype
@@ -41,4 +41,4 @@ def test_a_torch_that_does_not_know_its_processor_has_no_bf16(monkeypatch):
 
 def test_auto_under_deepspeed_is_refused():
     with pytest.raises(ValueError, match="precision = auto is for the engines plain and ddp"):
-        dataclasses.replace(LoopConfig(), precision="auto", engine="deepspeed")
+        LoopConfig(compute=LoopComputeConfig(precision="auto"), engine="deepspeed")

@@ -23,6 +23,7 @@ from dwf.zoo.config import (
     RangeConfig,
     RecipeConfig,
     VaryConfig,
+    ZooComputeConfig,
     ZooConfig,
 )
 from dwf.zoo.facts import Method
@@ -41,12 +42,12 @@ CONFIG = ZooConfig(
         epochs=4,
         batch_size=64,
         learning_rate=0.02,
-        schedule="onecycle",
+        schedule="one_cycle",
         augment=AugmentConfig(pad=1),
         prune=PruneConfig(0.3),
     ),
     vary=VaryConfig(prune_share=RangeConfig(0.1, 0.5)),
-    channels_last=False,
+    compute=ZooComputeConfig(channels_last=False),
     cohort=1,
     shard=2,
 )
@@ -123,19 +124,19 @@ def test_channels_last_is_not_taken_where_it_corrupts_memory(
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
     cifar = DataConfig("digits", validation=0.2)
     config = dataclasses.replace(
-        CONFIG, network=network, data=cifar, channels_last=None, cohort=None
+        CONFIG, network=network, data=cifar, compute=ZooComputeConfig(), cohort=None
     )
     ways = timing._ways(config, timing.build_network(network), Method(1))
     assert ("one by one, channels last" in ways) != broken
     if broken:
         method = Method(1, channels_last=True)
         one = cohort.Cohort(config, range(1), load_dataset(cifar), tmp_path, method)
-        with pytest.raises(ConfigError, match=r"channels_last = true.*set channels_last to false"):
+        with pytest.raises(ConfigError, match=r"channels_last = true.*set it to false"):
             one.time_steps(0.0, 1)
 
 
 def test_a_timing_takes_both_ways_and_records_what_it_took(tmp_path):
-    config = dataclasses.replace(CONFIG, channels_last=None, cohort=None)
+    config = dataclasses.replace(CONFIG, compute=ZooComputeConfig(), cohort=None)
     choice = timing.choose_method(config, load_dataset(DIGITS))
     assert set(choice.seconds) == {"one by one", "one by one, channels last", "batched"}
     assert choice.method.chosen == "measured" and choice.method.cohort in (1, 2)
@@ -157,7 +158,7 @@ def test_mlps_follow_the_rule_and_settings_go_first():
     choice = timing.choose_method(mlps, data)
     assert choice.method.chosen == "rule" and not choice.seconds
     assert choice.method.cohort == roster.cohort_size(mlps, 610, 64) == 64
-    given = dataclasses.replace(CONFIG, channels_last=True)
+    given = dataclasses.replace(CONFIG, compute=ZooComputeConfig(channels_last=True))
     method = timing.choose_method(given, data).method
     assert method.channels_last and method.cohort == 1 and method.chosen == "given"
 
@@ -254,7 +255,7 @@ def test_networks_without_a_row_are_told(tmp_path, caplog):
 def test_a_gpu_asked_for_is_needed_where_networks_are_trained(tmp_path, monkeypatch):
     """The launch may be done without one, as on a login node."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    config = dataclasses.replace(CONFIG, device="cuda", cohort=None, count=2)
+    config = dataclasses.replace(CONFIG, compute=ZooComputeConfig("cuda"), cohort=None, count=2)
     assert find_device("auto", elsewhere=True).type == "cpu"
     with pytest.raises(ConfigError, match=r"method.device = cuda, and this machine shows no GPU"):
         stage.train_zoo(config, tmp_path, "zoo")

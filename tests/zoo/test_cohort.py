@@ -1,6 +1,7 @@
 """Batched training against a textbook loop for each network alone; interrupted, bitwise equal."""
 
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from dwf.networks.initialisation import initialise
 from dwf.randomness import torch_stream
 from dwf.zoo import roster
 from dwf.zoo.cohorts.cohort import Cohort
+from dwf.zoo.cohorts.program import OPTIMIZERS
 from dwf.zoo.cohorts.schedule import learning_rate_factor
-from dwf.zoo.config import RecipeConfig, VaryConfig, ZooConfig
+from dwf.zoo.config import Optimizer, RecipeConfig, VaryConfig, ZooConfig
 from dwf.zoo.layout import Layout
 
 
@@ -63,7 +65,7 @@ def textbook(zoo: ZooConfig, network: int) -> torch.Tensor:
         "constant": lambda: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
         "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, zoo.recipe.epochs),
         "step": lambda: torch.optim.lr_scheduler.StepLR(
-            optimizer, zoo.recipe.step_epochs, zoo.recipe.step_factor
+            optimizer, zoo.recipe.step_size, zoo.recipe.gamma
         ),
     }[zoo.recipe.schedule]()
     data = blobs()
@@ -87,13 +89,17 @@ def test_every_network_is_trained_as_a_textbook_loop_trains_it_alone(tmp_path, s
         initialisation=("he", "default"),
     )
     recipe = RecipeConfig(
-        epochs=3, batch_size=16, momentum=0.9, schedule=schedule, step_epochs=2, step_factor=0.5
+        epochs=3, batch_size=16, momentum=0.9, schedule=schedule, step_size=2, gamma=0.5
     )
     zoo = config(vary=vary, recipe=recipe, count=24)
     found = weights_of(trained(zoo, range(24), tmp_path), 3)
     for network in range(24):
         expected = textbook(zoo, network)
         torch.testing.assert_close(torch.from_numpy(found[network]), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_settings_name_the_optimizers_of_the_table():
+    assert set(get_args(Optimizer)) == set(OPTIMIZERS)
 
 
 def test_a_network_does_not_depend_on_its_neighbours(tmp_path):
@@ -189,7 +195,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(tmp_path):
 
 
 def test_schedules():
-    recipe = RecipeConfig(epochs=10, schedule="step", step_epochs=4, step_factor=0.5)
+    recipe = RecipeConfig(epochs=10, schedule="step", step_size=4, gamma=0.5)
     assert [learning_rate_factor(recipe, e, 1) for e in (0, 3, 4, 8)] == [1, 1, 0.5, 0.25]
     cosine = RecipeConfig(epochs=10, schedule="cosine")
     assert learning_rate_factor(cosine, 5, 1) == pytest.approx(0.5)

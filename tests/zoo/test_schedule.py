@@ -15,15 +15,15 @@ BY_EPOCH = {
         lambda o: lr_scheduler.CosineAnnealingLR(o, EPOCHS),
     ),
     "step": (
-        RecipeConfig(epochs=EPOCHS, schedule="step", step_epochs=5, step_factor=0.5),
+        RecipeConfig(epochs=EPOCHS, schedule="step", step_size=5, gamma=0.5),
         lambda o: lr_scheduler.StepLR(o, 5, 0.5),
     ),
     "multistep": (
-        RecipeConfig(epochs=EPOCHS, schedule="multistep", milestones=(3, 7), step_factor=0.2),
+        RecipeConfig(epochs=EPOCHS, schedule="multistep", milestones=(3, 7), gamma=0.2),
         lambda o: lr_scheduler.MultiStepLR(o, [3, 7], 0.2),
     ),
     "warm-up": (
-        RecipeConfig(epochs=EPOCHS, schedule="cosine", warmup=4),
+        RecipeConfig(epochs=EPOCHS, schedule="cosine", warm_up=4),
         lambda o: lr_scheduler.SequentialLR(
             o,
             [
@@ -65,7 +65,7 @@ def test_by_step_and_up_again_behind_the_length():
 
 
 def test_one_cycle_of_rate_and_momentum():
-    recipe = RecipeConfig(epochs=EPOCHS, schedule="onecycle")
+    recipe = RecipeConfig(epochs=EPOCHS, schedule="one_cycle")
     steps = range(EPOCHS * STEPS)
     found = [learning_rate_factor(recipe, step, STEPS) for step in steps]
     momenta = [cycled_momentum(recipe, step, STEPS) for step in steps]

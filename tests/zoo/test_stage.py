@@ -19,7 +19,7 @@ from dwf.networks.config import MLPConfig
 from dwf.settings import to_dict
 from dwf.zoo import stage
 from dwf.zoo.cohorts import rows
-from dwf.zoo.config import RecipeConfig, SplitConfig, VaryConfig, ZooConfig
+from dwf.zoo.config import RecipeConfig, SplitConfig, VaryConfig, ZooComputeConfig, ZooConfig
 from dwf.zoo.store import Zoo
 
 CONFIG = ZooConfig(
@@ -126,7 +126,7 @@ def test_one_failing_shard_leaves_the_others_whole(whole, tmp_path, monkeypatch)
 
 def command(tmp_path: Path) -> list[str]:
     file = tmp_path / "zoo.yaml"
-    slow = dataclasses.replace(CONFIG, save_seconds=0.1)
+    slow = dataclasses.replace(CONFIG, compute=ZooComputeConfig(save_seconds=0.1))
     file.write_text(yaml.safe_dump(to_dict(slow)))
     return [sys.executable, "launch/zoo.py", "--config", str(file), "--root", str(tmp_path)]
 

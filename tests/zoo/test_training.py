@@ -61,8 +61,8 @@ def textbook(zoo, network: int) -> torch.Tensor:
             optimizer.zero_grad()
             logits = module(stored / 255 - 0.5)
             cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing).backward()
-            if recipe.clip:
-                torch.nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
+            if recipe.clip_norm:
+                torch.nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_norm)
             optimizer.step()
     return Layout.of(module).flatten(module.state_dict())
 
@@ -76,7 +76,7 @@ RECIPE = RecipeConfig(
     nesterov=True,
     weight_decay=1e-3,
     label_smoothing=0.1,
-    clip=0.5,
+    clip_norm=0.5,
     augment=AUGMENT,
 )
 
@@ -145,7 +145,7 @@ def test_an_interrupted_cohort_ends_bitwise_equal(tmp_path, monkeypatch, stop_af
         epochs=2,
         batch_size=16,
         optimizer="adamw",
-        schedule="onecycle",
+        schedule="one_cycle",
         augment=AUGMENT,
         prune=PruneConfig(0.5, from_epoch=1, rounds=2),
     )
@@ -198,20 +198,20 @@ def test_the_recipes_dropout_sets_the_layers_rate(tmp_path):
 def test_each_networks_gradient_is_clipped_by_its_own_norm(tmp_path):
     """One of two batched networks has a steep loss; the other's step is the one it takes alone."""
     vary = VaryConfig(initialisation=("default", "uniform"))
-    sharp = dataclasses.replace(RECIPE, clip=0.05, augment=None)
+    sharp = dataclasses.replace(RECIPE, clip_norm=0.05, augment=None)
     zoo = config(PLAIN, recipe=sharp, vary=vary)
     together = weights_of(trained(zoo, range(2), tmp_path / "together"), 2)
     for n in range(2):
         alone = weights_of(trained(zoo, range(n, n + 1), tmp_path / "alone"), 2)[0]
         np.testing.assert_allclose(together[n], alone, rtol=1e-3, atol=1e-6)
-    free = dataclasses.replace(zoo, recipe=dataclasses.replace(sharp, clip=None))
+    free = dataclasses.replace(zoo, recipe=dataclasses.replace(sharp, clip_norm=None))
     assert np.abs(weights_of(trained(free, range(2), tmp_path / "free"), 2) - together).max() > 1e-2
 
 
 @pytest.mark.parametrize("network", [NORMED, ViTConfig(8, 4, 12, 1, 2, classes=3)])
-def test_bfloat16_and_channels_last_learn_the_same_roughly(tmp_path, network):
+def test_bf16_and_channels_last_learn_the_same_roughly(tmp_path, network):
     exact = weights_of(trained(config(network), range(1), tmp_path / "exact"), 2)
-    way = {"precision": "bfloat16", "channels_last": True}
+    way = {"precision": "bf16", "channels_last": True}
     rough = weights_of(trained(config(network), range(1), tmp_path / "rough", **way), 2)
     assert rough.dtype == np.float32 and not np.array_equal(rough, exact)
     start = Layout.of(build_network(network)).size

@@ -105,7 +105,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
             backbone.width,
             2 * backbone.depth,
             backbone.expansion,
-            half=config.training.precision == "bf16",
+            half=config.training.compute.precision == "bf16",
             checkpointing=backbone.checkpointing,
         )
 
@@ -163,7 +163,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         """Learn the template and the scaling of one architecture."""
         digest = train[0][0].layout.digest
         moments = measure_moments(train)
-        kind, geometry = self.config.standardise, self.geometries[digest]
+        kind, geometry = self.config.tokens.standardise, self.geometries[digest]
         scaling = TokenScaling.fit(train, geometry, kind, moments)
         named = {"template_D": moments.mean_D.astype(np.float32)} | scaling.to_arrays()
         for name, array in named.items():
@@ -174,7 +174,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         return TokenScaling.from_arrays({n: self.arrays[self._name(n, digest)] for n in names})
 
     def _task(self, train: Sources, val: Sources, seed: int) -> SaneTask:
-        config, device = self.config, find_device(self.config.training.device)
+        config, device = self.config, find_device(self.config.training.compute.device)
 
         def sampler(sources: Sources, word: str, places: bool = False) -> WindowSampler:
             digests = [zoo.layout.digest for zoo, _ in sources]
@@ -274,7 +274,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         config = build(TokenAutoencoderConfig, about["backbone"], str(path))
         self.module = TokenAutoencoder(config, about["token_size"], about["window"])
         self.module.load_state_dict(load_file(path))
-        device = "cpu" if self.config.training.device == "cpu" else "auto"
+        device = "cpu" if self.config.training.compute.device == "cpu" else "auto"
         self.module.eval().to(find_device(device))  # not the GPU of another machine
 
 
@@ -282,10 +282,10 @@ def geometries(
     config: SaneConfig, layouts: Sequence[Layout], size: int | None = None
 ) -> tuple[Geometry, ...]:
     """Return the tokens of each architecture, all of one size; one that is given is not judged."""
-    options = config.packing, config.norms, config.buffers
     if size is not None:
-        return tuple(Geometry.of(layout, size, *options) for layout in layouts)
-    return Geometry.common(layouts, config.size, *options) if layouts else ()
+        tokens = replace(config.tokens, size=size)
+        return tuple(Geometry.of(layout, tokens) for layout in layouts)
+    return Geometry.common(layouts, config.tokens) if layouts else ()
 
 
 @lru_cache(maxsize=64)
@@ -303,13 +303,13 @@ def _parts(
         backbone = replace(backbone, projection=0)
     if backbone.positions == "learned":
         backbone = replace(backbone, max_positions=_positions(backbone, found))
-    if not found and config.size is None:
+    if not found and config.tokens.size is None:
         raise ConfigError(
-            "codec.size is not set and no zoo is there to take it from: set codec.size, or train "
+            "codec.tokens.size is not set and no zoo is there to take it from: set it, or train "
             "the zoo first"
         )
     longest = max((geometry.num_tokens for geometry in found), default=config.window)
-    return backbone, found[0].size if found else config.size, min(config.window, longest)
+    return backbone, found[0].size if found else config.tokens.size, min(config.window, longest)
 
 
 def _positions(backbone: TokenAutoencoderConfig, found: Sequence[Geometry]) -> tuple[int, int, int]:

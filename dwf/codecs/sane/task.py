@@ -67,8 +67,9 @@ class SaneTask(Task):
                 f"ranks in {share.accumulate} micro-batches each leave 1 window to a micro-batch, "
                 "and it takes 2 to tell them apart: set a larger training.batch_size, or contrast 0"
             )
-        steps, loaders = self.config.training.steps, self.config.loaders
-        self._loader = WindowLoader(self.sampler, share, step, steps, loaders, self.device)
+        training = self.config.training
+        steps, workers = training.steps, training.compute.workers
+        self._loader = WindowLoader(self.sampler, share, step, steps, workers, self.device)
 
     @property
     def seconds_waited(self) -> float:
@@ -113,7 +114,7 @@ class SaneTask(Task):
         if config.padding_in_loss:
             count = mask.numel() if valid is None else valid.sum() * mask.shape[2]
         parts = {"reconstruction": squared_error(made, target, mask) / count}
-        if config.standardise == "run_time":
+        if config.tokens.standardise == "run_time":
             parts["reconstruction"] = parts["reconstruction"] / masked_variance(target, mask)
         if num > 1:
             parts["contrast"] = nt_xent(projections, config.temperature)

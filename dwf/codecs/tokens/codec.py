@@ -4,6 +4,7 @@ Shape suffixes: N networks, D numbers of a network, T tokens, C numbers of a tok
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,8 +27,8 @@ class TokensCodec(Codec):
         cls, config: TokensConfig, layouts: Sequence[Layout], num_train: int
     ) -> CodeShape:
         """Return the sequence of one layout's tokens; see `Codec.planned_shape`."""
-        (layout,) = layouts
-        return _geometry(config, layout).code_shape
+        (geometry,) = Geometry.common(layouts, config)
+        return geometry.code_shape
 
     def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "TokensCodec":
         """Learn shift and scale from training networks; see `Codec.fit`.
@@ -36,7 +37,7 @@ class TokensCodec(Codec):
             ConfigError: a token size below 1 or of no use, or nothing is covered.
         """
         self.layout = common_layout(train)
-        geometry = _geometry(self.config, self.layout)
+        (geometry,) = Geometry.common((self.layout,), self.config)
         moments = measure_moments(train)
         scaling = TokenScaling.fit(train, geometry, self.config.standardise, moments)
         self.arrays = {"template_D": moments.mean_D.astype(np.float32)} | scaling.to_arrays()
@@ -52,9 +53,7 @@ class TokensCodec(Codec):
     @property
     def geometry(self) -> Geometry:
         """Geometry of its tokens."""
-        config = self.config
-        settings = (config.packing, config.norms, config.buffers)
-        return Geometry.of(self.layout, self.facts["token_size"], *settings)
+        return Geometry.of(self.layout, replace(self.config, size=self.facts["token_size"]))
 
     @property
     def scaling(self) -> TokenScaling:
@@ -80,9 +79,3 @@ class TokensCodec(Codec):
         geometry = self.geometry
         tokens_NTC = self.scaling.undo(values, geometry.layer_of_token_T, geometry.mask_TC)
         geometry.detokenise(tokens_NTC, weights_ND)
-
-
-def _geometry(config: TokensConfig, layout: Layout) -> Geometry:
-    """Return the geometry that the settings ask for; a user's size is checked."""
-    settings = (config.size, config.packing, config.norms, config.buffers)
-    return Geometry.common((layout,), *settings)[0]

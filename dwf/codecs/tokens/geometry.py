@@ -12,14 +12,15 @@ window, L layers, R rows of a layer.
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 
 from dwf.codecs.codes import CodeShape
-from dwf.codecs.tokens.layers import Packing, TokenLayer, best_size, longest, matrices, matrix_shape
+from dwf.codecs.config import Packing, TokenSettings
+from dwf.codecs.tokens.layers import TokenLayer, best_size, longest, matrices, matrix_shape
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.zoo.layout import Layout, Span, spans_of
 
@@ -39,53 +40,35 @@ class Geometry:
     layers: tuple[TokenLayer, ...]
 
     @classmethod
-    def of(
-        cls,
-        layout: Layout,
-        size: int | None,
-        packing: Packing = "rows",
-        norms: bool = True,
-        buffers: bool = False,
-    ) -> "Geometry":
+    def of(cls, layout: Layout, settings: TokenSettings) -> "Geometry":
         """Return the tokens of an architecture; kept, so that asking again costs nothing.
 
         Args:
             layout: of the networks.
-            size: C; None takes `best_size`.
-            packing: `rows` or `dense`.
-            norms: cover the weights and biases of normalisations.
-            buffers: cover running statistics.
+            settings: of the tokens; a size of None takes `best_size`.
 
         Raises:
             ConfigError: a size below 1, or nothing of the layout is covered.
         """
-        return _geometry(layout, size, packing, norms, buffers)
+        return _geometry(layout, settings)
 
     @classmethod
-    def common(
-        cls,
-        layouts: Sequence[Layout],
-        size: int | None,
-        packing: Packing = "rows",
-        norms: bool = True,
-        buffers: bool = False,
-    ) -> tuple["Geometry", ...]:
+    def common(cls, layouts: Sequence[Layout], settings: TokenSettings) -> tuple["Geometry", ...]:
         """Return the tokens of several architectures, all of one size; warn of a wasteful one.
 
         Args:
             layouts: of the architectures, at least one.
-            size: C; None takes the size that is best for all of them together.
-            packing: as for `of`, like the others.
-            norms: as for `of`.
-            buffers: as for `of`.
+            settings: of the tokens; a size of None takes the one that is best for all of them
+                together.
 
         Raises:
             ConfigError: as `of`; or a size that is longer than the longest row.
         """
-        chosen = best_size(layouts, packing, norms, buffers) if size is None else size
-        found = tuple(cls.of(each, chosen, packing, norms, buffers) for each in layouts)
-        if size is not None:
-            _check_size(tuple(layouts), size, packing, norms, buffers)
+        if settings.size is None:
+            best = replace(settings, size=best_size(layouts, settings))
+            return tuple(cls.of(each, best) for each in layouts)
+        found = tuple(cls.of(each, settings) for each in layouts)
+        _check_size(tuple(layouts), settings)
         return found
 
     @property
@@ -248,21 +231,19 @@ class Geometry:
 
 
 @lru_cache(maxsize=64)  # so that it warns once
-def _check_size(
-    layouts: tuple[Layout, ...], size: int, packing: Packing, norms: bool, buffers: bool
-) -> None:
+def _check_size(layouts: tuple[Layout, ...], settings: TokenSettings) -> None:
     """Refuse a size longer than needed; warn of one that wastes more than half of its slots."""
-    best = best_size(layouts, packing, norms, buffers)
+    size, best, name = settings.size, best_size(layouts, settings), f"{settings.key}.size"
     found, better = (
-        [Geometry.of(layout, each, packing, norms, buffers) for layout in layouts]
-        for each in (size, best)
+        [Geometry.of(layout, each) for layout in layouts]
+        for each in (settings, replace(settings, size=best))
     )
     longest = max(geometry.longest_row for geometry in found)
     if size > longest:
-        what = "row" if packing == "rows" else "layer"
+        what = "row" if settings.packing == "rows" else "layer"
         raise ConfigError(
-            f"codec.size = {size}: the longest {what} of these networks has {longest} numbers, so "
-            f"no more are of use; set codec.size to at most {longest}, or leave it out for {best}"
+            f"{name} = {size}: the longest {what} of these networks has {longest} numbers, so "
+            f"no more are of use; set {name} to at most {longest}, or leave it out for {best}"
         )
     numbers = sum(geometry.num_numbers for geometry in found)
     slots, fewer = (
@@ -270,26 +251,25 @@ def _check_size(
     )
     if numbers < _LEAST_USED * slots and fewer <= _SHRINK * slots:
         logger.warning(
-            "codec.size = %d: %.1f %% of the slots hold a weight, the others are padding; "
-            "codec.size = %d fills %.1f %%, packing 'dense' nearly all",
-            *(size, 100 * numbers / slots, best, 100 * numbers / fewer),
+            "%s = %d: %.1f %% of the slots hold a weight, the others are padding; "
+            "%s = %d fills %.1f %%, packing 'dense' nearly all",
+            *(name, size, 100 * numbers / slots, name, best, 100 * numbers / fewer),
         )
 
 
 @lru_cache(maxsize=64)
-def _geometry(
-    layout: Layout, size: int | None, packing: Packing, norms: bool, buffers: bool
-) -> Geometry:
+def _geometry(layout: Layout, settings: TokenSettings) -> Geometry:
+    size, packing = settings.size, settings.packing
     if size is None:
-        size = best_size((layout,), packing, norms, buffers)
+        size = best_size((layout,), settings)
     if size < 1:
-        best = best_size((layout,), packing, norms, buffers)
+        name, best = f"{settings.key}.size", best_size((layout,), settings)
         raise ConfigError(
-            f"codec.size = {size}: a token holds at least 1 number; set codec.size to {best}, "
+            f"{name} = {size}: a token holds at least 1 number; set {name} to {best}, "
             "which suits these networks, or leave it out"
         )
     layers: list[TokenLayer] = []
-    for weight, bias, axis in matrices(layout, norms, buffers):
+    for weight, bias, axis in matrices(layout, settings):
         rows, columns = matrix_shape(weight, bias, axis)
         pitch = math.ceil(columns / size) * size if packing == "rows" else columns
         first, tokens = layers[-1].stop if layers else 0, math.ceil(rows * pitch / size)

@@ -5,14 +5,13 @@ Shape suffixes: L layers, R rows of a layer, S sizes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from dwf.codecs.config import Packing, TokenSettings
 from dwf.errors import ConfigError
 from dwf.zoo.layout import Entry, Layout
 
-Packing = Literal["rows", "dense"]
 _LARGEST_SIZE = 288  # published; a latent of one size has ever more to tell of larger tokens
 _SLOTS_OF_A_TOKEN = 32  # what a token costs by itself, in slots, when a size is chosen
 
@@ -62,8 +61,9 @@ class TokenLayer:
         return np.where((column < self.columns) & (row < self.rows), places, -1)
 
 
-def matrices(layout: Layout, norms: bool, buffers: bool) -> list[tuple[Entry, Entry | None, int]]:
+def matrices(layout: Layout, settings: TokenSettings) -> list[tuple[Entry, Entry | None, int]]:
     """Return (weight, bias, axis of its rows) of each layer, in the layout's order."""
+    norms, buffers = settings.norms, settings.buffers
     covered = {
         entry.name: entry
         for entry in layout.entries
@@ -83,8 +83,8 @@ def matrices(layout: Layout, norms: bool, buffers: bool) -> list[tuple[Entry, En
     if not parts:
         raise ConfigError(
             f"the layout {layout.digest} has no number to make tokens of, of {layout.size} with "
-            f"norms {norms} and buffers {buffers}: set codec.norms to true, or take networks with "
-            "weights"
+            f"norms {norms} and buffers {buffers}: set {settings.key}.norms to true, or take "
+            "networks with weights"
         )
     return parts
 
@@ -113,9 +113,7 @@ def matrix_shape(weight: Entry, bias: Entry | None, axis: int) -> tuple[int, int
     return rows, weight.size // rows + (bias is not None)
 
 
-def best_size(
-    layouts: Sequence[Layout], packing: Packing = "rows", norms: bool = True, buffers: bool = False
-) -> int:
+def best_size(layouts: Sequence[Layout], settings: TokenSettings) -> int:
     """Return the token size that costs least for these architectures together.
 
     The cost is the number of slots, padding included, and 32 more for each token; sizes up to that
@@ -124,9 +122,10 @@ def best_size(
     Raises:
         ConfigError: nothing of a layout is covered.
     """
-    parts = [part for layout in layouts for part in matrices(layout, norms, buffers)]
+    parts = [part for layout in layouts for part in matrices(layout, settings)]
     shapes = np.array([matrix_shape(*part) for part in parts])
     rows_L, columns_L = shapes.T
+    packing = settings.packing
     largest = max(longest(rows, columns, packing) for rows, columns in shapes.tolist())
     sizes_S1 = np.arange(1, min(largest, _LARGEST_SIZE) + 1)[:, None]
     if packing == "rows":

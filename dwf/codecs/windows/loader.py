@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from dwf.codecs.windows.sampler import WindowBatch, WindowSampler
 from dwf.training.task import Share
 
-_LOADERS_BESIDE_A_GPU = 4
+_WORKERS_BESIDE_A_GPU = 4
 _AHEAD = 4  # micro-batches that each process has ready
 _NAMES = ("source_B", "row_B")
 
@@ -76,7 +76,7 @@ class WindowLoader:
         share: which examples of a batch are this rank's.
         first_step: the update it begins with.
         steps: the update before which it ends.
-        loaders: processes; None: 4 beside a GPU, else none but the caller's.
+        workers: processes; None: 4 beside a GPU, else none but the caller's.
         device: that they go to.
     """
 
@@ -86,15 +86,15 @@ class WindowLoader:
         share: Share,
         first_step: int,
         steps: int,
-        loaders: int | None,
+        workers: int | None,
         device: torch.device,
     ):
         on_gpu = device.type == "cuda"
-        if loaders is None:
-            loaders = _LOADERS_BESIDE_A_GPU if on_gpu else 0
+        if workers is None:
+            workers = _WORKERS_BESIDE_A_GPU if on_gpu else 0
         # Forked: mapped shards are neither copied nor opened again.
         several: dict[str, Any] = {}
-        if loaders:
+        if workers:
             several = {"prefetch_factor": _AHEAD, "multiprocessing_context": "fork"}
             several["worker_init_fn"] = _heed_parent
         numbers = range(first_step * share.accumulate, steps * share.accumulate)
@@ -104,7 +104,7 @@ class WindowLoader:
                 _MicroBatches(sampler, share),
                 batch_size=None,
                 sampler=numbers,
-                num_workers=loaders,
+                num_workers=workers,
                 collate_fn=_as_it_is,
                 pin_memory=on_gpu,
                 generator=torch.Generator(),  # else it draws from torch's own, as dropout does

@@ -245,7 +245,7 @@ def _check(sources: Sources, geometries: Sequence[Geometry]) -> None:
         if geometry.size != geometries[0].size:
             raise ShapeMismatch(
                 f"{zoo.path}: tokens of {geometry.size} numbers beside tokens of "
-                f"{geometries[0].size}: one run has tokens of one size; set codec.size"
+                f"{geometries[0].size}: one run has tokens of one size; set codec.tokens.size"
             )
 
 

@@ -175,7 +175,7 @@ class Cohort:
             self._step(order_NM[:, self.step * size : (self.step + 1) * size])
             self.step += 1
             self._keep_step()
-            if time.monotonic() - self._saved_at > self.config.save_seconds:
+            if time.monotonic() - self._saved_at > self.config.compute.save_seconds:
                 self._save()
             if preemption.is_asked():
                 self._save()

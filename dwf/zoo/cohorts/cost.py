@@ -75,9 +75,9 @@ def measure_rate(config: ZooConfig) -> Rate | None:
             config, recipe=dataclasses.replace(config.recipe, batch_size=batch)
         )
     alone = size == 1 and not stacked
-    channels_last = alone and config.channels_last is not False and len(data.shape) == 3
+    channels_last = alone and config.compute.channels_last is not False and len(data.shape) == 3
     channels_last = channels_last and not breaks_with_channels_last(network, "cpu")
-    method = Method(size, "cpu", config.precision, channels_last)
+    method = Method(size, "cpu", config.compute.precision, channels_last)
     # The folder is never made: a cohort writes only at the end of an epoch.
     cohort = Cohort(config, range(size), data, Path("/nonexistent"), method)
     with threads(1):

@@ -47,15 +47,18 @@ class Choice:
 def choose_method(config: ZooConfig, data: Dataset) -> Choice:
     """Choose how a zoo's cohorts are computed; takes about a second of one core."""
     network = build_network(config.network)
-    device = find_device(config.device, elsewhere=True).type
-    plain = Method(1, device, config.precision, bool(config.channels_last), config.compile, "given")
+    given = config.compute
+    device = find_device(given.device, elsewhere=True).type
+    plain = Method(
+        1, device, given.precision, bool(given.channels_last), given.compile, chosen="given"
+    )
     if device == "cuda":
         return _choose_on_gpu(config, data, plain)
     if is_stacked(network):
         size = roster.cohort_size(config, Layout.of(network).size, data.train.images[0].numel())
         return Choice(dataclasses.replace(plain, cohort=size, chosen="rule"), {})
-    given = min(config.cohort or 1, config.shard_size)
-    ways = _ways(config, network, dataclasses.replace(plain, cohort=given))
+    size = min(config.cohort or 1, config.shard_size)
+    ways = _ways(config, network, dataclasses.replace(plain, cohort=size))
     if len(ways) == 1:
         return Choice(next(iter(ways.values())), {})
     seconds = _time(config, data, ways)
@@ -74,13 +77,13 @@ def _ways(config: ZooConfig, network: torch.nn.Module, plain: Method) -> dict[st
     """Return the methods to time; the first is taken unless another is clearly faster."""
     convolves = any(isinstance(module, torch.nn.Conv2d) for module in network.modules())
     ways = {"one by one": plain} if plain.cohort == 1 else {"batched": plain}
-    free = config.channels_last is None and convolves and not config.compile
+    free = config.compute.channels_last is None and convolves and not config.compute.compile
     free = free and not breaks_with_channels_last(network, plain.device)
     if free and plain.cohort == 1:
         ways["one by one, channels last"] = dataclasses.replace(plain, channels_last=True)
     varied = config.vary.dropout is not None  # a batched network's layers drop at one rate
     size = min(_BATCHED, config.shard_size, config.count)
-    if config.cohort is None and not varied and not config.compile and size > 1:
+    if config.cohort is None and not varied and not config.compute.compile and size > 1:
         ways["batched"] = dataclasses.replace(plain, cohort=size, channels_last=False)
     return ways
 

@@ -27,7 +27,8 @@ from dwf.zoo.facts import Method
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Columns
 
-_OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+"""Makers of the optimisers that recipes name."""
 GROUPED_BY = ("optimizer", "learning_rate", "weight_decay", "momentum")
 Drop = Callable[[torch.Tensor], torch.Tensor]
 
@@ -91,9 +92,9 @@ class Program:
         method = self.method
         if method.channels_last and breaks_with_channels_last(self.network, method.device):
             raise ConfigError(
-                "channels_last = true: on a processor without AVX-512 torch corrupts memory where "
-                "a strided 1 x 1 convolution takes fewer than eight channels, as this network's "
-                "does: set channels_last to false, or train it on another machine"
+                "compute.channels_last = true: on a processor without AVX-512 torch corrupts "
+                "memory where a strided 1 x 1 convolution takes fewer than eight channels, as this "
+                "network's does: set it to false, or train it on another machine"
             )
 
     def _make_optimizers(self, table: Columns) -> None:
@@ -114,7 +115,7 @@ class Program:
                 group |= {"momentum": first["momentum"], "nesterov": self.recipe.nesterov}
             param_groups.setdefault(kind, []).append(group)
         self.optimizers = {
-            kind: _OPTIMIZERS[kind](parts, lr=1e-3, fused=True)
+            kind: OPTIMIZERS[kind](parts, lr=1e-3, fused=True)
             for kind, parts in param_groups.items()
         }
 
@@ -211,13 +212,13 @@ class Program:
 
     def _clip(self) -> None:
         """Scale each network's gradient down to the largest norm allowed."""
-        if self.recipe.clip is None:
+        if self.recipe.clip_norm is None:
             return
         grads = [tensor.grad for tensor in self.learnt.values() if tensor.grad is not None]
         if self.is_alone:
             grads = [grad.unsqueeze(0) for grad in grads]
         squares_N = sum(grad.flatten(1).square().sum(1) for grad in grads)
-        scale_N = (self.recipe.clip / (squares_N.sqrt() + 1e-6)).clamp(max=1.0)
+        scale_N = (self.recipe.clip_norm / (squares_N.sqrt() + 1e-6)).clamp(max=1.0)
         for grad in grads:
             grad.mul_(scale_N.view(-1, *[1] * (grad.dim() - 1)))
 

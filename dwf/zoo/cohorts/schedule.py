@@ -18,31 +18,31 @@ def learning_rate_factor(recipe: RecipeConfig, step: int, steps_per_epoch: int) 
         step: counted from 0 over all epochs.
         steps_per_epoch: steps of an epoch.
     """
-    if recipe.schedule == "onecycle":
+    if recipe.schedule == "one_cycle":
         first = 1 / _START
         turn, share = _phase(step, recipe.epochs * steps_per_epoch)
         return _anneal(first, 1.0, share) if turn == 0 else _anneal(1.0, first / _END, share)
     by_step = recipe.schedule_by == "step"
     at = step if by_step else step // steps_per_epoch
     whole = recipe.epochs * (steps_per_epoch if by_step else 1)
-    if at < recipe.warmup:
-        return (at + 1) / recipe.warmup
-    at, whole = at - recipe.warmup, whole - recipe.warmup
+    if at < recipe.warm_up:
+        return (at + 1) / recipe.warm_up
+    at, whole = at - recipe.warm_up, whole - recipe.warm_up
     if recipe.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * at / (recipe.schedule_length or whole)))
     if recipe.schedule == "step":
-        return recipe.step_factor ** (at // recipe.step_epochs)
+        return recipe.gamma ** (at // recipe.step_size)
     if recipe.schedule == "multistep":
-        return recipe.step_factor ** sum(at >= milestone for milestone in recipe.milestones)
+        return recipe.gamma ** sum(at >= milestone for milestone in recipe.milestones)
     return 1.0
 
 
 def cycled_momentum(recipe: RecipeConfig, step: int, steps_per_epoch: int) -> float | None:
     """Return the momentum (of Adam the first beta) in a step; None where it stays as it is.
 
-    `onecycle` moves it against the learning rate (Smith & Topin, arXiv 1708.07120).
+    `one_cycle` moves it against the learning rate (Smith & Topin, arXiv 1708.07120).
     """
-    if recipe.schedule != "onecycle":
+    if recipe.schedule != "one_cycle":
         return None
     turn, share = _phase(step, recipe.epochs * steps_per_epoch)
     low, high = _MOMENTUM_LOW, _MOMENTUM_HIGH
