@@ -12,8 +12,8 @@ import torch.distributed as dist
 from dwf import distributed
 from dwf.errors import WorkFailed, WrongLaunch
 from dwf.ranks import Ranks
+from tests.ranked import ROOT, launch
 from tests.test_ranks import LEAVE, TOGETHER
-from tests.training.ranked import ROOT, launch
 
 JOB = {"SLURM_JOB_ID": "812345", "SLURM_STEP_ID": "0"}
 BEGIN = "from dwf import distributed\ndistributed.begin()\n"

@@ -1,31 +1,25 @@
 """A small flow that ranks fit together; a program for the tests marked `deepspeed`.
 
 python -m tests.densities.ranked FOLDER JSON...    each JSON: one fit, settings over TRAINING's
-
-Many fits share one launch, as each process pays for importing torch and DeepSpeed.
 """
 
 import dataclasses
-import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 import torch
 
-from dwf import distributed, preemption
 from dwf.backbones.config import ResidualMLPConfig
 from dwf.codecs.codes import Codes
 from dwf.densities import paths
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.flow import Flow
-from dwf.errors import Preempted
-from dwf.metrics import log_to_stderr
-from dwf.ranks import exit_together, find_ranks, world
+from dwf.ranks import exit_together, world
 from dwf.run_folder import RunFolder
 from dwf.training.config import LoopComputeConfig, LoopConfig
 from tests.densities.coded import vector_codes
+from tests.ranked import do_jobs
 
 TRAINING = LoopConfig(
     steps=12, batch_size=8, learning_rate=0.01, weight_decay=0.01, clip_norm=1.0, validate_every=1,
@@ -57,38 +51,29 @@ def fit(folder: Path, name: str, settings: dict) -> Flow:
     return flow
 
 
+def do(folder: Path, name: str, job: dict) -> None:
+    """Do one job; with `stop_at`, a signal asks the rank `stop_rank` to stop at that update."""
+    stop_at, stop_rank = job.pop("stop_at", None), job.pop("stop_rank", 0)
+    steps, error = 0, paths.mse_loss
+
+    def counted(*args, **kwargs):
+        nonlocal steps
+        if torch.is_grad_enabled():
+            steps += 1
+            if steps == stop_at and world().rank == stop_rank:
+                os.kill(os.getpid(), signal.SIGUSR2)
+        return error(*args, **kwargs)
+
+    paths.mse_loss = counted
+    try:
+        fit(folder, name, job)
+    finally:
+        paths.mse_loss = error
+
+
 def main() -> None:
     """Do the fits in turn; one that is stopped is no error."""
-    preemption.watch()
-    distributed.begin()
-    if find_ranks().is_first:
-        log_to_stderr()
-    for text in sys.argv[2:]:
-        job = json.loads(text)
-        name, stop_at, stop_rank = (
-            job.pop("name"),
-            job.pop("stop_at", None),
-            job.pop("stop_rank", 0),
-        )
-        steps = 0
-        error = paths.mse_loss
-
-        def counted(*args, stop_at=stop_at, stop_rank=stop_rank, error=error, **kwargs):
-            nonlocal steps
-            if torch.is_grad_enabled():
-                steps += 1
-                if steps == stop_at and world().rank == stop_rank:
-                    os.kill(os.getpid(), signal.SIGUSR2)
-            return error(*args, **kwargs)
-
-        paths.mse_loss = counted
-        try:
-            fit(Path(sys.argv[1]), name, job)
-        except Preempted as stopped:
-            print(f"rank {world().rank}: {stopped}", flush=True)
-            preemption.forget()
-        finally:
-            paths.mse_loss = error
+    do_jobs(do)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """Flows that ranks fit together, by DDP and ZeRO 1 to 3, against the same fit by one process."""
 
-import json
-
 import pytest
 import torch
 
 from dwf.densities.flow import Flow
 from dwf.run_folder import load_state
 from tests.densities.ranked import fit
-from tests.training.ranked import launch, losses
+from tests.ranked import launch_jobs, losses
 
 ZERO = {
     name: {"engine": "deepspeed", "deepspeed": f"configs/deepspeed/{name}.json"}
@@ -37,7 +35,7 @@ def fitted(tmp_path_factory):
     """All fits of two ranks, in one launch, and the plain ones that they are held against."""
     folder = tmp_path_factory.mktemp("flows")
     fit(folder, "plain", {})
-    ran = launch(2, "-m", "tests.densities.ranked", folder, *map(json.dumps, jobs()))
+    ran = launch_jobs(2, "tests.densities.ranked", folder, *jobs())
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return folder, ran.stdout
 

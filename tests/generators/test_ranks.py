@@ -10,7 +10,7 @@ from dwf.generators.generator import Generator
 from dwf.generators.stage import fit_generator
 from dwf.metrics import read_metrics
 from dwf.settings import to_dict
-from tests.training.ranked import launch
+from tests.ranked import launch
 
 pytestmark = pytest.mark.deepspeed
 

@@ -1,5 +1,7 @@
 """slurm/train_flow.sh on a real Slurm: a flow on ranks of two nodes, against one process."""
 
+from pathlib import Path
+
 import pytest
 
 from dwf.generators.config import GeneratorConfig
@@ -9,8 +11,8 @@ from dwf.metrics import read_metrics
 from dwf.run_folder import load_state
 from dwf.settings import load
 from tests.signals import end_soon, facts_of, held, wait_for
-from tests.slurm.test_scripts import finish, submit, write  # noqa: F401
-from tests.slurm.test_train_sane import ZOO, begin_again, rank_of, root  # noqa: F401
+from tests.slurm.nodes import begin_again, flags_of, rank_of, root, root_of  # noqa: F401
+from tests.slurm.test_scripts import finish, submit  # noqa: F401
 
 pytestmark = pytest.mark.cluster  # and of DeepSpeed: marked once, run once
 
@@ -34,12 +36,8 @@ FLOW = {
 
 
 @pytest.fixture
-def at(root, tmp_path):  # noqa: F811
-    """This test's root, with the zoo in it, and the settings as `flow.yaml`."""
-    (tmp_path / "zoos").mkdir()
-    (tmp_path / "zoos" / "zoo").symlink_to(root / "zoos" / "zoo")
-    write(tmp_path, "flow", FLOW)
-    return tmp_path
+def at(root, tmp_path) -> Path:  # noqa: F811
+    return root_of(tmp_path, root, "flow", FLOW)
 
 
 def losses(run, key: str = "train_loss") -> list[float]:
@@ -52,8 +50,7 @@ def test_two_nodes_fit_the_flow_of_one_process_also_when_their_time_is_over(
     submit,  # noqa: F811
     at,
 ):
-    flags = ("--nodes", "2", "--cpus-per-task", "1", "train_flow.sh", "--config", at / "flow.yaml")
-    flags = tuple(map(str, flags))
+    flags = flags_of(2, "train_flow.sh", at / "flow.yaml")
     alone = submit(*flags, "--name", "undisturbed")
     one = fit_generator(load(GeneratorConfig, at / "flow.yaml"), at, "one")
     finish(slurm, alone, at)

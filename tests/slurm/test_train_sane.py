@@ -13,21 +13,12 @@ import pytest
 import yaml
 
 from dwf.metrics import read_metrics
-from dwf.settings import load
-from dwf.zoo import stage
-from dwf.zoo.config import ZooConfig
 from tests.signals import end_soon, facts_of, held, wait_for
-from tests.slurm.test_scripts import ROOT, finish, submit, write  # noqa: F401
+from tests.slurm.nodes import begin_again, flags_of, rank_of, root, root_of  # noqa: F401
+from tests.slurm.test_scripts import ROOT, finish, submit  # noqa: F401
 
 pytestmark = pytest.mark.cluster  # and of DeepSpeed: marked once, run once
 
-ZOO = {
-    "network": {"kind": "mlp", "widths": [64, 16, 10]},
-    "data": {"kind": "digits", "validation": 0.2},
-    "count": 20,
-    "recipe": {"epochs": 15, "batch_size": 64, "learning_rate": 0.01},
-    "split": {"val": 0.2, "test": 0.2},
-}
 SANE = {
     "zoo": "zoo",
     "codec": {
@@ -49,21 +40,9 @@ SANE = {
 TIMELY = re.compile(r"/s$|seconds|data_wait|memory|mfu", re.IGNORECASE)
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    """A root with a zoo, made in this process."""
-    root = tmp_path_factory.mktemp("root")
-    stage.train_zoo(load(ZooConfig, write(root, "zoo", ZOO)), root, "zoo")
-    return root
-
-
 @pytest.fixture
-def at(root, tmp_path) -> Path:
-    """This test's root, with the zoo in it, and the settings as `sane.yaml`."""
-    (tmp_path / "zoos").mkdir()
-    (tmp_path / "zoos" / "zoo").symlink_to(root / "zoos" / "zoo")
-    write(tmp_path, "sane", SANE)
-    return tmp_path
+def at(root, tmp_path) -> Path:  # noqa: F811
+    return root_of(tmp_path, root, "sane", SANE)
 
 
 def curve(run: Path) -> list[dict]:
@@ -88,8 +67,7 @@ def test_four_nodes_preempted_then_out_of_time_give_the_curve_of_an_undisturbed_
     at,
 ):
     """A job of another partition takes the nodes; then the time limit comes."""
-    flags = ("--nodes", "4", "--cpus-per-task", "1", "train_sane.sh", "--config", at / "sane.yaml")
-    flags = tuple(map(str, flags))
+    flags = flags_of(4, "train_sane.sh", at / "sane.yaml")
     alone = submit(*flags, "--name", "undisturbed")
     whole, run = (at / "runs" / name for name in ("undisturbed", "sane"))
     finish(slurm, alone, at)
@@ -115,13 +93,6 @@ def test_four_nodes_preempted_then_out_of_time_give_the_curve_of_an_undisturbed_
     same_codec(whole, run)
     reconstructs(run, at)
     assert (at / "reports" / "sane-reconstruction" / "report.html").exists()
-
-
-def begin_again(slurm, job: str) -> None:
-    """Slurm lets a requeued job wait; some seconds it needs, or takes old ends for new ones."""
-    wait_for(lambda: facts_of(slurm, job)["JobState"] == "PENDING", "its place in the queue")
-    time.sleep(3)
-    slurm("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
 
 
 def same_codec(one: Path, other: Path) -> None:
@@ -182,18 +153,18 @@ def test_a_launch_on_two_nodes_watches_names_a_dead_rank_and_goes_on(slurm, at):
 
 
 class Launch:
-    """A command of launch/ in a process of its own, given from `root`."""
+    """A command of launch/ in a process of its own, given from a folder."""
 
-    def __init__(self, root: Path, *words: str):
-        self.log = root / f"launch-{len(list(root.glob('launch-*')))}.log"
-        site = root / "site.yaml"
+    def __init__(self, folder: Path, *words: str):
+        self.log = folder / f"launch-{len(list(folder.glob('launch-*')))}.log"
+        site = folder / "site.yaml"
         told = {"gpus_per_node": 0, "cpus_per_node": 1, "time": "30"}
         site.write_text(yaml.safe_dump(told))
         environment = os.environ | {"DWF_CLUSTER": str(site), "OMP_NUM_THREADS": "1"}
         with open(self.log, "w") as file:
             self.process = subprocess.Popen(
                 [sys.executable, str(ROOT / words[0]), *words[1:]],
-                cwd=root,
+                cwd=folder,
                 stdout=file,
                 stderr=file,
                 env=environment,
@@ -207,17 +178,3 @@ class Launch:
         """Wait for its end with an exit code; return what it said."""
         assert self.process.wait(300) == code, self.text
         return self.text
-
-
-def rank_of(job: str, rank: int) -> int:
-    """The process of a rank: nodes share this machine's process table."""
-    wanted = {f"SLURM_JOB_ID={job}".encode(), f"SLURM_PROCID={rank}".encode()}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            names = set((process / "environ").read_bytes().split(b"\0"))
-            words = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if wanted <= names and b"launch/generator.py" in words and b"-u" in words[:2]:
-            return int(process.name)
-    raise AssertionError(f"no rank {rank} of job {job}")

@@ -1,31 +1,25 @@
 """A small task that ranks learn together; a program for the tests marked `deepspeed`.
 
 python -m tests.training.ranked FOLDER JSON...    each JSON: one training, settings over CONFIG's
-
-Many trainings share one launch, as each process pays for importing torch and DeepSpeed.
 """
 
 import dataclasses
-import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from dwf import distributed, preemption
 from dwf.errors import ConfigError, Preempted, TrainingDiverged
-from dwf.metrics import log_to_stderr, read_metrics
 from dwf.randomness import torch_stream
-from dwf.ranks import exit_together, find_ranks, world
+from dwf.ranks import exit_together, world
 from dwf.run_folder import RunFolder, RunPart, save_state
 from dwf.training.config import LoopComputeConfig, LoopConfig
 from dwf.training.loop import Outcome, Task, train
+from tests.ranked import do_jobs, launch_jobs
 
-ROOT = Path(__file__).parents[2]
 CONFIG = LoopConfig(
     steps=8, batch_size=8, learning_rate=0.01, weight_decay=0.01, clip_norm=1.0, validate_every=1,
     compute=LoopComputeConfig(save_seconds=1e6, threads=1, device="cpu"),
@@ -104,29 +98,9 @@ def learn(folder: Path, name: str, settings: dict, **task) -> tuple[Ranked, Outc
     return task, outcome
 
 
-def losses(folder: Path, name: str, key: str = "train_loss") -> list[float]:
-    """Of each step."""
-    return [line[key] for line in read_metrics(folder / name / "metrics.jsonl")]
-
-
-def launch(num: int, *words: object, timeout: float = 240) -> subprocess.CompletedProcess:
-    """Run a Python program as ranks that torchrun starts; as one process without it for 1."""
-    start = [sys.executable]
-    if num > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num}"]
-    return subprocess.run(
-        [*start, *map(str, words)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-
-
 def launch_trainings(num: int, folder: Path, *jobs: dict) -> subprocess.CompletedProcess:
     """Run this program."""
-    return launch(num, "-m", "tests.training.ranked", folder, *map(json.dumps, jobs))
+    return launch_jobs(num, "tests.training.ranked", folder, *jobs)
 
 
 STOPS = {
@@ -135,26 +109,19 @@ STOPS = {
 }
 
 
+def do(folder: Path, name: str, job: dict) -> None:
+    """Do one job; what is no setting is the task's."""
+    task = {key: job.pop(key) for key in ("dropout", "noise", "stop_at", "bad_at") if key in job}
+    stop = job.pop("stop", None)
+    if stop and world().rank == job.pop("stop_rank", 0):
+        task["stop"] = STOPS[stop]
+    task["bad_rank"] = job.pop("bad_rank", 0)
+    learn(folder, name, job, **task)
+
+
 def main() -> None:
     """Do the trainings in turn; one that is stopped or refused is no error."""
-    preemption.watch()
-    distributed.begin()
-    if find_ranks().is_first:
-        log_to_stderr()
-    for text in sys.argv[2:]:
-        job = json.loads(text)
-        task = {
-            key: job.pop(key) for key in ("dropout", "noise", "stop_at", "bad_at") if key in job
-        }
-        stop = job.pop("stop", None)
-        if stop and world().rank == job.pop("stop_rank", 0):
-            task["stop"] = STOPS[stop]
-        task["bad_rank"] = job.pop("bad_rank", 0)
-        try:
-            learn(Path(sys.argv[1]), job.pop("name"), job, **task)
-        except (Preempted, TrainingDiverged, ConfigError) as stopped:
-            print(f"rank {world().rank}: {stopped}", flush=True)
-            preemption.forget()
+    do_jobs(do, (Preempted, TrainingDiverged, ConfigError))
 
 
 if __name__ == "__main__":

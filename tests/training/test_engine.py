@@ -11,7 +11,8 @@ from dwf.errors import ConfigError, TrainingDiverged, WrongLaunch
 from dwf.metrics import read_metrics
 from dwf.run_folder import RunFolder, load_state
 from dwf.training.loop import Share, train
-from tests.training.ranked import CONFIG, Ranked, launch, launch_trainings, learn, losses
+from tests.ranked import launch, losses
+from tests.training.ranked import CONFIG, Ranked, launch_trainings, learn
 
 ZERO = {
     name: {"engine": "deepspeed", "deepspeed": f"configs/deepspeed/{name}.json"}
