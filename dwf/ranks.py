@@ -61,8 +61,12 @@ def find_ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
     """Read rank and world size from the environment; 0 of 1 where no launcher set them."""
     for launcher, rank, world, local in _LAUNCHERS:
         if rank in environment and world in environment:
-            numbers = (environment[rank], environment[world], environment.get(local, 0))
-            return Ranks(*map(int, numbers), launcher)
+            return Ranks(
+                int(environment[rank]),
+                int(environment[world]),
+                int(environment.get(local, 0)),
+                launcher,
+            )
     return Ranks()
 
 

@@ -151,11 +151,12 @@ class NeuralGraph(TokenBackbone):
         self, nodes: list[torch.Tensor], edges: list[torch.Tensor], time_BW: torch.Tensor
     ) -> torch.Tensor:
         """Return the numbers of nodes and edges where `_parts` found them."""
-        modulation = self.modulate(time_BW).unsqueeze(1).chunk(4, dim=2)
+        modulation = self.modulate(time_BW).unsqueeze(1)
+        node_shift, node_scale, edge_shift, edge_scale = modulation.chunk(4, dim=2)
         tokens = []
         for i, (node, edge) in enumerate(zip(nodes[1:], edges, strict=True)):
-            bias = self.leave_nodes[i](modulated(node, *modulation[:2]))
-            weights = self.leave_edges[i](modulated(edge, *modulation[2:]))
+            bias = self.leave_nodes[i](modulated(node, node_shift, node_scale))
+            weights = self.leave_edges[i](modulated(edge, edge_shift, edge_scale))
             weights = weights.view(len(edge), self.widths[i + 1], self.widths[i])
             tokens.append([weights, bias])
         outgoing, bias = tokens.pop()

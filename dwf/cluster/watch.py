@@ -75,7 +75,8 @@ def watch(work: Work) -> None:
                     for key, units in elements(work.folder).items()
                     if key in alive and (left := todo.intersection(units))
                 ]
-                board.show(len(todo), *_count(work, todo, mine))
+                counts, waiting = _count(work, todo, mine)
+                board.show(len(todo), counts, waiting)
                 # A job between a node's failure and its next run must not be taken for gone.
                 alone = 0 if mine else alone + 1
             if not todo or alone >= _LOOKS_TO_BELIEVE:

@@ -266,7 +266,8 @@ class PcaCodec(Codec):
                 progress.update(columns.stop)
 
     def _centred(self, read: Reader, span: Span) -> np.ndarray:
-        return read(*span).astype(np.float64) - self.arrays["mean_D"][slice(*span)]
+        start, stop = span
+        return read(start, stop).astype(np.float64) - self.arrays["mean_D"][start:stop]
 
     def _windows(self, num_rows: int) -> Iterator[Window]:
         """Yield windows of what is covered."""

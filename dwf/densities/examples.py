@@ -26,9 +26,16 @@ class Examples:
 
     def take(self, rows: torch.Tensor) -> "Examples":
         """Return those of some rows, which may repeat."""
-        parts = self.codes_NK, self.condition_N, self.kind_N
-        taken = (None if part is None else part.index_select(0, rows) for part in parts)
-        return Examples(*taken, self.present_AK)
+
+        def of_rows(part: torch.Tensor | None) -> torch.Tensor | None:
+            return None if part is None else part.index_select(0, rows)
+
+        return Examples(
+            codes_NK=self.codes_NK.index_select(0, rows),
+            condition_N=of_rows(self.condition_N),
+            kind_N=of_rows(self.kind_N),
+            present_AK=self.present_AK,
+        )
 
     @property
     def present_NK(self) -> torch.Tensor | None:  # noqa: N802

@@ -59,15 +59,14 @@ class Flow(LearntDensity):
         told = {"condition_B": condition_B, "present_BK": present_BK}
         told = {name: value for name, value in told.items() if value is not None}
         config = self.config
-        noise = config.source_std, config.sigma
         if config.prediction == "target":
             t = t.clamp(max=LAST_TIME)
             target_BK = self.module(x_BK, t.reshape(1), **told)
-            return velocity_of_target(target_BK, x_BK, t, *noise)
+            return velocity_of_target(target_BK, x_BK, t, config.source_std, config.sigma)
         said_BK = self.module(x_BK, t.reshape(1), **told)
         if config.prediction == "velocity":
             return said_BK
-        return said_BK + normal_velocity(x_BK, t, *noise)
+        return said_BK + normal_velocity(x_BK, t, config.source_std, config.sigma)
 
     def guided(
         self,

@@ -49,8 +49,13 @@ class Paths:
 
     def take(self, part: slice) -> "Paths":
         """Return those of some places, as views."""
-        values = self.xt_BK, self.t_B, self.wanted_BK, self.condition_B, self.present_BK
-        return Paths(*(None if value is None else value[part] for value in values))
+        return Paths(
+            xt_BK=self.xt_BK[part],
+            t_B=self.t_B[part],
+            wanted_BK=self.wanted_BK[part],
+            condition_B=None if self.condition_B is None else self.condition_B[part],
+            present_BK=None if self.present_BK is None else self.present_BK[part],
+        )
 
 
 class FlowMatching(Task):

@@ -218,9 +218,18 @@ class Reconstructor:
                 "there are no such images: give split test"
             )
         self.mean_D = moments(Rows(zoo, training)).mean_D if len(training) else None
-        batchnorm, device = BatchNormConfig(config.images), find_device(config.device).type
-        fixed = (zoo.layout, self.data, config.split, batchnorm, np.zeros(zoo.layout.size))
-        self.scorer = Scorer(self.network, *fixed, device, config.workers, keep_answers=True)
+        device = find_device(config.device).type
+        self.scorer = Scorer(
+            self.network,
+            zoo.layout,
+            self.data,
+            config.split,
+            BatchNormConfig(config.images),
+            np.zeros(zoo.layout.size),
+            device=device,
+            workers=config.workers,
+            keep_answers=True,
+        )
         covered = {
             entry.name: any(start <= entry.offset and entry.stop <= stop for start, stop in spans)
             for entry in zoo.layout.entries

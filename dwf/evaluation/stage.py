@@ -76,8 +76,15 @@ def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
         device = find_device(config.device).type
         counts = [len(zoo.rows(split, "last")) for split in ("train", config.split)]
         size = ensemble_size([*counts, *(len(each) for each in samples)])
-        settings = (device, config.split, config.batchnorm, config.workers, size)
-        yardstick = Yardstick(zoo, zoo.load_data(), *settings)
+        yardstick = Yardstick(
+            zoo,
+            zoo.load_data(),
+            device,
+            config.split,
+            config.batchnorm,
+            config.workers,
+            ensemble=size,
+        )
         comparisons = comparisons_of(config, yardstick, samples)
         sets = measure_all(config, comparisons)
         limits_of = {one.subset: one.yardstick.limits for one in comparisons[1:]}

@@ -142,7 +142,8 @@ class Generator:
         self, learning: Learning, run: RunFolder, seed: int, likelihood: int
     ) -> dict[str, Json]:
         ours = world()
-        codes = [self.codec.encode_zoo(each, run.path) for each in (learning.train, learning.val)]
+        train_codes = self.codec.encode_zoo(learning.train, run.path)
+        val_codes = self.codec.encode_zoo(learning.val, run.path)
         given = {}
         if learning.conditions is not None:
             names = "train_conditions_N", "val_conditions_N"
@@ -151,13 +152,15 @@ class Generator:
             given["metric"] = self._metric(learning.train, run, seed)
         if self.density.config.looks_at_samples:
             given["judge"] = self._judge()
-        outcome = self.density.fit(*codes, run, seed, **given)
+        outcome = self.density.fit(train_codes, val_codes, run, seed, **given)
 
         def finish() -> dict[str, Json]:
             self.density.save(run.path / DENSITY)
             told = vars(outcome) if outcome is not None else {}
             if likelihood:
-                found = measure_likelihood(self.codec, self.density, *codes, likelihood, seed)
+                found = measure_likelihood(
+                    self.codec, self.density, train_codes, val_codes, likelihood, seed
+                )
                 told = told | {"likelihood": found}
             error = round_trip_error(self.codec, learning.val)
             return {"codec": self.codec.facts | {"round_trip": error}, "density": told}

@@ -24,8 +24,10 @@ class CNN(nn.Module):
         options = map(config.per_layer, ("kernels", "strides", "paddings", "groups"))
         pairs = pairwise((config.input[0], *config.channels))
         self.convs = nn.ModuleList(
-            nn.Conv2d(*pair, kernel, stride, padding, groups=groups, bias=config.bias)
-            for pair, kernel, stride, padding, groups in zip(pairs, *options, strict=True)
+            nn.Conv2d(fan_in, fan_out, kernel, stride, padding, groups=groups, bias=config.bias)
+            for (fan_in, fan_out), kernel, stride, padding, groups in zip(
+                pairs, *options, strict=True
+            )
         )
         self.norms = nn.ModuleList(
             nn.BatchNorm2d(channels) for channels in config.channels if config.norm == "batch"
@@ -33,7 +35,9 @@ class CNN(nn.Module):
         height, width = config.map_size()
         pixels = 1 if config.head == "average" else height * width
         widths = (config.channels[-1] * pixels, *config.hidden, config.classes)
-        self.linears = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
+        self.linears = nn.ModuleList(
+            nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.activation = ACTIVATIONS[config.activation]
         self.pools = config.per_layer("pools")

@@ -28,8 +28,8 @@ class VGG(vgg.VGG):
         self.avgpool = nn.AdaptiveAvgPool2d((config.pooled, config.pooled))
         widths = (8 * config.width * config.pooled**2, *config.hidden, config.classes)
         layers: list[nn.Module] = [nn.Linear(widths[0], widths[1])]
-        for pair in pairwise(widths[1:]):
-            layers += [nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(*pair)]
+        for fan_in, fan_out in pairwise(widths[1:]):
+            layers += [nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(fan_in, fan_out)]
         self.classifier = nn.Sequential(*layers)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

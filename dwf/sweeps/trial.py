@@ -262,8 +262,15 @@ def _validate(trial: Trial, folder: Path) -> dict[str, float | None]:
     zoo = Zoo.open(folder / "zoos" / trial.frame)
     samples = Zoo.open(folder / "zoos" / trial.samples_name)
     report = trial.report
-    how = (find_device(report.device).type, "val", report.batchnorm, report.workers)
-    yardstick = Yardstick(zoo, zoo.load_data(), *how, rows=rows_learnt_from(zoo, samples))
+    yardstick = Yardstick(
+        zoo,
+        zoo.load_data(),
+        find_device(report.device).type,
+        "val",
+        report.batchnorm,
+        report.workers,
+        rows=rows_learnt_from(zoo, samples),
+    )
     return judge(samples, yardstick) | {"val_loss": _val_loss(trial, folder)}
 
 

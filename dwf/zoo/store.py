@@ -117,7 +117,8 @@ class Zoo:
             )
         view = None if missing else read_view(path, layout.digest, layout.size, files)
         if view:
-            return cls(path, facts, *view)
+            shards, columns = view
+            return cls(path, facts, shards, columns)
         return cls(path, facts, [Shard(file, layout.digest) for file in files if file.exists()])
 
     @property

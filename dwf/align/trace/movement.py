@@ -74,16 +74,17 @@ def _moving(func: str) -> Callable[..., Result]:
             tracer.refuse("where numbers go depends on numbers; use constant indices")
         x = tracer.labels(tensor)
 
-        def view(labels: list[torch.Tensor], part: int | None = None) -> Traced:
-            made = tracer.make(Labels(*labels), tensor.loose)
+        def view(labels: Labels, part: int | None = None) -> Traced:
+            made = tracer.make(labels, tensor.loose)
             made.base, made.seen = tensor, tensor.version
             made.move = lambda t: _part(_call(func, t, args, kwargs), part)
             return made
 
-        moved = [_call(func, t, args, kwargs) for t in (x.unit, x.slot, x.wire)]
-        if isinstance(moved[0], torch.Tensor):
-            return view(moved)
-        return tuple(view(labels, i) for i, labels in enumerate(zip(*moved, strict=True)))
+        unit, slot, wire = (_call(func, t, args, kwargs) for t in (x.unit, x.slot, x.wire))
+        if isinstance(unit, torch.Tensor):
+            return view(Labels(unit, slot, wire))
+        parts = enumerate(zip(unit, slot, wire, strict=True))
+        return tuple(view(Labels(u, s, w), i) for i, (u, s, w) in parts)
 
     return move
 
@@ -176,7 +177,8 @@ def _join(tracer: Tracer, tensors: Sequence[torch.Tensor], dim: int = 0, **kwarg
     parts = [tracer.labels(t) for t in tensors if t.numel()]
     dim %= parts[0].unit.dim()
 
-    def join(found: list[torch.Tensor]) -> torch.Tensor:
+    def join(label: str) -> torch.Tensor:
+        found = [getattr(p, label) for p in parts]
         shape = list(found[0].shape)
         shape[dim] = sum(t.shape[dim] for t in found)
         for axis in range(len(shape)):
@@ -184,7 +186,7 @@ def _join(tracer: Tracer, tensors: Sequence[torch.Tensor], dim: int = 0, **kwarg
                 found = [t.narrow(axis, 0, 1) for t in found]
         return torch.cat(found, dim).expand(shape)
 
-    labels = Labels(*(join([getattr(p, k) for p in parts]) for k in ("unit", "slot", "wire")))
+    labels = Labels(unit=join("unit"), slot=join("slot"), wire=join("wire"))
     return tracer.make(labels, all(isinstance(t, Traced) and t.loose for t in tensors))
 
 

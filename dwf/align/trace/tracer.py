@@ -212,12 +212,11 @@ class Tracer:
         number = torch.arange(base.numel()).view(base.shape)
         at = tensor.move(number).reshape(-1)
 
-        def put(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        def put(label: str) -> torch.Tensor:
+            old, new = getattr(was, label), getattr(labels, label)
             return old.reshape(-1).index_put((at,), new.reshape(-1)).view(base.shape)
 
-        parts = ("unit", "slot", "wire")
-        written = [put(getattr(was, part), getattr(labels, part)) for part in parts]
-        self.write(base, Labels(*written))
+        self.write(base, Labels(unit=put("unit"), slot=put("slot"), wire=put("wire")))
         tensor.seen = base.version
 
     def refuse(self, why: str) -> None:

@@ -51,8 +51,8 @@ def measure(layout: Layout, sources: Sequence[Source], scale: str) -> Measured:
         squared_U = (variance + np.square(mean))[size : size + num_units]
         num_dead = round(moments.num_networks * float(mean[size + num_units :].sum()))
         stop = size + num_units * (scale == "logarithm")
-        numbers = mean[:stop], variance[:stop], float(np.sqrt(squared_U.max())), num_dead
-        one = Measured(moments.num_networks, *numbers)
+        largest = float(np.sqrt(squared_U.max()))
+        one = Measured(moments.num_networks, mean[:stop], variance[:stop], largest, num_dead)
     _refuse_zero_units(layout, one, sources)
     return one
 

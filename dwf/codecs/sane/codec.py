@@ -81,9 +81,8 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         Raises:
             ConfigError: without layouts, its shape is not known; or learned positions are too few.
         """
-        parts = _parts(config, geometries(config, layouts))
         with torch.device("meta"):
-            return TokenAutoencoder(*parts)
+            return _autoencoder(config, geometries(config, layouts))
 
     @classmethod
     def activation_bytes(cls, config: SaneConfig, module: TokenAutoencoder, share: Share) -> int:
@@ -136,7 +135,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         for digest in self.layouts:
             self._measure([source for source in train if source[0].layout.digest == digest])
         with seeded(seed, "initialisation"):
-            self.module = TokenAutoencoder(*_parts(self.config, list(self.geometries.values())))
+            self.module = _autoencoder(self.config, list(self.geometries.values()))
         self.facts = {
             "networks": count_networks(train),
             "architectures": len(self.layouts),
@@ -294,10 +293,8 @@ def _shape(config: SaneConfig, geometry: Geometry) -> CodeShape:
     return CodeShape.sequences((geometry.layout.digest,), geometry.positions_T3, mask_TL)
 
 
-def _parts(
-    config: SaneConfig, found: Sequence[Geometry]
-) -> tuple[TokenAutoencoderConfig, int, int]:
-    """Return what a `TokenAutoencoder` for these geometries is built of."""
+def _autoencoder(config: SaneConfig, found: Sequence[Geometry]) -> TokenAutoencoder:
+    """Build the autoencoder for tokens of these geometries, of which there may be none yet."""
     backbone = config.backbone
     if not config.contrast:
         backbone = replace(backbone, projection=0)
@@ -309,7 +306,8 @@ def _parts(
             "the zoo first"
         )
     longest = max((geometry.num_tokens for geometry in found), default=config.window)
-    return backbone, found[0].size if found else config.tokens.size, min(config.window, longest)
+    size = found[0].size if found else config.tokens.size
+    return TokenAutoencoder(backbone, size, min(config.window, longest))
 
 
 def _positions(backbone: TokenAutoencoderConfig, found: Sequence[Geometry]) -> tuple[int, int, int]:

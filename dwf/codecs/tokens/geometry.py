@@ -273,6 +273,16 @@ def _geometry(layout: Layout, settings: TokenSettings) -> Geometry:
         rows, columns = matrix_shape(weight, bias, axis)
         pitch = math.ceil(columns / size) * size if packing == "rows" else columns
         first, tokens = layers[-1].stop if layers else 0, math.ceil(rows * pitch / size)
-        shape = (axis, rows, columns, first, tokens, pitch)
-        layers.append(TokenLayer(weight.name, weight, bias, *shape))
+        layer = TokenLayer(
+            name=weight.name,
+            weight=weight,
+            bias=bias,
+            axis=axis,
+            rows=rows,
+            columns=columns,
+            first=first,
+            tokens=tokens,
+            pitch=pitch,
+        )
+        layers.append(layer)
     return Geometry(layout, size, packing, tuple(layers))

@@ -123,7 +123,7 @@ def best_size(layouts: Sequence[Layout], settings: TokenSettings) -> int:
         ConfigError: nothing of a layout is covered.
     """
     parts = [part for layout in layouts for part in matrices(layout, settings)]
-    shapes = np.array([matrix_shape(*part) for part in parts])
+    shapes = np.array([matrix_shape(weight, bias, axis) for weight, bias, axis in parts])
     rows_L, columns_L = shapes.T
     packing = settings.packing
     largest = max(longest(rows, columns, packing) for rows, columns in shapes.tolist())

@@ -34,7 +34,8 @@ class _MicroBatches(Dataset):
 
     def __getitem__(self, index: int) -> NamedTensors:
         step, micro_step = divmod(index, self.share.accumulate)
-        batch = self.sampler.batch(step, self.share.batch_size, *self.share.examples(micro_step))
+        start, stop = self.share.examples(micro_step)
+        batch = self.sampler.batch(step, self.share.batch_size, start, stop)
         return tensors_of(batch)
 
 

@@ -192,20 +192,27 @@ class WindowSampler:
         tokens_VBWC = np.zeros((len(self._views), *shape), np.float32)
         mask_BWC = np.empty(shape, bool)
         positions_BW3 = np.empty((*shape[:2], 3), np.int64)
-        arrays = [tokens_VBWC, np.full(tokens_VBWC.shape, -1) if self._places else None]
+        places_VBWC = np.full(tokens_VBWC.shape, -1) if self._places else None
+        arrays = [tokens_VBWC] if places_VBWC is None else [tokens_VBWC, places_VBWC]
         num_bytes = 0
         for source in np.unique(picks.source_B):
             cutter, here_B = self._cutters[source], np.flatnonzero(picks.source_B == source)
             for b in here_B:
                 cutter.tell(picks.start_B[b], mask_BWC[b], positions_BW3[b])
                 num_bytes += len(self._cut_apart) * cutter.num_bytes(picks.start_B[b])
-            self._cut_source(source, key, picks, here_B, arrays)
+            self._cut_source(source, key, picks, here_B, tokens_VBWC, places_VBWC)
         for view in self._same:
-            for array in filter(lambda array: array is not None, arrays):
+            for array in arrays:
                 array[view] = array[self._same_as]
-        tokens, places = (None if array is None else torch.from_numpy(array) for array in arrays)
-        rest = (mask_BWC, positions_BW3, picks.source_B, picks.row_B)
-        return WindowBatch(tokens, *map(torch.from_numpy, rest), places, num_bytes)
+        return WindowBatch(
+            tokens_VBWC=torch.from_numpy(tokens_VBWC),
+            mask_BWC=torch.from_numpy(mask_BWC),
+            positions_BW3=torch.from_numpy(positions_BW3),
+            source_B=torch.from_numpy(picks.source_B),
+            row_B=torch.from_numpy(picks.row_B),
+            places_VBWC=None if places_VBWC is None else torch.from_numpy(places_VBWC),
+            num_bytes=num_bytes,
+        )
 
     def _cut_source(
         self,
@@ -213,7 +220,8 @@ class WindowSampler:
         key: int,
         picks: _Picks,
         here_B: np.ndarray,
-        arrays: Sequence[np.ndarray | None],
+        tokens_VBWC: np.ndarray,
+        places_VBWC: np.ndarray | None,
     ) -> None:
         """Cut the views of the examples that are of one source."""
         cutter, zoo = self._cutters[source], self._sources[source][0]
@@ -225,8 +233,11 @@ class WindowSampler:
                 # Behind the window's middle, the units of one view after those of another.
                 first = np.uint64(1 + view * cutter.num_units)
                 draw = Draw(key, (example_B.astype(np.uint64) << _EXAMPLE_SHIFT) + first)
-            outs = [None if each is None else [each[view, b] for b in here_B] for each in arrays]
-            cutter.cut(rows_BD, start_B, draw, *outs)
+            out_BWC = [tokens_VBWC[view, b] for b in here_B]
+            places_BWC = None
+            if places_VBWC is not None:
+                places_BWC = [places_VBWC[view, b] for b in here_B]
+            cutter.cut(rows_BD, start_B, draw, out_BWC, places_BWC)
 
 
 def _check(sources: Sources, geometries: Sequence[Geometry]) -> None:

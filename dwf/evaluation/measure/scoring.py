@@ -143,8 +143,16 @@ class Scorer:
         part: Part,
         voting_N: np.ndarray | None = None,
     ) -> Scores:
-        kept = (True, self.device, self._keep_answers)
-        return score_networks(network, state, self.data, part, *kept, voting_N)
+        return score_networks(
+            network,
+            state,
+            self.data,
+            part,
+            keep_wrong=True,
+            device=self.device,
+            keep_answers=self._keep_answers,
+            voting_N=voting_N,
+        )
 
     def _with(self, network: nn.Module, state: State, source: Source) -> State:
         """Return networks with these statistics."""

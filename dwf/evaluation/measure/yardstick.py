@@ -137,8 +137,16 @@ class Yardstick:
         signs = any(group.signs for group in self.groups)
         self._match = Matcher(zoo.layout, self.groups, signs=signs, heads_again=True)
         self._frame_D = torch.from_numpy(self.mean_D).float()
-        fixed = (zoo.layout, data, split, self.batchnorm, self.mean_D)
-        self.scorer = Scorer(self.network, *fixed, device, workers)
+        self.scorer = Scorer(
+            self.network,
+            zoo.layout,
+            data,
+            split,
+            self.batchnorm,
+            self.mean_D,
+            device=device,
+            workers=workers,
+        )
         self._wrong_NM: np.ndarray | None = None
         self._reach: float | None = None
         self.originals = self.measure_zoo(zoo, rows, leave_one_out=True)

@@ -149,8 +149,8 @@ def network_set(
         labels: more columns to keep, shape [S]: which networks these are.
         more: what else the summary says, plain data.
     """
-    where = measured.distance_S, measured.overlap_S
-    passed = limits.passed(measured.accuracy_S, *where) | limits.kinds(*where, measured.reach_S)
+    passed = limits.passed(measured.accuracy_S, measured.distance_S, measured.overlap_S)
+    passed |= limits.kinds(measured.distance_S, measured.overlap_S, measured.reach_S)
     numbers = {
         measure.key.format(split=split): measure.values(measured, limits) for measure in MEASURES
     }

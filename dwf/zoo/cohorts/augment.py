@@ -47,10 +47,10 @@ def draw(
         jitter_probability: share of the images whose colours change.
     """
     uniform = torch.rand(7, count, generator=stream)
-    offsets = (uniform[1:3] * (2 * pad + 1)).long().clamp_(max=2 * pad) - pad
+    down, right = (uniform[1:3] * (2 * pad + 1)).long().clamp_(max=2 * pad) - pad
     factors = 1 + jitter * (2 * uniform[4:] - 1)
     factors = torch.where(uniform[3] < jitter_probability, factors, 1.0)
-    return Draws(uniform[0] < flip, *offsets, factors if jitter else None)
+    return Draws(uniform[0] < flip, down, right, factors if jitter else None)
 
 
 def join(draws: list[Draws]) -> Draws:

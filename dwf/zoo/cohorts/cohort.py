@@ -199,8 +199,9 @@ class Cohort:
     def _set_rate(self) -> None:
         if self.epoch >= self.recipe.epochs:
             return  # those steps have a rate of their own
-        at = (self.recipe, self._at, self.steps_per_epoch)
-        self.program.set_rate(learning_rate_factor(*at), cycled_momentum(*at))
+        factor = learning_rate_factor(self.recipe, self._at, self.steps_per_epoch)
+        momentum = cycled_momentum(self.recipe, self._at, self.steps_per_epoch)
+        self.program.set_rate(factor, momentum)
 
     @property
     def _owners(self) -> list[int]:
@@ -242,8 +243,10 @@ class Cohort:
             draw(
                 torch_stream(self.config.seed, "augment", owner, self.epoch, self.step),
                 positions_NB.shape[1],
-                *(self.table[name][i].item() for name in ("flip", "pad", "jitter")),
-                config.jitter_probability,
+                flip=self.table["flip"][i].item(),
+                pad=self.table["pad"][i].item(),
+                jitter=self.table["jitter"][i].item(),
+                jitter_probability=config.jitter_probability,
             )
             for i, owner in enumerate(self._owners)
         ]
