@@ -37,7 +37,7 @@ from dwf.zoo.facts import Subject
 from dwf.zoo.layout import Layout
 from dwf.zoo.moments import Sources
 
-FORMAT, VERSION = "dwf-generator", 2
+FORMAT, VERSION = "dwf-generator", 3
 HEAD, DENSITY, METRIC = "generator.json", "density", "metric.pt"
 _BLOCK_BYTES = 2**28
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from dwf.datasets.dataset import Dataset
 
-FORMAT, VERSION = "dwf-zoo", 1
+FORMAT, VERSION = "dwf-zoo", 2
 FILE = "zoo.json"
 BLOCKS_OF_STEPS = "blocks of steps"
 """How the rows of a single network are split; else it is by networks."""
@@ -129,7 +129,7 @@ class Facts(Subject):
             raise NotAZoo(f"{file} is not the description of a zoo: {_CURE}") from None
         if found != (FORMAT, VERSION):
             raise NotAZoo(
-                f"{file}: format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}"
+                f"{file}: format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}: {_CURE}"
             )
         return cls.of(told, file)
 

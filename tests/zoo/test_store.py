@@ -134,7 +134,7 @@ def test_another_format_version(three_shards):
     path, _ = three_shards
     facts = json.loads((path / "zoo.json").read_text())
     (path / "zoo.json").write_text(json.dumps(facts | {"version": 9}))
-    with raises(NotAZoo, match="format dwf-zoo 9, this dwf reads dwf-zoo 1"):
+    with raises(NotAZoo, match="format dwf-zoo 9, this dwf reads dwf-zoo 2"):
         Zoo.open(path)
 
 
