@@ -46,7 +46,7 @@ def run(quick: bool) -> list[Result]:
 
 
 def _mlps() -> Result:
-    zoo = _Zoo(MLPConfig((784, 32, 32, 10)), 100, (784,))
+    zoo = _Zoo(MLPConfig((784, 32, 32, 10)), 100, input_shape=(784,))
     sides = {
         "batched": lambda: zoo.aligned_by(match_networks, start="identity"),
         "loop": lambda: zoo.aligned_by(match_as_published),
@@ -73,7 +73,7 @@ def _mlps() -> Result:
 
 
 def _small_cnns() -> Result:
-    zoo = _Zoo(_CNN3, 100, (3, 32, 32))
+    zoo = _Zoo(_CNN3, 100, input_shape=(3, 32, 32))
     sides = {"batched": lambda: zoo.aligned_by(match_networks)}
     result = Result(f"align 100 CNNs of {zoo.layout.size:,} weights", interleave(sides, repeats=9))
     median = sorted(result.seconds["batched"])[4]
@@ -83,7 +83,7 @@ def _small_cnns() -> Result:
 
 
 def _resnets_20() -> Result:
-    zoo = _Zoo(CifarResNetConfig(), 100, (3, 32, 32))
+    zoo = _Zoo(CifarResNetConfig(), 100, input_shape=(3, 32, 32))
     few = zoo.first(11)
     seconds = interleave({"batched": lambda: zoo.aligned_by(match_networks)}, repeats=3)
     ours, theirs = (
@@ -98,7 +98,7 @@ def _resnets_20() -> Result:
 
 
 def _resnets_18() -> Result:
-    zoo = _Zoo(ResNetConfig(), 2, (3, 32, 32))
+    zoo = _Zoo(ResNetConfig(), 2, input_shape=(3, 32, 32))
     sides = {
         "ours": lambda: zoo.aligned_by(match_networks),
         "loop": lambda: zoo.aligned_by(match_as_published),
@@ -115,7 +115,7 @@ def _resnets_18() -> Result:
 
 def _vits() -> Result:
     """To convergence with the residual stream, and as many sweeps as published without it."""
-    zoo = _Zoo(ViTConfig(), 2, (3, 32, 32))
+    zoo = _Zoo(ViTConfig(), 2, input_shape=(3, 32, 32))
     held = [
         dataclasses.replace(group, members=()) if group.is_stream else group for group in zoo.groups
     ]
@@ -179,7 +179,9 @@ class _Zoo:
             with seeded(0, "align", index):
                 rows.append(layout.flatten(build_network(self.config).state_dict()))
         object.__setattr__(self, "layout", layout)
-        object.__setattr__(self, "groups", symmetry_of(network, layout, self.input_shape))
+        object.__setattr__(
+            self, "groups", symmetry_of(network, layout, input_shape=self.input_shape)
+        )
         object.__setattr__(self, "weights_ND", torch.stack(rows))
         object.__setattr__(self, "reference_D", rows[0])
 
@@ -192,7 +194,7 @@ class _Zoo:
         """All networks but the reference, matched to it."""
         others_ND = self.weights_ND if self.count > 50 else self.weights_ND[1:]
         orders = match(others_ND, self.reference_D, self.layout, self.groups, **settings)
-        return permute(others_ND, self.layout, self.groups, orders)
+        return permute(others_ND, self.layout, groups=self.groups, orders=orders)
 
     def objective(self, aligned_ND: torch.Tensor) -> float:
         """Matched inner product, running statistics aside."""
@@ -205,7 +207,7 @@ def _match_in_batches_of_one(
 ) -> list[torch.Tensor]:
     """What our own code costs when each network comes alone."""
     found = [
-        match_networks(w_D[None], reference_D, layout, groups, start="identity")
+        match_networks(w_D[None], reference_D, layout=layout, groups=groups, start="identity")
         for w_D in weights_ND
     ]
     return [torch.cat([orders[g] for orders in found]) for g in range(len(groups))]

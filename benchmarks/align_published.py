@@ -16,7 +16,7 @@ from dwf.zoo.layout import Layout
 
 
 def match_as_published(
-    weights_ND: torch.Tensor, reference_D: torch.Tensor, layout: Layout, groups: Sequence[Group]
+    weights_ND: torch.Tensor, reference_D: torch.Tensor, *, layout: Layout, groups: Sequence[Group]
 ) -> list[torch.Tensor]:
     """A loop over networks that does what the authors' `weight_matching` does, in NumPy, float32.
 
@@ -77,7 +77,7 @@ def _permute_other_axes(
 
 
 def match_vit_as_published(
-    weights_ND: torch.Tensor, reference_D: torch.Tensor, layout: Layout, groups: Sequence[Group]
+    weights_ND: torch.Tensor, reference_D: torch.Tensor, *, layout: Layout, groups: Sequence[Group]
 ) -> list[torch.Tensor]:
     """TransFusion as it was released for ViTs: ten rounds over the blocks, the stream left alone.
 

@@ -60,7 +60,7 @@ def _plan(repeats: int) -> Result:
     name = "--dry-run of 1,000,000 networks"
     figures = {"anonymous memory (MiB)": statistics.median(memory)}
     targets = {"anonymous memory (MiB)": ("<=", 477), f"{name} (s)": ("<=", 5)}
-    return Result(f"plan: {name}", {name: seconds}, figures, targets)
+    return Result(f"plan: {name}", {name: seconds}, figures=figures, targets=targets)
 
 
 def _scaling(folder: Path, nodes: int, repeats: int) -> Result:
@@ -88,7 +88,7 @@ def _scaling(folder: Path, nodes: int, repeats: int) -> Result:
         "waiting launcher (CPU s a minute)": statistics.median(ours),
     }
     name = f"cluster: {nodes} nodes, {2 * nodes} units of {SECONDS:.0f} s, n = {repeats}"
-    return Result(name, {}, figures)
+    return Result(name, {}, figures=figures)
 
 
 def _import_seconds() -> float:

@@ -39,7 +39,13 @@ def _tiny() -> ZooConfig:
 
 
 def _cohort(config: ZooConfig, method: Method) -> tuple[Cohort, torch.Tensor]:
-    cohort = Cohort(config, range(method.cohort), load_dataset(config.data), Path("/none"), method)
+    cohort = Cohort(
+        config,
+        range(method.cohort),
+        data=load_dataset(config.data),
+        folder=Path("/none"),
+        method=method,
+    )
     cohort._begin()
     return cohort, cohort._shuffle()[:, : config.recipe.batch_size]
 

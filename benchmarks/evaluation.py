@@ -52,7 +52,7 @@ def run(quick: bool) -> list[Result]:
     data = load_dataset(DataConfig(kind="mnist"))
     part = data.test
     if quick:
-        part = Part(part.images, part.labels, part.index[:2000])
+        part = Part(part.images, part.labels, index=part.index[:2000])
     config = MLPConfig((784, 32, 32, 10))
     networks = [build_network(config) for _ in range(NUM_NETWORKS)]
     layout = Layout.of(networks[0])
@@ -60,7 +60,9 @@ def run(quick: bool) -> list[Result]:
     few, images = 1 if quick else 2, PlainImages(part)
 
     def stacked() -> None:
-        score_networks(networks[0], layout.unflatten(weights_ND), data, part, keep_wrong=True)
+        score_networks(
+            networks[0], layout.unflatten(weights_ND), data=data, part=part, keep_wrong=True
+        )
 
     def plain() -> None:
         for network in networks[:few]:

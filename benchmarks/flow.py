@@ -75,7 +75,7 @@ def _fit(config: FlowConfig, run: RunFolder) -> Flow:
     """Train from the first step on."""
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     codes, flow = _codes(), Flow(config)
-    flow.fit(codes, codes.take(slice(10)), run)
+    flow.fit(codes, codes.take(slice(10)), run=run)
     return flow
 
 
@@ -148,9 +148,9 @@ def _training(quick: bool, folder: Path) -> Result:
     return Result(
         "flow training on PCA codes",
         seconds,
-        {f"{side} (samples/s)": rate for side, rate in rates.items()}
+        figures={f"{side} (samples/s)": rate for side, rate in rates.items()}
         | {gain: rates[ours] / rates[textbook], equal_gain: rates[equal] / rates[textbook]},
-        {gain: (">=", 6), equal_gain: (">=", 1.5)},
+        targets={gain: (">=", 6), equal_gain: (">=", 1.5)},
     )
 
 
@@ -166,7 +166,7 @@ def _exact(flow: Flow) -> torch.Tensor:
     start = draw_noise(100, NUM_FEATURES, seed=1).double() * flow.config.source_std
     tight = SolverConfig(method="dopri5", rtol=1e-9, atol=1e-11)
     with torch.no_grad():
-        return solve(lambda t, x: double.velocity(x, t), start, tight)
+        return solve(lambda t, x: double.velocity(x, t), start, config=tight)
 
 
 def _sampling(quick: bool, folder: Path) -> Result:
@@ -186,14 +186,14 @@ def _sampling(quick: bool, folder: Path) -> Result:
     return Result(
         "100 samples on PCA codes",
         seconds,
-        {
+        figures={
             "default solver: 100 samples (s)": statistics.median(seconds[ours]),
             "default solver: evaluations": num_evaluations,
             "default solver: relative deviation from the exact solution": deviation,
             "RK4, 396 evaluations: relative deviation": theirs_deviation,
             "deviation over RK4's": deviation / theirs_deviation,
         },
-        {
+        targets={
             "default solver: 100 samples (s)": ("<=", 0.2),
             "deviation over RK4's": ("<=", 1.0),
         },

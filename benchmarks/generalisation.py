@@ -32,11 +32,11 @@ def main() -> None:
     parser.add_argument("--hardware", default=None, help="default: of this machine")
     options = parser.parse_args()
     folder = options.root / "sweeps" / options.name
-    record(folder, HERE / "results", options.hardware or hardware())
+    record(folder, HERE / "results", machine=options.hardware or hardware())
     print(f"recorded: {HERE / 'results' / options.name}.json, .png, .md")
 
 
-def record(folder: Path, results: Path, machine: str) -> None:
+def record(folder: Path, results: Path, *, machine: str) -> None:
     """Write a finished sweep's record.
 
     Args:

@@ -44,7 +44,7 @@ def main() -> None:
         told_N = None if asked == "none" else torch.from_numpy(zoo.columns[asked][rows]).double()
         losses[split] = np.array(
             [
-                generator.density.loss(codes, seed, told_N, metric)
+                generator.density.loss(codes, seed, conditions_N=told_N, metric=metric)
                 for seed in range(1, args.seeds + 1)
             ]
         )

@@ -93,18 +93,18 @@ def _step(n: int) -> Result:
     return Result(
         f"flow step on neuron tokens: {numbers:,} parameters, {NUM_TOKENS} tokens, batch {BATCH}",
         seconds,
-        figures,
-        {"plain / ours": (">=", 1.3), difference: ("<=", 1e-3)},
+        figures=figures,
+        targets={"plain / ours": (">=", 1.3), difference: ("<=", 1e-3)},
     )
 
 
 def _our_step(module: Transformer, codes: torch.Tensor, losses: list, folder: Path):
-    engine = make_engine(module, CONFIG.training, CPU, folder)
-    task = FlowMatching(CONFIG, module, Examples(codes), Examples(codes[:0]), seed=0)
+    engine = make_engine(module, CONFIG.training, device=CPU, checkpoints=folder)
+    task = FlowMatching(CONFIG, module, train=Examples(codes), val=Examples(codes[:0]), seed=0)
     generator = torch.Generator().manual_seed(0)
 
     def step() -> None:
-        losses.append(engine.update(RATE, lambda: task.loss(module, BATCH, generator)))
+        losses.append(engine.update(RATE, lambda: task.loss(module, BATCH, generator=generator)))
         engine.move_average(len(losses))
 
     return step
@@ -208,7 +208,7 @@ def _codes(count: int) -> Codes:
     width_T = torch.tensor([75] * 16 + [10])
     positions = torch.tensor([(t, int(t == 16), t % 16) for t in range(NUM_TOKENS)])
     mask = torch.arange(75) < width_T[:, None]
-    shape = CodeShape.sequences(["benchmark"], positions, mask)
+    shape = CodeShape.sequences(["benchmark"], positions, mask=mask)
     return shape.fill(torch.randn(count, NUM_FEATURES))
 
 
@@ -216,7 +216,7 @@ def _samples(n: int) -> Result:
     """512 samples, as the preset draws them and at a higher cost; as many threads as torch has."""
     with tempfile.TemporaryDirectory() as folder:
         flow = Flow(CONFIG)
-        flow.fit(_codes(BATCH), _codes(0), RunFolder(Path(folder), CONFIG))
+        flow.fit(_codes(BATCH), _codes(0), run=RunFolder(Path(folder), CONFIG))
     sides = {
         "RK4, 8 steps": lambda: flow.sample(512, 0),
         "Heun, 50 steps": lambda: flow.sample(512, 0, method="heun2", steps=50),
@@ -238,7 +238,7 @@ def _pairings(n: int) -> Result:
         times = []
         for _ in range(n):
             start = time.perf_counter()
-            paired = pair(kind, x0, x1, sections)
+            paired = pair(kind, x0, x1_BK=x1, sections=sections)
             times.append(time.perf_counter() - start)
         figures[f"{kind} (ms)"] = 1e3 * min(times)
         figures[f"{kind}: squared length of paths"] = (x1 - paired).square().mean().item()

@@ -73,9 +73,14 @@ def _write_random_zoo(path: Path, num: int, size: int) -> Zoo:
             weights_BD = rng.standard_normal((len(networks), size), dtype=np.float32)
             yield {"network": networks}, weights_BD
 
-    layout, network = Layout((Entry("weights", (size,), 0, "weight"),)), MLPConfig((size, 1))
+    layout, network = (
+        Layout((Entry("weights", (size,), offset=0, role="weight"),)),
+        MLPConfig((size, 1)),
+    )
     said = {"network": network, "data": DataConfig("digits"), "input_shape": (size,), "seed": 0}
-    return write_zoo(path, Facts(layout=layout, num_shards=1, **said), num, blocks())
+    return write_zoo(
+        path, Facts(layout=layout, num_shards=1, **said), num_rows=num, blocks=blocks()
+    )
 
 
 def _fit(sources: list, folder: Path) -> None:
@@ -83,7 +88,7 @@ def _fit(sources: list, folder: Path) -> None:
     from dwf.codecs.pca import PcaCodec
     from dwf.run_folder import RunFolder
 
-    PcaCodec(PcaConfig()).fit(sources, [], RunFolder(folder, {}))
+    PcaCodec(PcaConfig()).fit(sources, [], run=RunFolder(folder, {}))
 
 
 def _anonymous_mib() -> float:

@@ -61,8 +61,8 @@ _SMALL = TokenAutoencoderConfig(width=128, heads=4, depth=2, latent=32, max_posi
 def _step(config: TokenAutoencoderConfig, size: int, window: int, batch: int, n: int) -> Result:
     """One update of both; figures say whether the losses agree."""
     torch.manual_seed(0)
-    ours = TokenAutoencoder(config, size, window)
-    theirs = TokenAutoencoder(config, size, window)
+    ours = TokenAutoencoder(config, size, window=window)
+    theirs = TokenAutoencoder(config, size, window=window)
     theirs.load_state_dict(ours.state_dict())
     for module in [*theirs.modules()]:
         for name, child in module.named_children():
@@ -79,7 +79,7 @@ def _step(config: TokenAutoencoderConfig, size: int, window: int, batch: int, n:
     def step() -> None:
         made, projections = ours(views.flatten(0, 1), positions.repeat(2, 1, 1))
         both = mask.repeat(2, 1, 1)
-        loss = 0.95 * squared_error(made, views.flatten(0, 1), both) / both.sum()
+        loss = 0.95 * squared_error(made, views.flatten(0, 1), counted_BWC=both) / both.sum()
         loss = loss + 0.05 * nt_xent(projections, 0.1)
         for parameter in ours.parameters():
             parameter.grad = None
@@ -110,7 +110,7 @@ def _step(config: TokenAutoencoderConfig, size: int, window: int, batch: int, n:
     if config == _AS_PUBLISHED:
         figures["published / ours"] = _PUBLISHED_STEP / statistics.median(seconds["ours"])
     name = f"SANE step: {numbers:,} parameters, window {window} x {size}, batch {batch}"
-    return Result(name, seconds, figures, targets)
+    return Result(name, seconds, figures=figures, targets=targets)
 
 
 def _plain(layer: nn.Linear) -> nn.Linear:
@@ -133,7 +133,7 @@ def _fit(zoo: Zoo, config: SaneConfig, folder: Path) -> list[dict]:
     """Fit a codec and return the lines of its metrics."""
     shutil.rmtree(folder, ignore_errors=True)
     rows = np.arange(len(zoo))
-    SaneCodec(config).fit([(zoo, rows)], [], RunFolder(folder, config))
+    SaneCodec(config).fit([(zoo, rows)], [], run=RunFolder(folder, config))
     lines = (folder / "codec" / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
@@ -150,7 +150,9 @@ def _zoo(config: NetworkConfig, num: int, folder: Path) -> Zoo:
             yield columns | {"split": np.array(["train"])}, weights
 
     said = {"network": config, "data": DataConfig("cifar10"), "input_shape": (3, 32, 32), "seed": 0}
-    return write_zoo(folder, Facts(layout=layout, num_shards=1, **said), num, blocks())
+    return write_zoo(
+        folder, Facts(layout=layout, num_shards=1, **said), num_rows=num, blocks=blocks()
+    )
 
 
 def _preset(size: int, window: int, batch: int, steps: int) -> SaneConfig:

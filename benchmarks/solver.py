@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path(), help="folder of zoos/ and runs/")
     parser.add_argument("--count", type=int, default=512, help="samples of each setting")
     options = parser.parse_args()
-    rows = measure(options.root, options.generator, options.count)
+    rows = measure(options.root, options.generator, count=options.count)
     conditions = {
         "command": f"python benchmarks/solver.py --generator {options.generator}",
         "commit": commit(),
@@ -53,7 +53,7 @@ def main() -> None:
     draw(rows).savefig(HERE / "results" / "solver.png", dpi=130, bbox_inches="tight")
 
 
-def measure(root: Path, generator: str, count: int) -> list[dict[str, Json]]:
+def measure(root: Path, generator: str, *, count: int) -> list[dict[str, Json]]:
     """Return a row of numbers for each method and number of steps."""
     origin = read_head(root / "runs" / generator)["origin"]
     zoo, subset = Zoo.open(root / "zoos" / origin["zoo"]), Subset.read(origin)
@@ -66,7 +66,7 @@ def measure(root: Path, generator: str, count: int) -> list[dict[str, Json]]:
             name = f"{generator}-{method}-{steps}"
             begun, started = (root / "zoos" / name).exists(), time.perf_counter()
             config = SampleConfig(generator, count=count, solver=method, steps=steps)
-            samples = sample_networks(config, root, name)
+            samples = sample_networks(config, root, name=name)
             elapsed = None if begun else time.perf_counter() - started
             seconds = _seconds(samples.path / "run" / "drawn.json", elapsed)
             row = {"method": method, "steps": steps, "evaluations": each * steps}

@@ -37,7 +37,7 @@ def _reading(quick: bool) -> list[Result]:
         weights = rng.standard_normal((count, layout.size), dtype=np.float32)
         columns = {"network": np.arange(count), "epoch": np.ones(count, np.int32)}
         blocks = [(columns, weights)]
-        zoo = write_zoo(Path(folder) / "zoo", facts, count, blocks)
+        zoo = write_zoo(Path(folder) / "zoo", facts, num_rows=count, blocks=blocks)
         raw = Path(folder) / "raw"
         weights.tofile(raw)
         mapped = np.memmap(raw, np.float32, mode="r", shape=weights.shape)
@@ -65,9 +65,17 @@ def _reading(quick: bool) -> list[Result]:
     mib = weights.nbytes / 2**20
     return [
         Result(
-            f"store, sequential read of {mib:.0f} MiB", whole, {}, {"memmap / zoo": (">=", 0.8)}
+            f"store, sequential read of {mib:.0f} MiB",
+            whole,
+            figures={},
+            targets={"memmap / zoo": (">=", 0.8)},
         ),
-        Result(f"store, {count} random rows", random, {}, {"memmap / zoo": (">=", 1 / 1.5)}),
+        Result(
+            f"store, {count} random rows",
+            random,
+            figures={},
+            targets={"memmap / zoo": (">=", 1 / 1.5)},
+        ),
         Result("store, 200 single random rows (all overhead)", single),
     ]
 
@@ -96,7 +104,13 @@ def _write_sharded(path: Path, widths: tuple[int, ...], num_shards: int, size: i
         columns |= {name: np.full(size, word) for name, word in words.items()}
         columns |= {name: rng.random(size) for name in (*numbers, *scores)}
         target = path / shard_name(index, num_shards)
-        write_shard(target, layout.digest, layout.size, size, [(columns, weights)])
+        write_shard(
+            target,
+            layout.digest,
+            num_weights=layout.size,
+            num_rows=size,
+            blocks=[(columns, weights)],
+        )
     return finish_zoo(path)
 
 
@@ -116,7 +130,7 @@ def _verifying(quick: bool) -> list[Result]:
                 }
                 name = f"store, verify {mib:.0f} MiB in {num_shards} shards, {threads} threads"
                 target = {"read / verify": (">=", 0.7)}
-                results.append(Result(name, interleave(sides, 15), {}, target))
+                results.append(Result(name, interleave(sides, 15), figures={}, targets=target))
     return results
 
 
@@ -143,4 +157,9 @@ def _opening(num_shards: int) -> Result:
             if view.exists():
                 view.rename(aside)
     name = f"store, open and list {num_shards} shards, {num_rows} rows"
-    return Result(name, seconds, {}, {"open (s)": ("<=", 2.0), "without zoo.h5 (s)": ("<=", 2.0)})
+    return Result(
+        name,
+        seconds,
+        figures={},
+        targets={"open (s)": ("<=", 2.0), "without zoo.h5 (s)": ("<=", 2.0)},
+    )

@@ -58,9 +58,9 @@ def run(quick: bool) -> list[Result]:
             (root / f"{name}.yaml").write_text(yaml.safe_dump(data))
         sweep: dict = {name: str(root / f"{name}.yaml") for name in STAGES}
         sweep["space"] = {"generator.seed": {"grid": list(range(num))}}
-        config = build(SweepConfig, sweep, "benchmark")
+        config = build(SweepConfig, sweep, source="benchmark")
         begun = time.perf_counter()
-        stage.run_sweep(config, root, "sweep", ray_cluster.runner(WORKERS))
+        stage.run_sweep(config, root, name="sweep", run=ray_cluster.runner(WORKERS))
         whole = time.perf_counter() - begun
         records = read_records(root / "sweeps" / "sweep")
     waited = [_outside(record) for record in records.values()]

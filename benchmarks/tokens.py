@@ -114,7 +114,9 @@ def _windows(
         f"bytes requested / bytes of a window, {name}": ("<=", most)
         for name, most in bounds.items()
     }
-    return Result(f"{num} windows of {window} tokens of {what}", seconds, figures, targets)
+    return Result(
+        f"{num} windows of {window} tokens of {what}", seconds, figures=figures, targets=targets
+    )
 
 
 class _Loop:
@@ -122,28 +124,30 @@ class _Loop:
 
     def __init__(self, sampler: WindowSampler):
         self._sampler, self._step = sampler, 0
-        self.steps = [sampler.batch(step, _BATCH, 0, _BATCH) for step in range(_STEPS)]
+        self.steps = [sampler.batch(step, _BATCH, start=0, stop=_BATCH) for step in range(_STEPS)]
 
     def __call__(self) -> None:
         for _ in range(_STEPS):
             self._step += 1
-            self._sampler.batch(self._step, _BATCH, 0, _BATCH)
+            self._sampler.batch(self._step, _BATCH, start=0, stop=_BATCH)
 
 
 def _tokens(zoo: Zoo, size: int) -> tuple[Geometry, TokenScaling]:
     geometry = Geometry.of(zoo.layout, TokenSettings(size, norms=False))
-    return geometry, TokenScaling.fit([(zoo, np.arange(len(zoo)))], geometry, "per_layer")
+    return geometry, TokenScaling.fit([(zoo, np.arange(len(zoo)))], geometry, kind="per_layer")
 
 
 def _sampler(zoo: Zoo, size: int, window: int, views: tuple[View, ...]) -> WindowSampler:
     geometry, scaling = _tokens(zoo, size)
-    return WindowSampler([(zoo, np.arange(len(zoo)))], [geometry], [scaling], window, views)
+    return WindowSampler(
+        [(zoo, np.arange(len(zoo)))], [geometry], scalings=[scaling], window=window, views=views
+    )
 
 
 def _whole_networks(zoo: Zoo, size: int, window: int) -> Callable[[], None]:
     """The straightforward way: permute whole networks twice, make all tokens, then cut."""
     geometry, scaling = _tokens(zoo, size)
-    groups = symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape)
+    groups = symmetry_of(zoo.build_network(), zoo.layout, input_shape=zoo.input_shape)
     layer_T, mask_TC = geometry.layer_of_token_T, geometry.mask_TC
     stream = np.random.default_rng(0)
 
@@ -153,9 +157,11 @@ def _whole_networks(zoo: Zoo, size: int, window: int) -> Callable[[], None]:
         weights_ND = torch.from_numpy(zoo.read(rows_B))
         views = []
         for _ in range(2):
-            orders = random_orders(groups, _BATCH, int(stream.integers(2**31)))
-            tokens_NTC = geometry.tokenise(permute(weights_ND, zoo.layout, groups, orders))
-            tokens_NTC = scaling.apply(tokens_NTC, layer_T, mask_TC)
+            orders = random_orders(groups, _BATCH, seed=int(stream.integers(2**31)))
+            tokens_NTC = geometry.tokenise(
+                permute(weights_ND, zoo.layout, groups=groups, orders=orders)
+            )
+            tokens_NTC = scaling.apply(tokens_NTC, layer_T, mask_TC=mask_TC)
             cut = [tokens_NTC[b, start : start + window] for b, start in enumerate(start_B)]
             views.append(torch.stack(cut))
         return torch.stack(views)
@@ -169,4 +175,4 @@ def _random_zoo(path: Path, config: NetworkConfig, count: int) -> Zoo:
     columns = {"network": np.arange(count), "epoch": np.ones(count, np.int32)}
     said = {"network": config, "data": DataConfig("cifar10"), "input_shape": (3, 32, 32), "seed": 0}
     facts = Facts(layout=layout, num_shards=1, **said)
-    return write_zoo(path, facts, count, [(columns, weights)])
+    return write_zoo(path, facts, num_rows=count, blocks=[(columns, weights)])

@@ -35,13 +35,13 @@ def run(quick: bool) -> list[Result]:
 
 
 def _cache_sized(config: ZooConfig) -> int:
-    return cohort_size(config, 26_506, 784)
+    return cohort_size(config, 26_506, num_inputs=784)
 
 
 def _training(config: ZooConfig, data: Dataset, size: int, quick: bool) -> Result:
     steps = 20 if quick else 100
     result = Result(f"zoo training, MNIST 784-32-32-10, batch 64, own shuffles, cohort of {size}")
-    cohort = Cohort(config, range(size), data, Path(mkdtemp()))
+    cohort = Cohort(config, range(size), data=data, folder=Path(mkdtemp()))
     cohort._begin()
     order_NM = cohort._shuffle()
 

@@ -38,7 +38,7 @@ class MetricsLog:
         board: folder for TensorBoard's files of the same numbers; None: none.
     """
 
-    def __init__(self, path: Path, step: int = 0, board: Path | None = None):
+    def __init__(self, path: Path, step: int = 0, *, board: Path | None = None):
         self.path, self._board = path, None
         if board is not None:
             from torch.utils.tensorboard import SummaryWriter
@@ -86,7 +86,7 @@ class Progress:
         bar: whether to draw a bar on a terminal.
     """
 
-    def __init__(self, what: str, total: int, unit: str, done: float = 0, bar: bool = True):
+    def __init__(self, what: str, total: int, *, unit: str, done: float = 0, bar: bool = True):
         self.what, self.total, self.unit = what, total, unit
         self._begun_with = self.done = done
         self._started = self._last_line = time.monotonic()

@@ -36,20 +36,20 @@ class Stage:
 
 STAGES = {
     "zoo": Stage(ZooConfig, "dwf.zoo.stage:train_zoo"),
-    "align": Stage(AlignConfig, "dwf.align.stage:align_zoo", {"zoo": ("zoo",)}),
+    "align": Stage(AlignConfig, "dwf.align.stage:align_zoo", reads={"zoo": ("zoo",)}),
     "generator": Stage(
-        GeneratorConfig, "dwf.generators.stage:fit_generator", {"zoo": ("align", "zoo")}
+        GeneratorConfig, "dwf.generators.stage:fit_generator", reads={"zoo": ("align", "zoo")}
     ),
     "sample": Stage(
         SampleConfig,
         "dwf.generators.sample_stage:sample_networks",
-        {"generator": ("generator",)},
+        reads={"generator": ("generator",)},
     ),
     "evaluate": Stage(
         EvaluateConfig,
         "dwf.evaluation.stage:evaluate",
-        {"zoo": ("align", "zoo")},
-        {"samples": "sample"},
+        reads={"zoo": ("align", "zoo")},
+        reads_all={"samples": "sample"},
     ),
 }
 """Every stage, in order; one that joins is a line here, and a field of `PipelineConfig`."""
@@ -127,7 +127,7 @@ def commands(config: PipelineConfig, name: str) -> Iterator[Command]:
     """
     made = {"zoo": [name]}
     for stage, file, own in _named(config, name):
-        yield Command(stage, file, own, links(stage, made))
+        yield Command(stage, file, name=own, links=links(stage, made))
         made.setdefault(stage, []).append(own)
 
 

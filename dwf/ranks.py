@@ -64,8 +64,8 @@ def find_ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
             return Ranks(
                 int(environment[rank]),
                 int(environment[world]),
-                int(environment.get(local, 0)),
-                launcher,
+                local=int(environment.get(local, 0)),
+                launcher=launcher,
             )
     return Ranks()
 
@@ -162,7 +162,7 @@ class World:
             yield from (parts or [None] * self.size)[: count - start]
 
     def add_up(
-        self, count: int, compute: Callable[[int], np.ndarray], shape: tuple[int, ...]
+        self, count: int, compute: Callable[[int], np.ndarray], *, shape: tuple[int, ...]
     ) -> np.ndarray:
         """Return compute(0) + compute(1) + ..., added in this order, on every rank.
 

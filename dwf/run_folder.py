@@ -217,7 +217,9 @@ class RunFolder(RunPart):
         RunConflict: the folder holds a run with other settings; names the first key that differs.
     """
 
-    def __init__(self, path: Path, config: Settings | dict[str, Json], free: Collection[str] = ()):
+    def __init__(
+        self, path: Path, config: Settings | dict[str, Json], *, free: Collection[str] = ()
+    ):
         super().__init__(path)
         self.config = to_dict(config)
         self._take_settings(config, free)
@@ -254,7 +256,7 @@ class RunFolder(RunPart):
     def _take_settings(self, config: Settings | dict[str, Json], free: Collection[str]) -> None:
         if self.config_path.exists() and self._is_unused():
             self.config_path.unlink()
-        if not self.config_path.exists() or refuse_other_settings(self.path, config, free):
+        if not self.config_path.exists() or refuse_other_settings(self.path, config, free=free):
             write_text(self.config_path, yaml.safe_dump(self.config, sort_keys=False))
 
     def _is_unused(self) -> bool:
@@ -274,7 +276,7 @@ class RunFolder(RunPart):
 
 
 def refuse_other_settings(
-    folder: Path, config: Settings | dict[str, Json], free: Collection[str] = ()
+    folder: Path, config: Settings | dict[str, Json], *, free: Collection[str] = ()
 ) -> bool:
     """Raise where the run in a folder has other settings; return whether free ones differ.
 

@@ -97,9 +97,9 @@ class Parsed(Generic[T]):
 def build(
     cls: type[T],
     data: Json,
+    *,
     source: str,
     origins: Mapping[str, str] | None = None,
-    *,
     key: str = "",
 ) -> T:
     """Make a settings object from plain data, strictly.
@@ -125,7 +125,7 @@ def load(cls: type[T], path: Path | str) -> T:
         ConfigError: as in `read_yaml` and `build`.
     """
     data, origins = _read_merged(Path(path))
-    return build(cls, data, str(path), origins)
+    return build(cls, data, source=str(path), origins=origins)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -217,8 +217,8 @@ def _read_mapping(path: Path, by: str) -> dict[str, Json]:
 def parse(
     cls: type[T],
     default_file: str,
-    argv: Sequence[str] | None = None,
     *,
+    argv: Sequence[str] | None = None,
     folder: str = "runs",
     flags: type[Launch] = Launch,
     named: str = "",
@@ -248,15 +248,15 @@ def parse(
     if "-h" in argv or "--help" in argv:
         data = _fill_required(cls, data)
     by_flag = _flags_for_missing(cls, data, argv)
-    from_file = build(cls, data | by_flag, str(path), files)
+    from_file = build(cls, data | by_flag, source=str(path), origins=files)
     config, launch = _run_tyro(cls, from_file, early, argv)
     before, after = flatten(to_dict(from_file)), flatten(to_dict(config))
     origins = {key: "file" if file == str(path) else file for key, file in files.items()}
     changed = (key for key, value in after.items() if before.get(key) != value)
     origins |= dict.fromkeys((*by_flag, *changed), "flag")
     for value in (config, launch):  # flags are held to the same ranges
-        build(type(value), to_dict(value), "command line")
-    return Parsed(config, launch, origins, named)
+        build(type(value), to_dict(value), source="command line")
+    return Parsed(config, launch, origins=origins, named=named)
 
 
 def find(registry: dict[str, str], kind: str) -> Any:

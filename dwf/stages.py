@@ -39,8 +39,8 @@ class Product:
 def stage(
     product: Product,
     folder: Path,
-    config: Settings | dict[str, Json],
     *,
+    config: Settings | dict[str, Json],
     refuse_other: Callable[[RunFolder], None] = lambda run: None,
     free: Collection[str] = (),
     has_workers: bool = False,
@@ -77,7 +77,7 @@ def stage(
                     f"{folder} is another {product.noun}: give another --name, or remove the folder"
                 )
             held.enter_context(hold(records))
-            run = RunFolder(records, config, free)
+            run = RunFolder(records, config, free=free)
             refuse_other(run)
             if run.summary is not None and product.is_whole(folder):
                 logger.info("%s %s is finished already: %s", product.noun, folder.name, folder)

@@ -16,7 +16,7 @@ DEFAULT = "configs/align/git_rebasin.yaml"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, align, report."""
-    parsed = settings.parse(AlignConfig, DEFAULT, argv, folder="zoos", named="{zoo}-aligned")
+    parsed = settings.parse(AlignConfig, DEFAULT, argv=argv, folder="zoos", named="{zoo}-aligned")
     config, launch, name = parsed.config, parsed.launch, parsed.name
     is_first = find_ranks().is_first
     if is_first:
@@ -25,10 +25,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     if launch.dry_run:
         if is_first:
-            print(plan(config, launch.root, name), parsed.describe(), sep="\n")
+            print(plan(config, launch.root, name=name), parsed.describe(), sep="\n")
         return
     preemption.watch()
-    aligned = align_zoo(config, launch.root, name)
+    aligned = align_zoo(config, launch.root, name=name)
     if is_first:
         report(aligned)
 

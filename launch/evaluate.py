@@ -15,17 +15,17 @@ DEFAULT = "configs/evaluate/default.yaml"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, evaluate, report."""
-    parsed = settings.parse(EvaluateConfig, DEFAULT, argv, folder="reports", named="{zoo}")
+    parsed = settings.parse(EvaluateConfig, DEFAULT, argv=argv, folder="reports", named="{zoo}")
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
     from dwf.evaluation.stage import evaluate, plan, report
 
-    print(plan(config, launch.root, name))
+    print(plan(config, launch.root, name=name))
     if launch.dry_run:
         print(parsed.describe())
         return
     preemption.watch()
-    report(evaluate(config, launch.root, name), launch.root / "reports" / name)
+    report(evaluate(config, launch.root, name=name), launch.root / "reports" / name)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ DEFAULT = "configs/generator/mnist_mlp.yaml"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, fit or submit, report."""
-    parsed = with_engine(settings.parse(GeneratorConfig, DEFAULT, argv, flags=RankedLaunch))
+    parsed = with_engine(settings.parse(GeneratorConfig, DEFAULT, argv=argv, flags=RankedLaunch))
     config, launch, name = parsed.config, parsed.launch, parsed.name
     folder, job, ranks = launch.root / "runs" / name, ranked.job_of(parsed), find_ranks()
     from dwf import distributed
@@ -32,19 +32,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         log_to_stderr()
         memory = job.site.gpu_memory_gb if job else None
         num = job.ranks if job else ranks.world
-        print(plan(config, launch.root, name, ranks=num, gpu_memory_gb=memory))
+        print(plan(config, launch.root, name=name, ranks=num, gpu_memory_gb=memory))
     if launch.dry_run:
         if ranks.is_first:
             print(*([job.describe()] if job else []), parsed.describe(), sep="\n")
         return
     preemption.watch()
     if job:
-        ranked.run(job, config, is_fitted)
+        ranked.run(job, config, is_done=is_fitted)
     else:
         ranked.refuse_while_submitted(folder)
         if trains_on_ranks(config):
             distributed.begin()
-        fit_generator(config, launch.root, name)
+        fit_generator(config, launch.root, name=name)
         world().on_first(report_fit, launch.root, name, config)
     if ranks.is_first:
         print(f"generator in {folder}")

@@ -19,10 +19,10 @@ DEFAULT = "configs/pipeline/mnist_mlp.yaml"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, then give each command."""
-    parsed = settings.parse(PipelineConfig, DEFAULT, argv, folder="pipelines")
+    parsed = settings.parse(PipelineConfig, DEFAULT, argv=argv, folder="pipelines")
     config, launch, name = parsed.config, parsed.launch, parsed.name
     zoos, made = launch.root / "zoos", (name, f"{name}-aligned")
-    missing = [said for file in config.generators for said in missing_zoos(file, zoos, made)]
+    missing = [said for file in config.generators for said in missing_zoos(file, zoos, made=made)]
     if missing and not launch.dry_run:
         raise NotAZoo("\n".join(missing))
     for said in missing:

@@ -15,17 +15,19 @@ DEFAULT = "configs/sample/default.yaml"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, draw, report."""
-    parsed = settings.parse(SampleConfig, DEFAULT, argv, folder="zoos", named="{generator}-samples")
+    parsed = settings.parse(
+        SampleConfig, DEFAULT, argv=argv, folder="zoos", named="{generator}-samples"
+    )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
     from dwf.generators.sample_stage import plan, report, sample_networks
 
-    print(plan(config, launch.root, name))
+    print(plan(config, launch.root, name=name))
     if launch.dry_run:
         print(parsed.describe())
         return
     preemption.watch()
-    report(sample_networks(config, launch.root, name))
+    report(sample_networks(config, launch.root, name=name))
 
 
 if __name__ == "__main__":

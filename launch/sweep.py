@@ -15,20 +15,20 @@ DEFAULT = "configs/sweep/mnist_hidden_dims_x_modes.yaml"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, run the trials, report."""
-    parsed = settings.parse(SweepConfig, DEFAULT, argv, folder="sweeps", flags=SweepLaunch)
+    parsed = settings.parse(SweepConfig, DEFAULT, argv=argv, folder="sweeps", flags=SweepLaunch)
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
     from dwf.cluster import ray_cluster
     from dwf.sweeps.space import describe_bases, read_bases
     from dwf.sweeps.stage import plan, report, run_sweep
 
-    print(plan(config, launch.root, name))
+    print(plan(config, launch.root, name=name))
     if launch.dry_run:
         print(parsed.describe(), describe_bases(read_bases(config)), sep="\n")
         return
     preemption.watch()
     ray_cluster.connect(launch.workers)
-    made = run_sweep(config, launch.root, name, ray_cluster.runner(launch.workers))
+    made = run_sweep(config, launch.root, name=name, run=ray_cluster.runner(launch.workers))
     report(made, launch.root / "sweeps" / name)
 
 

@@ -17,20 +17,20 @@ DEFAULT = "configs/zoo/mnist_mlp.yaml"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, train, report."""
-    parsed = settings.parse(ZooConfig, DEFAULT, argv, folder="zoos", flags=ClusterLaunch)
+    parsed = settings.parse(ZooConfig, DEFAULT, argv=argv, folder="zoos", flags=ClusterLaunch)
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
     from dwf.cluster import backend
     from dwf.zoo.cohorts import describe_cost
     from dwf.zoo.stage import plan, report, train_zoo, work
 
-    print(plan(config, launch.root, name))
-    units = work(config, launch.root, name)
+    print(plan(config, launch.root, name=name))
+    units = work(config, launch.root, name=name)
     if launch.dry_run:
         print(describe_cost(config), backend.describe(launch, units), parsed.describe(), sep="\n")
         return
     preemption.watch()
-    report(train_zoo(config, launch.root, name, backend.runner(launch, units.folder)))
+    report(train_zoo(config, launch.root, name=name, run=backend.runner(launch, units.folder)))
 
 
 if __name__ == "__main__":

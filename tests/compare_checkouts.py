@@ -134,22 +134,22 @@ class Rule:
 
 # The first that matches a path decides; what none matches is counted as not compared.
 RULES = (
-    Rule(r"(zoos/[^/]+)/(?:zoo\.json|[^/]+\.h5)", "zoo", "bytes"),
-    Rule(r"(reports/[^/]+)/report\.json", "report", "data"),
-    Rule(r"((?:zoos|runs)/[^/]+)/(?:.+/)?metrics\.jsonl", "metrics", "arrays"),
-    Rule(r"()(?:.+)/done\.json", "summaries", "data"),
-    Rule(r"()(?:.+)/config\.yaml", "settings", "settings"),
+    Rule(r"(zoos/[^/]+)/(?:zoo\.json|[^/]+\.h5)", "zoo", how="bytes"),
+    Rule(r"(reports/[^/]+)/report\.json", "report", how="data"),
+    Rule(r"((?:zoos|runs)/[^/]+)/(?:.+/)?metrics\.jsonl", "metrics", how="arrays"),
+    Rule(r"()(?:.+)/done\.json", "summaries", how="data"),
+    Rule(r"()(?:.+)/config\.yaml", "settings", how="settings"),
     Rule(
         r"(runs/[^/]+)/codec/(?!training\.)[^/]+\.(?:json|npz|npy|pt|safetensors)",
         "codec",
-        "arrays",
+        how="arrays",
     ),
     Rule(
         r"(runs/[^/]+)/density/(?!training\.)[^/]+\.(?:json|npz|npy|pt|safetensors)",
         "density",
-        "arrays",
+        how="arrays",
     ),
-    Rule(r"(runs/[^/]+)/(?:generator\.json|[^/]+\.pt)", "generator", "arrays"),
+    Rule(r"(runs/[^/]+)/(?:generator\.json|[^/]+\.pt)", "generator", how="arrays"),
 )
 # Keys that tell of time and machine, and those with "/s" in them.
 TIMED = ("seconds", "data_wait", "memory_GiB", "mfu")
@@ -404,11 +404,11 @@ def _flatten(data: object, key: str = "") -> Leaves:
 def _leaf(value: object) -> Array | Scalar:
     if isinstance(value, torch.Tensor):
         data = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        return Array(str(value.dtype).removeprefix("torch."), tuple(value.shape), data)
+        return Array(str(value.dtype).removeprefix("torch."), tuple(value.shape), data=data)
     if isinstance(value, np.ndarray | np.generic):
         values = np.asarray(value)
         words = repr(values.tolist()).encode() if values.dtype.kind == "O" else values.tobytes()
-        return Array(str(values.dtype), values.shape, words)
+        return Array(str(values.dtype), values.shape, data=words)
     return value if isinstance(value, (str, int, float, bool)) or value is None else repr(value)
 
 
@@ -428,7 +428,7 @@ def _read_series(path: Path) -> Leaves:
         for name, value in line.items():
             series[name].append([step, value])
     for name, points in series.items():
-        yield name, Array("series", (len(points),), json.dumps(points).encode())
+        yield name, Array("series", (len(points),), data=json.dumps(points).encode())
 
 
 def _read_hdf5(path: Path) -> Leaves:
@@ -607,10 +607,12 @@ def compare_case(
 ) -> tuple[list[Row], Counter[str]]:
     """Run a case in both checkouts, each with the folder of its results, and compare."""
     for checkout, results in sides:
-        if failed := run_case(checkout, results, case):
-            return [Row(case, "-", 0, 0, failed, (failed,))], Counter()
+        if failed := run_case(checkout, results, case=case):
+            return [
+                Row(case, "-", files=0, bytes=0, result=failed, differences=(failed,))
+            ], Counter()
     old, new = (results / case for _, results in sides)
-    return compare_roots(case, old, new, allow=allow)
+    return compare_roots(case, old, new=new, allow=allow)
 
 
 # --- telling -----------------------------------------------------------------------------------
@@ -658,7 +660,7 @@ def main() -> None:
     sides = (old, work / old.name), (new, work / f"{new.name}{again}")
     began, rows, left_out = time.monotonic(), [], Counter[str]()
     for case in options.only:
-        found, others = compare_case(case, sides, options.allow)
+        found, others = compare_case(case, sides, allow=options.allow)
         rows, left_out = rows + found, left_out + others
     print_table(rows)
     unequal = sum(bool(row.differences) for row in rows)

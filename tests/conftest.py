@@ -34,11 +34,13 @@ def make_zoo(tmp_path):
         columns = {
             "network": np.arange(count),
             "epoch": np.ones(count, np.int32),
-            "split": split_networks(count, 0.2, 0.2, seed),
+            "split": split_networks(count, 0.2, test=0.2, seed=seed),
             **more,
         }
         path: Path = tmp_path / "zoos" / name
-        return write_zoo(path, facts_of(layout, config, seed=seed), count, [(columns, weights)])
+        return write_zoo(
+            path, facts_of(layout, config, seed=seed), num_rows=count, blocks=[(columns, weights)]
+        )
 
     return make
 
@@ -73,7 +75,7 @@ def slurm():
         pytest.skip("a real Slurm is started by root, on Debian")
     number = os.getpid() % 700  # a session beside this one has its own cluster
     folder = Path(f"/tmp/dwf-slurm-{number}")
-    cluster = Slurm(folder, f"t{number}n", folder.with_name(f"{folder.name}-small"))
+    cluster = Slurm(folder, f"t{number}n", small=folder.with_name(f"{folder.name}-small"))
     cluster.small.mkdir(exist_ok=True)
     mounted = ["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(cluster.small)]
     subprocess.run(mounted, check=True)  # before the nodes start: they take over what is mounted

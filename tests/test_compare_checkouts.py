@@ -32,7 +32,7 @@ def write(root, wrote_after):
     (root / "zoos/z/run/command.txt").write_text(f"in {root}\n")
     np.savez(root / "runs/g/codec/codec.npz", template_D=WEIGHTS_34[0].numpy())
     save_density(root, {"module": {"w": WEIGHTS_34}, "like": torch.empty(0, 4), "name": "abc"})
-    save_metrics(root / "runs/g", 0.25, wrote_after)
+    save_metrics(root / "runs/g", 0.25, rate=wrote_after)
     (root / "runs/g/config.yaml").write_text("seed: 0\n")
     (root / "reports/r/report.json").write_text(json.dumps({"sets": [{"mean": 0.1}, float("nan")]}))
 
@@ -136,7 +136,7 @@ def test_reports_and_losses_are_held_to_each_number_and_settings_are_told(roots)
     (roots[1] / "reports/r/report.json").write_text(
         json.dumps({"sets": [{"mean": 0.10000000000000002}, float("nan")]})
     )
-    save_metrics(roots[1] / "runs/g", 0.26, 2.5)
+    save_metrics(roots[1] / "runs/g", 0.26, rate=2.5)
     (roots[1] / "runs/g/config.yaml").write_text("seed: 0\nengine: plain\n")
     found = unequal(roots)
     assert set(found) == {"reports/r report", "runs/g metrics"}
@@ -150,7 +150,7 @@ def test_reports_and_losses_are_held_to_each_number_and_settings_are_told(roots)
 
 def test_losses_may_be_written_to_another_file(roots):
     (roots[1] / "runs/g/metrics.jsonl").unlink()
-    save_metrics(roots[1] / "runs/g/density", 0.25, 7)
+    save_metrics(roots[1] / "runs/g/density", 0.25, rate=7)
     assert not unequal(roots)
     assert "metrics.jsonl:train_loss => " in rows_of(roots)["runs/g metrics"].result
 
@@ -180,7 +180,7 @@ def test_what_a_commit_made_is_kept_and_other_commands_or_changes_are_run_anew(
     ):
         commands = tuple(f"zoo.py {word}" for word in words)
         monkeypatch.setitem(compare_checkouts.CASES, "small", commands)
-        assert run_case(checkout, results, "small") is None
+        assert run_case(checkout, results, case="small") is None
         assert "".join((tmp_path / "calls.txt").read_text().split()) == calls
         assert {file.name for file in (results / "small").iterdir()} == set(words)
 
@@ -191,7 +191,7 @@ def test_a_command_that_fails_is_told_and_nothing_is_kept(tmp_path, monkeypatch,
     monkeypatch.setitem(compare_checkouts.CASES, "small", ("zoo.py bad", "zoo.py a"))
     sides = [(Checkout(tmp_path, "abc", is_clean=True), tmp_path / "work/abc")] * 2
     for _ in range(2):
-        (row,), _ = compare_checkouts.compare_case("small", sides, ())
+        (row,), _ = compare_checkouts.compare_case("small", sides, allow=())
         assert row.differences == ("FAILED in abc: zoo.py, see small.log there",)
     assert (tmp_path / "calls.txt").read_text() == "bad\nbad\n"
     assert "exit 1: zoo.py bad" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def test_ranks_that_cannot_know_where_to_meet_are_told(monkeypatch):
     for name in ("MASTER_ADDR", "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(WrongLaunch, match="mpiexec started rank 1 of 2, but not where they meet"):
-        distributed._find_place(Ranks(1, 2, 0, "mpiexec"))
+        distributed._find_place(Ranks(1, 2, local=0, launcher="mpiexec"))
 
 
 @pytest.mark.parametrize(("seen", "taken"), [(4, 3), (1, 0)])
@@ -65,7 +65,7 @@ def test_a_rank_takes_its_own_gpu_however_many_it_sees(monkeypatch, seen, taken)
     monkeypatch.setattr(distributed.torch.cuda, "device_count", lambda: seen)
     monkeypatch.setattr(distributed.torch.cuda, "set_device", took.append)
     monkeypatch.setenv("LOCAL_RANK", "3")
-    distributed._take_device(Ranks(7, 8, 3))
+    distributed._take_device(Ranks(7, 8, local=3))
     assert took == [taken] and os.environ["LOCAL_RANK"] == str(taken)
 
 

@@ -61,7 +61,7 @@ def test_a_resumed_run_drops_the_metrics_it_will_write_again(tmp_path):
 def test_progress_without_a_terminal_is_one_line_a_minute(caplog, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("dwf.metrics.time.monotonic", lambda: now[0])
-    with caplog.at_level(logging.INFO, "dwf"), Progress("train", 100, "networks") as bar:
+    with caplog.at_level(logging.INFO, "dwf"), Progress("train", 100, unit="networks") as bar:
         for second in range(0, 150, 10):
             now[0] = float(second)
             bar.update(second / 2, accuracy="96 %")

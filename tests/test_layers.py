@@ -179,6 +179,40 @@ def test_files_and_functions_are_short(capsys):
         print(f" {len(lengths)} functions, median {median(lengths):g} lines, max {max(lengths)} ")
 
 
+# Positions that others call by: of torch, Ray, and of the traced torch functions.
+PROTOCOLS = ("forward", "on_trial_complete")
+
+
+def long_lists(tree: ast.Module) -> list[str]:
+    """Public functions that take more than two arguments by position."""
+    found = []
+
+    def look(node: ast.AST, inside: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                names = [a.arg for a in (*child.args.posonlyargs, *child.args.args)]
+                is_static = any(ast.unparse(d) == "staticmethod" for d in child.decorator_list)
+                own = names[1:] if inside and not is_static else names
+                is_public = not child.name.startswith("_") or child.name == "__init__"
+                if is_public and len(own) > 2 and own[0] != "tracer":
+                    found.append(child.name)
+            elif isinstance(child, ast.ClassDef):
+                look(child, True)
+            else:
+                look(child, inside)
+
+    look(tree, False)
+    return [name for name in found if name not in PROTOCOLS]
+
+
+def test_arguments_from_the_third_on_are_named():
+    """So that a reader can match them to parameters, and swapped ones are an error."""
+    others = [*(ROOT / "launch").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    for path in [*SOURCES, *others]:
+        found = long_lists(ast.parse(path.read_text()))
+        assert not found, f"{path}: {found} take their third argument by position"
+
+
 def signatures(tree: ast.Module) -> list[str]:
     """Annotations of each function, parameters and result, as one text."""
     found = []

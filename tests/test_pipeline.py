@@ -18,7 +18,7 @@ WHOLE = {
 def flags_of(*absent: str, **changed) -> list[str]:
     """The command lines of the whole pipeline but for some stages."""
     data = {key: value for key, value in WHOLE.items() if key not in absent}
-    config = build(PipelineConfig, data | changed, "way.yaml")
+    config = build(PipelineConfig, data | changed, source="way.yaml")
     return [" ".join([command.stage, *command.flags]) for command in commands(config, "way")]
 
 
@@ -53,7 +53,7 @@ def test_any_stage_may_be_absent():
 
 def test_a_pipeline_of_nothing_and_samples_of_nothing_are_refused():
     with pytest.raises(ConfigError, match="names no stage: give a settings file to zoo"):
-        build(PipelineConfig, {"seed": 1}, "way.yaml")
+        build(PipelineConfig, {"seed": 1}, source="way.yaml")
     with pytest.raises(ConfigError, match=r"sample = 's.yaml' has nothing to draw from: add gener"):
         flags_of("generators")
 
@@ -74,6 +74,6 @@ def test_every_stage_has_its_call_and_the_settings_that_link_it(name):
 
 
 def test_a_command_without_samples_has_no_flag_for_them():
-    assert Command("evaluate", "e.yaml", "w", {"zoo": "z", "samples": ()}).flags == [
+    assert Command("evaluate", "e.yaml", name="w", links={"zoo": "z", "samples": ()}).flags == [
         *("--config", "e.yaml", "--name", "w", "--zoo", "z")
     ]

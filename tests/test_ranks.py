@@ -19,14 +19,14 @@ MPI = {"PMI_RANK": "1", "PMI_SIZE": "3"}
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({}, Ranks(0, 1, 0)),
-        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, Ranks(3, 4, 1)),
-        (BATCH, Ranks(0, 1, 0)),
-        (STEP | {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8"}, Ranks(5, 8, 2)),
-        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, Ranks(1, 2, 0)),
-        (MPI, Ranks(1, 3, 0)),
-        (STEP | {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"} | MPI, Ranks(1, 3, 0)),
-        ({"RANK": "0", "WORLD_SIZE": "1"} | MPI, Ranks(0, 1, 0)),
+        ({}, Ranks(0, 1, local=0)),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, Ranks(3, 4, local=1)),
+        (BATCH, Ranks(0, 1, local=0)),
+        (STEP | {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8"}, Ranks(5, 8, local=2)),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, Ranks(1, 2, local=0)),
+        (MPI, Ranks(1, 3, local=0)),
+        (STEP | {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"} | MPI, Ranks(1, 3, local=0)),
+        ({"RANK": "0", "WORLD_SIZE": "1"} | MPI, Ranks(0, 1, local=0)),
     ],
 )
 def test_ranks_come_from_whatever_launched_this_process(environment, expected):

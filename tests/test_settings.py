@@ -61,7 +61,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 def test_flags_beat_the_file_and_the_file_beats_defaults(tmp_path):
     file = write(tmp_path, "zoo: z\nrate: 3e-4\nshare: 0.2\n")
-    parsed = settings.parse(Config, str(file), ["--share", "0.3"])
+    parsed = settings.parse(Config, str(file), argv=["--share", "0.3"])
     assert parsed.config == Config(zoo="z", rate=3e-4, share=0.3)
     assert parsed.origins["rate"] == "file" and parsed.origins["share"] == "flag"
     assert "mode" not in parsed.origins
@@ -70,7 +70,7 @@ def test_flags_beat_the_file_and_the_file_beats_defaults(tmp_path):
 
 def test_kind_chooses_the_part_and_its_flags(tmp_path):
     file = write(tmp_path, "zoo: z\ndensity: {kind: kde}\n")
-    parsed = settings.parse(Config, str(file), ["--density.bandwidth", "0.7"])
+    parsed = settings.parse(Config, str(file), argv=["--density.bandwidth", "0.7"])
     assert parsed.config.density == Kde(0.7)
 
 
@@ -78,17 +78,17 @@ def test_kind_chooses_the_part_and_its_flags(tmp_path):
 def test_what_a_class_says_of_itself_is_no_setting(tmp_path, name):
     assert settings.to_dict(Flow()) == {"width": 8, "kind": "flow"}
     with pytest.raises(ConfigError, match=rf"density.{name}: no such setting in Flow"):
-        settings.build(Config, {"zoo": "z", "density": {"kind": "flow", name: True}}, "file")
+        settings.build(Config, {"zoo": "z", "density": {"kind": "flow", name: True}}, source="file")
 
 
 def test_a_required_word_may_come_from_its_flag(tmp_path):
-    parsed = settings.parse(Config, str(write(tmp_path, "")), ["--zoo", "mine"])
+    parsed = settings.parse(Config, str(write(tmp_path, "")), argv=["--zoo", "mine"])
     assert parsed.config.zoo == "mine" and parsed.origins["zoo"] == "flag"
 
 
 def test_plain_data_comes_back_as_the_same_settings():
     config = Config(zoo="z", density=Kde(0.3), steps=4, widths=(3,))
-    assert settings.build(Config, settings.to_dict(config), "memory") == config
+    assert settings.build(Config, settings.to_dict(config), source="memory") == config
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_wrong_file_says_where_and_what_is_allowed(tmp_path, text, message):
 
 def test_flags_are_held_to_the_same_ranges(tmp_path):
     with pytest.raises(ConfigError, match=r"share = 2.0: allowed is at least 0, at most 1"):
-        settings.parse(Config, str(write(tmp_path, "zoo: z")), ["--share", "2"])
+        settings.parse(Config, str(write(tmp_path, "zoo: z")), argv=["--share", "2"])
 
 
 def test_a_missing_file_names_the_nearest(tmp_path):
@@ -141,13 +141,13 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
 def test_a_union_without_kinds_takes_a_list_or_settings(tmp_path):
     config = settings.load(Config, write(tmp_path, "zoo: z\nlayers: [3]"))
     assert config.layers == (3,)
-    parsed = settings.parse(Config, str(write(tmp_path, "zoo: z\nlayers: {low: 3}")), [])
+    parsed = settings.parse(Config, str(write(tmp_path, "zoo: z\nlayers: {low: 3}")), argv=[])
     assert parsed.config.layers == Range(3)
 
 
 def test_the_shipped_settings_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    parsed = settings.parse(ZooConfig, "configs/zoo/mnist_mlp.yaml", [])
+    parsed = settings.parse(ZooConfig, "configs/zoo/mnist_mlp.yaml", argv=[])
     assert parsed.config.count == 128 and parsed.name == "mnist_mlp"
 
 
@@ -165,7 +165,7 @@ def test_a_file_is_laid_over_the_one_it_extends_and_the_origin_of_each_value_is_
     file = write_files(
         tmp_path / "own", own="extends: ../base/second.yaml\nwidths: [7]\nsteps: 9\n"
     )
-    parsed = settings.parse(Config, str(file), ["--steps", "8"])
+    parsed = settings.parse(Config, str(file), argv=["--steps", "8"])
     assert parsed.config == Config(zoo="z", share=0.3, rate=0.5, widths=(7,), steps=8)
     assert parsed.name == "own" and settings.load(Config, file).steps == 9
     assert parsed.origins == {
@@ -253,20 +253,22 @@ def test_a_missing_base_is_named_with_who_extends_it(tmp_path):
 
 def test_a_run_folder_keeps_the_merged_settings_alone(tmp_path):
     file = write_files(tmp_path, base="zoo: z\nrate: 0.5", own="extends: base.yaml\nsteps: 9\n")
-    parsed = settings.parse(Config, str(file), [])
+    parsed = settings.parse(Config, str(file), argv=[])
     RunFolder(tmp_path / "runs" / "own", parsed.config)
     for name in ("base", "own"):
         (tmp_path / f"{name}.yaml").unlink()
     words = ["--resume", "--name", "own", "--root", str(tmp_path)]
-    again = settings.parse(Config, str(file), words)
+    again = settings.parse(Config, str(file), argv=words)
     assert again.config == parsed.config and set(again.origins.values()) == {"file"}
     assert "extends" not in (tmp_path / "runs" / "own" / "config.yaml").read_text()
 
 
 def test_a_run_may_be_called_after_its_settings(tmp_path):
     file = str(write(tmp_path, "zoo: z"))
-    assert settings.parse(Config, file, [], named="{zoo}-{mode}").name == "z-one"
-    assert settings.parse(Config, file, ["--name", "mine"], named="{zoo}-{mode}").name == "mine"
+    assert settings.parse(Config, file, argv=[], named="{zoo}-{mode}").name == "z-one"
+    assert (
+        settings.parse(Config, file, argv=["--name", "mine"], named="{zoo}-{mode}").name == "mine"
+    )
 
 
 def test_bounds_say_what_they_allow():

@@ -26,7 +26,7 @@ class Config:
 
 def add(folder: Path, config: Config = Config(), fails: bool = False, **how) -> bool:
     """Write the sum of some numbers; return whether there was anything to do."""
-    with stage(SUM, folder, config, **how) as run:
+    with stage(SUM, folder, config=config, **how) as run:
         if run is None:
             return False
         assert run.summary is None or not (folder / "sum.txt").exists()
@@ -123,8 +123,8 @@ def test_ranks_get_the_run_from_the_first_which_alone_holds_the_folder(tmp_path)
         def on_first(self, compute, *args, **named):
             return found
 
-    with stage(SUM, tmp_path / "one", Config()) as found:
-        with stage(SUM, tmp_path / "one", Config(), ours=Other()) as run:
+    with stage(SUM, tmp_path / "one", config=Config()) as found:
+        with stage(SUM, tmp_path / "one", config=Config(), ours=Other()) as run:
             assert run is found
         with pytest.raises(RunConflict, match="is being worked on by"):
             add(tmp_path / "one")

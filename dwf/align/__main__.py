@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for path in options.paths:
         try:
             network, shape = _read(path, options.shape)
-            groups = symmetry_of(network, Layout.of(network), shape)
-            deviation = f"{verify_symmetry(network, groups, shape):.0e}"
+            groups = symmetry_of(network, Layout.of(network), input_shape=shape)
+            deviation = f"{verify_symmetry(network, groups, input_shape=shape):.0e}"
             found = describe(groups)
         except DwfError as error:
             parser.exit(2, f"{path}: {error}\n")

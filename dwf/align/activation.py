@@ -45,6 +45,7 @@ class Activations:
         self,
         network: nn.Module,
         layout: Layout,
+        *,
         groups: Sequence[Group],
         images_BX: torch.Tensor,
     ):
@@ -139,7 +140,7 @@ def sources_of(network: nn.Module, groups: Sequence[Group]) -> Sources:
     return found
 
 
-def training_images(data: Dataset, count: int, seed: int) -> torch.Tensor:
+def training_images(data: Dataset, count: int, *, seed: int) -> torch.Tensor:
     """Return that many prepared training images, or all there are, drawn with the seed."""
     order = numpy_stream(seed, "activations").permutation(len(data.train))[:count]
     images_BX, _ = data.train.batch(torch.from_numpy(order))

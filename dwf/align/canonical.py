@@ -25,7 +25,7 @@ _TOLERANCE = 1e-10
 _MAX_SWEEPS = 1000
 
 
-def balance(weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group]) -> torch.Tensor:
+def balance(weights_ND: torch.Tensor, layout: Layout, *, groups: Sequence[Group]) -> torch.Tensor:
     """Rescale units so that the norms of makers and takers are equal; the function stays.
 
     Coordinate descent in float64: a sweep balances the groups one after the other, each exactly
@@ -41,11 +41,11 @@ def balance(weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group]) -
         Rows of the same shape and type; what becomes of a network does not depend on the others.
         Where no group scales: `weights_ND` itself.
     """
-    return balance_with_scales(weights_ND, layout, groups)[0]
+    return balance_with_scales(weights_ND, layout, groups=groups)[0]
 
 
 def balance_with_scales(
-    weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group]
+    weights_ND: torch.Tensor, layout: Layout, *, groups: Sequence[Group]
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Rescale units as `balance` does; also return by how much.
 
@@ -65,7 +65,7 @@ def balance_with_scales(
         largest_N = torch.zeros(num, dtype=torch.float64)
         for group, total_NU in zip(groups, totals, strict=True):
             log_scale_NU = _log_scales(tensors, group) * moves_N.unsqueeze(1)
-            scale_units(tensors, group, log_scale_NU.exp())
+            scale_units(tensors, group, factor_NU=log_scale_NU.exp())
             total_NU += log_scale_NU
             largest_N = torch.maximum(largest_N, log_scale_NU.abs().amax(1))
         moves_N = largest_N > _TOLERANCE
@@ -74,7 +74,7 @@ def balance_with_scales(
     return balanced_ND.to(weights_ND.dtype), totals
 
 
-def norm_orders(weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group]) -> Orders:
+def norm_orders(weights_ND: torch.Tensor, layout: Layout, *, groups: Sequence[Group]) -> Orders:
     """Return the orders that sort each group's units by the norm of all that touches them.
 
     The largest comes first. The norms do not depend on any order, so a network whose units were
@@ -92,7 +92,7 @@ def norm_orders(weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group
 
 
 def transport_orders(
-    weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group], seed: int = 0
+    weights_ND: torch.Tensor, layout: Layout, *, groups: Sequence[Group], seed: int = 0
 ) -> Orders:
     """Return the orders that carry each layer's units onto points drawn once, layer after layer.
 
@@ -109,7 +109,7 @@ def transport_orders(
         seed: seed of the points.
     """
     points_D = numpy_stream(seed, "transport").standard_normal(layout.size, dtype="float32")
-    ascent = Ascent(weights_ND, Target(torch.from_numpy(points_D), layout, groups))
+    ascent = Ascent(weights_ND, Target(torch.from_numpy(points_D), layout, groups=groups))
     ascent.start(keep_better=False)
     return ascent.coded_orders()
 
@@ -151,4 +151,4 @@ def _meets_itself(group: Group) -> bool:
 
 def _units(tensors: torch.Tensor, member: Member, size: int) -> torch.Tensor:
     """All that touches each unit of a member: [N, *shape] -> [N, U, F]."""
-    return units(tensors, member, size).movedim(member.axis + 2, 1).flatten(2)
+    return units(tensors, member, size=size).movedim(member.axis + 2, 1).flatten(2)

@@ -24,7 +24,7 @@ Match = Callable[[torch.Tensor, torch.Tensor], Orders]
 """(weights_ND, reference_D) -> orders."""
 
 
-def groups_of(zoo: Zoo, scale: Scale = "none", signs: bool = False) -> tuple[Group, ...]:
+def groups_of(zoo: Zoo, scale: Scale = "none", *, signs: bool = False) -> tuple[Group, ...]:
     """Return the groups of a zoo's architecture, with only those symmetries that are asked for.
 
     Args:
@@ -36,7 +36,7 @@ def groups_of(zoo: Zoo, scale: Scale = "none", signs: bool = False) -> tuple[Gro
         ConfigError: the symmetry of the architecture cannot be found, or it has none of a kind
             that is asked for.
     """
-    groups = symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape, scale)
+    groups = symmetry_of(zoo.build_network(), zoo.layout, input_shape=zoo.input_shape, scale=scale)
     # Within a head, signs are left as they are.
     flips = [signs and group.signs and group.parent is None for group in groups]
     if signs and not any(flips):
@@ -64,29 +64,35 @@ def verified_groups(zoo: Zoo, config: AlignConfig) -> tuple[tuple[Group, ...], f
             f"signs = true has no effect with method = {config.method!r}: set method to "
             "git_rebasin or transfusion, or signs to false"
         )
-    groups = groups_of(zoo, config.scale, config.signs)
+    groups = groups_of(zoo, config.scale, signs=config.signs)
     network = zoo.build_network()
     if config.method in WITH_IMAGES:
         sources_of(network, groups)
-    deviation = verify_symmetry(network, groups, zoo.input_shape)
+    deviation = verify_symmetry(network, groups, input_shape=zoo.input_shape)
     return groups, 10.0 ** math.ceil(math.log10(max(deviation, 1e-16)))
 
 
-def matcher_of(zoo: Zoo, groups: Sequence[Group], config: AlignConfig) -> Match:
+def matcher_of(zoo: Zoo, groups: Sequence[Group], *, config: AlignConfig) -> Match:
     """Return what finds the orders of networks; canonical orders ask no reference."""
     layout = zoo.layout
     if config.method in WITH_IMAGES:
-        images_BX = training_images(zoo.load_data(), config.activation_images, config.seed)
-        activations = Activations(zoo.build_network(), layout, groups, images_BX)
+        images_BX = training_images(zoo.load_data(), config.activation_images, seed=config.seed)
+        activations = Activations(zoo.build_network(), layout, groups=groups, images_BX=images_BX)
         if config.method == "activations":
             return activations.match
         return lambda weights_ND, _: activations.sort(weights_ND)
     if config.method == "norm_sort":
-        return lambda weights_ND, _: norm_orders(weights_ND, layout, groups)
+        return lambda weights_ND, _: norm_orders(weights_ND, layout, groups=groups)
     if config.method == "optimal_transport":
         carry = partial(transport_orders, layout=layout, groups=groups, seed=config.seed)
         return lambda weights_ND, _: carry(weights_ND)
     again = config.method == "transfusion"
     return Matcher(
-        layout, groups, config.max_sweeps, config.seed, config.start, config.signs, again
+        layout,
+        groups,
+        max_sweeps=config.max_sweeps,
+        seed=config.seed,
+        start=config.start,
+        signs=config.signs,
+        heads_again=again,
     )

@@ -94,7 +94,7 @@ def identity_orders(groups: Sequence[Group], num_networks: int) -> Orders:
     return [torch.arange(group.size).repeat(num_networks, 1) for group in groups]
 
 
-def random_orders(groups: Sequence[Group], num_networks: int, seed: int) -> Orders:
+def random_orders(groups: Sequence[Group], num_networks: int, *, seed: int) -> Orders:
     """Return orders drawn uniformly."""
     stream = numpy_stream(seed, "random orders")
     return [
@@ -116,7 +116,7 @@ def indices(member: Member, order_NU: np.ndarray) -> np.ndarray:
     return places.reshape(len(order_NU), -1)
 
 
-def part(tensors: Tensors, member: Member, size: int) -> Tensors:
+def part(tensors: Tensors, member: Member, *, size: int) -> Tensors:
     """Return the view of N networks' tensors, or arrays, that a member of `size` units is about."""
     stop = member.start + member.outer * size * member.inner
     cut = [slice(None)] * tensors.ndim
@@ -126,13 +126,15 @@ def part(tensors: Tensors, member: Member, size: int) -> Tensors:
     return tensors[tuple(cut)]
 
 
-def units(tensors: torch.Tensor, member: Member, size: int) -> torch.Tensor:
+def units(tensors: torch.Tensor, member: Member, *, size: int) -> torch.Tensor:
     """Return the same view, the member's axis as three: [outer, U, inner]."""
     stack = (member.outer, size, member.inner)
-    return part(tensors, member, size).unflatten(member.axis + 1, stack)
+    return part(tensors, member, size=size).unflatten(member.axis + 1, stack)
 
 
-def scale_units(tensors: Mapping[str, torch.Tensor], group: Group, factor_NU: torch.Tensor) -> None:
+def scale_units(
+    tensors: Mapping[str, torch.Tensor], group: Group, *, factor_NU: torch.Tensor
+) -> None:
     """Scale the units of a group in place, each member to its power; the function stays.
 
     Args:
@@ -142,14 +144,14 @@ def scale_units(tensors: Mapping[str, torch.Tensor], group: Group, factor_NU: to
     """
     for member in group.members:
         if member.power:
-            view = units(tensors[member.name], member, group.size)
+            view = units(tensors[member.name], member, size=group.size)
             shape = [len(factor_NU)] + [1] * (view.dim() - 1)
             shape[member.axis + 2] = group.size
             view.mul_((factor_NU**member.power).view(shape))
 
 
 def permute(
-    weights_ND: torch.Tensor, layout: Layout, groups: Sequence[Group], orders: Orders
+    weights_ND: torch.Tensor, layout: Layout, *, groups: Sequence[Group], orders: Orders
 ) -> torch.Tensor:
     """Reorder units; exact: the numbers only move.
 
@@ -171,12 +173,12 @@ def permute(
         flips_NU = order_NU < 0
         from_NU = torch.where(flips_NU, ~order_NU, order_NU).numpy()
         for member in group.members:
-            moved = part(tensors[member.name].numpy(), member, group.size)
+            moved = part(tensors[member.name].numpy(), member, size=group.size)
             # One network at a time: its tensor stays in cache, and whole rows are copied.
             for n, from_I in enumerate(indices(member, from_NU)):
                 moved[n] = moved[n].take(from_I, member.axis)
         if flips_NU.any():
-            scale_units(tensors, group, torch.where(flips_NU, -1.0, 1.0))
+            scale_units(tensors, group, factor_NU=torch.where(flips_NU, -1.0, 1.0))
     return permuted_ND
 
 

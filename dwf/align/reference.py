@@ -26,6 +26,7 @@ _LEAST_GAIN = 1e-4
 def find_reference(
     zoo: Zoo,
     source: Zoo,
+    *,
     groups: Sequence[Group],
     match: Match,
     config: AlignConfig,
@@ -50,10 +51,10 @@ def find_reference(
 
     def read_start() -> torch.Tensor:
         row = reference_row(source, config)
-        _, start_1D = next(read_chunks(source, np.array([row]), groups))
+        _, start_1D = next(read_chunks(source, np.array([row]), groups=groups))
         if config.method in WITHOUT_REFERENCE:
             orders = match(start_1D, start_1D[0])
-            start_1D = permute(start_1D, zoo.layout, groups, orders)
+            start_1D = permute(start_1D, zoo.layout, groups=groups, orders=orders)
         return start_1D[0].double()
 
     start_D = world().on_first(read_start)
@@ -147,10 +148,12 @@ def _mean_of_aligned(
 
     def sum_shard(index: int) -> np.ndarray:
         sum_D = torch.zeros_like(reference_D)
-        for _, weights_BD in read_chunks(zoo, of_shards[index], groups):
+        for _, weights_BD in read_chunks(zoo, of_shards[index], groups=groups):
             orders = match(weights_BD, reference_D)
-            sum_D += permute(weights_BD, zoo.layout, groups, orders).sum(0, dtype=torch.float64)
+            sum_D += permute(weights_BD, zoo.layout, groups=groups, orders=orders).sum(
+                0, dtype=torch.float64
+            )
         return sum_D.numpy()
 
-    sum_D = world().add_up(len(of_shards), sum_shard, tuple(reference_D.shape))
+    sum_D = world().add_up(len(of_shards), sum_shard, shape=tuple(reference_D.shape))
     return torch.from_numpy(sum_D) / len(rows)

@@ -30,7 +30,7 @@ _LINES = {
 }
 
 
-def compare_pairs(zoo: Zoo, aligned: Zoo, num_pairs: int, seed: int) -> dict[str, Json]:
+def compare_pairs(zoo: Zoo, aligned: Zoo, *, num_pairs: int, seed: int) -> dict[str, Json]:
     """Measure the same pairs of networks before and after an alignment.
 
     The loss barrier of a pair is the loss of the midpoint of its weights minus the mean loss of
@@ -127,15 +127,15 @@ def _losses(zoo: Zoo, data: Dataset, parts: Iterator[np.ndarray], anew: bool = F
 
     def loss(one: nn.Module, weights_ND: np.ndarray) -> np.ndarray:
         state = zoo.layout.unflatten(torch.from_numpy(weights_ND))
-        state = recalibrate(one, state, data, num_images) if anew else state
-        return score_networks(one, state, data, data.val).loss_N
+        state = recalibrate(one, state, data=data, num_images=num_images) if anew else state
+        return score_networks(one, state, data=data, part=data.val).loss_N
 
     def losses_of(weights_ND: np.ndarray) -> np.ndarray:
         if computed_together(network):
             return loss(network, weights_ND)
         num = len(weights_ND)
         return np.concatenate(
-            side_by_side(network, num, lambda one, i: loss(one, weights_ND[i : i + 1]))
+            side_by_side(network, num, compute=lambda one, i: loss(one, weights_ND[i : i + 1]))
         )
 
     return np.concatenate([losses_of(weights_ND) for weights_ND in parts])

@@ -51,7 +51,7 @@ class Matched:
         orders = [np.concatenate([p.orders[g] for p in parts])[first_M] for g in range(num_groups)]
         distance_M2 = np.concatenate([part.distance_M2 for part in parts])[first_M]
         cosine_M2 = np.concatenate([part.cosine_M2 for part in parts])[first_M]
-        return cls(network_M, orders, distance_M2, cosine_M2)
+        return cls(network_M, orders, distance_M2=distance_M2, cosine_M2=cosine_M2)
 
     def save(self, file: Path) -> None:
         """Write them to a file that is whole or not there."""
@@ -65,11 +65,16 @@ class Matched:
         """Return what `save` wrote."""
         with np.load(file) as saved:
             orders = [saved[f"order_{g}"] for g in range(num_groups)]
-            return cls(saved["network"], orders, saved["distance"], saved["cosine"])
+            return cls(
+                saved["network"],
+                orders,
+                distance_M2=saved["distance"],
+                cosine_M2=saved["cosine"],
+            )
 
 
 def read_chunks(
-    zoo: Zoo, rows: np.ndarray, groups: Sequence[Group]
+    zoo: Zoo, rows: np.ndarray, *, groups: Sequence[Group]
 ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     """Yield (rows_B, weights_BD) in order, as many as can be matched in a bounded memory.
 
@@ -89,7 +94,7 @@ def read_chunks(
         if preemption.is_asked():
             preemption.stop()
         _refuse_not_finite(zoo, rows_B, weights_BD)
-        yield rows_B, balance(torch.from_numpy(weights_BD), zoo.layout, groups)
+        yield rows_B, balance(torch.from_numpy(weights_BD), zoo.layout, groups=groups)
 
 
 def _refuse_not_finite(zoo: Zoo, rows_B: np.ndarray, weights_BD: np.ndarray) -> None:
@@ -103,7 +108,7 @@ def _refuse_not_finite(zoo: Zoo, rows_B: np.ndarray, weights_BD: np.ndarray) -> 
 
 
 def match_shard(
-    zoo: Zoo, index: int, groups: Sequence[Group], match: Match, reference_D: torch.Tensor
+    zoo: Zoo, index: int, *, groups: Sequence[Group], match: Match, reference_D: torch.Tensor
 ) -> Matched:
     """Match the networks of a shard, each at its last epoch.
 
@@ -123,16 +128,16 @@ def match_shard(
     matched = Matched(
         zoo.columns["network"][rows],
         [np.empty((num, group.size), np.int32) for group in groups],
-        np.empty((num, 2)),
-        np.empty((num, 2)),
+        distance_M2=np.empty((num, 2)),
+        cosine_M2=np.empty((num, 2)),
     )
     done = 0
-    for rows_B, weights_BD in read_chunks(zoo, rows, groups):
+    for rows_B, weights_BD in read_chunks(zoo, rows, groups=groups):
         here = slice(done, done + len(rows_B))
         orders = match(weights_BD, reference_D)
         for order_MU, order_BU in zip(matched.orders, orders, strict=True):
             order_MU[here] = order_BU
-        aligned_BD = permute(weights_BD, zoo.layout, groups, orders)
+        aligned_BD = permute(weights_BD, zoo.layout, groups=groups, orders=orders)
         for when, w_BD in enumerate((weights_BD, aligned_BD)):
             learnt = zoo.layout.learnt
             distance_B, cosine_B = _closeness(learnt(w_BD), learnt(reference_D.float()))
@@ -143,7 +148,7 @@ def match_shard(
 
 
 def write_aligned_shard(
-    zoo: Zoo, index: int, groups: Sequence[Group], matched: Matched, path: Path
+    zoo: Zoo, index: int, *, groups: Sequence[Group], matched: Matched, path: Path
 ) -> None:
     """Write a shard's rows, permuted, with the same columns.
 
@@ -152,7 +157,14 @@ def write_aligned_shard(
     """
     shard = zoo.shards[index]
     blocks = _aligned_blocks(zoo, index, groups, matched)
-    write_shard(path, zoo.layout.digest, zoo.layout.size, shard.num_rows, blocks, shard.diverged)
+    write_shard(
+        path,
+        zoo.layout.digest,
+        num_weights=zoo.layout.size,
+        num_rows=shard.num_rows,
+        blocks=blocks,
+        diverged=shard.diverged,
+    )
 
 
 def _closeness(
@@ -171,8 +183,8 @@ def _aligned_blocks(
     shard = zoo.shards[index]
     start = sum(before.num_rows for before in zoo.shards[:index])
     rows = np.arange(start, start + shard.num_rows)
-    for rows_B, weights_BD in read_chunks(zoo, rows, groups):
+    for rows_B, weights_BD in read_chunks(zoo, rows, groups=groups):
         columns = {name: values[rows_B - start] for name, values in shard.columns.items()}
         at_B = np.searchsorted(matched.network_M, columns["network"])
         orders = [torch.from_numpy(order_MU[at_B]).long() for order_MU in matched.orders]
-        yield columns, permute(weights_BD, zoo.layout, groups, orders).numpy()
+        yield columns, permute(weights_BD, zoo.layout, groups=groups, orders=orders).numpy()

@@ -32,18 +32,18 @@ PERMUTATIONS = "permutations.h5"
 ALIGNED = replace(ZOO, is_whole=lambda path: is_whole(path) and (path / PERMUTATIONS).exists())
 
 
-def plan(config: AlignConfig, root: Path, name: str) -> str:
+def plan(config: AlignConfig, root: Path, *, name: str) -> str:
     """Return what `align_zoo` would do: which zoo becomes which, and what can be reordered."""
     path = _folder(root, config.zoo)
     where = f"{path} -> {_folder(root, name)}"
     if not (path / "zoo.json").exists():
         return f"{where}\nthat zoo is not there yet, so no groups are known"
     zoo = Zoo.open(path)
-    groups = groups_of(zoo, config.scale, config.signs)
+    groups = groups_of(zoo, config.scale, signs=config.signs)
     return f"{where}\n{len(zoo)} rows; {describe(groups)}"
 
 
-def align_zoo(config: AlignConfig, root: Path, name: str) -> Zoo:
+def align_zoo(config: AlignConfig, root: Path, *, name: str) -> Zoo:
     """Write a zoo's networks, their units reordered to match one reference, as a new zoo.
 
     Every network keeps its function, its columns and its place. With `scale` set, units are
@@ -73,19 +73,23 @@ def align_zoo(config: AlignConfig, root: Path, name: str) -> Zoo:
     path, ours = _folder(root, name), world()
     zoo, source, groups, deviation = ours.on_first(_read, config, path)
     refuse = partial(_refuse_other_zoo, zoo=zoo, source=source)
-    with stage(ALIGNED, path, config, refuse_other=refuse, ours=ours) as run:
+    with stage(ALIGNED, path, config=config, refuse_other=refuse, ours=ours) as run:
         if run is not None:
             ours.on_first(_create, config, path, zoo, source)
-            match = matcher_of(zoo, groups, config)
+            match = matcher_of(zoo, groups, config=config)
             kept = run.checkpoints / "reference.pt"
-            reference_D = find_reference(zoo, source, groups, match, config, kept)
+            reference_D = find_reference(
+                zoo, source, groups=groups, match=match, config=config, file=kept
+            )
             parts = _align_shards(zoo, path, groups, match, reference_D, run)
 
             @ours.on_first
             def close() -> None:
                 matched = Matched.join(parts)
                 _write_permutations(path / PERMUTATIONS, groups, matched)
-                pairs = compare_pairs(zoo, finish_zoo(path), config.num_pairs, config.seed)
+                pairs = compare_pairs(
+                    zoo, finish_zoo(path), num_pairs=config.num_pairs, seed=config.seed
+                )
                 run.finish(**_closeness(matched), **pairs, symmetry_deviation_below=deviation)
 
     return ours.on_all(Zoo.open, path)
@@ -179,15 +183,15 @@ def _align_shards(
         if file.exists():
             matched = Matched.load(file, len(groups))
         else:
-            matched = match_shard(zoo, index, groups, match, reference_D)
+            matched = match_shard(zoo, index, groups=groups, match=match, reference_D=reference_D)
             matched.save(file)
         if not target.exists():
-            write_aligned_shard(zoo, index, groups, matched, target)
+            write_aligned_shard(zoo, index, groups=groups, matched=matched, path=target)
         return matched
 
     parts = world().to_first(len(zoo.shards), align_shard)
     kept = []
-    with Progress(f"align {zoo.name}", len(zoo), "rows") as progress:
+    with Progress(f"align {zoo.name}", len(zoo), unit="rows") as progress:
         for shard, matched in zip(zoo.shards, parts, strict=True):
             progress.update(progress.done + shard.num_rows)
             kept += [matched] if matched is not None else []

@@ -23,6 +23,7 @@ __all__ = ["Group", "describe", "identity_orders", "log_size", "permute", "symme
 def symmetry_of(
     network: nn.Module,
     layout: Layout,
+    *,
     input_shape: Sequence[int],
     scale: Scale = "none",
 ) -> tuple[Group, ...]:
@@ -49,7 +50,7 @@ def symmetry_of(
             "both from one zoo"
         )
     _refuse_shared(network)
-    groups = trace_groups(network, layout, tuple(input_shape))
+    groups = trace_groups(network, layout, input_shape=tuple(input_shape))
     if scale == "balanced" and not any(group.scales for group in groups):
         raise ConfigError(
             f"scale = 'balanced': no unit of this {type(network).__name__} can be scaled without "

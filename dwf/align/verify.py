@@ -32,7 +32,7 @@ TOLERANCE = 1e-9
 
 @torch.no_grad()
 def verify_symmetry(
-    network: nn.Module, groups: Sequence[Group], input_shape: Sequence[int], seed: int = 0
+    network: nn.Module, groups: Sequence[Group], *, input_shape: Sequence[int], seed: int = 0
 ) -> float:
     """Return by how much random orders of all groups change what a network computes.
 
@@ -94,7 +94,7 @@ def verify_symmetry(
 def _every_unit_moved(groups: Sequence[Group], seed: int) -> list[Orders]:
     """Return one random cycle through all units of each group, and the same with two exchanged."""
     cycles = []
-    for draw_1U in random_orders(groups, 1, seed):
+    for draw_1U in random_orders(groups, 1, seed=seed):
         cycle_1U = torch.empty_like(draw_1U)
         cycle_1U[0, draw_1U[0]] = draw_1U[0].roll(1)
         cycles.append(cycle_1U)
@@ -189,8 +189,8 @@ def _changed(
                 factor_U *= torch.rand(group.size, generator=random, dtype=torch.float64) + 0.5
             if group.signs:
                 factor_U *= torch.randint(2, (group.size,), generator=random) * 2 - 1
-            scale_units(tensors, group, factor_U[None])
-    return permute(row_1D, layout, groups, orders)[0]
+            scale_units(tensors, group, factor_NU=factor_U[None])
+    return permute(row_1D, layout, groups=groups, orders=orders)[0]
 
 
 def _refuse(groups: Sequence[Group], deviation) -> None:

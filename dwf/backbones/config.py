@@ -309,7 +309,7 @@ BackboneConfig = PublishedMLPConfig | ResidualMLPConfig | TransformerConfig | Ne
 
 
 def build_backbone(
-    config: BackboneSettings, shape: Shape, conditioned: bool = False
+    config: BackboneSettings, shape: Shape, *, conditioned: bool = False
 ) -> "nn.Module":
     """Return a backbone: an `nn.Module` called as `module(x_BK, t_B, condition_B, present_BK)`.
 

@@ -23,7 +23,7 @@ def zeroed(layer: nn.Linear) -> nn.Linear:
     return layer
 
 
-def modulated(x_BTW: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+def modulated(x_BTW: torch.Tensor, shift: torch.Tensor, *, scale: torch.Tensor) -> torch.Tensor:
     """Return x_BTW, normalised over W, times 1 + scale, plus shift, both [B or 1, 1, W]."""
     return torch.addcmul(shift, functional.layer_norm(x_BTW, x_BTW.shape[2:]), 1 + scale)
 
@@ -76,6 +76,7 @@ class ConditionEmbedding(nn.Module):
 def embed(
     embed_time: nn.Sequential,
     embed_condition: ConditionEmbedding | None,
+    *,
     t_B: torch.Tensor,
     condition_B: torch.Tensor | None,
 ) -> torch.Tensor:

@@ -77,7 +77,7 @@ class _Block(nn.Module):
 class ResidualMLP(WithHiddenMatrices):
     """Residual blocks under adaptive modulation by time; its output begins at zero."""
 
-    def __init__(self, config: ResidualMLPConfig, shape: Shape, conditioned: bool = False):
+    def __init__(self, config: ResidualMLPConfig, shape: Shape, *, conditioned: bool = False):
         super().__init__()
         width, num_time = config.width, config.time_features
         self.embed_time = nn.Sequential(
@@ -107,7 +107,7 @@ class ResidualMLP(WithHiddenMatrices):
             t_B: their times, or, of shape [1], the one time of all.
             condition_B: standardised conditions, NaN for none; or, of shape [1], that of all.
         """
-        time_BT = embed(self.embed_time, self.embed_condition, t_B, condition_B)
+        time_BT = embed(self.embed_time, self.embed_condition, t_B=t_B, condition_B=condition_B)
         hidden_BW = self.enter(x_BK)
         for block in self.blocks:
             hidden_BW = block(hidden_BW, time_BT)

@@ -60,7 +60,7 @@ class _Block(nn.Module):
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Return nodes, each [B, U, W], and edges, each [B, E, W]; see `NeuralGraph`."""
         shift, scale, gate, edge_gate = self.modulate(time_BW).unsqueeze(1).chunk(4, dim=2)
-        units = [modulated(x_BUW, shift, scale) for x_BUW in nodes]
+        units = [modulated(x_BUW, shift, scale=scale) for x_BUW in nodes]
         ends = [self.of_ends(x_BUW).chunk(2, dim=2) for x_BUW in units]
         into, out_of, moved = [torch.zeros_like(units[0])], [], []
         for i, x_BEW in enumerate(edges):
@@ -99,7 +99,7 @@ class NeuralGraph(TokenBackbone):
         ConfigError: the sections are not those of an MLP; of one hidden layer, all might be.
     """
 
-    def __init__(self, config: NeuralGraphConfig, shape: Shape, conditioned: bool = False):
+    def __init__(self, config: NeuralGraphConfig, shape: Shape, *, conditioned: bool = False):
         super().__init__(config.width, shape)
         width = config.width
         self.widths = widths_of(self.sections)
@@ -155,8 +155,8 @@ class NeuralGraph(TokenBackbone):
         node_shift, node_scale, edge_shift, edge_scale = modulation.chunk(4, dim=2)
         tokens = []
         for i, (node, edge) in enumerate(zip(nodes[1:], edges, strict=True)):
-            bias = self.leave_nodes[i](modulated(node, node_shift, node_scale))
-            weights = self.leave_edges[i](modulated(edge, edge_shift, edge_scale))
+            bias = self.leave_nodes[i](modulated(node, node_shift, scale=node_scale))
+            weights = self.leave_edges[i](modulated(edge, edge_shift, scale=edge_scale))
             weights = weights.view(len(edge), self.widths[i + 1], self.widths[i])
             tokens.append([weights, bias])
         outgoing, bias = tokens.pop()

@@ -55,7 +55,7 @@ class _Block(nn.Module):
 class _Stack(nn.Module):
     """A linear map in, positions added, blocks, a linear map out."""
 
-    def __init__(self, config: TokenAutoencoderConfig, num_in: int, num_out: int):
+    def __init__(self, config: TokenAutoencoderConfig, num_in: int, *, num_out: int):
         super().__init__()
         self.enter = Linear(num_in, config.width)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
@@ -85,15 +85,15 @@ class TokenAutoencoder(nn.Module):
         window: W of the windows that are projected; encoding and decoding take any number.
     """
 
-    def __init__(self, config: TokenAutoencoderConfig, token_size: int, window: int):
+    def __init__(self, config: TokenAutoencoderConfig, token_size: int, *, window: int):
         super().__init__()
         self.config, self.token_size, self.window = config, token_size, window
         if config.positions == "learned":
             self.positions = LearnedPositions(config.width, config.max_positions)
         else:
             self.positions = SinusoidalPositions(config.width)
-        self.encoder = _Stack(config, token_size, config.latent)
-        self.decoder = _Stack(config, config.latent, token_size)
+        self.encoder = _Stack(config, token_size, num_out=config.latent)
+        self.decoder = _Stack(config, config.latent, num_out=token_size)
         self.head = None
         if config.projection:
             self.head = _projection(window * config.latent, config.projection)
@@ -107,6 +107,7 @@ class TokenAutoencoder(nn.Module):
         self,
         tokens_BWC: torch.Tensor,
         positions_BW3: torch.Tensor,
+        *,
         valid_BW: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return latents_BWL.
@@ -122,6 +123,7 @@ class TokenAutoencoder(nn.Module):
         self,
         latents_BWL: torch.Tensor,
         positions_BW3: torch.Tensor,
+        *,
         valid_BW: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return tokens_BWC; arguments as of `encode`."""

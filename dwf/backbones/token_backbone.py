@@ -54,7 +54,7 @@ class TokenBackbone(WithHiddenMatrices):
             condition_B: standardised conditions, NaN for none; or, of shape [1], that of all.
             present_BK: bool, which numbers each sequence has; None: all.
         """
-        time_BW = embed(self.embed_time, self.embed_condition, t_B, condition_B)
+        time_BW = embed(self.embed_time, self.embed_condition, t_B=t_B, condition_B=condition_B)
         if present_BK is None:
             return self._run(x_BK, time_BW, None)
         return self._run(x_BK * present_BK, time_BW, present_BK) * present_BK

@@ -54,9 +54,11 @@ class _Block(nn.Module):
     ) -> torch.Tensor:
         modulation = self.modulate(time_BW).unsqueeze(1).chunk(6, dim=2)
         shift, scale, gate = modulation[:3]
-        x_BTW = torch.addcmul(x_BTW, gate, self._attend(modulated(x_BTW, shift, scale), heard))
+        x_BTW = torch.addcmul(
+            x_BTW, gate, self._attend(modulated(x_BTW, shift, scale=scale), heard)
+        )
         shift, scale, gate = modulation[3:]
-        return torch.addcmul(x_BTW, gate, self.perceptron(modulated(x_BTW, shift, scale)))
+        return torch.addcmul(x_BTW, gate, self.perceptron(modulated(x_BTW, shift, scale=scale)))
 
     def _attend(self, x_BTW: torch.Tensor, heard: torch.Tensor | None) -> torch.Tensor:
         heads = self.project(x_BTW).unflatten(2, (3, self.heads, -1)).transpose(1, 3)
@@ -81,7 +83,7 @@ class Transformer(TokenBackbone):
         conditioned: whether it learns what a condition means.
     """
 
-    def __init__(self, config: TransformerConfig, shape: Shape, conditioned: bool = False):
+    def __init__(self, config: TransformerConfig, shape: Shape, *, conditioned: bool = False):
         super().__init__(config.width, shape)
         width = config.width
         self.enter = nn.ModuleList(Linear(size, width) for _, size in self.sections)
@@ -105,7 +107,9 @@ class Transformer(TokenBackbone):
         for block in self.blocks:
             hidden_BTW = block(hidden_BTW, time_BW, heard)
         shift, scale = self.modulate(time_BW).unsqueeze(1).chunk(2, dim=2)
-        layers = modulated(hidden_BTW, shift, scale).split([u for u, _ in self.sections], dim=1)
+        layers = modulated(hidden_BTW, shift, scale=scale).split(
+            [u for u, _ in self.sections], dim=1
+        )
         left = [leave(x_BUW).flatten(1) for x_BUW, leave in zip(layers, self.leave, strict=True)]
         return torch.cat(left, dim=1)
 

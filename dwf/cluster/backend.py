@@ -55,7 +55,7 @@ def describe(launch: ClusterLaunch, work: Work) -> str:
     units = sorted(set(missing(work)).difference(*alive.values()))
     if not units:
         return "no shard is left to submit: all are whole, or in jobs that live"
-    array = submit.cut_units(work, units, runs.nodes, runs.site, runs.workers)
+    array = submit.cut_units(work, units, nodes=runs.nodes, site=runs.site, workers=runs.workers)
     lines = [
         f"{len(units)} of {work.count} shards to do: an array of {len(array.elements)} elements, "
         f"at most {min(runs.nodes, len(array.elements))} at once; each has up to "
@@ -81,9 +81,11 @@ def _slurm(launch: ClusterLaunch, folder: Path) -> Slurm | None:
         return None
     nodes, workers = launch.nodes, launch.workers
     if told and not launch.cluster:
-        site = with_flags(build(SiteConfig, told["site"], str(file)), launch)
-        return Slurm(site, nodes or told["nodes"], launch.wait, workers or told["workers"])
-    return Slurm(slurm.complete(read_site(launch)), nodes or 1, launch.wait, workers)
+        site = with_flags(build(SiteConfig, told["site"], source=str(file)), launch)
+        return Slurm(
+            site, nodes or told["nodes"], wait=launch.wait, workers=workers or told["workers"]
+        )
+    return Slurm(slurm.complete(read_site(launch)), nodes or 1, wait=launch.wait, workers=workers)
 
 
 def _submitted(work: Work, runs: Slurm) -> None:

@@ -33,7 +33,7 @@ class Board:
         else:
             self.progress.__exit__()
 
-    def show(self, todo: int, counts: Counter, waiting: Collection[str]) -> None:
+    def show(self, todo: int, counts: Counter, *, waiting: Collection[str]) -> None:
         """Show the counts of units now; `waiting` says why jobs wait."""
         counts["done"] = self.work.count - todo
         if self._live:

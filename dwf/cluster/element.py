@@ -66,7 +66,7 @@ class Element:
         todo = sorted(set(self.units) - self.work.finished(folder))
         forget_failures(folder, todo)
         try:
-            failed = run_units(self.work, todo, self.workers)
+            failed = run_units(self.work, todo, workers=self.workers)
         except Preempted:
             _give_back()
             raise

@@ -50,7 +50,7 @@ def runner(workers: int | None = None, refuse: Refuse = refuse_none) -> Runner:
     return partial(run, workers=workers, refuse=refuse)
 
 
-def run(work: Work, workers: int | None = None, refuse: Refuse = refuse_none) -> None:
+def run(work: Work, workers: int | None = None, *, refuse: Refuse = refuse_none) -> None:
     """Run the units that are not done; every unit is tried though others fail.
 
     Args:
@@ -66,7 +66,7 @@ def run(work: Work, workers: int | None = None, refuse: Refuse = refuse_none) ->
     refuse(work.folder)
     with hold(work.folder / "run"):
         workers = workers or (_num_gpus() if work.uses_gpu else len(os.sched_getaffinity(0)))
-        raise_failures(work, run_units(work, missing(work), workers))
+        raise_failures(work, run_units(work, missing(work), workers=workers))
 
 
 def _num_gpus() -> int:
@@ -76,7 +76,7 @@ def _num_gpus() -> int:
     )
 
 
-def run_units(work: Work, units: list[int], workers: int) -> dict[int, str]:
+def run_units(work: Work, units: list[int], *, workers: int) -> dict[int, str]:
     """Run units in worker processes; return why those failed that did.
 
     A GPU of `$CUDA_VISIBLE_DEVICES` goes to one worker each, in turn.

@@ -114,7 +114,7 @@ def job_of(parsed: Parsed) -> RankedJob | None:
         refuse_slurm_flags(launch)
         return None
     folder = launch.root.absolute() / "runs" / parsed.name
-    return RankedJob(folder, launch.nodes, slurm.complete(read_site(launch)), launch.wait)
+    return RankedJob(folder, launch.nodes, site=slurm.complete(read_site(launch)), wait=launch.wait)
 
 
 def refuse_while_submitted(folder: Path) -> None:
@@ -129,7 +129,7 @@ def refuse_while_submitted(folder: Path) -> None:
         )
 
 
-def run(job: RankedJob, config: Settings, is_done: Callable[[Path], bool]) -> None:
+def run(job: RankedJob, config: Settings, *, is_done: Callable[[Path], bool]) -> None:
     """Submit the job, unless one of this run lives, and watch it to its end.
 
     Args:
@@ -161,7 +161,7 @@ def _attach_or_submit(
     """Return the number of the job that works on the run; None where it is finished."""
     alive = _living_job(job.folder)
     if not alive:
-        with stage(Product("run", is_whole=is_done), job.folder, config) as record:
+        with stage(Product("run", is_whole=is_done), job.folder, config=config) as record:
             if record is None:
                 return None
             alive = _living_job(job.folder)

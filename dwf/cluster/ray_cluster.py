@@ -81,7 +81,7 @@ def runner(workers: int | None = None, refuse: Refuse = refuse_none) -> Runner:
     return partial(run, workers=workers, refuse=refuse)
 
 
-def run(work: Work, workers: int | None = None, refuse: Refuse = refuse_none) -> None:
+def run(work: Work, workers: int | None = None, *, refuse: Refuse = refuse_none) -> None:
     """Run the units that are not done; every unit is tried though others fail.
 
     A unit takes one CPU and an even share of the GPUs, if Ray has any. It is idempotent: where its
@@ -144,7 +144,7 @@ def _do(unit: Callable[[Path, int], None], folder: Path, index: int) -> str | No
     handlers = {number: signal.getsignal(number) for number in preemption.SIGNALS}
     preemption.watch()
     try:
-        attempt(unit, folder, index)
+        attempt(unit, folder, index=index)
     except Preempted:
         return _STOPPED
     except Exception as error:

@@ -54,7 +54,7 @@ def living() -> dict[Key, Element] | None:
     found = {}
     for line in answer.splitlines():
         job, index, state, node, why = line.strip().split("|")
-        found[job, int(index) if index.isdigit() else 0] = Element(state, node, why)
+        found[job, int(index) if index.isdigit() else 0] = Element(state, node, why=why)
     return found
 
 

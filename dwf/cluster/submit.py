@@ -42,7 +42,7 @@ class Array:
 
 
 def cut_units(
-    work: Work, units: Sequence[int], nodes: int, site: SiteConfig, workers: int | None = None
+    work: Work, units: Sequence[int], *, nodes: int, site: SiteConfig, workers: int | None = None
 ) -> Array:
     """Cut units into elements, each a node-full at most; more where the array would be too long.
 
@@ -64,7 +64,7 @@ def cut_units(
         "memory_gb": site.memory_gb and site.memory_gb * width / full,
     }
     parameters = _parameters(work, site, nodes, **asked)
-    return Array(cut, width, asked["gpus"], asked["cpus"], parameters)
+    return Array(cut, width, gpus=asked["gpus"], cpus=asked["cpus"], parameters=parameters)
 
 
 def _parameters(
@@ -105,7 +105,7 @@ def script(work: Work, array: Array) -> str:
     )
 
 
-def submit(work: Work, array: Array, site: SiteConfig) -> str:
+def submit(work: Work, array: Array, *, site: SiteConfig) -> str:
     """Hand an array in and write down what it does; return the job's number.
 
     Raises:
@@ -121,7 +121,8 @@ def submit(work: Work, array: Array, site: SiteConfig) -> str:
     try:
         with executor.batch():
             jobs = [
-                executor.submit(Element(work, units, array.workers)) for units in array.elements
+                executor.submit(Element(work, units, workers=array.workers))
+                for units in array.elements
             ]
     except FailedJobError as error:
         raise ConfigError(f"sbatch refused the job: {' '.join(str(error).split())}") from None
@@ -132,7 +133,7 @@ def submit(work: Work, array: Array, site: SiteConfig) -> str:
 
 
 def submit_missing(
-    work: Work, wanted: Sequence[int], nodes: int, site: SiteConfig, workers: int | None = None
+    work: Work, wanted: Sequence[int], *, nodes: int, site: SiteConfig, workers: int | None = None
 ) -> None:
     """Submit the wanted units that are neither whole nor in a living job. Hold the run folder."""
     alive = in_work(work.folder)
@@ -141,7 +142,7 @@ def submit_missing(
     free = set(wanted).difference(*alive.values())
     units = [index for index in missing(work) if index in free]
     if units:
-        submit(work, cut_units(work, units, nodes, site, workers), site)
+        submit(work, cut_units(work, units, nodes=nodes, site=site, workers=workers), site=site)
 
 
 def in_work(folder: Path) -> dict[Key, list[int]]:

@@ -50,7 +50,7 @@ class Slurm:
         wanted = missing(work)
         for _ in range(_ROUNDS):
             with hold(work.folder / "run"):
-                submit_missing(work, wanted, self.nodes, self.site, self.workers)
+                submit_missing(work, wanted, nodes=self.nodes, site=self.site, workers=self.workers)
             if not self.wait and missing(work):
                 raise StillRunning(f"{work.what}: the jobs go on; {_look_again(work)}")
             watch(work)
@@ -76,7 +76,7 @@ def watch(work: Work) -> None:
                     if key in alive and (left := todo.intersection(units))
                 ]
                 counts, waiting = _count(work, todo, mine)
-                board.show(len(todo), counts, waiting)
+                board.show(len(todo), counts, waiting=waiting)
                 # A job between a node's failure and its next run must not be taken for gone.
                 alone = 0 if mine else alone + 1
             if not todo or alone >= _LOOKS_TO_BELIEVE:

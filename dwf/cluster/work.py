@@ -30,7 +30,7 @@ def missing(work: Work) -> list[int]:
 def progress_of(work: Work, bar: bool = True) -> Progress:
     """Begin to show how far work is; see `Progress`."""
     share, _ = work.progress(work.folder)
-    return Progress(work.what, work.size, work.unit_name, share * work.size, bar)
+    return Progress(work.what, work.size, unit=work.unit_name, done=share * work.size, bar=bar)
 
 
 def show(work: Work, progress: Progress, **facts: str) -> None:
@@ -39,7 +39,7 @@ def show(work: Work, progress: Progress, **facts: str) -> None:
     progress.update(share * work.size, **facts, **({"": fact} if fact else {}))
 
 
-def attempt(unit: Callable[[Path, int], None], folder: Path, index: int) -> None:
+def attempt(unit: Callable[[Path, int], None], folder: Path, *, index: int) -> None:
     """Do a unit; where a file could not be read or written, try again."""
     for again in range(1, ATTEMPTS + 1):
         try:

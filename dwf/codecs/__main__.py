@@ -17,6 +17,7 @@ Folder = Annotated[Path, tyro.conf.Positional]
 def embed_zoo(
     run: Annotated[Folder, tyro.conf.arg(metavar="RUN")],
     zoo: Annotated[Folder, tyro.conf.arg(metavar="ZOO")],
+    *,
     pooling: Pooling = "mean",
     out: Path | None = None,
 ) -> None:
@@ -32,16 +33,18 @@ def embed_zoo(
     """
     codec, opened = Codec.load(run / "codec"), Zoo.open(zoo)
     rows = opened.rows()
-    embedding_NE = embed(codec, opened, rows, pooling)
+    embedding_NE = embed(codec, opened, rows=rows, pooling=pooling)
     path = out or run / f"embeddings-{opened.name}.npz"
-    save_embeddings(path, embedding_NE, opened, rows)
+    save_embeddings(path, embedding_NE, zoo=opened, rows=rows)
     num, size = embedding_NE.shape
     print(f"{path}: {num} x {size} numbers")
     if "val_accuracy" not in opened.columns:
         print(f"{zoo} records no val_accuracy, so there is nothing to probe")
         return
     try:
-        probe = ridge_probe(embedding_NE, opened.columns["val_accuracy"], opened.columns["split"])
+        probe = ridge_probe(
+            embedding_NE, opened.columns["val_accuracy"], split_N=opened.columns["split"]
+        )
     except TooFewNetworks as error:
         print(f"no probe: {error}")
         return

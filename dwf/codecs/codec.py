@@ -52,6 +52,7 @@ class Codec:
         self,
         config: CodecSettings,
         layout: Layout | None = None,
+        *,
         arrays: dict[str, np.ndarray] | None = None,
         facts: dict[str, Json] | None = None,
     ):
@@ -60,7 +61,7 @@ class Codec:
 
     @classmethod
     def planned_shape(
-        cls, config: CodecSettings, layouts: Sequence[Layout], num_train: int
+        cls, config: CodecSettings, layouts: Sequence[Layout], *, num_train: int
     ) -> CodeShape:
         """Return the shape of codes before fitting; `size` is the most it can be.
 
@@ -76,7 +77,7 @@ class Codec:
         """Shape of the codes, once it is fitted; of a codec of several, of the first layout."""
         raise NotImplementedError
 
-    def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "Codec":
+    def fit(self, train: Sources, val: Sources, *, run: RunFolder, seed: int = 0) -> "Codec":
         """Learn from training networks; measure on held-out ones. Ranks call it together.
 
         Args:
@@ -178,7 +179,7 @@ class Codec:
             zoo, rows_B = blocks[block]
             return self.encode(torch.from_numpy(zoo.read(rows_B)), zoo.layout)
 
-        return gather(world().in_order(len(blocks), encode), count, folder)
+        return gather(world().in_order(len(blocks), encode), count, folder=folder)
 
     def save(self, folder: Path) -> None:
         """Write it to a folder; `load` reads it."""
@@ -199,7 +200,7 @@ class Codec:
             with np.load(folder / ARRAYS) as stored:
                 arrays = dict(stored)  # reading them holds them to the archive's checksums
             own = find(CODECS, head["kind"])
-            config = build(CodecConfig, head["config"], str(folder / HEAD))
+            config = build(CodecConfig, head["config"], source=str(folder / HEAD))
             codec = own(config, Layout.from_json(head["layout"]), arrays, head["facts"])
             codec._open(folder)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:

@@ -42,11 +42,11 @@ class CodeShape(Shape):
     @classmethod
     def vectors(cls, layout: str, size: int) -> "CodeShape":
         """Return the shape of vectors of `size` numbers, for networks of a layout's digest."""
-        return cls(size, None, (layout,))
+        return cls(size, layouts=(layout,))
 
     @classmethod
     def sequences(
-        cls, layouts: Sequence[str], positions: torch.Tensor, mask: torch.Tensor
+        cls, layouts: Sequence[str], positions: torch.Tensor, *, mask: torch.Tensor
     ) -> "CodeShape":
         """Return the shape of sequences.
 
@@ -63,7 +63,9 @@ class CodeShape(Shape):
         kinds = torch.stack([positions[:, 1], union_TC.sum(1)], 1)[order_T].tolist()
         runs = ((width, len(list(run))) for (_, width), run in itertools.groupby(kinds))
         sections: Sections = tuple((count, width) for width, count in runs)
-        return cls(int(union_TC.sum()), sections, tuple(layouts), positions, mask)
+        return cls(
+            int(union_TC.sum()), sections, layouts=tuple(layouts), positions=positions, mask=mask
+        )
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -112,7 +114,7 @@ class CodeShape(Shape):
     def empty(self) -> "Codes":
         """Return codes of no network."""
         none = torch.empty(0, dtype=torch.int64)
-        return Codes(torch.empty(0, *self.of_code), self, none if self.is_mixed else None)
+        return Codes(torch.empty(0, *self.of_code), self, kind_N=none if self.is_mixed else None)
 
     def fill(self, numbers_NK: torch.Tensor, kind_N: torch.Tensor | None = None) -> "Codes":
         """Return codes of this shape; the inverse of `Codes.flatten`.
@@ -128,7 +130,7 @@ class CodeShape(Shape):
         values_NTC.flatten(1)[:, self.slots()] = numbers_NK
         if not self.is_mixed:
             return Codes(values_NTC, self)
-        filled = Codes(values_NTC, self, kind_N)
+        filled = Codes(values_NTC, self, kind_N=kind_N)
         values_NTC.masked_fill_(~self.mask[kind_N].to(values_NTC.device), 0)
         return filled
 
@@ -185,7 +187,7 @@ class Codes:
     def take(self, rows: slice | torch.Tensor) -> "Codes":
         """Return the codes of some networks."""
         kind_N = None if self.kind_N is None else self.kind_N[rows]
-        return Codes(self.values[rows], self.shape, kind_N)
+        return Codes(self.values[rows], self.shape, kind_N=kind_N)
 
     def flatten(self) -> torch.Tensor:
         """Return the numbers that stand for weights, section after section, shape [N, K].
@@ -210,7 +212,7 @@ def tokens_of(numbers_NK: torch.Tensor, sections: Sequence[tuple[int, ...]]) -> 
     return [part.unflatten(1, section[:2]) for part, section in zip(parts, sections, strict=True)]
 
 
-def gather(blocks: Iterable[Codes], count: int, folder: Path | None = None) -> Codes:
+def gather(blocks: Iterable[Codes], count: int, *, folder: Path | None = None) -> Codes:
     """Return the codes of blocks, one after the other, as one.
 
     Args:
@@ -240,7 +242,7 @@ def gather(blocks: Iterable[Codes], count: int, folder: Path | None = None) -> C
 
 def join(parts: Sequence[Codes], folder: Path | None = None) -> Codes:
     """Return codes one after the other as one; see `gather`."""
-    return gather(parts, sum(map(len, parts)), folder)
+    return gather(parts, sum(map(len, parts)), folder=folder)
 
 
 def _values_like(first: Codes, codes: Codes, kinds: list[torch.Tensor | None]) -> torch.Tensor:

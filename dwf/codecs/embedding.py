@@ -28,7 +28,7 @@ PENALTIES = np.logspace(3, -5, 17)
 """Penalties of a ridge probe, from which the validation networks choose (as published)."""
 
 
-def embed(codec: Codec, zoo: Zoo, rows: np.ndarray, pooling: Pooling = "mean") -> np.ndarray:
+def embed(codec: Codec, zoo: Zoo, *, rows: np.ndarray, pooling: Pooling = "mean") -> np.ndarray:
     """Return the embeddings of networks, encoded block by block.
 
     Args:
@@ -46,7 +46,7 @@ def embed(codec: Codec, zoo: Zoo, rows: np.ndarray, pooling: Pooling = "mean") -
         CorruptShard: a row does not match its checksum.
     """
     parts, done = [], 0
-    with Progress(f"embed {zoo.name}", len(rows), "networks") as progress:
+    with Progress(f"embed {zoo.name}", len(rows), unit="networks") as progress:
         for _, weights_BD in zoo.stream(rows, check=True):
             codes = codec.encode(torch.from_numpy(weights_BD), zoo.layout)
             parts.append(pool(codes, pooling).numpy())
@@ -71,7 +71,7 @@ def pool(codes: Codes, pooling: Pooling) -> torch.Tensor:
     return (member_LT @ (codes.values * mask) / count).flatten(1)
 
 
-def save_embeddings(path: Path, embedding_NE: np.ndarray, zoo: Zoo, rows: np.ndarray) -> None:
+def save_embeddings(path: Path, embedding_NE: np.ndarray, *, zoo: Zoo, rows: np.ndarray) -> None:
     """Write `embedding` and the zoo's `COLUMNS` of the same rows to an .npz file."""
     columns = {name: zoo.columns[name][rows] for name in COLUMNS if name in zoo.columns}
     with replacing(path) as partial, open(partial, "wb") as file:
@@ -93,7 +93,7 @@ class Probe:
     """Number of rows of each split."""
 
 
-def ridge_probe(embedding_NE: np.ndarray, target_N: np.ndarray, split_N: np.ndarray) -> Probe:
+def ridge_probe(embedding_NE: np.ndarray, target_N: np.ndarray, *, split_N: np.ndarray) -> Probe:
     """Fit a ridge regression to training networks; validation networks choose its penalty.
 
     Args:
@@ -123,4 +123,4 @@ def ridge_probe(embedding_NE: np.ndarray, target_N: np.ndarray, split_N: np.ndar
     val_r2 = [one.score(x["val"], y["val"]) for one in fitted]
     best = int(np.argmax(val_r2))
     r2 = fitted[best].score(x["test"], y["test"])
-    return Probe(float(r2), float(val_r2[best]), float(PENALTIES[best]), num_rows)
+    return Probe(float(r2), float(val_r2[best]), penalty=float(PENALTIES[best]), num_rows=num_rows)

@@ -25,7 +25,7 @@ class FlatCodec(Codec):
 
     @classmethod
     def planned_shape(
-        cls, config: FlatConfig, layouts: Sequence[Layout], num_train: int
+        cls, config: FlatConfig, layouts: Sequence[Layout], *, num_train: int
     ) -> CodeShape:
         """Return vectors of all that is covered; see `Codec.planned_shape`."""
         (layout,) = layouts
@@ -36,7 +36,7 @@ class FlatCodec(Codec):
         """Vectors of all that is covered."""
         return CodeShape.vectors(self.layout.digest, self.num_covered)
 
-    def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "FlatCodec":
+    def fit(self, train: Sources, val: Sources, *, run: RunFolder, seed: int = 0) -> "FlatCodec":
         """Learn shift and scale from training networks; see `Codec.fit`."""
         self.layout = common_layout(train)
         moments = measure_moments(train)

@@ -53,7 +53,7 @@ class PcaCodec(Codec):
 
     @classmethod
     def planned_shape(
-        cls, config: PcaConfig, layouts: Sequence[Layout], num_train: int
+        cls, config: PcaConfig, layouts: Sequence[Layout], *, num_train: int
     ) -> CodeShape:
         """Return vectors of C, or, with a variance target, of the most it can be."""
         (layout,) = layouts
@@ -65,7 +65,7 @@ class PcaCodec(Codec):
         """Vectors of C."""
         return CodeShape.vectors(self.layout.digest, len(self.arrays["deviation_C"]))
 
-    def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "PcaCodec":
+    def fit(self, train: Sources, val: Sources, *, run: RunFolder, seed: int = 0) -> "PcaCodec":
         """Find the components of training networks; see `Codec.fit`.
 
         Raises:
@@ -201,7 +201,7 @@ class PcaCodec(Codec):
         """
         read, num = _reader(train), count_networks(train)
         parts = cut(list(self._windows(num)))
-        with Progress("pca: inner products", self.num_covered, "weights") as progress:
+        with Progress("pca: inner products", self.num_covered, unit="weights") as progress:
 
             def inner_products(part: int) -> np.ndarray:
                 gram_NN = np.zeros((num, num))
@@ -211,7 +211,7 @@ class PcaCodec(Codec):
                     progress.update(columns.stop)
                 return gram_NN
 
-            gram_NN = world().add_up(len(parts), inner_products, (num, num))
+            gram_NN = world().add_up(len(parts), inner_products, shape=(num, num))
             progress.update(self.num_covered)
         return gram_NN
 
@@ -228,7 +228,7 @@ class PcaCodec(Codec):
                 products_KK += centred_BK.T @ centred_BK
             return products_KK
 
-        return world().add_up(len(parts), add_up, (self.num_covered, self.num_covered))
+        return world().add_up(len(parts), add_up, shape=(self.num_covered, self.num_covered))
 
     def _blocks(self, sources: Sources) -> Iterator[Source]:
         size = max(1, WINDOW_BYTES // (4 * self.layout.size))
@@ -258,7 +258,10 @@ class PcaCodec(Codec):
 
         shape = (len(mixing_CN), self.num_covered)
         file = _matrix_file(folder / COMPONENTS, shape) if ours.is_first else nullcontext()
-        with Progress("pca: components", self.num_covered, "weights") as progress, file as write:
+        with (
+            Progress("pca: components", self.num_covered, unit="weights") as progress,
+            file as write,
+        ):
             computed = ours.to_first(len(windows), compute)
             for (_, columns), window_CW in zip(windows, computed, strict=True):
                 if write is not None:
@@ -310,7 +313,7 @@ def _matrix_file(path: Path, shape: tuple[int, int]) -> Iterator[Callable]:
 
 def _reader(sources: Sources) -> Reader:
     def read(start: int, stop: int) -> np.ndarray:
-        parts = [zoo.read(rows, start, stop) for zoo, rows in sources]
+        parts = [zoo.read(rows, start, stop=stop) for zoo, rows in sources]
         return np.concatenate(parts) if parts else np.empty((0, stop - start), np.float32)
 
     return read

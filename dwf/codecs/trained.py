@@ -36,7 +36,7 @@ class TrainedCodec(Codec):
         raise NotImplementedError
 
     @classmethod
-    def activation_bytes(cls, config: CodecSettings, module: nn.Module, share: Share) -> int:
+    def activation_bytes(cls, config: CodecSettings, module: nn.Module, *, share: Share) -> int:
         """Return what the backward needs of one micro-batch, in bytes; 0 where it is not known.
 
         Args:
@@ -59,6 +59,7 @@ class TrainedCodec(Codec):
         cls,
         config: CodecSettings,
         layouts: Sequence[Layout],
+        *,
         world: int,
         gpu_memory_gb: float | None = None,
     ) -> str:
@@ -79,9 +80,15 @@ class TrainedCodec(Codec):
         except ConfigError as error:
             return f"{config.kind}: parameters and memory are not known yet: {error}"
         training = config.training
-        share = Share(0, world, training.batch_size, training.accumulate)
-        activations = cls.activation_bytes(config, module, share)
+        share = Share(0, world, batch_size=training.batch_size, accumulate=training.accumulate)
+        activations = cls.activation_bytes(config, module, share=share)
         hints = cls.how_to_save_activations(config)
         return f"{config.kind}: " + describe_training(
-            module, training, share, "codec.training", activations, hints, gpu_memory_gb
+            module,
+            training,
+            share=share,
+            key="codec.training",
+            activations=activations,
+            hints=hints,
+            gpu_memory_gb=gpu_memory_gb,
         )

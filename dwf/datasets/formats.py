@@ -35,7 +35,7 @@ class NotPublished(Exception):
     """Bytes are not the published ones; the message names file, checksum found and expected."""
 
 
-def check_digest(content: bytes | np.ndarray, expected: str, what: object) -> None:
+def check_digest(content: bytes | np.ndarray, expected: str, *, what: object) -> None:
     """Hold bytes to a published checksum.
 
     Args:
@@ -67,7 +67,7 @@ def find_file(folder: Path, *names: str) -> Path:
 # --- IDX: MNIST and its relatives ------------------------------------------------------------
 
 
-def read_idx(folder: Path, name: str, md5: str) -> np.ndarray:
+def read_idx(folder: Path, name: str, *, md5: str) -> np.ndarray:
     """Read an IDX file of bytes, compressed by gzip or not: uint8, of the shape in its header.
 
     Args:
@@ -85,7 +85,7 @@ def read_idx(folder: Path, name: str, md5: str) -> np.ndarray:
             content = gzip.decompress(content)
         except _DAMAGE as error:
             raise NotPublished(f"{path} is damaged or cut short ({error})") from None
-    check_digest(content, md5, path)
+    check_digest(content, md5, what=path)
     start = 4 + 4 * content[3]
     shape = np.frombuffer(content[4:start], ">u4")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
@@ -101,9 +101,9 @@ def read_mnist(folder: Path, digests: Mapping[str, str]) -> Arrays:
     arrays = {}
     for part, prefix in (("train", "train"), ("test", "t10k")):
         images, labels = f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
-        images_AHW = read_idx(folder, images, digests[images])
+        images_AHW = read_idx(folder, images, md5=digests[images])
         arrays[f"x_{part}"] = images_AHW[:, None]
-        arrays[f"y_{part}"] = read_idx(folder, labels, digests[labels]).astype(np.int64)
+        arrays[f"y_{part}"] = read_idx(folder, labels, md5=digests[labels]).astype(np.int64)
     return arrays
 
 
@@ -124,7 +124,7 @@ def read_cifar10(folder: Path, digests: Mapping[str, str]) -> Arrays:
     except _DAMAGE as error:
         raise NotPublished(f"the CIFAR-10 files in {folder} are damaged ({error})") from None
     for name, array in published.items():
-        check_digest(array, digests[name], f"{name} of the CIFAR-10 files in {folder}")
+        check_digest(array, digests[name], what=f"{name} of the CIFAR-10 files in {folder}")
     return {
         name: np.ascontiguousarray(array.transpose(0, 3, 1, 2))
         if name.startswith("x")
@@ -137,7 +137,7 @@ def _read_cifar10_archive(folder: Path) -> Arrays:
     from torchvision.datasets import CIFAR10
 
     path = find_file(folder, "cifar-10-python.tar.gz")
-    check_digest(path.read_bytes(), CIFAR10.tgz_md5, path)  # before anything is unpickled
+    check_digest(path.read_bytes(), CIFAR10.tgz_md5, what=path)  # before anything is unpickled
     arrays = {}
     with tarfile.open(path) as archive:
         for part, files in (("train", CIFAR10.train_list), ("test", CIFAR10.test_list)):
@@ -190,5 +190,5 @@ def read_digits(folder: Path, digests: Mapping[str, str]) -> Arrays:
 def _checked(x: np.ndarray, y: np.ndarray, digests: Mapping[str, str], what: str) -> Arrays:
     arrays = {"x_train": x, "y_train": y.astype(np.int64)}
     for name, array in arrays.items():
-        check_digest(array, digests[name], f"{name} of {what}")
+        check_digest(array, digests[name], what=f"{name} of {what}")
     return arrays

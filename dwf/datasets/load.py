@@ -49,19 +49,27 @@ def load_dataset(config: DataConfig) -> Dataset:
     images, labels = arrays["x_train"], arrays["y_train"]
     if "x_test" in arrays:
         rest = torch.arange(len(labels))
-        test = Part(arrays["x_test"], arrays["y_test"], torch.arange(len(arrays["y_test"])))
+        test = Part(arrays["x_test"], arrays["y_test"], index=torch.arange(len(arrays["y_test"])))
     else:
         rest, test_rows = _cut_test(labels, config.seed)
-        test = Part(images, labels, test_rows)
+        test = Part(images, labels, index=test_rows)
     train_rows, val_rows = _cut_val(rest, config)
-    train = _some(Part(images, labels, train_rows), "train", config.train_images, config)
+    train = _some(Part(images, labels, index=train_rows), "train", config.train_images, config)
     test = _some(test, "test", config.test_images, config)
     published = PUBLISHED[config.kind]
     if config.grey and images.shape[1:2] != (len(LUMINANCE),):
         raise ConfigError(f"grey = true: {config.kind} has no colour images; leave it out")
     scale, shift = _scaling(train, published.largest, config)
-    val = Part(images, labels, val_rows)
-    return Dataset(train, val, test, published.num_classes, scale, shift, config.grey)
+    val = Part(images, labels, index=val_rows)
+    return Dataset(
+        train,
+        val,
+        test=test,
+        num_classes=published.num_classes,
+        scale=scale,
+        shift=shift,
+        grey=config.grey,
+    )
 
 
 def _some(part: Part, name: str, count: int | None, config: DataConfig) -> Part:
@@ -74,7 +82,7 @@ def _some(part: Part, name: str, count: int | None, config: DataConfig) -> Part:
             f" = {config.validation:g} is cut off first): give at most so many, or leave it out"
         )
     order = torch.from_numpy(numpy_stream(config.seed, f"{name} images").permutation(len(part)))
-    return Part(part.images, part.labels, part.index[order[:count]].sort().values)
+    return Part(part.images, part.labels, index=part.index[order[:count]].sort().values)
 
 
 def _cut_test(labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -131,7 +131,7 @@ def _read_from(source: Source, published: Published) -> Arrays:
 # --- addresses -------------------------------------------------------------------------------
 
 
-def download(url: str, path: Path, md5: str) -> None:
+def download(url: str, path: Path, *, md5: str) -> None:
     """Fetch one file and hold it to its checksum.
 
     Raises:
@@ -141,7 +141,7 @@ def download(url: str, path: Path, md5: str) -> None:
     try:
         with _open(url) as answer, open(path, "wb") as file:
             megabytes = int(answer.headers.get("Content-Length") or 0) / 1e6
-            with Progress(f"download {url}", round(megabytes, 1), "MB") as progress:
+            with Progress(f"download {url}", round(megabytes, 1), unit="MB") as progress:
                 while chunk := answer.read(_CHUNK):
                     file.write(chunk)
                     digest.update(chunk)
@@ -184,7 +184,7 @@ def fetch_idx(dataset: str, folder: Path) -> None:
     for mirror in published.mirrors:
         try:
             for name, md5 in published.resources:
-                download(mirror + name, folder / name, md5)
+                download(mirror + name, folder / name, md5=md5)
             return
         except SourceFailed as error:
             failed.append(str(error))
@@ -195,7 +195,7 @@ def fetch_cifar10(folder: Path) -> None:
     """Fetch CIFAR-10's archive from the address that torchvision knows."""
     from torchvision.datasets import CIFAR10
 
-    download(CIFAR10.url, folder / CIFAR10.filename, CIFAR10.tgz_md5)
+    download(CIFAR10.url, folder / CIFAR10.filename, md5=CIFAR10.tgz_md5)
 
 
 # --- packages --------------------------------------------------------------------------------

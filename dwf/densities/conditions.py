@@ -42,7 +42,7 @@ class Conditions:
         low, high = known_N.min().item(), known_N.max().item()
         # Of equal numbers rounding would be the deviation.
         deviation = known_N.std(correction=0).item() if low < high else 1.0
-        return cls(name, known_N.mean().item(), deviation, low, high)
+        return cls(name, known_N.mean().item(), deviation=deviation, low=low, high=high)
 
     def standardise(self, values_N: torch.Tensor) -> torch.Tensor:
         """Return numbers in standardised units, float32; NaN where there is none."""

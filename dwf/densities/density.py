@@ -37,7 +37,7 @@ class Density:
     def __init__(self, config: DensitySettings):
         self.config = config
 
-    def fit(self, train_codes: Codes, val_codes: Codes, run: RunFolder, seed: int = 0) -> object:
+    def fit(self, train_codes: Codes, val_codes: Codes, *, run: RunFolder, seed: int = 0) -> object:
         """Learn from codes, or go on where the run stopped.
 
         Args:
@@ -60,7 +60,7 @@ class Density:
         """
         raise NotImplementedError
 
-    def sample(self, count: int, seed: int, first: int = 0) -> Codes:
+    def sample(self, count: int, seed: int, *, first: int = 0) -> Codes:
         """Draw codes; sample i of a seed is the same whatever `count`.
 
         Args:

@@ -36,15 +36,24 @@ class Flow(LearntDensity):
     config: FlowConfig
 
     def task(
-        self, train: Examples, val: Examples, seed: int, metric: Sequence[torch.Tensor]
+        self, train: Examples, val: Examples, *, seed: int, metric: Sequence[torch.Tensor]
     ) -> FlowMatching:
         """Return the task of learning the velocity; see the base."""
-        return FlowMatching(self.config, self.module, train, val, seed, self.sections, metric)
+        return FlowMatching(
+            self.config,
+            self.module,
+            train=train,
+            val=val,
+            seed=seed,
+            sections=self.sections,
+            metric=metric,
+        )
 
     def velocity(
         self,
         x_BK: torch.Tensor,
         t: torch.Tensor,
+        *,
         condition_B: torch.Tensor | None = None,
         present_BK: torch.Tensor | None = None,
     ) -> torch.Tensor:
@@ -62,16 +71,19 @@ class Flow(LearntDensity):
         if config.prediction == "target":
             t = t.clamp(max=LAST_TIME)
             target_BK = self.module(x_BK, t.reshape(1), **told)
-            return velocity_of_target(target_BK, x_BK, t, config.source_std, config.sigma)
+            return velocity_of_target(
+                target_BK, x_BK, t=t, source_std=config.source_std, sigma=config.sigma
+            )
         said_BK = self.module(x_BK, t.reshape(1), **told)
         if config.prediction == "velocity":
             return said_BK
-        return said_BK + normal_velocity(x_BK, t, config.source_std, config.sigma)
+        return said_BK + normal_velocity(x_BK, t, source_std=config.source_std, sigma=config.sigma)
 
     def guided(
         self,
         x_BK: torch.Tensor,
         t: torch.Tensor,
+        *,
         condition_B: torch.Tensor | None,
         guidance: float,
         present_BK: torch.Tensor | None = None,
@@ -80,13 +92,16 @@ class Flow(LearntDensity):
 
         Source: Ho and Salimans, arXiv 2207.12598, eq. 6, whose w is guidance - 1.
         """
-        told_BK = self.velocity(x_BK, t, condition_B, present_BK)
-        return torch.lerp(self.velocity(x_BK, t, None, present_BK), told_BK, guidance)
+        told_BK = self.velocity(x_BK, t, condition_B=condition_B, present_BK=present_BK)
+        return torch.lerp(
+            self.velocity(x_BK, t, condition_B=None, present_BK=present_BK), told_BK, guidance
+        )
 
     def draw(
         self,
         noise_BK: torch.Tensor,
         solver: SolverConfig,
+        *,
         condition_B: torch.Tensor | None = None,
         guidance: float = 1.0,
         present_BK: torch.Tensor | None = None,
@@ -95,16 +110,23 @@ class Flow(LearntDensity):
         start_BK = noise_BK * self.config.source_std
         if guidance == 1:
             return solve(
-                lambda t, x: self.velocity(x, t, condition_B, present_BK), start_BK, solver
+                lambda t, x: self.velocity(x, t, condition_B=condition_B, present_BK=present_BK),
+                start_BK,
+                config=solver,
             )
         return solve(
-            lambda t, x: self.guided(x, t, condition_B, guidance, present_BK), start_BK, solver
+            lambda t, x: self.guided(
+                x, t, condition_B=condition_B, guidance=guidance, present_BK=present_BK
+            ),
+            start_BK,
+            config=solver,
         )
 
     def log_prob(
         self,
         codes: Codes,
         exact: bool | None = None,
+        *,
         probes: int = 8,
         seed: int = 0,
         condition: float | None = None,
@@ -141,12 +163,14 @@ class Flow(LearntDensity):
             x_BK, present_BK = some.codes_NK, some.present_NK
             signs = torch.randint(0, 2, (probes, *x_BK.shape), generator=generator) * 2.0 - 1
             part_B = log_density(
-                lambda x, t, present: self.velocity(x, t, condition_B, present),
+                lambda x, t, present: self.velocity(
+                    x, t, condition_B=condition_B, present_BK=present
+                ),
                 x_BK,
-                settings,
-                self.config.source_std,
-                present_BK,
-                None if exact else signs.to(x_BK),
+                settings=settings,
+                source_std=self.config.source_std,
+                present_BK=present_BK,
+                signs_SBK=None if exact else signs.to(x_BK),
             )
             parts.append(part_B - self.scaling.log_volume(num_features, present_BK))
         return torch.cat([torch.empty(0), *parts]).float().cpu()

@@ -36,6 +36,7 @@ class Gaussian(Density):
         self,
         train_codes: Codes,
         val_codes: Codes | None = None,
+        *,
         run: RunFolder | None = None,
         seed: int = 0,
     ) -> None:
@@ -68,7 +69,7 @@ class Gaussian(Density):
         floor = share * variance_R.sum().item() / len(self.mean_K)
         self.variance_R, self.floor = (1 - share) * variance_R + floor, floor
 
-    def sample(self, count: int, seed: int, first: int = 0) -> Codes:
+    def sample(self, count: int, seed: int, *, first: int = 0) -> Codes:
         """Draw codes; sample i of a seed is the same whatever `count`.
 
         Args:
@@ -76,7 +77,7 @@ class Gaussian(Density):
             seed: of the draw.
             first: number of the first sample.
         """
-        noise_NK = draw_noise(count, len(self.mean_K), seed, first).double()
+        noise_NK = draw_noise(count, len(self.mean_K), seed=seed, first=first).double()
         if self.directions_RK is None:
             centred_NK = noise_NK * self.variance_R.sqrt()
         else:
@@ -130,7 +131,7 @@ class Gaussian(Density):
         """
         path = Path(folder) / FILE
         state = load_state(path)
-        gaussian = cls(build(GaussianConfig, state.pop("config"), str(path)))
+        gaussian = cls(build(GaussianConfig, state.pop("config"), source=str(path)))
         gaussian.shape = CodeShape(**state.pop("shape"))
         for name, value in state.items():
             setattr(gaussian, name, value)

@@ -68,6 +68,7 @@ class Kde(Density):
         self,
         train_codes: Codes,
         val_codes: Codes | None = None,
+        *,
         run: RunFolder | None = None,
         seed: int = 0,
     ) -> Fitted:
@@ -152,11 +153,11 @@ class Kde(Density):
             differences *= _COST_OF_INDIVIDUAL
         num = min(num, max(1, _VAL_DIFFERENCES // differences))
         if not num:
-            return Fitted(len(self.rows_A), None, 0)
+            return Fitted(len(self.rows_A), None, val_networks=0)
         some = self.log_prob(val_codes.take(slice(0, num)))
-        return Fitted(len(self.rows_A), some.mean().item(), num)
+        return Fitted(len(self.rows_A), some.mean().item(), val_networks=num)
 
-    def sample(self, count: int, seed: int, first: int = 0) -> Codes:
+    def sample(self, count: int, seed: int, *, first: int = 0) -> Codes:
         """Draw codes; sample i of a seed is the same whatever `count`.
 
         Args:
@@ -271,7 +272,7 @@ class Kde(Density):
                 f"{file} is damaged (it does not match its checksum): remove it and give the "
                 "command again"
             )
-        kde = cls(build(KdeConfig, state["config"], str(path)))
+        kde = cls(build(KdeConfig, state["config"], source=str(path)))
         # Copy on write, since torch takes no read-only array; nothing is written.
         mapped = np.load(file, mmap_mode="c" if kde.config.has_anchors else None)
         values = torch.from_numpy(mapped)

@@ -61,7 +61,7 @@ class LearntDensity(Density):
         self.device = find_device(config.training.compute.device)
 
     def task(
-        self, train: Examples, val: Examples, seed: int, metric: Sequence[torch.Tensor]
+        self, train: Examples, val: Examples, *, seed: int, metric: Sequence[torch.Tensor]
     ) -> Task:
         """Return what `module` is asked to learn.
 
@@ -77,6 +77,7 @@ class LearntDensity(Density):
         self,
         noise_BK: torch.Tensor,
         solver: SolverConfig,
+        *,
         condition_B: torch.Tensor | None = None,
         guidance: float = 1.0,
         present_BK: torch.Tensor | None = None,
@@ -96,6 +97,7 @@ class LearntDensity(Density):
         self,
         train_codes: Codes,
         val_codes: Codes,
+        *,
         run: RunFolder,
         seed: int = 0,
         train_conditions_N: torch.Tensor | None = None,
@@ -132,19 +134,21 @@ class LearntDensity(Density):
                 f"lower training.batch_size to at most {len(train_codes)}, or train a larger zoo"
             )
         present_NK = train_codes.present_NK
-        scaling = Scaling.fit(vectors(train_codes), self.config.standardise, present_NK)
+        scaling = Scaling.fit(vectors(train_codes), self.config.standardise, present_NK=present_NK)
         conditions = None
         if self.config.takes_condition:
             conditions = Conditions.fit(self.config.condition, train_conditions_N)
-        self.prepare(train_codes.shape, scaling, seed, conditions)
+        self.prepare(train_codes.shape, scaling, seed=seed, conditions=conditions)
         task = self.task(
             self.examples(train_codes, train_conditions_N),
             self.examples(val_codes, val_conditions_N),
-            seed,
-            self._metric(metric),
+            seed=seed,
+            metric=self._metric(metric),
         )
         look = partial(self._look, judge, seed) if judge else None
-        outcome = train(task, self.config.training, seed, run, self.config.kind, look)
+        outcome = train(
+            task, self.config.training, seed=seed, run=run, what=self.config.kind, look=look
+        )
         self.module = task.module  # an engine may have made another, for the first rank alone
         return outcome
 
@@ -164,7 +168,7 @@ class LearntDensity(Density):
             self.module = trained
 
     def prepare(
-        self, shape: CodeShape, scaling: Scaling, seed: int, conditions: Conditions | None = None
+        self, shape: CodeShape, scaling: Scaling, *, seed: int, conditions: Conditions | None = None
     ) -> None:
         """Build the network and all that `fit` learns before it trains.
 
@@ -187,7 +191,7 @@ class LearntDensity(Density):
         self.shape = shape
         self.scaling, self.conditions = scaling.to(self.device), conditions
         with seeded(seed, "initialisation"):
-            module = build_backbone(backbone, shape, conditions is not None)
+            module = build_backbone(backbone, shape, conditioned=conditions is not None)
         self.module = module.to(self.device).eval()
         present_AK = shape.present_AK
         self.present_AK = None if present_AK is None else present_AK.to(self.device)
@@ -206,7 +210,9 @@ class LearntDensity(Density):
             condition_N = self.conditions.standardise(conditions_N).to(self.device)
         if codes.kind_N is not None:
             kind_N = codes.kind_N.to(self.device)
-        examples = Examples(vectors(codes).to(self.device), condition_N, kind_N, self.present_AK)
+        examples = Examples(
+            vectors(codes).to(self.device), condition_N, kind_N=kind_N, present_AK=self.present_AK
+        )
         standardised_NK = self.scaling.apply(examples.codes_NK, examples.present_NK)
         return replace(examples, codes_NK=standardised_NK)
 
@@ -237,6 +243,7 @@ class LearntDensity(Density):
         self,
         count: int,
         seed: int,
+        *,
         first: int = 0,
         chunk: int | None = None,
         condition: float | None = None,
@@ -265,11 +272,17 @@ class LearntDensity(Density):
         settings = replace(self.config.solver, **solver)
         condition_B = self.ask(condition, guidance)
         present_BK = self._present_of(kind)
-        noise_NK = draw_noise(count, self.shape.size, seed, first)
+        noise_NK = draw_noise(count, self.shape.size, seed=seed, first=first)
         for x_BK in noise_NK.split(chunk or self._chunk()):  # views: the noise becomes the samples
             noise_BK = x_BK.to(self.device)
             noise_BK = noise_BK if present_BK is None else noise_BK * present_BK
-            drawn_BK = self.draw(noise_BK, settings, condition_B, guidance, present_BK)
+            drawn_BK = self.draw(
+                noise_BK,
+                settings,
+                condition_B=condition_B,
+                guidance=guidance,
+                present_BK=present_BK,
+            )
             x_BK.copy_(self.scaling.undo(drawn_BK))
         return self.shape.fill(noise_NK, torch.full((count,), kind))
 
@@ -312,6 +325,7 @@ class LearntDensity(Density):
         self,
         codes: Codes,
         seed: int,
+        *,
         conditions_N: torch.Tensor | None = None,
         metric: Sequence[torch.Tensor] = (),
     ) -> float:
@@ -327,7 +341,7 @@ class LearntDensity(Density):
         """
         check_codes(codes, self.shape)
         some = self.examples(codes, conditions_N)
-        return self.task(some, some, seed, self._metric(metric)).validate(self.module)
+        return self.task(some, some, seed=seed, metric=self._metric(metric)).validate(self.module)
 
     def save(self, folder: Path) -> None:
         """Write the fitted density to its one file."""
@@ -349,9 +363,11 @@ class LearntDensity(Density):
         """
         path = Path(folder) / cls.files[0]
         state = load_state(path)
-        density = cls(build(cls.settings, state["config"], str(path)))
+        density = cls(build(cls.settings, state["config"], source=str(path)))
         told = state["conditions"]
         conditions = told and Conditions(**told)
-        density.prepare(CodeShape(**state["shape"]), Scaling(**state["scaling"]), 0, conditions)
+        density.prepare(
+            CodeShape(**state["shape"]), Scaling(**state["scaling"]), seed=0, conditions=conditions
+        )
         density.module.load_state_dict(state["module"])
         return density

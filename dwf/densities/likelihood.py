@@ -22,6 +22,7 @@ Velocity = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Ten
 def log_density(
     velocity: Velocity,
     x_BK: torch.Tensor,
+    *,
     settings: SolverConfig,
     source_std: float,
     present_BK: torch.Tensor | None = None,
@@ -48,7 +49,7 @@ def log_density(
     # Attention's fused kernels know no vmap: it would call them once for each row.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         start = (x_BK, x_BK.new_zeros(len(x_BK)))
-        x0_BK, change_B = solve(rates, start, settings, start=1.0, end=0.0)
+        x0_BK, change_B = solve(rates, start, config=settings, start=1.0, end=0.0)
     variance = source_std**2
     log_source_BK = -0.5 * (x0_BK.square() / variance + math.log(2 * math.pi * variance))
     if present_BK is not None:

@@ -29,6 +29,7 @@ _NEVER = -1e30
 def pair(
     kind: str,
     x0_BK: torch.Tensor,
+    *,
     x1_BK: torch.Tensor,
     sections: PairedSections = (),
     kind_B: torch.Tensor | None = None,
@@ -45,17 +46,18 @@ def pair(
         present_BK: which numbers each code has; None: all.
     """
     if kind == "optimal_transport":
-        x0_BK = x0_BK[order(x0_BK, x1_BK, kind_B)]
+        x0_BK = x0_BK[order(x0_BK, x1_BK, kind_B=kind_B)]
     if kind == "equivariant":
-        x0_BK = x0_BK[order(x0_BK, x1_BK, kind_B, sections, present_BK)]
+        x0_BK = x0_BK[order(x0_BK, x1_BK, kind_B=kind_B, sections=sections, present_BK=present_BK)]
     if kind in ("tokens", "equivariant"):
-        x0_BK = assign_tokens(x0_BK, x1_BK, sections, present_BK)
+        x0_BK = assign_tokens(x0_BK, x1_BK, sections=sections, present_BK=present_BK)
     return x0_BK
 
 
 def order(
     x0_BK: torch.Tensor,
     x1_BK: torch.Tensor,
+    *,
     kind_B: torch.Tensor | None = None,
     sections: PairedSections = (),
     present_BK: torch.Tensor | None = None,
@@ -124,6 +126,7 @@ def _best_products(
 def assign_tokens(
     x0_BK: torch.Tensor,
     x1_BK: torch.Tensor,
+    *,
     sections: PairedSections,
     present_BK: torch.Tensor | None = None,
 ) -> torch.Tensor:

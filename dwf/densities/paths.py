@@ -77,6 +77,7 @@ class FlowMatching(Task):
         self,
         config: FlowConfig,
         module: nn.Module,
+        *,
         train: Examples,
         val: Examples,
         seed: int,
@@ -90,13 +91,15 @@ class FlowMatching(Task):
         self.bank_NK = None
         if config.source == "fixed":
             generator = torch_stream(seed, "bank", device=train.codes_NK.device.type)
-            self.bank_NK = draw_source(train.codes_NK, config.source_std, generator)
+            self.bank_NK = draw_source(train.codes_NK, config.source_std, generator=generator)
 
     def start(self, step: int, share: Share) -> None:
         """Take note of which examples of a batch are this rank's; see `Task.start`."""
         self.share = share
 
-    def loss(self, module: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
+    def loss(
+        self, module: nn.Module, batch_size: int, *, generator: torch.Generator
+    ) -> torch.Tensor:
         """Return the mean squared error over a random batch.
 
         Noise is paired with codes over the batch of all ranks, so each rank draws all of it.
@@ -146,20 +149,31 @@ class FlowMatching(Task):
         """Return points on random paths to codes, and the velocity (or target) wanted there."""
         config, x1_BK, present_BK = self.config, batch.codes_NK, batch.present_NK
         if x0_BK is None:
-            x0_BK = draw_source(x1_BK, config.source_std, generator)
-        x0_BK = pair(config.pairing, x0_BK, x1_BK, self.sections, batch.kind_N, present_BK)
-        t_B = draw_times(config, len(x1_BK), generator)
+            x0_BK = draw_source(x1_BK, config.source_std, generator=generator)
+        x0_BK = pair(
+            config.pairing,
+            x0_BK,
+            x1_BK=x1_BK,
+            sections=self.sections,
+            kind_B=batch.kind_N,
+            present_BK=present_BK,
+        )
+        t_B = draw_times(config, len(x1_BK), generator=generator)
         xt_BK = torch.lerp(x0_BK, x1_BK, t_B.unsqueeze(1))
         if config.sigma:
-            xt_BK += draw_source(x1_BK, config.sigma, generator)
+            xt_BK += draw_source(x1_BK, config.sigma, generator=generator)
         wanted_BK = x1_BK if config.prediction == "target" else x1_BK - x0_BK
         if config.prediction == "residual":
             t_B1 = t_B.unsqueeze(1)
-            wanted_BK -= normal_velocity(xt_BK, t_B1, config.source_std, config.sigma)
+            wanted_BK -= normal_velocity(
+                xt_BK, t_B1, source_std=config.source_std, sigma=config.sigma
+            )
         condition_B = batch.condition_N
         if condition_B is not None:
-            condition_B = forget(condition_B, drop, generator)
-        return Paths(xt_BK, t_B, wanted_BK, condition_B, present_BK)
+            condition_B = forget(condition_B, drop, generator=generator)
+        return Paths(
+            xt_BK, t_B, wanted_BK=wanted_BK, condition_B=condition_B, present_BK=present_BK
+        )
 
     def _error(self, module: nn.Module, paths: Paths, part: slice = _ALL) -> torch.Tensor:
         """Return the mean squared error over a part of the paths; parts' mean is that of all."""
@@ -194,7 +208,7 @@ class FlowMatching(Task):
         return sum(squares)
 
 
-def forget(condition_B: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+def forget(condition_B: torch.Tensor, share: float, *, generator: torch.Generator) -> torch.Tensor:
     """Return conditions of which a random share is NaN, for none."""
     if not share:
         return condition_B
@@ -202,12 +216,12 @@ def forget(condition_B: torch.Tensor, share: float, generator: torch.Generator) 
     return condition_B.masked_fill(chance_B < share, math.nan)
 
 
-def draw_source(like_BK: torch.Tensor, std: float, generator: torch.Generator) -> torch.Tensor:
+def draw_source(like_BK: torch.Tensor, std: float, *, generator: torch.Generator) -> torch.Tensor:
     """Return Gaussian noise of a standard deviation, in the shape and place of `like_BK`."""
     return torch.empty_like(like_BK).normal_(0, std, generator=generator)
 
 
-def draw_times(config: FlowConfig, count: int, generator: torch.Generator) -> torch.Tensor:
+def draw_times(config: FlowConfig, count: int, *, generator: torch.Generator) -> torch.Tensor:
     """Return t_B in [0, 1], of the distribution that the settings name."""
     device = generator.device
     if config.time == "uniform":
@@ -220,7 +234,7 @@ def draw_times(config: FlowConfig, count: int, generator: torch.Generator) -> to
 
 
 def velocity_of_target(
-    target_BK: torch.Tensor, x_BK: torch.Tensor, t: torch.Tensor, source_std: float, sigma: float
+    target_BK: torch.Tensor, x_BK: torch.Tensor, *, t: torch.Tensor, source_std: float, sigma: float
 ) -> torch.Tensor:
     """Return the velocity u(x, t) where the expected code E[x1 | x_t = x] is known.
 
@@ -241,7 +255,7 @@ def velocity_of_target(
 
 
 def normal_velocity(
-    x_BK: torch.Tensor, t: torch.Tensor, source_std: float, sigma: float
+    x_BK: torch.Tensor, t: torch.Tensor, *, source_std: float, sigma: float
 ) -> torch.Tensor:
     """Return the velocity u(x, t) = E[x1 - x0 | x_t = x] of standard normal codes x1.
 

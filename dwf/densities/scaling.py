@@ -55,7 +55,7 @@ class Scaling:
 
     @classmethod
     def fit(
-        cls, codes_NK: torch.Tensor, kind: str, present_NK: torch.Tensor | None = None
+        cls, codes_NK: torch.Tensor, kind: str, *, present_NK: torch.Tensor | None = None
     ) -> "Scaling":
         """Return the scaling of `per_dimension`, `global` or `none`.
 

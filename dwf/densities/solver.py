@@ -18,6 +18,7 @@ State = torch.Tensor | tuple[torch.Tensor, ...]
 def solve(
     velocity: Callable[[torch.Tensor, State], State],
     state: State,
+    *,
     config: SolverConfig,
     start: float = 0.0,
     end: float = 1.0,
@@ -60,7 +61,7 @@ def _equal_steps(times: torch.Tensor, steps: int) -> torch.Tensor:
     return torch.linspace(first, last, steps + 1, dtype=times.dtype, device=times.device)
 
 
-def draw_noise(count: int, num_features: int, seed: int, first: int = 0) -> torch.Tensor:
+def draw_noise(count: int, num_features: int, *, seed: int, first: int = 0) -> torch.Tensor:
     """Return standard normal noise_BK of samples `first`, `first + 1`, ..., float32 on the CPU.
 
     Each sample has a stream of its own: it is the same whatever else is drawn with it.

@@ -25,8 +25,11 @@ def reconstruction(run: Run, settings: Settings = _DEFAULT) -> None:
     """
     from dwf.evaluation.reconstruction import report_reconstruction
 
-    folder, config = run.absolute(), build(ReconstructionConfig, to_dict(settings), "command line")
-    report_reconstruction(folder.parent.parent, folder.name, config)
+    folder, config = (
+        run.absolute(),
+        build(ReconstructionConfig, to_dict(settings), source="command line"),
+    )
+    report_reconstruction(folder.parent.parent, folder.name, config=config)
 
 
 def main() -> None:

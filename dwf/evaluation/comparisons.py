@@ -37,7 +37,7 @@ class Comparison:
 
 
 def comparisons_of(
-    config: EvaluateConfig, whole: Yardstick, samples: Sequence[Zoo]
+    config: EvaluateConfig, whole: Yardstick, *, samples: Sequence[Zoo]
 ) -> list[Comparison]:
     """Return the comparisons of a report, that with all training networks first.
 
@@ -57,7 +57,9 @@ def comparisons_of(
             parts[rows.tobytes()] = whole.of_rows(rows), [], subset.label if subset else ""
         parts[rows.tobytes()][1].append(each)
     return [
-        Comparison(yardstick, tuple(mine), tuple(_baselines(config, yardstick)), subset)
+        Comparison(
+            yardstick, tuple(mine), baselines=tuple(_baselines(config, yardstick)), subset=subset
+        )
         for yardstick, mine, subset in parts.values()
     ]
 
@@ -81,7 +83,7 @@ def measure_all(config: EvaluateConfig, comparisons: Sequence[Comparison]) -> li
     total = 1 + bool(len(held_out))
     total += sum(2 * len(one.samples) + len(one.baselines) for one in comparisons)
     sets: list[NetworkSet] = []
-    with Progress(f"evaluate {zoo.name}", total, "sets of networks") as progress:
+    with Progress(f"evaluate {zoo.name}", total, unit="sets of networks") as progress:
         for one in comparisons:
             measuring, mine = _Measuring(config, one, is_alone=is_alone), list[NetworkSet]()
             for found in measuring.sets(held_out if one is comparisons[0] else None):
@@ -140,7 +142,9 @@ class _Measuring:
 
     def _of_baseline(self, family: str, baseline: Baseline) -> NetworkSet:
         yardstick, subset = self.yardstick, self.comparison.subset
-        drawn = Drawn(baseline, yardstick.training, yardstick.deviation_K, self.config.seed)
+        drawn = Drawn(
+            baseline, yardstick.training, deviation_D=yardstick.deviation_K, seed=self.config.seed
+        )
         measured = yardstick.measure_drawn(drawn, FAMILIES[family].is_compared)
         title = f"{baseline.title} ({subset})" if subset else baseline.title
         return self._set(title, family, measured)
@@ -161,7 +165,7 @@ class _Measuring:
         return network_set(
             title,
             family,
-            measured,
+            measured=measured,
             limits=yardstick.limits,
             zoo_spread=yardstick.originals.spread,
             split=self.config.split,

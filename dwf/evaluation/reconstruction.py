@@ -50,7 +50,7 @@ from dwf.zoo.checksums import file_checksum
 from dwf.zoo.store import Zoo
 
 
-def report_fit(root: Path, name: str, config: GeneratorConfig) -> Reconstruction | None:
+def report_fit(root: Path, name: str, *, config: GeneratorConfig) -> Reconstruction | None:
     """Report on the codec of a generator that was just fitted, where there is something to say.
 
     There is nothing of a codec that loses nothing; nor of a zoo whose networks cannot be scored,
@@ -66,7 +66,7 @@ def report_fit(root: Path, name: str, config: GeneratorConfig) -> Reconstruction
 
 
 def report_reconstruction(
-    root: Path, name: str, config: ReconstructionConfig | None = None
+    root: Path, name: str, *, config: ReconstructionConfig | None = None
 ) -> Reconstruction:
     """Measure what the codec of `root/runs/name` loses; write the report and print it.
 
@@ -99,7 +99,7 @@ def report_reconstruction(
     about = {"codec": file_checksum(generator / "codec" / ARRAYS), "zoo": zoo.fingerprint}
     refuse = partial(_refuse_other_networks, about=about)
     folder = root / "reports" / title
-    with stage(REPORT, folder, config, refuse_other=refuse) as run:
+    with stage(REPORT, folder, config=config, refuse_other=refuse) as run:
         if run is None:
             report = Reconstruction.load(folder)
         else:
@@ -146,20 +146,24 @@ def _measure(
     title: str,
     name: str,
 ) -> Reconstruction:
-    measurer = Reconstructor(codec, zoo, config, training)
-    chosen = choose_networks(zoo, config, training)
+    measurer = Reconstructor(codec, zoo, config=config, training=training)
+    chosen = choose_networks(zoo, config, training=training)
     sets, done = [], 0
-    with Progress(f"reconstruct {zoo.name}", sum(map(len, chosen.values())), "networks") as bar:
+    with Progress(
+        f"reconstruct {zoo.name}", sum(map(len, chosen.values())), unit="networks"
+    ) as bar:
         for words, rows in chosen.items():
-            sets.append(measurer.measure(words, rows, bar, done))
+            sets.append(measurer.measure(words, rows, progress=bar, done=done))
             done += len(rows)
     facts = {"generator": name, "codec": codec.config.kind} | measurer.facts
     notes = [f"{STEPS}."] if zoo.is_one_network else []
-    return Reconstruction.of(title, config, sets, measurer.tensors, facts, notes)
+    return Reconstruction.of(
+        title, config, sets=sets, tensors=measurer.tensors, facts=facts, notes=notes
+    )
 
 
 def choose_networks(
-    zoo: Zoo, config: ReconstructionConfig, training: np.ndarray | None = None
+    zoo: Zoo, config: ReconstructionConfig, *, training: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
     """Return what they are -> rows, at the last epoch, of held-out and of training networks.
 
@@ -207,7 +211,9 @@ class Reconstructor:
         ShapeMismatch: the codec was not fitted to the zoo's layout.
     """
 
-    def __init__(self, codec: Codec, zoo: Zoo, config: ReconstructionConfig, training: np.ndarray):
+    def __init__(
+        self, codec: Codec, zoo: Zoo, *, config: ReconstructionConfig, training: np.ndarray
+    ):
         self.codec, self.zoo, self.split = codec, zoo, config.split
         spans = codec.spans_of(zoo.layout)
         self.data, self.network = zoo.load_data(), zoo.build_network()
@@ -222,10 +228,10 @@ class Reconstructor:
         self.scorer = Scorer(
             self.network,
             zoo.layout,
-            self.data,
-            config.split,
-            BatchNormConfig(config.images),
-            np.zeros(zoo.layout.size),
+            data=self.data,
+            split=config.split,
+            config=BatchNormConfig(config.images),
+            template_D=np.zeros(zoo.layout.size),
             device=device,
             workers=config.workers,
             keep_answers=True,
@@ -250,7 +256,7 @@ class Reconstructor:
             self.facts["images for BatchNorm"] = self.scorer.num_images
 
     def measure(
-        self, title: str, rows: np.ndarray, progress: Progress, done: int = 0
+        self, title: str, rows: np.ndarray, *, progress: Progress, done: int = 0
     ) -> ReconstructedSet:
         """Measure rows of the zoo; see `Reconstruction` for what is found.
 
@@ -260,7 +266,7 @@ class Reconstructor:
             progress: told how many networks are done.
             done: networks that were done before.
         """
-        refuse_without_statistics(self.zoo, rows, self.network, own=True)
+        refuse_without_statistics(self.zoo, rows, network=self.network, own=True)
         lost_E, energy_E, parts = np.zeros(len(self.entries)), np.zeros(len(self.entries)), []
         for rows_B, weights_BD, decoded_BD in self._blocks(rows):
             for i, entry in enumerate(self.entries):
@@ -273,9 +279,17 @@ class Reconstructor:
             done += len(rows_B)
             progress.update(done)
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        check_accuracy(self.zoo, rows, columns["original"], self.split, self.num_images)
+        check_accuracy(
+            self.zoo,
+            rows,
+            accuracy_S=columns["original"],
+            split=self.split,
+            num_images=self.num_images,
+        )
         columns = {"network": self.zoo.columns["network"][rows]} | columns
-        return reconstructed_set(title, columns, lost_E, energy_E, self.tensors)
+        return reconstructed_set(
+            title, columns, lost_E=lost_E, energy_E=energy_E, tensors=self.tensors
+        )
 
     def _blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield (rows_B, weights_BD, decoded_BD); rows are held to their checksums.
@@ -284,7 +298,9 @@ class Reconstructor:
         """
         layout = self.zoo.layout
         for rows_B, weights_BD in self.zoo.stream(rows, check=True):
-            refuse_broken_statistics(self.zoo, rows_B, weights_BD, self.scorer.buffers)
+            refuse_broken_statistics(
+                self.zoo, rows_B, weights_BD=weights_BD, buffers=self.scorer.buffers
+            )
             codes = self.codec.encode(torch.from_numpy(weights_BD), layout)
             self.facts["numbers of a code"] = codes.shape.size
             decoded_BD = self.codec.decode(codes, layout).numpy()
@@ -297,8 +313,8 @@ class Reconstructor:
 
     def _score(self, weights_BD: np.ndarray, decoded_BD: np.ndarray) -> dict[str, np.ndarray]:
         """Return the measures of networks, float64_B each."""
-        before = self.scorer.score(weights_BD, "own", ("recalibrated",))
-        after = self.scorer.score(decoded_BD, "recalibrated", ("own",))
+        before = self.scorer.score(weights_BD, "own", compare=("recalibrated",))
+        after = self.scorer.score(decoded_BD, "recalibrated", compare=("own",))
         found = {
             "original": before["accuracy_S"],
             "reconstructed": after["accuracy_S"],

@@ -34,13 +34,13 @@ _SPLITS = ("train", "val", "test")
 _LONGEST_LIST = 16
 
 
-def plan(config: EvaluateConfig, root: Path, name: str) -> str:
+def plan(config: EvaluateConfig, root: Path, *, name: str) -> str:
     """Return in words what `evaluate` would score, and where the report would lie."""
     sets = ", ".join(config.samples) or "no samples"
     return f"evaluate zoo {config.zoo}: {sets}, and the baselines -> {_folder(root, name)}"
 
 
-def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
+def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
     """Score samples, originals, held-out networks and all baselines; write the report.
 
     Every network of every set counts. Samples are held against the training networks that their own
@@ -70,7 +70,7 @@ def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
     _refuse_other_frame(zoo, samples)
     fingerprints = {each.name: each.fingerprint for each in (zoo, *samples)}
     refuse = partial(_refuse_other_networks, fingerprints=fingerprints)
-    with stage(REPORT, _folder(root, name), config, refuse_other=refuse) as run:
+    with stage(REPORT, _folder(root, name), config=config, refuse_other=refuse) as run:
         if run is None:
             return Report.load(_folder(root, name))
         device = find_device(config.device).type
@@ -79,16 +79,16 @@ def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
         yardstick = Yardstick(
             zoo,
             zoo.load_data(),
-            device,
-            config.split,
-            config.batchnorm,
-            config.workers,
+            device=device,
+            split=config.split,
+            batchnorm=config.batchnorm,
+            workers=config.workers,
             ensemble=size,
         )
-        comparisons = comparisons_of(config, yardstick, samples)
+        comparisons = comparisons_of(config, yardstick, samples=samples)
         sets = measure_all(config, comparisons)
         limits_of = {one.subset: one.yardstick.limits for one in comparisons[1:]}
-        said = headline(sets, yardstick.limits, limits_of)
+        said = headline(sets, yardstick.limits, limits_of=limits_of)
         made = Report(
             name=name,
             config=to_dict(config),
@@ -101,9 +101,9 @@ def evaluate(config: EvaluateConfig, root: Path, name: str) -> Report:
             fits={each: read_fit(path) for each, path in _generators(root, samples).items()},
         )
         made.save(run.path)
-        figures = draw_figures(made, run.path, _curves(root, zoo, samples))
+        figures = draw_figures(made, run.path, curves=_curves(root, zoo, samples))
         environment = json.loads((run.path / "environment.json").read_text())
-        write_text(run.path / "report.html", write_page(made, environment, figures))
+        write_text(run.path / "report.html", write_page(made, environment, figures=figures))
         run.finish(headline=list(made.headline), fingerprints=fingerprints)
         return made
 

@@ -26,7 +26,7 @@ def has_statistics(layout: Layout) -> bool:
     return any(e.role == "buffer" and e.name.endswith("running_var") for e in layout.entries)
 
 
-def source_of_statistics(config: SampleConfig, codec: Codec, layout: Layout) -> str:
+def source_of_statistics(config: SampleConfig, codec: Codec, *, layout: Layout) -> str:
     """Return what the column `batchnorm` of a zoo of samples of a layout says.
 
     Returns:
@@ -60,7 +60,7 @@ def has_negative_variance(layout: Layout, weights_BD: torch.Tensor) -> torch.Ten
 
 
 def recalibration(
-    num_images: int, layout: Layout, network: nn.Module, data: Dataset
+    num_images: int, layout: Layout, *, network: nn.Module, data: Dataset
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return a function that gives networks statistics of their own: weights_BD -> weights_BD.
 
@@ -76,6 +76,8 @@ def recalibration(
 
     def recalibrated(weights_BD: torch.Tensor) -> torch.Tensor:
         state = layout.unflatten(weights_BD.to(device))
-        return layout.flatten(recalibrate(network, state, data, num_images, device)).cpu()
+        return layout.flatten(
+            recalibrate(network, state, data=data, num_images=num_images, device=device)
+        ).cpu()
 
     return recalibrated

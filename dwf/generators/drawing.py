@@ -47,12 +47,12 @@ class Drawing:
         self.solver = _solver_settings(config, generator)
         self.condition = _condition(config, generator)
         drawn = self.generator.layout
-        self.statistics = source_of_statistics(config, generator.codec, drawn)
-        self.head, self.subject = new_head(config, drawn, self.generator.subject)
+        self.statistics = source_of_statistics(config, generator.codec, layout=drawn)
+        self.head, self.subject = new_head(config, drawn, subject=self.generator.subject)
         """Architecture and data of the networks written: the learnt zoo's, but for the head."""
         self.layout = self.head.layout if self.head else drawn
         """Layout of the networks that are written."""
-        self._unusable = Unusable(config.generator, drawn, self.statistics)
+        self._unusable = Unusable(config.generator, drawn, statistics=self.statistics)
         self._selected: Selected | None = None
         self._evaluations = 0
 
@@ -69,7 +69,9 @@ class Drawing:
         if self.statistics == "recalibrated":
             subject = self.subject
             network, data = subject.build_network(), subject.load_data()
-            finish = recalibration(self.config.batchnorm_images, self.layout, network, data)
+            finish = recalibration(
+                self.config.batchnorm_images, self.layout, network=network, data=data
+            )
         with self._counted():
             parts = self._all() if self.config.selection.keeps_all else self._best(folder)
             for numbers_B, weights_BD, more in parts:
@@ -88,10 +90,10 @@ class Drawing:
     def _all(self) -> Iterator[Part]:
         """Yield all samples; after one that cannot be used only such ones are counted."""
         config = self.config
-        with Progress(f"sample {config.generator}", config.count, "networks") as progress:
+        with Progress(f"sample {config.generator}", config.count, unit="networks") as progress:
             for first, num in self.generator.blocks(config.count):
                 how = self.solver | self.condition
-                weights_BD = self.generator.sample(num, config.seed, first, **how)
+                weights_BD = self.generator.sample(num, config.seed, first=first, **how)
                 self._unusable.find(first, weights_BD)
                 progress.update(first + num)
                 if preemption.is_asked():
@@ -104,7 +106,9 @@ class Drawing:
         """Yield the samples that selection keeps, the best first."""
         config, at = self.config, 0
         how = self.solver | self.condition
-        self._selected = select(self.generator, config, how, self._unusable, folder)
+        self._selected = select(
+            self.generator, config, how=how, unusable=self._unusable, folder=folder
+        )
         for keys, weights_BD in self._selected.blocks(self.generator.block_size):
             numbers_B = np.array([number for _, _, number in keys])
             accuracy_B = np.array([-accuracy for accuracy, _, _ in keys])

@@ -39,7 +39,9 @@ class Examiner:
             )
         self.recalibrate = None
         if has_statistics(layout):
-            self.recalibrate = recalibration(batchnorm_images, layout, self.network, self.data)
+            self.recalibrate = recalibration(
+                batchnorm_images, layout, network=self.network, data=self.data
+            )
 
     def score(self, weights_BD: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return (accuracy_B, loss_B), float64; see `score_networks`."""
@@ -47,7 +49,7 @@ class Examiner:
             weights_BD = self.recalibrate(weights_BD)
         state = self.layout.unflatten(weights_BD)
         part, device = self.data.val, self.device
-        scores = score_networks(self.network, state, self.data, part, device=device)
+        scores = score_networks(self.network, state, data=self.data, part=part, device=device)
         return scores.accuracy_N, scores.loss_N
 
     def summary(self, weights_BD: torch.Tensor) -> dict[str, float]:

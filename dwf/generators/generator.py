@@ -57,6 +57,7 @@ class Generator:
         self,
         codec: Codec,
         density: Density,
+        *,
         origin: dict[str, Json],
         head: dict[str, Json] | None = None,
         zoo: int = 0,
@@ -77,16 +78,16 @@ class Generator:
 
     @classmethod
     def of(
-        cls, codec: CodecSettings, density: DensitySettings, origin: dict[str, Json]
+        cls, codec: CodecSettings, density: DensitySettings, *, origin: dict[str, Json]
     ) -> "Generator":
         """Return one that is not fitted yet."""
         make_codec, make_density = find(CODECS, codec.kind), find(DENSITIES, density.kind)
-        return cls(make_codec(codec), make_density(density), origin)
+        return cls(make_codec(codec), make_density(density), origin=origin)
 
     @property
     def subject(self) -> Subject:
         """Architecture of its networks, and the data that they are for."""
-        return build(Subject, self.source["facts"], HEAD, key="facts")
+        return build(Subject, self.source["facts"], source=HEAD, key="facts")
 
     @property
     def digest(self) -> str:
@@ -98,6 +99,7 @@ class Generator:
         self,
         for_codec: Learning,
         for_density: Learning,
+        *,
         run: RunFolder,
         seed: int,
         likelihood: int = 0,
@@ -126,7 +128,7 @@ class Generator:
         ours, folder = world(), codec_folder(run)
         ours.on_first(lambda: write_json(run.path / HEAD, self._head))
         if not ours.on_first((folder / CODEC_HEAD).exists):
-            self.codec.fit(for_codec.train, for_codec.val, run, seed)
+            self.codec.fit(for_codec.train, for_codec.val, run=run, seed=seed)
             ours.on_first(lambda: self.codec.save(folder))
             # Of a codec that trained in pieces, the first rank's alone is whole.
             self.codec = ours.on_all(lambda: self.codec if ours.is_first else Codec.load(folder))
@@ -152,14 +154,19 @@ class Generator:
             given["metric"] = self._metric(learning.train, run, seed)
         if self.density.config.looks_at_samples:
             given["judge"] = self._judge()
-        outcome = self.density.fit(train_codes, val_codes, run, seed, **given)
+        outcome = self.density.fit(train_codes, val_codes, run=run, seed=seed, **given)
 
         def finish() -> dict[str, Json]:
             self.density.save(run.path / DENSITY)
             told = vars(outcome) if outcome is not None else {}
             if likelihood:
                 found = measure_likelihood(
-                    self.codec, self.density, train_codes, val_codes, likelihood, seed
+                    self.codec,
+                    self.density,
+                    train_codes=train_codes,
+                    val_codes=val_codes,
+                    count=likelihood,
+                    seed=seed,
                 )
                 told = told | {"likelihood": found}
             error = round_trip_error(self.codec, learning.val)
@@ -196,7 +203,7 @@ class Generator:
 
         def measure() -> None:
             if not file.exists():
-                save_state(file, measure_sensitivity(self.codec, train, seed))
+                save_state(file, measure_sensitivity(self.codec, train, seed=seed))
 
         world().on_first(measure)
         return load_state(file)
@@ -219,7 +226,7 @@ class Generator:
                 "these, or leave it out for the first"
             )
         number = 0 if name is None else names.index(name)
-        return Generator(self.codec, self.density, self.origin, self._head, number)
+        return Generator(self.codec, self.density, origin=self.origin, head=self._head, zoo=number)
 
     @property
     def block_size(self) -> int:
@@ -227,7 +234,7 @@ class Generator:
         widest = max(self.codec.layout_of(each["layout"]).size for each in self.zoos)
         return max(1, _BLOCK_BYTES // (4 * widest))
 
-    def sample(self, count: int, seed: int, first: int = 0, **how: Setting) -> torch.Tensor:
+    def sample(self, count: int, seed: int, *, first: int = 0, **how: Setting) -> torch.Tensor:
         """Draw networks, of the architecture of one of its zoos; see `of_zoo`.
 
         Args:
@@ -246,11 +253,11 @@ class Generator:
         return self.codec.decode(codes, self.layout)
 
     def stream(
-        self, count: int, seed: int, first: int = 0, **how: Setting
+        self, count: int, seed: int, *, first: int = 0, **how: Setting
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (number of a block's first sample, weights_BD) in order, in bounded memory."""
         for start, num in self.blocks(count, first):
-            yield start, self.sample(num, seed, start, **how)
+            yield start, self.sample(num, seed, first=start, **how)
 
     def blocks(self, count: int, first: int = 0) -> Iterator[tuple[int, int]]:
         """Yield (number of its first sample, how many it has) of blocks of bounded memory."""
@@ -289,7 +296,7 @@ class Generator:
                 f"{folder} holds a generator that is not fitted to the end: go on with python "
                 f"launch/generator.py --resume --name {folder.name}"
             ) from None
-        return cls(codec, density, head["origin"], head)
+        return cls(codec, density, origin=head["origin"], head=head)
 
 
 def read_head(folder: Path) -> dict[str, Json]:

@@ -38,7 +38,7 @@ class NewHead:
             shapes does.
     """
 
-    def __init__(self, layout: Layout, network: NetworkConfig, classes: int, seed: int):
+    def __init__(self, layout: Layout, network: NetworkConfig, *, classes: int, seed: int):
         self.old, self.classes, self.seed = layout, classes, seed
         self.network = network.with_classes(classes)
         self.layout = Layout.of(build_network(self.network))
@@ -79,7 +79,7 @@ class NewHead:
                 ]
         fresh = build_network(self.network)
         for row_E, number in zip(weights_BE, numbers_B.tolist(), strict=True):
-            initialise(fresh, self.network, "default", seed_of(self.seed, "head", number))
+            initialise(fresh, self.network, kind="default", seed=seed_of(self.seed, "head", number))
             state = fresh.state_dict()
             for name in self.names:
                 entry = self.layout.by_name[name]
@@ -88,7 +88,7 @@ class NewHead:
 
 
 def new_head(
-    config: SampleConfig, layout: Layout, subject: Subject
+    config: SampleConfig, layout: Layout, *, subject: Subject
 ) -> tuple[NewHead | None, Subject]:
     """Return the head that the settings ask for, and what the networks with it are.
 
@@ -106,7 +106,7 @@ def new_head(
         classes = _classes_of(config.data, classes, subject.input_shape)
     if classes is None:
         return None, subject
-    head = NewHead(layout, subject.network, classes, config.seed)
+    head = NewHead(layout, subject.network, classes=classes, seed=config.seed)
     changed = dataclasses.replace(subject, network=head.network, data=config.data or subject.data)
     return head, changed
 

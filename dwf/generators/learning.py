@@ -42,7 +42,7 @@ class Learning:
     held-out one, float64_N."""
 
 
-def open_more(config: GeneratorConfig, zoo: Zoo, zoos: Path) -> list[Zoo]:
+def open_more(config: GeneratorConfig, zoo: Zoo, *, zoos: Path) -> list[Zoo]:
     """Return `more_zoos`, opened.
 
     Args:
@@ -118,7 +118,7 @@ def refuse_no_graphs(config: GeneratorConfig, layouts: Sequence[Layout]) -> None
 
 
 def learning_of_codec(
-    config: GeneratorConfig, zoo: Zoo, zoos: Path, more: Sequence[Zoo] = ()
+    config: GeneratorConfig, zoo: Zoo, *, zoos: Path, more: Sequence[Zoo] = ()
 ) -> Learning:
     """Return what the codec learns from: the generator's zoo first.
 
@@ -160,7 +160,7 @@ def _refuse_wider(config: GeneratorConfig, zoos: Sequence[Zoo], others: Sequence
             )
 
 
-def learning_of_density(config: GeneratorConfig, zoo: Zoo, more: Sequence[Zoo] = ()) -> Learning:
+def learning_of_density(config: GeneratorConfig, zoo: Zoo, *, more: Sequence[Zoo] = ()) -> Learning:
     """Return what the density learns from: the best share of each zoo's training rows.
 
     Args:
@@ -178,7 +178,7 @@ def learning_of_density(config: GeneratorConfig, zoo: Zoo, more: Sequence[Zoo] =
     if not config.density.takes_condition:
         return Learning(train, val)
     column = config.density.condition
-    return Learning(train, val, (_conditions(train, column), _conditions(val, column)))
+    return Learning(train, val, conditions=(_conditions(train, column), _conditions(val, column)))
 
 
 def _conditions(sources: Sources, column: str) -> np.ndarray:
@@ -237,7 +237,7 @@ def _best(zoo: Zoo, rows: np.ndarray, share: float) -> np.ndarray:
     return np.sort(rows[order[: math.ceil(share * len(rows))]])
 
 
-def origin_facts(zoo: Zoo, seed: int, more: Sequence[Zoo] = ()) -> dict[str, Json]:
+def origin_facts(zoo: Zoo, seed: int, *, more: Sequence[Zoo] = ()) -> dict[str, Json]:
     """Return what a generator learns from, plain data, so that its samples can be traced.
 
     Args:
@@ -263,7 +263,7 @@ def origin_facts(zoo: Zoo, seed: int, more: Sequence[Zoo] = ()) -> dict[str, Jso
 
 
 def choice_facts(
-    config: GeneratorConfig, codec: Learning, density: Learning
+    config: GeneratorConfig, codec: Learning, *, density: Learning
 ) -> dict[str, dict[str, Json]]:
     """Return what to add to the origin where not just the zoo's last rows are learnt from.
 

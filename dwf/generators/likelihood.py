@@ -23,7 +23,7 @@ _PROBES = 4
 
 
 def measure_likelihood(
-    codec: Codec, density: Density, train_codes: Codes, val_codes: Codes, count: int, seed: int
+    codec: Codec, density: Density, *, train_codes: Codes, val_codes: Codes, count: int, seed: int
 ) -> dict[str, Json]:
     """Return the mean log density of some training and some held-out networks.
 

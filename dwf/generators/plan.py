@@ -101,7 +101,7 @@ def is_fitted(folder: Path) -> bool:
 
 
 def describe_sizes(
-    config: GeneratorConfig, zoos: Path, ranks: int, gpu_memory_gb: float | None
+    config: GeneratorConfig, zoos: Path, *, ranks: int, gpu_memory_gb: float | None
 ) -> Iterator[str]:
     """Yield what it learns from, what is fitted to that, and what trains the density.
 
@@ -151,7 +151,7 @@ def _describe_density(
     gpu_memory_gb: float | None,
 ) -> Iterator[str]:
     codec, density = find(CODECS, config.codec.kind), config.density
-    shape = codec.planned_shape(config.codec, layouts, num_train)
+    shape = codec.planned_shape(config.codec, layouts, num_train=num_train)
     most = "up to " if config.codec.has_open_size else ""
     several = f" for {len(layouts)} architectures" if len(layouts) > 1 else ""
     codes = f"{config.codec.kind} codes of {most}{shape.size:,} numbers{several}"
@@ -176,9 +176,9 @@ def _describe_learning(
 
     training = density.training
     together = 1 if training.engine == "plain" else ranks
-    share = Share(0, together, training.batch_size, training.accumulate)
+    share = Share(0, together, batch_size=training.batch_size, accumulate=training.accumulate)
     return describe_training(
-        backbone, training, share, "density.training", gpu_memory_gb=gpu_memory_gb
+        backbone, training, share=share, key="density.training", gpu_memory_gb=gpu_memory_gb
     )
 
 
@@ -189,7 +189,7 @@ def _planned_backbone(density: DensitySettings, shape: "CodeShape") -> "nn.Modul
     from dwf.backbones.config import build_backbone
 
     with torch.device("meta"):
-        return build_backbone(density.backbone, shape, density.takes_condition)
+        return build_backbone(density.backbone, shape, conditioned=density.takes_condition)
 
 
 def _advise_positions(config: GeneratorConfig, layout: "Layout") -> Iterator[str]:
@@ -197,7 +197,7 @@ def _advise_positions(config: GeneratorConfig, layout: "Layout") -> Iterator[str
     backbone = config.density.backbone
     if not config.codec.orders_units or backbone is None or not backbone.ignores_order:
         return
-    shape = find(CODECS, config.codec.kind).planned_shape(config.codec, [layout], 0)
+    shape = find(CODECS, config.codec.kind).planned_shape(config.codec, [layout], num_train=0)
     layers = sum(count > 1 for count, _ in shape.sections)
     if layers > 1:
         yield (
@@ -207,7 +207,7 @@ def _advise_positions(config: GeneratorConfig, layout: "Layout") -> Iterator[str
         )
 
 
-def missing_zoos(file: str, zoos: Path, made: Sequence[str] = ()) -> list[str]:
+def missing_zoos(file: str, zoos: Path, *, made: Sequence[str] = ()) -> list[str]:
     """Return in words which zoos a generator learns from, beside its own, that are not there.
 
     Args:
@@ -215,7 +215,7 @@ def missing_zoos(file: str, zoos: Path, made: Sequence[str] = ()) -> list[str]:
         zoos: folder of the zoos.
         made: names of zoos that are made before it is fitted.
     """
-    config = build(GeneratorConfig, {"zoo": "any"} | read_yaml(file), file)
+    config = build(GeneratorConfig, {"zoo": "any"} | read_yaml(file), source=file)
     return [
         f"{file} learns from {zoos / name} too, which is not there: {_how_to_make(name)}"
         for name in (*config.more_zoos, *config.codec_zoos)
@@ -268,17 +268,17 @@ def _count_rows(config: GeneratorConfig, path: Path) -> tuple[int, int, str]:
         learning = learning_of_density(dataclasses.replace(config, best=1.0), Zoo.open(path))
         return len(learning.train[0][1]), len(learning.val[0][1]), str(path)
     file, zoo = _settings_of(path.name)
-    num_train, num_val, _ = split_sizes(zoo.count, zoo.split.val, zoo.split.test)
+    num_train, num_val, _ = split_sizes(zoo.count, zoo.split.val, test=zoo.split.test)
     num_train = min(num_train, config.networks or num_train)
     where = f"{path}, which is not there yet: sizes as {file.name} says"
     return num_train, num_val, where
 
 
 def describe_training(
-    config: GeneratorConfig, zoos: Path, ranks: int, gpu_memory_gb: float | None
+    config: GeneratorConfig, zoos: Path, *, ranks: int, gpu_memory_gb: float | None
 ) -> str:
     """Return in words what trains the codec, and what that takes; see `TrainedCodec`."""
     layouts = [layout_of(zoos / name) for name in (config.zoo, *config.codec_zoos)]
     known = [layout for layout in layouts if layout is not None]
     codec = find(CODECS, config.codec.kind)
-    return codec.describe_training(config.codec, known, ranks, gpu_memory_gb)
+    return codec.describe_training(config.codec, known, world=ranks, gpu_memory_gb=gpu_memory_gb)

@@ -13,7 +13,7 @@ from dwf.zoo.shard import shard_name, write_shard
 from dwf.zoo.store import ZOO, Zoo, create_zoo, finish_zoo
 
 
-def plan(config: SampleConfig, root: Path, name: str) -> str:
+def plan(config: SampleConfig, root: Path, *, name: str) -> str:
     """Return in words what `sample_networks` would draw: how many, from what, on what condition."""
     best = f", the best of {config.drawn}" if config.drawn > config.count else ""
     asked = "" if config.condition is None else f" of validation accuracy {config.condition:g}"
@@ -23,7 +23,7 @@ def plan(config: SampleConfig, root: Path, name: str) -> str:
     return f"{config.count} networks{asked}{best}: {run} -> {_folder(root, name)}"
 
 
-def sample_networks(config: SampleConfig, root: Path, name: str) -> Zoo:
+def sample_networks(config: SampleConfig, root: Path, *, name: str) -> Zoo:
     """Draw networks from `root/runs/GENERATOR` into the zoo `root/zoos/name`.
 
     The zoo says of itself what it was drawn from, and how; its columns are `network` (the sample's
@@ -46,12 +46,14 @@ def sample_networks(config: SampleConfig, root: Path, name: str) -> Zoo:
     generator = Generator.load(runs / config.generator)
     drawing = Drawing(config, generator)
     refuse = partial(_refuse_other_generator, digest=generator.digest)
-    with stage(ZOO, path, config, refuse_other=refuse) as run:
+    with stage(ZOO, path, config=config, refuse_other=refuse) as run:
         if run is None:
             return Zoo.open(path)
         layout, blocks = drawing.layout, drawing.blocks(run.path)
         shard = path / shard_name(0, 1)
-        write_shard(shard, layout.digest, layout.size, config.count, blocks)
+        write_shard(
+            shard, layout.digest, num_weights=layout.size, num_rows=config.count, blocks=blocks
+        )
         facts = drawing.facts()
         create_zoo(path, facts)
         zoo = finish_zoo(path)

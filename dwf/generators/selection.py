@@ -40,7 +40,7 @@ class Best:
         folder: on whose disk.
     """
 
-    def __init__(self, count: int, num_weights: int, folder: Path):
+    def __init__(self, count: int, num_weights: int, *, folder: Path):
         self.keys: list[Key] = []
         self.count, self._num_weights = count, num_weights
         # Written, not mapped: a full disk is then an error and no bus fault.
@@ -93,6 +93,7 @@ class Selected:
 def select(
     generator: Generator,
     config: SampleConfig,
+    *,
     how: dict[str, str | float],
     unusable: Unusable,
     folder: Path,
@@ -126,13 +127,13 @@ def select(
     )
     num_weights = generator.layout.size
     means, drawing = [], generator
-    with Progress(f"select from {config.generator}", config.drawn, "networks") as progress:
+    with Progress(f"select from {config.generator}", config.drawn, unit="networks") as progress:
         for number in range(rounds):
             is_last = number == rounds - 1
-            best = Best(config.count if is_last else chosen.anchors, num_weights, folder)
+            best = Best(config.count if is_last else chosen.anchors, num_weights, folder=folder)
             stream = drawing.stream(size, config.seed, first=number * size, **how)
             means.append(_draw_round(stream, best, examiner, unusable, progress))
-            unusable.refuse_fewer(len(best.keys), best.count, size)
+            unusable.refuse_fewer(len(best.keys), best.count, drawn=size)
             if not is_last:
                 drawing = _around(drawing, best)
     kept = float(np.mean([-key[0] for key in best.keys]))
@@ -189,4 +190,6 @@ def _draw_round(
 def _around(generator: Generator, best: Best) -> Generator:
     """Return a generator whose density has the best networks' codes as anchors."""
     codes = generator.codec.encode(best.read(best.ordered()), generator.layout)
-    return Generator(generator.codec, generator.density.with_anchors(codes), generator.origin)
+    return Generator(
+        generator.codec, generator.density.with_anchors(codes), origin=generator.origin
+    )

@@ -31,7 +31,7 @@ from dwf.zoo.store import Zoo
 _NETWORKS, _IMAGES = 128, 32
 
 
-def measure_sensitivity(codec: Codec, train: Sources, seed: int) -> list[torch.Tensor]:
+def measure_sensitivity(codec: Codec, train: Sources, *, seed: int) -> list[torch.Tensor]:
     """Return the metric of each section of a code's tokens, float32, each [C, C].
 
     Scaled so that errors of independent numbers of equal size count as much as without it.
@@ -101,7 +101,7 @@ def _gradients(codec: Codec, zoo: Zoo, rows: np.ndarray, seed: int) -> Iterator[
         for start, stop in spans:
             whole_ND[:, start:stop] = decoded_ND[:, start:stop]
         state = zoo.layout.unflatten(whole_ND) | buffers
-        logits = run_networks(network, state, inputs, own_inputs=True)
+        logits = run_networks(network, state, inputs=inputs, own_inputs=True)
         signs = torch.randint(0, 2, logits.shape, generator=generator) * 2.0 - 1
         gradient = torch.autograd.grad((logits * signs).sum(), values)[0]
         yield replace(codes, values=gradient)

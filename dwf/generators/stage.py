@@ -28,8 +28,8 @@ GENERATOR = Product("generator", is_whole=Generator.is_whole)
 def plan(
     config: GeneratorConfig,
     root: Path,
-    name: str,
     *,
+    name: str,
     ranks: int = 1,
     gpu_memory_gb: float | None = None,
 ) -> str:
@@ -50,14 +50,14 @@ def plan(
     zoos = Path(root) / "zoos"
     lines = [
         f"{zoos / config.zoo} -> {_folder(root, name)}",
-        *describe_sizes(config, zoos, ranks, gpu_memory_gb),
+        *describe_sizes(config, zoos, ranks=ranks, gpu_memory_gb=gpu_memory_gb),
     ]
     if config.codec.training is not None:
-        lines.append(describe_training(config, zoos, ranks, gpu_memory_gb))
+        lines.append(describe_training(config, zoos, ranks=ranks, gpu_memory_gb=gpu_memory_gb))
     return "\n".join(lines)
 
 
-def fit_generator(config: GeneratorConfig, root: Path, name: str) -> Generator:
+def fit_generator(config: GeneratorConfig, root: Path, *, name: str) -> Generator:
     """Fit a generator in `root/runs/name`, or go on where it stopped.
 
     It learns from the zoo's training networks, choices are made on its validation networks, both
@@ -82,14 +82,16 @@ def fit_generator(config: GeneratorConfig, root: Path, name: str) -> Generator:
     """
     ours, path = world(), _folder(root, name)
     zoo, more, for_codec, for_density = ours.on_all(_read, config, Path(root) / "zoos")
-    origin = origin_facts(zoo, config.seed, more)
-    origin |= choice_facts(config, for_codec, for_density)
+    origin = origin_facts(zoo, config.seed, more=more)
+    origin |= choice_facts(config, for_codec, density=for_density)
     refuse = partial(_refuse_other_origin, origin=origin)
-    with stage(GENERATOR, path, config, refuse_other=refuse, ours=ours) as run:
+    with stage(GENERATOR, path, config=config, refuse_other=refuse, ours=ours) as run:
         if run is None:
             return ours.on_all(Generator.load, path)
-        generator = Generator.of(config.codec, config.density, origin)
-        measured = generator.fit(for_codec, for_density, run, config.seed, config.likelihood)
+        generator = Generator.of(config.codec, config.density, origin=origin)
+        measured = generator.fit(
+            for_codec, for_density, run=run, seed=config.seed, likelihood=config.likelihood
+        )
         ours.on_first(run.finish, **measured, digest=generator.digest)
     return generator if ours.is_first else Generator.load(path)
 
@@ -101,9 +103,9 @@ def _folder(root: Path, name: str) -> Path:
 def _read(config: GeneratorConfig, zoos: Path) -> tuple[Zoo, list[Zoo], Learning, Learning]:
     """Open its zoo and `more_zoos`; choose what the codec, and what the density learns from."""
     zoo = Zoo.open(zoos / config.zoo)
-    more = open_more(config, zoo, zoos)
-    for_codec = learning_of_codec(config, zoo, zoos, more)
-    return zoo, more, for_codec, learning_of_density(config, zoo, more)
+    more = open_more(config, zoo, zoos=zoos)
+    for_codec = learning_of_codec(config, zoo, zoos=zoos, more=more)
+    return zoo, more, for_codec, learning_of_density(config, zoo, more=more)
 
 
 def _refuse_other_origin(run: RunFolder, origin: dict[str, Json]) -> None:

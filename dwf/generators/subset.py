@@ -36,7 +36,7 @@ class Subset:
         if config.networks is None:
             return None
         seed = config.seed if config.networks_by == "random" else None
-        return cls(config.networks, config.networks_by, seed)
+        return cls(config.networks, config.networks_by, seed=seed)
 
     @classmethod
     def read(cls, told: dict[str, Json]) -> "Subset | None":

@@ -20,7 +20,7 @@ class Unusable:
         statistics: what `batchnorm.source_of_statistics` says; only generated ones can be wrong.
     """
 
-    def __init__(self, generator: str, layout: Layout, statistics: str):
+    def __init__(self, generator: str, layout: Layout, *, statistics: str):
         self._generator, self._layout, self._statistics = generator, layout, statistics
         self._infinite: list[int] = []
         self._negative: list[int] = []
@@ -56,7 +56,7 @@ class Unusable:
                 "whose setting buffers is false"
             )
 
-    def refuse_fewer(self, kept: int, wanted: int, drawn: int) -> None:
+    def refuse_fewer(self, kept: int, wanted: int, *, drawn: int) -> None:
         """Raise `WorkFailed` if fewer could be kept than are wanted."""
         if kept < wanted:
             raise WorkFailed(

@@ -44,7 +44,7 @@ class Architecture(ABC):
         """
         return None
 
-    def misfit(self, data: str, shape: tuple[int, ...], num_classes: int) -> str | None:
+    def misfit(self, data: str, shape: tuple[int, ...], *, num_classes: int) -> str | None:
         """Return why a dataset does not fit, as far as the settings alone tell, and the cure.
 
         Args:

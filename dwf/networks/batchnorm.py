@@ -44,6 +44,7 @@ def fresh_statistics(
 def recalibrate(
     network: nn.Module,
     state: Mapping[str, torch.Tensor],
+    *,
     data: Dataset,
     num_images: int,
     device: str = "cpu",
@@ -85,7 +86,7 @@ def recalibrate(
     for layer in layers:
         layer.train()
     order = torch.randperm(len(data.train), generator=torch_stream(seed, "recalibrate"))
-    at_once = portion(network, state, data.shape, device)
+    at_once = portion(network, state, shape=data.shape, device=device)
     batch = batch if device == "cpu" else min(batch, at_once.images)
     batches = order[:num_images].tensor_split(_num_batches(num_images, batch))
     names = batchnorm_buffers(network)
@@ -96,7 +97,7 @@ def recalibrate(
             for layer in layers:
                 layer.momentum = 1 / (i + 1)  # the average over the batches so far
             images, _ = data.train.batch(positions)
-            run_networks(scratch, some, data.prepare(images.to(device)))
+            run_networks(scratch, some, inputs=data.prepare(images.to(device)))
         for name in names:
             fresh[name][rows] = some[name].to(fresh[name].device)
     return fresh

@@ -66,7 +66,7 @@ class MLPConfig(Architecture):
         """Return how many numbers a network multiplies to answer one input."""
         return sum(inputs * outputs for inputs, outputs in pairwise(self.widths))
 
-    def misfit(self, data: str, shape: tuple[int, ...], num_classes: int) -> str | None:
+    def misfit(self, data: str, shape: tuple[int, ...], *, num_classes: int) -> str | None:
         """Return why a dataset does not fit, and the cure."""
         num_inputs = math.prod(shape)
         if self.widths[0] == num_inputs and self.widths[-1] >= num_classes:

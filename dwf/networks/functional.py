@@ -44,6 +44,7 @@ class Stacked(Protocol):
         self,
         state: Mapping[str, torch.Tensor],
         inputs: torch.Tensor,
+        *,
         own_inputs: bool = False,
         drop: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
@@ -63,6 +64,7 @@ def build_network(config: NetworkConfig) -> nn.Module:
 def run_networks(
     network: nn.Module,
     state: Mapping[str, torch.Tensor],
+    *,
     inputs: torch.Tensor,
     own_inputs: bool = False,
     drop: Callable[[torch.Tensor], torch.Tensor] | None = None,
@@ -87,7 +89,7 @@ def run_networks(
         ConfigError: `drop` for an architecture that has dropout as a setting of its own.
     """
     if is_stacked(network):
-        return network.run_stacked(state, inputs, own_inputs, drop)
+        return network.run_stacked(state, inputs, own_inputs=own_inputs, drop=drop)
     if drop is not None:
         raise ConfigError(
             f"{type(network).__name__} takes no dropout from the recipe: set recipe.dropout to 0, "
@@ -95,12 +97,13 @@ def run_networks(
         )
     several = len(next(iter(state.values()))) > 1
     run = run_under_vmap if several and inputs.is_cuda else run_one_by_one
-    return run(network, state, inputs, own_inputs)
+    return run(network, state, inputs=inputs, own_inputs=own_inputs)
 
 
 def run_one_by_one(
     network: nn.Module,
     state: Mapping[str, torch.Tensor],
+    *,
     inputs: torch.Tensor,
     own_inputs: bool = False,
 ) -> torch.Tensor:
@@ -121,6 +124,7 @@ def run_one_by_one(
 def run_under_vmap(
     network: nn.Module,
     state: Mapping[str, torch.Tensor],
+    *,
     inputs: torch.Tensor,
     own_inputs: bool = False,
 ) -> torch.Tensor:
@@ -174,7 +178,7 @@ def batchnorm_buffers(network: nn.Module) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def activation_bytes(network: nn.Module, shape: tuple[int, ...], device: str = "cpu") -> int:
+def activation_bytes(network: nn.Module, shape: tuple[int, ...], *, device: str = "cpu") -> int:
     """Return the bytes of the largest tensor one image of shape [*shape] makes, as measured."""
     largest = math.prod(shape) * 4
 
@@ -207,6 +211,7 @@ class Portion:
 def portion(
     network: nn.Module,
     state: Mapping[str, torch.Tensor],
+    *,
     shape: tuple[int, ...],
     device: str = "cpu",
 ) -> Portion:
@@ -219,7 +224,7 @@ def portion(
         widest = max(tensor[0].numel() for tensor in state.values() if tensor.dim() == 2)
         per_image = 4 * (math.prod(shape) + widest * num)
         return Portion(num, max(64, _ACTIVATION_BYTES // per_image))
-    per_image = activation_bytes(network, shape, device)
+    per_image = activation_bytes(network, shape, device=device)
     if not str(device).startswith("cuda"):
         images = max(_FEWEST_IMAGES, min(_MOST_IMAGES, _ACTIVATION_BYTES // per_image))
         return Portion(num, images)
@@ -249,6 +254,7 @@ class Scores:
 def score_networks(
     network: nn.Module,
     state: Mapping[str, torch.Tensor],
+    *,
     data: Dataset,
     part: Part,
     keep_wrong: bool = False,
@@ -276,8 +282,8 @@ def score_networks(
     """
     check_state(network, state)
     num, num_images = len(next(iter(state.values()))), len(part)
-    at_once = portion(network, state, data.shape, device)
-    tally = _Tally.of(num, num_images, device, keep_answers)
+    at_once = portion(network, state, shape=data.shape, device=device)
+    tally = _Tally.of(num, num_images, device=device, keep_answers=keep_answers)
     for first in range(0, num, at_once.networks):
         rows = slice(first, first + at_once.networks)
         some = {name: tensor[rows].to(device) for name, tensor in state.items()}
@@ -288,9 +294,9 @@ def score_networks(
     return Scores(
         accuracy_N.cpu().numpy(),
         (tally.loss_N / num_images).cpu().numpy(),
-        tally.wrong_NM.cpu().numpy() if keep_wrong else None,
-        tally.answers_NM.cpu().numpy() if keep_answers else None,
-        torch.cat(list(tally.votes.values())).cpu().numpy() if tally.votes else None,
+        wrong_NM=tally.wrong_NM.cpu().numpy() if keep_wrong else None,
+        answers_NM=tally.answers_NM.cpu().numpy() if keep_answers else None,
+        votes_MK=torch.cat(list(tally.votes.values())).cpu().numpy() if tally.votes else None,
     )
 
 
@@ -307,16 +313,23 @@ class _Tally:
     """Which of the networks vote."""
 
     @classmethod
-    def of(cls, num: int, num_images: int, device: str, keep_answers: bool) -> "_Tally":
+    def of(cls, num: int, num_images: int, *, device: str, keep_answers: bool) -> "_Tally":
         size, answers_NM = (num, num_images), None
         if keep_answers:
             answers_NM = torch.empty(size, dtype=torch.int16, device=device)
         loss_N = torch.zeros(num, dtype=torch.float64, device=device)
-        return cls(loss_N, torch.empty(size, dtype=torch.bool, device=device), answers_NM, {})
+        wrong_NM = torch.empty(size, dtype=torch.bool, device=device)
+        return cls(loss_N, wrong_NM, answers_NM=answers_NM, votes={})
 
     def of_rows(self, rows: slice, voting: Sequence[int]) -> "_Tally":
         answers_NM = None if self.answers_NM is None else self.answers_NM[rows]
-        return _Tally(self.loss_N[rows], self.wrong_NM[rows], answers_NM, self.votes, voting)
+        return _Tally(
+            self.loss_N[rows],
+            self.wrong_NM[rows],
+            answers_NM=answers_NM,
+            votes=self.votes,
+            voting=voting,
+        )
 
 
 def _score_some(
@@ -331,7 +344,7 @@ def _score_some(
     (num, num_images), device = tally.wrong_NM.shape, tally.loss_N.device
     for start in range(0, num_images, batch):
         images, labels = part.batch(torch.arange(start, min(start + batch, num_images)))
-        logits_NBK = run_networks(network, state, data.prepare(images.to(device)))
+        logits_NBK = run_networks(network, state, inputs=data.prepare(images.to(device)))
         logits_NKB = logits_NBK.transpose(1, 2)
         labels_NB = labels.to(device).expand(num, -1)
         tally.loss_N.add_(cross_entropy(logits_NKB, labels_NB, reduction="none").double().sum(1))

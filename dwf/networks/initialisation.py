@@ -22,7 +22,7 @@ _WEIGHTS = {
 
 
 @torch.no_grad()
-def initialise(network: nn.Module, config: NetworkConfig, kind: str, seed: int) -> None:
+def initialise(network: nn.Module, config: NetworkConfig, *, kind: str, seed: int) -> None:
     """Set a network's weights and running statistics to their initial values, in place.
 
     Another is built under the seed, as its class alone may know how it begins.

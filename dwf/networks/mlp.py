@@ -32,6 +32,7 @@ class MLP(nn.Module):
         self,
         state: Mapping[str, torch.Tensor],
         inputs: torch.Tensor,
+        *,
         own_inputs: bool = False,
         drop: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:

@@ -16,7 +16,7 @@ from dwf.networks.config import CifarResNetConfig
 class Block(nn.Module):
     """Two 3x3 convolutions with BatchNorm, added to their input."""
 
-    def __init__(self, fan_in: int, width: int, stride: int):
+    def __init__(self, fan_in: int, width: int, *, stride: int):
         super().__init__()
         self.conv1 = nn.Conv2d(fan_in, width, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -54,5 +54,5 @@ class CifarResNet(nn.Module):
 
 
 def _stage(fan_in: int, width: int, blocks: int, stride: int) -> nn.Sequential:
-    first = Block(fan_in, width, stride)
-    return nn.Sequential(first, *(Block(width, width, 1) for _ in range(blocks - 1)))
+    first = Block(fan_in, width, stride=stride)
+    return nn.Sequential(first, *(Block(width, width, stride=1) for _ in range(blocks - 1)))

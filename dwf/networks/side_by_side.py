@@ -22,6 +22,7 @@ def computed_together(network: nn.Module, device: str = "cpu") -> bool:
 def side_by_side(
     network: nn.Module,
     count: int,
+    *,
     compute: Callable[[nn.Module, int], T],
     workers: int | None = None,
 ) -> list[T]:

@@ -25,7 +25,7 @@ _ADAPTIVE = 100  # evaluations that dopri5 takes on a usual flow
 
 def training_networks(zoo: ZooConfig) -> int:
     """Return how many networks of a zoo are learnt from, if none diverges."""
-    return split_sizes(zoo.count, zoo.split.val, zoo.split.test)[0]
+    return split_sizes(zoo.count, zoo.split.val, test=zoo.split.test)[0]
 
 
 def learnt_networks(zoo: ZooConfig, generator: GeneratorConfig) -> int:
@@ -55,7 +55,7 @@ def fit_seconds(zoo: ZooConfig, generator: GeneratorConfig) -> float | None:
 
 
 def sample_seconds(
-    zoo: ZooConfig, generator: GeneratorConfig, sample: SampleConfig
+    zoo: ZooConfig, generator: GeneratorConfig, *, sample: SampleConfig
 ) -> float | None:
     """Return core-seconds of drawing networks from a flow; 0 of other densities."""
     solver = generator.density.solver

@@ -38,7 +38,7 @@ class Grid:
         if not numbers or len(others) > 1 or not is_full or not few or not report.references:
             return None
         numbers.sort(key=lambda axis: (axis != "zoo.count", -counts[axis]))
-        return cls(report, tuple(numbers), others[0] if others else None)
+        return cls(report, tuple(numbers), lines=others[0] if others else None)
 
     @property
     def line_values(self) -> list[Json]:

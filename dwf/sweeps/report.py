@@ -126,6 +126,7 @@ def short_names(axes: Sequence[str]) -> dict[str, str]:
 def write_report(
     config: SweepConfig,
     name: str,
+    *,
     folder: Path,
     finished: list[Trial],
     records: dict[int, dict[str, Json]],
@@ -181,7 +182,7 @@ def _test(finished: list[Trial], folder: Path) -> tuple[dict[int, Row], dict[str
     for trials in of_frames.values():
         config = report_config(trials)
         name = name_of("test", config)  # of these samples: a sweep that is widened has more
-        report = evaluate(config, folder, name)
+        report = evaluate(config, folder, name=name)
         generated = {one.title: one for one in report.of("samples")}
         (originals,) = report.of("originals")
         for trial in trials:

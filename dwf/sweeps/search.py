@@ -44,7 +44,7 @@ class OptunaSearch(Searcher):
         todo: numbers of the trials that are not over.
     """
 
-    def __init__(self, config: SweepConfig, folder: Path, todo: list[int]):
+    def __init__(self, config: SweepConfig, folder: Path, *, todo: list[int]):
         super().__init__()
         self.config, self.folder, self.todo = config, folder, list(todo)
         self.asked: dict[str, tuple[int, Any]] = {}
@@ -120,7 +120,7 @@ def _distribution(axis: AxisConfig) -> BaseDistribution:
     return FloatDistribution(low, high, log=axis.log_uniform is not None)
 
 
-def asha(config: SweepConfig, bases: Bases, folder: Path, steps: int) -> ASHAScheduler:
+def asha(config: SweepConfig, bases: Bases, *, folder: Path, steps: int) -> ASHAScheduler:
     """Return the scheduler, told the losses of trials that are over.
 
     Args:
@@ -139,7 +139,7 @@ def asha(config: SweepConfig, bases: Bases, folder: Path, steps: int) -> ASHASch
         stop_last_trials=False,
     )
     for number, record in read_records(folder).items():
-        trial = make_trial(bases, number, record["point"])
+        trial = make_trial(bases, number, point=record["point"])
         past = SimpleNamespace(trial_id=f"record-{number}")
         scheduler.on_trial_add(None, past)
         file = folder / "runs" / trial.generator_name / "metrics.jsonl"
@@ -162,7 +162,7 @@ class Watcher(Callback):
     def setup(self, **info: object) -> None:
         """Begin to show."""
         done = len(read_records(self.folder))
-        self.bar = Progress(f"sweep {self.folder.name}", self.total, "trials", done)
+        self.bar = Progress(f"sweep {self.folder.name}", self.total, unit="trials", done=done)
         self.bar.__enter__()
 
     def on_trial_complete(
@@ -182,7 +182,9 @@ class Watcher(Callback):
             write_json(file, record)
         self.bar.update(len(read_records(self.folder)))
 
-    def on_trial_error(self, iteration: int, trials: list, trial: "Trial", **info: object) -> None:
+    def on_trial_error(
+        self, iteration: int, trials: list, *, trial: "Trial", **info: object
+    ) -> None:
         """Keep what a trial died of."""
         said = [line.strip() for line in str(trial.get_error()).splitlines() if line.strip()]
         self.reasons[trial.config["trial"]["number"]] = said[-1]

@@ -61,7 +61,7 @@ def _refuse_unknown(key: str, config: SweepConfig) -> None:
             )
 
 
-def settings_of(bases: Bases, stage: str, point: Point) -> dict[str, Json] | None:
+def settings_of(bases: Bases, stage: str, *, point: Point) -> dict[str, Json] | None:
     """Return a stage's plain settings at a point, links left out; None: it is left out."""
     chosen = point.get(stage, True)
     if chosen is False or not bases[stage]:
@@ -92,7 +92,7 @@ def build_stage(stage: str, data: dict[str, Json], **links: str | tuple[str, ...
     Raises:
         ConfigError: as in `settings.build`; names the stage and the setting.
     """
-    return build(STAGES[stage].config, data | links, f"sweep, stage {stage}")
+    return build(STAGES[stage].config, data | links, source=f"sweep, stage {stage}")
 
 
 def listed_points(config: SweepConfig) -> list[Point]:

@@ -44,15 +44,19 @@ SWEEP = Product("sweep")
 _TABLE_WIDTH = 140
 
 
-def plan(config: SweepConfig, root: Path, name: str) -> str:
+def plan(config: SweepConfig, root: Path, *, name: str) -> str:
     """Return in words what `run_sweep` would run: trials or the space, and what they share."""
     folder = Path(root) / "sweeps" / name
     return describe_plan(
-        config, read_bases(config), folder, read_points(folder), read_records(folder)
+        config,
+        read_bases(config),
+        folder=folder,
+        begun=read_points(folder),
+        over=read_records(folder),
     )
 
 
-def run_sweep(config: SweepConfig, root: Path, name: str, run: Runner = run_here) -> SweepReport:
+def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_here) -> SweepReport:
     """Run a sweep in `root/sweeps/name`, or go on with one; trials that are over are kept.
 
     A grid may be given again with other values of its axes, or others left out: what is new is run,
@@ -86,17 +90,19 @@ def run_sweep(config: SweepConfig, root: Path, name: str, run: Runner = run_here
     folder = (Path(root) / "sweeps" / name).absolute()
     done = replace(SWEEP, is_whole=lambda folder: not _todo(*_as_recorded(folder, bases), folder))
     free = config.widened_by
-    with alone(), stage(done, folder, config, free=free, has_workers=True) as record:
+    with alone(), stage(done, folder, config=config, free=free, has_workers=True) as record:
         if record is None:
             return SweepReport.load(folder)
         record.reopen()  # where it was finished, more was asked of it
         config, bases = _as_recorded(folder, bases)
-        begin_trials(config, bases, folder)
+        begin_trials(config, bases, folder=folder)
         if config.search != "optuna":
             _make_zoos(list(_todo(config, bases, folder).values()), folder, run)
         _run_trials(config, bases, folder)
         finished = _finished_trials(bases, folder)
-        made = write_report(config, name, folder, finished, read_records(folder))
+        made = write_report(
+            config, name, folder=folder, finished=finished, records=read_records(folder)
+        )
         draw_trials(made, folder / "trials.png")
         write_curves(made, folder)
         record.finish(best=made.best, trials=len(made.rows))
@@ -135,13 +141,13 @@ def merge_bases(folder: Path, bases: Bases) -> Bases:
     return both
 
 
-def begin_trials(config: SweepConfig, bases: Bases, folder: Path) -> None:
+def begin_trials(config: SweepConfig, bases: Bases, *, folder: Path) -> None:
     """Keep all that a worker needs to run a trial: stages' settings, and each trial's point."""
     write_text(folder / BASES, yaml.safe_dump(to_dict(bases), sort_keys=False))
     if config.search == "optuna":
         return  # proposes its points one by one
     begun = read_points(folder)
-    for trial in list_trials(config, bases, begun):
+    for trial in list_trials(config, bases, begun=begun):
         if trial.number not in begun:
             write_json(point_path(folder, trial.number), trial.point)
 
@@ -150,7 +156,7 @@ def _make_zoos(trials: list[Trial], folder: Path, run: Runner) -> None:
     """Train the zoos first: their shards then fill the machine, while a trial has one share."""
     for name, trial in {trial.zoo_name: trial for trial in trials}.items():
         with hold(folder / "locks" / name, seconds=math.inf):
-            make_zoo(trial.zoo, folder, name, run)
+            make_zoo(trial.zoo, folder, name=name, run=run)
 
 
 def _run_trials(config: SweepConfig, bases: Bases, folder: Path) -> None:
@@ -177,7 +183,7 @@ def _todo(config: SweepConfig, bases: Bases, folder: Path) -> dict[int, Trial | 
     over = read_records(folder)
     if config.search == "optuna":
         return {number: None for number in range(config.trials) if number not in over}
-    trials = list_trials(config, bases, read_points(folder))
+    trials = list_trials(config, bases, begun=read_points(folder))
     return {trial.number: trial for trial in trials if trial.number not in over}
 
 
@@ -194,13 +200,13 @@ def _tune(
     space: dict[str, Json] = {"folder": str(folder)}
     algorithm = scheduler = None
     if config.search == "optuna":
-        algorithm = search.OptunaSearch(config, folder, list(todo))
+        algorithm = search.OptunaSearch(config, folder, todo=list(todo))
     else:
         listed = [{"number": n, "point": trial.point} for n, trial in todo.items()]
         space["trial"] = tune.grid_search(listed)
     if config.scheduler == "asha":
         steps = most_steps(config, list_trials(config, bases))
-        scheduler = search.asha(config, bases, folder, steps)
+        scheduler = search.asha(config, bases, folder=folder, steps=steps)
     resources = {"cpu": config.cpus, "gpu": config.gpus}
     watcher = search.Watcher(folder, len(todo) + len(read_records(folder)))
     tuner = tune.Tuner(
@@ -239,7 +245,7 @@ def _finished_trials(bases: Bases, folder: Path) -> list[Trial]:
             f"{folder / 'trials'} and give the same command again:\n" + "\n".join(sorted(reasons))
         )
     return [
-        make_trial(bases, number, one["point"])
+        make_trial(bases, number, point=one["point"])
         for number, one in records.items()
         if states[number] == "finished"
     ]

@@ -84,12 +84,12 @@ def read_points(folder: Path) -> dict[int, Point]:
     return begun | {number: record["point"] for number, record in read_records(folder).items()}
 
 
-def read_trial(folder: Path, number: int, point: dict[str, Json]) -> tuple[SweepConfig, Trial]:
+def read_trial(folder: Path, number: int, *, point: dict[str, Json]) -> tuple[SweepConfig, Trial]:
     """Return the sweep's settings and a trial of it, from the sweep's folder alone."""
     file = folder / "config.yaml"
-    config = build(SweepConfig, yaml.safe_load(file.read_text()), str(file))
+    config = build(SweepConfig, yaml.safe_load(file.read_text()), source=str(file))
     bases = yaml.safe_load((folder / BASES).read_text())
-    return config, make_trial(bases, number, point)
+    return config, make_trial(bases, number, point=point)
 
 
 def run_trial(told: dict[str, Json]) -> None:
@@ -107,12 +107,12 @@ def run_trial(told: dict[str, Json]) -> None:
     number, point = told["trial"]["number"], told["trial"]["point"]
     try:
         with alone(), hold(folder / "locks" / f"trial-{number:05d}", seconds=math.inf):
-            do_trial(folder, number, point, tune.report)
+            do_trial(folder, number, point=point, tell=tune.report)
     except DwfError as error:
         tune.report({"problem": str(error)})
 
 
-def do_trial(folder: Path, number: int, point: dict[str, Json], tell: Tell) -> None:
+def do_trial(folder: Path, number: int, *, point: dict[str, Json], tell: Tell) -> None:
     """Run one trial's stages and write its record; one that is over is left alone.
 
     Args:
@@ -132,7 +132,7 @@ def do_trial(folder: Path, number: int, point: dict[str, Json], tell: Tell) -> N
     started, seconds = time.monotonic(), {}
     known: dict[str, Json] = {"number": number, "point": point}
     try:
-        config, trial = read_trial(folder, number, point)
+        config, trial = read_trial(folder, number, point=point)
         known |= {"names": trial.names}
         torch.set_num_threads(max(1, int(config.cpus)))  # follows from the settings, not the node
         listener = tell if config.scheduler == "asha" else None
@@ -167,7 +167,7 @@ def _stage(folder: Path, stage: str, name: str, seconds: dict[str, float]) -> It
         seconds[stage] = time.monotonic() - begun
 
 
-def make_zoo(config: ZooConfig, folder: Path, name: str, run: Runner = run_here) -> None:
+def make_zoo(config: ZooConfig, folder: Path, *, name: str, run: Runner = run_here) -> None:
     """Link a finished zoo of the same settings from the root's zoos, or train one.
 
     Args:
@@ -189,7 +189,7 @@ def make_zoo(config: ZooConfig, folder: Path, name: str, run: Runner = run_here)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(os.path.relpath(there, path.parent))
     else:
-        train_zoo(config, folder, name, run)
+        train_zoo(config, folder, name=name, run=run)
 
 
 def _finished_zoo(config: ZooConfig, zoos: Path) -> Path | None:
@@ -215,9 +215,9 @@ def _fit_codec(config: GeneratorConfig, folder: Path, name: str) -> None:
     run = RunFolder(folder / "runs" / name, settings)
     if run.summary is not None:
         return
-    learning = learning_of_codec(config, Zoo.open(zoos / config.zoo), zoos)
+    learning = learning_of_codec(config, Zoo.open(zoos / config.zoo), zoos=zoos)
     codec = find(CODECS, config.codec.kind)(config.codec)
-    codec.fit(learning.train, learning.val, run, settings["seed"])
+    codec.fit(learning.train, learning.val, run=run, seed=settings["seed"])
     codec.save(codec_folder(run))
     run.finish()
 
@@ -265,10 +265,10 @@ def _validate(trial: Trial, folder: Path) -> dict[str, float | None]:
     yardstick = Yardstick(
         zoo,
         zoo.load_data(),
-        find_device(report.device).type,
-        "val",
-        report.batchnorm,
-        report.workers,
+        device=find_device(report.device).type,
+        split="val",
+        batchnorm=report.batchnorm,
+        workers=report.workers,
         rows=rows_learnt_from(zoo, samples),
     )
     return judge(samples, yardstick) | {"val_loss": _val_loss(trial, folder)}
@@ -283,7 +283,7 @@ def judge(samples: "Zoo", yardstick: "Yardstick") -> dict[str, float | None]:
     scored = network_set(
         samples.name,
         "samples",
-        yardstick.measure_zoo(samples, np.arange(len(samples))),
+        measured=yardstick.measure_zoo(samples, np.arange(len(samples))),
         limits=yardstick.limits,
         zoo_spread=yardstick.originals.spread,
         split=yardstick.split,

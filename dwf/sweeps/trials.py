@@ -146,7 +146,7 @@ def _chosen(settings: object) -> Json:
     return chosen
 
 
-def make_trial(bases: Bases, number: int, point: Point) -> Trial:
+def make_trial(bases: Bases, number: int, *, point: Point) -> Trial:
     """Return a trial's stages.
 
     Raises:
@@ -154,24 +154,26 @@ def make_trial(bases: Bases, number: int, point: Point) -> Trial:
     """
 
     def built(stage: str, **fixed: str) -> Settings:
-        data = settings_of(bases, stage, point) or {}
+        data = settings_of(bases, stage, point=point) or {}
         return build_stage(stage, data, **links(stage, made), **fixed)
 
     made: dict[str, list[str]] = {}
     zoo, align = built("zoo"), None
     made["zoo"] = [name_of("zoo", zoo)]
-    if settings_of(bases, "align", point) is not None:
+    if settings_of(bases, "align", point=point) is not None:
         align = built("align")
         made["align"] = [name_of("aligned", align)]
     generator = built("generator")
     _refuse_other_zoos(generator)
     made["generator"] = [name_of("generator", generator)]
     sample, report = built("sample"), built("evaluate", split="test")
-    return Trial(number, point, zoo, align, generator, sample, report)
+    return Trial(
+        number, point, zoo=zoo, align=align, generator=generator, sample=sample, report=report
+    )
 
 
 def list_trials(
-    config: SweepConfig, bases: Bases, begun: dict[int, Point] | None = None
+    config: SweepConfig, bases: Bases, *, begun: dict[int, Point] | None = None
 ) -> list[Trial]:
     """Return the trials of `grid` and `random`; of `optuna`, trials at the ends of the space.
 
@@ -190,7 +192,7 @@ def list_trials(
         numbered = dict(enumerate(extreme_points(config)))
     else:
         numbered = _number(listed_points(config), begun or {})
-    trials = [make_trial(bases, number, point) for number, point in numbered.items()]
+    trials = [make_trial(bases, number, point=point) for number, point in numbered.items()]
     for trial in trials:
         _refuse_few_networks(trial)
         _refuse_large_batch(trial)
@@ -282,6 +284,7 @@ def count_stages(trials: list[Trial], made: Collection[str] = ()) -> dict[str, i
 def describe_plan(
     config: SweepConfig,
     bases: Bases,
+    *,
     folder: Path,
     begun: dict[int, Point] | None = None,
     over: Collection[int] = (),
@@ -295,7 +298,7 @@ def describe_plan(
         begun: number -> point of trials that were begun.
         over: numbers of trials that are over.
     """
-    trials = list_trials(config, bases, begun)
+    trials = list_trials(config, bases, begun=begun)
     count = config.trials if config.search == "optuna" else len(trials)
     numbers = range(count) if config.search == "optuna" else [trial.number for trial in trials]
     done = len(set(numbers) & set(over))
@@ -341,7 +344,7 @@ def _describe_cost(trials: list[Trial], made: Collection[str]) -> list[str]:
     parts = {
         "zoos": [zoo_seconds(zoo) for zoo in zoos],
         "generators": [fit_seconds(trial.zoo, trial.generator) for trial in fits],
-        "samples": [sample_seconds(one.zoo, one.generator, one.sample) for one in draws],
+        "samples": [sample_seconds(one.zoo, one.generator, sample=one.sample) for one in draws],
     }
     hours = sum(seconds or 0.0 for each in parts.values() for seconds in each) / 3600
     to_train = "no zoo"

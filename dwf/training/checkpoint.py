@@ -24,7 +24,7 @@ def step_file(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}.pt"
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, State]) -> None:
+def save_checkpoint(folder: Path, step: int, *, state: dict[str, State]) -> None:
     """Write the state after `step` updates and remove all but the newest two."""
     save_state(step_file(folder, step), state)
     for old in _newest_first(folder)[NUM_KEPT:]:

@@ -57,7 +57,7 @@ class DeepSpeedSettings:
         order = {key: zero.get(key) for key in ("round_robin_gradients", "sub_group_size")}
         return {"stage": self.stage, "bf16": self.bf16} | order
 
-    def filled(self, config: LoopConfig, world: int, universal: bool) -> dict[str, Json]:
+    def filled(self, config: LoopConfig, world: int, *, universal: bool) -> dict[str, Json]:
         """Return what DeepSpeed is given: the file and what the loop's settings say."""
         autocast = config.compute.precision == "bf16" and not self.bf16
         return self.data | {
@@ -106,7 +106,7 @@ def read_settings(config: LoopConfig) -> DeepSpeedSettings:
         )
     bf16 = data.get("bf16", {}).get("enabled", False)
     return DeepSpeedSettings(
-        path, data, config.compute.precision == "bf16" if bf16 == "auto" else bf16
+        path, data, bf16=config.compute.precision == "bf16" if bf16 == "auto" else bf16
     )
 
 

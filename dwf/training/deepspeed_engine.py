@@ -61,7 +61,7 @@ class DeepSpeedEngine(Engine):
 
     def _begin(self) -> None:
         self._plain = _without_weights(self.module)  # DeepSpeed changes the module for good
-        self._saved = newest_folder(self.checkpoints, self.ours, self.settings.needs)
+        self._saved = newest_folder(self.checkpoints, self.ours, needs=self.settings.needs)
         deepspeed = import_deepspeed(self.device)
         from pydantic import ValidationError
 
@@ -76,7 +76,7 @@ class DeepSpeedEngine(Engine):
                 model=self.module,
                 model_parameters=self.parameters,
                 optimizer=make_optimizer(self.module, self.config),
-                config=self.settings.filled(self.config, self.ours.size, is_universal),
+                config=self.settings.filled(self.config, self.ours.size, universal=is_universal),
                 dist_init_required=False,
             )
         except ValidationError as error:  # of pydantic, which DeepSpeed reads its settings with
@@ -134,7 +134,7 @@ class DeepSpeedEngine(Engine):
         """Write a checkpoint's folder; see `Engine.save`."""
         average = None if self.average is None else self.average.state_dict()
         whole = state | self.settings.needs | {"average": average, "world": self.ours.size}
-        with replacing_folder(self.checkpoints, step, self.ours) as folder:
+        with replacing_folder(self.checkpoints, step, ours=self.ours) as folder:
             self.called.save_checkpoint(str(folder), tag=NATIVE, save_latest=False)
             self.ours.on_first(lambda: write_loop(folder, whole))
 

@@ -23,7 +23,7 @@ from dwf.training.optimizer import make_optimizer, set_rate
 
 
 def make_engine(
-    module: nn.Module, config: LoopConfig, device: torch.device, checkpoints: Path
+    module: nn.Module, config: LoopConfig, *, device: torch.device, checkpoints: Path
 ) -> "Engine":
     """Return the engine that the settings ask for; see `Engine`."""
     return find(ENGINES, config.engine)(module, config, device, checkpoints)
@@ -40,7 +40,7 @@ class Engine:
     """
 
     def __init__(
-        self, module: nn.Module, config: LoopConfig, device: torch.device, checkpoints: Path
+        self, module: nn.Module, config: LoopConfig, *, device: torch.device, checkpoints: Path
     ):
         self.config, self.device, self.checkpoints, self.ours = config, device, checkpoints, world()
         self._refuse_ranks()
@@ -157,7 +157,7 @@ class Engine:
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        self.ours.on_first(lambda: save_checkpoint(self.checkpoints, step, whole))
+        self.ours.on_first(lambda: save_checkpoint(self.checkpoints, step, state=whole))
 
     def restore(self) -> dict[str, State] | None:
         """Take the newest whole checkpoint; return what `save` was given, None without one.

@@ -40,7 +40,7 @@ def folders(checkpoints: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def replacing_folder(checkpoints: Path, step: int, ours: World) -> Iterator[Path]:
+def replacing_folder(checkpoints: Path, step: int, *, ours: World) -> Iterator[Path]:
     """Yield a temporary folder that all ranks write into; then give it its name.
 
     Ranks call it together. Older checkpoints than the newest two are removed.
@@ -73,7 +73,7 @@ def write_loop(folder: Path, state: dict[str, State]) -> None:
     save_state(folder / LOOP, state | {"files": sizes})
 
 
-def newest_folder(checkpoints: Path, ours: World, needs: dict[str, Json]) -> Saved | None:
+def newest_folder(checkpoints: Path, ours: World, *, needs: dict[str, Json]) -> Saved | None:
     """Return the newest whole checkpoint, None without one; ranks call it together.
 
     A damaged one is set aside as `*.damaged`, with a log line, and the one before is taken.
@@ -93,7 +93,7 @@ def newest_folder(checkpoints: Path, ours: World, needs: dict[str, Json]) -> Sav
         damage = _damage(path, ours)
         if damage is None:
             state = ours.on_all(lambda path=path: load_state(path / LOOP))
-            return Saved(path, _part_to_read(path, state, ours.size, needs), state)
+            return Saved(path, _part_to_read(path, state, ours.size, needs), state=state)
         ours.on_first(lambda path=path, damage=damage: set_aside(path, damage))
     refuse_all_damaged(len(paths), checkpoints)
     return None

@@ -16,6 +16,7 @@ _USABLE = 0.9
 def describe_training(
     module: nn.Module,
     config: LoopConfig,
+    *,
     share: Share,
     key: str,
     activations: int = 0,
@@ -37,7 +38,9 @@ def describe_training(
         ConfigError: the settings of DeepSpeed are wrong.
     """
     sizes = [p.numel() for p in module.parameters()]
-    need = memory_of_training(config, sum(sizes), share.world, activations, max(sizes))
+    need = memory_of_training(
+        config, sum(sizes), world=share.world, activations=activations, largest_layer=max(sizes)
+    )
     return "\n".join(
         [
             f"{sum(sizes):,} parameters; {_describe_ranks(config, share)}",

@@ -70,7 +70,7 @@ SAMPLE_ACCURACY = "sample_accuracy"
 
 
 def train(
-    task: Task, config: LoopConfig, seed: int, run: RunPart, what: str, look: Look | None = None
+    task: Task, config: LoopConfig, *, seed: int, run: RunPart, what: str, look: Look | None = None
 ) -> Outcome:
     """Train `task.module`, or go on from the newest checkpoint of the run; ranks call it together.
 
@@ -100,7 +100,7 @@ def train(
             "learns, only a density does: set 0 here, and sample_every of the density's training"
         )
     with threads(config.compute.threads), seeded(seed, *_of_rank("dropout")):
-        return _Loop(task, config, seed, run, what, look).train()
+        return _Loop(task, config, seed=seed, run=run, what=what, look=look).train()
 
 
 def _of_rank(*words: str | int) -> tuple[str | int, ...]:
@@ -114,6 +114,7 @@ class _Loop:
         self,
         task: Task,
         config: LoopConfig,
+        *,
         seed: int,
         run: RunPart,
         what: str,
@@ -122,9 +123,16 @@ class _Loop:
         self.task, self.config, self.seed, self.run, self.what = task, config, seed, run, what
         self.look = look
         self.ours = world()
-        self.share = Share(self.ours.rank, self.ours.size, config.batch_size, config.accumulate)
+        self.share = Share(
+            self.ours.rank,
+            self.ours.size,
+            batch_size=config.batch_size,
+            accumulate=config.accumulate,
+        )
         self.device = find_device(config.compute.device)
-        self.engine = make_engine(task.module, config, self.device, run.checkpoints)
+        self.engine = make_engine(
+            task.module, config, device=self.device, checkpoints=run.checkpoints
+        )
         own = ("training",) if task.draws_whole_rounds else _of_rank("training")
         self.generator = torch_stream(seed, *own, device=self.device.type)
         self.step = 0
@@ -141,10 +149,10 @@ class _Loop:
         self.meter = self._record()
         board = self.run.path / "tensorboard" if self.config.tensorboard else None
         is_first = self.ours.is_first
-        self.log = MetricsLog(self.run.metrics_path, self.step, board) if is_first else None
+        self.log = MetricsLog(self.run.metrics_path, self.step, board=board) if is_first else None
         try:
             with contextlib.ExitStack() as stack:
-                progress = Progress(self.what, self.config.steps, "steps", self.step)
+                progress = Progress(self.what, self.config.steps, unit="steps", done=self.step)
                 self.progress = stack.enter_context(progress) if is_first else None
                 self._all_steps()
         finally:
@@ -176,7 +184,7 @@ class _Loop:
 
     def _update(self) -> None:
         def loss() -> torch.Tensor:
-            return self.task.loss(self.engine.called, self.share.micro, self.generator)
+            return self.task.loss(self.engine.called, self.share.micro, generator=self.generator)
 
         mean = self.engine.update(rate_at(self.step, self.config), loss)
         self.losses[self.step % self.config.validate_every] = mean
@@ -348,7 +356,7 @@ class _Loop:
             record = facts | self.engine.facts() | asdict(self.config)
             write_json(self.run.path / "training.json", record)
             logger.info("%s: %s", self.what, ", ".join(f"{k} {v}" for k, v in facts.items()))
-        return Meter(self.task, self.share, self.ours, self.device, peak)
+        return Meter(self.task, self.share, ours=self.ours, device=self.device, peak=peak)
 
     def _keep(self) -> Outcome:
         kept = self.best
@@ -356,7 +364,7 @@ class _Loop:
             state = self.engine.whole_state()
             kept = {"val_loss": self.val_loss, "step": self.step, "state": state}
         self.task.module = self.engine.finish(kept["state"])
-        return Outcome(self.step, kept["step"], kept["val_loss"], str(self.device))
+        return Outcome(self.step, kept["step"], val_loss=kept["val_loss"], device=str(self.device))
 
 
 def _raise(error: Exception) -> None:

@@ -20,6 +20,7 @@ _BUFFERS = 1.5
 def memory_per_gpu(
     parameters: int,
     stage: int = 0,
+    *,
     world: int = 1,
     offload: str = "none",
     bf16_weights: bool = False,
@@ -89,6 +90,7 @@ def _share(number: int, world: int) -> int:
 def activation_bytes(
     tokens: int,
     width: int,
+    *,
     depth: int,
     expansion: int = 4,
     half: bool = False,
@@ -112,7 +114,7 @@ def activation_bytes(
 
 
 def memory_of_training(
-    config: LoopConfig, parameters: int, world: int, activations: int = 0, largest_layer: int = 0
+    config: LoopConfig, parameters: int, *, world: int, activations: int = 0, largest_layer: int = 0
 ) -> dict[str, int]:
     """Return `memory_per_gpu` with the engine and precision that settings ask for.
 
@@ -128,13 +130,15 @@ def memory_of_training(
     """
     half, ema = config.compute.precision == "bf16", config.ema is not None
     if config.engine != "deepspeed":
-        return memory_per_gpu(parameters, 0, world, autocast=half, ema=ema, activations=activations)
+        return memory_per_gpu(
+            parameters, 0, world=world, autocast=half, ema=ema, activations=activations
+        )
     settings = read_settings(config)
     return memory_per_gpu(
         parameters,
         settings.stage,
-        world,
-        settings.offload,
+        world=world,
+        offload=settings.offload,
         bf16_weights=settings.bf16,
         autocast=half and not settings.bf16,
         ema=ema,

@@ -37,7 +37,9 @@ def _make_muon(module: nn.Module, config: LoopConfig) -> "MuonAdamW":
         )
     hidden = module.hidden_matrices()
     of_muon = {id(p) for p in hidden}
-    return MuonAdamW(hidden, [p for p in module.parameters() if id(p) not in of_muon], config)
+    return MuonAdamW(
+        hidden, [p for p in module.parameters() if id(p) not in of_muon], config=config
+    )
 
 
 OPTIMIZERS: dict[str, Callable[[nn.Module, LoopConfig], "torch.optim.Optimizer | MuonAdamW"]] = {
@@ -63,7 +65,7 @@ class MuonAdamW:
     """
 
     def __init__(
-        self, hidden: Sequence[nn.Parameter], others: Sequence[nn.Parameter], config: LoopConfig
+        self, hidden: Sequence[nn.Parameter], others: Sequence[nn.Parameter], *, config: LoopConfig
     ):
         muon = torch.optim.Muon(
             hidden, lr=config.matrix_rate, weight_decay=config.weight_decay, momentum=0.95

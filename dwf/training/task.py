@@ -69,7 +69,9 @@ class Task:
             share: which examples of each batch `loss` is asked for, in order.
         """
 
-    def loss(self, module: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
+    def loss(
+        self, module: nn.Module, batch_size: int, *, generator: torch.Generator
+    ) -> torch.Tensor:
         """Return the scalar loss of a fresh batch.
 
         Args:

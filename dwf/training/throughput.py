@@ -32,7 +32,7 @@ class Meter:
     """
 
     def __init__(
-        self, task: Task, share: Share, ours: World, device: torch.device, peak: float | None
+        self, task: Task, share: Share, *, ours: World, device: torch.device, peak: float | None
     ):
         self.task, self.share, self.ours, self.device, self.peak = task, share, ours, device, peak
         self._memory = 0.0

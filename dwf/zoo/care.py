@@ -130,7 +130,7 @@ def _spread(one: dict[str, float] | None) -> str:
     return f"{100 * one['mean']:.2f} +- {100 * one['std']:.2f} %" if one else ""
 
 
-def verify(folders: Folders, threads: Count | None = None, mend: bool = False) -> int:
+def verify(folders: Folders, threads: Count | None = None, *, mend: bool = False) -> int:
     """Hold every byte of zoos to its checksum; name every damaged file and the cure.
 
     Args:
@@ -144,7 +144,7 @@ def verify(folders: Folders, threads: Count | None = None, mend: bool = False) -
     for folder in _some(folders):
         num = world().on_first(Facts.read, folder).num_shards
         with _progress(f"verify {folder.name}", num, "shards") as report:
-            damages = find_damage(folder, threads, report)
+            damages = find_damage(folder, threads, report=report)
         if mend and [damage.file.name for damage in damages] == [NAME]:
             world().on_first(_write_view, folder)
             damages = []
@@ -177,6 +177,7 @@ def _tell(folder: Path, num_shards: int, damages: "Sequence[Damage]") -> None:
 def statistics(
     folder: Folder,
     split: Literal["train", "val", "test", "all"] = "train",
+    *,
     epoch: Annotated[str, tyro.conf.arg(metavar="last|all|INT")] = "last",
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> int:
@@ -197,7 +198,7 @@ def statistics(
     at = {"all": None, "last": "last"}[epoch] if epoch in ("all", "last") else int(epoch)
     rows = zoo.rows(None if split == "all" else split, at)
     with _progress(f"measure {zoo.name}", len(rows), "rows") as report:
-        measured = measure_tensors(zoo, rows, report)
+        measured = measure_tensors(zoo, rows, report=report)
     if not world().is_first:
         return 0
     names = ("mean", "std", "low", "high", "mean_norm")
@@ -226,7 +227,7 @@ def _merge(folder: Path, sources: Sequence[Path]) -> int:
 
     total = sum(len(Zoo.open(source)) for source in sources)
     with _progress(f"merge into {folder.name}", total, "rows") as report:
-        zoo = merge_zoos(folder, sources, report)
+        zoo = merge_zoos(folder, sources, report=report)
     print(f"{len(zoo)} rows of {len(sources)} zoos in {zoo.path}")
     return 0
 
@@ -246,7 +247,7 @@ def _progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None
     if not world().is_first:
         yield lambda done: None
         return
-    with Progress(what, total, unit) as bar:
+    with Progress(what, total, unit=unit) as bar:
         yield bar.update
 
 

@@ -248,7 +248,7 @@ class SplitConfig:
             raise ValueError(f"val + test = {self.val + self.test:g}: no network is left to learn")
 
 
-def split_sizes(count: int, val: float, test: float) -> tuple[int, int, int]:
+def split_sizes(count: int, val: float, *, test: float) -> tuple[int, int, int]:
     """Return how many of `count` networks are for training, for choices and for reports."""
     num_val, num_test = round(val * count), round(test * count)
     return count - num_val - num_test, num_val, num_test

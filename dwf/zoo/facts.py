@@ -202,7 +202,7 @@ def _typed(name: str, value: Json, file: Path) -> object:
             return Layout.from_json(value)
         if name == "provenance":
             return read_provenance(value, str(file))
-        return build(_hints()[name], value, str(file), key=name)
+        return build(_hints()[name], value, source=str(file), key=name)
     except ConfigError as error:
         raise NotAZoo(f"{error}; {_CURE}") from None
     except (KeyError, TypeError):

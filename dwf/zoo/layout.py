@@ -81,7 +81,7 @@ class Layout:
             role: Role = "bias" if "bias" in leaf else "weight"
             role = "norm" if owner in norms else role
             role = role if name in parameters else "buffer"
-            entries.append(Entry(name, tuple(tensor.shape), offset, role))
+            entries.append(Entry(name, tuple(tensor.shape), offset=offset, role=role))
             offset = entries[-1].stop
         return cls(tuple(entries))
 
@@ -179,4 +179,9 @@ class Layout:
     @classmethod
     def from_json(cls, data: list[dict[str, Json]]) -> "Layout":
         """Return the layout that `to_json` wrote."""
-        return cls(tuple(Entry(e["name"], tuple(e["shape"]), e["offset"], e["role"]) for e in data))
+        return cls(
+            tuple(
+                Entry(e["name"], tuple(e["shape"]), offset=e["offset"], role=e["role"])
+                for e in data
+            )
+        )

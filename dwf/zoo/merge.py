@@ -41,7 +41,7 @@ class Source:
 
 
 def merge_zoos(
-    folder: Path, folders: Sequence[Path], report: Callable[[int], None] = lambda rows: None
+    folder: Path, folders: Sequence[Path], *, report: Callable[[int], None] = lambda rows: None
 ) -> Zoo:
     """Write the networks of several zoos as one zoo; goes on where an earlier attempt stopped.
 
@@ -88,7 +88,7 @@ def _sources(zoos: list[Zoo]) -> list[Source]:
         unique = names.count(zoo.name) == 1
         name = zoo.name if unique else f"{zoo.name}-{zoo.fingerprint[:8]}"
         first = sources[-1].first + sources[-1].count if sources else 0
-        sources.append(Source(zoo, name, first, count))
+        sources.append(Source(zoo, name, first=first, count=count))
     return sources
 
 
@@ -222,7 +222,14 @@ def _write_shards(
             layout = source.zoo.layout
             lost = [(source.first + network, *rest) for network, *rest in shard.diverged]
             blocks = _blocks(source, shard, kinds)
-            write_shard(target, layout.digest, layout.size, shard.num_rows, blocks, lost)
+            write_shard(
+                target,
+                layout.digest,
+                num_weights=layout.size,
+                num_rows=shard.num_rows,
+                blocks=blocks,
+                diverged=lost,
+            )
         rows += shard.num_rows
         report(rows)
 

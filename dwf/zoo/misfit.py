@@ -17,7 +17,7 @@ def refuse_misfit(config: ZooConfig) -> None:
     Two training images are run through the network, where its settings do not tell.
     """
     data = load_dataset(config.data)
-    if said := config.network.misfit(config.data.title, data.shape, data.num_classes):
+    if said := config.network.misfit(config.data.title, data.shape, num_classes=data.num_classes):
         raise ConfigError(said)
     network = build_network(config.network)
     _refuse_outputs(config, data, network)

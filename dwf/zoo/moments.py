@@ -110,6 +110,7 @@ def common_layout(sources: Sources) -> Layout:
 def measure_moments(
     sources: Sources,
     max_bytes: int = STREAM_BYTES,
+    *,
     prepare: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Moments:
     """Return mean and variance over the networks of all sources, in one pass shared by all ranks.

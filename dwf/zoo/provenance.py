@@ -113,7 +113,7 @@ class Sampled(Provenance):
 _KINDS = {"trained_by": Trained, "merged_by": Merged, "aligned_from": Aligned, "generator": Sampled}
 
 
-def read_provenance(told: dict[str, Json], file: str, key: str = "provenance") -> Provenance:
+def read_provenance(told: dict[str, Json], file: str, *, key: str = "provenance") -> Provenance:
     """Return what `to_json` told.
 
     Args:
@@ -130,8 +130,8 @@ def read_provenance(told: dict[str, Json], file: str, key: str = "provenance") -
         raise NotAZoo(f"{file}: {key} has none of {', '.join(_KINDS)}, one of which is expected")
     before = told.get("before")
     rest = {name: value for name, value in told.items() if name != "before"}
-    provenance = build(kind, rest, file, key=key)
+    provenance = build(kind, rest, source=file, key=key)
     if before is None:
         return provenance
-    earlier = read_provenance(before, file, f"{key}.before")
+    earlier = read_provenance(before, file, key=f"{key}.before")
     return dataclasses.replace(provenance, before=earlier)

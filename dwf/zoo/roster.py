@@ -43,7 +43,7 @@ def hyper_parameter_names(config: ZooConfig) -> tuple[str, ...]:
     return names + ("prune_share",) * (config.recipe.prune is not None)
 
 
-def cohort_size(config: ZooConfig, num_weights: int, num_inputs: int) -> int:
+def cohort_size(config: ZooConfig, num_weights: int, *, num_inputs: int) -> int:
     """Return how many MLPs are trained together on a core.
 
     Args:
@@ -64,7 +64,7 @@ def networks_of_shard(config: ZooConfig, index: int) -> range:
     return range(index * size, min((index + 1) * size, config.count))
 
 
-def cohorts_of_shard(config: ZooConfig, index: int, size: int) -> list[range]:
+def cohorts_of_shard(config: ZooConfig, index: int, *, size: int) -> list[range]:
     """Return the networks of each cohort of a shard."""
     networks = networks_of_shard(config, index)
     return [networks[i : i + size] for i in range(0, len(networks), size)]
@@ -124,7 +124,9 @@ def split_rule(config: ZooConfig) -> Literal["networks", "blocks of steps"]:
     return BLOCKS_OF_STEPS if config.count == 1 else "networks"
 
 
-def facts(config: ZooConfig, layout: Layout, method: Method, input_shape: tuple[int, ...]) -> Facts:
+def facts(
+    config: ZooConfig, layout: Layout, *, method: Method, input_shape: tuple[int, ...]
+) -> Facts:
     """Return what a zoo that is trained so says of itself.
 
     Args:

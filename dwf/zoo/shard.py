@@ -32,7 +32,7 @@ def shard_name(index: int, num_shards: int) -> str:
     return f"shard-{index:05d}-of-{num_shards:05d}.h5"
 
 
-def rest_checksum(path: Path, offset: int, num_bytes: int) -> tuple[int, int]:
+def rest_checksum(path: Path, offset: int, *, num_bytes: int) -> tuple[int, int]:
     """Return a file's size and the CRC-32 of all its bytes but those of the weights.
 
     Args:
@@ -53,6 +53,7 @@ def rest_checksum(path: Path, offset: int, num_bytes: int) -> tuple[int, int]:
 def write_shard(
     path: Path,
     digest: str,
+    *,
     num_weights: int,
     num_rows: int,
     blocks: Iterable[Block],
@@ -147,7 +148,7 @@ def read_dataset(file: h5py.File, name: str) -> np.ndarray:
     """Read a whole dataset: as `file[name][()]`, in half the time, which small columns are."""
     dataset = h5py.h5d.open(file.id, name.encode())
     values = np.empty(dataset.shape, dataset.dtype)
-    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, stop=values)
     return values
 
 
@@ -206,6 +207,7 @@ class Shard:
         cls,
         path: Path,
         shape: tuple[int, int],
+        *,
         offset: int,
         columns: Columns,
         diverged: list[tuple[int, int, str]],

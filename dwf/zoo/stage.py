@@ -37,14 +37,16 @@ from dwf.zoo.store import ZOO, Zoo, create_zoo, finish_zoo
 SECONDS_BETWEEN_REPORTS = 1.0
 
 
-def plan(config: ZooConfig, root: Path, name: str) -> str:
+def plan(config: ZooConfig, root: Path, *, name: str) -> str:
     """Return in words what `train_zoo` would train: networks, shards, cohorts, bytes."""
     network = build_network(config.network)
     layout = Layout.of(network)
     rows = config.count * config.most_rows
     kept = "rows kept" if config.keep is None else "rows kept at most"
     if is_stacked(network):
-        size = roster.cohort_size(config, layout.size, math.prod(input_shape(config.data)))
+        size = roster.cohort_size(
+            config, layout.size, num_inputs=math.prod(input_shape(config.data))
+        )
         cohorts = f"cohorts of up to {size}"
     elif config.cohort:
         cohorts = f"cohorts of up to {min(config.cohort, config.shard_size)}"
@@ -58,7 +60,7 @@ def plan(config: ZooConfig, root: Path, name: str) -> str:
     )
 
 
-def train_zoo(config: ZooConfig, root: Path, name: str, run: Runner = run_here) -> Zoo:
+def train_zoo(config: ZooConfig, root: Path, *, name: str, run: Runner = run_here) -> Zoo:
     """Train a zoo into `root/zoos/name`, or go on with one; a shard that is lost is made again.
 
     Args:
@@ -77,11 +79,11 @@ def train_zoo(config: ZooConfig, root: Path, name: str, run: Runner = run_here) 
     if not (folder / "run").exists():  # before a folder of these settings is there
         refuse_misfit(config)
     started = time.monotonic()
-    with stage(ZOO, folder, config, has_workers=True) as record:
+    with stage(ZOO, folder, config=config, has_workers=True) as record:
         if record is None:
             return Zoo.open(folder)
         _create(config, folder)
-    run(work(config, root, name))  # the runner holds the folder, here or in jobs
+    run(work(config, root, name=name))  # the runner holds the folder, here or in jobs
     with hold(record.path, math.inf):  # of two that watched the same jobs, one after the other
         return _finish(config, record, time.monotonic() - started)
 
@@ -132,14 +134,17 @@ def train_shard(folder: Path, index: int) -> None:
         return
     with threads(1):  # the bytes depend on it
         data = load_dataset(config.data)
-        of_cohorts = roster.cohorts_of_shard(config, index, method.cohort)
+        of_cohorts = roster.cohorts_of_shard(config, index, size=method.cohort)
         begun = _work_folder(folder)
-        cohorts = [Cohort(config, networks, data, begun, method) for networks in of_cohorts]
+        cohorts = [
+            Cohort(config, networks, data=data, folder=begun, method=method)
+            for networks in of_cohorts
+        ]
         for done, cohort in enumerate(cohorts):
             if not cohort.done_path.exists():
                 cohort.train(_reporter(folder, index, done, len(cohorts)))
                 cohort.forget()
-        assemble(config, facts.layout, target, cohorts)
+        assemble(config, facts.layout, target=target, cohorts=cohorts)
 
 
 def finished_shards(folder: Path) -> set[int]:
@@ -147,7 +152,7 @@ def finished_shards(folder: Path) -> set[int]:
     return {int(file.name.split("-")[1]) for file in folder.glob("shard-*-of-*.h5")}
 
 
-def work(config: ZooConfig, root: Path, name: str) -> Work:
+def work(config: ZooConfig, root: Path, *, name: str) -> Work:
     """Return the shards of a zoo as units of work."""
     folder = _folder(root, name)
     return Work(
@@ -181,7 +186,7 @@ def _create(config: ZooConfig, folder: Path) -> None:
     choice = choose_method(config, data)
     if choice.seconds:  # not in `zoo.json`: equal zoos are equal files
         write_json(folder / "run" / "timing.json", choice.seconds)
-    create_zoo(folder, roster.facts(config, layout, choice.method, data.shape))
+    create_zoo(folder, roster.facts(config, layout, method=choice.method, input_shape=data.shape))
 
 
 def _method_of(folder: Path, facts: Facts) -> Method:
@@ -209,7 +214,7 @@ def _recorded_method(folder: Path, facts: Facts) -> Method:
 
 def _read_config(folder: Path) -> ZooConfig:
     file = folder / "run" / "config.yaml"
-    return build(ZooConfig, yaml.safe_load(file.read_text()), str(file))
+    return build(ZooConfig, yaml.safe_load(file.read_text()), source=str(file))
 
 
 def _work_folder(folder: Path) -> Path:

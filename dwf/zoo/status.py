@@ -61,7 +61,7 @@ def read_status(folder: Path) -> Status:
     """
     facts = Facts.read(folder)
     layout, files = facts.layout, shard_files(folder, facts.num_shards)
-    view = read_view(folder, layout.digest, layout.size, files)
+    view = read_view(folder, layout.digest, num_weights=layout.size, files=files)
     shards, damaged = (dict(enumerate(view[0])), {}) if view else _open(files, layout.digest)
     networks = [s.columns["network"] for s in shards.values() if "network" in s.columns]
     done = {*shards, *damaged}

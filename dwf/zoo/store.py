@@ -43,11 +43,13 @@ def create_zoo(path: Path, facts: Facts) -> None:
 def finish_zoo(path: Path) -> "Zoo":
     """Write the view `zoo.h5` of a zoo whose shards are all there, and open it."""
     zoo = Zoo.open(path)
-    write_view(path, zoo.layout.digest, zoo.layout.size, zoo.shards, zoo.columns)
+    write_view(
+        path, zoo.layout.digest, num_weights=zoo.layout.size, shards=zoo.shards, columns=zoo.columns
+    )
     return zoo
 
 
-def write_zoo(path: Path, facts: Facts, num_rows: int, blocks: Iterable[Block]) -> "Zoo":
+def write_zoo(path: Path, facts: Facts, *, num_rows: int, blocks: Iterable[Block]) -> "Zoo":
     """Write a whole zoo of one shard from a stream of (columns, weights) blocks.
 
     Args:
@@ -58,7 +60,13 @@ def write_zoo(path: Path, facts: Facts, num_rows: int, blocks: Iterable[Block]) 
     """
     create_zoo(path, facts)
     layout = facts.layout
-    write_shard(path / shard_name(0, 1), layout.digest, layout.size, num_rows, blocks)
+    write_shard(
+        path / shard_name(0, 1),
+        layout.digest,
+        num_weights=layout.size,
+        num_rows=num_rows,
+        blocks=blocks,
+    )
     return finish_zoo(path)
 
 
@@ -83,7 +91,7 @@ class Zoo:
     """A zoo opened for reading. Use `Zoo.open`."""
 
     def __init__(
-        self, path: Path, facts: Facts, shards: list[Shard], columns: Columns | None = None
+        self, path: Path, facts: Facts, *, shards: list[Shard], columns: Columns | None = None
     ):
         self.path, self.facts, self.layout, self.shards = path, facts, facts.layout, shards
         self._columns = columns
@@ -115,11 +123,16 @@ class Zoo:
                 f"launch/zoo.py --resume --name {path.name}); all that are missing: python -m "
                 f"dwf.zoo status {path}"
             )
-        view = None if missing else read_view(path, layout.digest, layout.size, files)
+        view = (
+            None
+            if missing
+            else read_view(path, layout.digest, num_weights=layout.size, files=files)
+        )
         if view:
             shards, columns = view
-            return cls(path, facts, shards, columns)
-        return cls(path, facts, [Shard(file, layout.digest) for file in files if file.exists()])
+            return cls(path, facts, shards=shards, columns=columns)
+        shards = [Shard(file, layout.digest) for file in files if file.exists()]
+        return cls(path, facts, shards=shards)
 
     @property
     def name(self) -> str:
@@ -184,6 +197,7 @@ class Zoo:
         self,
         rows: np.ndarray | slice | None = None,
         start: int = 0,
+        *,
         stop: int | None = None,
         out: np.ndarray | None = None,
         check: bool = False,
@@ -270,7 +284,7 @@ class Zoo:
         return self.facts.load_data()
 
     def stream(
-        self, rows: np.ndarray | None = None, check: bool = False, max_bytes: int = STREAM_BYTES
+        self, rows: np.ndarray | None = None, check: bool = False, *, max_bytes: int = STREAM_BYTES
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (rows_B, weights_BD) in order, at most `max_bytes` of weights at a time."""
         rows = np.arange(len(self)) if rows is None else rows
@@ -284,7 +298,7 @@ class Zoo:
             pass
 
 
-def split_networks(count: int, val: float, test: float, seed: int) -> np.ndarray:
+def split_networks(count: int, val: float, *, test: float, seed: int) -> np.ndarray:
     """Draw each network's split once: an array of `train`, `val`, `test`, shape [count].
 
     Args:
@@ -297,7 +311,7 @@ def split_networks(count: int, val: float, test: float, seed: int) -> np.ndarray
 
     names = np.full(count, "train", dtype="U6")
     order = numpy_stream(seed, "split").permutation(count)
-    _, num_val, num_test = split_sizes(count, val, test)
+    _, num_val, num_test = split_sizes(count, val, test=test)
     names[order[:num_val]] = "val"
     names[order[num_val : num_val + num_test]] = "test"
     return names

@@ -51,7 +51,15 @@ class TensorStatistics:
         norms = float(np.sqrt(np.einsum("bs,bs->b", values_BS, values_BS)).sum())
         low, high = float(values_BS.min()), float(values_BS.max())
         squares = float(np.square(values_BS - mean).sum())
-        return cls(values_BS.size, mean, squares, low, high, norms, len(values_BS))
+        return cls(
+            values_BS.size,
+            mean,
+            squares=squares,
+            low=low,
+            high=high,
+            norms=norms,
+            networks=len(values_BS),
+        )
 
     def merge(self, other: "TensorStatistics") -> "TensorStatistics":
         """Return the statistics of both; Chan, Golub and LeVeque (1983), Eq. 2.1."""
@@ -60,16 +68,16 @@ class TensorStatistics:
         return TensorStatistics(
             count,
             self.mean + step * share,
-            self.squares + other.squares + step**2 * self.count * share,
-            min(self.low, other.low),
-            max(self.high, other.high),
-            self.norms + other.norms,
-            self.networks + other.networks,
+            squares=self.squares + other.squares + step**2 * self.count * share,
+            low=min(self.low, other.low),
+            high=max(self.high, other.high),
+            norms=self.norms + other.norms,
+            networks=self.networks + other.networks,
         )
 
 
 def measure_tensors(
-    zoo: Zoo, rows: np.ndarray, report: Callable[[int], None] = lambda done: None
+    zoo: Zoo, rows: np.ndarray, *, report: Callable[[int], None] = lambda done: None
 ) -> dict[str, TensorStatistics]:
     """Return the statistics of every tensor over some rows; the same on all MPI ranks.
 

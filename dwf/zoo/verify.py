@@ -38,7 +38,7 @@ class Damage:
 
 
 def find_damage(
-    folder: Path, threads: int | None = None, report: Callable[[int], None] = lambda done: None
+    folder: Path, threads: int | None = None, *, report: Callable[[int], None] = lambda done: None
 ) -> list[Damage]:
     """Hold every byte of a zoo to its checksums; under MPI each rank takes a share of the shards.
 
@@ -61,7 +61,7 @@ def find_damage(
     batches = ranks.on_first(_batches, files, ranks.size)  # a zoo in work grows meanwhile
     damages, done = [], 0
     with ThreadPoolExecutor(threads) as pool:
-        checker = Checker(folder, facts, files, pool.map if threads > 1 else map)
+        checker = Checker(folder, facts, files=files, run=pool.map if threads > 1 else map)
         found = ranks.in_order(len(batches), lambda index: checker.check(batches[index]))
         for batch, damaged in zip(batches, found, strict=True):
             damages += damaged
@@ -102,13 +102,15 @@ class Checker:
         run: as `map`, perhaps in several threads.
     """
 
-    def __init__(self, folder: Path, facts: Facts, files: list[Path], run: Callable[..., Iterable]):
+    def __init__(
+        self, folder: Path, facts: Facts, *, files: list[Path], run: Callable[..., Iterable]
+    ):
         layout, recipe = facts.layout, facts.recipe
         self._layout, self._files, self._run = layout, files, run
         self._is_pruned = recipe is not None and recipe.prune is not None
         self.view_path, self._view, self._view_reason = folder / NAME, None, MISSING
         try:
-            self._view = View(folder, layout.digest, layout.size)
+            self._view = View(folder, layout.digest, num_weights=layout.size)
         except CorruptShard as error:
             if self.view_path.exists():
                 self._view_reason = reason_of(error)
@@ -145,7 +147,7 @@ class Checker:
         step = max(1, _PART_BYTES // max(4 * shard.num_weights, 1))
         starts = range(0, shard.num_rows, step)
         parts = [np.arange(i, min(i + step, shard.num_rows)) for i in starts]
-        look = _Look(file, "", shard, fits or self._view is None)
+        look = _Look(file, "", shard=shard, fits=fits or self._view is None)
         if len(parts) == 1:
             look.wrong += _wrong_rows(shard, parts.pop()).tolist()
         look.parts = parts

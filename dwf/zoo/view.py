@@ -35,7 +35,7 @@ _DIVERGED = [("shard", "<i8"), ("network", "<i8"), ("step", "<i8"), ("reason", "
 
 
 def write_view(
-    folder: Path, digest: str, num_weights: int, shards: Sequence[Shard], columns: Columns
+    folder: Path, digest: str, *, num_weights: int, shards: Sequence[Shard], columns: Columns
 ) -> None:
     """Write `zoo.h5` of a zoo whose shards are all there.
 
@@ -71,7 +71,11 @@ def _head(file: BinaryIO) -> bytes:
 
 def _index(shards: Sequence[Shard]) -> np.ndarray:
     rows = [
-        (shard.num_rows, shard.offset, *rest_checksum(shard.path, shard.offset, shard.num_bytes))
+        (
+            shard.num_rows,
+            shard.offset,
+            *rest_checksum(shard.path, shard.offset, num_bytes=shard.num_bytes),
+        )
         for shard in shards
     ]
     return np.array(rows, dtype=_INDEX)
@@ -117,7 +121,7 @@ class View:
         CorruptShard: there is no such file, it is damaged or of another layout.
     """
 
-    def __init__(self, folder: Path, digest: str, num_weights: int):
+    def __init__(self, folder: Path, digest: str, *, num_weights: int):
         self.path, self._num_weights = folder / NAME, num_weights
         try:
             with open(self.path, "rb") as opened:
@@ -152,7 +156,9 @@ class View:
             return False
         rows, offset, *expected = self.shards[number]
         try:
-            return rest_checksum(file, offset, 4 * rows * self._num_weights) == tuple(expected)
+            return rest_checksum(file, offset, num_bytes=4 * rows * self._num_weights) == tuple(
+                expected
+            )
         except OSError:
             return False
 
@@ -161,7 +167,7 @@ class View:
         """The table of all rows."""
         return {name: readable(values) for name, values in self._stored.items()}
 
-    def shard(self, number: int, file: Path, only: str | None = None) -> Shard:
+    def shard(self, number: int, file: Path, *, only: str | None = None) -> Shard:
         """Return a shard whose file fits, without reading it.
 
         Args:
@@ -174,11 +180,11 @@ class View:
         table = self.columns if only is None else {only: self._stored.get(only, np.zeros(0))}
         columns = {name: values[mine] for name, values in table.items()}
         shape, diverged = (rows, self._num_weights), self._diverged.get(number, [])
-        return Shard.described(file, shape, offset, columns, diverged)
+        return Shard.described(file, shape, offset=offset, columns=columns, diverged=diverged)
 
 
 def read_view(
-    folder: Path, digest: str, num_weights: int, files: Sequence[Path]
+    folder: Path, digest: str, *, num_weights: int, files: Sequence[Path]
 ) -> tuple[list[Shard], Columns] | None:
     """Return the shards and the table of a zoo as `zoo.h5` tells them.
 
@@ -193,7 +199,7 @@ def read_view(
         then say what is wrong.
     """
     try:
-        view = View(folder, digest, num_weights)
+        view = View(folder, digest, num_weights=num_weights)
     except CorruptShard:
         return None
     if len(view.shards) != len(files) or not all(view.fits(*each) for each in enumerate(files)):

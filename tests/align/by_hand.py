@@ -64,7 +64,7 @@ def resnet_groups(network):
     def size(members):
         return width_of[members[0].name].shape[members[0].axis]
 
-    groups = [Group(size(s), tuple(s), "stream", scales=True) for s in streams]
+    groups = [Group(size(s), tuple(s), kind="stream", scales=True) for s in streams]
     return tuple(groups + [Group(size(i), i, scales=True) for i in inner])
 
 
@@ -116,20 +116,22 @@ def vit_groups(network):
                     tuple(
                         Member(n, 0, start=part * width + at) for n in packed for part in range(2)
                     ),
-                    "query_key",
-                    parent,
-                    place,
+                    kind="query_key",
+                    parent=parent,
+                    place=place,
                 )
             )
             value = tuple(Member(n, 0, start=2 * width + at) for n in packed)
             out = Member(f"{attention}.out_proj.weight", 1, start=at)
-            groups.append(Group(head, (*value, out), "value_output", parent, place))
+            groups.append(
+                Group(head, (*value, out), kind="value_output", parent=parent, place=place)
+            )
         members = tuple(
             Member(n, 0, start=part * width, inner=head) for n in packed for part in range(3)
         )
         out = Member(f"{attention}.out_proj.weight", 1, inner=head)
-        groups.append(Group(heads, (*members, out), "heads"))
-    groups.append(Group(width, tuple(stream), "stream"))
+        groups.append(Group(heads, (*members, out), kind="heads"))
+    groups.append(Group(width, tuple(stream), kind="stream"))
     return tuple(groups)
 
 
@@ -188,7 +190,7 @@ class GroupedNet(nn.Module):
 
 def grouped_net(blocks=3, wide=4, narrow=2):
     """(network, layout, groups) with blocks and units within them."""
-    network = GroupedNet(blocks, wide, narrow).eval()
+    network = GroupedNet(blocks, wide, narrow=narrow).eval()
     groups, parent = [], 2 * blocks
     for p in range(blocks):
         groups.append(
@@ -199,9 +201,9 @@ def grouped_net(blocks=3, wide=4, narrow=2):
                     Member("first.bias", 0, start=p * narrow),
                     Member("grouped.weight", 1, rows=(p * wide, (p + 1) * wide)),
                 ),
-                "units",
-                parent,
-                p,
+                kind="units",
+                parent=parent,
+                place=p,
             )
         )
         groups.append(
@@ -212,9 +214,9 @@ def grouped_net(blocks=3, wide=4, narrow=2):
                     Member("grouped.bias", 0, start=p * wide),
                     Member("last.weight", 1, start=p * wide * 4, inner=4),
                 ),
-                "units",
-                parent,
-                p,
+                kind="units",
+                parent=parent,
+                place=p,
             )
         )
     groups.append(
@@ -227,7 +229,7 @@ def grouped_net(blocks=3, wide=4, narrow=2):
                 Member("grouped.bias", 0, inner=wide),
                 Member("last.weight", 1, inner=wide * 4),
             ),
-            "blocks",
+            kind="blocks",
         )
     )
     return network, Layout.of(network), tuple(groups)

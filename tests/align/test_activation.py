@@ -22,15 +22,15 @@ def test_undoes_planted_permutations_of_a_resnet():
     network, layout, groups = small_resnet()
     network.train()(images(3, 40, 40))  # running statistics of its own
     reference_D = layout.flatten(network.eval().state_dict())
-    activations = Activations(network, layout, groups, images(3, 40, 40))
+    activations = Activations(network, layout, groups=groups, images_BX=images(3, 40, 40))
     noisy_ND = reference_D + 0.002 * reference_D.std() * torch.randn(4, layout.size)
     for entry in layout.entries:
         if entry.role == "buffer":
             part = slice(entry.offset, entry.stop)
             noisy_ND[:, part] = reference_D[part]
-    shuffled_ND = permute(noisy_ND, layout, groups, random_orders(groups, 4, 1))
+    shuffled_ND = permute(noisy_ND, layout, groups=groups, orders=random_orders(groups, 4, seed=1))
     orders = activations.match(shuffled_ND, reference_D)
-    assert torch.equal(permute(shuffled_ND, layout, groups, orders), noisy_ND)
+    assert torch.equal(permute(shuffled_ND, layout, groups=groups, orders=orders), noisy_ND)
     assert not network.layer1[0].bn1._forward_hooks
 
 
@@ -41,7 +41,7 @@ def test_correlations_and_variances_are_those_of_the_units():
     generator = torch.Generator().manual_seed(0)
     weights_ND = torch.randn(3, layout.size, generator=generator)
     reference_D, inputs = torch.randn(layout.size, generator=generator), images(7, count=300)
-    activations = Activations(network, layout, groups, inputs)
+    activations = Activations(network, layout, groups=groups, images_BX=inputs)
     (order_NU,) = activations.match(weights_ND, reference_D)
 
     def hidden(row_D):

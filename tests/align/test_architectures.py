@@ -49,9 +49,11 @@ def test_undoes_planted_permutations_of_every_group(kind, start):
     torch.manual_seed(0)
     network, layout, groups = MAKERS[kind]()
     for drawn in (layout.flatten(network.state_dict()), randomised(network, layout)):
-        shuffled_ND = permute(drawn.repeat(8, 1), layout, groups, random_orders(groups, 8, 1))
-        orders = match_networks(shuffled_ND, drawn, layout, groups, start=start)
-        found_ND = permute(shuffled_ND, layout, groups, orders)
+        shuffled_ND = permute(
+            drawn.repeat(8, 1), layout, groups=groups, orders=random_orders(groups, 8, seed=1)
+        )
+        orders = match_networks(shuffled_ND, drawn, layout=layout, groups=groups, start=start)
+        found_ND = permute(shuffled_ND, layout, groups=groups, orders=orders)
         assert torch.equal(found_ND, drawn.expand_as(found_ND))
 
 
@@ -62,32 +64,38 @@ def test_undoes_planted_permutations_of_traced_architectures(kind):
 
     facts, shape = TRACED[kind]
     torch.manual_seed(1)
-    network = build_network(build(NetworkConfig, facts, "test"))
+    network = build_network(build(NetworkConfig, facts, source="test"))
     layout = Layout.of(network)
-    groups = symmetry_of(network, layout, shape)
+    groups = symmetry_of(network, layout, input_shape=shape)
     reference_D = layout.flatten(network.state_dict())
     noisy_ND = reference_D + 0.1 * reference_D.std() * torch.randn(3, layout.size)
-    shuffled_ND = permute(noisy_ND, layout, groups, random_orders(groups, 3, 2))
-    orders = match_networks(shuffled_ND, reference_D, layout, groups)
-    found_ND = permute(shuffled_ND, layout, groups, orders)
+    shuffled_ND = permute(noisy_ND, layout, groups=groups, orders=random_orders(groups, 3, seed=2))
+    orders = match_networks(shuffled_ND, reference_D, layout=layout, groups=groups)
+    found_ND = permute(shuffled_ND, layout, groups=groups, orders=orders)
     assert torch.equal(found_ND, noisy_ND)
 
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_no_sweep_lowers_the_objective_and_running_statistics_take_no_part(kind):
     network, layout, groups = MAKERS[kind]()
-    weights_ND = torch.stack([randomised(network, layout, seed) for seed in range(4)])
+    weights_ND = torch.stack([randomised(network, layout, seed=seed) for seed in range(4)])
     weights_ND += 0.1 * torch.randn(4, layout.size, generator=torch.Generator().manual_seed(0))
-    reference_D = randomised(network, layout, 9)
-    values, last = [objective(weights_ND, reference_D, layout)], None
+    reference_D = randomised(network, layout, seed=9)
+    values, last = [objective(weights_ND, reference_D, layout=layout)], None
     for sweeps in range(1, 6):
-        last = match_networks(weights_ND, reference_D, layout, groups, sweeps)
-        values.append(objective(permute(weights_ND, layout, groups, last), reference_D, layout))
+        last = match_networks(
+            weights_ND, reference_D, layout=layout, groups=groups, max_sweeps=sweeps
+        )
+        values.append(
+            objective(
+                permute(weights_ND, layout, groups=groups, orders=last), reference_D, layout=layout
+            )
+        )
     assert (torch.stack(values).diff(dim=0) > -1e-4).all()
     other_ND, buffers = weights_ND.clone(), [e for e in layout.entries if e.role == "buffer"]
     for entry in buffers:
         other_ND[:, entry.offset : entry.stop] *= 100
-    again = match_networks(other_ND, reference_D, layout, groups, 5)
+    again = match_networks(other_ND, reference_D, layout=layout, groups=groups, max_sweeps=5)
     moved = [not torch.equal(a, b) for a, b in zip(last, again, strict=True)]
     assert not any(moved)
 
@@ -100,13 +108,15 @@ def test_heads_and_units_within_are_as_good_as_every_order_tried():
     generator = torch.Generator().manual_seed(0)
     weights_ND = torch.randn(6, layout.size, generator=generator)
     reference_D = torch.randn(layout.size, generator=generator)
-    found = match_networks(weights_ND, reference_D, layout, groups)
-    ours_N = permute(weights_ND, layout, groups, found) @ reference_D
+    found = match_networks(weights_ND, reference_D, layout=layout, groups=groups)
+    ours_N = permute(weights_ND, layout, groups=groups, orders=found) @ reference_D
     best_N = torch.full((6,), -torch.inf)
     pairs = list(itertools.permutations(range(2)))
     for choice in itertools.product(pairs, repeat=len(groups)):
         orders = [torch.tensor([order]).repeat(6, 1) for order in choice]
-        best_N = torch.maximum(best_N, permute(weights_ND, layout, groups, orders) @ reference_D)
+        best_N = torch.maximum(
+            best_N, permute(weights_ND, layout, groups=groups, orders=orders) @ reference_D
+        )
     torch.testing.assert_close(ours_N, best_N)
 
 
@@ -116,17 +126,17 @@ def _attention(shapes, width, heads, size):
         at = place * size
         query_key = (Member("qkv", 0, start=at), Member("qkv", 0, start=width + at))
         value_output = (Member("qkv", 0, start=2 * width + at), Member("out", 1, start=at))
-        groups.append(Group(size, query_key, "query_key", 2 * heads, place))
-        groups.append(Group(size, value_output, "value_output", 2 * heads, place))
+        groups.append(Group(size, query_key, kind="query_key", parent=2 * heads, place=place))
+        groups.append(Group(size, value_output, kind="value_output", parent=2 * heads, place=place))
     of_heads = [Member("qkv", 0, start=part * width, inner=size) for part in range(3)]
-    groups.append(Group(heads, (*of_heads, Member("out", 1, inner=size)), "heads"))
+    groups.append(Group(heads, (*of_heads, Member("out", 1, inner=size)), kind="heads"))
     return _layout(shapes), tuple(groups)
 
 
 def _layout(shapes):
     entries, offset = [], 0
     for name, shape in shapes.items():
-        entries.append(Entry(name, shape, offset, "weight"))
+        entries.append(Entry(name, shape, offset=offset, role="weight"))
         offset = entries[-1].stop
     return Layout(tuple(entries))
 
@@ -137,21 +147,33 @@ def test_a_group_on_both_axes_of_a_tensor_never_falls_and_finds_what_was_planted
     groups = (Group(7, members),)
     generator = torch.Generator().manual_seed(0)
     reference_D = torch.randn(layout.size, generator=generator)
-    planted_ND = permute(reference_D.repeat(9, 1), layout, groups, random_orders(groups, 9, 0))
-    orders = match_networks(planted_ND, reference_D, layout, groups)
+    planted_ND = permute(
+        reference_D.repeat(9, 1), layout, groups=groups, orders=random_orders(groups, 9, seed=0)
+    )
+    orders = match_networks(planted_ND, reference_D, layout=layout, groups=groups)
     assert torch.equal(
-        permute(planted_ND, layout, groups, orders), reference_D.expand_as(planted_ND)
+        permute(planted_ND, layout, groups=groups, orders=orders), reference_D.expand_as(planted_ND)
     )
     weights_ND = torch.randn(200, layout.size, generator=generator)
     for start in ("identity", "ties"):
         before_N = weights_ND @ reference_D
         for sweeps in (1, 2, 8):
-            orders = match_networks(weights_ND, reference_D, layout, groups, sweeps, start=start)
-            after_N = permute(weights_ND, layout, groups, orders) @ reference_D
+            orders = match_networks(
+                weights_ND,
+                reference_D,
+                layout=layout,
+                groups=groups,
+                max_sweeps=sweeps,
+                start=start,
+            )
+            after_N = permute(weights_ND, layout, groups=groups, orders=orders) @ reference_D
             assert (after_N >= before_N - 1e-4).all()
             before_N = after_N
         every = torch.tensor(list(itertools.permutations(range(7))))
-        most = permute(weights_ND[:1].repeat(len(every), 1), layout, groups, [every]) @ reference_D
+        most = (
+            permute(weights_ND[:1].repeat(len(every), 1), layout, groups=groups, orders=[every])
+            @ reference_D
+        )
         assert float(after_N[0]) >= 0.5 * float(most.max())
 
 
@@ -164,8 +186,14 @@ def test_what_is_kept_between_visits_changes_nothing(kind, monkeypatch):
     values = []
     for least in (0, 2**60):
         monkeypatch.setattr(terms, "_LEAST_TO_KEEP", least)
-        orders = match_networks(weights_ND, reference_D, layout, groups)
-        values.append(objective(permute(weights_ND, layout, groups, orders), reference_D, layout))
+        orders = match_networks(weights_ND, reference_D, layout=layout, groups=groups)
+        values.append(
+            objective(
+                permute(weights_ND, layout, groups=groups, orders=orders),
+                reference_D,
+                layout=layout,
+            )
+        )
     torch.testing.assert_close(*values, rtol=1e-4, atol=1e-3)
 
 
@@ -191,33 +219,41 @@ def test_signs_and_orders_are_found_together():
     layout, groups = Layout.of(network), mlp_groups(widths)
     generator = torch.Generator().manual_seed(0)
     reference_D = torch.randn(layout.size, generator=generator)
-    orders = random_orders(groups, 10, 3)
+    orders = random_orders(groups, 10, seed=3)
     for order in orders:
         flips = torch.rand(order.shape, generator=generator) < 0.5
         order[flips] = ~order[flips]
-    shuffled_ND = permute(reference_D.repeat(10, 1), layout, groups, orders)
+    shuffled_ND = permute(reference_D.repeat(10, 1), layout, groups=groups, orders=orders)
     inputs = torch.randn(4, 9, generator=generator, dtype=torch.float64)
     before, after = (
         functional_call(network, layout.unflatten(row.double()), (inputs,))
         for row in (reference_D, shuffled_ND[3])
     )
     torch.testing.assert_close(after, before, rtol=0, atol=1e-9)
-    found = match_networks(shuffled_ND, reference_D, layout, groups, signs=True)
+    found = match_networks(shuffled_ND, reference_D, layout=layout, groups=groups, signs=True)
     assert torch.equal(
-        permute(shuffled_ND, layout, groups, found), reference_D.expand_as(shuffled_ND)
+        permute(shuffled_ND, layout, groups=groups, orders=found),
+        reference_D.expand_as(shuffled_ND),
     )
     weights_ND = torch.randn(10, layout.size, generator=generator)
     without, with_signs = (
-        permute(weights_ND, layout, groups, match_networks(weights_ND, reference_D, layout, groups,
-                signs=signs)) @ reference_D
+        permute(
+            weights_ND,
+            layout,
+            groups=groups,
+            orders=match_networks(
+                weights_ND, reference_D, layout=layout, groups=groups, signs=signs
+            ),
+        )
+        @ reference_D
         for signs in (False, True)
-    )  # fmt: skip
+    )
     assert (with_signs > without).all()
 
 
 def test_a_reference_matches_itself():
     network, layout, groups = small_vit()
     reference_D = randomised(network, layout)
-    found = match_networks(reference_D[None], reference_D, layout, groups)
+    found = match_networks(reference_D[None], reference_D, layout=layout, groups=groups)
     for order, same in zip(found, identity_orders(groups, 1), strict=True):
         assert torch.equal(order, same)

@@ -27,7 +27,12 @@ def random_networks(widths, count=4, seed=0):
     weights = torch.randn(count, layout.size, generator=generator, dtype=torch.float64)
     for i, tensor in enumerate(layout.unflatten(weights).values()):
         tensor.mul_(3.0 ** (i % 3))
-    return network, layout, symmetry_of(network, layout, widths[:1], "balanced"), weights
+    return (
+        network,
+        layout,
+        symmetry_of(network, layout, input_shape=widths[:1], scale="balanced"),
+        weights,
+    )
 
 
 def outputs(network, layout, weights):
@@ -63,26 +68,33 @@ def random_factors(widths, seed=2):
 def test_function_stays_and_norms_meet(widths):
     network, layout, groups, weights = random_networks(widths)
     before = weights.clone()
-    balanced = balance(weights, layout, groups)
+    balanced = balance(weights, layout, groups=groups)
     assert torch.equal(weights, before)
     torch.testing.assert_close(
-        outputs(network, layout, balanced), outputs(network, layout, weights), rtol=1e-10, atol=1e-9
+        outputs(network, layout, weights=balanced),
+        outputs(network, layout, weights=weights),
+        rtol=1e-10,
+        atol=1e-9,
     )
     for layer, width in enumerate(widths[1:-1]):
         for unit in range(width):
-            incoming, outgoing = unit_norms(layout, balanced, layer, unit)
+            incoming, outgoing = unit_norms(layout, balanced, layer=layer, unit=unit)
             torch.testing.assert_close(incoming, outgoing, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("widths", WIDTHS)
 def test_every_scale_of_a_network_comes_to_the_same_least_one(widths):
     network, layout, groups, weights = random_networks(widths)
-    other = rescaled(layout, weights, random_factors(widths))
-    torch.testing.assert_close(outputs(network, layout, other), outputs(network, layout, weights))
-    balanced = balance(weights, layout, groups)
-    torch.testing.assert_close(balance(other, layout, groups), balanced, rtol=1e-8, atol=1e-9)
+    other = rescaled(layout, weights, factors=random_factors(widths))
+    torch.testing.assert_close(
+        outputs(network, layout, weights=other), outputs(network, layout, weights=weights)
+    )
+    balanced = balance(weights, layout, groups=groups)
+    torch.testing.assert_close(
+        balance(other, layout, groups=groups), balanced, rtol=1e-8, atol=1e-9
+    )
     nearby = [1 + 0.01 * (f - f.mean()) for f in random_factors(widths, seed=3)]
-    moved = rescaled(layout, balanced, nearby)
+    moved = rescaled(layout, balanced, factors=nearby)
     assert (moved.square().sum(1) > balanced.square().sum(1)).all()
 
 
@@ -93,23 +105,26 @@ def test_units_of_zeros_keep_their_scale(widths):
     state["layers.0.weight"][0, 1] = state["layers.0.bias"][0, 1] = 0.0  # nothing comes in
     state["layers.1.weight"][1, :, 2] = 0.0  # nothing goes out
     state["layers.0.weight"][2] = state["layers.0.bias"][2] = 0.0  # a whole layer
-    balanced = balance(weights, layout, groups)
+    balanced = balance(weights, layout, groups=groups)
     assert balanced.isfinite().all()
     kept = layout.unflatten(balanced)
     assert torch.equal(kept["layers.0.weight"][1, 2], state["layers.0.weight"][1, 2])
     torch.testing.assert_close(
-        outputs(network, layout, balanced), outputs(network, layout, weights), rtol=1e-10, atol=1e-9
+        outputs(network, layout, weights=balanced),
+        outputs(network, layout, weights=weights),
+        rtol=1e-10,
+        atol=1e-9,
     )
 
 
 def test_a_network_does_not_depend_on_the_others():
     _, layout, groups, weights = random_networks(WIDTHS[1], count=6)
     weights = weights.float()
-    balanced = balance(weights, layout, groups)
+    balanced = balance(weights, layout, groups=groups)
     assert balanced.dtype == torch.float32
     for n in range(6):
-        assert torch.equal(balance(weights[n : n + 1], layout, groups)[0], balanced[n])
-    torch.testing.assert_close(balance(balanced, layout, groups), balanced)
+        assert torch.equal(balance(weights[n : n + 1], layout, groups=groups)[0], balanced[n])
+    torch.testing.assert_close(balance(balanced, layout, groups=groups), balanced)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "tanh"])
@@ -117,21 +132,23 @@ def test_only_relu_units_can_be_rescaled(activation):
     network = build_network(MLPConfig((5, 4, 2), activation))
     layout = Layout.of(network)
     with pytest.raises(ConfigError, match=r"'balanced'.*set scale to none"):
-        symmetry_of(network, layout, (5,), "balanced")
+        symmetry_of(network, layout, input_shape=(5,), scale="balanced")
     weights = torch.randn(2, layout.size)
-    assert balance(weights, layout, symmetry_of(network, layout, (5,))) is weights
+    assert (
+        balance(weights, layout, groups=symmetry_of(network, layout, input_shape=(5,))) is weights
+    )
 
 
 def test_an_aligned_zoo_is_balanced_and_says_so(make_zoo, tmp_path):
     zoo = make_zoo(count=8, widths=(64, 6, 5, 10))
     config = AlignConfig("small", scale="balanced", reference="iterated_mean", num_pairs=3)
-    aligned = align_zoo(config, tmp_path, "aligned")
+    aligned = align_zoo(config, tmp_path, name="aligned")
     assert aligned.facts.aligned.scale == "balanced"
     weights = torch.from_numpy(aligned.read()).double()
     for layer, width in enumerate((6, 5)):
         for unit in range(width):
-            torch.testing.assert_close(*unit_norms(zoo.layout, weights, layer, unit), rtol=1e-5,
-                                       atol=0)  # fmt: skip
+            norms = unit_norms(zoo.layout, weights, layer=layer, unit=unit)
+            torch.testing.assert_close(*norms, rtol=1e-5, atol=0)
     images = torch.rand(9, 64)
     network = zoo.build_network()
     before, after = (
@@ -146,19 +163,25 @@ def test_an_aligned_zoo_is_balanced_and_says_so(make_zoo, tmp_path):
 @pytest.mark.parametrize("of", [norm_orders, transport_orders])
 def test_every_order_of_a_networks_units_comes_to_the_same_one(make, of):
     network, layout, groups = make()
-    weights_ND = torch.stack([randomised(network, layout, seed) for seed in range(3)])
-    canonical_ND = permute(weights_ND, layout, groups, of(weights_ND, layout, groups))
+    weights_ND = torch.stack([randomised(network, layout, seed=seed) for seed in range(3)])
+    canonical_ND = permute(
+        weights_ND, layout, groups=groups, orders=of(weights_ND, layout, groups=groups)
+    )
     assert not torch.equal(canonical_ND, weights_ND)
-    shuffled_ND = permute(weights_ND, layout, groups, random_orders(groups, 3, 5))
-    again_ND = permute(shuffled_ND, layout, groups, of(shuffled_ND, layout, groups))
+    shuffled_ND = permute(
+        weights_ND, layout, groups=groups, orders=random_orders(groups, 3, seed=5)
+    )
+    again_ND = permute(
+        shuffled_ND, layout, groups=groups, orders=of(shuffled_ND, layout, groups=groups)
+    )
     assert torch.equal(again_ND, canonical_ND)
 
 
 def test_units_are_sorted_by_their_norms():
     network, layout, groups = small_resnet()
-    weights_ND = torch.stack([randomised(network, layout, seed) for seed in range(3)])
-    orders = norm_orders(weights_ND, layout, groups)
-    sorted_ND = permute(weights_ND, layout, groups, orders)
+    weights_ND = torch.stack([randomised(network, layout, seed=seed) for seed in range(3)])
+    orders = norm_orders(weights_ND, layout, groups=groups)
+    sorted_ND = permute(weights_ND, layout, groups=groups, orders=orders)
     state = layout.unflatten(sorted_ND)
     for unit in range(3):  # the inner units of the first block
         norms = [
@@ -177,9 +200,13 @@ def test_residual_networks_are_balanced_too():
     """Traced groups of a ResNet: the function stays, and makers weigh what takers weigh."""
     network, layout, _ = small_resnet()
     network = network.double()
-    groups = [g for g in symmetry_of(network, layout, (3, 16, 16), "balanced") if g.scales]
-    weights_ND = torch.stack([randomised(network, layout, seed) for seed in range(2)]).double()
-    balanced_ND = balance(weights_ND, layout, groups)
+    groups = [
+        g
+        for g in symmetry_of(network, layout, input_shape=(3, 16, 16), scale="balanced")
+        if g.scales
+    ]
+    weights_ND = torch.stack([randomised(network, layout, seed=seed) for seed in range(2)]).double()
+    balanced_ND = balance(weights_ND, layout, groups=groups)
     assert not torch.equal(balanced_ND, weights_ND)
     inputs = torch.randn(3, 3, 16, 16, dtype=torch.float64)
     for rows in zip(weights_ND, balanced_ND, strict=True):
@@ -201,9 +228,9 @@ def test_residual_networks_are_balanced_too():
 def test_a_stream_that_a_layer_leaves_and_enters_is_balanced():
     """A weight d -> d within a homogeneous stream: both its ends scale at once."""
     entries = (
-        Entry("in", (4, 3), 0, "weight"),
-        Entry("square", (4, 4), 12, "weight"),
-        Entry("out", (2, 4), 28, "weight"),
+        Entry("in", (4, 3), offset=0, role="weight"),
+        Entry("square", (4, 4), offset=12, role="weight"),
+        Entry("out", (2, 4), offset=28, role="weight"),
     )
     layout = Layout(entries)
     members = (
@@ -212,9 +239,9 @@ def test_a_stream_that_a_layer_leaves_and_enters_is_balanced():
         Member("square", 1, power=-1),
         Member("out", 1, power=-1),
     )
-    groups = (Group(4, members, "stream", scales=True),)
+    groups = (Group(4, members, kind="stream", scales=True),)
     weights_ND = torch.randn(5, layout.size, dtype=torch.float64)
-    balanced_ND = balance(weights_ND, layout, groups)
+    balanced_ND = balance(weights_ND, layout, groups=groups)
     assert (balanced_ND.square().sum(1) < weights_ND.square().sum(1)).all()
     state, given = layout.unflatten(balanced_ND), layout.unflatten(weights_ND)
     inverse_NU = (state["out"] / given["out"])[:, 0]

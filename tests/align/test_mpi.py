@@ -61,7 +61,7 @@ def whole(tmp_path_factory):
     root = tmp_path_factory.mktemp("mpi")
     write_zoo(root)
     for reference in REFERENCES:
-        align_zoo(AlignConfig("zoo", reference=reference, **SETTINGS), root, reference)
+        align_zoo(AlignConfig("zoo", reference=reference, **SETTINGS), root, name=reference)
     return root
 
 
@@ -105,7 +105,7 @@ def test_a_signal_to_one_rank_stops_all_and_one_process_goes_on(whole):
     assert ran.returncode == 130, ran.stderr
     assert ran.stderr.count("stopped; what was finished is saved") == 1
     assert "read" not in ran.stdout and not (whole / "zoos" / name / "zoo.h5").exists()
-    align_zoo(AlignConfig("zoo", reference="iterated_mean", **SETTINGS), whole, name)
+    align_zoo(AlignConfig("zoo", reference="iterated_mean", **SETTINGS), whole, name=name)
     assert_equal(whole, name)
 
 

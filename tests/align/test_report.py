@@ -26,10 +26,10 @@ def validation(monkeypatch):
     part = Part(
         torch.rand(50, 64, generator=generator),
         torch.randint(10, (50,), generator=generator),
-        torch.arange(50),
+        index=torch.arange(50),
     )
-    nothing = Part(part.images, part.labels, torch.arange(0))
-    data = Dataset(nothing, part, nothing, 10, torch.tensor(1.0), None)
+    nothing = Part(part.images, part.labels, index=torch.arange(0))
+    data = Dataset(nothing, part, test=nothing, num_classes=10, scale=torch.tensor(1.0), shift=None)
     monkeypatch.setattr(Zoo, "load_data", lambda self: data)
     return part
 
@@ -50,9 +50,9 @@ def test_all_pairs_of_a_small_zoo(make_zoo, validation, capsys):
         w = of.read()
         distance = np.mean([np.linalg.norm(w[i] - w[j]) for i, j in pairs])
         assert report["pairwise_l2"][when] == pytest.approx(distance, rel=1e-5)
-    w, ends = zoo.read(), [loss(zoo, row, validation) for row in zoo.read()]
+    w, ends = zoo.read(), [loss(zoo, row, part=validation) for row in zoo.read()]
     barrier = np.mean(
-        [loss(zoo, (w[i] + w[j]) / 2, validation) - (ends[i] + ends[j]) / 2 for i, j in pairs]
+        [loss(zoo, (w[i] + w[j]) / 2, part=validation) - (ends[i] + ends[j]) / 2 for i, j in pairs]
     )
     assert report["loss_barrier"]["before"] == pytest.approx(barrier, rel=1e-4)
     print_report(report | {"networks": 4})
@@ -77,8 +77,12 @@ def test_pairs_are_drawn_of_two_different_networks_the_same_every_time():
 
 
 def test_no_pairs(make_zoo):
-    assert compare_pairs(make_zoo(count=1), make_zoo(count=1, name="b"), 8, 0) == {"pairs": 0}
-    assert compare_pairs(make_zoo(count=9), make_zoo(count=9, name="b"), 0, 0) == {"pairs": 0}
+    assert compare_pairs(make_zoo(count=1), make_zoo(count=1, name="b"), num_pairs=8, seed=0) == {
+        "pairs": 0
+    }
+    assert compare_pairs(make_zoo(count=9), make_zoo(count=9, name="b"), num_pairs=0, seed=0) == {
+        "pairs": 0
+    }
 
 
 @pytest.mark.parametrize("statistics", ["trained", "template"])
@@ -97,15 +101,15 @@ def test_midpoints_and_drawn_networks_have_statistics_of_their_own(
     columns = {"network": np.arange(3), "epoch": np.ones(3, np.int32)}
     columns["batchnorm"] = np.full(3, statistics)
     path = make_zoo(count=1).path.parent / "conv"
-    zoo = write_zoo(path, facts_of(layout, config), 3, [(columns, weights_ND)])
+    zoo = write_zoo(path, facts_of(layout, config), num_rows=3, blocks=[(columns, weights_ND)])
     data = load_dataset(DataConfig("digits"))
     data = replace(data, train=some(data.train, 100), val=some(data.val, 50))
     monkeypatch.setattr(Zoo, "load_data", lambda self: data)
 
     def loss_of(weights_D, anew):
         state = layout.unflatten(torch.from_numpy(weights_D)[None])
-        state = recalibrate(network, state, data, 100) if anew else state
-        return score_networks(network, state, data, data.val).loss_N[0]
+        state = recalibrate(network, state, data=data, num_images=100) if anew else state
+        return score_networks(network, state, data=data, part=data.val).loss_N[0]
 
     pairs, drawn = list(itertools.combinations(weights_ND, 2)), statistics == "template"
     barrier = np.mean(
@@ -118,4 +122,4 @@ def test_midpoints_and_drawn_networks_have_statistics_of_their_own(
 
 
 def some(part, count):
-    return Part(part.images, part.labels, part.index[:count])
+    return Part(part.images, part.labels, index=part.index[:count])

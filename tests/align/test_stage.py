@@ -47,14 +47,14 @@ def write_zoo(
     """Networks that are one network, shuffled, plus noise; the last shard is empty."""
     network = build_network(architecture)
     layout = Layout.of(network)
-    groups = symmetry_of(network, layout, shape)
+    groups = symmetry_of(network, layout, input_shape=shape)
     rng = np.random.default_rng(0)
     base_D = torch.from_numpy(rng.standard_normal(layout.size).astype(np.float32)) / 4
     is_buffer_D = torch.cat([torch.full((e.size,), e.role == "buffer") for e in layout.entries])
     base_D[is_buffer_D] = base_D[is_buffer_D].abs() + 1
     path = root / "zoos" / name
     told = {"input_shape": tuple(shape), "seed": 5, "recipe": RecipeConfig()}
-    create_zoo(path, facts_of(layout, architecture, num_shards + 1, **told))
+    create_zoo(path, facts_of(layout, architecture, num_shards=num_shards + 1, **told))
     for shard in range(num_shards + 1):
         count = per_shard if shard < num_shards else 0
         weights, columns = [], []
@@ -63,7 +63,9 @@ def write_zoo(
             for epoch in epochs:
                 noise_D = torch.from_numpy(rng.standard_normal(layout.size).astype(np.float32))
                 noise_D[is_buffer_D] = 0.0
-                weights.append(permute((base_D + 0.05 * noise_D)[None], layout, groups, order)[0])
+                weights.append(
+                    permute((base_D + 0.05 * noise_D)[None], layout, groups=groups, orders=order)[0]
+                )
                 columns.append((network_number, epoch, SPLITS[network_number % 6]))
         blocks = []
         if count:
@@ -73,10 +75,10 @@ def write_zoo(
         write_shard(
             path / shard_name(shard, num_shards + 1),
             layout.digest,
-            layout.size,
-            len(weights),
-            blocks,
-            [(99, 7, "loss")] if shard == 0 else [],
+            num_weights=layout.size,
+            num_rows=len(weights),
+            blocks=blocks,
+            diverged=[(99, 7, "loss")] if shard == 0 else [],
         )
     return finish_zoo(path)
 
@@ -89,7 +91,7 @@ def files_of(path):
 
 def test_aligned_zoo_holds_the_same_networks_reordered(tmp_path):
     zoo = write_zoo(tmp_path)
-    aligned = align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, "aligned")
+    aligned = align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, name="aligned")
     assert len(aligned.shards) == len(zoo.shards)
     assert aligned.diverged == zoo.diverged
     assert aligned.columns.keys() == zoo.columns.keys()
@@ -99,7 +101,7 @@ def test_aligned_zoo_holds_the_same_networks_reordered(tmp_path):
     network = zoo.build_network()
     inputs = torch.randn(9, 64, generator=torch.Generator().manual_seed(0))
     before, after = (
-        run_networks(network, z.layout.unflatten(torch.from_numpy(z.read())), inputs)
+        run_networks(network, z.layout.unflatten(torch.from_numpy(z.read())), inputs=inputs)
         for z in (zoo, aligned)
     )
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
@@ -121,7 +123,7 @@ def test_aligned_zoo_holds_the_same_networks_reordered(tmp_path):
 
 def test_permutations_beside_the_zoo_make_it_from_the_original(tmp_path):
     zoo = write_zoo(tmp_path)
-    aligned = align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, "aligned")
+    aligned = align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, name="aligned")
     with h5py.File(aligned.path / "permutations.h5") as file:
         network_N, order_NU = file["network"][()], file["group_0"][()]
         assert file["group_0"].attrs["axes"][0] == "layers.0.weight[0]"
@@ -129,27 +131,27 @@ def test_permutations_beside_the_zoo_make_it_from_the_original(tmp_path):
     assert (np.sort(order_NU, axis=1) == np.arange(16)).all()
     assert (network_N == np.arange(18)).all()
     per_row = torch.from_numpy(order_NU[zoo.columns["network"]]).long()  # one for both epochs
-    groups = symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape)
-    expected = permute(torch.from_numpy(zoo.read()), zoo.layout, groups, [per_row])
+    groups = symmetry_of(zoo.build_network(), zoo.layout, input_shape=zoo.input_shape)
+    expected = permute(torch.from_numpy(zoo.read()), zoo.layout, groups=groups, orders=[per_row])
     assert np.array_equal(expected.numpy(), aligned.read())
 
 
 def test_reference_network_can_be_chosen_among_training_networks(tmp_path):
     zoo = write_zoo(tmp_path)
     config = AlignConfig("zoo", reference_network=4, **NO_BARRIER)
-    aligned = align_zoo(config, tmp_path, "aligned")
+    aligned = align_zoo(config, tmp_path, name="aligned")
     row = zoo.rows(epoch=2)[4:5]
     assert np.array_equal(aligned.read(row), zoo.read(row))
     with pytest.raises(ConfigError, match=r"reference_network = 3: not a training network"):
-        align_zoo(AlignConfig("zoo", reference_network=3), tmp_path, "other")
+        align_zoo(AlignConfig("zoo", reference_network=3), tmp_path, name="other")
     assert not (tmp_path / "zoos" / "other").exists()
 
 
 def test_iterated_mean_brings_training_networks_closer_and_uses_no_others(tmp_path):
     zoo = write_zoo(tmp_path)
     config = AlignConfig("zoo", reference="iterated_mean", **NO_BARRIER)
-    aligned = align_zoo(config, tmp_path, "mean")
-    to_one = align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, "one")
+    aligned = align_zoo(config, tmp_path, name="mean")
+    to_one = align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, name="one")
     rows = zoo.rows(split="train", epoch="last")
     closeness = [np.linalg.norm(z.read(rows).mean(0)) for z in (zoo, to_one, aligned)]
     assert closeness[0] < closeness[1] <= closeness[2] * (1 + 1e-6)
@@ -163,7 +165,7 @@ def test_iterated_mean_brings_training_networks_closer_and_uses_no_others(tmp_pa
         file["weights"][held_out[0]] = 0.5
         file["checksum"][held_out[0]] = 0
     _mend_checksums(other.path / shard.name)
-    align_zoo(AlignConfig("other", reference="iterated_mean", **NO_BARRIER), tmp_path, "b")
+    align_zoo(AlignConfig("other", reference="iterated_mean", **NO_BARRIER), tmp_path, name="b")
     path = tmp_path / "zoos" / "b" / "run/checkpoints/reference.pt"
     assert torch.equal(torch.load(path, weights_only=True)["best"], kept["best"])
 
@@ -183,14 +185,14 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(tmp_path, monkeypatch, re
     zoo = write_zoo(tmp_path)
     monkeypatch.setattr(shards, "_CHUNK_BYTES", 150_000)  # a few networks at a time
     config = AlignConfig("zoo", reference=reference, max_rounds=3, num_pairs=5)
-    whole = align_zoo(config, tmp_path, "whole")
+    whole = align_zoo(config, tmp_path, name="whole")
     stops = 0
     while True:
         asked = iter(range(10**6))
         monkeypatch.setattr(preemption, "is_asked", lambda asked=asked: next(asked) >= reads)
         monkeypatch.setattr(preemption, "stop", _stop)
         try:
-            resumed = align_zoo(config, tmp_path, "resumed")
+            resumed = align_zoo(config, tmp_path, name="resumed")
             break
         except Preempted:
             stops += 1
@@ -208,7 +210,7 @@ def _stop():
 def test_killed_while_writing_it_goes_on_to_the_same_bytes(tmp_path):
     write_zoo(tmp_path, architecture=CNNConfig((4, 6), hidden=(10,)), shape=(1, 28, 28))
     config = AlignConfig("zoo", **NO_BARRIER)
-    whole = align_zoo(config, tmp_path, "whole")
+    whole = align_zoo(config, tmp_path, name="whole")
     script = f"""
 import os, signal, sys
 from pathlib import Path
@@ -227,7 +229,7 @@ stage.align_zoo(AlignConfig("zoo", num_pairs=0), Path({str(tmp_path)!r}), "kille
     finished = path / shard_name(0, 4)
     before = finished.stat().st_mtime_ns
     assert not (path / shard_name(1, 4)).exists()
-    resumed = align_zoo(config, tmp_path, "killed")
+    resumed = align_zoo(config, tmp_path, name="killed")
     assert finished.stat().st_mtime_ns == before  # what was finished is kept
     left = {name: data for name, data in files_of(resumed.path).items() if ".partial-" not in name}
     assert left == files_of(whole.path)
@@ -238,47 +240,47 @@ def test_finished_alignment_is_left_alone_and_a_lost_shard_is_made_anew(
 ):
     write_zoo(tmp_path)
     config = AlignConfig("zoo", **NO_BARRIER)
-    whole = files_of(align_zoo(config, tmp_path, "aligned").path)
+    whole = files_of(align_zoo(config, tmp_path, name="aligned").path)
     caplog.set_level("INFO", "dwf")
     with monkeypatch.context() as patch:
         patch.setattr(stage, "find_reference", None)  # would fail
-        align_zoo(config, tmp_path, "aligned")
+        align_zoo(config, tmp_path, name="aligned")
     assert "aligned is finished already" in caplog.text
     path = tmp_path / "zoos" / "aligned"
     (path / shard_name(1, 4)).unlink()
-    assert files_of(align_zoo(config, tmp_path, "aligned").path) == whole
+    assert files_of(align_zoo(config, tmp_path, name="aligned").path) == whole
     with pytest.raises(RunConflict, match="seed = 0, this one has 1"):
-        align_zoo(AlignConfig("zoo", seed=1, **NO_BARRIER), tmp_path, "aligned")
+        align_zoo(AlignConfig("zoo", seed=1, **NO_BARRIER), tmp_path, name="aligned")
 
 
 def test_names_of_other_zoos_are_refused(tmp_path):
     write_zoo(tmp_path)
     write_zoo(tmp_path, name="other")
     with pytest.raises(ConfigError, match="is the zoo to align"):
-        align_zoo(AlignConfig("zoo"), tmp_path, "zoo")
+        align_zoo(AlignConfig("zoo"), tmp_path, name="zoo")
     with pytest.raises(RunConflict, match="is another zoo"):
-        align_zoo(AlignConfig("zoo"), tmp_path, "other")
+        align_zoo(AlignConfig("zoo"), tmp_path, name="other")
 
 
 def test_a_zoo_that_changed_under_its_aligned_one_is_refused(tmp_path):
     write_zoo(tmp_path)
-    aligned = align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, "aligned")
+    aligned = align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, name="aligned")
     shutil.rmtree(tmp_path / "zoos" / "zoo")
     write_zoo(tmp_path, per_shard=5)
     with pytest.raises(RunConflict, match=r"aligned from a zoo zoo of fingerprint .* now has"):
-        align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, "aligned")
+        align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, name="aligned")
     (aligned.path / shard_name(1, 4)).unlink()
     with pytest.raises(RunConflict, match=r"aligned from a zoo zoo of fingerprint .* now has"):
-        align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, "aligned")
+        align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, name="aligned")
 
 
 def test_too_few_networks(tmp_path):
     write_zoo(tmp_path, num_shards=0)
     with pytest.raises(TooFewNetworks, match="holds no networks"):
-        align_zoo(AlignConfig("zoo"), tmp_path, "aligned")
+        align_zoo(AlignConfig("zoo"), tmp_path, name="aligned")
     write_zoo(tmp_path, num_shards=1, per_shard=1, name="held-out")  # its network is `val`
     with pytest.raises(TooFewNetworks, match="no training networks among its 2"):
-        align_zoo(AlignConfig("held-out"), tmp_path, "aligned")
+        align_zoo(AlignConfig("held-out"), tmp_path, name="aligned")
 
 
 @pytest.mark.parametrize("reference", ["network", "iterated_mean"])
@@ -288,7 +290,7 @@ def test_altered_row_is_found(tmp_path, reference):
     with h5py.File(shard.path, "r+") as file:
         file["weights"][5, 3] += 1
     with pytest.raises(CorruptShard, match=r"shard-00001-of-00004.h5 .*row 5"):
-        align_zoo(AlignConfig("zoo", reference=reference), tmp_path, "aligned")
+        align_zoo(AlignConfig("zoo", reference=reference), tmp_path, name="aligned")
     assert not (tmp_path / "zoos" / "aligned" / shard_name(1, 4)).exists()
 
 
@@ -298,7 +300,7 @@ def test_weights_that_are_not_finite_are_found(tmp_path):
         file["weights"][5, 3] = np.nan
     _mend_checksums(zoo.shards[1].path)
     with pytest.raises(CorruptShard, match=r"network 8 \(row 17\) holds weights that are not"):
-        align_zoo(AlignConfig("zoo"), tmp_path, "aligned")
+        align_zoo(AlignConfig("zoo"), tmp_path, name="aligned")
 
 
 def test_command_prints_the_report(tmp_path):
@@ -327,7 +329,7 @@ def test_shipped_settings_are_understood(file, tmp_path):
 
 def test_report_is_json(tmp_path):
     write_zoo(tmp_path)
-    aligned = align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, "aligned")
+    aligned = align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, name="aligned")
     report = json.loads((aligned.path / "run" / "done.json").read_text())
     assert report["networks"] == 18
     assert report["l2_to_reference"]["after"] < 0.5 * report["l2_to_reference"]["before"]

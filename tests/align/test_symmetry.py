@@ -23,7 +23,7 @@ from dwf.zoo.layout import Entry, Layout
 
 def groups_of(config, shape=(3, 16, 16)):
     network = build_network(config)
-    return symmetry_of(network, Layout.of(network), shape)
+    return symmetry_of(network, Layout.of(network), input_shape=shape)
 
 
 def log_orders(*sizes):
@@ -42,7 +42,7 @@ def test_groups_of_an_mlp():
         )
         return Group(size, members, scales=True)
 
-    assert symmetry_of(network, Layout.of(network), (5,)) == (layer(0, 4), layer(1, 3))
+    assert symmetry_of(network, Layout.of(network), input_shape=(5,)) == (layer(0, 4), layer(1, 3))
 
 
 @pytest.mark.parametrize(
@@ -122,21 +122,21 @@ def test_grouped_convolutions_move_blocks_and_units_within_them():
 def test_balanced_takes_units_that_scale():
     network = build_network(CNNConfig((4,), (1, 8, 8), activation="gelu"))
     with pytest.raises(ConfigError, match="no unit of this CNN can be scaled"):
-        symmetry_of(network, Layout.of(network), (1, 8, 8), "balanced")
+        symmetry_of(network, Layout.of(network), input_shape=(1, 8, 8), scale="balanced")
 
 
 def test_another_layout_is_refused():
     network = build_network(MLPConfig((5, 4, 2)))
     with pytest.raises(ShapeMismatch, match="not of this network"):
-        symmetry_of(network, Layout.of(build_network(MLPConfig((5, 3, 2)))), (5,))
+        symmetry_of(network, Layout.of(build_network(MLPConfig((5, 3, 2)))), input_shape=(5,))
 
 
 def test_the_network_is_left_as_it_was():
     network = build_network(CNNConfig((4,), (1, 8, 8), norm="batch", dropout=0.5, hidden=(3,)))
     network.train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    groups = symmetry_of(network, Layout.of(network), (1, 8, 8))
-    verify_symmetry(network, groups, (1, 8, 8))
+    groups = symmetry_of(network, Layout.of(network), input_shape=(1, 8, 8))
+    verify_symmetry(network, groups, input_shape=(1, 8, 8))
     assert all(module.training for module in network.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
@@ -150,11 +150,11 @@ def test_description():
 
 
 def test_tensors_of_any_rank_are_permuted():
-    layout = Layout((Entry("kernel", (3, 2, 2, 4), 0, "weight"),))
+    layout = Layout((Entry("kernel", (3, 2, 2, 4), offset=0, role="weight"),))
     groups = [Group(3, (Member("kernel", 0),)), Group(4, (Member("kernel", 3),))]
     weights_ND = torch.arange(2 * 48.0).view(2, 48)
     orders = [torch.tensor([[2, 0, 1], [0, 2, 1]]), torch.tensor([[3, 1, 0, 2], [1, 0, 3, 2]])]
-    permuted = permute(weights_ND, layout, groups, orders).view(2, 3, 2, 2, 4)
+    permuted = permute(weights_ND, layout, groups=groups, orders=orders).view(2, 3, 2, 2, 4)
     for n in range(2):
         expected = weights_ND[n].view(3, 2, 2, 4)[orders[0][n]][..., orders[1][n]]
         assert torch.equal(permuted[n], expected)

@@ -36,8 +36,8 @@ class Custom(nn.Module):
 def checked(run, shape, **layers) -> tuple[Group, ...]:
     """The groups of a module, verified."""
     network = Custom(run, **layers)
-    groups = symmetry_of(network, Layout.of(network), shape)
-    assert verify_symmetry(network, groups, shape) < 1e-12
+    groups = symmetry_of(network, Layout.of(network), input_shape=shape)
+    assert verify_symmetry(network, groups, input_shape=shape) < 1e-12
     return groups
 
 
@@ -88,8 +88,8 @@ def test_a_residual_network_has_as_many_symmetries_as_brute_force_finds():
         return torch.func.functional_call(network, state, (images,))
 
     tensors = {k: torch.randn_like(v) for k, v in network.state_dict().items()}
-    count = count_by_brute_force(compute, tensors, axes)
-    groups = symmetry_of(network, Layout.of(network), (2,))
+    count = count_by_brute_force(compute, tensors, axes=axes)
+    groups = symmetry_of(network, Layout.of(network), input_shape=(2,))
     assert count == round(math.exp(log_size(groups))) == 2 * 6
 
 
@@ -114,8 +114,8 @@ def test_attention_has_as_many_symmetries_as_brute_force_finds():
         return (mixed.transpose(1, 2).flatten(2) @ state["out.weight"].T).mean(1)
 
     axes = [("q.weight", 0), ("k.weight", 0), ("v.weight", 0), ("out.weight", 1)]
-    count = count_by_brute_force(compute, tensors, axes)
-    groups = symmetry_of(network, Layout.of(network), (3, 2))
+    count = count_by_brute_force(compute, tensors, axes=axes)
+    groups = symmetry_of(network, Layout.of(network), input_shape=(3, 2))
     assert count == round(math.exp(log_size(groups))) == 2 * 2**2 * 2**2
 
 
@@ -146,7 +146,7 @@ def test_flattening_with_channels_first_and_last():
         out=nn.Linear(24, 2),
     )
     last = checked(
-        lambda m, x: m.out(torch.relu(m.a(x)).permute(0, 2, 3, 1).flatten(1)),
+        lambda m, x: m.out(torch.relu(m.a(x)).permute(0, 2, groups=3, orders=1).flatten(1)),
         (1, 2, 3),
         a=conv(1, 4),
         out=nn.Linear(24, 2),
@@ -165,7 +165,7 @@ def test_gates_depthwise_convolutions_and_pooling():
         run,
         (2, 8, 8),
         a=conv(2, 5),
-        deep=conv(5, 5, 3, groups=5, padding=1),
+        deep=conv(5, 5, kernel=3, groups=5, padding=1),
         norm=nn.BatchNorm2d(5),
         down=conv(5, 2),
         up=conv(2, 5),
@@ -177,7 +177,7 @@ def test_gates_depthwise_convolutions_and_pooling():
 def test_a_depthwise_convolution_carries_the_scale_of_what_it_takes_and_makes():
     run = lambda m, x: m.out(torch.relu(m.deep(torch.relu(m.a(x)))).mean((2, 3)))  # noqa: E731
     (group,) = checked(
-        run, (1, 5, 5), a=conv(1, 4), deep=conv(4, 4, 3, groups=4), out=nn.Linear(4, 2)
+        run, (1, 5, 5), a=conv(1, 4), deep=conv(4, 4, kernel=3, groups=4), out=nn.Linear(4, 2)
     )
     powers = {m.name: m.power for m in group.members}
     assert group.scales
@@ -210,7 +210,9 @@ def test_a_zero_padded_shortcut_ties_the_channels_that_it_carries():
         x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 1, 1)) + m.b(x)
         return m.out(x.mean((2, 3)))
 
-    groups = checked(run, (1, 4, 4), a=conv(1, 3), b=conv(3, 5, 2, stride=2), out=nn.Linear(5, 2))
+    groups = checked(
+        run, (1, 4, 4), a=conv(1, 3), b=conv(3, 5, kernel=2, stride=2), out=nn.Linear(5, 2)
+    )
     stream = next(group for group in groups if group.size == 3)
     assert ("b.weight", 0, 1) in {(m.name, m.axis, m.start) for m in stream.members}
 
@@ -254,7 +256,7 @@ def test_attention_with_a_bias_for_each_head_and_a_norm_of_queries():
 def refused(run, shape, message, **layers):
     network = Custom(run, **layers)
     with pytest.raises(ConfigError, match=message):
-        symmetry_of(network, Layout.of(network), shape)
+        symmetry_of(network, Layout.of(network), input_shape=shape)
 
 
 def test_control_flow_that_depends_on_numbers_is_refused():
@@ -265,7 +267,7 @@ def test_control_flow_that_depends_on_numbers_is_refused():
     refused(
         run,
         (3,),
-        r"the network \[Custom\] \(bool\): what is computed depends on the numbers",
+        message=r"the network \[Custom\] \(bool\): what is computed depends on the numbers",
         a=nn.Linear(3, 4),
         out=nn.Linear(4, 2),
     )
@@ -278,7 +280,7 @@ def test_unknown_operations_are_refused_where_they_are():
     refused(
         lambda m, x: m.body(x),
         (3,),
-        r"body \[Custom\] \(cumsum\): this operation's symmetry is not known",
+        message=r"body \[Custom\] \(cumsum\): this operation's symmetry is not known",
         body=body,
     )
 
@@ -290,7 +292,7 @@ def test_shared_weights_are_refused_by_both_names():
     refused(
         lambda m, x: m.second(m.first(x)),
         (4,),
-        r"second.weight \(shared weights\): it is the same tensor as first.weight",
+        message=r"second.weight \(shared weights\): it is the same tensor as first.weight",
         first=first,
         second=second,
     )
@@ -311,4 +313,4 @@ def test_shared_weights_are_refused_by_both_names():
     ],
 )
 def test_what_cannot_be_followed_is_refused_with_the_reason(run, message):
-    refused(run, (2, 8, 8), message, a=conv(2, 4))
+    refused(run, (2, 8, 8), message=message, a=conv(2, 4))

@@ -53,8 +53,8 @@ def traced():
 
 
 def groups_of(network) -> tuple[Group, ...]:
-    groups = trace.trace_groups(network, Layout.of(network), (2,))
-    assert verify_symmetry(network, groups, (2,)) < 1e-12
+    groups = trace.trace_groups(network, Layout.of(network), input_shape=(2,))
+    assert verify_symmetry(network, groups, input_shape=(2,)) < 1e-12
     return groups
 
 
@@ -98,7 +98,7 @@ def test_the_group_that_comes_out_is_all_that_brute_force_finds():
     members = [Member(*axis, power=1) for axis in made]
     members += [Member("inner.weight", 1, power=-1), Member("inner.bias", 0, power=1)]
     members += [Member("last.weight", 1, power=-1)]
-    assert group == Group(3, tuple(members), "stream", scales=True)
+    assert group == Group(3, tuple(members), kind="stream", scales=True)
     said = ", ".join(f"{m.name}[{m.axis}] {m.power:+d}" for m in group.members)
     assert said in " ".join(WORDS.split())
     images = torch.randn(40, 2, dtype=torch.float64)  # enough that no relu is idle
@@ -108,7 +108,7 @@ def test_the_group_that_comes_out_is_all_that_brute_force_finds():
     def compute(state):
         return torch.func.functional_call(network, state, (images,))
 
-    assert count_by_brute_force(compute, tensors, axes) == 6  # 3! of 6^6
+    assert count_by_brute_force(compute, tensors, axes=axes) == 6  # 3! of 6^6
 
 
 class Changed(nn.Module):

@@ -117,7 +117,7 @@ def test_token_mixing_keeps_the_stream_and_names_the_units_that_stay(caplog):
 def test_no_units_of_our_architectures_stay_where_they_are(name, caplog):
     network = build_network(NARROW[name])
     with caplog.at_level(logging.WARNING):
-        symmetry_of(network, Layout.of(network), shape_of(name))
+        symmetry_of(network, Layout.of(network), input_shape=shape_of(name))
     assert not caplog.messages
 
 
@@ -142,7 +142,7 @@ def test_einsum_is_followed_as_the_product_that_it_is():
     refused(
         lambda m, x: torch.einsum("bi,bi", m.a(x), m.a(x)),
         (3,),
-        r"the network \[Custom\] \(einsum\): 'bi,bi' is not followed",
+        message=r"the network \[Custom\] \(einsum\): 'bi,bi' is not followed",
         a=nn.Linear(3, 4),
     )
 
@@ -207,7 +207,7 @@ def test_compiled_modules_are_followed_and_scripted_ones_refused():
     assert sizes(checked(lambda m, x: m.body(x), (3,), body=torch.compile(body))) == [6]
     network = nn.Sequential(torch.jit.trace(body, torch.zeros(1, 3)))
     with pytest.raises(ConfigError, match="compiled TorchScript"):
-        symmetry_of(network, Layout.of(network), (3,))
+        symmetry_of(network, Layout.of(network), input_shape=(3,))
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_compiled_modules_are_followed_and_scripted_ones_refused():
     ],
 )
 def test_layers_that_are_not_followed_are_named(layer, message):
-    refused(lambda m, x: m.a(x), (3,), message, a=layer)
+    refused(lambda m, x: m.a(x), (3,), message=message, a=layer)
 
 
 def test_written_into_a_tensor_made_beforehand_is_refused():
@@ -228,13 +228,13 @@ def test_written_into_a_tensor_made_beforehand_is_refused():
         made[:, :4] = m.a(x)
         return m.out(made)
 
-    refused(run, (3,), "join them with torch.cat", a=nn.Linear(3, 4), out=nn.Linear(8, 2))
+    refused(run, (3,), message="join them with torch.cat", a=nn.Linear(3, 4), out=nn.Linear(8, 2))
 
 
 def test_a_network_without_hidden_units_has_no_groups():
     network = nn.Linear(3, 2)
-    assert symmetry_of(network, Layout.of(network), (3,)) == ()
-    assert verify_symmetry(network, (), (3,)) == 0.0
+    assert symmetry_of(network, Layout.of(network), input_shape=(3,)) == ()
+    assert verify_symmetry(network, (), input_shape=(3,)) == 0.0
 
 
 def test_groups_of_a_convolution_that_take_in_the_same_units_differ():

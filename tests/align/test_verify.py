@@ -18,7 +18,7 @@ from tests.networks.published import NARROW, PUBLISHED, SIMILAR, shape_of
 
 
 def groups_of(network, shape):
-    return symmetry_of(network, Layout.of(network), shape)
+    return symmetry_of(network, Layout.of(network), input_shape=shape)
 
 
 def input_shape(config):
@@ -46,7 +46,7 @@ def axes_that_move(entry, network):
 def test_narrow_networks_of_every_architecture(name):
     network, shape = build_network(NARROW[name]), shape_of(name)
     groups = groups_of(network, shape)
-    assert verify_symmetry(network, groups, shape) < 1e-12
+    assert verify_symmetry(network, groups, input_shape=shape) < 1e-12
     moved = {(member.name, member.axis) for group in groups for member in group.members}
     for entry in Layout.of(network).entries:
         for axis in axes_that_move(entry, network):
@@ -57,7 +57,7 @@ def test_narrow_networks_of_every_architecture(name):
 def test_published_networks(name):
     config, _ = PUBLISHED[name]
     network, shape = build_network(config), input_shape(config)
-    assert verify_symmetry(network, groups_of(network, shape), shape) < 1e-12
+    assert verify_symmetry(network, groups_of(network, shape), input_shape=shape) < 1e-12
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_published_networks(name):
 def test_large_and_similar_networks(name):
     config = (PUBLISHED | SIMILAR)[name][0]
     network, shape = build_network(config), input_shape(config)
-    assert verify_symmetry(network, groups_of(network, shape), shape) < 1e-12
+    assert verify_symmetry(network, groups_of(network, shape), input_shape=shape) < 1e-12
 
 
 # Number of groups: by hand from the architecture, where that is short.
@@ -98,7 +98,7 @@ def check_torchvision(name, size, num_groups):
         options = {"image_size": size}
     network, shape = models.get_model(name, weights=None, **options), (3, size, size)
     groups = groups_of(network, shape)
-    assert verify_symmetry(network, groups, shape) < 1e-12
+    assert verify_symmetry(network, groups, input_shape=shape) < 1e-12
     assert len(groups) == num_groups if num_groups else len(groups) >= 18
 
 
@@ -118,7 +118,7 @@ def test_a_group_that_is_wrong_is_named():
     first, second = groups_of(network, (3, 8, 8))
     wrong = replace(second, members=second.members[1:])
     with pytest.raises(ConfigError, match=r"group 1 \(units of 5: .*\): another order changes"):
-        verify_symmetry(network, (first, wrong), (3, 8, 8))
+        verify_symmetry(network, (first, wrong), input_shape=(3, 8, 8))
 
 
 @pytest.mark.parametrize("leave_out", ["bn1.running_mean", "layer1.1.bn2.running_var", "fc.weight"])
@@ -129,7 +129,7 @@ def test_any_member_left_out_is_found_out(leave_out):
         for group in groups_of(network, shape)
     ]
     with pytest.raises(ConfigError, match="another order changes the logits"):
-        verify_symmetry(network, groups, shape)
+        verify_symmetry(network, groups, input_shape=shape)
 
 
 def test_a_scale_where_none_is_free_is_found_out():
@@ -137,7 +137,7 @@ def test_a_scale_where_none_is_free_is_found_out():
     members = (Member("layers.0.weight", 0, power=1), Member("layers.0.bias", 0, power=1))
     group = Group(8, (*members, Member("layers.1.weight", 1, power=-1)), scales=True)
     with pytest.raises(ConfigError, match="scaling units changes the logits"):
-        verify_symmetry(network, [group], (3,))
+        verify_symmetry(network, [group], input_shape=(3,))
 
 
 def test_a_network_that_does_not_see_its_images_cannot_be_checked():
@@ -150,7 +150,7 @@ def test_a_network_that_does_not_see_its_images_cannot_be_checked():
             return self.layer(torch.zeros_like(x))
 
     with pytest.raises(ConfigError, match="the same logits"):
-        verify_symmetry(Blind(), (), (2,))
+        verify_symmetry(Blind(), (), input_shape=(2,))
 
 
 def test_command_prints_a_table(tmp_path, capsys):
@@ -172,7 +172,7 @@ def test_a_wrong_group_of_two_is_found_out_whatever_is_drawn(seed):
     (group,) = groups_of(network, (3,))
     wrong = replace(group, members=group.members[:2])
     with pytest.raises(ConfigError, match="another order changes the logits"):
-        verify_symmetry(network, [wrong], (3,), seed)
+        verify_symmetry(network, [wrong], input_shape=(3,), seed=seed)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -190,4 +190,4 @@ def test_units_that_only_turn_are_no_group(seed):
 
     group = Group(3, (Member("layer.weight", 0), Member("layer.bias", 0)))
     with pytest.raises(ConfigError, match="another order changes the logits"):
-        verify_symmetry(Turned(), [group], (3,), seed)
+        verify_symmetry(Turned(), [group], input_shape=(3,), seed=seed)

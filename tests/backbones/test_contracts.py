@@ -40,7 +40,9 @@ each_backbone = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: co
 
 def build(config, conditioned=False):
     torch.manual_seed(0)
-    module = build_backbone(config, TOKENS if config.takes_tokens else VECTORS, conditioned)
+    module = build_backbone(
+        config, TOKENS if config.takes_tokens else VECTORS, conditioned=conditioned
+    )
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)
     return module.eval()

@@ -23,7 +23,7 @@ CONFIGS = [
 
 def backbone(config, sections, conditioned=True, spread=0.3):
     torch.manual_seed(0)
-    module = build_backbone(config, Shape(14, sections), conditioned)
+    module = build_backbone(config, Shape(14, sections), conditioned=conditioned)
     for parameter in module.parameters():
         if spread:
             torch.nn.init.normal_(parameter, std=spread)
@@ -59,7 +59,8 @@ def test_conditions_and_their_lack_are_learnt(config, sections):
 @pytest.mark.parametrize(("config", "sections"), CONFIGS)
 def test_without_conditions_nothing_is_added_and_with_them_nothing_else_changes(config, sections):
     plain, told = (
-        backbone(config, sections, each, spread=0).state_dict() for each in (False, True)
+        backbone(config, sections, conditioned=each, spread=0).state_dict()
+        for each in (False, True)
     )
     assert all(name.startswith("embed_condition.") for name in set(told) - set(plain))
     assert len(told) == len(plain) + 5

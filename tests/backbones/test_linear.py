@@ -28,8 +28,8 @@ def test_equals_a_product_in_float64(shape, transposed):
         return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
 
     weight, bias = (parameter.detach() for parameter in layer.parameters())
-    found = gradients(ours, x, weight, bias)
-    wanted = gradients(functional.linear, x.double(), weight.double(), bias.double())
+    found = gradients(ours, x, weight=weight, bias=bias)
+    wanted = gradients(functional.linear, x.double(), weight=weight.double(), bias=bias.double())
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
 

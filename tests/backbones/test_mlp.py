@@ -78,6 +78,6 @@ def test_one_time_for_all_is_that_time_for_each(config):
 
 def test_bad_settings_are_refused():
     with pytest.raises(ConfigError, match="time_features = 7 must be even"):
-        build(ResidualMLPConfig, {"time_features": 7}, "flow.yaml")
+        build(ResidualMLPConfig, {"time_features": 7}, source="flow.yaml")
     with pytest.raises(ConfigError, match="hidden = 1: allowed is at least 2"):
-        build(PublishedMLPConfig, {"hidden": 1}, "flow.yaml")
+        build(PublishedMLPConfig, {"hidden": 1}, source="flow.yaml")

@@ -32,7 +32,7 @@ SIZE = 5 * 4 + 4 * 8 + 2
 def backbone(config=SMALL, sections=SECTIONS, conditioned=False, spread=0.5):
     torch.manual_seed(0)
     size = sum(count * numbers for count, numbers in sections)
-    module = build_backbone(config, Shape(size, sections), conditioned)
+    module = build_backbone(config, Shape(size, sections), conditioned=conditioned)
     if spread:  # it begins at zero, and would be equivariant whatever it computes
         for parameter in module.parameters():
             nn.init.normal_(parameter, std=spread)
@@ -74,9 +74,9 @@ def test_permuted_units_of_any_layer_give_the_permuted_velocity(make_zoo, tmp_pa
     zoo = make_zoo(count=4, widths=widths)
     codec = NeuronsCodec(NeuronsConfig(standardise="none"))
     rows = zoo.rows("train")
-    codec.fit([(zoo, rows)], [], RunFolder(tmp_path / "run", {}))
+    codec.fit([(zoo, rows)], [], run=RunFolder(tmp_path / "run", {}))
     weights_ND = torch.from_numpy(zoo.read())
-    groups = symmetry_of(build_network(MLPConfig(widths)), zoo.layout, zoo.input_shape)
+    groups = symmetry_of(build_network(MLPConfig(widths)), zoo.layout, input_shape=zoo.input_shape)
     codes = codec.encode(weights_ND, zoo.layout)
     module = backbone(sections=codes.shape.sections).double()
     t_N = torch.rand(len(weights_ND), dtype=torch.float64)
@@ -91,8 +91,8 @@ def test_permuted_units_of_any_layer_give_the_permuted_velocity(make_zoo, tmp_pa
         return codec.decode(replace(codes, values=values.view_as(codes.values)), zoo.layout)
 
     orders = random_orders(groups, len(weights_ND), seed=1)
-    found = velocity(permute(weights_ND, zoo.layout, groups, orders))
-    wanted = permute(velocity(weights_ND), zoo.layout, groups, orders)
+    found = velocity(permute(weights_ND, zoo.layout, groups=groups, orders=orders))
+    wanted = permute(velocity(weights_ND), zoo.layout, groups=groups, orders=orders)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
     assert (found - velocity(weights_ND)).abs().max() > 0.1
 
@@ -183,7 +183,7 @@ def test_a_narrow_network_is_moved_as_by_a_graph_of_its_own_size():
     first, second = torch.zeros(5, 4), torch.zeros(4, 8)
     first[:3], second[:2, [0, 1, 2, 5, 6, 7]] = 1, 1
     mask = torch.cat([first.flatten(), second.flatten(), torch.ones(2)]).bool()
-    twin = build_backbone(SMALL, Shape(int(mask.sum()), narrow), True).double()
+    twin = build_backbone(SMALL, Shape(int(mask.sum()), narrow), conditioned=True).double()
     twin.load_state_dict(module.state_dict())  # no weight depends on widths of hidden layers
     x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
     condition = torch.tensor([0.5, math.nan, -1.0], dtype=torch.float64)

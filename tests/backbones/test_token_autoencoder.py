@@ -14,7 +14,7 @@ SMALL = TokenAutoencoderConfig(width=16, heads=2, depth=2, latent=5, max_positio
 
 def build(window=12, token_size=7, **settings) -> TokenAutoencoder:
     torch.manual_seed(0)
-    return TokenAutoencoder(dataclasses.replace(SMALL, **settings), token_size, window)
+    return TokenAutoencoder(dataclasses.replace(SMALL, **settings), token_size, window=window)
 
 
 def batch(num=3, window=12, token_size=7):
@@ -27,7 +27,7 @@ def batch(num=3, window=12, token_size=7):
 
 def count(config, token_size, window) -> int:
     with torch.device("meta"):
-        module = TokenAutoencoder(config, token_size, window)
+        module = TokenAutoencoder(config, token_size, window=window)
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -42,9 +42,9 @@ PUBLISHED = [
 @pytest.mark.parametrize("case", PUBLISHED)
 def test_parameters_are_as_many_as_published(case):
     width, heads, depth, positions, token_size, window, millions = case
-    config = TokenAutoencoderConfig(width, heads, depth, latent=128, max_positions=positions)
+    config = TokenAutoencoderConfig(width, heads, depth=depth, latent=128, max_positions=positions)
     digits = 0 if isinstance(millions, int) else len(str(millions).partition(".")[2])
-    assert round(count(config, token_size, window) / 1e6, digits) == millions
+    assert round(count(config, token_size, window=window) / 1e6, digits) == millions
 
 
 def test_parameters_by_hand():
@@ -54,7 +54,7 @@ def test_parameters_by_hand():
     ends += (latent * width + width) + (width * tokens + tokens)
     positions = (40 + 4 + 9) * width // 2
     head = (window * latent * 30 + 30) + (30 * 30 + 30) + 2 * 60
-    assert count(SMALL, tokens, window) == 2 * depth * block + ends + positions + head
+    assert count(SMALL, tokens, window=window) == 2 * depth * block + ends + positions + head
 
 
 def attend_by_hand(query, key, value):
@@ -83,9 +83,9 @@ def test_computes_what_its_definition_says():
     tables = [table.weight for table in module.positions.tables]
     n, layer, unit = (tables[i][positions[..., i]] for i in range(3))
     places = torch.cat([n + layer, unit], -1)
-    latents = stack_by_hand(module.encoder, tokens.double(), places, 2)
+    latents = stack_by_hand(module.encoder, tokens.double(), places=places, heads=2)
     torch.testing.assert_close(module.encode(tokens.double(), positions), latents)
-    wanted = stack_by_hand(module.decoder, latents, places, 2)
+    wanted = stack_by_hand(module.decoder, latents, places=places, heads=2)
     torch.testing.assert_close(module.decode(latents, positions), wanted)
 
 

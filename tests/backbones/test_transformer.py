@@ -18,7 +18,7 @@ SIZE = 5 * 7 + 4 * 6 + 3
 
 def backbone(config=SMALL, spread=0.3, conditioned=False):
     torch.manual_seed(0)
-    module = build_backbone(config, Shape(SIZE, SECTIONS), conditioned)
+    module = build_backbone(config, Shape(SIZE, SECTIONS), conditioned=conditioned)
     if spread:  # it begins at zero, and would be equivariant whatever it computes
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=spread)
@@ -36,8 +36,10 @@ def test_permuted_units_give_the_permuted_velocity(layer):
     module = backbone().double()
     x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
     order = torch.arange(SECTIONS[layer][0]).roll(1)
-    wanted = reordered(module(x, t), layer, order)
-    torch.testing.assert_close(module(reordered(x, layer, order), t), wanted, rtol=0, atol=1e-12)
+    wanted = reordered(module(x, t), layer, order=order)
+    torch.testing.assert_close(
+        module(reordered(x, layer, order=order), t), wanted, rtol=0, atol=1e-12
+    )
     assert (wanted - module(x, t)).abs().max() > 0.1
 
 
@@ -46,13 +48,15 @@ def test_with_positions_the_order_of_the_tokens_counts(layer):
     module = backbone(replace(SMALL, positions=True)).double()
     x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
     order = torch.arange(SECTIONS[layer][0]).roll(1)
-    moved = reordered(module(x, t), layer, order)
-    assert (module(reordered(x, layer, order), t) - moved).abs().max() > 0.1
+    moved = reordered(module(x, t), layer, order=order)
+    assert (module(reordered(x, layer, order=order), t) - moved).abs().max() > 0.1
     # Tokens that take their positions with them are the same set again.
     start = sum(count for count, _ in SECTIONS[:layer])
     places_UW = module.positions_TW.data[start : start + SECTIONS[layer][0]]
     places_UW.copy_(places_UW[order].clone())
-    torch.testing.assert_close(module(reordered(x, layer, order), t), moved, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        module(reordered(x, layer, order=order), t), moved, rtol=0, atol=1e-12
+    )
 
 
 def test_positions_of_zero_are_none_and_change_nothing_else():
@@ -103,7 +107,7 @@ def test_codes_of_the_other_kind_are_refused():
     with pytest.raises(ConfigError, match=r"'residual_mlp' takes vectors.*sequences of 10 tokens"):
         build_backbone(ResidualMLPConfig(), Shape(SIZE, SECTIONS))
     with pytest.raises(ConfigError, match="width = 20 must be a multiple of 2 x heads = 8"):
-        build(TransformerConfig, {"width": 20}, "flow.yaml")
+        build(TransformerConfig, {"width": 20}, source="flow.yaml")
 
 
 # Two architectures in one sequence: the second has 3 of 5 units of the first layer, and so 4 of the
@@ -121,7 +125,7 @@ def narrow_twin(module, **changes):
     """The same transformer for the narrow network alone, from slices of its weights."""
     shape = Shape(sum(count * width for count, width in NARROW_SECTIONS), NARROW_SECTIONS)
     conditioned = module.embed_condition is not None
-    twin = build_backbone(replace(SMALL, **changes), shape, conditioned).double()
+    twin = build_backbone(replace(SMALL, **changes), shape, conditioned=conditioned).double()
     state = module.state_dict()
     for i, (_, width) in enumerate(NARROW_SECTIONS):
         state[f"enter.{i}.weight"] = state[f"enter.{i}.weight"][:, :width]
@@ -157,8 +161,8 @@ def test_permuted_units_of_a_narrow_network_give_its_permuted_velocity(layer):
     condition = torch.randn(3, dtype=torch.float64)
     count = NARROW_SECTIONS[layer][0]
     order = torch.cat([torch.arange(count).roll(1), torch.arange(count, SECTIONS[layer][0])])
-    wanted = reordered(module(x, t, condition, present), layer, order)
-    found = module(reordered(x, layer, order), t, condition, present)
+    wanted = reordered(module(x, t, condition, present), layer, order=order)
+    found = module(reordered(x, layer, order=order), t, condition, present)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
     assert (wanted - module(x, t, condition, present)).abs().max() > 0.1
 
@@ -181,11 +185,11 @@ def test_last_exchangeable_is_a_set_behind_layers_that_are_not():
     deviations = []
     for layer in (0, 1):
         order = torch.arange(SECTIONS[layer][0]).roll(1)
-        moved = reordered(module(x, t), layer, order)
-        deviations.append((module(reordered(x, layer, order), t) - moved).abs().max().item())
+        moved = reordered(module(x, t), layer, order=order)
+        deviations.append((module(reordered(x, layer, order=order), t) - moved).abs().max().item())
     assert deviations[0] > 0.1 and deviations[1] < 1e-12
     with pytest.raises(ConfigError, match=r"last_exchangeable = true is for positions = true"):
-        build(TransformerConfig, {"last_exchangeable": True}, "flow.yaml")
+        build(TransformerConfig, {"last_exchangeable": True}, source="flow.yaml")
 
 
 def test_bf16_on_a_cpu_is_float32_to_its_precision():

@@ -92,9 +92,9 @@ def test_a_resumed_launch_goes_on_as_recorded_but_for_what_flags_say(tmp_path, m
         launch = ClusterLaunch(Path("x"), resume=True, **flags)
         return backend.runner(launch, tmp_path).keywords["runs"]
 
-    assert resumed() == Slurm(site, 3, True, 1)
+    assert resumed() == Slurm(site, 3, wait=True, workers=1)
     changed = dataclasses.replace(site, time="60")
-    assert resumed(nodes=5, workers=2, time="60") == Slurm(changed, 5, True, 2)
+    assert resumed(nodes=5, workers=2, time="60") == Slurm(changed, 5, wait=True, workers=2)
     assert (
         "runs"
         not in backend.runner(ClusterLaunch(Path("x"), resume=True, local=True), tmp_path).keywords
@@ -113,7 +113,9 @@ def test_flags_take_the_place_of_what_the_site_says(tmp_path, monkeypatch):
 
 
 def cut(tmp_path, units, nodes, workers=None, **site):
-    array = submit.cut_units(Work(tmp_path), range(units), nodes, SiteConfig(**site), workers)
+    array = submit.cut_units(
+        Work(tmp_path), range(units), nodes=nodes, site=SiteConfig(**site), workers=workers
+    )
     assert sorted(unit for one in array.elements for unit in one) == list(range(units))
     return array, sorted({len(one) for one in array.elements})
 
@@ -133,20 +135,20 @@ def test_an_element_is_a_node_full_at_most(
     tmp_path, monkeypatch, units, nodes, site, elements, sizes, gpus, cpus
 ):
     monkeypatch.delenv("SLURM_CONF", raising=False)
-    array, found = cut(tmp_path, units, nodes, **site)
+    array, found = cut(tmp_path, units, nodes=nodes, **site)
     assert (len(array.elements), found, array.gpus, array.cpus) == (elements, sizes, gpus, cpus)
     assert array.parameters["array_parallelism"] == nodes
 
 
 def test_an_array_is_never_longer_than_the_cluster_takes(tmp_path):
     """The usual MaxArraySize, 1001: indices up to 1000."""
-    array, sizes = cut(tmp_path, 62_500, 16, gpus_per_node=8, cpus_per_node=64)
+    array, sizes = cut(tmp_path, 62_500, nodes=16, gpus_per_node=8, cpus_per_node=64)
     assert len(array.elements) <= 1000 and max(sizes) == 63 and array.workers == 8
 
 
 def test_a_part_of_a_node_asks_for_its_part_of_the_memory(tmp_path):
     site = {"gpus_per_node": 8, "cpus_per_node": 64, "memory_gb": 512.0}
-    array, _ = cut(tmp_path, 32, 16, **site)
+    array, _ = cut(tmp_path, 32, nodes=16, **site)
     assert array.workers == 2 and array.parameters["mem"] == f"{128 * 1024}MB"
 
 

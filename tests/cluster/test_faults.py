@@ -88,7 +88,9 @@ def begin_again(slurm, seen: dict[str, float]) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Zoo:
     """The same zoo, trained on this machine."""
-    return stage.train_zoo(CONFIG, tmp_path_factory.mktemp("whole"), "zoo", local.runner(2))
+    return stage.train_zoo(
+        CONFIG, tmp_path_factory.mktemp("whole"), name="zoo", run=local.runner(2)
+    )
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def launch(slurm, tmp_path):
             process = subprocess.Popen(
                 [sys.executable, *words, *flags], stdout=file, stderr=file, env=environment
             )
-        begun.append(Launch(root, process, log))
+        begun.append(Launch(root, process, log=log))
         return begun[-1]
 
     yield give

@@ -27,7 +27,7 @@ echo "no MPI: $?"
 
 def test_srun_and_mpiexec_in_a_job_give_the_bytes_of_one_process(slurm, tmp_path):
     write_zoo(tmp_path)
-    one = align_zoo(AlignConfig("zoo", num_pairs=5), tmp_path, "one")
+    one = align_zoo(AlignConfig("zoo", num_pairs=5), tmp_path, name="one")
     (tmp_path / "job.sh").write_text(JOB.replace("ROOT", str(tmp_path)))
     where = ["-N2", "--ntasks-per-node=1", "--cpus-per-task=1", f"--output={tmp_path}/out"]
     slurm("sbatch", "--wait", *where, str(tmp_path / "job.sh"), timeout=240)

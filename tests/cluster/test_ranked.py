@@ -51,7 +51,7 @@ def words_of(job: RankedJob) -> dict[str, str]:
 
 
 def test_a_job_asks_for_what_the_site_says_and_one_rank_for_each_gpu(tmp_path):
-    options = words_of(RankedJob(tmp_path / "runs" / "one", 3, SITE))
+    options = words_of(RankedJob(tmp_path / "runs" / "one", 3, site=SITE))
     folder = Path(ranked.__file__).parents[2]
     assert options == {
         "parsable": "",
@@ -84,7 +84,7 @@ def test_a_job_asks_for_what_the_site_says_and_one_rank_for_each_gpu(tmp_path):
     ],
 )
 def test_ranks_and_cores_of_a_node(tmp_path, site, ranks, cores):
-    job = RankedJob(tmp_path / "one", 2, SiteConfig(**site))
+    job = RankedJob(tmp_path / "one", 2, site=SiteConfig(**site))
     options = words_of(job)
     assert (options["ntasks-per-node"], options["cpus-per-task"]) == (str(ranks), cores)
     assert job.ranks == 2 * ranks and "mem" not in options and "account" not in options
@@ -92,7 +92,7 @@ def test_ranks_and_cores_of_a_node(tmp_path, site, ranks, cores):
 
 def parsed_of(root: Path, **flags) -> Parsed:
     launch = RankedLaunch(Path("configs/generator/some.yaml"), root=root, **flags)
-    return Parsed(Settings(), launch, {})
+    return Parsed(Settings(), launch, origins={})
 
 
 def test_a_job_is_told_its_run_folder_alone_and_places_are_absolute(tmp_path, monkeypatch):
@@ -113,25 +113,25 @@ def test_the_run_folder_has_every_setting_before_the_job_is_submitted(fake, tmp_
     config = tmp_path / "small.yaml"
     config.write_text("zoo: large\n")
     words = ["--config", str(config), "--seed", "3", "--nodes", "2", "--root", str(tmp_path)]
-    launched = parse(Settings, str(config), words, flags=RankedLaunch)
-    one = RankedJob(tmp_path / "runs" / launched.name, 2, SITE)
+    launched = parse(Settings, str(config), argv=words, flags=RankedLaunch)
+    one = RankedJob(tmp_path / "runs" / launched.name, 2, site=SITE)
 
     def submit(words, **how):
-        job = parse(Settings, "any.yaml", words[words.index(ranked.SCRIPT) + 1 :])
+        job = parse(Settings, "any.yaml", argv=words[words.index(ranked.SCRIPT) + 1 :])
         assert job.config == launched.config == Settings("large", 3) and job.name == "small"
         assert job.origins == {"zoo": "file", "seed": "file"}
         return fake.sbatch(words, **how)
 
     monkeypatch.setattr(ranked.subprocess, "run", submit)
     with pytest.raises(StillRunning):
-        ranked.run(replace(one, wait=False), launched.config, done)
+        ranked.run(replace(one, wait=False), launched.config, is_done=done)
     assert len(fake.submitted) == 1
     before = (
         (one.folder / "environment.json").read_bytes(),
         (one.folder / "command.txt").read_text(),
     )
     with pytest.raises(StillRunning):  # attached: the records stay those of the job's own run
-        ranked.run(replace(one, wait=False), launched.config, done)
+        ranked.run(replace(one, wait=False), launched.config, is_done=done)
     after = (one.folder / "environment.json").read_bytes(), (one.folder / "command.txt").read_text()
     assert before == after
 
@@ -155,7 +155,7 @@ def fake(monkeypatch, tmp_path):
 
         def living(self):
             self.alive = {job: left - 1 for job, left in self.alive.items() if left}
-            return {(job, 0): Element("RUNNING", "n[01-02]", "None") for job in self.alive}
+            return {(job, 0): Element("RUNNING", "n[01-02]", why="None") for job in self.alive}
 
         def sbatch(self, words, env, **_):
             if self.refuses:
@@ -178,7 +178,7 @@ def fake(monkeypatch, tmp_path):
 
 
 def job(tmp_path: Path, **settings) -> RankedJob:
-    return RankedJob(tmp_path / "runs" / "one", 2, replace(SITE, **settings))
+    return RankedJob(tmp_path / "runs" / "one", 2, site=replace(SITE, **settings))
 
 
 def done(folder: Path) -> bool:
@@ -188,7 +188,7 @@ def done(folder: Path) -> bool:
 def test_it_is_submitted_once_and_watched_to_its_end(fake, tmp_path, caplog):
     one = job(tmp_path)
     with pytest.raises(StillRunning, match=r"job 7 goes on; look again with: .* --name one --root"):
-        ranked.run(replace(one, wait=False), Settings(), done)
+        ranked.run(replace(one, wait=False), Settings(), is_done=done)
     assert (one.folder / "config.yaml").exists()
     assert fake.environment["DWF_SETUP"].splitlines() == [
         "module load cuda",
@@ -196,11 +196,11 @@ def test_it_is_submitted_once_and_watched_to_its_end(fake, tmp_path, caplog):
         'mkdir -p "$TMPDIR"',
     ]
     with pytest.raises(RunConflict, match="holds a run with seed = 0, this one has 1"):
-        ranked.run(one, Settings(seed=1), done)
+        ranked.run(one, Settings(seed=1), is_done=done)
     (one.folder / "done.json").write_text("{}")
     with caplog.at_level("INFO"):
-        ranked.run(one, Settings(), done)  # attached: the job still lives
-        ranked.run(one, Settings(), done)
+        ranked.run(one, Settings(), is_done=done)  # attached: the job still lives
+        ranked.run(one, Settings(), is_done=done)
     assert len(fake.submitted) == 1 and "is finished already" in caplog.text
     assert "attached to what runs already: job 7" in caplog.text
     assert "job 7: running on n[01-02]" in caplog.text and "job 7 is done" in caplog.text
@@ -215,35 +215,35 @@ def test_a_job_that_failed_is_told_with_its_log_and_may_be_given_again(fake, tmp
         "srun: error: n02: task 1: Killed\nbye\n"
     )
     with pytest.raises(WorkFailed) as told:
-        ranked.run(one, Settings(), done)
+        ranked.run(one, Settings(), is_done=done)
     assert f"job 7 is FAILED (nodes n[01-02], log {jobs / '7.out'})" in str(told.value)
     assert "srun: error: n02: task 1: Killed" in str(told.value)
     assert "bye" not in str(told.value) and "earlier" not in str(told.value)
     with pytest.raises(WorkFailed, match="job 8 is FAILED"):
-        ranked.run(one, Settings(), done)
+        ranked.run(one, Settings(), is_done=done)
     assert json.loads((jobs / "submitted.json").read_text()) == ["7", "8"]
 
 
 def test_a_refusal_of_sbatch_is_told(fake, tmp_path):
     fake.refuses = "sbatch: error: invalid partition\n  specified: gpu"
     with pytest.raises(ConfigError, match="sbatch refused the job: sbatch: error: invalid part"):
-        ranked.run(job(tmp_path), Settings(), done)
+        ranked.run(job(tmp_path), Settings(), is_done=done)
     fake.refuses = ""
     with pytest.raises(StillRunning):  # the name is free for other settings
-        ranked.run(replace(job(tmp_path), wait=False), Settings(seed=1), done)
+        ranked.run(replace(job(tmp_path), wait=False), Settings(seed=1), is_done=done)
 
 
 def test_a_signal_leaves_the_job_alone(fake, tmp_path, monkeypatch):
     monkeypatch.setattr(preemption, "is_asked", lambda: True)
     with pytest.raises(StillRunning, match=r"scancel 7"):
-        ranked.run(job(tmp_path), Settings(), done)
+        ranked.run(job(tmp_path), Settings(), is_done=done)
 
 
 def test_nothing_is_done_here_while_a_job_has_the_run(fake, tmp_path, monkeypatch):
     one = job(tmp_path)
     ranked.refuse_while_submitted(one.folder)
     with pytest.raises(StillRunning):
-        ranked.run(replace(one, wait=False), Settings(), done)
+        ranked.run(replace(one, wait=False), Settings(), is_done=done)
     with pytest.raises(RunConflict, match="worked on by Slurm job 7: watch it with --nodes"):
         ranked.refuse_while_submitted(one.folder)
     monkeypatch.setenv("SLURM_JOB_ID", "7")  # the job itself

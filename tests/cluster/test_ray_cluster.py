@@ -41,7 +41,7 @@ def nodes(ray_nodes):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> dict[str, bytes]:
     """The zoo's files, trained in this process without a pause."""
-    return files_of(stage.train_zoo(LONGER, tmp_path_factory.mktemp("whole"), "zoo").path)
+    return files_of(stage.train_zoo(LONGER, tmp_path_factory.mktemp("whole"), name="zoo").path)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_node_that_is_removed_loses_nothing(nodes, whole, tmp_path):
         ray_cluster.run(dataclasses.replace(work, unit=train_together))
 
     thread = when(lambda: all(file.exists() for file in begun), remove)
-    zoo = stage.train_zoo(LONGER, tmp_path, "zoo", run)
+    zoo = stage.train_zoo(LONGER, tmp_path, name="zoo", run=run)
     thread.join()
     nodes.add_node(num_cpus=1)
     assert whole_then == [0], "the node was removed too late to show anything"
@@ -142,14 +142,14 @@ def test_a_signal_saves_the_units_in_work_and_the_next_call_goes_on(
         lambda: os.kill(os.getpid(), signal.SIGTERM),
     )
     with pytest.raises(Preempted, match="SIGTERM"):
-        stage.train_zoo(LONGER, tmp_path, "zoo", ray_cluster.runner())
+        stage.train_zoo(LONGER, tmp_path, name="zoo", run=ray_cluster.runner())
     thread.join()
     saved = {file: file.stat().st_mtime_ns for file in work.glob("cohort-*.pt")}
     assert saved, "nothing was saved"  # by time they save every few minutes only
     time.sleep(0.5)
     assert saved == {file: file.stat().st_mtime_ns for file in work.glob("cohort-*.pt")}
     preemption.forget()
-    zoo = stage.train_zoo(LONGER, tmp_path, "zoo", ray_cluster.runner())
+    zoo = stage.train_zoo(LONGER, tmp_path, name="zoo", run=ray_cluster.runner())
     assert files_of(zoo.path) == whole
 
 

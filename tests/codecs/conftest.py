@@ -38,14 +38,16 @@ def plant_zoo(tmp_path):
         columns = {
             "network": np.arange(count),
             "epoch": np.ones(count, np.int32),
-            "split": split_networks(count, 0.2, 0.2, 0),
+            "split": split_networks(count, 0.2, test=0.2, seed=0),
         }
         path: Path = tmp_path / "zoos" / name
         create_zoo(path, facts_of(layout, num_shards=num_shards))
         for i, rows in enumerate(np.array_split(np.arange(count), num_shards)):
             block = ({key: values[rows] for key, values in columns.items()}, weights[rows])
             file = path / shard_name(i, num_shards)
-            write_shard(file, layout.digest, layout.size, len(rows), [block])
+            write_shard(
+                file, layout.digest, num_weights=layout.size, num_rows=len(rows), blocks=[block]
+            )
         return finish_zoo(path)
 
     return plant

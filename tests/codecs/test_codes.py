@@ -20,16 +20,16 @@ MASK = torch.tensor([[True, True], [True, True], [True, False]])
 
 def blocks(sizes=(3, 1, 4)):
     generator = torch.Generator().manual_seed(0)
-    shape = CodeShape.sequences("a", POSITIONS, MASK)
+    shape = CodeShape.sequences("a", POSITIONS, mask=MASK)
     return [Codes(torch.randn(size, 3, 2, generator=generator) * MASK, shape) for size in sizes]
 
 
 def test_codes_on_disk_are_those_in_memory(tmp_path, monkeypatch):
     wanted = torch.cat([block.values for block in blocks()])
-    held = gather(iter(blocks()), 8, tmp_path)
+    held = gather(iter(blocks()), 8, folder=tmp_path)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(module, "MOST_HELD", 0)
-    mapped = gather(iter(blocks()), 8, tmp_path / "codes")
+    mapped = gather(iter(blocks()), 8, folder=tmp_path / "codes")
     for codes in (held, mapped, gather(iter(blocks()), 8)):
         assert torch.equal(codes.values, wanted) and codes.shape.layout == "a"
         assert codes.shape.positions is not None and torch.equal(codes.shape.mask, MASK)
@@ -49,7 +49,9 @@ def test_codes_on_disk_take_no_anonymous_memory(tmp_path):
     count = num_bytes // (4 * 2**20)
     before = mapped_anonymous()
     codes = gather(
-        (Codes(block * i, CodeShape.vectors("a", 2**20)) for i in range(count)), count, tmp_path
+        (Codes(block * i, CodeShape.vectors("a", 2**20)) for i in range(count)),
+        count,
+        folder=tmp_path,
     )
     assert codes.values[:, 5].tolist() == list(range(count))
     assert mapped_anonymous() - before < num_bytes / 8
@@ -62,7 +64,7 @@ def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path, monkeypatch):
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
     try:
         with pytest.raises(OSError, match=str(tmp_path)):
-            gather(many, 4, tmp_path)
+            gather(many, 4, folder=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         gc.collect()
@@ -81,7 +83,7 @@ def test_like_tokens_of_a_layer_stand_together():
     mask[4:] = True
     positions = torch.stack([torch.arange(6), layer_T, torch.arange(6) // 2], 1)
     values = torch.arange(24.0).view(2, 6, 2) * mask
-    codes = Codes(values, CodeShape.sequences("a", positions, mask))
+    codes = Codes(values, CodeShape.sequences("a", positions, mask=mask))
     assert codes.shape.sections == ((2, 2), (2, 1), (2, 2))
     assert codes.flatten()[0].tolist() == [0, 1, 4, 5, 2, 6, 8, 9, 10, 11]
     assert torch.equal(codes.shape.fill(codes.flatten()).values, values)
@@ -94,7 +96,7 @@ def test_without_padding_flattening_copies_nothing():
     assert torch.equal(padded.flatten(), padded.values.flatten(1)[:, :5])
     assert torch.equal(padded.shape.fill(padded.flatten()).values, padded.values)
     every = torch.ones(3, 2, dtype=torch.bool)
-    whole = Codes(padded.values, CodeShape.sequences("a", POSITIONS, every))
+    whole = Codes(padded.values, CodeShape.sequences("a", POSITIONS, mask=every))
     assert torch.equal(whole.flatten(), padded.values.flatten(1))
     assert whole.flatten().data_ptr() == padded.values.data_ptr()
 
@@ -102,7 +104,7 @@ def test_without_padding_flattening_copies_nothing():
 def test_a_zoo_of_several_shards_is_encoded_block_by_block(plant_zoo, run, monkeypatch):
     zoo = plant_zoo(num_shards=2)
     sources = [(zoo, zoo.rows(split="train")), (zoo, zoo.rows(split="test"))]
-    codec = FlatCodec(FlatConfig()).fit(sources, [], run)
+    codec = FlatCodec(FlatConfig()).fit(sources, [], run=run)
     wanted = [codec.encode(torch.from_numpy(zoo.read(rows)), zoo.layout) for _, rows in sources]
     monkeypatch.setattr(module, "MOST_HELD", 0)
     found = codec.encode_zoo(sources, run.path / "codes")
@@ -125,7 +127,7 @@ def mixed(kinds=(0, 1, 1, 0), seed=0):
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(len(kinds), 3, 3, generator=generator) * MASKS[kind_N]
     positions = torch.tensor([(0, 0, 0), (1, 0, 1), (2, 1, 0)])
-    return Codes(values, CodeShape.sequences("ab", positions, MASKS), kind_N)
+    return Codes(values, CodeShape.sequences("ab", positions, mask=MASKS), kind_N=kind_N)
 
 
 def test_mixed_codes_speak_of_the_union():
@@ -169,14 +171,14 @@ def test_mixed_codes_are_cut_and_joined_with_their_kinds(tmp_path, monkeypatch):
 
 
 def test_shapes_are_equal_where_all_that_they_say_is():
-    shape = CodeShape.sequences("ab", POSITIONS, MASKS)
-    again = CodeShape.sequences(["a", "b"], POSITIONS.clone(), MASKS.clone())
+    shape = CodeShape.sequences("ab", POSITIONS, mask=MASKS)
+    again = CodeShape.sequences(["a", "b"], POSITIONS.clone(), mask=MASKS.clone())
     assert shape == again == mixed().shape and hash(shape) == hash(again)
     others = [
-        CodeShape.sequences("ac", POSITIONS, MASKS),
-        CodeShape.sequences("ab", POSITIONS, MASKS.flip(0)),
-        CodeShape.sequences("ab", POSITIONS + 1, MASKS),
-        CodeShape.sequences("a", POSITIONS, MASKS[0]),
+        CodeShape.sequences("ac", POSITIONS, mask=MASKS),
+        CodeShape.sequences("ab", POSITIONS, mask=MASKS.flip(0)),
+        CodeShape.sequences("ab", POSITIONS + 1, mask=MASKS),
+        CodeShape.sequences("a", POSITIONS, mask=MASKS[0]),
         CodeShape.vectors("a", 7),
     ]
     assert all(shape != other for other in others) and shape != "shape"
@@ -187,7 +189,7 @@ def test_codes_of_another_shape_are_no_codes():
     with pytest.raises(ShapeMismatch, match=r"codes of shape \[2, 3\] are not.* of 4 numbers"):
         Codes(torch.zeros(2, 3), CodeShape.vectors("a", 4))
     with pytest.raises(ShapeMismatch, match=r"codes of shape \[2, 7\] .* of 3 x 3 numbers"):
-        Codes(torch.zeros(2, 7), mixed().shape, torch.zeros(2))
+        Codes(torch.zeros(2, 7), mixed().shape, kind_N=torch.zeros(2))
     with pytest.raises(ShapeMismatch, match="2 codes of several architectures with 0 numbers"):
         Codes(torch.zeros(2, 3, 3), mixed().shape)
 

@@ -58,7 +58,7 @@ each_codec = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: confi
 
 def fit(config, zoos, run):
     train, val = ([(zoo, zoo.rows(split)) for zoo in zoos] for split in ("train", "val"))
-    return find(CODECS, config.kind)(config).fit(train, val, run, 0)
+    return find(CODECS, config.kind)(config).fit(train, val, run=run, seed=0)
 
 
 def test_all_codecs_are_asked():
@@ -68,8 +68,10 @@ def test_all_codecs_are_asked():
 @each_codec
 def test_codes_have_the_shape_that_was_planned(make_zoo, run, config):
     zoo = make_zoo()
-    planned = find(CODECS, config.kind).planned_shape(config, [zoo.layout], len(zoo.rows("train")))
-    codec = fit(config, [zoo], run)
+    planned = find(CODECS, config.kind).planned_shape(
+        config, [zoo.layout], num_train=len(zoo.rows("train"))
+    )
+    codec = fit(config, [zoo], run=run)
     codes = codec.encode(torch.from_numpy(zoo.read()), zoo.layout)
     assert codes.shape == codec.shape == planned
     assert codes.shape == codec.encode_zoo([(zoo, zoo.rows("test")[:0])]).shape
@@ -81,8 +83,8 @@ def test_codes_have_the_shape_that_was_planned(make_zoo, run, config):
 def test_an_open_size_is_the_most_it_can_be(make_zoo, run):
     zoo, config = make_zoo(), PcaConfig(variance=0.5)
     num_train = len(zoo.rows("train"))
-    codec = fit(config, [zoo], run)
-    planned = find(CODECS, "pca").planned_shape(config, [zoo.layout], num_train)
+    codec = fit(config, [zoo], run=run)
+    planned = find(CODECS, "pca").planned_shape(config, [zoo.layout], num_train=num_train)
     assert codec.shape.size < planned.size == num_train - 1
     assert config.has_open_size and not PcaConfig().has_open_size
 
@@ -94,14 +96,14 @@ def test_the_shape_for_mlps_is_the_one_that_is_planned(config, widths):
     said, layout = config.shape_of_mlp(widths, 8), layout_of(MLPConfig(widths))
     if said is None:
         return
-    planned = planned_shape(config, [layout], 8)
+    planned = planned_shape(config, [layout], num_train=8)
     assert (said.size, said.sections) == (planned.size, planned.sections)
 
 
 @each_codec
 def test_only_what_is_lossless_comes_back(make_zoo, run, config):
     zoo = make_zoo()
-    codec, rows = fit(config, [zoo], run), zoo.rows("test")
+    codec, rows = fit(config, [zoo], run=run), zoo.rows("test")
     weights_ND = torch.from_numpy(zoo.read(rows))
     back_ND = codec.decode(codec.encode(weights_ND, zoo.layout), zoo.layout)
     error = (back_ND - weights_ND).abs().max().item()
@@ -112,7 +114,7 @@ def test_only_what_is_lossless_comes_back(make_zoo, run, config):
 def test_only_a_codec_with_a_derivative_lets_gradients_through(make_zoo, run, config):
     """The derivative along a direction, by differences."""
     zoo = make_zoo()
-    codec = fit(config, [zoo], run)
+    codec = fit(config, [zoo], run=run)
     codes = codec.encode(torch.from_numpy(zoo.read(zoo.rows("test"))), zoo.layout)
     values = codes.values.clone().requires_grad_()
     if not config.has_derivative:
@@ -136,9 +138,9 @@ def test_only_what_mixes_makes_one_sequence_of_two_architectures(make_zoo, run, 
     zoos = [make_zoo(), make_zoo(widths=(64, 12, 10), name="narrow")]
     if not config.mixes and config.training is None:
         with pytest.raises(ShapeMismatch):
-            fit(config, zoos, run)
+            fit(config, zoos, run=run)
         return
-    codec = fit(config, zoos, run)
+    codec = fit(config, zoos, run=run)
     assert codec.shape.is_mixed == config.mixes
     shapes = [codec.encode(torch.from_numpy(zoo.read()), zoo.layout).shape for zoo in zoos]
     assert (shapes[0] == shapes[1]) == config.mixes
@@ -159,7 +161,7 @@ def test_the_units_order_counts_where_a_codec_says_so(make_zoo, run):
     first, bias, second = names[0], names[1], names[2]
     state[first], state[bias] = state[first][:, order], state[bias][:, order]
     state[second] = state[second][:, :, order]
-    codec = fit(NeuronsConfig(standardise="none"), [zoo], run)
+    codec = fit(NeuronsConfig(standardise="none"), [zoo], run=run)
     before, after = (
         codec.encode(each, zoo.layout) for each in (weights_ND, zoo.layout.flatten(state))
     )
@@ -216,31 +218,31 @@ def own(monkeypatch):
 
 def test_a_trained_codec_of_ones_own_is_planned(make_zoo, tmp_path, own):
     zoo = make_zoo()
-    said = plan(own, tmp_path, "g", ranks=2, gpu_memory_gb=80)
+    said = plan(own, tmp_path, name="g", ranks=2, gpu_memory_gb=80)
     num = 7 * zoo.layout.size + 7
     assert "own codes of 7 numbers, density gaussian" in said
     assert f"own: {num:,} parameters; engine plain, ranks: 2, batch 8 as 2 x 1 x 4" in said
     assert f"memory per GPU: weights {4 * num / 2**20:.2f}" in said and "activations" not in said
     assert "fits a GPU of 80 GiB" in said
     with pytest.raises(ConfigError, match=r"training.batch_size = 8 cannot be shared by 3 ranks"):
-        plan(own, tmp_path, "g", ranks=3)
+        plan(own, tmp_path, name="g", ranks=3)
 
 
 def test_a_trained_codec_without_its_zoo_says_what_is_missing(tmp_path, own):
-    said = plan(own, tmp_path, "g")
+    said = plan(own, tmp_path, name="g")
     assert "own: parameters and memory are not known yet: no zoo is there" in said
 
 
 def test_its_hints_are_given_where_it_does_not_fit(make_zoo, tmp_path, own, monkeypatch):
     monkeypatch.setitem(CODECS, "own", "tests.codecs.test_contracts:GreedyCodec")
     make_zoo()
-    said = plan(own, tmp_path, "g", gpu_memory_gb=80)
+    said = plan(own, tmp_path, name="g", gpu_memory_gb=80)
     assert "does NOT fit a GPU of 80 GiB" in said
     assert "try --codec.thrifty, a larger --codec.training.accumulate" in said
 
 
 def test_its_engine_is_chosen_like_any_other(tmp_path, own):
-    parsed = Parsed(own, RankedLaunch(tmp_path / "own.yaml", engine="ddp"), {})
+    parsed = Parsed(own, RankedLaunch(tmp_path / "own.yaml", engine="ddp"), origins={})
     after = with_engine(parsed).config
     assert parts_that_train(own)["codec"].engine == "plain"
     assert parts_that_train(after)["codec"].engine == "ddp"

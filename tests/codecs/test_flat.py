@@ -15,7 +15,7 @@ from dwf.zoo.store import Zoo, write_zoo
 
 def fit(zoo: Zoo, run, **settings) -> FlatCodec:
     sources = ([(zoo, zoo.rows(split="train"))], [(zoo, zoo.rows(split="val"))])
-    return FlatCodec(FlatConfig(**settings)).fit(*sources, run)
+    return FlatCodec(FlatConfig(**settings)).fit(*sources, run=run)
 
 
 @pytest.mark.parametrize("standardise", ["none", "per_tensor", "per_weight"])
@@ -44,7 +44,7 @@ def test_per_tensor_is_brute_force(plant_zoo, run):
     rows = zoo.rows(split="train")
     codes = fit(zoo, run, standardise="per_tensor").encode_zoo([(zoo, rows)]).values.double()
     for entry in zoo.layout.entries:
-        part = zoo.read(rows, entry.offset, entry.stop).astype(np.float64)
+        part = zoo.read(rows, entry.offset, stop=entry.stop).astype(np.float64)
         expected = (part - part.mean()) / part.std()
         np.testing.assert_allclose(codes[:, entry.offset : entry.stop], expected, atol=1e-5)
 
@@ -56,7 +56,9 @@ def test_a_weight_that_never_varies_stays_near_its_value(make_zoo, tmp_path, run
     bias = varied.layout.by_name["layers.0.bias"]
     weights[:, bias.offset : bias.stop] = 0.0  # one whole tensor
     columns = {name: values for name, values in varied.columns.items() if name != "checksum"}
-    zoo = write_zoo(tmp_path / "constant", varied.facts, len(weights), [(columns, weights)])
+    zoo = write_zoo(
+        tmp_path / "constant", varied.facts, num_rows=len(weights), blocks=[(columns, weights)]
+    )
     codec = fit(zoo, run)
     codes = codec.encode(torch.from_numpy(weights), zoo.layout)
     assert codes.values.isfinite().all() and (codes.values[:, 5] == 0).all()
@@ -70,7 +72,7 @@ def test_networks_that_are_all_the_same_are_kept(make_zoo, tmp_path, run):
     varied = make_zoo()
     weights = np.repeat(varied.read([0]), 12, 0)
     columns = {name: values for name, values in varied.columns.items() if name != "checksum"}
-    zoo = write_zoo(tmp_path / "same", varied.facts, 12, [(columns, weights)])
+    zoo = write_zoo(tmp_path / "same", varied.facts, num_rows=12, blocks=[(columns, weights)])
     codec = fit(zoo, run)
     codes = codec.encode(torch.from_numpy(weights), zoo.layout)
     assert (codes.values == 0).all()
@@ -125,12 +127,12 @@ def test_refuses_another_layout(plant_zoo, run):
     with pytest.raises(ShapeMismatch, match=other.layout.digest):
         codec.decode(codes, other.layout)
     with pytest.raises(ShapeMismatch, match="one architecture"):
-        FlatCodec(FlatConfig()).fit([(zoo, np.arange(3)), (other, np.arange(3))], [], run)
+        FlatCodec(FlatConfig()).fit([(zoo, np.arange(3)), (other, np.arange(3))], [], run=run)
 
 
 def test_refuses_no_networks(plant_zoo, run):
     with pytest.raises(TooFewNetworks, match=r"planted: 0 networks .* at least 1"):
-        FlatCodec(FlatConfig()).fit([(plant_zoo(), np.arange(0))], [], run)
+        FlatCodec(FlatConfig()).fit([(plant_zoo(), np.arange(0))], [], run=run)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "not json", "unknown kind"])

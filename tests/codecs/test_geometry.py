@@ -75,11 +75,13 @@ def test_tokens_are_those_of_a_loop_over_channels(name, packing):
     for norms, buffers in ((True, False), (False, False), (True, True)):
         skip = {role for role, kept in (("norm", norms), ("buffer", buffers)) if not kept}
         for size in (1, 7, 30):
-            geometry = Geometry.of(layout, TokenSettings(size, packing, norms, buffers))
+            geometry = Geometry.of(
+                layout, TokenSettings(size, packing, norms=norms, buffers=buffers)
+            )
             found = geometry.tokenise(weights_ND)
             for n in range(2):
                 state = layout.unflatten(weights_ND[n])
-                wanted = slow_tokens(state, pairs_of(layout, skip), size, packing)
+                wanted = slow_tokens(state, pairs_of(layout, skip), size=size, packing=packing)
                 assert torch.equal(found[n], wanted[0])
             assert torch.equal(geometry.mask_TC, wanted[1])
             assert torch.equal(geometry.positions_T3, wanted[2])
@@ -94,7 +96,7 @@ def test_round_trip_is_exact_and_leaves_the_rest(name, packing):
     layout = layout_of(ARCHITECTURES[name][0])
     weights_ND = torch.randn(3, layout.size)
     for size, norms in ((None, True), (13, True), (5, False)):
-        geometry = Geometry.of(layout, TokenSettings(size, packing, norms))
+        geometry = Geometry.of(layout, TokenSettings(size, packing, norms=norms))
         tokens_NTC = geometry.tokenise(weights_ND)
         assert not tokens_NTC[:, ~geometry.mask_TC].any()
         tokens_NTC[:, ~geometry.mask_TC] = torch.nan  # nobody looks at padding
@@ -142,7 +144,10 @@ def test_what_is_no_layers_weight_is_a_layer_of_its_own():
 
 
 def test_a_bias_before_its_weight_is_its_column():
-    entries = (Entry("0.bias", (2,), 0, "bias"), Entry("0.weight", (2, 3), 2, "weight"))
+    entries = (
+        Entry("0.bias", (2,), offset=0, role="bias"),
+        Entry("0.weight", (2, 3), offset=2, role="weight"),
+    )
     geometry = Geometry.of(Layout(entries), TokenSettings(4))
     assert geometry.offsets(0, 2).tolist() == [[2, 3, 4, 0], [5, 6, 7, 1]]
     assert geometry.spans == [(0, 8)]
@@ -221,7 +226,12 @@ def test_a_size_longer_than_any_row_is_refused():
 
 
 def test_a_layout_of_nothing_is_refused():
-    norm = Layout((Entry("weight", (4,), 0, "norm"), Entry("running_mean", (4,), 4, "buffer")))
+    norm = Layout(
+        (
+            Entry("weight", (4,), offset=0, role="norm"),
+            Entry("running_mean", (4,), offset=4, role="buffer"),
+        )
+    )
     with pytest.raises(ConfigError, match=r"no number to make tokens of, of 8 .*codec\.norms"):
         Geometry.of(norm, TokenSettings(norms=False))
     assert Geometry.of(norm, TokenSettings()).num_numbers == 4

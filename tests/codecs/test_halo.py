@@ -13,7 +13,7 @@ SIZES = [(1, 0), (2, 0), (8, 0), (8, 3), (9, 4), (64, 16), (256, 64), (256, 12),
 @pytest.mark.parametrize(("window", "halo"), SIZES)
 def test_every_token_is_kept_once_with_its_neighbours(window, halo):
     for num_tokens in range(1, 501):
-        covers = cover(num_tokens, window, halo)
+        covers = cover(num_tokens, window, halo=halo)
         kept = [token for part in covers for token in range(part.first, part.stop)]
         assert kept == list(range(num_tokens))
         width = min(window, num_tokens)
@@ -28,20 +28,28 @@ def test_every_token_is_kept_once_with_its_neighbours(window, halo):
 def test_no_more_windows_than_needed(window, halo):
     for num_tokens in range(window + 1, 501):
         fewest = -(-(num_tokens - 2 * halo) // (window - 2 * halo))
-        assert len(cover(num_tokens, window, halo)) == fewest
+        assert len(cover(num_tokens, window, halo=halo)) == fewest
 
 
 @pytest.mark.parametrize("num_tokens", [1, 7, 8, 9, 20, 61])
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_a_module_of_single_tokens_sees_no_windows(num_tokens, batch_size):
     config = TokenAutoencoderConfig(width=8, heads=1, depth=0, latent=3, positions="sinusoidal")
-    module = TokenAutoencoder(config, 5, 8)
+    module = TokenAutoencoder(config, 5, window=8)
     generator = torch.Generator().manual_seed(num_tokens)
     tokens = torch.randn(4, num_tokens, 5, generator=generator)
     positions = torch.randint(0, 50, (num_tokens, 3), generator=generator)
     out = torch.full((4, num_tokens, 3), torch.nan)
     with torch.no_grad():
-        found = through_windows(module.encode, tokens, positions, out, 8, 2, batch_size)
+        found = through_windows(
+            module.encode,
+            tokens,
+            positions_T3=positions,
+            out_NTL=out,
+            window=8,
+            halo=2,
+            batch_size=batch_size,
+        )
         whole = module.encode(tokens, positions.expand(4, -1, -1))
     torch.testing.assert_close(found, whole)
 
@@ -59,7 +67,15 @@ def test_kept_tokens_see_their_neighbours_and_all_windows_are_full():
     whole = mean_of_five(tokens, None)
     seen.clear()
     positions = torch.zeros(30, 3, dtype=torch.long)
-    found = through_windows(mean_of_five, tokens, positions, torch.empty(3, 30, 2), 8, 2, 4)
+    found = through_windows(
+        mean_of_five,
+        tokens,
+        positions_T3=positions,
+        out_NTL=torch.empty(3, 30, 2),
+        window=8,
+        halo=2,
+        batch_size=4,
+    )
     torch.testing.assert_close(found, whole)
     assert {width for _, width in seen} == {8} and max(num for num, _ in seen) == 4
 
@@ -70,4 +86,6 @@ def test_no_network_is_no_window():
 
     empty = torch.empty(0, 30, 2)
     positions = torch.zeros(30, 3, dtype=torch.long)
-    assert through_windows(refuse, empty, positions, empty, 8, 2, 4).shape == (0, 30, 2)
+    assert through_windows(
+        refuse, empty, positions_T3=positions, out_NTL=empty, window=8, halo=2, batch_size=4
+    ).shape == (0, 30, 2)

@@ -12,10 +12,10 @@ from dwf.zoo.layout import Entry, Layout
 
 LAYOUT = Layout(
     (
-        Entry("a.bias", (12,), 0, "bias"),
-        Entry("a.weight", (12, 6, 3), 12, "weight"),
-        Entry("places", (1, 5, 8), 228, "weight"),
-        Entry("scalar", (), 268, "weight"),
+        Entry("a.bias", (12,), offset=0, role="bias"),
+        Entry("a.weight", (12, 6, 3), offset=12, role="weight"),
+        Entry("places", (1, 5, 8), offset=228, role="weight"),
+        Entry("scalar", (), offset=268, role="weight"),
     )
 )
 OTHER = Member("places", 2, start=1)
@@ -35,7 +35,13 @@ GROUPS = {
         Group(3, (Member("a.weight", 2),)),
     ),
     "stacks and parts": (
-        Group(2, (Member("a.weight", 0, start=4, outer=2, inner=2), Member("a.bias", 0, 4, 2, 2))),
+        Group(
+            2,
+            (
+                Member("a.weight", 0, start=4, outer=2, inner=2),
+                Member("a.bias", 0, start=4, outer=2, inner=2),
+            ),
+        ),
         Group(5, (Member("a.weight", 0, start=1), Member("a.bias", 0, start=1))),
         Group(4, (Member("a.weight", 1, start=1), Member("places", 2, inner=2))),
     ),
@@ -52,9 +58,9 @@ GROUPS = {
 @pytest.mark.parametrize("name", GROUPS)
 def test_places_are_where_the_numbers_come_from(name, packing):
     groups, num = GROUPS[name], 5
-    orders = random_orders(groups, num, 3)
+    orders = random_orders(groups, num, seed=3)
     places_ND = torch.arange(float(LAYOUT.size)).repeat(num, 1)
-    moved_ND = permute(places_ND, LAYOUT, groups, orders)
+    moved_ND = permute(places_ND, LAYOUT, groups=groups, orders=orders)
     for layer in Geometry.of(LAYOUT, TokenSettings(7, packing)).layers:
         moves = Moves(layer, groups)
         places = moves.places({group: orders[group].numpy() for group in moves.groups})

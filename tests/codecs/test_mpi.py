@@ -65,7 +65,7 @@ def test_any_number_of_ranks_gives_the_same_bits(plant_zoo, run, tmp_path, monke
     monkeypatch.setattr(pca, "WINDOW_BYTES", WINDOW_BYTES)
     monkeypatch.setattr(moments, "MOST_PARTS", MOST_PARTS)
     train, val = ([(zoo, zoo.rows(split=split))] for split in ("train", "val"))
-    codec = PcaCodec(PcaConfig(components=6)).fit(train, val, run)
+    codec = PcaCodec(PcaConfig(components=6)).fit(train, val, run=run)
     np.save(run.path / "gram", codec._gram(train))
     np.save(run.path / "moments", measure_moments(train, max_bytes=1000).variance_D)
     codec.save(run.path / "codec")
@@ -130,7 +130,7 @@ def test_ranks_share_the_coding_of_a_zoo_and_all_have_all_codes(
     """Held or mapped from one file, which leaves no trace."""
     zoo = plant_zoo(num_shards=3)
     rows = zoo.rows(split="train")
-    codec = FlatCodec(FlatConfig()).fit([(zoo, rows)], [], run)
+    codec = FlatCodec(FlatConfig()).fit([(zoo, rows)], [], run=run)
     codec.save(run.path / "codec")
     ran = run_ranks(3, "-c", ENCODE, zoo.path, run.path, most_held)
     assert ran.returncode == 0, ran.stderr

@@ -89,7 +89,7 @@ def test_behind_a_flatten_a_filter_has_a_block_of_columns():
 def test_units_are_those_that_alignment_traces(name):
     network = build_network(CHAINS[name])
     layout, shape = Layout.of(network), CHAINS[name].input_shape
-    traced = symmetry_of(network, layout, shape)
+    traced = symmetry_of(network, layout, input_shape=shape)
     relu = CHAINS[name].activation == "relu"
 
     def parts(group):
@@ -177,7 +177,7 @@ def own_chain() -> nn.Module:
 
 def test_a_residual_connection_that_the_layout_does_not_show_is_refused(tmp_path):
     config = PythonConfig("tests.codecs.test_neuron_layers:Residual")
-    zoo = write_random_zoo(tmp_path / "residual", config, (1, 3, 3))
+    zoo = write_random_zoo(tmp_path / "residual", config, shape=(1, 3, 3))
     read_layers(zoo.layout)
     with pytest.raises(ConfigError, match=r"tokens of first.weight: its units cannot.*second"):
         check_units(zoo, scaled=False)
@@ -185,11 +185,13 @@ def test_a_residual_connection_that_the_layout_does_not_show_is_refused(tmp_path
 
 def test_a_users_own_chain_is_traced(tmp_path):
     config = PythonConfig("tests.codecs.test_neuron_layers:own_chain")
-    zoo = write_random_zoo(tmp_path / "own", config, (1, 4, 4))
+    zoo = write_random_zoo(tmp_path / "own", config, shape=(1, 4, 4))
     check_units(zoo, scaled=False)
     with pytest.raises(ConfigError, match=r"codec.scale: the units of 3.weight cannot be scaled"):
         check_units(zoo, scaled=True)
-    check_units(write_random_zoo(tmp_path / "vgg", VGGConfig(width=2), (3, 32, 32), 1), False)
+    check_units(
+        write_random_zoo(tmp_path / "vgg", VGGConfig(width=2), shape=(3, 32, 32), count=1), False
+    )
 
 
 def test_architectures_that_differ_in_more_than_widths_are_refused():

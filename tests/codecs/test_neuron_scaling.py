@@ -29,7 +29,7 @@ EACH = pytest.mark.parametrize("name", SCALABLE)
 
 
 def fit(zoo: Zoo, run, **settings) -> NeuronsCodec:
-    return NeuronsCodec(NeuronsConfig(**settings)).fit([(zoo, zoo.rows("train"))], [], run)
+    return NeuronsCodec(NeuronsConfig(**settings)).fit([(zoo, zoo.rows("train"))], [], run=run)
 
 
 def random_weights(layout: Layout, count: int = 4) -> torch.Tensor:
@@ -60,7 +60,10 @@ def test_balancing_keeps_what_a_network_computes(name):
     moved, log_NU = balanced(weights, layout)
     assert not torch.allclose(moved, weights)
     torch.testing.assert_close(
-        outputs(config, shape, moved), outputs(config, shape, weights), rtol=1e-10, atol=1e-9
+        outputs(config, shape, weights=moved),
+        outputs(config, shape, weights=weights),
+        rtol=1e-10,
+        atol=1e-9,
     )
     state, at = layout.unflatten(moved), 0
     for group in unit_groups(layout):  # by hand: what makes a unit weighs as much as what takes it
@@ -85,13 +88,15 @@ def test_balancing_keeps_what_a_network_computes(name):
 @pytest.mark.parametrize("standardise", ["none", "per_feature", "per_weight"])
 def test_the_logarithm_brings_back_the_scale(tmp_path, run, name, standardise):
     config, shape = SCALABLE[name]
-    zoo = write_random_zoo(tmp_path / "zoo", config, shape, count=8)
+    zoo = write_random_zoo(tmp_path / "zoo", config, shape=shape, count=8)
     codec = fit(zoo, run, scale="logarithm", standardise=standardise)
     weights = torch.from_numpy(zoo.read())
     codes = codec.encode(weights, zoo.layout)
     hidden = sum(group.size for group in unit_groups(zoo.layout))
     assert codes.shape.size == codec.num_covered + hidden == codec.shape.size
-    assert codec.planned_shape(codec.config, [zoo.layout], 8) == codes.shape == codec.shape
+    assert (
+        codec.planned_shape(codec.config, [zoo.layout], num_train=8) == codes.shape == codec.shape
+    )
     back = codec.decode(codes, zoo.layout)
     pair = zoo.layout.learnt(back), zoo.layout.learnt(weights)
     torch.testing.assert_close(*pair, rtol=2e-5, atol=1e-5)
@@ -101,7 +106,7 @@ def test_the_logarithm_brings_back_the_scale(tmp_path, run, name, standardise):
 @EACH
 def test_balanced_codes_are_those_of_any_scale_of_a_network(tmp_path, run, name):
     config, shape = SCALABLE[name]
-    zoo = write_random_zoo(tmp_path / "zoo", config, shape, count=8)
+    zoo = write_random_zoo(tmp_path / "zoo", config, shape=shape, count=8)
     codec = fit(zoo, run, scale="balanced")
     weights = torch.from_numpy(zoo.read()).double()
     for entry in zoo.layout.entries:
@@ -112,7 +117,10 @@ def test_balanced_codes_are_those_of_any_scale_of_a_network(tmp_path, run, name)
     scale_back(rows, zoo.layout)
     other = rows[:, : zoo.layout.size]
     torch.testing.assert_close(
-        outputs(config, shape, other), outputs(config, shape, weights), rtol=1e-10, atol=1e-9
+        outputs(config, shape, weights=other),
+        outputs(config, shape, weights=weights),
+        rtol=1e-10,
+        atol=1e-9,
     )
     found, wanted = (codec.encode(each.float(), zoo.layout) for each in (other, weights))
     torch.testing.assert_close(found.values, wanted.values, rtol=0, atol=2e-5)
@@ -124,7 +132,10 @@ def test_balanced_codes_are_those_of_any_scale_of_a_network(tmp_path, run, name)
         covered[start:stop] = True
     back = torch.where(covered, back.double(), weights)
     torch.testing.assert_close(
-        outputs(config, shape, back), outputs(config, shape, weights), rtol=1e-3, atol=1e-2
+        outputs(config, shape, weights=back),
+        outputs(config, shape, weights=weights),
+        rtol=1e-3,
+        atol=1e-2,
     )
 
 
@@ -137,7 +148,7 @@ def test_dead_units_keep_their_scale_and_are_counted(make_zoo, tmp_path, run, ca
     state["layers.1.weight"][train[1], :, 2] = 0.0
     state["layers.1.weight"][train[2], :, 2] = 0.0
     columns = {name: values for name, values in varied.columns.items() if name != "checksum"}
-    zoo = write_zoo(tmp_path / "dead", varied.facts, 12, [(columns, weights)])
+    zoo = write_zoo(tmp_path / "dead", varied.facts, num_rows=12, blocks=[(columns, weights)])
     with caplog.at_level(logging.WARNING, logger="dwf"):
         codec = fit(zoo, run, scale="logarithm", standardise="none")
     assert codec.facts["dead_units"] == 3 and "3 units of" in caplog.text
@@ -164,7 +175,7 @@ def test_warns_once_that_samples_and_zoo_stand_in_different_scales(make_zoo, tmp
         moved, _ = balanced(torch.from_numpy(zoo.read()), zoo.layout)
         columns = {name: values for name, values in zoo.columns.items() if name != "checksum"}
         block = (columns, moved.numpy())
-        aligned = write_zoo(tmp_path / "balanced", zoo.facts, 12, [block])
+        aligned = write_zoo(tmp_path / "balanced", zoo.facts, num_rows=12, blocks=[block])
         codec = fit(aligned, run, scale="balanced")
         assert not caplog.text and codec.facts["log_scale"] < 1e-5
     kept = fit(aligned, run).encode(moved, zoo.layout)
@@ -176,7 +187,7 @@ def test_warns_once_that_samples_and_zoo_stand_in_different_scales(make_zoo, tmp
 @pytest.mark.parametrize("scale", ["balanced", "logarithm"])
 @pytest.mark.parametrize("activation", ["gelu", "tanh"])
 def test_only_units_behind_relu_and_the_like_can_be_scaled(tmp_path, run, scale, activation):
-    zoo = write_random_zoo(tmp_path / "zoo", MLPConfig((9, 5, 3), activation), (1, 3, 3))
+    zoo = write_random_zoo(tmp_path / "zoo", MLPConfig((9, 5, 3), activation), shape=(1, 3, 3))
     with pytest.raises(ConfigError, match=r"units of layers.0.weight cannot.*set codec.scale to k"):
         fit(zoo, run, scale=scale)
     fit(zoo, run)

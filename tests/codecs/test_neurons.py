@@ -20,7 +20,7 @@ DEEP = (9, 5, 4, 3)
 
 def fit(zoo, run, **settings) -> NeuronsCodec:
     sources = ([(zoo, zoo.rows(split="train"))], [(zoo, zoo.rows(split="val"))])
-    return NeuronsCodec(NeuronsConfig(**settings)).fit(*sources, run)
+    return NeuronsCodec(NeuronsConfig(**settings)).fit(*sources, run=run)
 
 
 def test_a_token_is_all_that_touches_its_unit(make_zoo, run):
@@ -62,12 +62,14 @@ def test_round_trip_is_exact_to_float32_rounding(make_zoo, run, widths, standard
 def test_convolutions_come_back_and_statistics_are_the_template(tmp_path, run, name, standardise):
     config = CHAINS[name]
     shape = getattr(config, "input", (1, 8, 8))
-    zoo = write_random_zoo(tmp_path / "zoo", config, shape, count=8)
+    zoo = write_random_zoo(tmp_path / "zoo", config, shape=shape, count=8)
     codec = fit(zoo, run, standardise=standardise)
     weights = torch.from_numpy(zoo.read())
     codes = codec.encode(weights, zoo.layout)
     assert codes.shape.size == codec.shape.size == codec.num_covered == codes.flatten().shape[1]
-    assert codec.planned_shape(codec.config, [zoo.layout], 8) == codes.shape == codec.shape
+    assert (
+        codec.planned_shape(codec.config, [zoo.layout], num_train=8) == codes.shape == codec.shape
+    )
     assert codec.facts["sections"] == [list(section) for section in codes.shape.sections]
     padding = codes.values[:, ~codes.shape.mask]
     assert not padding.any()
@@ -118,11 +120,16 @@ def test_features_are_standardised_over_units_and_training_networks(make_zoo, ru
 
 def test_units_of_the_last_hidden_layer_reorder_as_tokens(make_zoo, run):
     zoo = make_zoo(widths=DEEP)
-    codec, groups = fit(zoo, run), symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape)
+    codec, groups = (
+        fit(zoo, run),
+        symmetry_of(zoo.build_network(), zoo.layout, input_shape=zoo.input_shape),
+    )
     weights = torch.from_numpy(zoo.read())
     order = torch.tensor([2, 0, 3, 1])
     orders = [torch.arange(5).repeat(12, 1), order.repeat(12, 1)]
-    moved = codec.encode(permute(weights, zoo.layout, groups, orders), zoo.layout).values
+    moved = codec.encode(
+        permute(weights, zoo.layout, groups=groups, orders=orders), zoo.layout
+    ).values
     wanted = codec.encode(weights, zoo.layout).values
     wanted[:, 5:9] = wanted[:, 5:9][:, order]
     assert torch.equal(moved, wanted)
@@ -149,7 +156,7 @@ def test_units_of_zeros_and_weights_that_never_vary(make_zoo, tmp_path, run):
     state["layers.0.weight"][:, 3] = state["layers.0.bias"][:, 3] = 0.0
     state["layers.0.weight"][:, :, 7] = 0.25
     columns = {name: values for name, values in varied.columns.items() if name != "checksum"}
-    zoo = write_zoo(tmp_path / "zeros", varied.facts, 12, [(columns, weights)])
+    zoo = write_zoo(tmp_path / "zeros", varied.facts, num_rows=12, blocks=[(columns, weights)])
     codec = fit(zoo, run)
     codes = codec.encode(torch.from_numpy(weights), zoo.layout)
     assert codes.values.isfinite().all()
@@ -167,13 +174,18 @@ def test_units_of_zeros_and_weights_that_never_vary(make_zoo, tmp_path, run):
     ids=["average", "flatten", "hidden"],
 )
 def test_filters_and_units_of_the_last_hidden_layer_reorder_as_tokens(tmp_path, run, config):
-    zoo = write_random_zoo(tmp_path / "zoo", config, (1, 8, 8))
-    codec, groups = fit(zoo, run), symmetry_of(zoo.build_network(), zoo.layout, (1, 8, 8))
+    zoo = write_random_zoo(tmp_path / "zoo", config, shape=(1, 8, 8))
+    codec, groups = (
+        fit(zoo, run),
+        symmetry_of(zoo.build_network(), zoo.layout, input_shape=(1, 8, 8)),
+    )
     weights = torch.from_numpy(zoo.read())
     orders = random_orders(groups, len(weights), seed=1)
     for order_NU in orders[:-1]:
         order_NU[:] = torch.arange(order_NU.shape[1])
-    moved = codec.encode(permute(weights, zoo.layout, groups, orders), zoo.layout).values
+    moved = codec.encode(
+        permute(weights, zoo.layout, groups=groups, orders=orders), zoo.layout
+    ).values
     wanted = codec.encode(weights, zoo.layout).values
     first = sum(order_NU.shape[1] for order_NU in orders[:-1])
     for n, order_U in enumerate(orders[-1]):
@@ -184,10 +196,15 @@ def test_filters_and_units_of_the_last_hidden_layer_reorder_as_tokens(tmp_path, 
 def test_an_earlier_layers_order_is_that_of_numbers_within_the_next(make_zoo, run):
     """What relies on alignment, as the codec's docstring says."""
     zoo = make_zoo(widths=DEEP)
-    codec, groups = fit(zoo, run), symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape)
+    codec, groups = (
+        fit(zoo, run),
+        symmetry_of(zoo.build_network(), zoo.layout, input_shape=zoo.input_shape),
+    )
     weights = torch.from_numpy(zoo.read())
     orders = [torch.tensor([2, 0, 4, 1, 3]).repeat(12, 1), torch.arange(4).repeat(12, 1)]
-    moved = codec.encode(permute(weights, zoo.layout, groups, orders), zoo.layout).values
+    moved = codec.encode(
+        permute(weights, zoo.layout, groups=groups, orders=orders), zoo.layout
+    ).values
     codes = codec.encode(weights, zoo.layout).values
     assert torch.equal(moved[:, :5], codes[:, orders[0][0]])
     assert not torch.equal(moved[:, 5:9].sort(1).values, codes[:, 5:9].sort(1).values)
@@ -199,10 +216,10 @@ def test_a_unit_of_zeros_in_all_networks_is_refused_by_name(make_zoo, tmp_path, 
     state = varied.layout.unflatten(torch.from_numpy(weights))
     columns = {name: values for name, values in varied.columns.items() if name != "checksum"}
     state["layers.1.weight"][:, 2] = state["layers.1.bias"][:, 2] = 0.0
-    zoo = write_zoo(tmp_path / "dead", varied.facts, 12, [(columns, weights)])
+    zoo = write_zoo(tmp_path / "dead", varied.facts, num_rows=12, blocks=[(columns, weights)])
     fit(zoo, run)  # its outgoing weights are there
     state["layers.2.weight"][:, :, 2] = 0.0
-    zoo = write_zoo(tmp_path / "zeros", varied.facts, 12, [(columns, weights)])
+    zoo = write_zoo(tmp_path / "zeros", varied.facts, num_rows=12, blocks=[(columns, weights)])
     for scale in ("kept", "balanced", "logarithm"):
         with pytest.raises(ConfigError, match=r"unit 2 of layers.1.weight .1 of 4. is zero in all"):
             fit(zoo, run, scale=scale)
@@ -211,9 +228,9 @@ def test_a_unit_of_zeros_in_all_networks_is_refused_by_name(make_zoo, tmp_path, 
 def test_a_zoo_without_networks_and_one_without_chains(make_zoo, tmp_path, run):
     zoo = make_zoo()
     with pytest.raises(TooFewNetworks, match="0 networks to learn from"):
-        NeuronsCodec(NeuronsConfig()).fit([(zoo, zoo.rows()[:0])], [], run)
+        NeuronsCodec(NeuronsConfig()).fit([(zoo, zoo.rows()[:0])], [], run=run)
     no_chain = write_random_zoo(
-        tmp_path / "grouped", CNNConfig((4, 4), (1, 8, 8), groups=(1, 2)), (1, 8, 8)
+        tmp_path / "grouped", CNNConfig((4, 4), (1, 8, 8), groups=(1, 2)), shape=(1, 8, 8)
     )
     with pytest.raises(ConfigError, match=r"tokens of convs.1.weight .*tokens or sane"):
         fit(no_chain, run)
@@ -221,7 +238,7 @@ def test_a_zoo_without_networks_and_one_without_chains(make_zoo, tmp_path, run):
 
 @pytest.mark.slow
 def test_a_large_chain(tmp_path, run):
-    zoo = write_random_zoo(tmp_path / "vgg", VGGConfig(width=8), (3, 32, 32), count=6)
+    zoo = write_random_zoo(tmp_path / "vgg", VGGConfig(width=8), shape=(3, 32, 32), count=6)
     weights = torch.from_numpy(zoo.read())
     for scale in ("kept", "logarithm"):
         codec = fit(zoo, run, scale=scale)

@@ -27,21 +27,21 @@ KINDS = pytest.mark.parametrize(
 def write(tmp_path, configs, shape):
     sizes = (8, 5, 6)
     return [
-        write_random_zoo(tmp_path / f"zoo{i}", config, shape, count=sizes[i], seed=i)
+        write_random_zoo(tmp_path / f"zoo{i}", config, shape=shape, count=sizes[i], seed=i)
         for i, config in enumerate(configs)
     ]
 
 
 def fit(zoos, run, **settings) -> NeuronsCodec:
     sources = [(zoo, zoo.rows(split="train")) for zoo in zoos]
-    return NeuronsCodec(NeuronsConfig(**settings)).fit(sources, [], run)
+    return NeuronsCodec(NeuronsConfig(**settings)).fit(sources, [], run=run)
 
 
 @KINDS
 @pytest.mark.parametrize("standardise", ["none", "per_feature", "per_weight"])
 @pytest.mark.parametrize("scale", ["kept", "logarithm"])
 def test_networks_of_each_width_come_back(tmp_path, run, configs, shape, standardise, scale):
-    zoos = write(tmp_path, configs, shape)
+    zoos = write(tmp_path, configs, shape=shape)
     codec = fit(zoos, run, standardise=standardise, scale=scale)
     like = None
     for kind, zoo in enumerate(zoos):
@@ -58,13 +58,13 @@ def test_networks_of_each_width_come_back(tmp_path, run, configs, shape, standar
         back = codec.decode(codes.shape.fill(flat, codes.kind_N), zoo.layout)
         pair = zoo.layout.learnt(back), zoo.layout.learnt(weights)
         torch.testing.assert_close(*pair, rtol=2e-5, atol=1e-5)
-    planned = codec.planned_shape(codec.config, [zoo.layout for zoo in zoos], 0)
+    planned = codec.planned_shape(codec.config, [zoo.layout for zoo in zoos], num_train=0)
     assert planned == like.shape == codec.shape
 
 
 def test_a_token_has_the_same_number_in_the_same_slot(tmp_path, run):
     """By hand: layers of 5, 3, 2 and of 4, 6, 2 units."""
-    zoos = write(tmp_path, MLPS, (1, 3, 3))
+    zoos = write(tmp_path, MLPS, shape=(1, 3, 3))
     codec = fit(zoos, run, standardise="none")
     for zoo, (_, first, second, _) in zip(zoos, (config.widths for config in MLPS), strict=True):
         weights = torch.from_numpy(zoo.read())
@@ -83,7 +83,7 @@ def test_a_token_has_the_same_number_in_the_same_slot(tmp_path, run):
 
 @pytest.mark.parametrize("standardise", ["per_feature", "per_weight"])
 def test_a_feature_is_standardised_over_all_networks_that_have_it(tmp_path, run, standardise):
-    zoos = write(tmp_path, MLPS, (1, 3, 3))
+    zoos = write(tmp_path, MLPS, shape=(1, 3, 3))
     plain, codec = fit(zoos, run, standardise="none"), fit(zoos, run, standardise=standardise)
     every = [(zoo, np.arange(len(zoo))) for zoo in zoos]
     is_train = np.concatenate([zoo.columns["split"] == "train" for zoo in zoos])
@@ -109,7 +109,7 @@ def test_a_feature_is_standardised_over_all_networks_that_have_it(tmp_path, run,
 
 
 def test_codes_of_several_zoos_are_one(tmp_path, run, monkeypatch):
-    zoos = write(tmp_path, MLPS, (1, 3, 3))
+    zoos = write(tmp_path, MLPS, shape=(1, 3, 3))
     codec = fit(zoos, run)
     every = [(zoo, np.arange(len(zoo))) for zoo in zoos]
     codes = codec.encode_zoo(every)
@@ -128,7 +128,7 @@ def test_codes_of_several_zoos_are_one(tmp_path, run, monkeypatch):
 
 
 def test_an_embedding_is_the_mean_of_the_tokens_that_a_network_has(tmp_path, run):
-    zoos = write(tmp_path, MLPS, (1, 3, 3))
+    zoos = write(tmp_path, MLPS, shape=(1, 3, 3))
     codes = fit(zoos, run).encode(torch.from_numpy(zoos[2].read()), zoos[2].layout)
     found = pool(codes, "mean")
     for c in range(10):
@@ -139,7 +139,7 @@ def test_an_embedding_is_the_mean_of_the_tokens_that_a_network_has(tmp_path, run
 
 @KINDS
 def test_a_loaded_codec_takes_the_same_architectures(tmp_path, run, configs, shape):
-    zoos = write(tmp_path, configs, shape)
+    zoos = write(tmp_path, configs, shape=shape)
     codec = fit(zoos, run, scale="balanced")
     codec.save(tmp_path / "codec")
     loaded = Codec.load(tmp_path / "codec")
@@ -158,8 +158,8 @@ def test_a_loaded_codec_takes_the_same_architectures(tmp_path, run, configs, sha
 
 def test_one_architecture_gives_the_codes_that_it_gives_alone(tmp_path, run):
     """Zoos of one layout are one architecture, with the plain masks."""
-    first = write_random_zoo(tmp_path / "a", MLPS[0], (1, 3, 3), seed=0)
-    second = write_random_zoo(tmp_path / "b", MLPS[0], (1, 3, 3), seed=1)
+    first = write_random_zoo(tmp_path / "a", MLPS[0], shape=(1, 3, 3), seed=0)
+    second = write_random_zoo(tmp_path / "b", MLPS[0], shape=(1, 3, 3), seed=1)
     codes = fit([first, second], run).encode_zoo([(first, np.arange(6)), (second, np.arange(6))])
     assert (
         codes.shape.layouts == (first.layout.digest,)
@@ -169,13 +169,13 @@ def test_one_architecture_gives_the_codes_that_it_gives_alone(tmp_path, run):
 
 
 def test_other_architectures_are_refused(tmp_path, run):
-    zoos = write(tmp_path, MLPS, (1, 3, 3))
+    zoos = write(tmp_path, MLPS, shape=(1, 3, 3))
     codec = fit(zoos[:2], run)
     with pytest.raises(ShapeMismatch, match=r"fitted to .*among more_zoos"):
         codec.encode(torch.from_numpy(zoos[2].read()), zoos[2].layout)
-    deeper = write_random_zoo(tmp_path / "deeper", MLPConfig((9, 5, 3)), (1, 3, 3))
+    deeper = write_random_zoo(tmp_path / "deeper", MLPConfig((9, 5, 3)), shape=(1, 3, 3))
     with pytest.raises(ConfigError, match="2 and 1 hidden layers"):
         fit([zoos[0], deeper], run)
     sources = [(zoo, zoo.rows(split="train")) for zoo in zoos]
     with pytest.raises(ShapeMismatch, match=r"one architecture; .*'neurons' .*more_zoos"):
-        FlatCodec(FlatConfig()).fit(sources, [], run)
+        FlatCodec(FlatConfig()).fit(sources, [], run=run)

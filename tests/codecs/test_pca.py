@@ -24,7 +24,7 @@ from dwf.zoo.store import Zoo, write_zoo
 
 def fit(zoo: Zoo, run, **settings) -> PcaCodec:
     sources = ([(zoo, zoo.rows(split="train"))], [(zoo, zoo.rows(split="val"))])
-    return PcaCodec(PcaConfig(**settings)).fit(*sources, run)
+    return PcaCodec(PcaConfig(**settings)).fit(*sources, run=run)
 
 
 def matrix(zoo: Zoo, split: str) -> np.ndarray:
@@ -109,7 +109,7 @@ def test_held_out_variance_is_brute_force(plant_zoo, run):
 
 def test_without_held_out_networks_no_variance_is_claimed(plant_zoo, run):
     zoo = plant_zoo()
-    codec = PcaCodec(PcaConfig()).fit([(zoo, np.arange(20))], [(zoo, np.arange(0))], run)
+    codec = PcaCodec(PcaConfig()).fit([(zoo, np.arange(20))], [(zoo, np.arange(0))], run=run)
     assert codec.facts["variance_captured_held_out"] is None
 
 
@@ -185,7 +185,7 @@ def test_counts_copies_of_a_network_once(make_zoo, tmp_path, run):
     varied = make_zoo()
     weights = varied.read([0, 1, 2, 3, 0, 1, 2, 3])
     columns = {"network": np.arange(8), "split": np.full(8, "train")}
-    zoo = write_zoo(tmp_path / "copies", varied.facts, 8, [(columns, weights)])
+    zoo = write_zoo(tmp_path / "copies", varied.facts, num_rows=8, blocks=[(columns, weights)])
     with pytest.raises(TooFewNetworks, match=r"components = 7, but 8 .* only 3 directions"):
         fit(zoo, run, components=7)
     assert fit(zoo, run).shape.size == 3
@@ -194,7 +194,7 @@ def test_counts_copies_of_a_network_once(make_zoo, tmp_path, run):
 @pytest.mark.parametrize("count", [0, 1])
 def test_refuses_fewer_than_two_networks(plant_zoo, run, count):
     with pytest.raises(TooFewNetworks, match=f"{count} .*networks"):
-        PcaCodec(PcaConfig()).fit([(plant_zoo(), np.arange(count))], [], run)
+        PcaCodec(PcaConfig()).fit([(plant_zoo(), np.arange(count))], [], run=run)
 
 
 def test_refuses_another_layout(plant_zoo, run):
@@ -206,7 +206,7 @@ def test_refuses_another_layout(plant_zoo, run):
 
 def test_refuses_a_number_and_a_target_at_once():
     with pytest.raises(ConfigError, match=r"components = 3 and variance = 0\.5"):
-        build(PcaConfig, {"components": 3, "variance": 0.5}, "a.yaml")
+        build(PcaConfig, {"components": 3, "variance": 0.5}, source="a.yaml")
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(plant_zoo, run):

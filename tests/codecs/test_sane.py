@@ -52,7 +52,7 @@ CONFIG = SaneConfig(
 
 def fit(zoos, run, config=CONFIG, seed=0) -> SaneCodec:
     train, val = ([(zoo, zoo.rows(split)) for zoo in zoos] for split in ("train", "val"))
-    return SaneCodec(config).fit(train, val, run, seed)
+    return SaneCodec(config).fit(train, val, run=run, seed=seed)
 
 
 def with_training(**changes) -> SaneConfig:
@@ -65,7 +65,7 @@ def test_it_learns_to_reconstruct(make_zoo, run):
     backbone = replace(CONFIG.backbone, latent=16, depth=0)
     config = with_training(steps=200, batch_size=32, learning_rate=2e-2)
     config = replace(config, backbone=backbone, noise=0.0)
-    codec = fit([zoo], run, replace(config, contrast=0.0))
+    codec = fit([zoo], run, config=replace(config, contrast=0.0))
     assert codec.facts["val"]["explained"] > 0.85
     assert round_trip_error(codec, [(zoo, zoo.rows("test"))])["relative"] < 0.4
 
@@ -73,14 +73,14 @@ def test_it_learns_to_reconstruct(make_zoo, run):
 @pytest.mark.parametrize("packing", ["rows", "dense"])
 def test_codes_are_latents_of_all_tokens(make_zoo, run, packing):
     zoo, config = make_zoo(), replace(CONFIG, tokens=SaneTokensConfig(17, packing))
-    codec, weights = fit([zoo], run, config), torch.from_numpy(zoo.read())
+    codec, weights = fit([zoo], run, config=config), torch.from_numpy(zoo.read())
     codes, geometry = (
         codec.encode(weights, zoo.layout),
         Geometry.of(zoo.layout, TokenSettings(17, packing)),
     )
     assert codes.values.shape == (len(zoo), geometry.num_tokens, 12)
     assert torch.equal(codes.shape.positions, geometry.positions_T3) and codes.shape.mask.all()
-    assert codes.shape == codec.shape == SaneCodec.planned_shape(config, [zoo.layout], 8)
+    assert codes.shape == codec.shape == SaneCodec.planned_shape(config, [zoo.layout], num_train=8)
     assert codec.decode(codes, zoo.layout).shape == weights.shape
     assert len(codec.encode(weights[:0], zoo.layout)) == 0
     assert codec.decode(codec.encode(weights[:0], zoo.layout), zoo.layout).shape == (0, 1210)
@@ -94,7 +94,7 @@ def test_a_network_that_fits_a_window_is_coded_in_one_pass(make_zoo, run):
     assert geometry.num_tokens == 18 == codec.module.window
     weights = torch.from_numpy(zoo.read())
     tokens = codec._scaling(zoo.layout.digest).apply(
-        geometry.tokenise(weights), geometry.layer_of_token_T, geometry.mask_TC
+        geometry.tokenise(weights), geometry.layer_of_token_T, mask_TC=geometry.mask_TC
     )
     with torch.no_grad():
         wanted = codec.module.encode(tokens, geometry.positions_T3.expand(len(zoo), -1, -1))
@@ -106,7 +106,7 @@ def test_what_is_not_covered_comes_from_the_template(plant_zoo, run):
     codec = fit(
         [zoo],
         run,
-        replace(CONFIG, tokens=SaneTokensConfig(5, norms=False), views=("canonical",) * 2),
+        config=replace(CONFIG, tokens=SaneTokensConfig(5, norms=False), views=("canonical",) * 2),
     )
     weights = torch.from_numpy(zoo.read())
     back = codec.decode(codec.encode(weights, zoo.layout), zoo.layout)
@@ -165,7 +165,9 @@ def test_a_damaged_module_is_refused(make_zoo, run, tmp_path):
 @pytest.mark.parametrize("standardise", ["run_time", "per_layer"])
 def test_zoos_of_several_architectures_share_a_codec(make_zoo, run, tmp_path, standardise):
     zoos = [make_zoo(), make_zoo(widths=(64, 5, 5, 10), name="other", seed=1)]
-    codec = fit(zoos, run, replace(CONFIG, tokens=SaneTokensConfig(17, standardise=standardise)))
+    codec = fit(
+        zoos, run, config=replace(CONFIG, tokens=SaneTokensConfig(17, standardise=standardise))
+    )
     assert codec.facts["architectures"] == 2 and codec.layout.digest == zoos[0].layout.digest
     codec.save(tmp_path / "codec")
     loaded = Codec.load(tmp_path / "codec")
@@ -210,14 +212,14 @@ def test_an_interrupted_fit_goes_on_to_the_same_bytes(
     zoo, folders = make_zoo(), [tmp_path / "runs" / name for name in ("whole", "cut")]
     config = with_training(compute=replace(CONFIG.training.compute, workers=workers))
     config = replace(config, backbone=replace(CONFIG.backbone, dropout=dropout))
-    whole = fit([zoo], RunFolder(folders[0], config), config)
+    whole = fit([zoo], RunFolder(folders[0], config), config=config)
     asked = iter([False] * 6 + [True] * 3)
     with monkeypatch.context() as patched:
         for name in ("is_asked", "agreed"):
             patched.setattr(preemption, name, lambda: next(asked, False))
         with pytest.raises(Preempted):
-            fit([zoo], RunFolder(folders[1], config), config)
-    cut = fit([zoo], RunFolder(folders[1], config), config)
+            fit([zoo], RunFolder(folders[1], config), config=config)
+    cut = fit([zoo], RunFolder(folders[1], config), config=config)
     for codec, folder in ((whole, folders[0]), (cut, folders[1])):
         codec.save(folder / "saved")
     for name in ("codec.safetensors", "codec.npz", "codec.json"):
@@ -238,18 +240,18 @@ def test_a_network_that_is_not_finite_is_named(make_zoo, run):
     whole = zoo.map_row
     zoo.map_row = lambda row: broken if row == zoo.rows("train")[3] else whole(row)
     with pytest.raises(TrainingDiverged, match=r"shard-00000-of-00001.h5: rows .* not finite"):
-        fit([zoo], run, with_training(validate_every=1))
+        fit([zoo], run, config=with_training(validate_every=1))
 
 
 def test_no_networks(make_zoo, run):
     zoo = make_zoo()
     with pytest.raises(TooFewNetworks, match="0 networks"):
-        SaneCodec(CONFIG).fit([(zoo, zoo.rows()[:0])], [], run)
+        SaneCodec(CONFIG).fit([(zoo, zoo.rows()[:0])], [], run=run)
 
 
 def test_without_held_out_networks(make_zoo, run):
     zoo = make_zoo()
-    codec = SaneCodec(CONFIG).fit([(zoo, zoo.rows())], [(zoo, zoo.rows()[:0])], run)
+    codec = SaneCodec(CONFIG).fit([(zoo, zoo.rows())], [(zoo, zoo.rows()[:0])], run=run)
     assert codec.facts["val"] == {} and codec.facts["training"]["val_loss"] is None
 
 
@@ -260,7 +262,7 @@ def test_learned_positions_that_are_too_few(make_zoo, run):
     config = replace(CONFIG, backbone=replace(CONFIG.backbone, max_positions=(50, 2, 16)))
     message = r"max_positions = \[50, 2, 16\].*\[74, 2, 16\].*sinusoidal"
     with pytest.raises(ConfigError, match=message):
-        fit([make_zoo()], run, config)
+        fit([make_zoo()], run, config=config)
 
 
 def test_the_plan_is_what_is_trained(make_zoo, run):
@@ -292,4 +294,4 @@ def test_a_plan_without_a_zoo_needs_size_and_positions():
 )
 def test_settings_that_cannot_be(settings, message):
     with pytest.raises(ConfigError, match=message):
-        build(SaneConfig, settings, "test")
+        build(SaneConfig, settings, source="test")

@@ -21,7 +21,7 @@ def zoo_of(tmp_path):
 
 def fit(zoo, run, **settings) -> TokensCodec:
     sources = ([(zoo, zoo.rows(split="train"))], [(zoo, zoo.rows(split="val"))])
-    return TokensCodec(TokensConfig(**settings)).fit(*sources, run)
+    return TokensCodec(TokensConfig(**settings)).fit(*sources, run=run)
 
 
 @pytest.mark.parametrize("packing", ["rows", "dense"])
@@ -68,7 +68,9 @@ def test_codes_are_the_geometrys_tokens(zoo_of, run):
     assert torch.equal(codes.shape.positions, geometry.positions_T3)
     assert torch.equal(codes.shape.mask, geometry.mask_TC)
     config = TokensConfig(**settings)
-    assert TokensCodec.planned_shape(config, [zoo.layout], 8) == codes.shape == codec.shape
+    assert (
+        TokensCodec.planned_shape(config, [zoo.layout], num_train=8) == codes.shape == codec.shape
+    )
     assert (
         sum(count for count, _ in codes.shape.sections)
         == geometry.num_tokens
@@ -85,7 +87,9 @@ def test_a_layer_is_few_groups_however_its_rows_are_cut(name, packing):
     layout = layout_of(ARCHITECTURES[name][0])
     for size in (7, 30):
         geometry = Geometry.of(layout, TokenSettings(size, packing))
-        sections = TokensCodec.planned_shape(TokensConfig(size, packing), [layout], 1).sections
+        sections = TokensCodec.planned_shape(
+            TokensConfig(size, packing), [layout], num_train=1
+        ).sections
         assert len(sections) <= 2 * len(geometry.layers) < geometry.num_tokens
         assert sum(count for count, _ in sections) == geometry.num_tokens
         assert sum(count * width for count, width in sections) == geometry.num_numbers
@@ -122,7 +126,7 @@ def test_sizes_and_networks_that_do_not_fit(zoo_of, run, caplog):
     with pytest.raises(ConfigError, match=r"codec.size = 999: the longest row"):
         fit(zoo, run, size=999)
     with caplog.at_level(logging.WARNING):
-        TokensCodec.planned_shape(TokensConfig(size=289), [zoo.layout], 1)
+        TokensCodec.planned_shape(TokensConfig(size=289), [zoo.layout], num_train=1)
     assert "of the slots hold a weight" in caplog.text
     codec = fit(zoo, run)
     with pytest.raises(ShapeMismatch, match=f"{other.layout.digest}.*{zoo.layout.digest}"):

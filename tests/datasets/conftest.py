@@ -48,7 +48,15 @@ def tiny(tmp_path, monkeypatch, write_idx, arrays):
             file.write("fetched\n")
         shutil.copytree(origin, folder / "data")
 
-    tiny = Published((1, 5, 4), 30, 10, 255, read_mnist, digests, (Source("the origin", fetch),))
+    tiny = Published(
+        (1, 5, 4),
+        30,
+        num_classes=10,
+        largest=255,
+        read=read_mnist,
+        digests=digests,
+        sources=(Source("the origin", fetch),),
+    )
     monkeypatch.setitem(sources.PUBLISHED, "mnist", tiny)
     monkeypatch.setenv("DWF_DATA", str(tmp_path / "cache"))
     return tiny

@@ -111,7 +111,7 @@ def put_origin(tiny, monkeypatch, wait):
 
 
 def test_processes_at_once_fetch_once(tiny, tmp_path, arrays, monkeypatch):
-    put_origin(tiny, monkeypatch, lambda: time.sleep(0.3))
+    put_origin(tiny, monkeypatch, wait=lambda: time.sleep(0.3))
     assert in_processes(4, lambda: check(open_arrays("mnist"), arrays)) == [0] * 4
     assert fetches(tmp_path) == 1
 
@@ -121,7 +121,7 @@ def test_processes_at_once_without_locks_do_no_harm(tiny, folder, tmp_path, arra
         raise OSError("no locks available")
 
     together = multiprocessing.get_context("fork").Barrier(4)
-    put_origin(tiny, monkeypatch, lambda: together.wait(20))
+    put_origin(tiny, monkeypatch, wait=lambda: together.wait(20))
     monkeypatch.setattr(cache.fcntl, "flock", no_locks)
     assert in_processes(4, lambda: check(open_arrays("mnist"), arrays)) == [0] * 4
     assert fetches(tmp_path) == 4

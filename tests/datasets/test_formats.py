@@ -19,7 +19,7 @@ def test_idx_comes_back_as_written(tmp_path, write_idx, ending):
     images = np.random.default_rng(0).integers(0, 256, (3, 5, 4), np.uint8)
     (tmp_path / "deep").mkdir()
     md5 = write_idx(tmp_path / "deep" / f"some-idx3-ubyte{ending}", images)
-    np.testing.assert_array_equal(formats.read_idx(tmp_path, "some-idx3-ubyte", md5), images)
+    np.testing.assert_array_equal(formats.read_idx(tmp_path, "some-idx3-ubyte", md5=md5), images)
 
 
 def test_mnist_has_channels_and_int64_labels(tmp_path, write_idx, arrays):
@@ -34,7 +34,7 @@ def test_mnist_has_channels_and_int64_labels(tmp_path, write_idx, arrays):
 def test_a_wrong_checksum_is_named_with_the_file(tmp_path, write_idx):
     found = write_idx(tmp_path / "some-idx1-ubyte", np.zeros(3, np.uint8))
     with pytest.raises(NotPublished, match=f"some-idx1-ubyte has md5 {found}, expected {'a' * 32}"):
-        formats.read_idx(tmp_path, "some-idx1-ubyte", "a" * 32)
+        formats.read_idx(tmp_path, "some-idx1-ubyte", md5="a" * 32)
 
 
 def test_a_gzip_cut_short_is_not_read(tmp_path, write_idx):
@@ -42,7 +42,7 @@ def test_a_gzip_cut_short_is_not_read(tmp_path, write_idx):
     md5 = write_idx(path, np.arange(200, dtype=np.uint8))
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(NotPublished, match=r"some-idx1-ubyte\.gz is damaged or cut short"):
-        formats.read_idx(tmp_path, "some-idx1-ubyte", md5)
+        formats.read_idx(tmp_path, "some-idx1-ubyte", md5=md5)
 
 
 def test_a_missing_file_is_named(tmp_path):

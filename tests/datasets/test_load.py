@@ -28,7 +28,9 @@ def stand_in(cached, monkeypatch):
 
     def put(kind, largest, **arrays):
         here = (Source("here", lambda _: None),)
-        published = Published((), 0, 10, largest, lambda *_: arrays, {}, here)
+        published = Published(
+            (), 0, num_classes=10, largest=largest, read=lambda *_: arrays, digests={}, sources=here
+        )
         monkeypatch.setitem(sources.PUBLISHED, kind, published)
 
     return put

@@ -28,7 +28,7 @@ def mean_over_blocks(stored: np.ndarray, side: int) -> np.ndarray:
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 28, 28), (3, 32, 32), (1, 5, 4)])
 @pytest.mark.parametrize("side", [1, 2, 3, 4])
 def test_a_pixel_is_the_mean_of_what_it_covers(channels, height, width, side):
-    stored = images(3, channels, height, width)
+    stored = images(3, channels, height=height, width=width)
     np.testing.assert_array_equal(resize(stored, side), mean_over_blocks(stored, side))
 
 
@@ -83,11 +83,13 @@ def test_the_mean_and_deviation_are_those_of_the_resized_images(tiny):
 
 
 def test_grey_images_are_made_from_resized_ones(tmp_path, monkeypatch):
-    stored = images(20, 3, 8, 8)
+    stored = images(20, 3, height=8, width=8)
     arrays = {"x_train": stored, "y_train": np.arange(20) % 10}
     arrays |= {"x_test": stored[:4], "y_test": np.arange(4)}
     here = sources.Source("here", lambda _: None)
-    published = sources.Published((), 0, 10, 255, lambda *_: arrays, {}, (here,))
+    published = sources.Published(
+        (), 0, num_classes=10, largest=255, read=lambda *_: arrays, digests={}, sources=(here,)
+    )
     monkeypatch.setitem(sources.PUBLISHED, "cifar10", published)
     monkeypatch.setenv("DWF_DATA", str(tmp_path))
     data = load_dataset(DataConfig("cifar10", size=4, grey=True))

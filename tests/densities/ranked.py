@@ -45,7 +45,7 @@ def fit(folder: Path, name: str, settings: dict) -> Flow:
     ours = world()
     ours.on_first(lambda: RunFolder(folder / name, flow.config))
     run = ours.on_all(lambda: RunFolder(folder / name, flow.config))
-    flow.fit(codes(64, 1), codes(16, 2), run, 7)
+    flow.fit(codes(64, 1), codes(16, 2), run=run, seed=7)
     if ours.is_first:
         flow.save(folder / name / "density")
     return flow
@@ -66,7 +66,7 @@ def do(folder: Path, name: str, job: dict) -> None:
 
     paths.mse_loss = counted
     try:
-        fit(folder, name, job)
+        fit(folder, name, settings=job)
     finally:
         paths.mse_loss = error
 

@@ -45,7 +45,7 @@ def means(accuracy):
 def fit(path, config, count=40, seed=3, **conditions):
     flow, (accuracy, codes), (val_accuracy, val) = Flow(config), draw(count), draw(10, 1)
     conditions = {"train_conditions_N": accuracy, "val_conditions_N": val_accuracy} | conditions
-    return flow, flow.fit(codes, val, RunFolder(path, config), seed, **conditions)
+    return flow, flow.fit(codes, val, run=RunFolder(path, config), seed=seed, **conditions)
 
 
 def test_learns_a_distribution_for_each_condition(tmp_path):
@@ -88,7 +88,7 @@ class Told(nn.Module):
 def test_guidance_is_the_formula(tmp_path, guidance):
     flow, _ = fit(tmp_path, SMALL)
     flow.module, x, t = Told(), torch.randn(4, 2), torch.tensor(0.25)
-    found = flow.guided(x, t, torch.tensor([-0.5]), guidance)
+    found = flow.guided(x, t, condition_B=torch.tensor([-0.5]), guidance=guidance)
     wanted = 5 + guidance * (-0.5 - 5)
     torch.testing.assert_close(found, 2 * x + 0.25 + wanted)
     calls = []

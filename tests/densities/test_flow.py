@@ -53,7 +53,7 @@ def fit(path, config, values, seed=0):
     flow = Flow(config)
     cut = len(values) * 4 // 5
     train, val = vector_codes(values[:cut]), vector_codes(values[cut:])
-    outcome = flow.fit(train, val, RunFolder(path, config), seed)
+    outcome = flow.fit(train, val, run=RunFolder(path, config), seed=seed)
     return flow, outcome
 
 
@@ -62,7 +62,7 @@ def test_learns_a_gaussian(tmp_path, prediction):
     mixing = torch.tensor([[2.0, 0.0], [1.5, 0.5]])
     mean = torch.tensor([3.0, -1.0])
     config = dataclasses.replace(LEARN, prediction=prediction)
-    flow, _ = fit(tmp_path, config, normal(5000, 2) @ mixing.T + mean)
+    flow, _ = fit(tmp_path, config, values=normal(5000, 2) @ mixing.T + mean)
     drawn = flow.sample(4000, seed=1).values
     wanted = mixing @ mixing.T
     torch.testing.assert_close(drawn.mean(0), mean, rtol=0, atol=0.15)
@@ -78,7 +78,7 @@ def test_learns_a_mixture(tmp_path):
     generator = torch.Generator().manual_seed(0)
     right = torch.rand(5000, generator=generator) < 0.75
     centres = torch.where(right, 2.0, -2.0).unsqueeze(1) * torch.tensor([1.0, 0.0])
-    flow, outcome = fit(tmp_path, LEARN, centres + 0.3 * normal(5000, 2))
+    flow, outcome = fit(tmp_path, LEARN, values=centres + 0.3 * normal(5000, 2))
     drawn = flow.sample(4000, seed=1).values
     on_right = drawn[:, 0] > 0
     assert on_right.float().mean().item() == pytest.approx(0.75, abs=0.05)
@@ -184,7 +184,7 @@ def test_without_a_residual_samples_are_standard_normal():
     flow.scaling = Scaling(torch.zeros(1), torch.ones(1))
     flow.module = lambda x, t: torch.zeros_like(x)
     drawn = flow.sample(20, seed=3, method="rk4", steps=200).values
-    torch.testing.assert_close(drawn, draw_noise(20, drawn.shape[1], 3), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(drawn, draw_noise(20, drawn.shape[1], seed=3), rtol=1e-4, atol=1e-5)
 
 
 def test_samples_depend_neither_on_chunk_nor_on_count():
@@ -202,12 +202,12 @@ def test_resume_is_bitwise_equal(tmp_path, monkeypatch):
     for changes in ({}, {"pairing": "optimal_transport"}, {"source": "fixed", "time": "beta"}):
         config = dataclasses.replace(SMALL, sigma=0.1, **changes)
         name = "-".join(changes) or "default"
-        whole, outcome = fit(tmp_path / f"{name}-whole", config, values, seed=3)
+        whole, outcome = fit(tmp_path / f"{name}-whole", config, values=values, seed=3)
         with monkeypatch.context() as patch:
             patch.setattr("dwf.densities.paths.mse_loss", fail_at(7))
             with pytest.raises(KeyboardInterrupt):
-                fit(tmp_path / f"{name}-cut", config, values, seed=3)
-        resumed, again = fit(tmp_path / f"{name}-cut", config, values, seed=3)
+                fit(tmp_path / f"{name}-cut", config, values=values, seed=3)
+        resumed, again = fit(tmp_path / f"{name}-cut", config, values=values, seed=3)
         assert again == outcome
         for tensor, other in zip(
             whole.module.parameters(), resumed.module.parameters(), strict=True
@@ -233,13 +233,15 @@ def test_same_seed_same_flow_other_seed_other_flow(tmp_path):
     draws = []
     for i, seed in enumerate((3, 3, 4)):
         torch.manual_seed(i)  # the caller's streams play no part
-        draws.append(fit(tmp_path / str(i), SMALL, values, seed)[0].sample(4, seed=0).values)
+        draws.append(
+            fit(tmp_path / str(i), SMALL, values=values, seed=seed)[0].sample(4, seed=0).values
+        )
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 
 
 def test_saved_and_loaded_draws_the_same(tmp_path):
-    flow, _ = fit(tmp_path, SMALL, normal(40, 5))
+    flow, _ = fit(tmp_path, SMALL, values=normal(40, 5))
     flow.save(tmp_path / "saved")
     loaded = Flow.load(tmp_path / "saved")
     assert torch.equal(loaded.sample(6, seed=2).values, flow.sample(6, seed=2).values)
@@ -260,7 +262,7 @@ def test_the_published_preset_runs(tmp_path):
         solver=SolverConfig(method="rk4", steps=99),
         standardise="none", source="fixed", source_std=0.01, sigma=0.001,
     )  # fmt: skip
-    flow, outcome = fit(tmp_path, config, normal(40, 9))
+    flow, outcome = fit(tmp_path, config, values=normal(40, 9))
     assert outcome.kept_step in (10, 20)
     assert flow.sample(3, seed=0).values.isfinite().all()
 
@@ -275,13 +277,13 @@ def test_standardising_is_undone(tmp_path):
         ("none", [1, 1]),
     ):
         config = dataclasses.replace(SMALL, training=training, standardise=kind)
-        flow, _ = fit(tmp_path / kind, config, values)
+        flow, _ = fit(tmp_path / kind, config, values=values)
         assert flow.sample(4000, seed=0).values.std(0).tolist() == pytest.approx(wanted, rel=0.05)
 
 
 def test_fewer_networks_than_the_batch_is_an_error(tmp_path):
     with pytest.raises(TooFewNetworks, match=r"4 training networks are fewer than batch_size = 8"):
-        fit(tmp_path, SMALL, normal(5, 3))
+        fit(tmp_path, SMALL, values=normal(5, 3))
 
 
 def test_codes_that_do_not_fit_are_refused(tmp_path):
@@ -289,20 +291,24 @@ def test_codes_that_do_not_fit_are_refused(tmp_path):
     run = RunFolder(tmp_path, SMALL)
     with pytest.raises(ShapeMismatch, match=r"\[9, 2, 3\] are not vectors"):
         flow.fit(
-            vector_codes(torch.zeros(9, 2, 3), "a"), vector_codes(torch.zeros(1, 2, 3), "a"), run
+            vector_codes(torch.zeros(9, 2, 3), "a"),
+            vector_codes(torch.zeros(1, 2, 3), "a"),
+            run=run,
         )
     with pytest.raises(
         ShapeMismatch, match="layout b do not match codes of 3 numbers and layout a"
     ):
-        flow.fit(vector_codes(torch.zeros(9, 3), "a"), vector_codes(torch.zeros(1, 3), "b"), run)
+        flow.fit(
+            vector_codes(torch.zeros(9, 3), "a"), vector_codes(torch.zeros(1, 3), "b"), run=run
+        )
 
 
 def test_settings_survive_a_file_and_name_what_is_wrong():
-    assert build(FlowConfig, to_dict(LEARN), "flow.yaml") == LEARN
+    assert build(FlowConfig, to_dict(LEARN), source="flow.yaml") == LEARN
     with pytest.raises(ConfigError, match=r"backbone.kind = 'mpl'.*did you mean 'mlp'"):
-        build(FlowConfig, {"backbone": {"kind": "mpl"}}, "flow.yaml")
+        build(FlowConfig, {"backbone": {"kind": "mpl"}}, source="flow.yaml")
     with pytest.raises(ConfigError, match=r"solver.method = 'rk45'.*euler, midpoint"):
-        build(FlowConfig, {"solver": {"method": "rk45"}}, "flow.yaml")
+        build(FlowConfig, {"solver": {"method": "rk45"}}, source="flow.yaml")
     for config in (FlowConfig(), GaussianConfig()):
         assert find(DENSITIES, config.kind)(config).config is config
 
@@ -325,15 +331,15 @@ def sequences(count, seed=0):
     mask = torch.ones(4, 4, dtype=torch.bool)
     mask[3, 2:] = False
     positions = torch.tensor([[0, 0, 0], [1, 0, 1], [2, 0, 2], [3, 1, 0]])
-    shape = CodeShape.sequences(["layout"], positions, mask)
-    return shape.fill(normal(count, 14, seed) * 2 + 1)
+    shape = CodeShape.sequences(["layout"], positions, mask=mask)
+    return shape.fill(normal(count, 14, seed=seed) * 2 + 1)
 
 
 @pytest.mark.parametrize("backbone", [TOKENS.backbone, NeuralGraphConfig(width=16, depth=1)])
 def test_learns_sequences_and_draws_them_as_it_got_them(backbone, tmp_path, monkeypatch):
     config = dataclasses.replace(TOKENS, backbone=backbone)
     flow = Flow(config)
-    outcome = flow.fit(sequences(32), sequences(8, seed=1), RunFolder(tmp_path, config))
+    outcome = flow.fit(sequences(32), sequences(8, seed=1), run=RunFolder(tmp_path, config))
     drawn = flow.sample(6, seed=2)
     assert outcome.steps == 12 and drawn.values.shape == (6, 4, 4)
     assert not drawn.values[:, ~drawn.shape.mask].any() and drawn.values.isfinite().all()
@@ -382,6 +388,6 @@ def test_a_sequence_is_the_vector_of_its_weights():
 def test_backbone_and_codes_of_two_kinds_are_refused(tmp_path):
     vectors = vector_codes(normal(32, 14))
     with pytest.raises(ConfigError, match=r"'transformer' takes tokens.*vectors of 14 numbers"):
-        Flow(TOKENS).fit(vectors, vectors, RunFolder(tmp_path, TOKENS))
+        Flow(TOKENS).fit(vectors, vectors, run=RunFolder(tmp_path, TOKENS))
     with pytest.raises(ConfigError, match=r"'residual_mlp' takes vectors.*sequences of 4 tokens"):
-        Flow(SMALL).fit(sequences(32), sequences(8), RunFolder(tmp_path, TOKENS))
+        Flow(SMALL).fit(sequences(32), sequences(8), run=RunFolder(tmp_path, TOKENS))

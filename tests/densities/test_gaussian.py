@@ -31,7 +31,7 @@ def covariance(train, shrinkage=0.0):
 
 def test_a_sequence_is_the_vector_of_its_weights():
     mask = torch.tensor([[True, True], [True, False]])
-    shape = CodeShape.sequences(["layout"], torch.tensor([[0, 0, 0], [1, 1, 0]]), mask)
+    shape = CodeShape.sequences(["layout"], torch.tensor([[0, 0, 0], [1, 1, 0]]), mask=mask)
     vectors = codes(40, 3)
     sequences = shape.fill(vectors.values)
     drawn = fit(sequences).sample(5, seed=1)

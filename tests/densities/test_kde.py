@@ -27,8 +27,8 @@ def sequences(count: int, num_tokens: int = 4, width: int = 3, seed: int = 0) ->
     mask = torch.ones(num_tokens, width, dtype=torch.bool)
     mask[-1, 1:] = False
     positions = torch.tensor([(t, t // 2, t % 2) for t in range(num_tokens)])
-    shape = CodeShape.sequences(["layout"], positions, mask)
-    return shape.fill(vectors(count, shape.size, seed).values)
+    shape = CodeShape.sequences(["layout"], positions, mask=mask)
+    return shape.fill(vectors(count, shape.size, seed=seed).values)
 
 
 def fit(codes: Codes, seed: int = 0, **settings) -> Kde:
@@ -53,14 +53,15 @@ def test_log_prob_is_scikit_learns(block, monkeypatch):
     def found(mode):
         return fit(train, mode=mode, bandwidth=0.3).log_prob(other)
 
-    joint = sklearns(train.flatten(), other.flatten(), 0.3)
+    joint = sklearns(train.flatten(), other.flatten(), bandwidth=0.3)
     torch.testing.assert_close(found("joint"), torch.from_numpy(joint))
     per_token = sum(
-        sklearns(train.values[:, t, mask[t]], other.values[:, t, mask[t]], 0.3) for t in range(4)
+        sklearns(train.values[:, t, mask[t]], other.values[:, t, mask[t]], bandwidth=0.3)
+        for t in range(4)
     )
     torch.testing.assert_close(found("token"), torch.from_numpy(per_token))
     a, b = train.flatten(), other.flatten()
-    each = sum(sklearns(a[:, [k]], b[:, [k]], 0.3) for k in range(a.shape[1]))
+    each = sum(sklearns(a[:, [k]], b[:, [k]], bandwidth=0.3) for k in range(a.shape[1]))
     torch.testing.assert_close(found("individual"), torch.from_numpy(each))
 
 
@@ -81,8 +82,12 @@ def test_memory_of_a_likelihood_is_bounded(monkeypatch):
 def test_log_prob_of_vectors_is_scikit_learns():
     train, other = vectors(9), vectors(5, seed=1)
     joint = fit(train, mode="joint", bandwidth=0.3).log_prob(other)
-    torch.testing.assert_close(joint, torch.from_numpy(sklearns(train.values, other.values, 0.3)))
-    each = sum(sklearns(train.values[:, [k]], other.values[:, [k]], 0.3) for k in range(6))
+    torch.testing.assert_close(
+        joint, torch.from_numpy(sklearns(train.values, other.values, bandwidth=0.3))
+    )
+    each = sum(
+        sklearns(train.values[:, [k]], other.values[:, [k]], bandwidth=0.3) for k in range(6)
+    )
     found = fit(train, mode="individual", bandwidth=0.3).log_prob(other)
     torch.testing.assert_close(found, torch.from_numpy(each))
 
@@ -101,7 +106,7 @@ def test_a_relative_bandwidth_is_that_of_standardised_codes():
     deviation = train.values.double().std(0, correction=0)
     found = fit(stretched[0], mode="joint", bandwidth=0.4, relative=True).log_prob(stretched[1])
     points, anchors = other.values.double() / deviation, train.values.double() / deviation
-    expected = sklearns(anchors, points, 0.4) - (deviation * scale).log().sum().item()
+    expected = sklearns(anchors, points, bandwidth=0.4) - (deviation * scale).log().sum().item()
     torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-6, atol=1e-6)
 
 
@@ -273,7 +278,7 @@ def test_bad_codes_are_refused():
 )
 def test_settings_without_effect_are_refused(settings, said):
     with pytest.raises(ConfigError, match=said):
-        build(KdeConfig, settings, "file.yaml")
+        build(KdeConfig, settings, source="file.yaml")
 
 
 def test_damaged_files_are_named(tmp_path):

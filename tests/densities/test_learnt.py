@@ -98,7 +98,7 @@ class Own(LearntDensity):
     settings = OwnConfig
 
     def task(self, train, val, seed, metric):
-        return OwnTask(self.module, train, val, seed)
+        return OwnTask(self.module, train, val=val, seed=seed)
 
     def draw(self, noise_BK, solver, condition_B=None, guidance=1.0, present_BK=None):
         told = {"condition_B": condition_B, "present_BK": present_BK}
@@ -123,7 +123,7 @@ def codes(count, size=5, seed=0):
 def fit(path, config=None, **known):
     config = config or OwnConfig()
     density = Own(config)
-    outcome = density.fit(codes(20), codes(6, seed=1), RunFolder(path, config), 3, **known)
+    outcome = density.fit(codes(20), codes(6, seed=1), run=RunFolder(path, config), seed=3, **known)
     return density, outcome
 
 
@@ -189,7 +189,7 @@ def test_conditions_are_learnt_and_what_was_not_is_refused(tmp_path):
 def test_several_architectures_have_their_own_numbers():
     mask = torch.tensor([[[1, 1, 1], [1, 1, 1], [1, 0, 0]], [[1, 1, 0], [0, 0, 0], [1, 0, 0]]]) > 0
     positions = torch.tensor([(0, 0, 0), (1, 0, 1), (2, 1, 0)])
-    shape = CodeShape.sequences("ab", positions, mask)
+    shape = CodeShape.sequences("ab", positions, mask=mask)
     density = Own(OwnConfig(TransformerConfig(width=8, heads=2, depth=1)))
     density.prepare(shape, Scaling(torch.full((7,), 2.0), torch.ones(7)), seed=0)
     for kind in range(2):
@@ -209,7 +209,7 @@ class Unmasked(TransformerConfig):
 
 def test_a_backbone_without_masks_is_refused_several_architectures():
     mask = torch.ones(2, 2, 3, dtype=torch.bool)
-    shape = CodeShape.sequences("ab", torch.tensor([(0, 0, 0), (1, 0, 1)]), mask)
+    shape = CodeShape.sequences("ab", torch.tensor([(0, 0, 0), (1, 0, 1)]), mask=mask)
     density = Own(OwnConfig(Unmasked(width=8, heads=2)))
     with pytest.raises(ConfigError, match="'transformer' takes no masks, and the codes are of 2"):
         density.prepare(shape, Scaling(torch.zeros(()), torch.ones(())), seed=0)
@@ -222,18 +222,18 @@ def test_a_generator_of_it_is_planned_fitted_and_drawn_from(make_zoo, tmp_path, 
     if codec.makes_tokens:
         density = replace(density, backbone=TransformerConfig(width=8, heads=2, depth=1))
     config = GeneratorConfig("small", codec=codec, density=density)
-    said = plan(config, tmp_path, "g")
+    said = plan(config, tmp_path, name="g")
     assert f"density own with a backbone {density.backbone.kind} of" in said
-    generator = fit_generator(config, tmp_path, "fitted")
+    generator = fit_generator(config, tmp_path, name="fitted")
     assert Generator.is_whole(tmp_path / "runs" / "fitted")
-    samples = sample_networks(SampleConfig("fitted", count=5, steps=2), tmp_path, "drawn")
+    samples = sample_networks(SampleConfig("fitted", count=5, steps=2), tmp_path, name="drawn")
     told = samples.facts.sampled
     assert (told.solver, told.steps, told.evaluations_per_sample) == ("euler", 2, 2)
     wanted = generator.sample(5, 0, steps=2)
     np.testing.assert_array_equal(samples.read(), wanted.numpy())
     assert samples.layout.digest == zoo.layout.digest
     with pytest.raises(ConfigError, match=r"solver = 'rk4': .* is own, which has euler: choose"):
-        sample_networks(SampleConfig("fitted", count=5, solver="rk4"), tmp_path, "other")
+        sample_networks(SampleConfig("fitted", count=5, solver="rk4"), tmp_path, name="other")
 
 
 # --- what densities declare ------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_densities_do_what_their_settings_say(tmp_path, config):
     if config.training is not None:
         config = replace(config, training=TRAINING)
     density = find(DENSITIES, config.kind)(config)
-    density.fit(codes(20), codes(6, seed=1), RunFolder(tmp_path / "run", config), 0)
+    density.fit(codes(20), codes(6, seed=1), run=RunFolder(tmp_path / "run", config), seed=0)
     assert density.shape == codes(1).shape
     assert isinstance(density.module, nn.Module) == (config.backbone is not None)
     assert bool(config.methods) == (config.solver is not None)

@@ -38,24 +38,28 @@ def mixed(count, seed=0, masks=(WIDE, NARROW)):
     kinds = torch.arange(count) % len(masks)
     values = torch.randn(count, 5, 3, generator=torch.Generator().manual_seed(seed)) * 2 + 1
     names = tuple("ab"[: len(masks)])
-    return Codes(values * mask[kinds], CodeShape.sequences(names, POSITIONS, mask), kinds)
+    return Codes(
+        values * mask[kinds], CodeShape.sequences(names, POSITIONS, mask=mask), kind_N=kinds
+    )
 
 
 def plain(codes):
-    return Codes(codes.values, CodeShape.sequences("a", POSITIONS, WIDE))
+    return Codes(codes.values, CodeShape.sequences("a", POSITIONS, mask=WIDE))
 
 
 def fit(path, codes, val, **changes):
     config = dataclasses.replace(CONFIG, **changes)
     flow = Flow(config)
-    return flow, flow.fit(codes, val, RunFolder(path, config), 3)
+    return flow, flow.fit(codes, val, run=RunFolder(path, config), seed=3)
 
 
 def test_one_architecture_is_the_plain_flow(tmp_path):
     codes, val = mixed(32, masks=(WIDE,)), mixed(8, 1, masks=(WIDE,))
     for pairing in ("independent", "equivariant"):
-        one, outcome = fit(tmp_path / pairing / "one", codes, val, pairing=pairing)
-        other, wanted = fit(tmp_path / pairing / "plain", plain(codes), plain(val), pairing=pairing)
+        one, outcome = fit(tmp_path / pairing / "one", codes, val=val, pairing=pairing)
+        other, wanted = fit(
+            tmp_path / pairing / "plain", plain(codes), val=plain(val), pairing=pairing
+        )
         assert outcome.val_loss == pytest.approx(wanted.val_loss, rel=1e-5)
         found = one.sample(5, seed=1)
         torch.testing.assert_close(
@@ -71,7 +75,7 @@ def test_draws_each_architecture_and_resumes_bitwise(tmp_path, monkeypatch, pair
     from torch.nn.functional import mse_loss
 
     codes, val = mixed(32), mixed(8, 1)
-    whole, outcome = fit(tmp_path / "whole", codes, val, pairing=pairing)
+    whole, outcome = fit(tmp_path / "whole", codes, val=val, pairing=pairing)
     calls = []
 
     def interrupted(*arguments, **settings):
@@ -83,8 +87,8 @@ def test_draws_each_architecture_and_resumes_bitwise(tmp_path, monkeypatch, pair
     with monkeypatch.context() as patch:
         patch.setattr("dwf.densities.paths.mse_loss", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            fit(tmp_path / "cut", codes, val, pairing=pairing)
-    resumed, again = fit(tmp_path / "cut", codes, val, pairing=pairing)
+            fit(tmp_path / "cut", codes, val=val, pairing=pairing)
+    resumed, again = fit(tmp_path / "cut", codes, val=val, pairing=pairing)
     assert again == outcome
     resumed.save(tmp_path / "saved")
     loaded = Flow.load(tmp_path / "saved")
@@ -114,7 +118,9 @@ def test_likelihood_of_a_masked_gaussian_is_the_closed_form(exact, standardise):
     codes = mixed(40)
     present_NK = codes.present_NK
     flow = Flow(dataclasses.replace(CONFIG, solver=SolverConfig(rtol=1e-6, atol=1e-6)))
-    flow.prepare(codes.shape, Scaling.fit(codes.flatten(), standardise, present_NK), seed=0)
+    flow.prepare(
+        codes.shape, Scaling.fit(codes.flatten(), standardise, present_NK=present_NK), seed=0
+    )
     rates_K = torch.linspace(-0.5, 0.8, codes.shape.size)
     flow.module = Growth(rates_K)
     # x(1) = e^a x(0): each number is N(mean, (deviation e^a)^2), and of a network only its own.
@@ -129,7 +135,7 @@ def test_scaling_counts_only_what_is_there():
     codes = mixed(40)
     present_NK = codes.present_NK
     values_NK = codes.flatten().double()
-    scaling = Scaling.fit(codes.flatten(), "per_dimension", present_NK)
+    scaling = Scaling.fit(codes.flatten(), "per_dimension", present_NK=present_NK)
     for k in range(codes.shape.size):
         own = values_NK[present_NK[:, k], k]
         assert scaling.mean[k].item() == pytest.approx(own.mean().item(), abs=1e-6)
@@ -137,10 +143,10 @@ def test_scaling_counts_only_what_is_there():
     standardised = scaling.apply(codes.flatten(), present_NK)
     assert not standardised[~present_NK].any()
     every = (values_NK - scaling.mean)[present_NK]
-    found = Scaling.fit(codes.flatten(), "global", present_NK).deviation.item()
+    found = Scaling.fit(codes.flatten(), "global", present_NK=present_NK).deviation.item()
     assert found == pytest.approx(every.square().mean().sqrt().item(), rel=1e-5)
 
 
 def test_codes_of_other_architectures_are_refused(tmp_path):
     with pytest.raises(ShapeMismatch, match="do not match codes"):
-        fit(tmp_path, mixed(32), mixed(8, masks=(WIDE,)))
+        fit(tmp_path, mixed(32), val=mixed(8, masks=(WIDE,)))

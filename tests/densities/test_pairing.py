@@ -50,7 +50,7 @@ def test_pairing_is_as_good_as_every_order_tried():
 
 def test_tokens_are_as_near_as_in_every_assignment_tried():
     x0, x1 = draw(20, 1), draw(20, 2)
-    found = assign_tokens(x0, x1, SECTIONS)
+    found = assign_tokens(x0, x1, sections=SECTIONS)
     for noise, assigned, code in zip(x0, found, x1, strict=True):
         tried = {tuple(each.tolist()): cost(each, code) for each in every_assignment(noise)}
         assert len(tried) == 36
@@ -66,18 +66,18 @@ def test_equivariant_pairing_is_as_good_as_every_order_of_both():
     best = min(
         sum(nearest[i][j] for i, j in enumerate(o)) for o in itertools.permutations(range(4))
     )
-    found = pair("equivariant", x0, x1, SECTIONS)
+    found = pair("equivariant", x0, x1_BK=x1, sections=SECTIONS)
     assert cost(found, x1) == pytest.approx(best, rel=1e-5)
 
 
 def test_each_kind_costs_no_more_than_the_one_before():
     x0, x1 = draw(32, 5), draw(32, 6)
     kinds = ("independent", "tokens", "equivariant")
-    costs = [cost(pair(kind, x0, x1, SECTIONS), x1) for kind in kinds]
-    costs.insert(1, cost(pair("optimal_transport", x0, x1, SECTIONS), x1))
+    costs = [cost(pair(kind, x0, x1_BK=x1, sections=SECTIONS), x1) for kind in kinds]
+    costs.insert(1, cost(pair("optimal_transport", x0, x1_BK=x1, sections=SECTIONS), x1))
     assert costs[3] < costs[1] < costs[0] and costs[3] < costs[2] < costs[0]
     for kind in kinds:
-        found = pair(kind, x0, x1, SECTIONS)
+        found = pair(kind, x0, x1_BK=x1, sections=SECTIONS)
         assert torch.equal(found.flatten().sort().values, x0.flatten().sort().values)
 
 
@@ -91,7 +91,9 @@ def test_architectures_keep_their_noise_to_themselves():
     present = mask[kind_B]
     x1 = x1 * present
     for kind in ("optimal_transport", "equivariant"):
-        found = pair(kind, x0, x1, SECTIONS, kind_B, present) * present
+        found = (
+            pair(kind, x0, x1_BK=x1, sections=SECTIONS, kind_B=kind_B, present_BK=present) * present
+        )
         best = min(
             sum(_nearest(x0[j], x1[i], present[i], kind) for i, j in enumerate(o))
             for o in itertools.permutations(range(5))
@@ -100,7 +102,7 @@ def test_architectures_keep_their_noise_to_themselves():
         assert cost(found, x1) == pytest.approx(best, rel=1e-5)
     # Present tokens keep the noise of present tokens: it is not chosen among more than they are.
     for noise, assigned, has in zip(
-        x0, assign_tokens(x0, x1, SECTIONS, present), present, strict=True
+        x0, assign_tokens(x0, x1, sections=SECTIONS, present_BK=present), present, strict=True
     ):
         wanted = {round(v, 5) for v in noise[has].tolist()}
         assert {round(v, 5) for v in assigned[has].tolist()} == wanted
@@ -117,7 +119,7 @@ def _nearest(noise, code, has, kind):
 def test_tokens_of_one_whole_distribution_stay_gaussian_as_a_set():
     """Where codes are exchangeable, so are pairs: each noise number is standard normal still."""
     x0, x1 = draw(20_000, 9), draw(20_000, 10)
-    found = assign_tokens(x0, x1, SECTIONS)
+    found = assign_tokens(x0, x1, sections=SECTIONS)
     torch.testing.assert_close(found.mean(0), torch.zeros(SIZE), rtol=0, atol=0.04)
     torch.testing.assert_close(found.T.cov(), torch.eye(SIZE), rtol=0, atol=0.05)
 
@@ -136,6 +138,6 @@ def test_pairings_that_do_not_fit_are_refused():
             key: to_dict(value) for key, value in changes.items()
         }
         with pytest.raises(ConfigError, match=message):
-            build(FlowConfig, data, "flow.yaml")
+            build(FlowConfig, data, source="flow.yaml")
     free = TransformerConfig(positions=True, last_exchangeable=True)
     assert FlowConfig(backbone=free, pairing="tokens").pairing == "tokens"

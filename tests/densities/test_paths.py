@@ -37,7 +37,7 @@ def generator(seed=0):
     ],
 )
 def test_times_have_their_distribution(config, wanted):
-    times = draw_times(FlowConfig(**config), 20_000, generator()).double().numpy()
+    times = draw_times(FlowConfig(**config), 20_000, generator=generator()).double().numpy()
     assert stats.kstest(times, wanted).pvalue > 0.01
 
 
@@ -55,11 +55,13 @@ def regress(config, codes, batch_size, coefficient):
     The wanted vector is found from outside, by the losses of constant answers: for the squared
     error |v - u|^2, loss(0) - loss(v) = (2 v.u - v.v) / (B K).
     """
-    task = FlowMatching(config, nn.Identity(), Examples(codes), Examples(codes[:0]), seed=0)
+    task = FlowMatching(
+        config, nn.Identity(), train=Examples(codes), val=Examples(codes[:0]), seed=0
+    )
     recorder = Recorder()
-    zero = task.loss(recorder, batch_size, generator(5)).item()
+    zero = task.loss(recorder, batch_size, generator=generator(5)).item()
     answer = coefficient(recorder.x, recorder.t)
-    other = task.loss(lambda x, t: answer, batch_size, generator(5)).item()
+    other = task.loss(lambda x, t: answer, batch_size, generator=generator(5)).item()
     product = ((zero - other) * answer.numel() + answer.square().sum().item()) / 2
     return recorder.x, recorder.t, product / len(answer)
 
@@ -86,7 +88,7 @@ def test_target_averages_to_the_velocity_of_a_gaussian(sigma, source_std):
         lambda x, t: x.sin() + t.unsqueeze(1),
     ]
     for probe in probes:
-        x, t, product = regress(config, codes, NUM, probe)
+        x, t, product = regress(config, codes, batch_size=NUM, coefficient=probe)
         wanted = (probe(x, t) * analytic(x, t)).sum(1).mean().item()
         assert product == pytest.approx(wanted, abs=0.03)
 
@@ -100,23 +102,29 @@ def test_target_prediction_has_the_same_velocity(sigma):
         variance = t**2 * c**2 + (1 - t) ** 2 * s**2 + sigma**2
         target = m + t * c**2 / variance * (x - t * m)
         velocity = m + (t * c**2 - (1 - t) * s**2) / variance * (x - t * m)
-        torch.testing.assert_close(velocity_of_target(target, x, t, s, sigma), velocity)
+        torch.testing.assert_close(
+            velocity_of_target(target, x, t=t, source_std=s, sigma=sigma), velocity
+        )
 
 
 def test_without_sigma_the_velocity_is_the_way_left_over_the_time_left():
     x1, x = torch.randn(2, 5, 3, generator=generator())
-    velocity = velocity_of_target(x1, x, torch.tensor(0.6), 0.01, 0.0)
+    velocity = velocity_of_target(x1, x, t=torch.tensor(0.6), source_std=0.01, sigma=0.0)
     torch.testing.assert_close(velocity, (x1 - x) / 0.4)
 
 
 def test_fixed_sources_are_the_published_bank():
     codes = torch.zeros(12, 3)
     config = FlowConfig(source="fixed", source_std=0.01)
-    task = FlowMatching(config, nn.Identity(), Examples(codes), Examples(codes[:0]), seed=4)
-    again = FlowMatching(config, nn.Identity(), Examples(codes), Examples(codes[:0]), seed=4)
+    task = FlowMatching(
+        config, nn.Identity(), train=Examples(codes), val=Examples(codes[:0]), seed=4
+    )
+    again = FlowMatching(
+        config, nn.Identity(), train=Examples(codes), val=Examples(codes[:0]), seed=4
+    )
     assert torch.equal(task.bank_NK, again.bank_NK)
     recorder = Recorder()
-    task.loss(recorder, 500, generator())
+    task.loss(recorder, 500, generator=generator())
     sources = recorder.x / (1 - recorder.t).unsqueeze(1)  # the codes are zero
     nearest = torch.cdist(sources, task.bank_NK).min(1)
     assert nearest.values.max() < 1e-5
@@ -128,8 +136,10 @@ def test_optimal_transport_straightens_paths():
     losses = {}
     for pairing in ("independent", "optimal_transport"):
         config = FlowConfig(pairing=pairing)
-        task = FlowMatching(config, nn.Identity(), Examples(codes), Examples(codes), seed=0)
-        losses[pairing] = task.loss(Recorder(), 256, generator()).item()
+        task = FlowMatching(
+            config, nn.Identity(), train=Examples(codes), val=Examples(codes), seed=0
+        )
+        losses[pairing] = task.loss(Recorder(), 256, generator=generator()).item()
     # E|x1 - x0|^2 / K is 2 for independent standard normals, near 0 for paired ones.
     assert losses["independent"] == pytest.approx(2, rel=0.2)
     assert losses["optimal_transport"] < 0.2
@@ -145,13 +155,13 @@ def test_conditions_are_forgotten_at_their_share_and_told_otherwise():
 
     config = FlowConfig(condition="val_accuracy", drop_condition=0.3)
     examples = Examples(codes, conditions)
-    task = FlowMatching(config, nn.Identity(), examples, examples, seed=0)
-    task.loss(answer, 20_000, generator())
+    task = FlowMatching(config, nn.Identity(), train=examples, val=examples, seed=0)
+    task.loss(answer, 20_000, generator=generator())
     assert told[-1].isnan().float().mean().item() == pytest.approx(0.3, abs=0.015)
     assert set(told[-1][~told[-1].isnan()].tolist()) == set(range(100))
     task.validate(answer)
     assert not torch.cat(told[1:]).isnan().any()
-    assert forget(conditions, 0.0, None) is conditions
+    assert forget(conditions, 0.0, generator=None) is conditions
 
 
 def test_numbers_that_a_network_lacks_are_no_error():
@@ -159,28 +169,33 @@ def test_numbers_that_a_network_lacks_are_no_error():
     mask = torch.tensor([[True, True, True, True], [True, False, True, False]])
     kinds = torch.arange(4000) % 2
     codes = 3 * torch.randn(4000, 4, generator=generator()) * mask[kinds]
-    examples = Examples(codes, None, kinds, mask)
+    examples = Examples(codes, None, kind_N=kinds, present_AK=mask)
 
     def answer(x_BK, t_B, present_BK):
         return torch.zeros_like(x_BK, requires_grad=True)
 
-    task = FlowMatching(FlowConfig(), nn.Identity(), examples, examples, seed=0)
-    assert task.loss(answer, 20_000, generator()).item() == pytest.approx(9 + 1, rel=0.05)
+    task = FlowMatching(FlowConfig(), nn.Identity(), train=examples, val=examples, seed=0)
+    assert task.loss(answer, 20_000, generator=generator()).item() == pytest.approx(9 + 1, rel=0.05)
     assert task.validate(answer) == pytest.approx(10, rel=0.05)
 
 
 def test_validation_is_the_same_each_time():
     codes = torch.randn(30, 2, generator=generator())
-    task = FlowMatching(FlowConfig(), nn.Identity(), Examples(codes), Examples(codes[:7]), seed=0)
+    task = FlowMatching(
+        FlowConfig(), nn.Identity(), train=Examples(codes), val=Examples(codes[:7]), seed=0
+    )
     assert task.validate(Recorder()) == task.validate(Recorder())
     none = Examples(codes[:0])
     assert (
-        FlowMatching(FlowConfig(), nn.Identity(), Examples(codes), none, 0).validate(None) is None
+        FlowMatching(FlowConfig(), nn.Identity(), train=Examples(codes), val=none, seed=0).validate(
+            None
+        )
+        is None
     )
 
 
 def test_source_has_its_deviation():
-    noise = draw_source(torch.empty(50_000, 2), 0.01, generator())
+    noise = draw_source(torch.empty(50_000, 2), 0.01, generator=generator())
     assert noise.std().item() == pytest.approx(0.01, rel=0.02)
 
 
@@ -200,10 +215,12 @@ def errors(behaviour, metric, present_AK=None):
     if present_AK is not None:
         kind = torch.arange(64) % len(present_AK)
         codes = codes * present_AK[kind]
-    examples = Examples(codes, None, kind, present_AK)
+    examples = Examples(codes, None, kind_N=kind, present_AK=present_AK)
     sections = [(3, 2, True), (1, 4, False)]
-    task = FlowMatching(config, Zero(), examples, examples, 0, sections, metric)
-    return task.loss(Zero(), 64, generator(1))
+    task = FlowMatching(
+        config, Zero(), train=examples, val=examples, seed=0, sections=sections, metric=metric
+    )
+    return task.loss(Zero(), 64, generator=generator(1))
 
 
 def test_an_error_counts_by_its_metric():
@@ -222,9 +239,9 @@ def test_an_error_counts_by_its_metric():
 @pytest.mark.parametrize("present", [None, torch.tensor([[1] * 10, [1] * 4 + [0] * 6]).bool()])
 def test_the_identity_counts_errors_as_without_a_metric(present):
     identity = [torch.eye(2), torch.eye(4)]
-    plain = errors(0.0, [], present)
+    plain = errors(0.0, [], present_AK=present)
     for share in (0.3, 1.0):
-        torch.testing.assert_close(errors(share, identity, present), plain)
+        torch.testing.assert_close(errors(share, identity, present_AK=present), plain)
 
 
 def test_a_metric_is_not_rounded_to_bf16():
@@ -279,15 +296,17 @@ def test_ranks_that_share_a_batch_find_the_loss_and_gradient_of_one(settings, ha
         kind = (torch.arange(64) % 3).clamp(max=1)
         codes = codes * present_AK[kind]
     condition = torch.randn(64, generator=generator(3)) if "condition" in settings else None
-    examples = Examples(codes, condition, kind, present_AK)
+    examples = Examples(codes, condition, kind_N=kind, present_AK=present_AK)
     sections = [(3, 2, True), (1, 4, False)]
     metric = [torch.eye(2) * 3, torch.eye(4)] if "behaviour" in settings else ()
 
     def learn(rank, size):
         module = Affine()
-        task = FlowMatching(config, module, examples, examples, 0, sections, metric)
-        task.start(0, Share(rank, size, 32))
-        loss = task.loss(module, 32 // size, generator(1))
+        task = FlowMatching(
+            config, module, train=examples, val=examples, seed=0, sections=sections, metric=metric
+        )
+        task.start(0, Share(rank, size, batch_size=32))
+        loss = task.loss(module, 32 // size, generator=generator(1))
         return loss, torch.cat(torch.autograd.grad(loss, list(module.parameters())))
 
     loss, gradient = learn(0, 1)

@@ -34,7 +34,7 @@ def jobs():
 def fitted(tmp_path_factory):
     """All fits of two ranks, in one launch, and the plain ones that they are held against."""
     folder = tmp_path_factory.mktemp("flows")
-    fit(folder, "plain", {})
+    fit(folder, "plain", settings={})
     ran = launch_jobs(2, "tests.densities.ranked", folder, *jobs())
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return folder, ran.stdout
@@ -47,7 +47,9 @@ pytestmark = pytest.mark.deepspeed
 def test_two_ranks_fit_what_one_process_fits_at_the_same_batch(fitted, name):
     folder, _ = fitted
     for key in ("train_loss", "val_loss"):
-        assert losses(folder, name, key) == pytest.approx(losses(folder, "plain", key), abs=1e-5)
+        assert losses(folder, name, key=key) == pytest.approx(
+            losses(folder, "plain", key=key), abs=1e-5
+        )
     one, two = (Flow.load(folder / run / "density") for run in ("plain", name))
     torch.testing.assert_close(two.sample(5, 0).values, one.sample(5, 0).values, rtol=0, atol=1e-3)
 
@@ -56,7 +58,7 @@ def test_two_ranks_fit_what_one_process_fits_at_the_same_batch(fitted, name):
 def test_a_fit_that_a_signal_stopped_goes_on_to_the_same_bits(fitted, name):
     folder, out = fitted
     for key in ("train_loss", "val_loss"):
-        assert losses(folder, f"{name}-cut", key) == losses(folder, f"{name}-whole", key)
+        assert losses(folder, f"{name}-cut", key=key) == losses(folder, f"{name}-whole", key=key)
     one, two = (
         load_state(folder / f"{name}-{way}" / "density" / "flow.pt") for way in ("whole", "cut")
     )

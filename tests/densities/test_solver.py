@@ -16,7 +16,7 @@ def error(method: str, steps: int) -> float:
     """Of dx/dt = -2 t x^2, whose solution is x(0) / (1 + x(0) t^2)."""
     x0 = torch.tensor([[1.0, 3.0]], dtype=torch.float64)
     config = SolverConfig(method=method, steps=steps, rtol=1e-9, atol=1e-9)
-    x1 = solve(lambda t, x: -2 * t * x**2, x0, config)
+    x1 = solve(lambda t, x: -2 * t * x**2, x0, config=config)
     return (x1 - x0 / (1 + x0)).abs().max().item()
 
 
@@ -29,7 +29,7 @@ def test_solvers_converge_at_their_order(method):
 def test_dopri5_keeps_its_tolerance_and_stays_within_the_times():
     assert error("dopri5", 1) < 1e-8
     seen = []
-    solve(lambda t, x: seen.append(t.item()) or x, torch.ones(1, 1), SolverConfig())
+    solve(lambda t, x: seen.append(t.item()) or x, torch.ones(1, 1), config=SolverConfig())
     assert min(seen) >= 0
     assert max(seen) <= 1
 
@@ -38,15 +38,15 @@ def test_dopri5_keeps_its_tolerance_and_stays_within_the_times():
 def test_steps_are_intervals(steps):
     seen = []
     config = SolverConfig(method="euler", steps=steps)
-    solve(lambda t, x: seen.append(t.item()) or x, torch.ones(1, 1), config)
+    solve(lambda t, x: seen.append(t.item()) or x, torch.ones(1, 1), config=config)
     assert seen == pytest.approx([i / steps for i in range(steps)])
 
 
 def test_backwards_undoes_forwards():
     config = SolverConfig(method="rk4", steps=50)
     x = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    there = solve(lambda t, x: torch.sin(x + t), x, config)
-    back = solve(lambda t, x: torch.sin(x + t), there, config, start=1.0, end=0.0)
+    there = solve(lambda t, x: torch.sin(x + t), x, config=config)
+    back = solve(lambda t, x: torch.sin(x + t), there, config=config, start=1.0, end=0.0)
     torch.testing.assert_close(back, x, atol=1e-6, rtol=0)
 
 
@@ -60,4 +60,4 @@ def test_a_sample_is_the_same_in_any_company():
 
 def test_a_velocity_that_is_not_finite_is_said():
     with pytest.raises(SolverFailed, match=r"dopri5 with rtol = 0\.0001.*not finite.*choose rk4"):
-        solve(lambda t, x: x * float("nan"), torch.ones(1, 1), SolverConfig())
+        solve(lambda t, x: x * float("nan"), torch.ones(1, 1), config=SolverConfig())

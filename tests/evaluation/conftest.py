@@ -64,7 +64,7 @@ def trained():
     states = [layout.unflatten(torch.from_numpy(weights_ND)) for weights_ND in weights_END]
     accuracies = {
         f"{name}_accuracy": np.stack(
-            [score_networks(network, state, data, part).accuracy_N for state in states]
+            [score_networks(network, state, data=data, part=part).accuracy_N for state in states]
         )
         for name, part in (("val", data.val), ("test", data.test))
     }
@@ -83,7 +83,7 @@ def zoo(trained, tmp_path) -> Zoo:
     columns |= {name: values_EN.T.reshape(-1) for name, values_EN in accuracies.items()}
     rows_ND = weights_END.transpose(1, 0, 2).reshape(2 * NUM, -1)
     facts = facts_of(layout, CONFIG, data=DATA)
-    return write_zoo(tmp_path / "zoos" / "z", facts, 2 * NUM, [(columns, rows_ND)])
+    return write_zoo(tmp_path / "zoos" / "z", facts, num_rows=2 * NUM, blocks=[(columns, rows_ND)])
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def write_samples(zoo):
         origin = {"zoo": zoo.name, "zoo_fingerprint": origin_facts(zoo, 0)["fingerprint"]}
         facts = replace(bare_facts(zoo), provenance=sampled(**origin | told))
         block = (columns, weights_SD.astype(np.float32))
-        return write_zoo(zoo.path.parent / name, facts, num, [block])
+        return write_zoo(zoo.path.parent / name, facts, num_rows=num, blocks=[block])
 
     return write
 
@@ -140,7 +140,7 @@ def write_batchnorm(batchnorm_networks, tmp_path):
         columns |= {} if batchnorm is None else {"batchnorm": np.full(num, batchnorm)}
         blocks = [(columns | more, weights_ND.astype(np.float32))]
         facts = facts_of(layout, BATCHNORM, data=DATA)
-        return write_zoo(tmp_path / "zoos" / name, facts, num, blocks)
+        return write_zoo(tmp_path / "zoos" / name, facts, num_rows=num, blocks=blocks)
 
     return write
 
@@ -152,7 +152,7 @@ def batchnorm_zoo(batchnorm_networks, write_batchnorm) -> Zoo:
     data, state = load_dataset(DATA), layout.unflatten(torch.from_numpy(weights_ND))
     network = build_network(BATCHNORM)
     accuracies = {
-        f"{name}_accuracy": score_networks(network, state, data, part).accuracy_N
+        f"{name}_accuracy": score_networks(network, state, data=data, part=part).accuracy_N
         for name, part in (("val", data.val), ("test", data.test))
     }
     return write_batchnorm("z", weights_ND, split=BATCHNORM_SPLIT, **accuracies)

@@ -22,11 +22,11 @@ def root_of(zoo):
 def fit(zoo, codec=LOSSY, *codec_zoos) -> Codec:
     names = {"zoo": zoo.name, "codec_zoos": codec_zoos}
     config = GeneratorConfig(**names, codec=codec, density=GaussianConfig())
-    return fit_generator(config, root_of(zoo), "g").codec
+    return fit_generator(config, root_of(zoo), name="g").codec
 
 
 def report(of, **settings) -> Reconstruction:
-    return report_reconstruction(root_of(of), "g", ReconstructionConfig(**settings))
+    return report_reconstruction(root_of(of), "g", config=ReconstructionConfig(**settings))
 
 
 def folder_of(zoo):
@@ -37,4 +37,4 @@ def of_splits(zoo, name, splits) -> Zoo:
     keep = np.isin(zoo.columns["split"], splits)
     columns = {k: v[keep] for k, v in zoo.columns.items() if k != "checksum"}
     block = (columns, zoo.read(np.flatnonzero(keep)))
-    return write_zoo(zoo.path.parent / name, zoo.facts, int(keep.sum()), [block])
+    return write_zoo(zoo.path.parent / name, zoo.facts, num_rows=int(keep.sum()), blocks=[block])

@@ -24,7 +24,7 @@ def training_weights():
 
 def draw(baseline, seed=0):
     training = [(np.arange(7), training_weights()[:7]), (np.arange(7, NUM), training_weights()[7:])]
-    drawn = Drawn(baseline, training, moments(training).deviation_D, seed)
+    drawn = Drawn(baseline, training, deviation_D=moments(training).deviation_D, seed=seed)
     return np.concatenate([weights_BD for _, weights_BD in drawn])
 
 

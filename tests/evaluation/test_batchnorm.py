@@ -81,7 +81,7 @@ def test_a_copy_is_judged_with_statistics_a_plain_loop_finds(zoo, write):
     copies = write("copies", with_mean_statistics(zoo, weights_ND), "template")
     yardstick = Yardstick(zoo, zoo.load_data(), batchnorm=ALL_IMAGES)
     measured = yardstick.measure_zoo(copies, np.arange(3), compare=True)
-    plain = [measured_plainly(zoo, row_D, "test") for row_D in weights_ND]
+    plain = [measured_plainly(zoo, row_D, part="test") for row_D in weights_ND]
     # The loop's batches are other images: an answer may tip over.
     np.testing.assert_allclose(measured.accuracy_S, plain, atol=3 / 360)
     np.testing.assert_array_equal(measured.compared["recalibrated"], measured.accuracy_S)
@@ -105,7 +105,7 @@ def test_strategies_are_what_they_are_called(zoo, write):
                     is_variance = entry.name.endswith("var")
                     changed_ND[:, entry.offset : entry.stop] = float(is_variance)
         state = zoo.layout.unflatten(torch.from_numpy(changed_ND))
-        expected = score_networks(network, state, data, data.test).accuracy_N
+        expected = score_networks(network, state, data=data, part=data.test).accuracy_N
         np.testing.assert_array_equal(measured.compared[name], expected)
     reference = replace(BatchNormConfig(), score="reference", compare=())
     judged = Yardstick(zoo, data, batchnorm=reference).measure_zoo(samples, np.arange(8))
@@ -116,7 +116,7 @@ def test_strategies_are_what_they_are_called(zoo, write):
 def test_baselines_are_recalibrated_and_own_networks_are_not(zoo, write):
     yardstick = Yardstick(zoo, zoo.load_data())
     copied = Baseline("copies", np.eye(8)[[5, 2]])
-    drawn = Drawn(copied, yardstick.training, yardstick.deviation_K, 0)
+    drawn = Drawn(copied, yardstick.training, deviation_D=yardstick.deviation_K, seed=0)
     baseline = yardstick.measure_drawn(drawn)
     same = write("same", zoo.read(zoo.rows("train"))[[5, 2]], "trained")
     copies = yardstick.measure_zoo(same, np.arange(2), compare=True)
@@ -144,11 +144,13 @@ def test_statistics_take_no_part_in_distances_map_spread_and_noise(zoo, write):
 
 @pytest.mark.parametrize("scale", ["none", "balanced"])
 def test_copies_in_another_order_and_scale_are_found_out(zoo, write, tmp_path, scale):
-    align_zoo(AlignConfig("z", scale=scale, num_pairs=0), tmp_path, "aligned")
+    align_zoo(AlignConfig("z", scale=scale, num_pairs=0), tmp_path, name="aligned")
     aligned = Zoo.open(tmp_path / "zoos" / "aligned")
     groups = groups_of(aligned, scale)
     weights_ND = torch.from_numpy(aligned.read(aligned.rows("train")))
-    moved_ND = permute(weights_ND, aligned.layout, groups, random_orders(groups, 8, seed=1))
+    moved_ND = permute(
+        weights_ND, aligned.layout, groups=groups, orders=random_orders(groups, 8, seed=1)
+    )
     if scale == "balanced":  # convolution, norm, relu, convolution: the norm makes the scale
         for power, name in ((1, "norms.0.weight"), (1, "norms.0.bias"), (-1, "convs.1.weight")):
             aligned.layout.unflatten(moved_ND)[name].mul_(1.7**power)
@@ -179,9 +181,15 @@ def test_workers_change_nothing(zoo):
     data, config = zoo.load_data(), BatchNormConfig(images=IMAGES)
     mean_D, weights_ND = zoo.read().mean(0), zoo.read()
     scored = [
-        Scorer(zoo.build_network(), zoo.layout, data, "test", config, mean_D, workers=n).score(
-            weights_ND, "recalibrated", ("own",)
-        )
+        Scorer(
+            zoo.build_network(),
+            zoo.layout,
+            data=data,
+            split="test",
+            config=config,
+            template_D=mean_D,
+            workers=n,
+        ).score(weights_ND, "recalibrated", compare=("own",))
         for n in (1, 3)
     ]
     for name, values in scored[0].items():
@@ -228,7 +236,7 @@ def test_the_report_compares_the_strategies(zoo, write, tmp_path):
     write("s", with_mean_statistics(zoo, weights_ND), "template")
     settings = {"noise": (0.1,), "averages": (2, "all"), "count": 4}
     config = EvaluateConfig("z", ("s",), batchnorm=BatchNormConfig(images=IMAGES), **settings)
-    report = evaluate(config, tmp_path, "r")
+    report = evaluate(config, tmp_path, name="r")
     folder = tmp_path / "reports" / "r"
     rows = {row[0]: row[1:] for row in report.statistics_table}
     sizes = {"held-out networks": "3", "s": "5", "average of 2": "4", "average of all 8": "1"}

@@ -20,14 +20,14 @@ QUICK = {"noise": (0.03,), "averages": (2,), "count": 6}
 
 def made(zoo, *samples):
     config = EvaluateConfig(zoo.name, tuple(one.name for one in samples), **QUICK)
-    return evaluate(config, zoo.path.parent.parent, "r")
+    return evaluate(config, zoo.path.parent.parent, name="r")
 
 
 def test_headings_cells_and_words_are_those_of_the_columns():
     table = (
         Column("n", str),
-        Column("{split} square", lambda n: str(n * n), "It follows from n.", follows=1),
-        Column("half", lambda n: str(n / 2), "Half of n."),
+        Column("{split} square", lambda n: str(n * n), words="It follows from n.", follows=1),
+        Column("half", lambda n: str(n / 2), words="Half of n."),
     )
     assert headings(table, "val") == ("n", "val square", "half")
     assert cells(table, [2, 3]) == [("2", "4", "1.0"), ("3", "9", "1.5")]
@@ -44,7 +44,7 @@ def test_every_table_is_as_wide_as_its_heading(zoo):
 
 
 def test_a_column_is_one_entry(zoo, monkeypatch):
-    reach = Column("reach", lambda one: f"{one.figure('reach'):.3f}", "Reach is how far out.")
+    reach = Column("reach", lambda one: f"{one.figure('reach'):.3f}", words="Reach is how far out.")
     monkeypatch.setattr(report, "COLUMNS", (*COLUMNS, reach))
     found = made(zoo)
     folder = zoo.path.parent.parent / "reports" / "r"
@@ -61,7 +61,7 @@ def test_a_new_family_of_baselines_is_one_entry(zoo, write_samples, monkeypatch)
         return [Baseline("the first networks", np.eye(num_training)[: config.count])]
 
     monkeypatch.setitem(
-        FAMILIES, "first", Family("the first ones", "#123456", "h", (first_networks,))
+        FAMILIES, "first", Family("the first ones", "#123456", marker="h", draws=(first_networks,))
     )
     found = made(zoo, write_samples("s", zoo.read(zoo.rows("test", "last"))))
     (first,) = found.of("first")

@@ -34,7 +34,7 @@ def root_of(zoo):
 
 def run(zoo, *samples, name="r", **changes) -> Report:
     config = EvaluateConfig(zoo.name, tuple(one.name for one in samples), **(QUICK | changes))
-    return evaluate(config, root_of(zoo), name)
+    return evaluate(config, root_of(zoo), name=name)
 
 
 def row(report, title):
@@ -91,7 +91,9 @@ def test_it_is_the_report_on_a_zoo_that_has_no_other_training_networks(zoo, writ
     keep = np.sort(np.concatenate([last[:N], zoo.rows("val", "last"), zoo.rows("test", "last")]))
     columns = {name: v[keep] for name, v in zoo.columns.items() if name != "checksum"}
     block = (columns, zoo.read(keep))
-    small = write_zoo(zoo.path.parent / "small", bare_facts(zoo), len(keep), [block])
+    small = write_zoo(
+        zoo.path.parent / "small", bare_facts(zoo), num_rows=len(keep), blocks=[block]
+    )
     origin = {"zoo": "small", "zoo_fingerprint": origin_facts(small, 0)["fingerprint"]}
     alone = run(small, write_samples("s", weights_SD, **origin), split=split, name="alone")
     assert report.limits_of == {"first 12": alone.limits}
@@ -215,8 +217,8 @@ def test_from_generator_to_report(zoo, tmp_path):
     """A Gaussian in the span of twelve networks is as PCA + Gaussian of twelve, not of thirty."""
     settings = {"codec": FlatConfig(), "density": GaussianConfig()}
     config = GeneratorConfig("z", networks=N, networks_by="random", seed=4, **settings)
-    fit_generator(config, tmp_path, "g")
-    drawn = sample_networks(SampleConfig("g", count=40), tmp_path, "s")
+    fit_generator(config, tmp_path, name="g")
+    drawn = sample_networks(SampleConfig("g", count=40), tmp_path, name="s")
     subset = drawn.facts.sampled.subset
     assert subset == {"networks": N, "by": "random", "seed": 4}
     report = run(zoo, drawn, count=40)
@@ -233,8 +235,8 @@ def test_from_generator_to_report(zoo, tmp_path):
 def test_reconstruction_tells_networks_that_were_learnt_from_apart(zoo, tmp_path):
     """Twelve networks span what eleven components hold: these come back, and no others."""
     settings = {"codec": PcaConfig(components=11), "density": GaussianConfig()}
-    fit_generator(GeneratorConfig("z", networks=N, **settings), tmp_path, "g")
-    report = report_reconstruction(tmp_path, "g", ReconstructionConfig(networks=25))
+    fit_generator(GeneratorConfig("z", networks=N, **settings), tmp_path, name="g")
+    report = report_reconstruction(tmp_path, "g", config=ReconstructionConfig(networks=25))
     held_out, learnt = report.sets
     assert learnt.networks["network"] == list(range(100, 100 + N))
     assert learnt.summary["relative"] < 1e-4 < 0.5 < held_out.summary["relative"]

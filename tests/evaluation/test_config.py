@@ -14,7 +14,7 @@ FILES = sorted((Path(__file__).parents[2] / "configs" / "evaluate").glob("*.yaml
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_is_understood(path):
     argv = ["--config", str(path), "--zoo", "z", "--samples", "a", "b"]
-    config = parse(EvaluateConfig, "", argv).config
+    config = parse(EvaluateConfig, "", argv=argv).config
     assert (config.zoo, config.samples) == ("z", ("a", "b"))
     assert config.averages == (2, 4, 16, "all")
 
@@ -25,4 +25,4 @@ def test_every_file_is_understood(path):
 )
 def test_values_out_of_range_are_refused(key, value):
     with pytest.raises(ConfigError, match=rf"f.yaml: {key}"):
-        build(EvaluateConfig, {"zoo": "z", key: value}, "f.yaml")
+        build(EvaluateConfig, {"zoo": "z", key: value}, source="f.yaml")

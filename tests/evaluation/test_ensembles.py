@@ -56,7 +56,7 @@ def test_a_report_says_how_good_ensembles_of_one_size_are(zoo, write_samples):
     weights_ND = training_weights(zoo)[np.arange(40) % 30] + 0.4 * noise_ND.astype(np.float32)
     samples, few = write_samples("s", weights_ND), write_samples("few", weights_ND[:3])
     config = EvaluateConfig(zoo.name, ("s", "few"), **QUICK)
-    report = evaluate(config, root_of(zoo), "r")
+    report = evaluate(config, root_of(zoo), name="r")
     found = {one.title: one.summary["ensemble"] for one in report.sets if "ensemble" in one.summary}
     assert list(found) == ["originals (training)", "held-out networks", "s"]
     assert {each["n"] for each in found.values()} == {25}
@@ -83,7 +83,7 @@ def test_selected_samples_say_how_many_were_drawn(zoo, write_samples):
     chosen = {"kind": "bootstrap", "drawn": 120, "kept": 10, "rounds": 3}
     write_samples("s", weights_ND, selection=chosen)
     write_samples("plain", weights_ND, selection=None)
-    report = evaluate(EvaluateConfig(zoo.name, ("s", "plain"), **QUICK), root_of(zoo), "r")
+    report = evaluate(EvaluateConfig(zoo.name, ("s", "plain"), **QUICK), root_of(zoo), name="r")
     cells = [row[0] for row in report.table]
     assert "s (12 drawn for each one kept)" in cells and "plain" in cells
     assert report.headline[0].startswith(
@@ -107,7 +107,7 @@ def test_samples_drawn_on_a_condition_say_so(zoo, write_samples):
     write_samples("both", weights_ND, condition=0.0, guidance=1.0, selection=chosen)
     write_samples("plain", weights_ND)
     config = EvaluateConfig(zoo.name, ("asked", "both", "plain"), **QUICK)
-    report = evaluate(config, root_of(zoo), "r")
+    report = evaluate(config, root_of(zoo), name="r")
     cells = [row[0] for row in report.table]
     assert "asked (asked for 95 % on validation images)" in cells and "plain" in cells
     assert "both (asked for 0 % on validation images, 4 drawn for each one kept)" in cells
@@ -127,21 +127,28 @@ def test_networks_scored_side_by_side_vote_as_in_a_loop():
     layout, data = Layout.of(networks[0]), load_dataset(DataConfig(kind="digits"))
     weights_ND = torch.stack([layout.flatten(one.state_dict()) for one in networks]).numpy()
     voting = np.array([True, False, True, True, True, False, True])
-    fixed = (networks[0], layout, data, "test", BatchNormConfig(), weights_ND[0])
+    fixed = {
+        "data": data,
+        "split": "test",
+        "config": BatchNormConfig(),
+        "template_D": weights_ND[0],
+    }
     found = [
-        Scorer(*fixed, workers=workers, keep_answers=True).score(weights_ND, voting_B=voting)
+        Scorer(networks[0], layout, **fixed, workers=workers, keep_answers=True).score(
+            weights_ND, voting_B=voting
+        )
         for workers in (1, 3)
     ]
     images, labels = data.test.batch(torch.arange(len(data.test)))
     with torch.no_grad():
         logits = torch.stack(
-            [build(config, layout, row)(data.prepare(images)) for row in weights_ND]
+            [build(config, layout, row_D=row)(data.prepare(images)) for row in weights_ND]
         )
     np.testing.assert_array_equal(found[0]["votes_MK"], found[1]["votes_MK"])
     np.testing.assert_allclose(found[0]["votes_MK"], logits[voting].double().sum(0), atol=1e-4)
     np.testing.assert_array_equal(found[0]["answers_SM"], logits.argmax(2))
     np.testing.assert_array_equal(found[0]["wrong_SM"], found[0]["answers_SM"] != labels.numpy())
-    none = Scorer(*fixed).score(weights_ND)
+    none = Scorer(networks[0], layout, **fixed).score(weights_ND)
     assert "votes_MK" not in none and "answers_SM" not in none
 
 
@@ -155,7 +162,9 @@ def test_a_network_that_overflows_takes_its_ensemble_with_it(zoo, write_samples)
     weights_ND = training_weights(zoo)[:6].copy()
     weights_ND[4] = 3e38
     write_samples("broken", weights_ND)
-    report = evaluate(replace(EvaluateConfig(zoo.name, ("broken",)), **QUICK), root_of(zoo), "r")
+    report = evaluate(
+        replace(EvaluateConfig(zoo.name, ("broken",)), **QUICK), root_of(zoo), name="r"
+    )
     (broken,) = report.of("samples")
     assert broken.summary["ensemble"] == {"n": 6, "accuracy": 0.0}
 

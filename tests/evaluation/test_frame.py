@@ -15,12 +15,12 @@ from tests.zoos import bare_facts
 def shuffled(zoo: Zoo, weights_ND: torch.Tensor, rescale: bool) -> torch.Tensor:
     """The same functions with hidden units in random orders, and at random scales."""
     stream = torch.Generator().manual_seed(0)
-    groups = symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape)
+    groups = symmetry_of(zoo.build_network(), zoo.layout, input_shape=zoo.input_shape)
     orders = [
         torch.stack([torch.randperm(group.size, generator=stream) for _ in weights_ND])
         for group in groups
     ]
-    moved_ND = permute(weights_ND, zoo.layout, groups, orders)
+    moved_ND = permute(weights_ND, zoo.layout, groups=groups, orders=orders)
     if rescale:
         state = zoo.layout.unflatten(moved_ND)
         scale_NU = torch.rand(len(moved_ND), 8, generator=stream) + 0.5
@@ -32,10 +32,10 @@ def shuffled(zoo: Zoo, weights_ND: torch.Tensor, rescale: bool) -> torch.Tensor:
 
 def measure_shuffled_copies(zoo: Zoo, tmp_path, rescale: bool) -> tuple[Yardstick, Measured]:
     rows = zoo.rows(split="train", epoch="last")
-    moved_ND = shuffled(zoo, torch.from_numpy(zoo.read(rows)), rescale)
+    moved_ND = shuffled(zoo, torch.from_numpy(zoo.read(rows)), rescale=rescale)
     columns = {"network": np.arange(len(rows)), "epoch": np.zeros(len(rows), np.int32)}
     blocks = [(columns, moved_ND.numpy())]
-    samples = write_zoo(tmp_path / "zoos" / "s", bare_facts(zoo), len(rows), blocks)
+    samples = write_zoo(tmp_path / "zoos" / "s", bare_facts(zoo), num_rows=len(rows), blocks=blocks)
     yardstick = Yardstick(zoo, zoo.load_data())
     return yardstick, yardstick.measure_zoo(samples, np.arange(len(rows)))
 
@@ -43,7 +43,7 @@ def measure_shuffled_copies(zoo: Zoo, tmp_path, rescale: bool) -> tuple[Yardstic
 @pytest.mark.parametrize("scale", ["none", "balanced"])
 def test_shuffled_copies_are_found_out(zoo, tmp_path, scale):
     config = AlignConfig("z", scale=scale, reference="iterated_mean", num_pairs=0)
-    aligned = align_zoo(config, tmp_path, "aligned")
+    aligned = align_zoo(config, tmp_path, name="aligned")
     yardstick, measured = measure_shuffled_copies(aligned, tmp_path, rescale=scale == "balanced")
     typical = np.median(yardstick.originals.distance_S)
     assert (measured.distance_S < 1e-3 * typical).mean() > 0.9

@@ -22,12 +22,14 @@ def one(title, family, share, n=100, accuracy=0.96, ratio=1.0, dispersion=1.0):
         "different": 1.0,
         "good_and_novel": share,
     }
-    return NetworkSet(title, family, summary, {})
+    return NetworkSet(title, family, summary=summary, networks={})
 
 
 def words(sample, baseline_share=0.0, limits=LIMITS, **baseline):
-    held_out = one("held-out networks", "held-out", 0.94)
-    other = one("PCA + Gaussian", "gaussian", baseline_share, **({"accuracy": 0.3} | baseline))
+    held_out = one("held-out networks", "held-out", share=0.94)
+    other = one(
+        "PCA + Gaussian", "gaussian", share=baseline_share, **({"accuracy": 0.3} | baseline)
+    )
     return " ".join(headline([held_out, sample, other], limits))
 
 
@@ -43,67 +45,69 @@ def words(sample, baseline_share=0.0, limits=LIMITS, **baseline):
     ],
 )
 def test_says_whether_the_baselines_are_beaten(share, baseline, said):
-    text = words(one("flow", "samples", share), baseline)
+    text = words(one("flow", "samples", share=share), baseline)
     assert text.startswith(f"{100 * share:g} % of the 100 networks in flow are good and novel")
     assert said in text and "The ceiling: 94 % of 100 held-out networks." in text
 
 
 def test_begins_with_the_mark_and_says_why():
-    flow = one("flow", "samples", 0.56)
+    flow = one("flow", "samples", share=0.56)
     flow.summary["mark"] = {"name": "generalising", "why": "Because."}
-    ceiling = one("held-out networks", "held-out", 0.94)
-    said = headline([ceiling, flow, one("PCA + Gaussian", "gaussian", 0.0)], LIMITS)
+    ceiling = one("held-out networks", "held-out", share=0.94)
+    said = headline([ceiling, flow, one("PCA + Gaussian", "gaussian", share=0.0)], LIMITS)
     assert said[0].startswith("flow: generalising. 56 % of the 100 networks in flow are good")
     assert said[1].startswith("Because. Their test accuracy is 96.00 +- 0.12 %")
 
 
 @pytest.mark.parametrize("name", ["generalising", "noise"])
 def test_says_where_marks_cannot_tell_what_generalises(name):
-    ceiling = one("held-out networks", "held-out", 0.94, n=3)
+    ceiling = one("held-out networks", "held-out", share=0.94, n=3)
     ceiling.summary["mark"] = {"name": name, "why": "Because."}
-    text = " ".join(headline([ceiling, one("PCA + Gaussian", "gaussian", 0.0)], LIMITS))
+    text = " ".join(headline([ceiling, one("PCA + Gaussian", "gaussian", share=0.0)], LIMITS))
     warned = "Held-out networks (3 of them) are marked noise here" in text
     assert warned == (name == "noise")
 
 
 def test_what_is_noise_is_not_said_twice():
-    flow = one("flow", "samples", 0.0, accuracy=0.3)
+    flow = one("flow", "samples", share=0.0, accuracy=0.3)
     assert "no closer" in words(flow)
     flow.summary["mark"] = {"name": "noise", "why": "Because."}
     assert "no closer" not in words(flow)
 
 
 def test_names_copies_lost_variety_and_the_baseline_that_is_as_good():
-    text = words(one("flow", "samples", 0.0, ratio=0.02, dispersion=0.4), accuracy=0.96, ratio=0.03)
+    text = words(
+        one("flow", "samples", share=0.0, ratio=0.02, dispersion=0.4), accuracy=0.96, ratio=0.03
+    )
     assert "100 % are too close to a training network" in text
     assert "Their spread is only 0.40 of the zoo's" in text
     assert '"PCA + Gaussian" is as accurate (96.00 %) and no closer (0.030)' in text
 
 
 def test_a_baseline_that_is_closer_or_less_accurate_is_not_as_good():
-    sample = one("flow", "samples", 0.0, ratio=0.02)
+    sample = one("flow", "samples", share=0.0, ratio=0.02)
     assert "as accurate" not in words(sample, accuracy=0.96, ratio=0.01)
     assert "as accurate" not in words(sample, accuracy=0.95, ratio=0.5)
 
 
 def test_says_where_overlap_tests_nothing_and_what_one_network_does():
     limits = Limits(accuracy=0.95, distance=0.9, overlap=1.0, unit=1.0)
-    assert "tests nothing" in words(one("flow", "samples", 0.5), limits=limits)
-    assert "tests nothing" not in words(one("flow", "samples", 0.5))
-    soup = one("average of all 9", "average", 1.0, n=1)
-    sets = [one("flow", "samples", 0.5), one("PCA + Gaussian", "gaussian", 0.0), soup]
+    assert "tests nothing" in words(one("flow", "samples", share=0.5), limits=limits)
+    assert "tests nothing" not in words(one("flow", "samples", share=0.5))
+    soup = one("average of all 9", "average", share=1.0, n=1)
+    sets = [one("flow", "samples", share=0.5), one("PCA + Gaussian", "gaussian", share=0.0), soup]
     text = " ".join(headline(sets, LIMITS))
     assert "beats every baseline" in text
     assert "The one network that is the average of all 9 is good and novel too." in text
 
 
 def test_without_samples_it_only_gives_the_scale():
-    sets = [one("held-out networks", "held-out", 0.9), one("x", "gaussian", 0.0)]
+    sets = [one("held-out networks", "held-out", share=0.9), one("x", "gaussian", share=0.0)]
     assert headline(sets, LIMITS)[0].startswith("No generated networks were scored")
 
 
 def test_where_they_lie_is_said_once():
-    flow = one("flow", "samples", 0.0, ratio=0.7)
+    flow = one("flow", "samples", share=0.0, ratio=0.7)
     flow.summary["mark"] = {"name": "averaging", "why": "They are drawn in."}
     assert "They lie at 0.700 of the zoo's own nearest-neighbour distance" in words(flow)
     flow.summary["mark"]["why"] = (
@@ -113,13 +117,13 @@ def test_where_they_lie_is_said_once():
 
 
 def test_a_verdict_is_against_baselines_of_the_same_training_networks():
-    flow, part = one("flow", "samples", 0.5), one("part", "samples", 0.5)
+    flow, part = one("flow", "samples", share=0.5), one("part", "samples", share=0.5)
     part.summary["subset"] = "first 9"
-    better = one("PCA + Gaussian (first 9)", "gaussian", 0.9, accuracy=0.3)
+    better = one("PCA + Gaussian (first 9)", "gaussian", share=0.9, accuracy=0.3)
     better.summary["subset"] = "first 9"
-    sets = [flow, one("PCA + Gaussian", "gaussian", 0.1, accuracy=0.3), part, better]
+    sets = [flow, one("PCA + Gaussian", "gaussian", share=0.1, accuracy=0.3), part, better]
     own = {"first 9": Limits(accuracy=0.95, distance=0.9, overlap=1.0, unit=1.0)}
-    said = headline(sets, LIMITS, own)
+    said = headline(sets, LIMITS, limits_of=own)
     assert (
         "in flow are good and novel: it beats every baseline (the best: PCA + Gaussian, " in said[0]
     )

@@ -37,7 +37,7 @@ def one(
         "copy": copy,
         "average": average,
     }
-    return NetworkSet(title, family, plain(summary), {})
+    return NetworkSet(title, family, summary=plain(summary), networks={})
 
 
 BASELINES = (
@@ -52,7 +52,7 @@ BASELINES = (
 
 def name_of(**figures):
     sample = one(**figures)
-    return mark(sample, [*BASELINES, sample], LIMITS).name
+    return mark(sample, [*BASELINES, sample], limits=LIMITS).name
 
 
 @pytest.mark.parametrize(
@@ -104,13 +104,13 @@ def test_baselines_never_generalise_however_good_they_are():
         ("noise", "gaussian", "average", "nearest"), (0.3, 0.99), (0.0, 1.0)
     ):
         best = one("the best", family, accuracy=accuracy, share=share, ratio=2.0)
-        assert mark(best, [*BASELINES, best], LIMITS).name == "noise"
+        assert mark(best, [*BASELINES, best], limits=LIMITS).name == "noise"
 
 
 def test_the_reason_gives_the_figures_that_decided():
     def why(**figures):
         sample = one(**figures)
-        return mark(sample, [*BASELINES, sample], LIMITS).why
+        return mark(sample, [*BASELINES, sample], limits=LIMITS).why
 
     assert why(copy=0.8, ratio=0.02).startswith("80 % are copies of training networks: they lie at")
     assert "0.020 (median)" in why(copy=0.8, ratio=0.02) and "limit 0.60" in why(copy=0.8)
@@ -158,7 +158,7 @@ def test_each_network_is_a_copy_an_average_or_far():
     ratio, overlap, reach = (
         np.array(column, float) for column in list(zip(*cases, strict=True))[:3]
     )
-    kinds = LIMITS.kinds(ratio * LIMITS.unit, overlap, reach)
+    kinds = LIMITS.kinds(ratio * LIMITS.unit, overlap, reach_S=reach)
     found = np.where(kinds["copy"], "copy", np.where(kinds["average"], "average", "far"))
     assert found.tolist() == [kind for *_, kind in cases]
     assert not (kinds["copy"] & kinds["average"]).any()
@@ -187,7 +187,7 @@ def test_known_sets_of_real_networks_have_their_marks(zoo, write_samples, monkey
     config = EvaluateConfig(
         "z", tuple(known), noise=(0.03, 0.1, 1.0), averages=(2, 16, "all"), count=30
     )
-    report = evaluate(config, zoo.path.parent.parent, "r")
+    report = evaluate(config, zoo.path.parent.parent, name="r")
     marks = {each.title: each.mark for each in report.sets}
     assert marks["originals (training)"] == "-"
     assert marks["held-out networks"] == "generalising"

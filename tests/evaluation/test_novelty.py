@@ -43,7 +43,7 @@ def test_leave_one_out_equals_brute_force(size):
     training_ND = random_weights(21, 1)
     all_NN = brute_force(training_ND, training_ND)
     np.fill_diagonal(all_NN, np.inf)
-    distance_N, position_N = nearest(training_ND, blocks(training_ND, size), np.arange(21))
+    distance_N, position_N = nearest(training_ND, blocks(training_ND, size), own_B=np.arange(21))
     np.testing.assert_array_equal(position_N, all_NN.argmin(1))
     np.testing.assert_allclose(distance_N, all_NN.min(1), rtol=1e-14)
 
@@ -60,7 +60,7 @@ def test_near_copies_far_from_zero_do_not_cancel():
 def test_a_twin_among_the_training_networks_is_at_distance_zero():
     training_ND = random_weights(6, 0)
     training_ND[4] = training_ND[2]
-    distance_N, position_N = nearest(training_ND, blocks(training_ND, 2), np.arange(6))
+    distance_N, position_N = nearest(training_ND, blocks(training_ND, 2), own_B=np.arange(6))
     assert distance_N[2] == distance_N[4] == 0
     assert (position_N[2], position_N[4]) == (4, 2)
 
@@ -77,7 +77,7 @@ def test_overlap_equals_sets_of_wrong_answers():
         return len(mine & theirs) / len(mine | theirs) if mine | theirs else 1.0
 
     all_SN = np.array([[share(mine, theirs) for theirs in wrong_NM] for mine in wrong_SM])
-    with_nearest_S, highest_S = overlap(wrong_SM, wrong_NM, nearest_S)
+    with_nearest_S, highest_S = overlap(wrong_SM, wrong_NM, nearest_S=nearest_S)
     np.testing.assert_allclose(with_nearest_S, all_SN[np.arange(7), nearest_S], rtol=1e-15)
     np.testing.assert_allclose(highest_S, all_SN.max(1), rtol=1e-15)
     assert with_nearest_S[0] == 1  # neither makes a mistake
@@ -85,8 +85,8 @@ def test_overlap_equals_sets_of_wrong_answers():
 
 def test_highest_overlap_leaves_a_network_itself_out():
     wrong_NM = np.random.default_rng(0).random((8, 60)) < 0.3
-    _, with_self_N = overlap(wrong_NM, wrong_NM, np.arange(8))
-    _, without_N = overlap(wrong_NM, wrong_NM, np.arange(8), np.arange(8))
+    _, with_self_N = overlap(wrong_NM, wrong_NM, nearest_S=np.arange(8))
+    _, without_N = overlap(wrong_NM, wrong_NM, nearest_S=np.arange(8), own_S=np.arange(8))
     assert (with_self_N == 1).all() and (without_N < 1).all()
 
 
@@ -122,21 +122,23 @@ def test_principal_axes_equal_a_singular_value_decomposition():
 def test_limits_are_the_written_ones():
     rng = np.random.default_rng(0)
     accuracy_N, distance_N, overlap_N = rng.random(101), rng.random(101), rng.random(101)
-    limits = Limits.of(accuracy_N, distance_N, overlap_N)
+    limits = Limits.of(accuracy_N, distance_N, overlap_N=overlap_N)
     assert limits.accuracy == pytest.approx(accuracy_N.mean() - 2 * accuracy_N.std(ddof=1))
     assert limits.distance == np.sort(distance_N)[1]  # the 1st of 100 steps
     assert limits.overlap == np.sort(overlap_N)[99]
     assert limits.unit == np.sort(distance_N)[50]
-    at = np.array([limits.accuracy]), np.array([limits.distance]), np.array([limits.overlap])
-    assert limits.passed(*at)["good_and_novel"].all()
-    for i, step in enumerate((-1e-9, -1e-9, 1e-9)):
-        off = [value + step * (i == j) for j, value in enumerate(at)]
-        assert not limits.passed(*off)["good_and_novel"].any()
+    names = ("accuracy", "distance", "overlap")
+    at = {f"{name}_S": np.array([getattr(limits, name)]) for name in names}
+    assert limits.passed(**at)["good_and_novel"].all()
+    for name, step in zip(at, (-1e-9, -1e-9, 1e-9), strict=True):
+        off = at | {name: at[name] + step}
+        assert not limits.passed(**off)["good_and_novel"].any()
 
 
 def test_numbers_that_are_not_finite_never_pass():
     limits = Limits(accuracy=0.5, distance=1.0, overlap=0.5, unit=1.0)
     nan, one, zero = np.array([np.nan]), np.array([1.0]), np.array([0.0])
-    assert limits.passed(one, one, zero)["good_and_novel"].all()
-    for broken in ((nan, one, zero), (one, nan, zero), (one, one, nan)):
-        assert not limits.passed(*broken)["good_and_novel"].any()
+    assert limits.passed(one, one, overlap_S=zero)["good_and_novel"].all()
+    sound = {"accuracy_S": one, "distance_S": one, "overlap_S": zero}
+    for name in sound:
+        assert not limits.passed(**sound | {name: nan})["good_and_novel"].any()

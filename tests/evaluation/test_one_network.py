@@ -36,14 +36,18 @@ def write_steps(trained, tmp_path):
             "network": np.zeros(NUM, np.int64),
             "epoch": np.full(NUM, 12),
             "step": 100 + 10 * np.arange(NUM),
-            "split": split_steps(NUM, 0.2, 0.2),
+            "split": split_steps(NUM, 0.2, test=0.2),
         }
         columns |= {
-            f"{name}_accuracy": score_networks(build_network(CONFIG), state, data, part).accuracy_N
+            f"{name}_accuracy": score_networks(
+                build_network(CONFIG), state, data=data, part=part
+            ).accuracy_N
             for name, part in (("val", data.val), ("test", data.test))
         }
         facts = facts_of(layout, CONFIG, data=DATA, split_by=BLOCKS_OF_STEPS)
-        return write_zoo(tmp_path / "zoos" / "z", facts, NUM, [(columns, weights_ND)])
+        return write_zoo(
+            tmp_path / "zoos" / "z", facts, num_rows=NUM, blocks=[(columns, weights_ND)]
+        )
 
     return write
 
@@ -54,10 +58,10 @@ def test_each_step_counts_from_generator_to_report_and_the_report_says_so(
     steps_N1 = np.random.default_rng(0).standard_normal((NUM, trained[1].shape[2])).cumsum(0)
     zoo = write_steps((trained[1][1, 0] + 0.003 * steps_N1).astype(np.float32))
     generator = GeneratorConfig("z", codec=FlatConfig(), density=GaussianConfig())
-    fit_generator(generator, tmp_path, "g")
-    drawn = sample_networks(SampleConfig("g", count=5), tmp_path, "s")
+    fit_generator(generator, tmp_path, name="g")
+    drawn = sample_networks(SampleConfig("g", count=5), tmp_path, name="s")
     assert drawn.facts.split_by is None
-    report = evaluate(EvaluateConfig("z", ("s",), **EVALUATE), tmp_path, "r")
+    report = evaluate(EvaluateConfig("z", ("s",), **EVALUATE), tmp_path, name="r")
     sizes = {one.title: one.n for one in report.sets}
     assert sizes["originals (training)"] == 18 and sizes["held-out networks"] == 6
     assert sizes["s"] == 5
@@ -81,10 +85,10 @@ def test_of_one_network_its_first_rows_are_what_samples_are_held_against(
     steps_N1 = np.random.default_rng(0).standard_normal((NUM, trained[1].shape[2])).cumsum(0)
     zoo = write_steps((trained[1][1, 0] + 0.003 * steps_N1).astype(np.float32))
     generator = GeneratorConfig("z", rows=8, codec=FlatConfig(), density=GaussianConfig())
-    fit_generator(generator, tmp_path, "g")
-    drawn = sample_networks(SampleConfig("g", count=5), tmp_path, "s")
+    fit_generator(generator, tmp_path, name="g")
+    drawn = sample_networks(SampleConfig("g", count=5), tmp_path, name="s")
     assert drawn.facts.sampled.subset == {"rows": 8}
-    report = evaluate(EvaluateConfig("z", ("s",), **EVALUATE), tmp_path, "r")
+    report = evaluate(EvaluateConfig("z", ("s",), **EVALUATE), tmp_path, name="r")
     (samples,) = report.of("samples")
     learnt_ND = zoo.read(np.arange(8)).astype(float)
     all_SN = np.linalg.norm(drawn.read().astype(float)[:, None] - learnt_ND, axis=2)
@@ -98,4 +102,4 @@ def test_of_one_network_its_first_rows_are_what_samples_are_held_against(
 def test_steps_in_which_nothing_was_learnt_are_refused(trained, write_steps, tmp_path):
     write_steps(np.tile(trained[1][1, 0], (NUM, 1)))
     with pytest.raises(TooFewNetworks, match=r"18 of 18 training networks are copies.*keep\.every"):
-        evaluate(EvaluateConfig("z", **EVALUATE), tmp_path, "r")
+        evaluate(EvaluateConfig("z", **EVALUATE), tmp_path, name="r")

@@ -145,18 +145,18 @@ def test_networks_are_the_last_of_held_out_and_as_many_of_training_ones(zoo):
 
 
 def test_a_zoo_that_holds_nothing_out_is_reported_by_its_training_networks(zoo):
-    only = of_splits(zoo, "only", ["train"])
+    only = of_splits(zoo, "only", splits=["train"])
     fit(only)
     found = report(only)
     assert [one.title for one in found.sets] == ["training networks"]
     assert "Reconstructed training networks" in found.headline[0]
     with pytest.raises(TooFewNetworks, match="neither test networks nor training networks"):
-        choose_networks(of_splits(zoo, "none", []), ReconstructionConfig())
+        choose_networks(of_splits(zoo, "none", splits=[]), ReconstructionConfig())
 
 
 def test_another_zoo_has_a_report_of_its_own(zoo, monkeypatch, capsys):
     fit(zoo)
-    of_splits(zoo, "other", ["val", "test"])
+    of_splits(zoo, "other", splits=["val", "test"])
     root = root_of(zoo)
     words = ["dwf.evaluation", "reconstruction", str(root / "runs" / "g"), "--zoo", "other"]
     monkeypatch.setattr(sys, "argv", [*words, "--split", "val", "--networks", "4"])
@@ -176,7 +176,7 @@ def test_another_zoo_has_a_report_of_its_own(zoo, monkeypatch, capsys):
 
 def test_without_training_networks_errors_are_relative_to_nothing(zoo):
     fit(zoo)
-    of_splits(zoo, "other", ["test"])
+    of_splits(zoo, "other", splits=["test"])
     (whole, _), (alone,) = report(zoo).sets, report(zoo, zoo="other").sets
     assert alone.summary["rmse"] == pytest.approx(whole.summary["rmse"])
     assert alone.summary["relative"] is None and set(alone.tensors["relative"]) == {None}
@@ -189,7 +189,7 @@ def test_steps_of_one_network_are_called_that(zoo):
     columns = {k: v[rows] for k, v in zoo.columns.items() if k != "checksum"}
     facts = replace(zoo.facts, split_by=BLOCKS_OF_STEPS)
     block = (columns | {"network": np.zeros(len(rows), np.int64)}, zoo.read(rows))
-    one = write_zoo(zoo.path.parent / "one", facts, len(rows), [block])
+    one = write_zoo(zoo.path.parent / "one", facts, num_rows=len(rows), blocks=[block])
     fit(one)
     found = report(one)
     assert [each.n for each in found.sets] == [25, 25]
@@ -203,7 +203,7 @@ def test_after_a_fit_there_is_a_report_where_there_can_be_one(
     def say(codec, zoo):
         fit(zoo, codec)
         config = GeneratorConfig(zoo=zoo.name, codec=codec, density=GaussianConfig())
-        return report_fit(root_of(zoo), "g", config)
+        return report_fit(root_of(zoo), "g", config=config)
 
     weights_ND = batchnorm_networks[1]
     bare = write_batchnorm("bare", weights_ND, batchnorm=None, split=BATCHNORM_SPLIT)
@@ -221,12 +221,12 @@ def test_after_a_fit_there_is_a_report_where_there_can_be_one(
 
 def with_recalibrated(zoo, weights_ND) -> np.ndarray:
     data, state = zoo.load_data(), zoo.layout.unflatten(torch.from_numpy(weights_ND))
-    return recalibrate(zoo.build_network(), state, data, 300, batch=125)
+    return recalibrate(zoo.build_network(), state, data=data, num_images=300, batch=125)
 
 
 def accuracies(zoo, state) -> np.ndarray:
     data = zoo.load_data()
-    return score_networks(zoo.build_network(), state, data, data.test).accuracy_N
+    return score_networks(zoo.build_network(), state, data=data, part=data.test).accuracy_N
 
 
 def test_running_statistics_are_the_originals_own_or_re_estimated(batchnorm_zoo):
@@ -279,7 +279,7 @@ def small_sane(**tokens) -> SaneConfig:
     compute = SaneComputeConfig(device="cpu", threads=1)
     training = SaneLoopConfig(steps=2, batch_size=4, compute=compute)
     fixed = {"window": 16, "halo": 2, "contrast": 0.0}
-    return SaneConfig(SaneTokensConfig(**tokens), backbone, training, **fixed)
+    return SaneConfig(SaneTokensConfig(**tokens), backbone, training=training, **fixed)
 
 
 def test_a_codec_of_tokens_is_reported_on_alike(batchnorm_zoo):
@@ -306,16 +306,24 @@ def test_reconstructed_variances_do_not_reach_the_behavioural_loss(batchnorm_zoo
     zoo, config = batchnorm_zoo, small_sane(buffers=True)
     sources = [(zoo, zoo.rows("train"))]
     geometry = Geometry.of(zoo.layout, TokenSettings(12, buffers=True))
-    scaling = TokenScaling.fit(sources, geometry, "per_layer")
-    sampler = WindowSampler(sources, [geometry], [scaling], 62, config.views, places=True)
-    batch = sampler.batch(0, 4, 0, 4)
-    compared = Behaviour(behaviour, sources, [scaling], 0, torch.device("cpu"))
-    given = (batch.places_VBWC[0], batch.positions_BW3[..., 1], batch.source_B, batch.row_B)
+    scaling = TokenScaling.fit(sources, geometry, kind="per_layer")
+    sampler = WindowSampler(
+        sources, [geometry], scalings=[scaling], window=62, views=config.views, places=True
+    )
+    batch = sampler.batch(0, 4, start=0, stop=4)
+    compared = Behaviour(behaviour, sources, scalings=[scaling], seed=0, device=torch.device("cpu"))
+    given = {
+        "places_BWC": batch.places_VBWC[0],
+        "layer_BW": batch.positions_BW3[..., 1],
+        "source_B": batch.source_B,
+        "row_B": batch.row_B,
+    }
     variance = next(e for e in zoo.layout.entries if e.name.endswith("running_var"))
-    is_variance = (given[0] >= variance.offset) & (given[0] < variance.stop)
+    places_BWC = given["places_BWC"]
+    is_variance = (places_BWC >= variance.offset) & (places_BWC < variance.stop)
     assert is_variance.any()
     made = torch.where(is_variance, -1e3, batch.tokens_VBWC[0])
-    assert compared.loss(made, *given).item() == pytest.approx(0, abs=1e-6)
+    assert compared.loss(made, **given).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_each_architecture_of_a_codec_of_several_can_be_reported_on(zoo, make_zoo):

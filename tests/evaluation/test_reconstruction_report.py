@@ -33,8 +33,12 @@ def told(covered=(True, True, False), split="test", **more) -> Reconstruction:
         "agreement": np.array([0.75, 0.85]),
     }
     lost, energy = np.array([3.0, 0.0, 8.0]), np.array([12.0, 0.0, 8.0])
-    one = reconstructed_set(f"{split} networks", columns | more, lost, energy, tensors)
-    return Reconstruction.of("r", ReconstructionConfig(split=split), [one], tensors, {})
+    one = reconstructed_set(
+        f"{split} networks", columns | more, lost_E=lost, energy_E=energy, tensors=tensors
+    )
+    return Reconstruction.of(
+        "r", ReconstructionConfig(split=split), sets=[one], tensors=tensors, facts={}
+    )
 
 
 def test_sums_are_over_what_is_covered_and_the_rest_is_named():
@@ -136,7 +140,7 @@ def test_a_zoo_that_has_changed_is_refused(zoo):
     changed = zoo.read() + 1
     columns = {k: v for k, v in zoo.columns.items() if k != "checksum"}
     shutil.rmtree(zoo.path)
-    write_zoo(zoo.path, zoo.facts, len(changed), [(columns, changed)])
+    write_zoo(zoo.path, zoo.facts, num_rows=len(changed), blocks=[(columns, changed)])
     with pytest.raises(RunConflict, match="the generator g learnt from a zoo of"):
         report(zoo)
 

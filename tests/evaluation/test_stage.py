@@ -34,7 +34,7 @@ def root_of(zoo):
 
 def run(zoo, *samples, name="r", **changes):
     config = EvaluateConfig(zoo.name, tuple(one.name for one in samples), **(QUICK | changes))
-    return evaluate(config, root_of(zoo), name)
+    return evaluate(config, root_of(zoo), name=name)
 
 
 def training_weights(zoo):
@@ -250,7 +250,7 @@ def test_wrong_data_are_noticed(zoo):
     columns = {k: v for k, v in zoo.columns.items() if k != "checksum"}
     columns["test_accuracy"] = columns["test_accuracy"] - 0.02
     path = zoo.path.parent / "off"
-    off = write_zoo(path, zoo.facts, len(zoo), [(columns, zoo.read())])
+    off = write_zoo(path, zoo.facts, num_rows=len(zoo), blocks=[(columns, zoo.read())])
     with pytest.raises(DataUnavailable, match=r"off: row 1 has test accuracy .*\(30 of 30 rows"):
         run(off)
 
@@ -259,7 +259,7 @@ def test_a_split_without_images_is_refused(zoo):
     columns = {k: v for k, v in zoo.columns.items() if k != "checksum"}
     facts = replace(zoo.facts, data=DataConfig("digits", validation=0))
     path = zoo.path.parent / "all"
-    without = write_zoo(path, facts, len(zoo), [(columns, zoo.read())])
+    without = write_zoo(path, facts, num_rows=len(zoo), blocks=[(columns, zoo.read())])
     with pytest.raises(ConfigError, match=r"split = 'val': .*validation = 0.*--split test"):
         run(without, split="val")
 

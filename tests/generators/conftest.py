@@ -56,8 +56,10 @@ def convolutional(tmp_path, request) -> Zoo:
     columns = {
         "network": np.arange(num),
         "epoch": np.ones(num, np.int32),
-        "split": split_networks(num, 0.2, 0.2, 0),
+        "split": split_networks(num, 0.2, test=0.2, seed=0),
         "batchnorm": np.full(num, "trained"),
     }
     facts = facts_of(layout, CONVOLUTIONAL)
-    return write_zoo(tmp_path / "zoos" / "small", facts, num, [(columns, weights_ND)])
+    return write_zoo(
+        tmp_path / "zoos" / "small", facts, num_rows=num, blocks=[(columns, weights_ND)]
+    )

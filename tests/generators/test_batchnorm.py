@@ -30,15 +30,15 @@ def split_off_buffers(layout: Layout, rows_ND: np.ndarray) -> tuple[np.ndarray, 
 
 def test_samples_say_where_their_statistics_come_from(convolutional, tmp_path, gaussian_on_weights):
     layout = convolutional.layout
-    fit_generator(gaussian_on_weights, tmp_path, "fitted")
-    decoded = sample_networks(SampleConfig("fitted", count=3), tmp_path, "decoded")
+    fit_generator(gaussian_on_weights, tmp_path, name="fitted")
+    decoded = sample_networks(SampleConfig("fitted", count=3), tmp_path, name="decoded")
     assert set(decoded.columns["batchnorm"]) == {"template"}
     assert decoded.facts.input_shape == (1, 8, 8)
     learnt_NK, statistics_NB = split_off_buffers(layout, decoded.read())
     training_NB = split_off_buffers(layout, convolutional.read(convolutional.rows("train")))[1]
     np.testing.assert_allclose(statistics_NB, training_NB.mean(0)[None].repeat(3, 0), rtol=1e-5)
     config = SampleConfig("fitted", count=3, batchnorm="recalibrated", batchnorm_images=200)
-    own = sample_networks(config, tmp_path, "own")
+    own = sample_networks(config, tmp_path, name="own")
     assert set(own.columns["batchnorm"]) == {"recalibrated"}
     assert own.facts.sampled.batchnorm_images == 200
     learnt_too_NK, own_NB = split_off_buffers(layout, own.read())
@@ -48,9 +48,9 @@ def test_samples_say_where_their_statistics_come_from(convolutional, tmp_path, g
 
 def test_statistics_are_those_of_all_training_images(convolutional, tmp_path, gaussian_on_weights):
     """Of the first layer they are linear in the images: known exactly, whatever the batches."""
-    fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    fit_generator(gaussian_on_weights, tmp_path, name="fitted")
     config = SampleConfig("fitted", count=2, batchnorm="recalibrated", batchnorm_images=10**6)
-    zoo = sample_networks(config, tmp_path, "drawn")
+    zoo = sample_networks(config, tmp_path, name="drawn")
     state, data = zoo.layout.unflatten(torch.from_numpy(zoo.read())), zoo.load_data()
     images, _ = data.train.batch(torch.arange(len(data.train)))
     for n in range(2):
@@ -62,8 +62,8 @@ def test_statistics_are_those_of_all_training_images(convolutional, tmp_path, ga
 
 def test_statistics_can_be_generated(convolutional, tmp_path, gaussian_on_weights):
     with_buffers = dataclasses.replace(gaussian_on_weights, codec=FlatConfig(buffers=True))
-    fit_generator(with_buffers, tmp_path, "fitted")
-    drawn = sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
+    fit_generator(with_buffers, tmp_path, name="fitted")
+    drawn = sample_networks(SampleConfig("fitted", count=2), tmp_path, name="drawn")
     assert set(drawn.columns["batchnorm"]) == {"generated"}
     statistics_NB = split_off_buffers(drawn.layout, drawn.read())[1]
     assert not np.allclose(statistics_NB[0], statistics_NB[1])
@@ -72,15 +72,15 @@ def test_statistics_can_be_generated(convolutional, tmp_path, gaussian_on_weight
 @pytest.mark.parametrize("convolutional", [3.0], indirect=True)
 def test_generated_variances_below_zero_are_an_error(convolutional, tmp_path, gaussian_on_weights):
     with_buffers = dataclasses.replace(gaussian_on_weights, codec=FlatConfig(buffers=True))
-    generator = fit_generator(with_buffers, tmp_path, "fitted")
+    generator = fit_generator(with_buffers, tmp_path, name="fitted")
     weights_ND = generator.sample(8, seed=0).numpy()
     parts = [e for e in generator.codec.layout.entries if e.name.endswith("running_var")]
     below_N = np.any([(weights_ND[:, e.offset : e.stop] < 0).any(1) for e in parts], 0)
     said = rf"{below_N.sum()} of 8 .*below zero \(first: sample {below_N.argmax()}\).*recalibrated"
     with pytest.raises(WorkFailed, match=said):
-        sample_networks(SampleConfig("fitted", count=8), tmp_path, "drawn")
+        sample_networks(SampleConfig("fitted", count=8), tmp_path, name="drawn")
     config = SampleConfig("fitted", count=8, batchnorm="recalibrated", batchnorm_images=50)
-    own = sample_networks(config, tmp_path, "own").read()
+    own = sample_networks(config, tmp_path, name="own").read()
     assert all((own[:, e.offset : e.stop] >= 0).all() for e in parts)
 
 
@@ -89,13 +89,13 @@ def test_variances_below_zero_leave_no_trace_in_scores_of_re_estimated_networks(
     convolutional, tmp_path, gaussian_on_weights
 ):
     with_buffers = dataclasses.replace(gaussian_on_weights, codec=FlatConfig(buffers=True))
-    generator = fit_generator(with_buffers, tmp_path, "fitted")
+    generator = fit_generator(with_buffers, tmp_path, name="fitted")
     drawn_ND, layout = generator.sample(8, seed=0), generator.layout
     assert has_negative_variance(layout, drawn_ND).any()
     examiner = Examiner(generator.subject, layout, batchnorm_images=50, wanted_by="this needs")
     state, network, data = layout.unflatten(drawn_ND), examiner.network, convolutional.load_data()
-    own = recalibrate(network, state, data, 50)
-    accuracy_N = score_networks(network, own, data, data.val).accuracy_N
+    own = recalibrate(network, state, data=data, num_images=50)
+    accuracy_N = score_networks(network, own, data=data, part=data.val).accuracy_N
     found = examiner.summary(drawn_ND)
     assert found["sample_accuracy"] == pytest.approx(accuracy_N.mean())
     assert found["sample_accuracy_std"] == pytest.approx(accuracy_N.std())
@@ -107,17 +107,17 @@ def test_variances_below_zero_leave_no_trace_in_scores_of_re_estimated_networks(
 
 def test_networks_without_batchnorm_say_so(make_zoo, tmp_path, gaussian_on_weights):
     make_zoo()
-    fit_generator(gaussian_on_weights, tmp_path, "fitted")
-    drawn = sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
+    fit_generator(gaussian_on_weights, tmp_path, name="fitted")
+    drawn = sample_networks(SampleConfig("fitted", count=2), tmp_path, name="drawn")
     assert set(drawn.columns["batchnorm"]) == {"none"}
     assert "batchnorm_images" not in drawn.facts.to_json()["provenance"]
     with pytest.raises(ConfigError, match=r"fitted have no running statistics.*--batchnorm"):
         config = SampleConfig("fitted", batchnorm="recalibrated")
-        sample_networks(config, tmp_path, "other")
+        sample_networks(config, tmp_path, name="other")
 
 
 def test_the_round_trip_counts_what_the_codec_covers(convolutional, tmp_path, flow_on_pca):
-    generator = fit_generator(flow_on_pca, tmp_path, "fitted")
+    generator = fit_generator(flow_on_pca, tmp_path, name="fitted")
     codec, layout = generator.codec, convolutional.layout
     rows = convolutional.rows("val")
     error = round_trip_error(codec, [(convolutional, rows)])

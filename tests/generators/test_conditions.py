@@ -34,13 +34,15 @@ def make_planted(tmp_path):
         network = MLPConfig(tuple(widths))
         layout, rng = Layout.of(build_network(network)), np.random.default_rng(0)
         weights_ND = 0.05 * rng.standard_normal((NUM, layout.size))
-        columns = {"network": np.arange(NUM), "split": split_networks(NUM, 0.2, 0.2, 0)}
+        columns = {"network": np.arange(NUM), "split": split_networks(NUM, 0.2, test=0.2, seed=0)}
         columns["epoch"] = np.ones(NUM, np.int32)
         if accuracy_N is not None:
             columns["val_accuracy"] = accuracy_N
             weights_ND += np.nan_to_num(accuracy_N)[:, None]
         blocks = [(columns, weights_ND.astype(np.float32))]
-        return write_zoo(tmp_path / "zoos" / name, facts_of(layout, network), NUM, blocks)
+        return write_zoo(
+            tmp_path / "zoos" / name, facts_of(layout, network), num_rows=NUM, blocks=blocks
+        )
 
     return make
 
@@ -58,17 +60,17 @@ ACCURACY_N = np.random.default_rng(1).uniform(0.5, 0.9, NUM)
 
 def test_networks_are_as_they_were_asked_for(make_planted, conditioned, tmp_path):
     zoo = make_planted(ACCURACY_N)
-    fit_generator(conditioned, tmp_path, "fitted")
+    fit_generator(conditioned, tmp_path, name="fitted")
     levels = []
     for number, asked in enumerate((0.55, 0.85)):
         config = SampleConfig("fitted", count=40, condition=asked, guidance=1.0 + number)
-        drawn = sample_networks(config, tmp_path, f"drawn-{number}")
+        drawn = sample_networks(config, tmp_path, name=f"drawn-{number}")
         levels.append(drawn.read().mean())
         provenance = drawn.facts.sampled
         assert (provenance.condition, provenance.guidance) == (asked, 1.0 + number)
         steps = {0: 8, 1: 16}[number]  # guidance costs a second evaluation
         assert provenance.evaluations_per_sample == steps
-    any_ = sample_networks(SampleConfig("fitted", count=40), tmp_path, "any")
+    any_ = sample_networks(SampleConfig("fitted", count=40), tmp_path, name="any")
     assert "condition" not in any_.facts.to_json()["provenance"]
     assert levels[0] == pytest.approx(0.55, abs=0.1) and levels[1] > levels[0] + 0.15
     train = zoo.read(zoo.rows("train"))
@@ -80,15 +82,15 @@ def test_a_draw_is_the_densitys_under_the_condition(make_planted, conditioned, t
     make_planted(ACCURACY_N)
     training = dataclasses.replace(conditioned.density.training, steps=20)
     density = dataclasses.replace(conditioned.density, training=training)
-    fit_generator(dataclasses.replace(conditioned, density=density), tmp_path, "fitted")
+    fit_generator(dataclasses.replace(conditioned, density=density), tmp_path, name="fitted")
     generator = Generator.load(tmp_path / "runs" / "fitted")
     config = SampleConfig("fitted", count=5, seed=2, condition=0.7, guidance=3)
-    drawn = sample_networks(config, tmp_path, "drawn")
+    drawn = sample_networks(config, tmp_path, name="drawn")
     codes = generator.density.sample(5, 2, condition=0.7, guidance=3)
     expected = generator.codec.decode(codes, generator.layout)
     np.testing.assert_array_equal(drawn.read(), expected.numpy())
     chosen = dataclasses.replace(config, count=2, selection=SubsampleConfig(draws=3))
-    kept = sample_networks(chosen, tmp_path, "kept")
+    kept = sample_networks(chosen, tmp_path, name="kept")
     pool = generator.sample(6, 2, condition=0.7, guidance=3).numpy()
     np.testing.assert_array_equal(kept.read(), pool[kept.columns["drawn"]])
 
@@ -111,25 +113,25 @@ def test_a_condition_outside_the_training_networks_is_refused(
     zoo = make_planted(ACCURACY_N)
     training = dataclasses.replace(conditioned.density.training, steps=2)
     density = dataclasses.replace(conditioned.density, training=training)
-    fit_generator(dataclasses.replace(conditioned, density=density), tmp_path, "fitted")
+    fit_generator(dataclasses.replace(conditioned, density=density), tmp_path, name="fitted")
     range_ = ACCURACY_N[zoo.rows("train")]
     said = rf"condition = {asked:g}: .* in \[{range_.min():.6g}, {range_.max():.6g}\]"
     with pytest.raises(ConfigError, match=said):
-        sample_networks(SampleConfig("fitted", condition=asked), tmp_path, "drawn")
+        sample_networks(SampleConfig("fitted", condition=asked), tmp_path, name="drawn")
     assert not (tmp_path / "zoos" / "drawn").exists()
 
 
 def test_what_has_no_condition_is_refused(make_planted, conditioned, tmp_path):
     make_planted(ACCURACY_N)
     gaussian = dataclasses.replace(conditioned, density=GaussianConfig())
-    fit_generator(gaussian, tmp_path, "gaussian")
+    fit_generator(gaussian, tmp_path, name="gaussian")
     with pytest.raises(ConfigError, match=r"condition = 0.7: .* gaussian \(gaussian\) was fitted"):
-        sample_networks(SampleConfig("gaussian", condition=0.7), tmp_path, "drawn")
+        sample_networks(SampleConfig("gaussian", condition=0.7), tmp_path, name="drawn")
     with pytest.raises(ConfigError, match="guidance = 2 exaggerates a condition, and there is no"):
-        build(SampleConfig, {"generator": "fitted", "guidance": 2}, "test")
+        build(SampleConfig, {"generator": "fitted", "guidance": 2}, source="test")
     for wrong in ({"condition": 95}, {"condition": -0.1}, {"condition": 0.9, "guidance": 0}):
         with pytest.raises(ConfigError, match=r"condition|guidance"):
-            build(SampleConfig, {"generator": "fitted"} | wrong, "test")
+            build(SampleConfig, {"generator": "fitted"} | wrong, source="test")
 
 
 def test_what_was_never_learnt_without_a_condition_is_refused(make_planted, conditioned, tmp_path):
@@ -138,12 +140,12 @@ def test_what_was_never_learnt_without_a_condition_is_refused(make_planted, cond
     density = dataclasses.replace(conditioned.density, training=training, drop_condition=0.0)
     config = dataclasses.replace(conditioned, density=density)
     with pytest.raises(ConfigError, match=r"likelihood = 5 is that of networks whatever their"):
-        build(GeneratorConfig, to_dict(config) | {"likelihood": 5}, "test")
-    fit_generator(config, tmp_path, "fitted")
+        build(GeneratorConfig, to_dict(config) | {"likelihood": 5}, source="test")
+    fit_generator(config, tmp_path, name="fitted")
     with pytest.raises(ConfigError, match=r"drop_condition = 0, this flow has not learnt"):
-        sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
+        sample_networks(SampleConfig("fitted", count=2), tmp_path, name="drawn")
     assert not (tmp_path / "zoos" / "drawn").exists()
-    sample_networks(SampleConfig("fitted", count=2, condition=0.7), tmp_path, "drawn")
+    sample_networks(SampleConfig("fitted", count=2, condition=0.7), tmp_path, name="drawn")
 
 
 def test_a_zoo_without_the_column_is_refused(make_planted, conditioned, tmp_path):
@@ -151,10 +153,10 @@ def test_a_zoo_without_the_column_is_refused(make_planted, conditioned, tmp_path
     with pytest.raises(
         ConfigError, match=r"'val_accuracy': .*small has no column val_accuracy: set"
     ):
-        fit_generator(conditioned, tmp_path, "fitted")
+        fit_generator(conditioned, tmp_path, name="fitted")
     make_planted(np.where(np.arange(NUM) < 50, np.nan, 0.5))
     with pytest.raises(ConfigError, match=r"\d+ of 36 rows of .*small .* that is no number"):
-        fit_generator(conditioned, tmp_path, "fitted")
+        fit_generator(conditioned, tmp_path, name="fitted")
     assert not (tmp_path / "runs").exists()
 
 
@@ -162,7 +164,7 @@ def test_the_commands_say_what_is_asked_for(
     make_planted, conditioned, tmp_path, monkeypatch, capsys
 ):
     make_planted(ACCURACY_N)
-    said = plan(conditioned, tmp_path, "g")
+    said = plan(conditioned, tmp_path, name="g")
     assert "conditioned on val_accuracy, left out of 10% of the training networks" in said
     sys.path.insert(0, str(ROOT / "launch"))
     try:

@@ -26,7 +26,7 @@ from dwf.generators.stage import fit_generator
 @pytest.fixture(params=["flow_on_pca", "gaussian_on_weights"])
 def fitted(request, make_zoo, tmp_path) -> Generator:
     make_zoo()
-    return fit_generator(request.getfixturevalue(request.param), tmp_path, "fitted")
+    return fit_generator(request.getfixturevalue(request.param), tmp_path, name="fitted")
 
 
 def test_saved_and_loaded_it_draws_the_same_bit_for_bit(fitted, tmp_path):
@@ -53,7 +53,7 @@ def test_a_sample_depends_on_its_seed_and_number_alone(fitted, monkeypatch):
 
 def test_gaussian_samples_have_the_zoos_moments(make_zoo, tmp_path, gaussian_on_weights):
     zoo = make_zoo(count=40)
-    generator = fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    generator = fit_generator(gaussian_on_weights, tmp_path, name="fitted")
     train = zoo.read(zoo.rows(split="train")).astype(np.float64)
     drawn = generator.sample(4000, seed=0).double().numpy()
     error = np.abs(drawn.mean(0) - train.mean(0)) / train.std(0)
@@ -63,7 +63,7 @@ def test_gaussian_samples_have_the_zoos_moments(make_zoo, tmp_path, gaussian_on_
 
 def test_round_trip_error_is_brute_force(make_zoo, tmp_path, flow_on_pca):
     zoo = make_zoo()
-    codec = fit_generator(flow_on_pca, tmp_path, "fitted").codec
+    codec = fit_generator(flow_on_pca, tmp_path, name="fitted").codec
     rows = zoo.rows(split="val")
     weights = zoo.read(rows).astype(np.float64)
     back = codec.decode(codec.encode_zoo([(zoo, rows)]), zoo.layout).numpy()
@@ -99,7 +99,7 @@ def test_refuses_another_format(tmp_path, text):
 
 def test_a_kde_on_tokens_is_a_generator_like_any_other(make_zoo, tmp_path, kde_on_neurons):
     make_zoo()
-    fitted = fit_generator(kde_on_neurons, tmp_path, "fitted")
+    fitted = fit_generator(kde_on_neurons, tmp_path, name="fitted")
     folder = tmp_path / "runs" / "fitted"
     loaded = Generator.load(folder)
     drawn = fitted.sample(5, seed=1)
@@ -111,7 +111,7 @@ def test_a_kde_on_tokens_is_a_generator_like_any_other(make_zoo, tmp_path, kde_o
         assert not Generator.is_whole(folder)
         with pytest.raises(RunConflict, match="not fitted to the end"):
             Generator.load(folder)
-        fit_generator(kde_on_neurons, tmp_path, "fitted")
+        fit_generator(kde_on_neurons, tmp_path, name="fitted")
     assert (folder / "density" / "anchors.npy").read_bytes() == whole
 
 
@@ -134,7 +134,7 @@ def test_any_density_takes_any_tokens(make_zoo, tmp_path, flow_on_pca, codec, de
     flow = dataclasses.replace(flow_on_pca.density, backbone=backbone)
     chosen = KdeConfig() if density == "kde" else flow
     config = dataclasses.replace(flow_on_pca, codec=codec, density=chosen)
-    fitted = fit_generator(config, tmp_path, "fitted")
+    fitted = fit_generator(config, tmp_path, name="fitted")
     codes = fitted.density.sample(3, seed=0)
     width = 25 if codec.kind == "tokens" else 6
     assert (
@@ -149,8 +149,8 @@ def test_any_density_takes_any_tokens(make_zoo, tmp_path, flow_on_pca, codec, de
 def test_sane_learns_from_zoos_of_other_architectures_too(make_zoo, tmp_path):
     make_zoo()
     make_zoo(widths=(64, 8, 10), name="narrow")
-    config = GeneratorConfig("small", SANE, KdeConfig(), codec_zoos=("narrow",))
-    fitted = fit_generator(config, tmp_path, "fitted")
+    config = GeneratorConfig("small", SANE, density=KdeConfig(), codec_zoos=("narrow",))
+    fitted = fit_generator(config, tmp_path, name="fitted")
     assert len(fitted.codec.layouts) == 2 and len(fitted.density.rows_A) == 8
-    drawn = sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
+    drawn = sample_networks(SampleConfig("fitted", count=2), tmp_path, name="drawn")
     assert drawn.facts.network.widths == (64, 16, 10)

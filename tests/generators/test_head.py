@@ -51,7 +51,7 @@ HEADS = {
 def test_all_but_the_head_stays_as_it_was(config, classes):
     layout = Layout.of(build_network(config))
     weights_BD = torch.randn(2, layout.size, generator=torch.Generator().manual_seed(0))
-    head = NewHead(layout, config, classes, seed=1)
+    head = NewHead(layout, config, classes=classes, seed=1)
     assert set(head.names) == HEADS[config]
     assert head.layout == Layout.of(build_network(head.network))
     before = layout.unflatten(weights_BD)
@@ -72,7 +72,7 @@ def test_all_but_the_head_stays_as_it_was(config, classes):
 def test_a_fresh_head_is_torchs(make_zoo):
     config = MLPConfig((64, 400, 10))
     layout = Layout.of(build_network(config))
-    head = NewHead(layout, config, 50, seed=0)
+    head = NewHead(layout, config, classes=50, seed=0)
     weight = head.layout.unflatten(head.reset(torch.zeros(1, layout.size), np.array([0])))
     numbers = weight["layers.1.weight"].flatten()
     bound = 400**-0.5  # of a uniform distribution
@@ -86,7 +86,7 @@ def factory(**arguments):
 
 def test_a_network_of_the_users_own_says_its_number_of_classes():
     config = PythonConfig("tests.generators.test_head:factory", {"num_classes": 10})
-    head = NewHead(Layout.of(build_network(config)), config, 4, seed=0)
+    head = NewHead(Layout.of(build_network(config)), config, classes=4, seed=0)
     assert head.network.arguments == {"num_classes": 4}
     assert head.layout.unflatten(torch.zeros(1, head.layout.size))["weight"].shape == (1, 4, 8)
     with pytest.raises(ConfigError, match="has neither classes nor num_classes"):
@@ -110,32 +110,32 @@ def renamed(classes):
 def test_a_head_that_is_not_some_tensors_is_refused(name, said):
     config = PythonConfig(f"tests.generators.test_head:{name}", {"classes": 10})
     with pytest.raises(ConfigError, match=said):
-        NewHead(Layout.of(build_network(config)), config, 12, seed=0)
+        NewHead(Layout.of(build_network(config)), config, classes=12, seed=0)
 
 
 @pytest.fixture
 def fitted(make_zoo, tmp_path, gaussian_on_weights):
     make_zoo()
-    return fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    return fit_generator(gaussian_on_weights, tmp_path, name="fitted")
 
 
 def test_samples_with_a_new_head_are_a_zoo_of_the_new_architecture(fitted, tmp_path):
-    drawn = sample_networks(SampleConfig("fitted", count=5, classes=3), tmp_path, "drawn")
+    drawn = sample_networks(SampleConfig("fitted", count=5, classes=3), tmp_path, name="drawn")
     assert drawn.facts.network.widths == (64, 16, 3)
     assert drawn.layout == Layout.of(drawn.build_network())
     body = slice(0, 64 * 16 + 16)
     np.testing.assert_array_equal(drawn.read()[:, body], fitted.sample(5, seed=0)[:, body])
     told = drawn.facts.sampled.head
     assert told == {"classes": 3, "tensors": ["layers.1.weight", "layers.1.bias"]}
-    few = sample_networks(SampleConfig("fitted", count=2, classes=3), tmp_path, "few")
+    few = sample_networks(SampleConfig("fitted", count=2, classes=3), tmp_path, name="few")
     np.testing.assert_array_equal(few.read(), drawn.read()[:2])
 
 
 def test_selection_is_by_the_old_head(fitted, tmp_path):
     selection = SubsampleConfig(draws=4)
     old = SampleConfig("fitted", count=3, selection=selection)
-    kept = sample_networks(old, tmp_path, "old")
-    new = sample_networks(dataclasses.replace(old, classes=10), tmp_path, "new")
+    kept = sample_networks(old, tmp_path, name="old")
+    new = sample_networks(dataclasses.replace(old, classes=10), tmp_path, name="new")
     assert new.columns["drawn"].tolist() == kept.columns["drawn"].tolist()
     head = slice(64 * 16 + 16, None)
     assert new.layout == kept.layout
@@ -145,11 +145,11 @@ def test_selection_is_by_the_old_head(fitted, tmp_path):
 
 def test_batchnorm_is_that_of_the_new_task(convolutional, tmp_path):
     generator = GeneratorConfig(zoo="small", codec=FlatConfig(), density=GaussianConfig())
-    fit_generator(generator, tmp_path, "fitted")
+    fit_generator(generator, tmp_path, name="fitted")
     settings = {"count": 2, "batchnorm": "recalibrated", "batchnorm_images": 100}
-    own = sample_networks(SampleConfig("fitted", **settings), tmp_path, "own")
+    own = sample_networks(SampleConfig("fitted", **settings), tmp_path, name="own")
     data = DataConfig("digits", scaling="symmetric")
-    new = sample_networks(SampleConfig("fitted", data=data, **settings), tmp_path, "new")
+    new = sample_networks(SampleConfig("fitted", data=data, **settings), tmp_path, name="new")
     assert new.facts.data == data and new.facts.network.classes == 10
     assert new.facts.input_shape == (1, 8, 8)
     before, after = (zoo.layout.unflatten(zoo.read()) for zoo in (own, new))
@@ -161,8 +161,10 @@ def test_batchnorm_is_that_of_the_new_task(convolutional, tmp_path):
 def test_a_task_that_does_not_fit_is_refused(fitted, tmp_path):
     layout, facts = fitted.codec.layout, fitted.subject
     with pytest.raises(ConfigError, match="classes = 3: digits has 10 classes"):
-        new_head(SampleConfig("fitted", classes=3, data=DataConfig("digits")), layout, facts)
+        new_head(
+            SampleConfig("fitted", classes=3, data=DataConfig("digits")), layout, subject=facts
+        )
     with pytest.raises(ShapeMismatch, match=r"'iris': its inputs have shape \[4\], .* \[1, 8, 8\]"):
-        new_head(SampleConfig("fitted", data=DataConfig("iris")), layout, facts)
-    head, same = new_head(SampleConfig("fitted"), layout, facts)
+        new_head(SampleConfig("fitted", data=DataConfig("iris")), layout, subject=facts)
+    head, same = new_head(SampleConfig("fitted"), layout, subject=facts)
     assert head is None and same == facts

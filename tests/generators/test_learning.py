@@ -42,10 +42,15 @@ def make_epochs(tmp_path):
         columns |= {
             "network": np.repeat(np.arange(NUM_NETWORKS), len(EPOCHS)),
             "epoch": np.tile(np.array(EPOCHS, np.int32), NUM_NETWORKS),
-            "split": np.repeat(split_networks(NUM_NETWORKS, 0.2, 0.2, 0), len(EPOCHS)),
+            "split": np.repeat(split_networks(NUM_NETWORKS, 0.2, test=0.2, seed=0), len(EPOCHS)),
         }
         blocks = [(columns, weights.astype(np.float32))]
-        return write_zoo(tmp_path / "zoos" / name, facts_of(layout, config, seed=seed), num, blocks)
+        return write_zoo(
+            tmp_path / "zoos" / name,
+            facts_of(layout, config, seed=seed),
+            num_rows=num,
+            blocks=blocks,
+        )
 
     return make
 
@@ -63,7 +68,7 @@ def test_epochs_are_those_of_the_settings(make_epochs, tmp_path):
     for epochs, wanted in table.items():
         config = dataclasses.replace(CONFIG, epochs=epochs)
         for learning in (
-            learning_of_codec(config, zoo, tmp_path),
+            learning_of_codec(config, zoo, zoos=tmp_path),
             learning_of_density(config, zoo),
         ):
             for split, rows in zip(("train", "val"), rows_of(learning), strict=True):
@@ -83,7 +88,9 @@ def test_rows_of_one_network_are_cut_apart_by_blocks_of_its_steps(tmp_path):
         "split": np.repeat(["train", "val"], 3),
     }
     blocks = [(columns, np.ones((6, layout.size), np.float32))]
-    zoo = write_zoo(tmp_path / "steps", facts_of(layout, split_by=BLOCKS_OF_STEPS), 6, blocks)
+    zoo = write_zoo(
+        tmp_path / "steps", facts_of(layout, split_by=BLOCKS_OF_STEPS), num_rows=6, blocks=blocks
+    )
     for epochs, train, val in (("last", [0, 1, 2], [3, 4, 5]), ((2, 0), [0, 2], [])):
         config = dataclasses.replace(CONFIG, epochs=epochs)
         assert rows_of(learning_of_density(config, zoo)) == (train, val)
@@ -93,10 +100,10 @@ def test_rows_of_one_network_are_cut_apart_by_blocks_of_its_steps(tmp_path):
 
 def test_epochs_are_read_from_settings():
     for given, found in (("all", "all"), ([21, 22], (21, 22)), ("last", "last")):
-        assert build(GeneratorConfig, {"zoo": "z", "epochs": given}, "file").epochs == found
+        assert build(GeneratorConfig, {"zoo": "z", "epochs": given}, source="file").epochs == found
     for wrong in ("first", [-1], 5, 2.5):
         with pytest.raises(ConfigError, match="epochs"):
-            build(GeneratorConfig, {"zoo": "z", "epochs": wrong}, "file")
+            build(GeneratorConfig, {"zoo": "z", "epochs": wrong}, source="file")
 
 
 def test_the_best_share_is_what_the_density_learns_from(make_epochs, tmp_path):
@@ -109,7 +116,7 @@ def test_the_best_share_is_what_the_density_learns_from(make_epochs, tmp_path):
     found, val = rows_of(learning_of_density(config, zoo))
     assert found == sorted(order[:6])  # 0.3 of 18 rows, rounded up
     assert val == zoo.rows("val").tolist()
-    assert rows_of(learning_of_codec(config, zoo, tmp_path))[0] == train.tolist()
+    assert rows_of(learning_of_codec(config, zoo, zoos=tmp_path))[0] == train.tolist()
     with pytest.raises(ConfigError, match="no column val_accuracy"):
         learning_of_density(config, make_epochs("bare"))
     nothing = make_epochs("nothing", val_accuracy=np.full(30, np.nan))  # no validation images
@@ -120,7 +127,7 @@ def test_the_best_share_is_what_the_density_learns_from(make_epochs, tmp_path):
 def test_anchors_are_the_best_and_the_codec_knows_all(make_epochs, tmp_path):
     zoo = make_epochs(val_accuracy=np.random.default_rng(1).permutation(30) / 30)
     config = dataclasses.replace(CONFIG, best=0.5)
-    generator = fit_generator(config, tmp_path, "fitted")
+    generator = fit_generator(config, tmp_path, name="fitted")
     last = zoo.rows("train", "last")
     best = np.sort(last[np.argsort(-zoo.columns["val_accuracy"][last])[:3]])
     expected = generator.codec.encode(torch.from_numpy(zoo.read(best)), zoo.layout)
@@ -128,17 +135,17 @@ def test_anchors_are_the_best_and_the_codec_knows_all(make_epochs, tmp_path):
     assert generator.codec.facts["networks"] == 6
     summary = json.loads((tmp_path / "runs" / "fitted" / "done.json").read_text())
     assert summary["density"]["anchors"] == 3 and summary["density"]["val_networks"] == 2
-    assert len(sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")) == 2
+    assert len(sample_networks(SampleConfig("fitted", count=2), tmp_path, name="drawn")) == 2
 
 
 def test_the_codec_learns_from_more_zoos(make_epochs, tmp_path):
     zoo, more = make_epochs(), make_epochs("more", seed=1)
     config = dataclasses.replace(CONFIG, codec_zoos=("more",))
-    learning = learning_of_codec(config, zoo, tmp_path / "zoos")
+    learning = learning_of_codec(config, zoo, zoos=tmp_path / "zoos")
     assert [each.name for each, _ in learning.train] == ["small", "more"]
     assert learning.train[1][1].tolist() == more.rows("train", "last").tolist()
     assert len(learning_of_density(config, zoo).train) == 1
-    generator = fit_generator(config, tmp_path, "fitted")
+    generator = fit_generator(config, tmp_path, name="fitted")
     assert generator.codec.facts["networks"] == 12
     both = np.concatenate([each.read(each.rows("train", "last")) for each in (zoo, more)])
     np.testing.assert_allclose(
@@ -147,7 +154,7 @@ def test_the_codec_learns_from_more_zoos(make_epochs, tmp_path):
     assert len(generator.density.rows_A) == 6
     make_epochs("more", seed=2)  # other networks under this name
     with pytest.raises(RunConflict, match="learnt from rows of fingerprints"):
-        fit_generator(config, tmp_path, "fitted")
+        fit_generator(config, tmp_path, name="fitted")
 
 
 def test_zoos_that_cannot_be_learnt_from_together_are_refused(make_epochs, make_zoo, tmp_path):
@@ -159,7 +166,7 @@ def test_zoos_that_cannot_be_learnt_from_together_are_refused(make_epochs, make_
         (("other",), ShapeMismatch, "other has layout"),
     ):
         with pytest.raises(error, match=said):
-            fit_generator(dataclasses.replace(CONFIG, codec_zoos=zoos), tmp_path, "fitted")
+            fit_generator(dataclasses.replace(CONFIG, codec_zoos=zoos), tmp_path, name="fitted")
 
 
 def test_the_origin_tells_of_other_rows_alone(make_epochs, tmp_path):
@@ -167,7 +174,7 @@ def test_the_origin_tells_of_other_rows_alone(make_epochs, tmp_path):
 
     def told(**settings):
         config = dataclasses.replace(CONFIG, **settings)
-        parts = learning_of_codec(config, zoo, tmp_path), learning_of_density(config, zoo)
+        parts = learning_of_codec(config, zoo, zoos=tmp_path), learning_of_density(config, zoo)
         return choice_facts(config, *parts)
 
     assert told() == {}
@@ -181,7 +188,7 @@ def test_other_rows_are_another_generator(make_epochs, tmp_path):
     make_epochs(val_accuracy=np.arange(30) / 30)
     tokens = dataclasses.replace(CONFIG, codec=NeuronsConfig(), density=KdeConfig())
     digests = {
-        fit_generator(dataclasses.replace(tokens, **settings), tmp_path, str(i)).digest
+        fit_generator(dataclasses.replace(tokens, **settings), tmp_path, name=str(i)).digest
         for i, settings in enumerate(({}, {"best": 0.5}, {"epochs": "all"}, {"epochs": (1,)}))
     }
     assert len(digests) == 4

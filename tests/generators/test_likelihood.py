@@ -23,7 +23,7 @@ def recorded(tmp_path, name: str = "fitted") -> dict:
 def test_a_flows_is_what_it_says_of_the_networks_codes(make_zoo, tmp_path, flow_on_pca):
     zoo = make_zoo(count=20)
     config = dataclasses.replace(flow_on_pca, likelihood=64, seed=3)
-    generator = fit_generator(config, tmp_path, "fitted")
+    generator = fit_generator(config, tmp_path, name="fitted")
     found = recorded(tmp_path)["likelihood"]
     assert found["of"] == "weights"
     for split, num in (("train", 12), ("val", 4)):
@@ -48,14 +48,14 @@ def test_a_gaussians_is_its_closed_form_in_weights(make_zoo, tmp_path):
     ]
     for standardise in ("none", "per_tensor", "per_weight"):
         config = dataclasses.replace(CONFIG, codec=FlatConfig(standardise), density=gaussian)
-        fit_generator(dataclasses.replace(config, likelihood=50), tmp_path, standardise)
+        fit_generator(dataclasses.replace(config, likelihood=50), tmp_path, name=standardise)
         found = recorded(tmp_path, standardise)["likelihood"]
         assert found["of"] == "weights"
         for split, expected in zip(("train", "val"), nats, strict=True):
             assert found[split]["n"] == len(expected)
             assert found[split]["nats_per_number"] == pytest.approx(expected.mean(), abs=1e-5)
             assert found[split]["std"] == pytest.approx(expected.std(ddof=1), abs=1e-5)
-    fit_generator(dataclasses.replace(config, likelihood=5), tmp_path, "few")
+    fit_generator(dataclasses.replace(config, likelihood=5), tmp_path, name="few")
     few = recorded(tmp_path, "few")["likelihood"]["train"]
     assert few["n"] == 5 and few["nats_per_number"] != pytest.approx(nats[0].mean(), abs=1e-5)
     assert min(nats[0]) <= few["nats_per_number"] <= max(nats[0])
@@ -67,7 +67,7 @@ def test_whitening_does_not_change_it(make_zoo, tmp_path):
     for whiten in (False, True):
         codec = PcaConfig(components=4, whiten=whiten)
         config = dataclasses.replace(CONFIG, codec=codec, likelihood=9)
-        fit_generator(config, tmp_path, str(whiten))
+        fit_generator(config, tmp_path, name=str(whiten))
         found.append(recorded(tmp_path, str(whiten))["likelihood"])
     assert found[0]["of"] == found[1]["of"] == "weights"
     for split in ("train", "val"):
@@ -77,7 +77,7 @@ def test_whitening_does_not_change_it(make_zoo, tmp_path):
 
 def test_off_the_space_that_a_gaussian_spans_there_is_none(make_zoo, tmp_path):
     make_zoo()
-    fit_generator(dataclasses.replace(CONFIG, likelihood=3), tmp_path, "fitted")
+    fit_generator(dataclasses.replace(CONFIG, likelihood=3), tmp_path, name="fitted")
     found = recorded(tmp_path)["likelihood"]
     assert found["train"]["nats_per_number"] is not None
     assert found["val"] == {"nats_per_number": None, "std": None, "n": 2}
@@ -85,5 +85,5 @@ def test_off_the_space_that_a_gaussian_spans_there_is_none(make_zoo, tmp_path):
 
 def test_nothing_is_recorded_unless_asked(make_zoo, tmp_path):
     make_zoo()
-    fit_generator(CONFIG, tmp_path, "fitted")
+    fit_generator(CONFIG, tmp_path, name="fitted")
     assert "likelihood" not in recorded(tmp_path)

@@ -39,8 +39,10 @@ def root(tmp_path_factory):
         recipe=RecipeConfig(epochs=2, batch_size=256, learning_rate=0.01),
         split=SplitConfig(val=0.2, test=0.2),
     )
-    train_zoo(config, root, "small")
-    train_zoo(dataclasses.replace(config, data=DataConfig("digits", validation=0.0)), root, "none")
+    train_zoo(config, root, name="small")
+    train_zoo(
+        dataclasses.replace(config, data=DataConfig("digits", validation=0.0)), root, name="none"
+    )
     return root
 
 
@@ -72,7 +74,7 @@ def curve(run) -> dict[int, float]:
 
 
 def test_the_curve_ends_with_what_the_fitted_density_draws(root, flow_on_pca):
-    generator = fit_generator(looking(flow_on_pca), root, "looked")
+    generator = fit_generator(looking(flow_on_pca), root, name="looked")
     found = curve(root / "runs" / "looked")
     assert list(found) == [10, 20, 30]
     wanted = accuracies(generator)
@@ -82,12 +84,12 @@ def test_the_curve_ends_with_what_the_fitted_density_draws(root, flow_on_pca):
     )
     assert last["sample_accuracy_std"] == pytest.approx(wanted.std(), abs=1e-6)
 
-    plain = fit_generator(looking(flow_on_pca, sample_every=0), root, "plain")
+    plain = fit_generator(looking(flow_on_pca, sample_every=0), root, name="plain")
     assert curve(root / "runs" / "plain") == {}
     for name, tensor in plain.density.module.state_dict().items():
         assert torch.equal(generator.density.module.state_dict()[name], tensor), name
 
-    samples = sample_networks(SampleConfig("looked", count=3), root, "looked-samples")
+    samples = sample_networks(SampleConfig("looked", count=3), root, name="looked-samples")
     curves = _curves(root, Zoo.open(root / "zoos" / "small"), [samples])
     points = curves["samples in training, generator looked"]["sample_accuracy"]
     assert points.tolist() == [[step, value] for step, value in found.items()]
@@ -97,7 +99,7 @@ def test_best_samples_keeps_the_density_that_drew_the_best_also_when_resumed(
     root, flow_on_pca, monkeypatch
 ):
     config = looking(flow_on_pca, keep="best_samples", validate_every=5, sample_every=5)
-    generator = fit_generator(config, root, "best")
+    generator = fit_generator(config, root, name="best")
     found = curve(root / "runs" / "best")
     assert accuracies(generator).mean() == pytest.approx(max(found.values()), abs=1e-6)
 
@@ -117,8 +119,8 @@ def test_best_samples_keeps_the_density_that_drew_the_best_also_when_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(paths, "mse_loss", fails)
         with pytest.raises(KeyboardInterrupt):
-            fit_generator(config, root, "cut")
-    again = fit_generator(config, root, "cut")
+            fit_generator(config, root, name="cut")
+    again = fit_generator(config, root, name="cut")
     assert curve(root / "runs" / "cut") == found
     for name, tensor in generator.density.module.state_dict().items():
         assert torch.equal(again.density.module.state_dict()[name], tensor), name
@@ -127,7 +129,7 @@ def test_best_samples_keeps_the_density_that_drew_the_best_also_when_resumed(
 def test_looks_need_validation_images(root, flow_on_pca):
     config = dataclasses.replace(looking(flow_on_pca), zoo="none")
     with pytest.raises(ConfigError, match=r"sample_every = 10 scores samples on validation images"):
-        fit_generator(config, root, "none")
+        fit_generator(config, root, name="none")
 
 
 class Second:
@@ -146,7 +148,7 @@ class Second:
 
 
 def test_the_first_rank_alone_builds_what_scores_for_all(root, flow_on_pca, monkeypatch):
-    generator = fit_generator(looking(flow_on_pca), root, "shared")
+    generator = fit_generator(looking(flow_on_pca), root, name="shared")
     monkeypatch.setattr(ranks, "_world", ranks.World(Second()))
     monkeypatch.setattr("dwf.generators.generator.Examiner", None)
     judge = generator._judge()
@@ -156,4 +158,4 @@ def test_the_first_rank_alone_builds_what_scores_for_all(root, flow_on_pca, monk
 def test_a_codec_draws_no_networks():
     data = {"zoo": "any", "codec": {"kind": "sane", "training": {"sample_every": 500}}}
     with pytest.raises(ConfigError, match=r"codec.training.sample_every = 500: a codec draws no"):
-        build(GeneratorConfig, data, "test")
+        build(GeneratorConfig, data, source="test")

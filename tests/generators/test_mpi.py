@@ -21,7 +21,7 @@ def test_ranks_fit_the_generator_of_one_process(make_zoo, tmp_path, flow_on_pca,
     make_zoo()
     if codec == "flat":
         flow_on_pca = dataclasses.replace(flow_on_pca, codec=FlatConfig())
-    one = fit_generator(flow_on_pca, tmp_path, "one")
+    one = fit_generator(flow_on_pca, tmp_path, name="one")
     file = tmp_path / "ranks.yaml"
     file.write_text(yaml.safe_dump(to_dict(flow_on_pca)))
     command = ["launch/generator.py", "--config", file, "--root", tmp_path]

@@ -27,7 +27,7 @@ def parsed(
     if training is not None:
         data["codec"]["training"] = training
     launch = RankedLaunch(Path("some.yaml"), **flags)
-    return Parsed(build(GeneratorConfig, data, "test"), launch, {})
+    return Parsed(build(GeneratorConfig, data, source="test"), launch, origins={})
 
 
 def engines_of(config: GeneratorConfig) -> dict[str, str]:
@@ -96,9 +96,11 @@ def test_an_engine_that_a_density_does_not_take_is_refused_with_its_reason():
 @pytest.mark.parametrize("flags", [{}, {"engine": "ddp"}])
 def test_a_plan_names_what_trains_a_flow(tmp_path, flags):
     config = load(GeneratorConfig, ROOT / "configs" / "generator" / "digits_neurons.yaml")
-    config = with_engine(Parsed(config, RankedLaunch(Path("some.yaml"), **flags), {})).config
+    config = with_engine(
+        Parsed(config, RankedLaunch(Path("some.yaml"), **flags), origins={})
+    ).config
     batch = config.density.training.batch_size
-    said = plan(config, tmp_path, "g", ranks=2, gpu_memory_gb=80)
+    said = plan(config, tmp_path, name="g", ranks=2, gpu_memory_gb=80)
     ranks = 2 if flags else 1  # the first alone fits what is plain
     share = f"batch {batch} as {ranks} x 1 x {batch // ranks}"
     engine = flags.get("engine", "plain")
@@ -142,8 +144,8 @@ def test_a_codec_that_does_not_train_is_left_as_it_is():
 
 
 def test_sizes_of_a_zoo_that_is_not_there_are_those_of_its_settings(tmp_path):
-    config = build(GeneratorConfig, {"zoo": "mnist_mlp-aligned"}, "test")
-    said = plan(config, tmp_path, "g")
+    config = build(GeneratorConfig, {"zoo": "mnist_mlp-aligned"}, source="test")
+    said = plan(config, tmp_path, name="g")
     assert "networks of 26,506 weights" in said and "not there yet: sizes as mnist_mlp.yaml" in said
     assert not list(tmp_path.iterdir())
 
@@ -161,7 +163,7 @@ def sane(training: dict, zoo: str = "small", **codec) -> GeneratorConfig:
     backbone |= codec.pop("backbone", {})
     about = {"kind": "sane", "window": 16, "halo": 4, "backbone": backbone, "training": training}
     data = {"zoo": zoo, "codec": about | codec, "density": {"kind": "kde"}}
-    return build(GeneratorConfig, data, "test")
+    return build(GeneratorConfig, data, source="test")
 
 
 def memory_of(said: str) -> dict[str, float]:
@@ -174,7 +176,7 @@ def test_memory_is_that_of_the_codecs_own_module(make_zoo, tmp_path):
     layout = make_zoo(widths=(64, 256, 10)).layout
     config = sane({"batch_size": 64}, backbone={"width": 256})
     num = sum(p.numel() for p in SaneCodec.planned_module(config.codec, [layout]).parameters())
-    said = plan(config, tmp_path, "g")
+    said = plan(config, tmp_path, name="g")
     assert f"sane: {num:,} parameters; engine plain, ranks: 1, batch 64 as 1 x 1 x 64" in said
     need = memory_of(said)
     for name, size in (("weights", 4), ("gradients", 4), ("optimizer", 8)):
@@ -186,18 +188,18 @@ def test_what_ranks_share_and_what_helps(make_zoo, tmp_path):
     make_zoo(widths=(64, 256, 10))
     training = {"batch_size": 64, "accumulate": 2, "engine": "deepspeed"}
     config = sane(training, backbone={"width": 256})
-    alone = memory_of(plan(config, tmp_path, "g"))
-    said = plan(config, tmp_path, "g", ranks=8, gpu_memory_gb=80)
+    alone = memory_of(plan(config, tmp_path, name="g"))
+    said = plan(config, tmp_path, name="g", ranks=8, gpu_memory_gb=80)
     assert "ZeRO stage 2), ranks: 8, batch 64 as 8 x 2 x 4" in said
     assert "fits a GPU of 80 GiB" in said
     shared = memory_of(said)
     assert shared["optimizer"] == pytest.approx(alone["optimizer"] / 8, abs=0.1)
     assert shared["activations"] == pytest.approx(alone["activations"] / 8, abs=0.1)
-    said = plan(config, tmp_path, "g", ranks=1, gpu_memory_gb=0.01)
+    said = plan(config, tmp_path, name="g", ranks=1, gpu_memory_gb=0.01)
     assert "does NOT fit a GPU of 0.01 GiB" in said and "--codec.backbone.checkpointing" in said
     assert "configs/deepspeed/zero3.json" in said
     with pytest.raises(ConfigError, match=r"training.batch_size = 64 cannot be shared by 3 ranks"):
-        plan(config, tmp_path, "g", ranks=3)
+        plan(config, tmp_path, name="g", ranks=3)
 
 
 def test_a_contrast_needs_two_windows_in_a_micro_batch(make_zoo, tmp_path):
@@ -205,16 +207,18 @@ def test_a_contrast_needs_two_windows_in_a_micro_batch(make_zoo, tmp_path):
     make_zoo(widths=(64, 256, 10))
     training = {"batch_size": 8, "engine": "ddp"}
     with pytest.raises(ConfigError, match=r"batch_size = 8 over 8 ranks .* leaves one window in"):
-        plan(sane(training), tmp_path, "g", ranks=8)
-    assert "8 x 1 x 1" in plan(sane(training, contrast=0), tmp_path, "g", ranks=8)
+        plan(sane(training), tmp_path, name="g", ranks=8)
+    assert "8 x 1 x 1" in plan(sane(training, contrast=0), tmp_path, name="g", ranks=8)
 
 
 def test_parameters_need_no_zoo_where_the_settings_say_all(tmp_path):
     known = sane(
         {}, backbone={"positions": "learned", "max_positions": [99, 9, 40]}, tokens={"size": 20}
     )
-    assert re.search(r"no sizes are known\nsane: [\d,]+ parameters", plan(known, tmp_path, "g"))
-    said = plan(sane({}), tmp_path, "g")
+    assert re.search(
+        r"no sizes are known\nsane: [\d,]+ parameters", plan(known, tmp_path, name="g")
+    )
+    said = plan(sane({}), tmp_path, name="g")
     assert "sane: parameters and memory are not known yet: codec.tokens.size is not set" in said
 
 
@@ -237,14 +241,14 @@ def test_positions_are_advised_where_the_order_of_a_layer_would_be_lost(
         backbone = dataclasses.replace(config.density.backbone, **told)
         density = dataclasses.replace(config.density, backbone=backbone)
         config = dataclasses.replace(config, density=density)
-    lines = plan(config, tmp_path, "g")
+    lines = plan(config, tmp_path, name="g")
     assert ("WARNING: the networks have 2 hidden layers" in lines) == advised
 
 
 def graph_of(zoo: str, **codec) -> GeneratorConfig:
     backbone = {"kind": "neural_graph", "width": 4}
     data = {"zoo": zoo, "codec": codec, "density": {"kind": "flow", "backbone": backbone}}
-    return build(GeneratorConfig, data, "test")
+    return build(GeneratorConfig, data, source="test")
 
 
 @pytest.mark.parametrize("codec", [{"kind": "neurons", "scale": "logarithm"}, {"kind": "tokens"}])
@@ -256,9 +260,14 @@ def test_a_graph_is_of_neurons_in_their_own_scale(codec):
 def test_a_graph_is_of_linear_layers_alone(make_zoo, tmp_path):
     """One convolution has tokens like a linear layer's, of other meaning."""
     zoo = make_zoo(network=CNNConfig((4,), (1, 8, 8)), name="convolution")
-    for act in (lambda c: plan(c, tmp_path, "g"), lambda c: fit_generator(c, tmp_path, "bad")):
+    for act in (
+        lambda c: plan(c, tmp_path, name="g"),
+        lambda c: fit_generator(c, tmp_path, name="bad"),
+    ):
         with pytest.raises(ConfigError, match=rf"{zoo.layout.entries[0].name} has shape \(4, 1, "):
             act(graph_of("convolution", kind="neurons"))
     assert not list(tmp_path.glob("runs/*/density"))
     make_zoo(name="linear")
-    assert "backbone neural_graph of" in plan(graph_of("linear", kind="neurons"), tmp_path, "g")
+    assert "backbone neural_graph of" in plan(
+        graph_of("linear", kind="neurons"), tmp_path, name="g"
+    )

@@ -15,7 +15,7 @@ from dwf.settings import parse
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "configs" / "generator").glob("*.yaml"))
-SHIPPED = {path: parse(GeneratorConfig, str(path), []).config for path in PRESETS}
+SHIPPED = {path: parse(GeneratorConfig, str(path), argv=[]).config for path in PRESETS}
 SANE = [path for path, config in SHIPPED.items() if config.codec.kind == "sane"]
 FLOWS = [path for path in PRESETS if path not in SANE]
 WIDTHS = {"mnist14": (196, 16, 10), "fashion_mnist_neurons": (784, 32, 32, 10)}
@@ -49,19 +49,19 @@ def test_every_flow_trains_and_draws(preset, make_zoo, tmp_path):
         argv += ["--density.solver.steps", "4"]
     unlike = density.takes_metric and "mnist" in preset.stem  # the images here are digits
     argv += ["--density.behaviour", "0"] if unlike else []
-    config = parse(GeneratorConfig, str(preset), argv).config
+    config = parse(GeneratorConfig, str(preset), argv=argv).config
     assert config.density.training.steps == 6
     widths = next((w for key, w in WIDTHS.items() if key in preset.stem), (64, 16, 10))
     network = CNN_OF_DIGITS if "cnn_digits" in preset.stem else None
     asks = config.density.condition != "none"
     more = {"val_accuracy": np.linspace(0.9, 0.99, 12)} if asks else {}
     make_zoo(count=12, widths=widths, name=config.zoo, network=network, **more)
-    fit_generator(config, tmp_path, preset.stem)
-    drawn = sample_networks(SampleConfig(preset.stem, count=2), tmp_path, "drawn")
+    fit_generator(config, tmp_path, name=preset.stem)
+    drawn = sample_networks(SampleConfig(preset.stem, count=2), tmp_path, name="drawn")
     assert drawn.read().shape == (2, drawn.layout.size)
     if asks:
         better = SampleConfig(preset.stem, count=2, condition=0.95)
-        assert sample_networks(better, tmp_path, "asked").read().shape == drawn.read().shape
+        assert sample_networks(better, tmp_path, name="asked").read().shape == drawn.read().shape
     steps = density.training.steps
     is_long = "deepweightflow" in preset.stem or preset.stem == "mnist14_neurons"
     assert steps == 30_000 if is_long else steps <= 12_000
@@ -84,12 +84,12 @@ def test_every_sane_trains_and_draws(preset, make_zoo, tmp_path):
     check_header(preset)
     text = preset.read_text()
     argv = few_steps("codec") + (few_steps("density") if "kind: flow" in text else [])
-    config = parse(GeneratorConfig, str(preset), argv).config
+    config = parse(GeneratorConfig, str(preset), argv=argv).config
     assert config.codec.training.steps == 6
     for name in (config.zoo, *config.codec_zoos):
         make_zoo(count=20, name=name)
     # The small zoos have one epoch, and no accuracies.
     config = dataclasses.replace(config, codec=small(config.codec), epochs="last", best=1.0)
-    fit_generator(config, tmp_path, preset.stem)
-    drawn = sample_networks(SampleConfig(preset.stem, count=2), tmp_path, "drawn")
+    fit_generator(config, tmp_path, name=preset.stem)
+    drawn = sample_networks(SampleConfig(preset.stem, count=2), tmp_path, name="drawn")
     assert drawn.read().shape == (2, drawn.layout.size)

@@ -23,7 +23,7 @@ def test_two_ranks_fit_the_flow_of_one_process(make_zoo, tmp_path, flow_on_pca, 
     )
     density = dataclasses.replace(flow_on_pca.density, training=training)
     config = dataclasses.replace(flow_on_pca, density=density, likelihood=4)
-    one = fit_generator(config, tmp_path, "one")
+    one = fit_generator(config, tmp_path, name="one")
     file = tmp_path / "ranks.yaml"
     file.write_text(yaml.safe_dump(to_dict(config)))
     words = ["launch/generator.py", "--config", file, "--root", tmp_path, "--engine", engine]

@@ -47,10 +47,10 @@ SUBSAMPLE = SampleConfig("fitted", count=4, seed=2, selection=SubsampleConfig(dr
 
 def test_the_best_are_kept(make_zoo, tmp_path, gaussian_on_weights):
     zoo = make_zoo()
-    generator = fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    generator = fit_generator(gaussian_on_weights, tmp_path, name="fitted")
     drawn_ND = generator.sample(20, seed=2)
     order, accuracy = rank(zoo, drawn_ND)
-    kept = sample_networks(SUBSAMPLE, tmp_path, "kept")
+    kept = sample_networks(SUBSAMPLE, tmp_path, name="kept")
     assert kept.columns["drawn"].tolist() == order[:4]
     np.testing.assert_array_equal(kept.read(), drawn_ND[order[:4]].numpy())
     assert kept.columns["network"].tolist() == [0, 1, 2, 3]
@@ -66,10 +66,10 @@ def test_the_best_are_kept(make_zoo, tmp_path, gaussian_on_weights):
 
 def test_blocks_change_nothing(make_zoo, tmp_path, gaussian_on_weights, monkeypatch):
     zoo = make_zoo()
-    fit_generator(gaussian_on_weights, tmp_path, "fitted")
-    whole = sample_networks(SUBSAMPLE, tmp_path, "whole")
+    fit_generator(gaussian_on_weights, tmp_path, name="fitted")
+    whole = sample_networks(SUBSAMPLE, tmp_path, name="whole")
     monkeypatch.setattr(module, "_BLOCK_BYTES", 4 * zoo.layout.size * 3)
-    parts = sample_networks(SUBSAMPLE, tmp_path, "parts")
+    parts = sample_networks(SUBSAMPLE, tmp_path, name="parts")
     for name in ("zoo.json", "shard-00000-of-00001.h5"):
         assert (whole.path / name).read_bytes() == (parts.path / name).read_bytes()
 
@@ -85,18 +85,18 @@ def test_test_images_are_never_looked_at(make_zoo, tmp_path, kde_on_neurons, mon
     forbid = lambda config: dataclasses.replace(load(config), test=Forbidden())  # noqa: E731
     monkeypatch.setattr(loading, "load_dataset", forbid)
     make_zoo()
-    fit_generator(kde_on_neurons, tmp_path, "fitted")
+    fit_generator(kde_on_neurons, tmp_path, name="fitted")
     with pytest.raises(AssertionError, match="asked for their index"):
-        forbid(build(DataConfig, {"kind": "digits"}, "data")).test.index  # noqa: B018
-    sample_networks(SUBSAMPLE, tmp_path, "kept")
+        forbid(build(DataConfig, {"kind": "digits"}, source="data")).test.index  # noqa: B018
+    sample_networks(SUBSAMPLE, tmp_path, name="kept")
 
 
 def test_bootstrap_draws_around_the_best(make_zoo, tmp_path, kde_on_neurons):
     zoo = make_zoo(count=20)
-    generator = fit_generator(kde_on_neurons, tmp_path, "fitted")
+    generator = fit_generator(kde_on_neurons, tmp_path, name="fitted")
     chosen = BootstrapConfig(draws=5, rounds=3, anchors=3)
     kept = sample_networks(
-        SampleConfig("fitted", count=4, seed=2, selection=chosen), tmp_path, "kept"
+        SampleConfig("fitted", count=4, seed=2, selection=chosen), tmp_path, name="kept"
     )
     means = []
     for number in range(3):
@@ -105,7 +105,7 @@ def test_bootstrap_draws_around_the_best(make_zoo, tmp_path, kde_on_neurons):
         means.append(accuracy.mean())
         codes = generator.codec.encode(drawn_ND[order[:3]], zoo.layout)
         density = generator.density.with_anchors(codes)
-        generator = Generator(generator.codec, density, generator.origin)
+        generator = Generator(generator.codec, density, origin=generator.origin)
     assert kept.columns["drawn"].tolist() == [40 + number for number in order[:4]]
     np.testing.assert_array_equal(kept.read(), drawn_ND[order[:4]].numpy())
     told = kept.facts.sampled.selection
@@ -115,24 +115,24 @@ def test_bootstrap_draws_around_the_best(make_zoo, tmp_path, kde_on_neurons):
 
 def test_what_cannot_be_used_is_not_kept(make_zoo, tmp_path, gaussian_on_weights, monkeypatch):
     zoo = make_zoo()
-    fit_generator(gaussian_on_weights, tmp_path, "fitted")
-    whole = sample_networks(SUBSAMPLE, tmp_path, "whole").columns["drawn"].tolist()
+    fit_generator(gaussian_on_weights, tmp_path, name="fitted")
+    whole = sample_networks(SUBSAMPLE, tmp_path, name="whole").columns["drawn"].tolist()
     draw, broken = Generator.sample, set(whole[:2])
 
-    def break_some(self, count, seed, first=0, **solver):
-        weights_ND = draw(self, count, seed, first, **solver)
+    def break_some(self, count, seed, *, first=0, **solver):
+        weights_ND = draw(self, count, seed, first=first, **solver)
         for number in broken:
             weights_ND[number - first, 5] = float("nan")
         return weights_ND
 
     monkeypatch.setattr(Generator, "sample", break_some)
-    kept = sample_networks(SUBSAMPLE, tmp_path, "kept")
+    kept = sample_networks(SUBSAMPLE, tmp_path, name="kept")
     assert kept.columns["drawn"].tolist()[:2] == whole[2:]
     assert kept.facts.sampled.selection["unusable"] == 2
     assert np.isfinite(kept.read()).all() and kept.layout == zoo.layout
     broken |= set(range(3, 20))
     with pytest.raises(WorkFailed, match=r"of 20 networks .* and 4 are to be kept \(not finite: 1"):
-        sample_networks(SUBSAMPLE, tmp_path, "few")
+        sample_networks(SUBSAMPLE, tmp_path, name="few")
     assert not list((tmp_path / "zoos" / "few").glob("*.h5*"))
 
 
@@ -141,11 +141,11 @@ def test_of_networks_of_one_accuracy_those_of_no_loss_come_last(
 ):
     """Weights that are finite may give logits that are not."""
     make_zoo()
-    fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    fit_generator(gaussian_on_weights, tmp_path, name="fitted")
     loss_N = np.array([np.nan, 3, np.inf, 1, np.nan, 2, 9, np.nan, 4, 8])
     monkeypatch.setattr(selection.Examiner, "score", lambda *_: (np.full(10, 0.5), loss_N))
     config = dataclasses.replace(SUBSAMPLE, count=5, selection=SubsampleConfig(draws=2))
-    kept = sample_networks(config, tmp_path, "kept")
+    kept = sample_networks(config, tmp_path, name="kept")
     assert kept.columns["drawn"].tolist() == [3, 5, 1, 8, 9]
 
 
@@ -153,14 +153,16 @@ def test_of_networks_of_one_accuracy_those_of_no_loss_come_last(
 def test_networks_with_batchnorm_are_scored_with_statistics_of_their_own(
     convolutional, tmp_path, gaussian_on_weights, batchnorm
 ):
-    generator = fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    generator = fit_generator(gaussian_on_weights, tmp_path, name="fitted")
     config = dataclasses.replace(
         SUBSAMPLE, count=2, batchnorm=batchnorm, batchnorm_images=100, selection=SubsampleConfig(3)
     )
-    kept = sample_networks(config, tmp_path, "kept")
+    kept = sample_networks(config, tmp_path, name="kept")
     drawn_ND, layout = generator.sample(6, seed=2), convolutional.layout
     data = convolutional.load_data()
-    state = recalibrate(build_network(CONVOLUTIONAL), layout.unflatten(drawn_ND), data, 100)
+    state = recalibrate(
+        build_network(CONVOLUTIONAL), layout.unflatten(drawn_ND), data=data, num_images=100
+    )
     own_ND = layout.flatten(state)
     order, accuracy = rank(convolutional, own_ND)
     assert kept.columns["drawn"].tolist() == order[:2]
@@ -172,42 +174,42 @@ def test_networks_with_batchnorm_are_scored_with_statistics_of_their_own(
 
 def test_selection_stops_when_a_signal_asks(make_zoo, tmp_path, gaussian_on_weights, monkeypatch):
     make_zoo()
-    fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    fit_generator(gaussian_on_weights, tmp_path, name="fitted")
     with monkeypatch.context() as asked, pytest.raises(Preempted):
         asked.setattr(preemption, "_asked", [15])
-        sample_networks(SUBSAMPLE, tmp_path, "kept")
+        sample_networks(SUBSAMPLE, tmp_path, name="kept")
     assert not list((tmp_path / "zoos" / "kept").glob("*.h5*"))
-    assert len(sample_networks(SUBSAMPLE, tmp_path, "kept")) == 4
+    assert len(sample_networks(SUBSAMPLE, tmp_path, name="kept")) == 4
 
 
 def test_what_cannot_be_selected_is_refused(make_zoo, tmp_path, gaussian_on_weights, monkeypatch):
     make_zoo()
-    fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    fit_generator(gaussian_on_weights, tmp_path, name="fitted")
     config = dataclasses.replace(SUBSAMPLE, selection=BootstrapConfig())
     with pytest.raises(ConfigError, match="density of fitted is gaussian, which has no anchors"):
-        sample_networks(config, tmp_path, "kept")
+        sample_networks(config, tmp_path, name="kept")
     gaussian = dataclasses.replace(gaussian_on_weights, density=KdeConfig(mode="gaussian"))
-    fit_generator(gaussian, tmp_path, "noise")
+    fit_generator(gaussian, tmp_path, name="noise")
     monkeypatch.setattr(Generator, "stream", None)  # nothing is drawn before it is refused
     with pytest.raises(ConfigError, match="noise is kde of mode gaussian, which has no anchors"):
-        sample_networks(dataclasses.replace(config, generator="noise"), tmp_path, "kept")
+        sample_networks(dataclasses.replace(config, generator="noise"), tmp_path, name="kept")
     monkeypatch.undo()
     with pytest.raises(ConfigError, match=r"anchors = 9: a round draws 8 networks \(draws x count"):
         data = {"kind": "bootstrap", "draws": 2, "anchors": 9}
-        build(SampleConfig, {"generator": "fitted", "count": 4, "selection": data}, "file")
+        build(SampleConfig, {"generator": "fitted", "count": 4, "selection": data}, source="file")
     load = loading.load_dataset
     bare = lambda config: load(dataclasses.replace(config, validation=0.0))  # noqa: E731
     monkeypatch.setattr(loading, "load_dataset", bare)
     with pytest.raises(ConfigError, match="subsample' chooses by validation images"):
-        sample_networks(SUBSAMPLE, tmp_path, "kept")
+        sample_networks(SUBSAMPLE, tmp_path, name="kept")
     monkeypatch.undo()
-    sample_networks(dataclasses.replace(SUBSAMPLE, count=2), tmp_path, "kept")
+    sample_networks(dataclasses.replace(SUBSAMPLE, count=2), tmp_path, name="kept")
 
 
 def test_without_selection_the_zoo_says_nothing_of_it(make_zoo, tmp_path, gaussian_on_weights):
     make_zoo()
-    fit_generator(gaussian_on_weights, tmp_path, "fitted")
-    drawn = sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
+    fit_generator(gaussian_on_weights, tmp_path, name="fitted")
+    drawn = sample_networks(SampleConfig("fitted", count=2), tmp_path, name="drawn")
     assert not {"drawn", "selection_accuracy"} & set(drawn.columns)
     assert not {"selection", "head"} & set(drawn.facts.to_json()["provenance"])
 
@@ -216,9 +218,9 @@ def test_vectors_are_bootstrapped_too(make_zoo, tmp_path, kde_on_neurons):
     make_zoo()
     density = dataclasses.replace(kde_on_neurons.density, mode="joint", relative=True)
     config = dataclasses.replace(kde_on_neurons, codec=FlatConfig(), density=density)
-    fit_generator(config, tmp_path, "fitted")
+    fit_generator(config, tmp_path, name="fitted")
     settings = SampleConfig("fitted", count=3, selection=BootstrapConfig(draws=2, anchors=2))
-    kept = sample_networks(settings, tmp_path, "kept")
+    kept = sample_networks(settings, tmp_path, name="kept")
     assert len(kept) == 3 and kept.columns["drawn"].min() >= 6
 
 
@@ -231,10 +233,10 @@ def test_every_preset_draws(preset, make_zoo, tmp_path, kde_on_neurons):
     assert f"--config configs/sample/{preset.name} " in command or preset.stem == "default"
     argv = [*command.split("launch/sample.py")[1].split(), "--count", "5", "--root", str(tmp_path)]
     argv = [str(preset) if word.startswith("configs/") else word for word in argv]
-    config = parse(SampleConfig, str(preset), argv).config
+    config = parse(SampleConfig, str(preset), argv=argv).config
     make_zoo()
-    fit_generator(kde_on_neurons, tmp_path, config.generator)
-    drawn = sample_networks(config, tmp_path, "drawn")
+    fit_generator(kde_on_neurons, tmp_path, name=config.generator)
+    drawn = sample_networks(config, tmp_path, name="drawn")
     assert len(drawn) == 5
     told = drawn.facts.sampled.selection or {"kind": "none"}
     assert told["kind"] == (preset.stem if preset.stem in ("subsample", "bootstrap") else "none")

@@ -43,7 +43,7 @@ CONFIG = GeneratorConfig("small", codec=NeuronsConfig(), density=FLOW)
 def fitted(tmp_path, *zoos, config=None):
     sources = [(zoo, zoo.rows("train", "last")) for zoo in zoos]
     codec = NeuronsCodec(config or NeuronsConfig())
-    return codec.fit(sources, [], RunFolder(tmp_path / "run", CONFIG)), sources
+    return codec.fit(sources, [], run=RunFolder(tmp_path / "run", CONFIG)), sources
 
 
 def exact(zoo, rows):
@@ -126,7 +126,7 @@ def test_units_that_a_network_lacks_are_no_units_without_influence(make_zoo, tmp
     narrow = make_zoo(count=40, widths=(64, 2, 10), name="narrow", seed=1)
     both, alone = (
         measure_sensitivity(
-            *fitted(tmp_path / str(len(zoos)), *zoos, config=NeuronsConfig("none")), 0
+            *fitted(tmp_path / str(len(zoos)), *zoos, config=NeuronsConfig("none")), seed=0
         )
         for zoos in ((wide, narrow), (wide,))
     )
@@ -138,12 +138,12 @@ def rewritten(zoo, weights_ND, name):
     """Return a zoo of other networks, in the splits of the first."""
     columns = {key: zoo.columns[key] for key in ("network", "epoch", "split")}
     path, num = zoo.path.with_name(name), len(weights_ND)
-    return write_zoo(path, zoo.facts, num, [(columns, weights_ND.numpy())])
+    return write_zoo(path, zoo.facts, num_rows=num, blocks=[(columns, weights_ND.numpy())])
 
 
 def test_of_balanced_codes_it_is_that_of_balanced_networks(make_zoo, tmp_path):
     zoo = make_zoo()
-    even = rewritten(zoo, balanced(torch.from_numpy(zoo.read()), zoo.layout)[0], "even")
+    even = rewritten(zoo, balanced(torch.from_numpy(zoo.read()), zoo.layout)[0], name="even")
     by_codec = fitted(tmp_path / "a", zoo, config=NeuronsConfig("none", scale="balanced"))
     by_zoo = fitted(tmp_path / "b", even, config=NeuronsConfig("none"))
     found, wanted = (measure_sensitivity(*each, seed=0) for each in (by_codec, by_zoo))
@@ -158,11 +158,11 @@ def test_running_statistics_are_each_networks_own(convolutional, tmp_path, confi
     for name, part in convolutional.layout.unflatten(weights_ND).items():
         if name == "norms.1.running_var":
             part.mul_(4)
-    wider = rewritten(convolutional, weights_ND, "wider")
+    wider = rewritten(convolutional, weights_ND, name="wider")
     rows = convolutional.rows("train", "last")
     codec = (NeuronsCodec if config.kind == "neurons" else TokensCodec)(config)
-    codec.fit([(convolutional, rows)], [], RunFolder(tmp_path / "run", CONFIG))
-    first, other = (measure_sensitivity(codec, [(z, rows)], 0) for z in (convolutional, wider))
+    codec.fit([(convolutional, rows)], [], run=RunFolder(tmp_path / "run", CONFIG))
+    first, other = (measure_sensitivity(codec, [(z, rows)], seed=0) for z in (convolutional, wider))
     assert all(part.isfinite().all() for part in first)
     assert max((a - b).norm() for a, b in zip(first, other, strict=True)) > 0.1
 
@@ -170,12 +170,12 @@ def test_running_statistics_are_each_networks_own(convolutional, tmp_path, confi
 def test_filters_have_one_too(make_zoo, tmp_path):
     network = CNNConfig(channels=(3, 4), input=(1, 8, 8), head="average")
     codec, sources = fitted(tmp_path, make_zoo(network=network))
-    assert [len(part) for part in measure_sensitivity(codec, sources, 0)] == [10, 38, 10]
+    assert [len(part) for part in measure_sensitivity(codec, sources, seed=0)] == [10, 38, 10]
 
 
 def test_same_seed_same_metric(make_zoo, tmp_path):
     codec, sources = fitted(tmp_path, make_zoo())
-    first, again, other = (measure_sensitivity(codec, sources, seed) for seed in (3, 3, 4))
+    first, again, other = (measure_sensitivity(codec, sources, seed=seed) for seed in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], other[0])
 
@@ -183,9 +183,9 @@ def test_same_seed_same_metric(make_zoo, tmp_path):
 def test_vectors_are_refused(make_zoo, tmp_path):
     zoo = make_zoo()
     sources = [(zoo, zoo.rows("train", "last"))]
-    codec = FlatCodec(FlatConfig()).fit(sources, [], RunFolder(tmp_path / "run", CONFIG))
+    codec = FlatCodec(FlatConfig()).fit(sources, [], run=RunFolder(tmp_path / "run", CONFIG))
     with pytest.raises(ConfigError, match=r"density.behaviour .*'flat' makes vectors"):
-        measure_sensitivity(codec, sources, 0)
+        measure_sensitivity(codec, sources, seed=0)
 
 
 @pytest.mark.parametrize("missing", ["network", "data"])
@@ -195,8 +195,8 @@ def test_a_zoo_whose_networks_cannot_be_run_is_refused_at_once(make_zoo, tmp_pat
     facts.pop(missing)
     file.write_text(json.dumps(facts))
     for look in (
-        lambda: fit_generator(CONFIG, tmp_path, "run"),
-        lambda: plan(CONFIG, tmp_path, "g"),
+        lambda: fit_generator(CONFIG, tmp_path, name="run"),
+        lambda: plan(CONFIG, tmp_path, name="g"),
     ):
         with pytest.raises(NotAZoo, match=f"small/zoo.json: {missing} is missing"):
             look()
@@ -223,28 +223,28 @@ def test_settings_that_have_no_tokens_to_measure(settings, said):
 
 def test_a_metric_that_was_measured_is_not_measured_again(make_zoo, tmp_path, monkeypatch):
     make_zoo()
-    fit_generator(CONFIG, tmp_path, "whole")
+    fit_generator(CONFIG, tmp_path, name="whole")
     (tmp_path / "runs" / "whole" / "density" / "flow.pt").unlink()
     monkeypatch.delattr("dwf.generators.generator.measure_sensitivity")
-    assert fit_generator(CONFIG, tmp_path, "whole").sample(2, seed=0).isfinite().all()
+    assert fit_generator(CONFIG, tmp_path, name="whole").sample(2, seed=0).isfinite().all()
 
 
 def test_a_damaged_metric_is_named_and_then_measured_again(make_zoo, tmp_path):
     make_zoo()
-    fit_generator(CONFIG, tmp_path, "whole")
+    fit_generator(CONFIG, tmp_path, name="whole")
     run = tmp_path / "runs" / "whole"
     file, flow = run / "metric.pt", run / "density" / "flow.pt"
     metric, whole = load_state(file), flow.read_bytes()
     file.write_bytes(file.read_bytes()[:1000])
     flow.unlink()
     with pytest.raises(CorruptCheckpoint, match=r"metric.pt is damaged .*remove it"):
-        fit_generator(CONFIG, tmp_path, "whole")
+        fit_generator(CONFIG, tmp_path, name="whole")
     file.unlink()
-    fit_generator(CONFIG, tmp_path, "whole")
+    fit_generator(CONFIG, tmp_path, name="whole")
     assert all(torch.equal(a, b) for a, b in zip(load_state(file), metric, strict=True))
     assert flow.read_bytes() == whole
 
 
 def test_the_plan_says_what_errors_count(make_zoo, tmp_path):
     make_zoo()
-    assert "50% of the loss counts errors by what they change" in plan(CONFIG, tmp_path, "g")
+    assert "50% of the loss counts errors by what they change" in plan(CONFIG, tmp_path, name="g")

@@ -74,11 +74,11 @@ def zoos(make_zoo) -> dict[str, Zoo]:
 def test_what_cannot_take_several_architectures_is_refused(zoos, tmp_path, settings, said):
     config = dataclasses.replace(MIXED, **settings)
     with pytest.raises(ConfigError, match=said):
-        fit_generator(config, tmp_path, "fitted")
+        fit_generator(config, tmp_path, name="fitted")
     assert not (tmp_path / "runs").exists()
     if "each zoo once" not in said:
         with pytest.raises(ConfigError, match=said):
-            plan(config, tmp_path, "g")
+            plan(config, tmp_path, name="g")
 
 
 def test_zoos_of_one_architecture_are_to_be_merged(zoos, make_zoo, tmp_path):
@@ -86,15 +86,15 @@ def test_zoos_of_one_architecture_are_to_be_merged(zoos, make_zoo, tmp_path):
     for more in (("narrow", "twin"), ("twin", "narrow")):
         config = dataclasses.replace(MIXED, more_zoos=more)
         with pytest.raises(ConfigError, match=r"has the architecture of .*: put .* dwf.zoo merge"):
-            fit_generator(config, tmp_path, "fitted")
+            fit_generator(config, tmp_path, name="fitted")
     with pytest.raises(NotAZoo, match="zoos/none is not a zoo"):
-        fit_generator(dataclasses.replace(MIXED, more_zoos=("none",)), tmp_path, "fitted")
+        fit_generator(dataclasses.replace(MIXED, more_zoos=("none",)), tmp_path, name="fitted")
 
 
 def test_codec_and_density_learn_from_all(zoos, tmp_path):
     first, *more = zoos.values()
-    codec = learning_of_codec(MIXED, first, tmp_path / "zoos", more)
-    density = learning_of_density(MIXED, first, more)
+    codec = learning_of_codec(MIXED, first, zoos=tmp_path / "zoos", more=more)
+    density = learning_of_density(MIXED, first, more=more)
     for learning in (codec, density):
         for split, sources in (("train", learning.train), ("val", learning.val)):
             assert [zoo.name for zoo, _ in sources] == list(WIDTHS)
@@ -106,7 +106,7 @@ def test_the_codec_alone_learns_from_no_other_width(zoos, tmp_path, density):
     """The sequence would have tokens that no network has which the density learns from."""
     config = dataclasses.replace(MIXED, density=density, more_zoos=(), codec_zoos=("narrow",))
     with pytest.raises(ConfigError, match=r"zoos/narrow has another architecture .* in more_zoos"):
-        fit_generator(config, tmp_path, "fitted")
+        fit_generator(config, tmp_path, name="fitted")
     assert not (tmp_path / "runs").exists()
 
 
@@ -114,21 +114,21 @@ def test_the_codec_alone_learns_from_more_networks_of_the_same_widths(make_zoo, 
     make_zoo(name="small")
     make_zoo(name="twin", seed=1)
     config = dataclasses.replace(MIXED, more_zoos=(), codec_zoos=("twin",), likelihood=0)
-    generator = fit_generator(config, tmp_path, "fitted")
+    generator = fit_generator(config, tmp_path, name="fitted")
     num = len(learning_of_density(config, Zoo.open(tmp_path / "zoos" / "small")).train[0][1])
     assert generator.codec.facts["networks"] == 2 * num
     assert generator.sample(3, seed=0).shape == (3, generator.layout.size)
 
 
 def test_a_block_of_narrow_networks_holds_no_more_codes_than_one_of_wide(zoos, tmp_path):
-    generator = fit_generator(MIXED, tmp_path, "fitted")
+    generator = fit_generator(MIXED, tmp_path, name="fitted")
     sizes = {generator.of_zoo(name).block_size for name in WIDTHS}
     assert sizes == {2**28 // (4 * zoos["small"].layout.size)}
 
 
 def test_the_origin_of_one_zoo_is_as_it_was(zoos):
     first, *more = zoos.values()
-    alone, together = origin_facts(first, 0), origin_facts(first, 0, more)
+    alone, together = origin_facts(first, 0), origin_facts(first, 0, more=more)
     assert "more_zoos" not in alone
     assert together.pop("more_zoos") == [origin_facts(one, 0) for one in more]
     assert together == alone
@@ -138,13 +138,13 @@ def test_settings_that_are_newer_than_a_generator_leave_its_digest(make_zoo, tmp
     """Samples that were drawn before a setting was added are still its samples."""
     make_zoo()
     config = GeneratorConfig("small", codec=FlatConfig(), density=GaussianConfig())
-    fit_generator(config, tmp_path, "fitted")
+    fit_generator(config, tmp_path, name="fitted")
     head = tmp_path / "runs" / "fitted" / "generator.json"
     old = json.loads(head.read_text())
     assert old["density"].pop("shrinkage") == 0  # as if it were new
     head.write_text(json.dumps(old))
     before = Generator.load(head.parent).digest
-    sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
+    sample_networks(SampleConfig("fitted", count=2), tmp_path, name="drawn")
     provenance = Zoo.open(tmp_path / "zoos" / "drawn").facts.sampled
     assert provenance.digest == before
     assert Generator.load(head.parent).digest == before
@@ -152,17 +152,17 @@ def test_settings_that_are_newer_than_a_generator_leave_its_digest(make_zoo, tmp
     head.write_text(json.dumps(old))
     assert Generator.load(head.parent).digest != before
     with pytest.raises(RunConflict, match="drawn from a generator fitted of digest"):
-        sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
+        sample_networks(SampleConfig("fitted", count=2), tmp_path, name="drawn")
 
 
 def test_an_unknown_zoo_to_draw_is_refused(make_zoo, tmp_path):
     make_zoo()
     config = GeneratorConfig("small", codec=FlatConfig(), density=GaussianConfig())
-    fit_generator(config, tmp_path, "fitted")
+    fit_generator(config, tmp_path, name="fitted")
     with pytest.raises(ConfigError, match="zoo = 'narrow': this generator learnt from small: name"):
-        sample_networks(SampleConfig("fitted", zoo="narrow"), tmp_path, "drawn")
+        sample_networks(SampleConfig("fitted", zoo="narrow"), tmp_path, name="drawn")
     assert not (tmp_path / "zoos" / "drawn").exists()
-    drawn = sample_networks(SampleConfig("fitted", count=2, zoo="small"), tmp_path, "drawn")
+    drawn = sample_networks(SampleConfig("fitted", count=2, zoo="small"), tmp_path, name="drawn")
     assert drawn.facts.sampled.zoo == "small"
     assert "learnt_from" not in drawn.facts.to_json()["provenance"]
 
@@ -190,14 +190,14 @@ def test_a_pipeline_asks_first_for_zoos_that_it_does_not_make(tmp_path):
 
 
 def test_several_architectures_are_fitted_drawn_and_held_against_their_own_zoos(zoos, tmp_path):
-    generator = fit_generator(MIXED, tmp_path, "fitted")
+    generator = fit_generator(MIXED, tmp_path, name="fitted")
     summary = json.loads((tmp_path / "runs" / "fitted" / "done.json").read_text())
     assert summary["codec"]["networks"] == 24 and summary["codec"]["round_trip"]["rmse"] < 1e-6
     likelihood = summary["density"]["likelihood"]
     assert (likelihood["train"]["n"], likelihood["val"]["n"]) == (24, 6)
     for name, zoo in zoos.items():
         config = SampleConfig("fitted", count=5, seed=1, zoo=name)
-        drawn = sample_networks(config, tmp_path, f"{name}-drawn")
+        drawn = sample_networks(config, tmp_path, name=f"{name}-drawn")
         assert drawn.layout == zoo.layout
         assert drawn.facts.network == zoo.facts.network
         expected = generator.of_zoo(name).sample(5, seed=1)
@@ -208,25 +208,26 @@ def test_several_architectures_are_fitted_drawn_and_held_against_their_own_zoos(
         origin = origin_facts(zoo, 0)
         assert provenance.zoo_fingerprint == origin["fingerprint"]
         assert provenance.digest == summary["digest"]
-    first = sample_networks(SampleConfig("fitted", count=5, seed=1), tmp_path, "first")
+    first = sample_networks(SampleConfig("fitted", count=5, seed=1), tmp_path, name="first")
     np.testing.assert_array_equal(
         first.read(), Zoo.open(zoos["small"].path.parent / "small-drawn").read()
     )
     evaluation = {"noise": (0.1,), "averages": (2,), "count": 3, "split": "val"}
     about = EvaluateConfig("narrow", ("narrow-drawn",), **evaluation)
-    report = evaluate(about, tmp_path, "narrow")
+    report = evaluate(about, tmp_path, name="narrow")
     assert [one.n for one in report.sets if one.family == "samples"] == [5]
     with pytest.raises(
         ConfigError, match=r"have the architecture of 'narrow', another .* --zoo nar"
     ):
-        evaluate(dataclasses.replace(about, zoo="small"), tmp_path, "small")
+        evaluate(dataclasses.replace(about, zoo="small"), tmp_path, name="small")
 
 
 def test_the_likelihood_of_several_is_each_ones_own(zoos, tmp_path):
     """Per number that a network has, not per number of the union."""
-    generator = fit_generator(MIXED, tmp_path, "fitted")
+    generator = fit_generator(MIXED, tmp_path, name="fitted")
     summary = json.loads((tmp_path / "runs" / "fitted" / "done.json").read_text())
-    learning = learning_of_density(MIXED, *list(zoos.values())[:1], list(zoos.values())[1:])
+    first, *rest = zoos.values()
+    learning = learning_of_density(MIXED, first, more=rest)
     codes = generator.codec.encode_zoo(learning.val)
     log_N = generator.density.log_prob(codes, probes=4, seed=0).double()
     sizes_N = torch.tensor([zoo.layout.size for zoo, rows in learning.val for _ in rows])
@@ -264,10 +265,10 @@ def test_stopped_in_training_it_goes_on_to_the_same_bytes(zoos, tmp_path, monkey
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
         broken.setattr(loop._Loop, "_update", stop_at_the_fourth)
-        fit_generator(config, tmp_path, "stopped")
+        fit_generator(config, tmp_path, name="stopped")
     assert not (tmp_path / "runs" / "stopped" / "done.json").exists()
-    resumed = fit_generator(config, tmp_path, "stopped")
-    straight = fit_generator(config, tmp_path, "straight")
+    resumed = fit_generator(config, tmp_path, name="stopped")
+    straight = fit_generator(config, tmp_path, name="straight")
     for name in WIDTHS:
         drawn = [one.of_zoo(name).sample(4, seed=2) for one in (resumed, straight)]
         assert torch.equal(*drawn)
@@ -285,24 +286,24 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_another_zoo_of_a_name_is_refused(zoos, make_zoo, tmp_path):
-    fit_generator(MIXED, tmp_path, "fitted")
+    fit_generator(MIXED, tmp_path, name="fitted")
     make_zoo(widths=WIDTHS["narrower"], name="narrower", seed=8)
     with pytest.raises(RunConflict, match="learnt from a zoo narrower of fingerprint"):
-        fit_generator(MIXED, tmp_path, "fitted")
+        fit_generator(MIXED, tmp_path, name="fitted")
 
 
 def test_the_plan_tells_of_each_zoo(zoos, tmp_path):
-    said = plan(MIXED, tmp_path, "g")
+    said = plan(MIXED, tmp_path, name="g")
     for name, weights in (("small", "1,210"), ("narrow", "910"), ("narrower", "610")):
         assert (
             f"8 training and 2 validation networks of {weights} weights in {tmp_path}/zoos/{name}"
             in said
         )
-    generator = fit_generator(MIXED, tmp_path, "fitted")
+    generator = fit_generator(MIXED, tmp_path, name="fitted")
     num = sum(p.numel() for p in generator.density.module.parameters())
     size = generator.density.shape.size
     assert f"neurons codes of {size:,} numbers for 3 architectures, density flow with" in said
     assert f"transformer of {num:,} parameters" in said
     assert "likelihood of up to 64 training and as many held-out networks" in said
-    missing = plan(dataclasses.replace(MIXED, more_zoos=("none",)), tmp_path, "g")
+    missing = plan(dataclasses.replace(MIXED, more_zoos=("none",)), tmp_path, name="g")
     assert "zoos/none: not there yet" in missing and "8 training" in missing

@@ -37,7 +37,7 @@ def files(folder: Path, *names: str) -> dict[str, bytes]:
 
 def test_fit_records_what_it_measured(make_zoo, tmp_path, flow_on_pca):
     zoo = make_zoo()
-    fit_generator(flow_on_pca, tmp_path, "fitted")
+    fit_generator(flow_on_pca, tmp_path, name="fitted")
     summary = json.loads((tmp_path / "runs" / "fitted" / "done.json").read_text())
     assert summary["codec"]["networks"] == len(zoo.rows(split="train"))
     assert 0 < summary["codec"]["variance_captured_held_out"] < 1
@@ -47,10 +47,10 @@ def test_fit_records_what_it_measured(make_zoo, tmp_path, flow_on_pca):
 
 def test_a_finished_fit_is_left_alone(make_zoo, tmp_path, flow_on_pca, caplog):
     make_zoo()
-    first = fit_generator(flow_on_pca, tmp_path, "fitted")
+    first = fit_generator(flow_on_pca, tmp_path, name="fitted")
     written = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*.npy")}
     with caplog.at_level(logging.INFO):
-        again = fit_generator(flow_on_pca, tmp_path, "fitted")
+        again = fit_generator(flow_on_pca, tmp_path, name="fitted")
     assert "generator fitted is finished already" in caplog.text
     assert written == {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*.npy")}
     assert torch.equal(again.sample(2, seed=0), first.sample(2, seed=0))
@@ -58,39 +58,39 @@ def test_a_finished_fit_is_left_alone(make_zoo, tmp_path, flow_on_pca, caplog):
 
 def test_only_training_networks_are_learnt_from(make_zoo, tmp_path, gaussian_on_weights):
     zoo = make_zoo()
-    generator = fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    generator = fit_generator(gaussian_on_weights, tmp_path, name="fitted")
     mean = zoo.read(zoo.rows(split="train")).astype(np.float64).mean(0)
     np.testing.assert_allclose(generator.codec.arrays["template_D"], mean, rtol=1e-6)
 
 
 def test_refuses_other_settings_and_another_zoo_of_the_name(make_zoo, tmp_path, flow_on_pca):
     make_zoo()
-    fit_generator(flow_on_pca, tmp_path, "fitted")
+    fit_generator(flow_on_pca, tmp_path, name="fitted")
     with pytest.raises(RunConflict, match=r"codec\.components = 5, this one has 4"):
         other = dataclasses.replace(flow_on_pca, codec=PcaConfig(components=4))
-        fit_generator(other, tmp_path, "fitted")
+        fit_generator(other, tmp_path, name="fitted")
     make_zoo(seed=1)  # same name, other networks
     with pytest.raises(RunConflict, match=r"learnt from a zoo small of fingerprint"):
-        fit_generator(flow_on_pca, tmp_path, "fitted")
+        fit_generator(flow_on_pca, tmp_path, name="fitted")
 
 
 def test_refuses_too_few_networks(make_zoo, tmp_path, flow_on_pca):
     make_zoo(count=8)
     with pytest.raises(TooFewNetworks, match="components = 5, but 4 training networks"):
-        fit_generator(flow_on_pca, tmp_path, "few")
+        fit_generator(flow_on_pca, tmp_path, name="few")
     make_zoo(count=0, name="none")
     with pytest.raises(TooFewNetworks, match="none: 0 networks"):
-        fit_generator(dataclasses.replace(flow_on_pca, zoo="none"), tmp_path, "none")
+        fit_generator(dataclasses.replace(flow_on_pca, zoo="none"), tmp_path, name="none")
     make_zoo(count=4, name="batch")
     codec = PcaConfig(components=1)
     with pytest.raises(TooFewNetworks, match="batch_size = 4"):
         config = dataclasses.replace(flow_on_pca, zoo="batch", codec=codec)
-        fit_generator(config, tmp_path, "batch")
+        fit_generator(config, tmp_path, name="batch")
 
 
 def test_refuses_a_zoo_that_is_not_there(tmp_path, flow_on_pca):
     with pytest.raises(NotAZoo, match="small"):
-        fit_generator(flow_on_pca, tmp_path, "fitted")
+        fit_generator(flow_on_pca, tmp_path, name="fitted")
 
 
 FIT = """
@@ -132,8 +132,8 @@ def test_killed_in_training_it_goes_on_to_the_same_bytes(make_zoo, tmp_path, flo
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     assert not (folder / "done.json").exists()
-    resumed = fit_generator(config, tmp_path, "killed")
-    straight = fit_generator(config, tmp_path, "straight")
+    resumed = fit_generator(config, tmp_path, name="killed")
+    straight = fit_generator(config, tmp_path, name="straight")
     assert torch.equal(resumed.sample(5, seed=1), straight.sample(5, seed=1))
     names = "codec/components.npy", "codec/codec.npz", "codec/codec.json", "generator.json"
     assert files(folder, *names) == files(tmp_path / "runs" / "straight", *names)
@@ -141,8 +141,8 @@ def test_killed_in_training_it_goes_on_to_the_same_bytes(make_zoo, tmp_path, flo
 
 def test_samples_are_a_zoo_that_says_where_it_is_from(make_zoo, tmp_path, flow_on_pca):
     zoo = make_zoo()
-    generator = fit_generator(flow_on_pca, tmp_path, "fitted")
-    samples = sample_networks(SampleConfig("fitted", count=6, seed=2), tmp_path, "drawn")
+    generator = fit_generator(flow_on_pca, tmp_path, name="fitted")
+    samples = sample_networks(SampleConfig("fitted", count=6, seed=2), tmp_path, name="drawn")
     samples.verify()
     np.testing.assert_array_equal(samples.read(), generator.sample(6, seed=2).numpy())
     assert samples.layout == zoo.layout
@@ -159,9 +159,9 @@ def test_samples_are_a_zoo_that_says_where_it_is_from(make_zoo, tmp_path, flow_o
 
 def test_solver_and_steps_can_be_chosen(make_zoo, tmp_path, flow_on_pca):
     make_zoo()
-    generator = fit_generator(flow_on_pca, tmp_path, "fitted")
+    generator = fit_generator(flow_on_pca, tmp_path, name="fitted")
     config = SampleConfig("fitted", count=5, solver="euler", steps=3)
-    samples = sample_networks(config, tmp_path, "drawn")
+    samples = sample_networks(config, tmp_path, name="drawn")
     expected = generator.sample(5, seed=0, method="euler", steps=3)
     np.testing.assert_array_equal(samples.read(), expected.numpy())
     assert samples.facts.sampled.evaluations_per_sample == 3
@@ -171,14 +171,14 @@ def test_a_solver_setting_without_effect_is_refused(
     make_zoo, tmp_path, flow_on_pca, gaussian_on_weights
 ):
     make_zoo()
-    fit_generator(flow_on_pca, tmp_path, "flow")
-    fit_generator(gaussian_on_weights, tmp_path, "gaussian")
+    fit_generator(flow_on_pca, tmp_path, name="flow")
+    fit_generator(gaussian_on_weights, tmp_path, name="gaussian")
     with pytest.raises(ConfigError, match="gaussian, which has no solver"):
-        sample_networks(SampleConfig("gaussian", solver="euler"), tmp_path, "drawn")
+        sample_networks(SampleConfig("gaussian", solver="euler"), tmp_path, name="drawn")
     with pytest.raises(ConfigError, match="steps = 3: dopri5 chooses its own"):
-        sample_networks(SampleConfig("flow", solver="dopri5", steps=3), tmp_path, "drawn")
+        sample_networks(SampleConfig("flow", solver="dopri5", steps=3), tmp_path, name="drawn")
     assert not (tmp_path / "zoos" / "drawn").exists()
-    samples = sample_networks(SampleConfig("gaussian", count=2), tmp_path, "drawn")
+    samples = sample_networks(SampleConfig("gaussian", count=2), tmp_path, name="drawn")
     assert samples.facts.sampled.solver is None
 
 
@@ -186,25 +186,25 @@ def test_stopped_in_writing_it_draws_the_same_bytes_again(
     make_zoo, tmp_path, gaussian_on_weights, monkeypatch
 ):
     zoo = make_zoo()
-    fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    fit_generator(gaussian_on_weights, tmp_path, name="fitted")
     monkeypatch.setattr(module, "_BLOCK_BYTES", 4 * zoo.layout.size * 2)
     draw = Generator.sample
 
-    def break_at_the_third_block(self, count, seed, first=0, **solver):
+    def break_at_the_third_block(self, count, seed, *, first=0, **solver):
         if first == 4:
             raise KeyboardInterrupt
-        return draw(self, count, seed, first, **solver)
+        return draw(self, count, seed, first=first, **solver)
 
     config = SampleConfig("fitted", count=7)
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
         broken.setattr(Generator, "sample", break_at_the_third_block)
-        sample_networks(config, tmp_path, "stopped")
+        sample_networks(config, tmp_path, name="stopped")
     with pytest.raises(NotAZoo):
         Zoo.open(tmp_path / "zoos" / "stopped")
     leftover = tmp_path / "zoos" / "stopped" / "shard-00000-of-00001.h5.partial-0123456789ab"
     leftover.write_bytes(b"killed")
-    sample_networks(config, tmp_path, "stopped")
-    sample_networks(config, tmp_path, "straight")
+    sample_networks(config, tmp_path, name="stopped")
+    sample_networks(config, tmp_path, name="straight")
     names = "zoo.json", "shard-00000-of-00001.h5"
     stopped, straight = (tmp_path / "zoos" / name for name in ("stopped", "straight"))
     assert files(stopped, *names) == files(straight, *names)
@@ -215,12 +215,12 @@ def test_samples_that_are_not_finite_are_counted_and_refused(
     make_zoo, tmp_path, gaussian_on_weights, monkeypatch
 ):
     zoo = make_zoo()
-    fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    fit_generator(gaussian_on_weights, tmp_path, name="fitted")
     monkeypatch.setattr(module, "_BLOCK_BYTES", 4 * zoo.layout.size * 2)
     draw = Generator.sample
 
-    def break_two(self, count, seed, first=0, **solver):
-        weights = draw(self, count, seed, first, **solver)
+    def break_two(self, count, seed, *, first=0, **solver):
+        weights = draw(self, count, seed, first=first, **solver)
         for number, value in ((3, float("nan")), (6, float("inf"))):
             if first <= number < first + count:
                 weights[number - first, 5] = value
@@ -228,7 +228,7 @@ def test_samples_that_are_not_finite_are_counted_and_refused(
 
     monkeypatch.setattr(Generator, "sample", break_two)
     with pytest.raises(WorkFailed, match=r"2 of 9 samples .* not finite \(first: sample 3\)"):
-        sample_networks(SampleConfig("fitted", count=9), tmp_path, "drawn")
+        sample_networks(SampleConfig("fitted", count=9), tmp_path, name="drawn")
     assert not list((tmp_path / "zoos" / "drawn").glob("*.h5*"))
 
 
@@ -236,54 +236,54 @@ def test_finished_samples_are_left_alone_unless_the_generator_is_another(
     make_zoo, tmp_path, gaussian_on_weights, caplog
 ):
     make_zoo()
-    fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    fit_generator(gaussian_on_weights, tmp_path, name="fitted")
     config = SampleConfig("fitted", count=2)
-    sample_networks(config, tmp_path, "drawn")
+    sample_networks(config, tmp_path, name="drawn")
     with caplog.at_level(logging.INFO):
-        sample_networks(config, tmp_path, "drawn")
+        sample_networks(config, tmp_path, name="drawn")
     assert "zoo drawn is finished already" in caplog.text
-    fit_generator(dataclasses.replace(gaussian_on_weights, seed=1), tmp_path, "other")
+    fit_generator(dataclasses.replace(gaussian_on_weights, seed=1), tmp_path, name="other")
     (tmp_path / "runs" / "fitted").rename(tmp_path / "runs" / "old")
     (tmp_path / "runs" / "other").rename(tmp_path / "runs" / "fitted")
     with pytest.raises(RunConflict, match="drawn from a generator fitted of digest"):
-        sample_networks(config, tmp_path, "drawn")
+        sample_networks(config, tmp_path, name="drawn")
 
 
 def test_a_part_that_is_lost_is_made_again_to_the_same_bytes(make_zoo, tmp_path, flow_on_pca):
     make_zoo()
     config = SampleConfig("fitted", count=3)
-    fit_generator(flow_on_pca, tmp_path, "fitted")
-    drawn = sample_networks(config, tmp_path, "drawn")
+    fit_generator(flow_on_pca, tmp_path, name="fitted")
+    drawn = sample_networks(config, tmp_path, name="drawn")
     run = tmp_path / "runs" / "fitted"
     for path in (drawn.shards[0].path, run / "density" / "flow.pt", run / "generator.json"):
         expected = path.read_bytes()
         path.unlink()
-        fit_generator(flow_on_pca, tmp_path, "fitted")
-        sample_networks(config, tmp_path, "drawn").verify()
+        fit_generator(flow_on_pca, tmp_path, name="fitted")
+        sample_networks(config, tmp_path, name="drawn").verify()
         assert path.read_bytes() == expected, path
 
 
 def test_sampling_stops_when_a_signal_asks(make_zoo, tmp_path, gaussian_on_weights, monkeypatch):
     make_zoo()
-    fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    fit_generator(gaussian_on_weights, tmp_path, name="fitted")
     monkeypatch.setattr(preemption, "_asked", [signal.SIGTERM])
     with pytest.raises(Preempted):
-        sample_networks(SampleConfig("fitted", count=2), tmp_path, "drawn")
+        sample_networks(SampleConfig("fitted", count=2), tmp_path, name="drawn")
     assert not list((tmp_path / "zoos" / "drawn").glob("shard*"))
 
 
 def test_a_zoo_is_never_overwritten_by_samples(make_zoo, tmp_path, gaussian_on_weights):
     make_zoo()
-    fit_generator(gaussian_on_weights, tmp_path, "fitted")
+    fit_generator(gaussian_on_weights, tmp_path, name="fitted")
     with pytest.raises(RunConflict, match="is another zoo"):
-        sample_networks(SampleConfig("fitted"), tmp_path, "small")
+        sample_networks(SampleConfig("fitted"), tmp_path, name="small")
 
 
 def test_the_plan_tells_sizes_and_allocates_nothing(make_zoo, tmp_path, flow_on_pca):
-    assert "not there yet" in plan(flow_on_pca, tmp_path, "g")
+    assert "not there yet" in plan(flow_on_pca, tmp_path, name="g")
     make_zoo()
-    generator = fit_generator(flow_on_pca, tmp_path, "fitted")
-    said = plan(flow_on_pca, tmp_path, "g")
+    generator = fit_generator(flow_on_pca, tmp_path, name="fitted")
+    said = plan(flow_on_pca, tmp_path, name="g")
     num = sum(p.numel() for p in generator.density.module.parameters())
     assert "8 training and 2 validation networks of 1,210 weights" in said
     assert f"codes of 5 numbers, density flow with a backbone residual_mlp of {num:,}" in said

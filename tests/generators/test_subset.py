@@ -26,7 +26,7 @@ from tests.zoos import facts_of
 
 CONFIG = GeneratorConfig("z", codec=FlatConfig(), density=GaussianConfig())
 NUM = 20
-SPLIT = split_networks(NUM, 0.2, 0.2, 0)
+SPLIT = split_networks(NUM, 0.2, test=0.2, seed=0)
 TRAINING = np.flatnonzero(SPLIT == "train")  # 12 networks
 
 
@@ -50,7 +50,9 @@ def make_epochs(tmp_path):
         }
         weights_ND = rng.standard_normal((2 * NUM, layout.size)).astype(np.float32)
         facts = facts_of(layout, config, seed=seed)
-        return write_zoo(tmp_path / "zoos" / name, facts, 2 * NUM, [(columns, weights_ND)])
+        return write_zoo(
+            tmp_path / "zoos" / name, facts, num_rows=2 * NUM, blocks=[(columns, weights_ND)]
+        )
 
     return make
 
@@ -68,14 +70,14 @@ def steps(tmp_path) -> Zoo:
     }
     weights_ND = np.random.default_rng(0).standard_normal((16, layout.size)).astype(np.float32)
     facts = facts_of(layout, config, split_by=BLOCKS_OF_STEPS)
-    return write_zoo(tmp_path / "zoos" / "z", facts, 16, [(columns, weights_ND)])
+    return write_zoo(tmp_path / "zoos" / "z", facts, num_rows=16, blocks=[(columns, weights_ND)])
 
 
 def test_the_first_networks_are_the_first_of_the_training_split(make_epochs, tmp_path):
     zoo = make_epochs()
     for config in (changed(networks=5), changed(networks=5, seed=9)):
         for learning in (
-            learning_of_codec(config, zoo, tmp_path),
+            learning_of_codec(config, zoo, zoos=tmp_path),
             learning_of_density(config, zoo),
         ):
             ((_, rows),), ((_, val),) = learning.train, learning.val
@@ -104,7 +106,7 @@ def test_all_epochs_of_the_networks_are_learnt_from_and_best_is_of_them(make_epo
     zoo = make_epochs()
     mine = np.sort(np.concatenate([2 * TRAINING[:6], 2 * TRAINING[:6] + 1]))
     config = changed(networks=6, epochs="all", best=0.5)
-    assert learning_of_codec(config, zoo, tmp_path).train[0][1].tolist() == mine.tolist()
+    assert learning_of_codec(config, zoo, zoos=tmp_path).train[0][1].tolist() == mine.tolist()
     accuracy = zoo.columns["val_accuracy"]
     best = sorted(mine, key=lambda row: -accuracy[row])[:6]
     assert learning_of_density(config, zoo).train[0][1].tolist() == sorted(best)
@@ -114,11 +116,11 @@ def test_all_epochs_of_the_networks_are_learnt_from_and_best_is_of_them(make_epo
 
 def test_codec_and_density_learn_from_these_networks_alone(make_epochs, tmp_path):
     zoo = make_epochs()
-    generator = fit_generator(changed(networks=7), tmp_path, "g")
+    generator = fit_generator(changed(networks=7), tmp_path, name="g")
     weights_ND = zoo.read(2 * TRAINING[:7] + 1).astype(np.float64)
     template_D = generator.codec.arrays["template_D"]
     np.testing.assert_allclose(template_D, weights_ND.mean(0), rtol=1e-5, atol=1e-6)
-    samples_SD = sample_networks(SampleConfig("g", count=4), tmp_path, "s").read()
+    samples_SD = sample_networks(SampleConfig("g", count=4), tmp_path, name="s").read()
     _, _, axes_DD = np.linalg.svd(weights_ND - weights_ND.mean(0))
     places_SD = (samples_SD - weights_ND.mean(0)) @ axes_DD.T
     assert np.abs(places_SD[:, :6]).max() > 0.1 and np.abs(places_SD[:, 6:]).max() < 1e-5, (
@@ -129,10 +131,10 @@ def test_codec_and_density_learn_from_these_networks_alone(make_epochs, tmp_path
 def test_each_of_more_zoos_gives_as_many_and_codec_zoos_all(make_epochs, tmp_path):
     zoo, more, other = make_epochs(), make_epochs("more", (5, 3)), make_epochs("other", seed=1)
     config = changed(networks=4, more_zoos=("more",), codec_zoos=("other",))
-    learning = learning_of_codec(config, zoo, tmp_path / "zoos", [more])
+    learning = learning_of_codec(config, zoo, zoos=tmp_path / "zoos", more=[more])
     assert [len(rows) for _, rows in learning.train] == [4, 4, 12]
     assert learning.train[2][1].tolist() == other.rows("train", "last").tolist()
-    for _, rows in learning_of_density(config, zoo, [more]).train:
+    for _, rows in learning_of_density(config, zoo, more=[more]).train:
         assert rows.tolist() == (2 * TRAINING[:4] + 1).tolist()
 
 
@@ -147,7 +149,7 @@ def test_more_networks_than_there_are_are_refused_with_both_numbers(make_epochs,
 
 def test_of_one_network_the_first_rows_are_learnt_from(steps, tmp_path):
     for learning in (
-        learning_of_codec(changed(rows=5), steps, tmp_path),
+        learning_of_codec(changed(rows=5), steps, zoos=tmp_path),
         learning_of_density(changed(rows=5), steps),
     ):
         assert learning.train[0][1].tolist() == [0, 1, 2, 3, 4]
@@ -178,7 +180,7 @@ def test_the_wrong_one_is_refused_by_name(make_epochs, steps):
 )
 def test_settings_that_contradict_each_other_are_refused(given, said):
     with pytest.raises(ConfigError, match=said):
-        build(GeneratorConfig, {"zoo": "z"} | given, "file.yaml")
+        build(GeneratorConfig, {"zoo": "z"} | given, source="file.yaml")
 
 
 def test_what_was_learnt_from_is_told_and_is_part_of_the_digest(make_epochs, tmp_path):
@@ -192,9 +194,9 @@ def test_what_was_learnt_from_is_told_and_is_part_of_the_digest(make_epochs, tmp
     }
     origins, digests = {}, set()
     for name, settings in told.items():
-        digests.add(fit_generator(changed(**settings), tmp_path, name).digest)
+        digests.add(fit_generator(changed(**settings), tmp_path, name=name).digest)
         origins[name] = read_head(tmp_path / "runs" / name)["origin"]
-        samples = sample_networks(SampleConfig(name, count=1), tmp_path, f"{name}-s")
+        samples = sample_networks(SampleConfig(name, count=1), tmp_path, name=f"{name}-s")
         assert samples.facts.sampled.subset == origins[name].get("subset")
         expected = TRAINING[:5] if name == "first" else None
         if expected is not None:
@@ -219,7 +221,7 @@ def test_a_subset_is_read_as_it_was_told(given):
 def test_a_fit_goes_on_to_the_same_bytes_and_other_networks_are_another(make_epochs, tmp_path):
     make_epochs()
     config = changed(networks=6, networks_by="random", codec=PcaConfig(components=3), seed=2)
-    fit_generator(config, tmp_path, "g")
+    fit_generator(config, tmp_path, name="g")
     run = tmp_path / "runs" / "g"
 
     def read():
@@ -229,22 +231,22 @@ def test_a_fit_goes_on_to_the_same_bytes_and_other_networks_are_another(make_epo
     whole = read()
     shutil.rmtree(run / "density")  # as a kill between codec and density leaves it
     (run / "done.json").unlink()
-    fit_generator(config, tmp_path, "g")
+    fit_generator(config, tmp_path, name="g")
     assert read() == whole
     assert {file.name for file in whole} > {"generator.json"} and len(whole) == 3
     with pytest.raises(RunConflict, match="networks = 6, this one has 7"):
-        fit_generator(dataclasses.replace(config, networks=7), tmp_path, "g")
+        fit_generator(dataclasses.replace(config, networks=7), tmp_path, name="g")
 
 
 def test_tokens_of_these_networks_alone_are_combined(make_zoo, tmp_path):
     zoo = make_zoo(name="z", widths=(64, 6, 10))
     config = changed(networks=4, codec=NeuronsConfig(), density=KdeConfig(mode="joint"))
-    generator = fit_generator(config, tmp_path, "g")
+    generator = fit_generator(config, tmp_path, name="g")
     assert generator.codec.facts["networks"] == 4 == len(generator.density.rows_A)
     assert len(zoo.rows("train")) > 4
 
 
 def test_the_plan_tells_how_many_are_learnt_from(make_epochs, tmp_path):
     make_epochs()
-    said = plan(changed(networks=5, codec=PcaConfig()), tmp_path, "g")
+    said = plan(changed(networks=5, codec=PcaConfig()), tmp_path, name="g")
     assert "\n5 training and 4 validation networks" in said and "pca codes of 4 " in said

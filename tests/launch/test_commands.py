@@ -48,8 +48,8 @@ def test_every_config_is_understood_by_its_script(config):
     missing = dict.fromkeys(
         (flag.strip("-") for flag in SCRIPTS[config.parent.name] if flag.startswith("--")), "any"
     )
-    parsed = settings.build(cls, missing | data, str(config))
-    assert settings.build(cls, settings.to_dict(parsed), "again") == parsed
+    parsed = settings.build(cls, missing | data, source=str(config))
+    assert settings.build(cls, settings.to_dict(parsed), source="again") == parsed
 
 
 @pytest.mark.parametrize(

@@ -49,13 +49,13 @@ def run_pipeline(file: str, root: Path) -> str:
 def finished(tmp_path_factory) -> tuple[str, Path, str]:
     root = tmp_path_factory.mktemp("root")
     config = {
-        "zoo": write(root, "zoo", ZOO),
-        "align": write(root, "align", {"reference": "iterated_mean", "num_pairs": 8}),
-        "generators": [write(root, "whole", FLOW), write(root, "gaussian", GAUSSIAN)],
-        "sample": write(root, "sample", {"count": 12}),
-        "evaluate": write(root, "evaluate", {"count": 12}),
+        "zoo": write(root, "zoo", data=ZOO),
+        "align": write(root, "align", data={"reference": "iterated_mean", "num_pairs": 8}),
+        "generators": [write(root, "whole", data=FLOW), write(root, "gaussian", data=GAUSSIAN)],
+        "sample": write(root, "sample", data={"count": 12}),
+        "evaluate": write(root, "evaluate", data={"count": 12}),
     }
-    file = write(root, "whole", FLOW).replace("whole", "way")
+    file = write(root, "whole", data=FLOW).replace("whole", "way")
     Path(file).write_text(yaml.safe_dump(config))
     return file, root, run_pipeline(file, root)
 
@@ -100,11 +100,11 @@ def test_a_pipeline_may_begin_at_a_zoo_that_is_there_and_end_at_samples(finished
     """As many samples, drawn from a generator of the zoo in its own frame."""
     _, root, _ = finished
     config = {
-        "generators": [write(root, "bare", GAUSSIAN)],
-        "sample": write(root, "sample", {"count": 12}),
+        "generators": [write(root, "bare", data=GAUSSIAN)],
+        "sample": write(root, "sample", data={"count": 12}),
     }
     (root / "zoos" / "begun").symlink_to("way")
-    said = run_pipeline(write(root, "begun", config), root)
+    said = run_pipeline(write(root, "begun", data=config), root)
     assert re.findall(r"^\$ python launch/(\w+).py", said, re.MULTILINE) == ["generator", "sample"]
     head = json.loads((root / "runs" / "begun-bare" / "generator.json").read_text())
     assert head["origin"]["zoo"] == "begun"

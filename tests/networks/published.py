@@ -75,7 +75,7 @@ TORCHVISION = {
         ConvNeXtConfig((96, 192, 384, 768), (3, 3, 9, 3), patch=4, classes=1000),
         28_589_128,
     ),
-    "vit_b_16": (ViTConfig(224, 16, 768, 12, 12, classes=1000), 86_567_656),
+    "vit_b_16": (ViTConfig(224, 16, width=768, depth=12, heads=12, classes=1000), 86_567_656),
 }
 """torchvision's function -> (the same network here, parameters that torchvision publishes)."""
 

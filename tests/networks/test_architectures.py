@@ -96,7 +96,7 @@ def test_resnets_of_6n_plus_2_layers_have_the_size_of_the_formula():
 def test_narrow_networks_map_images_to_logits(name):
     network = build_network(NARROW[name])
     assert network(torch.randn(3, *shape_of(name))).shape == (3, 10)
-    assert build(NetworkConfig, to_dict(NARROW[name]), "test") == NARROW[name]
+    assert build(NetworkConfig, to_dict(NARROW[name]), source="test") == NARROW[name]
 
 
 @pytest.mark.parametrize("name", sorted(set(NARROW) - {"cnn_dropout", "vit_dropout"}))
@@ -143,7 +143,7 @@ def test_pooling_before_the_activation_is_another_function_where_that_is_not_mon
 )
 def test_settings_that_make_no_network_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
-        build(Holder, {"network": {"kind": "cnn"} | settings}, "zoo.yaml")
+        build(Holder, {"network": {"kind": "cnn"} | settings}, source="zoo.yaml")
 
 
 def test_a_state_of_another_network_is_refused_and_named():

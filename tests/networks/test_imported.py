@@ -52,20 +52,20 @@ def folder(tmp_path, monkeypatch):
 
 def settings(target: str, **arguments) -> PythonConfig:
     data = {"kind": "python", "target": target, "arguments": arguments}
-    return build(NetworkConfig, data, "zoo.yaml")
+    return build(NetworkConfig, data, source="zoo.yaml")
 
 
 @pytest.mark.parametrize("target", ["own_networks:make", "own_networks:Holder.make"])
 def test_a_network_of_the_users_own_runs_and_begins_anew(folder, target):
     config = settings(target, width=5)
-    assert build(NetworkConfig, to_dict(config), "zoo.json") == config
+    assert build(NetworkConfig, to_dict(config), source="zoo.json") == config
     network = build_network(config)
     layout = Layout.of(network)
     assert layout.size == 12 * 5 + 5 + 5 * 10 + 10
     weights_ND = torch.randn(3, layout.size)
-    logits = run_networks(network, layout.unflatten(weights_ND), torch.randn(4, 3, 2, 2))
+    logits = run_networks(network, layout.unflatten(weights_ND), inputs=torch.randn(4, 3, 2, 2))
     assert logits.shape == (3, 4, 10)
-    initialise(network, config, "default", seed=2)
+    initialise(network, config, kind="default", seed=2)
     torch.manual_seed(2)
     first = torch.nn.Linear(12, 5)
     assert torch.equal(network[1].weight, first.weight)
@@ -100,7 +100,7 @@ def test_instance_norm_that_tracks_statistics_has_them_re_estimated(folder):
     tracks = {"norm": "InstanceNorm2d", "track_running_stats": True}
     network, data = build_network(settings("own_networks:normed", **tracks)), image_data(2)
     assert batchnorm_buffers(network) == ("1.running_mean", "1.running_var")
-    new = recalibrate(network, state_of(network, 1), data, 30)
+    new = recalibrate(network, state_of(network, 1), data=data, num_images=30)
     images = data.prepare(data.train.images[data.train.index])
     weight, bias = (state_of(network, 1)[f"0.{leaf}"][0] for leaf in ("weight", "bias"))
     maps_BCHW = torch.nn.functional.conv2d(images, weight, bias)

@@ -40,8 +40,10 @@ def test_stacked_networks_compute_what_each_computes_alone(activation, own, widt
     weights_ND = torch.randn(6, Layout.of(network).size)
     inputs = torch.randn(6, 9, 3, 4) if own else torch.randn(9, 3, 4)
     state = Layout.of(network).unflatten(weights_ND)
-    expected = one_by_one(config, weights_ND, inputs, own)
-    torch.testing.assert_close(run_networks(network, state, inputs, own), expected)
+    expected = one_by_one(config, weights_ND, inputs=inputs, own=own)
+    torch.testing.assert_close(
+        run_networks(network, state, inputs=inputs, own_inputs=own), expected
+    )
 
 
 def test_a_module_without_a_stacked_form_runs_under_vmap():
@@ -50,7 +52,7 @@ def test_a_module_without_a_stacked_form_runs_under_vmap():
     )
     layout = Layout.of(network)
     weights_ND, inputs = torch.randn(4, layout.size), torch.randn(5, 1, 4, 4)
-    found = run_networks(network, layout.unflatten(weights_ND), inputs)
+    found = run_networks(network, layout.unflatten(weights_ND), inputs=inputs)
     for logits, weights_D in zip(found, weights_ND, strict=True):
         network.load_state_dict(layout.unflatten(weights_D))
         torch.testing.assert_close(logits, network(inputs).detach())
@@ -60,7 +62,7 @@ def tiny_data(num: int = 300) -> Dataset:
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (num, 1, 3, 4), dtype=torch.uint8, generator=rng)
     labels = torch.randint(0, 3, (num,), generator=rng)
-    parts = [Part(images, labels, torch.arange(i, num, 3)) for i in range(3)]
+    parts = [Part(images, labels, index=torch.arange(i, num, 3)) for i in range(3)]
     return Dataset(*parts, num_classes=3, scale=torch.tensor(1 / 255), shift=None)
 
 
@@ -69,11 +71,11 @@ def test_scores_equal_a_loop_over_networks_and_images():
     network = build_network(config)
     weights_ND = torch.randn(5, Layout.of(network).size)
     scores = score_networks(
-        network, Layout.of(network).unflatten(weights_ND), data, data.val, keep_wrong=True
+        network, Layout.of(network).unflatten(weights_ND), data=data, part=data.val, keep_wrong=True
     )
     images = data.val.images[data.val.index].float() / 255
     labels = data.val.labels[data.val.index]
-    logits = one_by_one(config, weights_ND, images, own=False)
+    logits = one_by_one(config, weights_ND, inputs=images, own=False)
     wrong = logits.argmax(2) != labels
     assert np.array_equal(scores.wrong_NM, wrong.numpy())
     np.testing.assert_allclose(scores.accuracy_N, 1 - wrong.double().mean(1))
@@ -86,7 +88,9 @@ def test_a_network_without_finite_logits_is_wrong_everywhere():
     network = build_network(config)
     weights_ND = torch.randn(2, Layout.of(network).size)
     weights_ND[1] = torch.nan
-    scores = score_networks(network, Layout.of(network).unflatten(weights_ND), data, data.test)
+    scores = score_networks(
+        network, Layout.of(network).unflatten(weights_ND), data=data, part=data.test
+    )
     assert scores.accuracy_N[1] == 0 and scores.accuracy_N[0] > 0
 
 
@@ -103,14 +107,14 @@ def test_a_network_without_finite_logits_is_wrong_everywhere():
 def test_initialisations_have_their_published_spread(kind, spread):
     config = MLPConfig((400, 300, 10))
     network = build_network(config)
-    initialise(network, config, kind, seed=3)
+    initialise(network, config, kind=kind, seed=3)
     weight, bias = network.layers[0].weight, network.layers[0].bias
     assert weight.std().item() == pytest.approx(spread, rel=0.01)
     assert (bias == 0).all() == (kind != "default")
     again = build_network(config)
     before = torch.get_rng_state()
-    initialise(again, config, kind, seed=3)
+    initialise(again, config, kind=kind, seed=3)
     assert torch.equal(again.layers[0].weight, weight)
     assert torch.equal(torch.get_rng_state(), before), "the process's random state was touched"
-    initialise(again, config, kind, seed=4)
+    initialise(again, config, kind=kind, seed=4)
     assert not torch.equal(again.layers[0].weight, weight)

@@ -132,8 +132,8 @@ def test_of_an_image_that_is_not_taken_no_arithmetic_is_known():
 
 def test_a_misfit_is_told_with_its_cure():
     config = MLPConfig((64, 8, 10))
-    assert config.misfit("digits", (1, 8, 8), 10) is None
-    assert config.misfit("digits", (1, 8, 8), 3) is None, "more logits than classes"
-    said = config.misfit("iris", (4,), 3)
+    assert config.misfit("digits", (1, 8, 8), num_classes=10) is None
+    assert config.misfit("digits", (1, 8, 8), num_classes=3) is None, "more logits than classes"
+    said = config.misfit("iris", (4,), num_classes=3)
     assert said.endswith("iris has 4 inputs and 3 classes: give 4 first and 3 last")
-    assert config.misfit("mnist", (1, 28, 28), 10).endswith(", or another data.size")
+    assert config.misfit("mnist", (1, 28, 28), num_classes=10).endswith(", or another data.size")

@@ -32,7 +32,7 @@ def test_results_are_those_of_networks_in_turn_for_any_number_of_workers(name):
         expected = [compute(network, i) for i in range(count)]
     for workers in (1, 2, 3, 9):
         with threads(3):
-            found = side_by_side(network, count, compute, workers)
+            found = side_by_side(network, count, compute=compute, workers=workers)
         assert len(found) == count
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other)
@@ -48,7 +48,7 @@ def test_networks_at_work_have_a_module_and_a_share_of_the_threads_of_their_own(
         return id(own), torch.get_num_threads()
 
     with threads(6):
-        found = side_by_side(nn.Linear(2, 2), 3, compute, workers=3)
+        found = side_by_side(nn.Linear(2, 2), 3, compute=compute, workers=3)
         assert torch.get_num_threads() == 6
     assert len({module for module, _ in found}) == 3
     assert [num for _, num in found] == [2, 2, 2]
@@ -65,13 +65,13 @@ def test_an_exception_of_one_is_raised_and_the_others_are_not_begun():
 
     with threads(2):
         with pytest.raises(ValueError, match="network 1 is broken"):
-            side_by_side(nn.Linear(2, 2), 200, compute)
+            side_by_side(nn.Linear(2, 2), 200, compute=compute)
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == before and len(begun) < 200
 
 
 def test_no_networks_give_nothing():
-    assert side_by_side(nn.Linear(2, 2), 0, lambda own, i: i) == []
+    assert side_by_side(nn.Linear(2, 2), 0, compute=lambda own, i: i) == []
 
 
 def test_mlps_and_networks_on_a_gpu_are_computed_together():

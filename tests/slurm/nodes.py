@@ -24,7 +24,7 @@ ZOO = {
 def root(tmp_path_factory) -> Path:
     """A root with a zoo, made in this process."""
     root = tmp_path_factory.mktemp("root")
-    stage.train_zoo(load(ZooConfig, write(root, "zoo", ZOO)), root, "zoo")
+    stage.train_zoo(load(ZooConfig, write(root, "zoo", data=ZOO)), root, name="zoo")
     return root
 
 
@@ -32,7 +32,7 @@ def root_of(test: Path, root: Path, name: str, settings: dict) -> Path:
     """A test's own root, with the zoo in it, and the settings as `NAME.yaml`."""
     (test / "zoos").mkdir()
     (test / "zoos" / "zoo").symlink_to(root / "zoos" / "zoo")
-    write(test, name, settings)
+    write(test, name, data=settings)
     return test
 
 

@@ -58,9 +58,9 @@ def files_of(root: Path, pattern: str) -> dict[str, bytes]:
 def here(tmp_path_factory) -> Path:
     """The root of a zoo and of its alignment, made in this process."""
     root = tmp_path_factory.mktemp("here")
-    stage.train_zoo(load(ZooConfig, write(root, "zoo", ZOO)), root, "zoo")
-    config = load(AlignConfig, write(root, "align", ALIGN | {"zoo": "zoo"}))
-    align_zoo(config, root, "zoo-aligned")
+    stage.train_zoo(load(ZooConfig, write(root, "zoo", data=ZOO)), root, name="zoo")
+    config = load(AlignConfig, write(root, "align", data=ALIGN | {"zoo": "zoo"}))
+    align_zoo(config, root, name="zoo-aligned")
     return root
 
 
@@ -106,7 +106,9 @@ def finish(slurm, job: str, folder: Path) -> tuple[dict[str, str], str]:
 def test_zoo_over_two_nodes_is_saved_and_requeued_at_the_time_limit(slurm, submit, here, tmp_path):
     """Ray on both nodes; the signal is what Slurm sends before the limit, to the batch script."""
     longer = {"recipe": ZOO["recipe"] | {"epochs": 240}, "keep_epochs": [0, 240]}
-    file = write(tmp_path, "longer", ZOO | longer)  # not over before the signal has come through
+    file = write(
+        tmp_path, "longer", data=ZOO | longer
+    )  # not over before the signal has come through
     left_before = set(Path("/tmp").glob("ray-*"))
     flags = ("--nodes", "2", "--cpus-per-task", "1", "--gpus-per-node", "1")
     job = submit(*flags, "zoo.sh", "--config", file, "--name", "zoo")
@@ -120,11 +122,11 @@ def test_zoo_over_two_nodes_is_saved_and_requeued_at_the_time_limit(slurm, submi
     slurm("scancel", "--batch", "--signal", "USR2", job)
     wait_for(lambda: facts_of(slurm, job)["JobState"] != "RUNNING", "the requeue")
     assert list(work.glob("cohort-*.pt")), "nothing was saved"
-    facts, log = finish(slurm, job, tmp_path)
+    facts, log = finish(slurm, job, folder=tmp_path)
     assert facts["Restarts"] == "1" and f"saved; job {job} goes back into the queue" in log
     assert "begun 0 times before\n" in log and "begun 1 times before" in log
     assert set(re.findall(r"^(\d): .*Ray runtime started", log, re.MULTILINE)) == {"0", "1"}
-    finish(slurm, alone, tmp_path)
+    finish(slurm, alone, folder=tmp_path)
     assert uninterrupted.wait(300) == 0
     assert files_of(tmp_path, "zoos/zoo/*.*") == files_of(there, "zoos/zoo/*.*")
     assert files_of(tmp_path, "zoos/one/*.*") == files_of(here, "zoos/zoo/*.*")
@@ -137,20 +139,20 @@ def test_align_on_the_ranks_of_two_nodes(slurm, submit, here, tmp_path):
     (tmp_path / "zoos" / "zoo").symlink_to(here / "zoos" / "zoo")
     flags = ("--nodes", "2", "--ntasks-per-node", "2")
     job = submit(*flags, "align.sh", "--config", str(here / "align.yaml"), "--name", "zoo-aligned")
-    finish(slurm, job, tmp_path)
+    finish(slurm, job, folder=tmp_path)
     assert files_of(tmp_path, "zoos/zoo-aligned/*.*") == files_of(here, "zoos/zoo-aligned/*.*")
 
 
 def test_a_preempted_pipeline_goes_on(slurm, submit, tmp_path):
     """A job of another partition takes all nodes while the zoo is trained."""
     config = {
-        "zoo": write(tmp_path, "zoo", ZOO),
-        "align": write(tmp_path, "align", ALIGN),
-        "generators": [write(tmp_path, "flow", FLOW)],
-        "sample": write(tmp_path, "sample", {"count": 12}),
-        "evaluate": write(tmp_path, "evaluate", {"count": 12}),
+        "zoo": write(tmp_path, "zoo", data=ZOO),
+        "align": write(tmp_path, "align", data=ALIGN),
+        "generators": [write(tmp_path, "flow", data=FLOW)],
+        "sample": write(tmp_path, "sample", data={"count": 12}),
+        "evaluate": write(tmp_path, "evaluate", data={"count": 12}),
     }
-    file = write(tmp_path, "way", config)
+    file = write(tmp_path, "way", data=config)
     job = submit("--partition", "low", "--cpus-per-task", "2", "pipeline.sh", "--config", file)
     there = tmp_path / "there"
     words = [sys.executable, "launch/pipeline.py", "--config", file, "--root", str(there)]
@@ -158,7 +160,7 @@ def test_a_preempted_pipeline_goes_on(slurm, submit, tmp_path):
     work = tmp_path / "zoos" / "way" / "run" / "work"
     wait_for(lambda: bool(list(work.glob("cohort-*-epoch-00000.npz"))), "the first cohort")
     slurm("srun", "--nodes", "4", "--exclusive", "--partition", "main", "true")
-    facts, log = finish(slurm, job, tmp_path)
+    facts, log = finish(slurm, job, folder=tmp_path)
     assert facts["Restarts"] == "1" and "report.html" in log
     assert uninterrupted.wait(300) == 0
     for zoo in ("way", "way-aligned", "way-flow-samples"):

@@ -23,9 +23,9 @@ def do_here(config, root: Path) -> Path:
     """The trials one after the other, without Ray."""
     folder, bases = root / "sweeps" / "sweep", read_bases(config)
     RunFolder(folder, config)
-    begin_trials(config, bases, folder)
+    begin_trials(config, bases, folder=folder)
     for trial in list_trials(config, bases):
-        do_trial(folder, trial.number, trial.point, print)
+        do_trial(folder, trial.number, point=trial.point, tell=print)
     return folder
 
 
@@ -50,7 +50,7 @@ def test_a_sweep_over_two_nodes_goes_on_after_a_requeue(
         wait_for(lambda: facts_of(slurm, job)["JobState"] != "RUNNING", "the requeue")
     before = {n: json.dumps(record) for n, record in read_records(folder).items()}
     here = do_here(config, tmp_path / "here")  # while the job waits for its turn
-    facts, log = finish(slurm, job, tmp_path)
+    facts, log = finish(slurm, job, folder=tmp_path)
     assert facts["Restarts"] == "1" and "8 of 8 trials" in log, log
     after = {n: json.dumps(record) for n, record in read_records(folder).items()}
     assert 1 <= len(before) < 8 and before.items() <= after.items()

@@ -37,7 +37,7 @@ FLOW = {
 
 @pytest.fixture
 def at(root, tmp_path) -> Path:  # noqa: F811
-    return root_of(tmp_path, root, "flow", FLOW)
+    return root_of(tmp_path, root, name="flow", settings=FLOW)
 
 
 def losses(run, key: str = "train_loss") -> list[float]:
@@ -50,10 +50,10 @@ def test_two_nodes_fit_the_flow_of_one_process_also_when_their_time_is_over(
     submit,  # noqa: F811
     at,
 ):
-    flags = flags_of(2, "train_flow.sh", at / "flow.yaml")
+    flags = flags_of(2, "train_flow.sh", settings=at / "flow.yaml")
     alone = submit(*flags, "--name", "undisturbed")
-    one = fit_generator(load(GeneratorConfig, at / "flow.yaml"), at, "one")
-    finish(slurm, alone, at)
+    one = fit_generator(load(GeneratorConfig, at / "flow.yaml"), at, name="one")
+    finish(slurm, alone, folder=at)
     runs = at / "runs"
     whole, run = runs / "undisturbed", runs / "flow"
     for key in ("train_loss", "val_loss"):
@@ -69,7 +69,7 @@ def test_two_nodes_fit_the_flow_of_one_process_also_when_their_time_is_over(
     assert len(losses(run)) < len(losses(whole)), "it was done before its time was up"
     begin_again(slurm, job)
     slurm("scontrol", "update", f"jobid={job}", "TimeLimit=60")
-    finish(slurm, job, at)
+    finish(slurm, job, folder=at)
     for key in ("train_loss", "val_loss"):
         assert losses(run, key) == losses(whole, key)
     first, second = (load_state(each / "density" / "flow.pt")["module"] for each in (whole, run))

@@ -42,7 +42,7 @@ TIMELY = re.compile(r"/s$|seconds|data_wait|memory|mfu", re.IGNORECASE)
 
 @pytest.fixture
 def at(root, tmp_path) -> Path:  # noqa: F811
-    return root_of(tmp_path, root, "sane", SANE)
+    return root_of(tmp_path, root, name="sane", settings=SANE)
 
 
 def curve(run: Path) -> list[dict]:
@@ -67,10 +67,10 @@ def test_four_nodes_preempted_then_out_of_time_give_the_curve_of_an_undisturbed_
     at,
 ):
     """A job of another partition takes the nodes; then the time limit comes."""
-    flags = flags_of(4, "train_sane.sh", at / "sane.yaml")
+    flags = flags_of(4, "train_sane.sh", settings=at / "sane.yaml")
     alone = submit(*flags, "--name", "undisturbed")
     whole, run = (at / "runs" / name for name in ("undisturbed", "sane"))
-    finish(slurm, alone, at)
+    finish(slurm, alone, folder=at)
 
     job = submit("--partition", "low", "--signal", "B:USR2@60", *flags)
     wait_for(further_than(run, 2), "the first steps")
@@ -85,7 +85,7 @@ def test_four_nodes_preempted_then_out_of_time_give_the_curve_of_an_undisturbed_
     wait_for(lambda: facts_of(slurm, job)["Restarts"] == "2", "the second requeue")
     slurm("scontrol", "update", f"jobid={job}", "TimeLimit=60")
     assert steps_of(run) < len(curve(whole)), "it was done before its time was up"
-    _, log = finish(slurm, job, at)
+    _, log = finish(slurm, job, folder=at)
 
     assert log.count(f"saved; job {job} goes back into the queue") == 2, log
     assert curve(run) == curve(whole)

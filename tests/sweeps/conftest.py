@@ -52,7 +52,7 @@ def make(way):
     """Build a sweep's settings: `make(space, search="grid", ...) -> SweepConfig`."""
 
     def build_config(space: dict, **settings) -> SweepConfig:
-        return build(SweepConfig, way | {"space": space} | settings, "test.yaml")
+        return build(SweepConfig, way | {"space": space} | settings, source="test.yaml")
 
     return build_config
 

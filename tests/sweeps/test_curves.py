@@ -37,7 +37,7 @@ def made(without=(), sizes=SIZES) -> SweepReport:
                 if len(rows) in without:
                     rows.append(row | {"state": "failed", "n": None})
                     continue
-                share = share_of(size, steps, name)
+                share = share_of(size, steps, name=name)
                 tested = {"test_good_and_novel": share, "test_distance_ratio": 0.5}
                 tested["test_mark"] = "generalising" if share > 0.3 else "copying"
                 tested |= {"test_accuracy": 0.95, "test_accuracy_std": 0.01}
@@ -45,10 +45,10 @@ def made(without=(), sizes=SIZES) -> SweepReport:
                 rows.append(row | {"state": "finished", "n": 200} | tested)
     references = {
         f"test-{size}": (
-            reference("held-out networks", "held-out", 4, 0.75),
-            reference("average of 2", "average", 100, 0.02),
-            reference(f"average of all {size * 4 // 5}", "average", 1, 1.0),
-            reference("per-weight Gaussian", "gaussian", 100, 0.01),
+            reference("held-out networks", "held-out", n=4, share=0.75),
+            reference("average of 2", "average", n=100, share=0.02),
+            reference(f"average of all {size * 4 // 5}", "average", n=1, share=1.0),
+            reference("per-weight Gaussian", "gaussian", n=100, share=0.01),
         )
         for size in sizes
     }
@@ -91,7 +91,7 @@ def test_error_bars_are_the_intervals():
     (one,) = (c for c in panel.containers if c.get_label() == "one")
     (bars,) = one.lines[2]
     for segment, size in zip(bars.get_segments(), SIZES, strict=True):
-        ends = interval(share_of(size, 900, NAMES[0]), 200)
+        ends = interval(share_of(size, 900, name=NAMES[0]), 200)
         np.testing.assert_allclose(segment[:, 1], [100 * end for end in ends])
 
 
@@ -109,7 +109,9 @@ def test_tables_hold_every_trial_and_reference():
     rows = {(row[0], row[1]): row[2:] for row in cells if len(row) == 4}
     for name in ("one", "other"):
         for steps in LENGTHS:
-            shares = [share_of(size, steps, f"configs/generator/{name}.yaml") for size in SIZES]
+            shares = [
+                share_of(size, steps, name=f"configs/generator/{name}.yaml") for size in SIZES
+            ]
             said = [float(cell.split()[0]) for cell in rows[name, str(steps)] if cell != "failed"]
             kept = shares if (name, steps) != ("other", 900) else shares[1:]
             assert said == pytest.approx([100 * share for share in kept])

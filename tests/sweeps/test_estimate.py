@@ -37,14 +37,14 @@ FLOWS = {
 
 
 def zoo_of(**changed) -> ZooConfig:
-    return build(ZooConfig, STAGES["zoo"] | {"count": 320} | changed, "test")
+    return build(ZooConfig, STAGES["zoo"] | {"count": 320} | changed, source="test")
 
 
 def generator_of(backbone: str, **training) -> GeneratorConfig:
     codec, settings = FLOWS[backbone]
     density = {"kind": "flow", "backbone": {"kind": backbone} | settings, "training": training}
     return build(
-        GeneratorConfig, {"zoo": "z", "codec": {"kind": codec}, "density": density}, "test"
+        GeneratorConfig, {"zoo": "z", "codec": {"kind": codec}, "density": density}, source="test"
     )
 
 
@@ -53,7 +53,7 @@ def test_arithmetic_is_nearly_what_torch_counts(backbone):
     zoo, generator = zoo_of(), generator_of(backbone)
     layout = Layout.of(build_network(zoo.network))
     kind = find(CODECS, generator.codec.kind)
-    shape = kind.planned_shape(generator.codec, [layout], training_networks(zoo))
+    shape = kind.planned_shape(generator.codec, [layout], num_train=training_networks(zoo))
     module = build_backbone(generator.density.backbone, shape).double().requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         module(torch.zeros(16, shape.size).double(), torch.zeros(16).double())
@@ -64,7 +64,7 @@ def test_arithmetic_is_nearly_what_torch_counts(backbone):
 def test_what_is_learnt_from_is_what_the_split_leaves():
     for val, test in ((0.1, 0.1), (0.15, 0.0), (0.33, 0.125)):
         zoo = zoo_of(split={"val": val, "test": test}, count=61)
-        left = (split_networks(61, val, test, 0) == "train").sum()
+        left = (split_networks(61, val, test=test, seed=0) == "train").sum()
         assert training_networks(zoo) == left
 
 
@@ -75,7 +75,7 @@ def test_time_follows_the_work():
     assert fit_seconds(zoo, long) == pytest.approx(3 * fit_seconds(zoo, short))
     assert fit_seconds(zoo, generator_of("residual_mlp", steps=1000, batch_size=1)) == 1
     drawn = [SampleConfig("g", count=n, solver="heun2", steps=10) for n in (10, 20)]
-    one, two = (sample_seconds(zoo, short, each) for each in drawn)
+    one, two = (sample_seconds(zoo, short, sample=each) for each in drawn)
     assert two == pytest.approx(2 * one)
     assert one == pytest.approx(10 * 20 * 2 * multiplications(zoo, short) / FLOW_SPEED)
 
@@ -84,7 +84,7 @@ def test_what_is_not_known_is_said():
     zoo = zoo_of(network={"kind": "python", "target": "package.module:factory"})
     assert zoo_seconds(zoo) is None and fit_seconds(zoo, generator_of("residual_mlp")) is None
     assert in_hours("zoos", [None, 7200.0]) == "zoos 2 (1 of 2 not known)"
-    gaussian = build(GeneratorConfig, {"zoo": "z", "density": {"kind": "gaussian"}}, "test")
+    gaussian = build(GeneratorConfig, {"zoo": "z", "density": {"kind": "gaussian"}}, source="test")
     assert fit_seconds(zoo, gaussian) == 0
 
 
@@ -104,7 +104,7 @@ def test_a_plan_counts_what_is_shared_once(make, tmp_path):
         "sample.seed": {"grid": [0, 1]},
     }
     config = make(space)
-    said = describe_plan(config, read_bases(config), tmp_path)
+    said = describe_plan(config, read_bases(config), folder=tmp_path)
     assert "8 trials" in said and "2 x zoo, 2 x aligned" in said
     assert "zoos of 100, 200 networks (70, 140 to learn from)" in said
     assert "240 training steps; 80 samples" in said and "core-hours: zoos " in said
@@ -147,11 +147,13 @@ def test_parts_that_do_not_go_together_have_no_known_cost(codec):
     """Vectors for a transformer, and neurons of networks without hidden units."""
     zoo = zoo_of(network={"kind": "mlp", "widths": [64, 10]})
     density = {"kind": "flow", "backbone": {"kind": "transformer"}}
-    generator = build(GeneratorConfig, {"zoo": "z", "codec": codec, "density": density}, "test")
+    generator = build(
+        GeneratorConfig, {"zoo": "z", "codec": codec, "density": density}, source="test"
+    )
     assert multiplications(zoo, generator) is None
 
 
 @pytest.mark.parametrize("codec", ["sane", "tokens"])
 def test_codes_that_are_not_known_without_a_zoo_have_no_known_cost(codec):
     data = {"zoo": "z", "codec": {"kind": codec}, "density": {"kind": "flow"}}
-    assert multiplications(zoo_of(), build(GeneratorConfig, data, "test")) is None
+    assert multiplications(zoo_of(), build(GeneratorConfig, data, source="test")) is None

@@ -88,7 +88,7 @@ def test_a_number_is_one_value_however_it_is_written(make):
     rate = "generator.density.training.learning_rate"
     begun = {0: {rate: "1e-3"}, 1: {rate: 1}}  # YAML reads 1e-3 as a text
     config = make({rate: {"grid": [0.5, 0.001, 1.0]}})
-    trials = list_trials(config, read_bases(config), begun)
+    trials = list_trials(config, read_bases(config), begun=begun)
     assert {one.number: one.point[rate] for one in trials} == {0: 0.001, 1: 1.0, 2: 0.5}
 
 
@@ -148,30 +148,30 @@ def test_trials_that_are_over_keep_their_numbers_in_a_wider_grid(make):
     over = dict(enumerate(listed_points(narrow)))
     del over[2]  # 32, aligned
     wide = make({**MODES, WIDTH: {"grid": [8, 16, 32]}})
-    trials = list_trials(wide, read_bases(wide), over)
+    trials = list_trials(wide, read_bases(wide), begun=over)
     assert [trial.number for trial in trials] == list(range(6))
     assert {trial.number: trial.point for trial in trials}.items() >= over.items()
     points = [tuple(sorted(trial.point.items())) for trial in trials]
     assert sorted(points) == sorted(tuple(sorted(point.items())) for point in listed_points(wide))
     less = make({WIDTH: {"grid": [8, 32]}, **MODES}, leave_out=["align=false"])
-    trials = list_trials(less, read_bases(less), over)
+    trials = list_trials(less, read_bases(less), begun=over)
     assert [(trial.number, trial.point[WIDTH]) for trial in trials] == [(0, 8), (2, 32)]
 
 
 def test_a_plan_lists_trials_or_the_space(make, tmp_path):
     config = make({WIDTH: {"grid": [8, 16]}, **MODES})
-    said = describe_plan(config, read_bases(config), tmp_path)
+    said = describe_plan(config, read_bases(config), folder=tmp_path)
     assert "4 trials" in said and "1 x zoo" in said and f"trial 3: {WIDTH} = 16, align = F" in said
     over = dict(enumerate(listed_points(config)))
-    said = describe_plan(config, read_bases(config), tmp_path, over, over)
+    said = describe_plan(config, read_bases(config), folder=tmp_path, begun=over, over=over)
     assert "4 of them are over and kept, none is left" in said
     del over[2]
-    said = describe_plan(config, read_bases(config), tmp_path, over, over)
+    said = describe_plan(config, read_bases(config), folder=tmp_path, begun=over, over=over)
     assert "3 of them are over" in said and "1 to go" in said
     assert "1 x generator, 1 x samples\n" in said and "no zoo; 60 training steps" in said
     assert f"trial 2: {WIDTH} = 16" in said and "trial 3" not in said
     config = make({WIDTH: {"integer": [8, 16]}}, search="optuna", trials=7)
-    said = describe_plan(config, read_bases(config), tmp_path)
+    said = describe_plan(config, read_bases(config), folder=tmp_path)
     assert "7 trials by optuna" in said and f"{WIDTH}: integer 8, 16" in said
 
 
@@ -212,9 +212,9 @@ def test_leaving_out_what_is_not_there_is_refused(make, left_out, said):
 def test_a_wrong_flag_is_a_users_mistake(make, tmp_path):
     file = write_sweep(make({WIDTH: {"grid": [8, 16]}}), tmp_path / "sweep.yaml")
     words = ["--config", str(file), "--leave-out", f"{WIDTH}=8"]
-    assert list(parse(SweepConfig, "none", words).config.axes[WIDTH].values) == [16]
+    assert list(parse(SweepConfig, "none", argv=words).config.axes[WIDTH].values) == [16]
     with pytest.raises(ConfigError, match=r"^command line: leave_out: .*width has 8, 16"):
-        parse(SweepConfig, "none", [*words, f"{WIDTH}=9"])
+        parse(SweepConfig, "none", argv=[*words, f"{WIDTH}=9"])
 
 
 def test_a_setting_that_is_new_and_at_its_default_changes_no_name():

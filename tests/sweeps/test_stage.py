@@ -39,7 +39,7 @@ def ray(ray_nodes):
 @pytest.fixture(scope="module")
 def uninterrupted(ray, make, tmp_path_factory):
     root = tmp_path_factory.mktemp("uninterrupted")
-    return root, run_sweep(make(SPACE), root, "sweep")
+    return root, run_sweep(make(SPACE), root, name="sweep")
 
 
 def timeless(report):
@@ -92,19 +92,19 @@ def test_a_sweep_leaves_table_figure_and_settings_that_the_commands_take(
 def test_given_again_nothing_is_done_and_another_sweep_is_refused(uninterrupted, make):
     root, report = uninterrupted
     before = records_of(root)
-    assert run_sweep(make(SPACE), root, "sweep") == report
+    assert run_sweep(make(SPACE), root, name="sweep") == report
     assert records_of(root) == before
     with pytest.raises(RunConflict, match=r"metric = 'val_accuracy', this one has 'overlap'"):
-        run_sweep(make(SPACE, metric="overlap"), root, "sweep")
+        run_sweep(make(SPACE, metric="overlap"), root, name="sweep")
 
 
 def test_a_finished_grid_is_widened_and_narrowed(uninterrupted, make, tmp_path):
     _, whole = uninterrupted
     narrow = make(SPACE, leave_out=[f"{WIDTH}=12", "align=true"])
-    first = run_sweep(narrow, tmp_path, "sweep")
+    first = run_sweep(narrow, tmp_path, name="sweep")
     assert [row[WIDTH] for row in first.rows] == [8, 16]
     before = records_of(tmp_path)
-    wider = run_sweep(make(SPACE), tmp_path, "sweep")
+    wider = run_sweep(make(SPACE), tmp_path, name="sweep")
     assert before.items() <= records_of(tmp_path).items()
     numbered = ("trial", "report", "seconds")
     rows, others = (
@@ -112,9 +112,9 @@ def test_a_finished_grid_is_widened_and_narrowed(uninterrupted, make, tmp_path):
         for report in (wider, whole)
     )
     assert rows == others and [row["trial"] for row in wider.rows] == list(range(6))
-    assert run_sweep(narrow, tmp_path, "sweep") == wider  # nothing is taken away
+    assert run_sweep(narrow, tmp_path, name="sweep") == wider  # nothing is taken away
     with pytest.raises(RunConflict, match=r"space.zoo.seed.grid = None, this one has \[0\]"):
-        run_sweep(make(SPACE | {"zoo.seed": {"grid": [0]}}), tmp_path, "sweep")
+        run_sweep(make(SPACE | {"zoo.seed": {"grid": [0]}}), tmp_path, name="sweep")
 
 
 def test_a_killed_driver_is_restored_without_repeating_finished_trials(
@@ -139,7 +139,7 @@ def test_a_killed_driver_is_restored_without_repeating_finished_trials(
     assert {path: after[path] for path in killed} == killed
     root, report = uninterrupted
     turned = make(dict(reversed(SPACE.items())))  # the same space: no other sweep
-    restored = run_sweep(turned, tmp_path, "sweep")
+    restored = run_sweep(turned, tmp_path, name="sweep")
     assert timeless(restored) == timeless(report) and restored.best == report.best
     assert results_of(tmp_path) == results_of(root)
     for path in killed:  # each stage of a finished trial was begun once
@@ -159,7 +159,7 @@ def test_a_lost_node_loses_no_trial(uninterrupted, ray, make, tmp_path):
 
     thread = threading.Thread(target=lose)
     thread.start()
-    report = run_sweep(make(SPACE), tmp_path, "sweep")
+    report = run_sweep(make(SPACE), tmp_path, name="sweep")
     thread.join()
     assert lost.is_set()
     root, whole = uninterrupted
@@ -170,8 +170,8 @@ def test_a_lost_node_loses_no_trial(uninterrupted, ray, make, tmp_path):
 def test_optuna_and_asha_on_the_shipped_example(ray, tmp_path):
     shipped = yaml.safe_load((ROOT / "configs/sweep/iris_optuna_asha.yaml").read_text())
     small = {"trials": 6, "seed": 1}
-    config = settings.build(SweepConfig, shipped | small, "test")
-    first = run_sweep(config, tmp_path, "sweep")
+    config = settings.build(SweepConfig, shipped | small, source="test")
+    first = run_sweep(config, tmp_path, name="sweep")
     states = [row["state"] for row in first.rows]
     assert len(states) == 6 and set(states) == {"finished", "stopped"}
     for row in first.rows:
@@ -186,7 +186,7 @@ def test_optuna_and_asha_on_the_shipped_example(ray, tmp_path):
     for file in (*lost, folder / "done.json"):
         file.unlink()
     kept = records_of(tmp_path)
-    second = run_sweep(config, tmp_path, "sweep")
+    second = run_sweep(config, tmp_path, name="sweep")
     assert kept.items() <= records_of(tmp_path).items() and len(second.rows) == 6
     assert [read_records(folder)[n]["point"] for n in (1, 4)] == points
 
@@ -194,10 +194,10 @@ def test_optuna_and_asha_on_the_shipped_example(ray, tmp_path):
 def test_what_no_setting_can_mend_is_told_after_the_others_are_over(ray, make, tmp_path):
     config = make({"zoo.seed": {"grid": [0, 1]}, "align": {"grid": [False]}})
     damaged, _ = list_trials(config, read_bases(config))
-    zoo = train_zoo(damaged.zoo, tmp_path, "damaged")
+    zoo = train_zoo(damaged.zoo, tmp_path, name="damaged")
     os.truncate(zoo.shards[0].path, 1000)
     with pytest.raises(WorkFailed, match=r"1 of 2 trials(.|\n)*trial 0: .*shard-00000"):
-        run_sweep(config, tmp_path, "sweep")
+        run_sweep(config, tmp_path, name="sweep")
     assert list(read_records(tmp_path / "sweeps" / "sweep")) == [1]
 
 
@@ -214,7 +214,7 @@ def test_a_signal_ends_the_sweep_and_it_goes_on_later(ray, make, tmp_path):
     thread.start()
     try:
         with pytest.raises(Preempted):
-            run_sweep(config, tmp_path, "sweep")
+            run_sweep(config, tmp_path, name="sweep")
     finally:
         thread.join()
         preemption.forget()
@@ -222,5 +222,5 @@ def test_a_signal_ends_the_sweep_and_it_goes_on_later(ray, make, tmp_path):
             signal.signal(number, handler)
     before = records_of(tmp_path)
     assert 1 <= len(before) < 6
-    report = run_sweep(config, tmp_path, "sweep")
+    report = run_sweep(config, tmp_path, name="sweep")
     assert len(report.rows) == 6 and before.items() <= records_of(tmp_path).items()

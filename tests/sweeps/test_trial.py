@@ -36,13 +36,13 @@ def begin(config, root, name="sweep"):
     bases = read_bases(config)
     trials = list_trials(config, bases)
     RunFolder(folder, config)
-    stage.begin_trials(config, bases, folder)
+    stage.begin_trials(config, bases, folder=folder)
     return folder, trials
 
 
 def do(folder, trial):
     told = []
-    do_trial(folder, trial.number, trial.point, told.append)
+    do_trial(folder, trial.number, point=trial.point, tell=told.append)
     return told
 
 
@@ -61,10 +61,10 @@ def swept(make, tmp_path_factory):
 def test_a_trial_is_what_the_stages_make_one_by_one(swept, tmp_path):
     _, folder, trials = swept
     trial = trials[0]
-    train_zoo(trial.zoo, tmp_path, trial.zoo_name)
-    align_zoo(trial.align, tmp_path, trial.frame)
-    fit_generator(trial.generator, tmp_path, trial.generator_name)
-    alone = sample_networks(trial.sample, tmp_path, trial.samples_name)
+    train_zoo(trial.zoo, tmp_path, name=trial.zoo_name)
+    align_zoo(trial.align, tmp_path, name=trial.frame)
+    fit_generator(trial.generator, tmp_path, name=trial.generator_name)
+    alone = sample_networks(trial.sample, tmp_path, name=trial.samples_name)
     shared = Zoo.open(folder / "zoos" / trial.samples_name)
     for one, other in zip(alone.shards, shared.shards, strict=True):
         assert one.path.read_bytes() == other.path.read_bytes()
@@ -76,7 +76,7 @@ def test_its_numbers_are_those_of_its_samples_on_validation_images(swept):
     record = read_records(folder)[0]
     samples = Zoo.open(folder / "zoos" / trials[0].samples_name)
     state, data = samples.layout.unflatten(torch_of(samples.read())), samples.load_data()
-    scores = score_networks(samples.build_network(), state, data, data.val)
+    scores = score_networks(samples.build_network(), state, data=data, part=data.val)
     assert record["metrics"]["val_accuracy"] == pytest.approx(scores.accuracy_N.mean())
     assert record["metrics"]["n"] == len(samples) == 10
     assert set(record["seconds"]) >= {"zoo", "align", "codec", "generator", "sample", "trial"}
@@ -130,7 +130,7 @@ def test_asha_hears_of_losses_but_not_of_the_last(make, tmp_path):
 def test_a_finished_zoo_of_equal_settings_is_linked(make, tmp_path):
     config = make({"zoo.count": {"grid": [24, 25]}, "align": {"grid": [False]}})
     folder, (same, other) = begin(config, tmp_path)
-    zoo = train_zoo(same.zoo, tmp_path, "mine")
+    zoo = train_zoo(same.zoo, tmp_path, name="mine")
     settings = (
         zoo.path / "run" / "config.yaml"
     )  # as before dwf had a setting that is at its default
@@ -182,12 +182,12 @@ def test_the_report_tests_all_and_chooses_on_validation_alone(swept, monkeypatch
         }, names
 
     monkeypatch.setattr(reports, "_test", reversed_test)
-    report = write_report(config, "sweep", folder, finished, records)
+    report = write_report(config, "sweep", folder=folder, finished=finished, records=records)
     accuracies = {n: records[n]["metrics"]["val_accuracy"] for n in (0, 2)}
     assert report.best == max(accuracies, key=accuracies.get)
     assert set(scored[0]) == {0, 2} and len(report.rows) == 4
     monkeypatch.undo()
-    report = write_report(config, "sweep", folder, finished, records)
+    report = write_report(config, "sweep", folder=folder, finished=finished, records=records)
     assert len(report.reports) == 2  # one for each frame of weights
     assert SweepReport.load(folder) == report
     for row in report.rows:
@@ -195,7 +195,7 @@ def test_the_report_tests_all_and_chooses_on_validation_alone(swept, monkeypatch
     samples = Zoo.open(folder / "zoos" / trials[0].samples_name)
     data = samples.load_data()
     state = samples.layout.unflatten(torch_of(samples.read()))
-    scores = score_networks(samples.build_network(), state, data, data.test)
+    scores = score_networks(samples.build_network(), state, data=data, part=data.test)
     np.testing.assert_allclose(report.rows[0]["test_accuracy"], scores.accuracy_N.mean())
     lines = (folder / "table.csv").read_text().splitlines()
     assert len(lines) == 5 and lines[0].startswith("trial,state,align,generator.codec.components")
@@ -215,7 +215,7 @@ def test_a_small_scaling_study(make, way, tmp_path, monkeypatch):
         do(folder, trial)
     records = read_records(folder)
     assert [one["state"] for one in records.values()] == ["finished"] * 4
-    report = write_report(config, "sweep", folder, trials, records)
+    report = write_report(config, "sweep", folder=folder, finished=trials, records=records)
     assert [row["generator"] for row in report.rows] == files * 2
     assert write_curves(report, folder) and (folder / "curves.png").stat().st_size > 10_000
     text = (folder / "curves.md").read_text()
@@ -254,7 +254,7 @@ def test_networks_learnt_from_are_an_axis(make, tmp_path):
         nearest_S = np.linalg.norm(samples_SD[:, None] - learnt_ND, axis=2).min(1)
         ratio = np.median(nearest_S) / np.median(own_NN.min(1))
         assert record["metrics"]["distance_ratio"] == pytest.approx(ratio)
-    report = write_report(config, "sweep", folder, trials, records)
+    report = write_report(config, "sweep", folder=folder, finished=trials, records=records)
     assert len(report.reports) == 1, "all are of one zoo"
     assert [row["test_subset"] for row in report.rows] == ["first 8", "first 12"]
     assert {row["train_networks"] for row in report.rows} == {16}
@@ -283,10 +283,10 @@ def _check_record(report, folder, results, monkeypatch):
     from generalisation import record
 
     with pytest.raises(ConfigError, match=r"is not finished \(done.json is missing\)"):
-        record(folder, results, "a machine")
+        record(folder, results, machine="a machine")
     (folder / "done.json").write_text("{}")
     report.save(folder)
-    record(folder, results, "a machine")
+    record(folder, results, machine="a machine")
     kept = json.loads((results / "sweep.json").read_text())
     assert len(kept["trials"]) == 4 and kept["hardware"] == "a machine" and kept["commit"]
     spent = sum(one["seconds"]["trial"] for one in read_records(folder).values())
@@ -310,7 +310,7 @@ def test_a_restored_optuna_proposes_what_was_asked_and_then_something_new(make, 
     config = make(space, search="optuna", trials=8)
 
     def propose(count: int) -> list[float]:
-        search = OptunaSearch(config, tmp_path, list(range(8)))
+        search = OptunaSearch(config, tmp_path, todo=list(range(8)))
         return [*(search.suggest(str(i))["trial"]["point"].popitem()[1] for i in range(count))]
 
     first = propose(4)  # the driver dies before any of them is over

@@ -92,7 +92,7 @@ def learn(folder: Path, name: str, settings: dict, **task) -> tuple[Ranked, Outc
     ours = world()
     ours.on_first(lambda: RunFolder(folder / name, config))
     task = Ranked(**task)
-    outcome = train(task, config, 7, RunPart(folder / name), name)
+    outcome = train(task, config, seed=7, run=RunPart(folder / name), what=name)
     if ours.is_first:
         save_state(folder / name / "result.pt", dict(task.module.state_dict()))
     return task, outcome
@@ -116,7 +116,7 @@ def do(folder: Path, name: str, job: dict) -> None:
     if stop and world().rank == job.pop("stop_rank", 0):
         task["stop"] = STOPS[stop]
     task["bad_rank"] = job.pop("bad_rank", 0)
-    learn(folder, name, job, **task)
+    learn(folder, name, settings=job, **task)
 
 
 def main() -> None:

@@ -10,7 +10,9 @@ from dwf.training.checkpoint import load_newest, save_checkpoint
 
 def fill(folder, steps):
     for step in steps:
-        save_checkpoint(folder, step, {"step": step, "weights": torch.full((1000,), float(step))})
+        save_checkpoint(
+            folder, step, state={"step": step, "weights": torch.full((1000,), float(step))}
+        )
 
 
 def flip_a_bit(path, position):

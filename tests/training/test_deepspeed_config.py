@@ -39,7 +39,7 @@ def test_what_the_loop_owns_is_filled_in(tmp_path):
     assert filled["train_micro_batch_size_per_gpu"] == 2
     assert filled["gradient_accumulation_steps"] == 3 and filled["gradient_clipping"] == 0.5
     bf16 = dataclasses.replace(config, compute=BF16)  # the file says nothing of bf16
-    assert read_settings(bf16).filled(bf16, 4, False)["torch_autocast"]["enabled"]
+    assert read_settings(bf16).filled(bf16, 4, universal=False)["torch_autocast"]["enabled"]
 
 
 @pytest.mark.parametrize(

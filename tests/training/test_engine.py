@@ -46,7 +46,7 @@ def trained(tmp_path_factory):
     """All trainings of two ranks, in one launch, and the plain ones they are held against."""
     folder = tmp_path_factory.mktemp("ranks")
     for name, settings in (("plain", {}), ("plain-micro", {"accumulate": 4})):
-        learn(folder, name, settings)
+        learn(folder, name, settings=settings)
     ran = launch_trainings(2, folder, *jobs_of_two_ranks(folder))
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return folder, ran.stdout
@@ -67,29 +67,29 @@ def state(folder, name):
 
 def assert_equal_runs(folder, one, other):
     for key in ("train_loss", "val_loss"):
-        assert losses(folder, one, key) == losses(folder, other, key)
+        assert losses(folder, one, key=key) == losses(folder, other, key=key)
     ours, theirs = state(folder, one), state(folder, other)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_micro_batches_are_one_batch(tmp_path):
-    learn(tmp_path, "one", {})
-    learn(tmp_path, "four", {"accumulate": 4})
+    learn(tmp_path, "one", settings={})
+    learn(tmp_path, "four", settings={"accumulate": 4})
     assert losses(tmp_path, "four") == pytest.approx(losses(tmp_path, "one"), rel=1e-5)
     torch.testing.assert_close(state(tmp_path, "four"), state(tmp_path, "one"))
 
 
 def test_one_process_is_what_one_rank_of_ddp_is(tmp_path):
-    learn(tmp_path, "plain", {"accumulate": 2}, dropout=0.3, noise=0.1)
-    learn(tmp_path, "ddp", {"accumulate": 2, "engine": "ddp"}, dropout=0.3, noise=0.1)
-    assert_equal_runs(tmp_path, "ddp", "plain")
+    learn(tmp_path, "plain", settings={"accumulate": 2}, dropout=0.3, noise=0.1)
+    learn(tmp_path, "ddp", settings={"accumulate": 2, "engine": "ddp"}, dropout=0.3, noise=0.1)
+    assert_equal_runs(tmp_path, "ddp", other="plain")
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path):
     with pytest.raises(ValueError, match="batch_size = 8 is not a multiple of accumulate = 3"):
         dataclasses.replace(CONFIG, accumulate=3)
     with pytest.raises(ConfigError, match=r"batch_size = 8 cannot be shared by 3 ranks.*of 6"):
-        Share(0, 3, 8, 2)
+        Share(0, 3, batch_size=8, accumulate=2)
 
 
 def test_the_first_of_several_ranks_does_not_train_alone_with_deepspeed(tmp_path, monkeypatch):
@@ -97,18 +97,18 @@ def test_the_first_of_several_ranks_does_not_train_alone_with_deepspeed(tmp_path
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr("dwf.distributed.begin_alone", lambda: None)
     with pytest.raises(WrongLaunch, match=r"the first rank trains this alone.*engine to plain"):
-        learn(tmp_path, "x", {"engine": "deepspeed"})
+        learn(tmp_path, "x", settings={"engine": "deepspeed"})
 
 
 def test_shares_cover_the_batch_in_rounds():
-    shares = [Share(rank, 3, 24, 2) for rank in range(3)]
+    shares = [Share(rank, 3, batch_size=24, accumulate=2) for rank in range(3)]
     places = [share.examples(micro) for micro in range(2) for share in shares]
     assert places == [(start, start + 4) for start in range(0, 24, 4)]
 
 
 def test_a_source_of_a_bad_loss_is_named(tmp_path):
     with pytest.raises(TrainingDiverged, match=r"nan at step 4 of 8, .*, from shard 4 of rank 0: "):
-        train(Ranked(bad_at=4), CONFIG, 7, RunFolder(tmp_path, CONFIG), "x")
+        train(Ranked(bad_at=4), CONFIG, seed=7, run=RunFolder(tmp_path, CONFIG), what="x")
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
@@ -116,13 +116,13 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
 
     class Root(Ranked):
         def loss(self, module, batch_size, generator):
-            loss = super().loss(module, batch_size, generator)
+            loss = super().loss(module, batch_size, generator=generator)
             return loss + (0 * loss).sqrt() if self.step == 4 else loss
 
     compute = dataclasses.replace(CONFIG.compute, save_seconds=0)
     config = dataclasses.replace(CONFIG, compute=compute, clip_norm=None, validate_every=100)
     with pytest.raises(TrainingDiverged, match="largest weight is nan at step 4"):
-        train(Root(), config, 7, RunFolder(tmp_path, config), "x")
+        train(Root(), config, seed=7, run=RunFolder(tmp_path, config), what="x")
     assert max(p.name for p in (tmp_path / "checkpoints").iterdir()) == "step-00000003.pt"
 
 
@@ -130,10 +130,10 @@ def test_metrics_say_what_was_waited_for_and_used(tmp_path):
     class Waits(Ranked):
         def loss(self, module, batch_size, generator):
             self.seconds_waited += 0.01
-            return super().loss(module, batch_size, generator)
+            return super().loss(module, batch_size, generator=generator)
 
     config = dataclasses.replace(CONFIG, validate_every=4, tensorboard=True)
-    train(Waits(), config, 7, RunFolder(tmp_path, config), "x")
+    train(Waits(), config, seed=7, run=RunFolder(tmp_path, config), what="x")
     lines = read_metrics(tmp_path / "metrics.jsonl")
     peak = json.loads((tmp_path / "training.json").read_text())["peak_GFLOP/s"] * 1e9
     for line in lines:
@@ -157,8 +157,8 @@ def test_ranks_learn_what_one_process_learns(trained, name):
     exact = 1e-5 if name == "ddp" else 1e-4
     for run in (name, f"{name}-micro"):
         for key in ("train_loss", "val_loss"):
-            wanted = losses(folder, "plain", key)
-            assert losses(folder, run, key) == pytest.approx(wanted, abs=exact), run
+            wanted = losses(folder, "plain", key=key)
+            assert losses(folder, run, key=key) == pytest.approx(wanted, abs=exact), run
         torch.testing.assert_close(state(folder, run), state(folder, "plain"), rtol=1e-3, atol=1e-4)
 
 
@@ -166,14 +166,14 @@ def test_ranks_learn_what_one_process_learns(trained, name):
 @pytest.mark.parametrize("name", ENGINES)
 def test_ranks_that_a_signal_stopped_go_on_to_the_same_bits(trained, name):
     folder, out = trained
-    assert_equal_runs(folder, f"{name}-cut", f"{name}-whole")
+    assert_equal_runs(folder, f"{name}-cut", other=f"{name}-whole")
     assert "rank 1: stopped by SIGUSR2" in out and "rank 0: stopped by a signal to another" in out
 
 
 @pytest.mark.deepspeed
 def test_chance_differs_between_ranks_and_from_one_process(trained, tmp_path):
     folder, _ = trained
-    learn(tmp_path, "plain", {"accumulate": 2}, dropout=0.3, noise=0.1)
+    learn(tmp_path, "plain", settings={"accumulate": 2}, dropout=0.3, noise=0.1)
     assert losses(folder, "ddp-whole")[0] != pytest.approx(losses(tmp_path, "plain")[0], rel=1e-4)
     same = losses(folder, "zero1-whole")
     assert losses(folder, "ddp-whole") == pytest.approx(same, abs=1e-4)
@@ -214,11 +214,11 @@ def test_another_number_of_ranks_needs_a_conversion(trained, killed):
     ran = launch_trainings(2, folder, {"name": "one", **ZERO["zero3"]}, KILLED)
     assert "1 ranks became 2" in ran.stderr, ran.stderr
     assert "killed: goes on after step 3" in ran.stderr, ran.stderr
-    assert_equal_runs(folder, "killed", "zero1-whole")
+    assert_equal_runs(folder, "killed", other="zero1-whole")
     for name in ("one", "two"):
         assert losses(folder, name) == pytest.approx(losses(folder, "plain"), abs=1e-4)
-        assert losses(folder, name, "val_loss")[-1] == pytest.approx(
-            losses(folder, "plain", "val_loss")[-1], abs=1e-4
+        assert losses(folder, name, key="val_loss")[-1] == pytest.approx(
+            losses(folder, "plain", key="val_loss")[-1], abs=1e-4
         )
 
 

@@ -14,7 +14,7 @@ NEEDS = {"stage": 2, "bf16": False}
 
 def fill(checkpoints, steps, world=1):
     for step in steps:
-        with replacing_folder(checkpoints, step, World()) as folder:
+        with replacing_folder(checkpoints, step, ours=World()) as folder:
             (folder / "state").mkdir()
             save_state(folder / "state" / "rank-0.pt", {"weights": torch.full((99,), float(step))})
             (folder / "state" / "read_me.py").write_text("# as DeepSpeed adds\n")
@@ -22,7 +22,7 @@ def fill(checkpoints, steps, world=1):
 
 
 def newest(checkpoints, **needs):
-    return newest_folder(checkpoints, World(), NEEDS | needs)
+    return newest_folder(checkpoints, World(), needs=NEEDS | needs)
 
 
 def names(checkpoints):

@@ -55,7 +55,7 @@ class Regression(Task):
 
 def run_loop(path, config=CONFIG, **task):
     task = Regression(**task)
-    outcome = train(task, config, 7, RunFolder(path, config), "regression")
+    outcome = train(task, config, seed=7, run=RunFolder(path, config), what="regression")
     lines = read_metrics(path / "metrics.jsonl")
     timeless = [{k: v for k, v in line.items() if k not in VARYING} for line in lines]
     return task.module.state_dict(), timeless, outcome
@@ -140,7 +140,7 @@ def test_the_global_stream_is_left_alone(tmp_path):
     torch.manual_seed(3)
     task = Regression()
     state = torch.get_rng_state()
-    train(task, CONFIG, 7, RunFolder(tmp_path, {}), "regression")
+    train(task, CONFIG, seed=7, run=RunFolder(tmp_path, {}), what="regression")
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -154,7 +154,7 @@ def test_keeps_the_best_weights(tmp_path):
             return next(self.losses)
 
     task = GetsWorse()
-    outcome = train(task, CONFIG, 7, RunFolder(tmp_path, {}), "regression")
+    outcome = train(task, CONFIG, seed=7, run=RunFolder(tmp_path, {}), what="regression")
     assert (outcome.kept_step, outcome.val_loss, outcome.steps) == (10, 1.0, 23)
     for name, tensor in task.module.state_dict().items():
         assert torch.equal(tensor, task.seen[1][name])
@@ -184,7 +184,9 @@ class Looks:
 
 def run_looking(path, config, looks, **task):
     task = Regression(**task)
-    outcome = train(task, config, 7, RunFolder(path, config), "regression", looks)
+    outcome = train(
+        task, config, seed=7, run=RunFolder(path, config), what="regression", look=looks
+    )
     return task.module.state_dict(), read_metrics(path / "metrics.jsonl"), outcome
 
 
@@ -192,7 +194,7 @@ def test_samples_are_looked_at_in_training_and_change_nothing(tmp_path):
     plain = run_loop(tmp_path / "plain", dataclasses.replace(CONFIG, keep="last"))
     looks = Looks()
     config = dataclasses.replace(CONFIG, keep="last", sample_every=10)
-    state, lines, _ = run_looking(tmp_path / "looked", config, looks)
+    state, lines, _ = run_looking(tmp_path / "looked", config, looks=looks)
     assert all(torch.equal(state[name], plain[0][name]) for name in state)
     found = {line["step"]: line["sample_accuracy"] for line in lines if "sample_accuracy" in line}
     assert found == {10: 0.1, 20: 0.9, 23: pytest.approx(0.3)}  # the last step, too
@@ -202,13 +204,13 @@ def test_samples_are_looked_at_in_training_and_change_nothing(tmp_path):
 def test_best_samples_keeps_what_the_best_were_drawn_from_also_when_resumed(tmp_path):
     config = dataclasses.replace(CONFIG, keep="best_samples", sample_every=10)
     looks = Looks()
-    state, _, outcome = run_looking(tmp_path / "whole", config, looks)
+    state, _, outcome = run_looking(tmp_path / "whole", config, looks=looks)
     assert outcome.kept_step == 20
     assert all(torch.equal(state[name], looks.seen[1][name]) for name in state)
     again = Looks()
     with pytest.raises(KeyboardInterrupt):
-        run_looking(tmp_path / "cut", config, again, stop_at=22, stop=raise_interrupt)
-    resumed, _, outcome = run_looking(tmp_path / "cut", config, again)
+        run_looking(tmp_path / "cut", config, looks=again, stop_at=22, stop=raise_interrupt)
+    resumed, _, outcome = run_looking(tmp_path / "cut", config, looks=again)
     assert outcome.kept_step == 20 and len(again.seen) == 3
     assert all(torch.equal(resumed[name], state[name]) for name in state)
 
@@ -242,16 +244,16 @@ def test_matches_a_plain_loop(tmp_path):
 
     def remember(module, batch_size, generator):
         batches.append(generator.get_state())
-        return loss(module, batch_size, generator)
+        return loss(module, batch_size, generator=generator)
 
     task.loss = remember
-    train(task, config, 7, RunFolder(tmp_path, {}), "regression")
+    train(task, config, seed=7, run=RunFolder(tmp_path, {}), what="regression")
     optimizer = torch.optim.AdamW(plain.parameters(), lr=0.01, weight_decay=0.01)
     for state in batches:
         generator = torch.Generator()
         generator.set_state(state)
         optimizer.zero_grad()
-        loss(plain, 8, generator).backward()
+        loss(plain, 8, generator=generator).backward()
         nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
         optimizer.step()
     torch.testing.assert_close(task.module.state_dict(), plain.state_dict())
@@ -265,10 +267,10 @@ def train_linear(path, config):
 
     def remember(module, batch_size, generator):
         before.append(module.weight.detach().clone())
-        return loss(module, batch_size, generator)
+        return loss(module, batch_size, generator=generator)
 
     task.loss = remember
-    train(task, config, 7, RunFolder(path, {}), "regression")
+    train(task, config, seed=7, run=RunFolder(path, {}), what="regression")
     return before, task.module.weight.detach()
 
 
@@ -288,7 +290,7 @@ def test_a_loss_that_is_not_finite_names_step_and_rate(tmp_path):
     losses = iter([1.0] * 6 + [float("nan")] + [1.0] * 99)
     task.loss = lambda module, size, generator: next(losses) * module(torch.ones(size, 4)).mean()
     with pytest.raises(TrainingDiverged, match=r"nan at step 7 of 23, learning rate 0\.0\d+.*clip"):
-        train(task, CONFIG, 7, RunFolder(tmp_path, {}), "regression")
+        train(task, CONFIG, seed=7, run=RunFolder(tmp_path, {}), what="regression")
     assert max(p.name for p in (tmp_path / "checkpoints").iterdir()) == "step-00000006.pt"
 
 

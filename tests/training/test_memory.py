@@ -31,7 +31,9 @@ def test_model_states_are_deepspeeds_own_estimates(stage, offload, world):
         host, gpu, _ = of_stage3(
             P, LAYER, world, 1, is_offloaded, offload == "parameters", zero_init=False
         )
-    ours = memory_per_gpu(P, stage, world, offload, bf16_weights=True, largest_layer=LAYER)
+    ours = memory_per_gpu(
+        P, stage, world=world, offload=offload, bf16_weights=True, largest_layer=LAYER
+    )
     assert ours["total"] == pytest.approx(gpu, abs=8)
     assert ours["host"] * world == pytest.approx(host, abs=8 * world)
 
@@ -42,7 +44,7 @@ def test_the_table_of_the_zero_paper():
     # The paper has float32 gradients nowhere; DeepSpeed's buffers for them come on top.
     buffers = {0: 0, 1: 4 * p / world, 2: 4 * p / world, 3: 2 * p / world}
     for stage, wanted in ((1, 31.4e9), (2, 16.6e9), (3, 1.9e9)):
-        ours = memory_per_gpu(p, stage, world, bf16_weights=True)["total"] - buffers[stage]
+        ours = memory_per_gpu(p, stage, world=world, bf16_weights=True)["total"] - buffers[stage]
         assert ours == pytest.approx(wanted, rel=0.02)
 
 
@@ -82,23 +84,25 @@ def test_activations_are_what_autograd_keeps():
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         block(torch.randn(1, tokens, width, requires_grad=True))
     found = sum(size for pointer, size in kept.items() if pointer not in weights)
-    assert found == pytest.approx(activation_bytes(tokens, width, 1), rel=0.15)
+    assert found == pytest.approx(activation_bytes(tokens, width, depth=1), rel=0.15)
 
 
 def test_checkpointing_keeps_a_block_and_the_inputs_of_all():
-    whole = activation_bytes(1000, 64, 8)
-    assert activation_bytes(1000, 64, 8, checkpointing=True) == whole // 8 + 8 * 1000 * 64 * 4
+    whole = activation_bytes(1000, 64, depth=8)
+    assert activation_bytes(1000, 64, depth=8, checkpointing=True) == whole // 8 + 8 * 1000 * 64 * 4
     # Korthikanti et al., equation 2 without its second term: 34 s b h bytes a layer.
-    assert activation_bytes(1000, 64, 8, half=True) == 34 * 1000 * 64 * 8
+    assert activation_bytes(1000, 64, depth=8, half=True) == 34 * 1000 * 64 * 8
 
 
 def test_settings_choose_the_formula():
     plain = LoopConfig(compute=LoopComputeConfig(precision="bf16"), ema=0.9)
     wanted = memory_per_gpu(P, autocast=True, ema=True)
-    assert memory_of_training(plain, P, 1) == wanted
+    assert memory_of_training(plain, P, world=1) == wanted
     zero3 = dataclasses.replace(
         plain, engine="deepspeed", ema=None, deepspeed="configs/deepspeed/zero3_offload.json"
     )
-    wanted = memory_per_gpu(P, 3, 8, "parameters", bf16_weights=True, largest_layer=LAYER)
-    assert memory_of_training(zero3, P, 8, largest_layer=LAYER) == wanted
+    wanted = memory_per_gpu(
+        P, 3, world=8, offload="parameters", bf16_weights=True, largest_layer=LAYER
+    )
+    assert memory_of_training(zero3, P, world=8, largest_layer=LAYER) == wanted
     assert wanted["total"] == 4 * LAYER

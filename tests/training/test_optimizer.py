@@ -102,7 +102,7 @@ class Regression(Task):
 
 def run_muon(path, stop_at=None):
     task = Regression(stop_at)
-    outcome = train(task, MUON, 7, RunFolder(path, MUON), "regression")
+    outcome = train(task, MUON, seed=7, run=RunFolder(path, MUON), what="regression")
     return task.module.state_dict(), outcome
 
 

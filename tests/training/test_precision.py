@@ -25,7 +25,10 @@ def test_auto_takes_bf16_where_the_processor_has_it(
     monkeypatch.setattr(engine, "multiplies_bf16", lambda device: native)
     module = nn.Linear(3, 2)
     ours = engine.make_engine(
-        module, LoopConfig(compute=LoopComputeConfig(precision=precision)), CPU, tmp_path
+        module,
+        LoopConfig(compute=LoopComputeConfig(precision=precision)),
+        device=CPU,
+        checkpoints=tmp_path,
     )
     with ours.precision():
         assert module(torch.ones(1, 3)).dtype == dtype

@@ -26,8 +26,12 @@ def make_sharded(tmp_path):
         count = sum(sizes) + 1  # one diverged, in the last shard
         said = {"seed": seed, "count": count, "recipe": RecipeConfig(epochs=2)}
         said |= {"provenance": Trained("dwf 0")} | facts
-        create_zoo(path, facts_of(layout, config, len(sizes), **said))
-        splits, rng, first = split_networks(count, 0.3, 0.2, seed), np.random.default_rng(seed), 0
+        create_zoo(path, facts_of(layout, config, num_shards=len(sizes), **said))
+        splits, rng, first = (
+            split_networks(count, 0.3, test=0.2, seed=seed),
+            np.random.default_rng(seed),
+            0,
+        )
         for index, size in enumerate(sizes):
             networks = np.repeat(np.arange(first, first + size), 2)
             columns = {
@@ -42,7 +46,14 @@ def make_sharded(tmp_path):
             lost = [(count - 1, 7, "loss not finite")] if index == len(sizes) - 1 else []
             given = [(columns, weights)] if size else []
             target = path / shard_name(index, len(sizes))
-            write_shard(target, layout.digest, layout.size, 2 * size, given, lost)
+            write_shard(
+                target,
+                layout.digest,
+                num_weights=layout.size,
+                num_rows=2 * size,
+                blocks=given,
+                diverged=lost,
+            )
             first += size
         return finish_zoo(path)
 

@@ -27,7 +27,7 @@ def images(num: int = 100) -> Dataset:
     noise = torch.randint(-60, 60, (num, 3, 8, 8), generator=rng)
     stored = (centres[labels] + noise).to(torch.uint8)
     index = torch.arange(num)
-    cut = [Part(stored, labels, index[i:j]) for i, j in ((0, 60), (60, 80), (80, num))]
+    cut = [Part(stored, labels, index=index[i:j]) for i, j in ((0, 60), (60, 80), (80, num))]
     return Dataset(*cut, 3, torch.tensor(1 / 255), torch.tensor(-0.5))
 
 
@@ -40,7 +40,9 @@ def config(network=NORMED, **changes) -> ZooConfig:
 
 def trained(zoo: ZooConfig, networks: range, folder: Path, **method) -> Cohort:
     """Train a cohort on `images()`."""
-    cohort = Cohort(zoo, networks, images(), folder, Method(len(networks), **method))
+    cohort = Cohort(
+        zoo, networks, data=images(), folder=folder, method=Method(len(networks), **method)
+    )
     cohort.train()
     return cohort
 

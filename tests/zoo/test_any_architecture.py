@@ -55,7 +55,7 @@ CONFIG = ZooConfig(
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return stage.train_zoo(CONFIG, tmp_path_factory.mktemp("whole"), "zoo")
+    return stage.train_zoo(CONFIG, tmp_path_factory.mktemp("whole"), name="zoo")
 
 
 def test_a_zoo_of_convolutions_says_what_it_is(whole):
@@ -84,7 +84,7 @@ def test_shards_in_any_order_are_the_same_bytes(whole, tmp_path):
         for index in reversed(range(work.count)):
             work.unit(work.folder, index)
 
-    again = stage.train_zoo(CONFIG, tmp_path, "zoo", backwards)
+    again = stage.train_zoo(CONFIG, tmp_path, name="zoo", run=backwards)
     for shard, other in zip(again.shards, whole.shards, strict=True):
         assert shard.path.read_bytes() == other.path.read_bytes()
     assert (again.path / "zoo.json").read_bytes() == (whole.path / "zoo.json").read_bytes()
@@ -92,7 +92,7 @@ def test_shards_in_any_order_are_the_same_bytes(whole, tmp_path):
 
 def test_verify_counts_the_zeros(whole, tmp_path):
     """A row with more weights than were left, written with checksums that are right."""
-    zoo = stage.train_zoo(CONFIG, tmp_path, "zoo")
+    zoo = stage.train_zoo(CONFIG, tmp_path, name="zoo")
     assert not find_damage(zoo.path)
     shard = zoo.shards[1]
     weights, columns = np.array(shard.weights), dict(shard.columns)
@@ -101,7 +101,9 @@ def test_verify_counts_the_zeros(whole, tmp_path):
     columns.pop("checksum")
     shard.path.unlink()
     digest, size = zoo.layout.digest, zoo.layout.size
-    write_shard(shard.path, digest, size, len(weights), [(columns, weights)])
+    write_shard(
+        shard.path, digest, num_weights=size, num_rows=len(weights), blocks=[(columns, weights)]
+    )
     reasons = {d.file.name: d.reason for d in find_damage(zoo.path)}
     assert reasons[shard.path.name] == "rows 1 have fewer zeros than were pruned"
 
@@ -130,7 +132,9 @@ def test_channels_last_is_not_taken_where_it_corrupts_memory(
     assert ("one by one, channels last" in ways) != broken
     if broken:
         method = Method(1, channels_last=True)
-        one = cohort.Cohort(config, range(1), load_dataset(cifar), tmp_path, method)
+        one = cohort.Cohort(
+            config, range(1), data=load_dataset(cifar), folder=tmp_path, method=method
+        )
         with pytest.raises(ConfigError, match=r"channels_last = true.*set it to false"):
             one.time_steps(0.0, 1)
 
@@ -146,7 +150,7 @@ def test_a_timing_takes_both_ways_and_records_what_it_took(tmp_path):
     assert choice.seconds[taken] <= 1.1 * choice.seconds[fastest]
     recipe = RecipeConfig(epochs=1, batch_size=512)
     quick = dataclasses.replace(config, count=2, recipe=recipe, vary=VaryConfig())
-    zoo = stage.train_zoo(quick, tmp_path, "zoo")
+    zoo = stage.train_zoo(quick, tmp_path, name="zoo")
     told = json.loads((zoo.path / "run" / "timing.json").read_text())
     assert set(told) == set(choice.seconds) and all(s > 0 for s in told.values())
     assert "seconds" not in json.dumps(zoo.facts.to_json()["method"])
@@ -157,7 +161,7 @@ def test_mlps_follow_the_rule_and_settings_go_first():
     mlps = ZooConfig(network=MLPConfig((64, 8, 10)), data=DIGITS, count=100)
     choice = timing.choose_method(mlps, data)
     assert choice.method.chosen == "rule" and not choice.seconds
-    assert choice.method.cohort == roster.cohort_size(mlps, 610, 64) == 64
+    assert choice.method.cohort == roster.cohort_size(mlps, 610, num_inputs=64) == 64
     given = dataclasses.replace(CONFIG, compute=ZooComputeConfig(channels_last=True))
     method = timing.choose_method(given, data).method
     assert method.channels_last and method.cohort == 1 and method.chosen == "given"
@@ -247,7 +251,7 @@ def test_settings_that_contradict_each_other_are_refused():
 def test_networks_without_a_row_are_told(tmp_path, caplog):
     recipe = RecipeConfig(epochs=1, batch_size=512)
     config = dataclasses.replace(CONFIG, recipe=recipe, vary=VaryConfig(), count=2)
-    zoo = stage.train_zoo(dataclasses.replace(config, keep=KeepAbove(1.0)), tmp_path, "zoo")
+    zoo = stage.train_zoo(dataclasses.replace(config, keep=KeepAbove(1.0)), tmp_path, name="zoo")
     assert len(zoo) == 0 and find_damage(zoo.path) == [] and zoo_facts(zoo.path)["rows"] == 0
     assert "2 of 2 networks have no row: 0 diverged, 2 were never good enough" in caplog.text
 
@@ -258,16 +262,18 @@ def test_a_gpu_asked_for_is_needed_where_networks_are_trained(tmp_path, monkeypa
     config = dataclasses.replace(CONFIG, compute=ZooComputeConfig("cuda"), cohort=None, count=2)
     assert find_device("auto", elsewhere=True).type == "cpu"
     with pytest.raises(ConfigError, match=r"method.device = cuda, and this machine shows no GPU"):
-        stage.train_zoo(config, tmp_path, "zoo")
-    assert stage.work(config, tmp_path, "zoo").uses_gpu
-    assert stage.work(config, tmp_path, "nothing").uses_gpu
-    assert not stage.work(CONFIG, tmp_path, "nothing").uses_gpu
+        stage.train_zoo(config, tmp_path, name="zoo")
+    assert stage.work(config, tmp_path, name="zoo").uses_gpu
+    assert stage.work(config, tmp_path, name="nothing").uses_gpu
+    assert not stage.work(CONFIG, tmp_path, name="nothing").uses_gpu
 
 
 def test_time_and_memory_are_told_before(tmp_path):
     told = rate.describe_cost(CONFIG)
     assert "hours of one worker" in told and "MiB of memory" in told
-    assert "one by one" in stage.plan(dataclasses.replace(CONFIG, cohort=None), tmp_path, "zoo")
+    assert "one by one" in stage.plan(
+        dataclasses.replace(CONFIG, cohort=None), tmp_path, name="zoo"
+    )
 
 
 def test_time_is_that_of_the_cohort_which_is_set(monkeypatch):
@@ -291,7 +297,7 @@ def test_a_plan_makes_no_resized_images(tmp_path, monkeypatch):
     data = dataclasses.replace(DIGITS, size=4)
     config = dataclasses.replace(CONFIG, network=network, data=data)
     assert rate.describe_cost(config).endswith("digits at 4 x 4 is not on this machine yet")
-    assert "on digits at 4 x 4, 4 epochs each" in stage.plan(config, tmp_path, "zoo")
+    assert "on digits at 4 x 4, 4 epochs each" in stage.plan(config, tmp_path, name="zoo")
     assert [folder.name for folder in tmp_path.iterdir()] == ["digits"]
 
 

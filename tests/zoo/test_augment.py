@@ -11,7 +11,7 @@ from dwf.zoo.cohorts.augment import Draws, augmented_batch, draw, jitter_colours
 def stored(channels: int = 3, height: int = 6, width: int = 7) -> Part:
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (30, channels, height, width), generator=rng).to(torch.uint8)
-    return Part(images, torch.arange(30) % 4, torch.arange(5, 30))
+    return Part(images, torch.arange(30) % 4, index=torch.arange(5, 30))
 
 
 def moved_by_hand(image: torch.Tensor, flip: bool, down: int, right: int) -> torch.Tensor:
@@ -29,24 +29,33 @@ def moved_by_hand(image: torch.Tensor, flip: bool, down: int, right: int) -> tor
 @pytest.mark.parametrize("channels", [1, 3])
 def test_crop_and_flip_are_those_made_by_hand(channels, channels_last):
     part, positions = stored(channels), torch.randperm(25)[:12]
-    draws = draw(torch.Generator().manual_seed(1), 12, 0.5, 2, 0.0, 1.0)
+    draws = draw(
+        torch.Generator().manual_seed(1), 12, flip=0.5, pad=2, jitter=0.0, jitter_probability=1.0
+    )
     assert draws.flip.any() and not draws.flip.all() and draws.down.abs().max() == 2
-    images, labels = augmented_batch(part, positions, draws, channels_last)
+    images, labels = augmented_batch(part, positions, draws=draws, channels_last=channels_last)
     for i, position in enumerate(positions.tolist()):
         assert labels[i] == part.labels[part.index[position]]
         original = part.images[part.index[position]]
         offsets = (-draws.right[i] if draws.flip[i] else draws.right[i]).item()
         flip = bool(draws.flip[i])
         # Mirrored coordinates: a part that lies to the right of the mirrored image.
-        expected = moved_by_hand(original.flip(2) if flip else original, False, 0, 0)
-        expected = moved_by_hand(expected, False, draws.down[i].item(), offsets)
+        expected = moved_by_hand(original.flip(2) if flip else original, False, down=0, right=0)
+        expected = moved_by_hand(expected, False, down=draws.down[i].item(), right=offsets)
         assert torch.equal(images[i], expected)
     if channels_last and channels > 1:
         assert images.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_what_is_drawn_has_the_probabilities_asked_for():
-    draws = draw(torch.Generator().manual_seed(0), 20_000, 0.3, 2, 0.4, 0.5)
+    draws = draw(
+        torch.Generator().manual_seed(0),
+        20_000,
+        flip=0.3,
+        pad=2,
+        jitter=0.4,
+        jitter_probability=0.5,
+    )
     assert draws.flip.float().mean().item() == pytest.approx(0.3, abs=0.02)
     for offsets in (draws.down, draws.right):
         shares = torch.bincount(offsets + 2, minlength=5) / 20_000
@@ -55,12 +64,19 @@ def test_what_is_drawn_has_the_probabilities_asked_for():
     assert changed.float().mean().item() == pytest.approx(0.5, abs=0.02)
     low, high = draws.jitter[:, changed].aminmax()
     assert low == pytest.approx(0.6, abs=0.01) and high == pytest.approx(1.4, abs=0.01)
-    assert draw(torch.Generator(), 5, 0.3, 0, 0.0, 1.0).jitter is None
+    assert (
+        draw(torch.Generator(), 5, flip=0.3, pad=0, jitter=0.0, jitter_probability=1.0).jitter
+        is None
+    )
 
 
 def test_one_setting_changes_nothing_of_what_another_draws():
-    first = draw(torch.Generator().manual_seed(3), 50, 0.3, 2, 0.0, 1.0)
-    other = draw(torch.Generator().manual_seed(3), 50, 0.3, 2, 0.5, 0.7)
+    first = draw(
+        torch.Generator().manual_seed(3), 50, flip=0.3, pad=2, jitter=0.0, jitter_probability=1.0
+    )
+    other = draw(
+        torch.Generator().manual_seed(3), 50, flip=0.3, pad=2, jitter=0.5, jitter_probability=0.7
+    )
     assert torch.equal(first.flip, other.flip) and torch.equal(first.down, other.down)
 
 
@@ -81,15 +97,24 @@ def test_colours_change_as_torchvision_changes_them(channels):
 def test_batches_joined_are_each_as_alone():
     part, draws = stored(), []
     for pad, jitter in ((2, 0.0), (1, 0.3)):
-        draws.append(draw(torch.Generator().manual_seed(pad), 6, 0.5, pad, jitter, 1.0))
-    both, _ = augmented_batch(part, torch.arange(12), join(draws))
+        draws.append(
+            draw(
+                torch.Generator().manual_seed(pad),
+                6,
+                flip=0.5,
+                pad=pad,
+                jitter=jitter,
+                jitter_probability=1.0,
+            )
+        )
+    both, _ = augmented_batch(part, torch.arange(12), draws=join(draws))
     for i, one in enumerate(draws):
-        alone, _ = augmented_batch(part, torch.arange(6 * i, 6 * i + 6), one)
+        alone, _ = augmented_batch(part, torch.arange(6 * i, 6 * i + 6), draws=one)
         torch.testing.assert_close(both[6 * i : 6 * i + 6], alone.float())
 
 
 def test_nothing_is_changed_where_nothing_is_drawn():
     part, still = stored(), torch.zeros(25, dtype=torch.int64)
-    draws = Draws(still.bool(), still, still, None)
-    images, _ = augmented_batch(part, torch.arange(25), draws)
+    draws = Draws(still.bool(), still, right=still, jitter=None)
+    images, _ = augmented_batch(part, torch.arange(25), draws=draws)
     assert torch.equal(images, part.images[5:])

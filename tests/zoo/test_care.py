@@ -57,8 +57,8 @@ def test_verify_names_all_damage_and_mends_the_view(make_sharded):
         "verify", zoo.path, code=1
     )
     care("verify", "--mend", zoo.path)
-    damage(zoo, 0, 2)
-    damage(zoo, 3, 4)
+    damage(zoo, 0, row=2)
+    damage(zoo, 3, row=4)
     first, last = zoo.shards[0].path, zoo.shards[3].path
     told = care("verify", "--mend", zoo.path, "--threads", 2, code=1).splitlines()
     assert told[:2] == [
@@ -86,8 +86,8 @@ def test_ranks_say_once_what_one_process_says(make_sharded):
     zoo = make_sharded("zoo", (5, 0, 4, 3, 2, 2, 1))
     words = ("statistics", zoo.path, "--epoch", "all", "--json")
     assert care(*words, ranks=3) == care(*words), "to the last digit"
-    damage(zoo, 0, 2)
-    damage(zoo, 3, 4)
+    damage(zoo, 0, row=2)
+    damage(zoo, 3, row=4)
     zoo.shards[4].path.unlink()
     assert care("statistics", zoo.path, ranks=2, code=2).count("lacks 1 of 7 shards") == 1
     assert care("status", zoo.path, ranks=2, code=1) == care("status", zoo.path, code=1)

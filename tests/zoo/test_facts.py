@@ -43,16 +43,16 @@ def zoos(tmp_path_factory) -> Path:
     settings["split"] = {"val": 0.25, "test": 0.0}
 
     def train(name, **changes):
-        return train_zoo(build(ZooConfig, settings | changes, name), root, name)
+        return train_zoo(build(ZooConfig, settings | changes, source=name), root, name=name)
 
     train("trained")
     train("other", seed=1, recipe={"epochs": 1, "weight_decay": 0.1})
     train("steps", count=1, keep={"kind": "steps", "rows": 10}, vary={})
     merge_zoos(root / "zoos/merged", [root / "zoos/trained", root / "zoos/other"])
-    align_zoo(AlignConfig("merged", signs=True, num_pairs=0), root, "aligned")
+    align_zoo(AlignConfig("merged", signs=True, num_pairs=0), root, name="aligned")
     generator = GeneratorConfig("aligned", codec=FlatConfig(), density=GaussianConfig())
-    fit_generator(generator, root, "g")
-    sample_networks(SampleConfig("g", count=3), root, "sampled")
+    fit_generator(generator, root, name="g")
+    sample_networks(SampleConfig("g", count=3), root, name="sampled")
     return root / "zoos"
 
 
@@ -111,7 +111,7 @@ def test_what_samples_inherit_is_read_back_from_plain_data(zoos):
     for name in MADE:
         subject = Facts.read(zoos / name).subject
         plain = json.loads(json.dumps(subject.to_json()))
-        assert build(Subject, plain, "file") == subject
+        assert build(Subject, plain, source="file") == subject
 
 
 def rewritten(zoos, tmp_path, name="trained", **changes) -> Path:
@@ -150,7 +150,7 @@ def test_a_key_or_value_that_is_not_allowed_is_named_with_its_file(zoos, tmp_pat
 
 def test_where_aligned_networks_came_from_is_read_as_far_as_it_goes(zoos, tmp_path):
     told = json.loads((zoos / "aligned" / "zoo.json").read_text())["provenance"]
-    folder = rewritten(zoos, tmp_path, "aligned", provenance=told | {"before": {"by": "hand"}})
+    folder = rewritten(zoos, tmp_path, name="aligned", provenance=told | {"before": {"by": "hand"}})
     with pytest.raises(NotAZoo, match=r"zoo.json: provenance.before has none of trained_by"):
         Facts.read(folder)
 

@@ -69,12 +69,12 @@ def test_a_merge_that_was_stopped_goes_on_and_a_whole_one_stays(two, monkeypatch
     out, write = folder_of(one), merge.write_shard
     asked = []
 
-    def stop_at_third(path, *args):
+    def stop_at_third(path, *args, **named):
         asked.append(path.name)
         if len(asked) == 3:
             (path.parent / f"{path.name}.partial-0123456789ab").touch()
             raise KeyboardInterrupt
-        write(path, *args)
+        write(path, *args, **named)
 
     monkeypatch.setattr(merge, "write_shard", stop_at_third)
     with raises(KeyboardInterrupt):

@@ -32,13 +32,15 @@ WEIGHTS = {"digits": 1_210, "iris": 131, "cnn": 1_258, "mnist14": 3_322}
 
 
 def read(name: str) -> ZooConfig:
-    return parse(ZooConfig, str(CONFIGS / f"{name}.yaml"), []).config
+    return parse(ZooConfig, str(CONFIGS / f"{name}.yaml"), argv=[]).config
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_large_zoo_has_the_networks_of_its_header(name):
     config, (train, held_out) = read(name), NETWORKS[name]
-    splits = split_networks(config.count, config.split.val, config.split.test, config.seed)
+    splits = split_networks(
+        config.count, config.split.val, test=config.split.test, seed=config.seed
+    )
     counts = dict(zip(*np.unique(splits, return_counts=True), strict=True))
     assert counts == {"train": train, "val": held_out, "test": held_out}
     assert f"{config.count:,}" in (CONFIGS / f"{name}.yaml").read_text()

@@ -27,7 +27,7 @@ def test_lists_are_a_grid_the_last_turning_fastest():
 
 
 def test_ranges_are_drawn_from_a_stream_of_each_network_alone():
-    vary = VaryConfig(learning_rate=RangeConfig(1e-4, 1e-1, "log"))
+    vary = VaryConfig(learning_rate=RangeConfig(1e-4, 1e-1, scale="log"))
     rates = roster.hyper_parameters(config(vary=vary), range(2000))["learning_rate"]
     assert roster.hyper_parameters(config(vary=vary), [1234])["learning_rate"][0] == rates[1234]
     assert rates.min() >= 1e-4 and rates.max() <= 1e-1
@@ -39,16 +39,16 @@ def test_ranges_are_drawn_from_a_stream_of_each_network_alone():
 
 def test_shards_and_cohorts_hold_every_network_once():
     zoo = config(count=23, shard=8)
-    cohorts = [c for i in range(zoo.num_shards) for c in roster.cohorts_of_shard(zoo, i, 3)]
+    cohorts = [c for i in range(zoo.num_shards) for c in roster.cohorts_of_shard(zoo, i, size=3)]
     assert [n for cohort in cohorts for n in cohort] == list(range(23))
     assert max(len(cohort) for cohort in cohorts) == 3 and zoo.num_shards == 3
 
 
 def test_cohorts_fit_a_cache_unless_a_size_is_asked_for():
-    assert roster.cohort_size(config(shard=64), 26_506, 784) == 8
-    assert roster.cohort_size(config(shard=256), 1_210, 64) == 128
-    assert roster.cohort_size(config(shard=64), 10**9, 784) == 1
-    assert roster.cohort_size(config(cohort=64, shard=32), 26_506, 784) == 32
+    assert roster.cohort_size(config(shard=64), 26_506, num_inputs=784) == 8
+    assert roster.cohort_size(config(shard=256), 1_210, num_inputs=64) == 128
+    assert roster.cohort_size(config(shard=64), 10**9, num_inputs=784) == 1
+    assert roster.cohort_size(config(cohort=64, shard=32), 26_506, num_inputs=784) == 32
 
 
 def test_equal_runs():
@@ -63,7 +63,7 @@ def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match="no network is left"):
         SplitConfig(val=0.5, test=0.5)
     with pytest.raises(ValueError, match="low < high"):
-        RangeConfig(0.0, 1.0, "log")
+        RangeConfig(0.0, 1.0, scale="log")
     with pytest.raises(ValueError, match=r"dropout from 0.5 to 1.5: allowed is at least 0, at"):
         VaryConfig(dropout=RangeConfig(0.5, 1.5))
     with pytest.raises(ValueError, match=r"momentum = \[\]: a list of at least one value"):
@@ -72,5 +72,5 @@ def test_settings_that_contradict_each_other_are_refused():
 
 def test_what_varies_may_be_a_list_or_a_range_in_a_file():
     data = {"learning_rate": {"low": 0.1, "high": 1.0}, "dropout": [0.0, 0.5]}
-    vary = build(VaryConfig, data, "file")
+    vary = build(VaryConfig, data, source="file")
     assert vary == VaryConfig(learning_rate=RangeConfig(0.1, 1.0), dropout=(0.0, 0.5))

@@ -52,13 +52,17 @@ def rates(make, count: int, **optimizer) -> list[float]:
 def test_by_epoch(name):
     recipe, make = BY_EPOCH[name]
     expected = [rate for rate, _ in rates(make, EPOCHS) for _ in range(STEPS)]
-    found = [learning_rate_factor(recipe, step, STEPS) for step in range(EPOCHS * STEPS)]
+    found = [
+        learning_rate_factor(recipe, step, steps_per_epoch=STEPS) for step in range(EPOCHS * STEPS)
+    ]
     assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_by_step_and_up_again_behind_the_length():
     recipe = RecipeConfig(epochs=EPOCHS, schedule="cosine", schedule_by="step", schedule_length=17)
-    found = [learning_rate_factor(recipe, step, STEPS) for step in range(EPOCHS * STEPS)]
+    found = [
+        learning_rate_factor(recipe, step, steps_per_epoch=STEPS) for step in range(EPOCHS * STEPS)
+    ]
     expected = rates(lambda o: lr_scheduler.CosineAnnealingLR(o, 17), EPOCHS * STEPS)
     assert found == pytest.approx([rate for rate, _ in expected], abs=1e-9)
     assert found[34] == pytest.approx(1.0), "the highest rate again, after twice the length"
@@ -67,8 +71,8 @@ def test_by_step_and_up_again_behind_the_length():
 def test_one_cycle_of_rate_and_momentum():
     recipe = RecipeConfig(epochs=EPOCHS, schedule="one_cycle")
     steps = range(EPOCHS * STEPS)
-    found = [learning_rate_factor(recipe, step, STEPS) for step in steps]
-    momenta = [cycled_momentum(recipe, step, STEPS) for step in steps]
+    found = [learning_rate_factor(recipe, step, steps_per_epoch=STEPS) for step in steps]
+    momenta = [cycled_momentum(recipe, step, steps_per_epoch=STEPS) for step in steps]
     expected = rates(
         lambda o: lr_scheduler.OneCycleLR(o, 1.0, total_steps=EPOCHS * STEPS),
         len(steps),
@@ -76,4 +80,4 @@ def test_one_cycle_of_rate_and_momentum():
     )
     assert found == pytest.approx([rate for rate, _ in expected], abs=1e-12)
     assert momenta == pytest.approx([momentum for _, momentum in expected], abs=1e-12)
-    assert cycled_momentum(RecipeConfig(), 3, STEPS) is None
+    assert cycled_momentum(RecipeConfig(), 3, steps_per_epoch=STEPS) is None

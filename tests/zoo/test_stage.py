@@ -42,7 +42,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Zoo:
     """The zoo, trained in this process without a pause."""
-    return stage.train_zoo(CONFIG, tmp_path_factory.mktemp("whole"), "zoo")
+    return stage.train_zoo(CONFIG, tmp_path_factory.mktemp("whole"), name="zoo")
 
 
 def test_the_table_says_what_each_row_is(whole):
@@ -75,7 +75,9 @@ def np_to_torch(values):
 
 def test_a_finished_zoo_is_not_trained_again(whole):
     before = files_of(whole.path)
-    stage.train_zoo(CONFIG, whole.path.parent.parent, "zoo", run=lambda work: pytest.fail("ran"))
+    stage.train_zoo(
+        CONFIG, whole.path.parent.parent, name="zoo", run=lambda work: pytest.fail("ran")
+    )
     assert files_of(whole.path) == before
 
 
@@ -84,11 +86,11 @@ def test_other_settings_are_refused_by_name(whole):
     with pytest.raises(
         RunConflict, match=r"recipe.epochs = 6, this one has 7: give another --name"
     ):
-        stage.train_zoo(other, whole.path.parent.parent, "zoo")
+        stage.train_zoo(other, whole.path.parent.parent, name="zoo")
 
 
 def test_any_number_of_workers_gives_the_same_bytes(whole, tmp_path):
-    zoo = stage.train_zoo(CONFIG, tmp_path, "zoo", local.runner(workers=2))
+    zoo = stage.train_zoo(CONFIG, tmp_path, name="zoo", run=local.runner(workers=2))
     assert files_of(zoo.path) == files_of(whole.path)
 
 
@@ -115,13 +117,13 @@ def test_one_failing_shard_leaves_the_others_whole(whole, tmp_path, monkeypatch)
         raise WorkFailed(str(failures))
 
     with pytest.raises(WorkFailed, match="No space left"):
-        stage.train_zoo(CONFIG, tmp_path, "zoo", run)
+        stage.train_zoo(CONFIG, tmp_path, name="zoo", run=run)
     assert sorted(p.name for p in folder.glob("shard*")) == [
         "shard-00000-of-00003.h5",
         "shard-00002-of-00003.h5",
     ]
     monkeypatch.undo()
-    assert files_of(stage.train_zoo(CONFIG, tmp_path, "zoo").path) == files_of(whole.path)
+    assert files_of(stage.train_zoo(CONFIG, tmp_path, name="zoo").path) == files_of(whole.path)
 
 
 def command(tmp_path: Path) -> list[str]:
@@ -159,24 +161,24 @@ def test_a_zoo_that_is_killed_goes_on_bitwise_equal(whole, tmp_path, number):
 
 def test_a_lost_shard_of_a_finished_zoo_is_made_again(tmp_path):
     config = dataclasses.replace(CONFIG, recipe=RecipeConfig(epochs=1), keep_epochs=())
-    folder = stage.train_zoo(config, tmp_path, "zoo").path
+    folder = stage.train_zoo(config, tmp_path, name="zoo").path
     before = files_of(folder) | files_of(folder / "run")
     (folder / "shard-00001-of-00003.h5").unlink()
-    stage.train_zoo(config, tmp_path, "zoo")
+    stage.train_zoo(config, tmp_path, name="zoo")
     after = files_of(folder) | files_of(folder / "run")
     recorded = {"command.txt", "environment.json", "uncommitted.diff"}
     assert {k: v for k, v in after.items() if k not in recorded} == {
         k: v for k, v in before.items() if k not in recorded
     }
     assert not (folder / "run" / "work").exists(), "what it was made of is left"
-    stage.train_zoo(config, tmp_path, "zoo").verify()
+    stage.train_zoo(config, tmp_path, name="zoo").verify()
 
 
 @pytest.mark.parametrize("widths", [(63, 8, 10), (64, 8, 9)])
 def test_networks_that_do_not_fit_the_data_are_refused_before_a_folder_is_made(tmp_path, widths):
     config = dataclasses.replace(CONFIG, network=MLPConfig(widths))
     with pytest.raises(ConfigError, match=r"digits has 64 inputs and 10 classes: give 64 first"):
-        stage.train_zoo(config, tmp_path, "zoo")
+        stage.train_zoo(config, tmp_path, name="zoo")
     assert not list(tmp_path.iterdir())
 
 

@@ -27,7 +27,7 @@ def rows_of(networks: range, epochs=(1, 2)) -> tuple[dict[str, np.ndarray], np.n
     columns = {
         "network": np.repeat(np.array(networks), len(epochs)),
         "epoch": np.tile(np.array(epochs, np.int32), len(networks)),
-        "split": np.repeat(split_networks(12, 0.25, 0.25, 0)[networks], len(epochs)),
+        "split": np.repeat(split_networks(12, 0.25, test=0.25, seed=0)[networks], len(epochs)),
     }
     return columns, weights
 
@@ -41,7 +41,13 @@ def three_shards(tmp_path) -> tuple[Path, np.ndarray]:
     for index in range(3):
         given = [blocks[index]] if index in blocks else []
         num = sum(len(weights) for _, weights in given)
-        write_shard(path / shard_name(index, 3), LAYOUT.digest, LAYOUT.size, num, given)
+        write_shard(
+            path / shard_name(index, 3),
+            LAYOUT.digest,
+            num_weights=LAYOUT.size,
+            num_rows=num,
+            blocks=given,
+        )
     finish_zoo(path)
     return path, np.concatenate([blocks[0][1], blocks[2][1]])
 
@@ -51,7 +57,7 @@ def test_rows_and_windows_come_back_over_shards(three_shards):
     zoo = Zoo.open(path)
     assert len(zoo) == 24 and np.array_equal(zoo.read(), weights)
     rows = np.array([23, 0, 13, 14, 5, 5])
-    assert np.array_equal(zoo.read(rows, 3, 11), weights[rows, 3:11])
+    assert np.array_equal(zoo.read(rows, 3, stop=11), weights[rows, 3:11])
     assert np.array_equal(zoo.read(slice(4, 20)), weights[4:20])
     out = np.empty((2, LAYOUT.size), np.float32)
     assert zoo.read(np.array([1, 20]), out=out) is out
@@ -100,21 +106,21 @@ def test_any_hdf5_tool_sees_one_matrix(three_shards):
 def test_equal_zoos_are_equal_files(tmp_path):
     for name in "ab":
         columns, weights = rows_of(range(0, 4))
-        write_zoo(tmp_path / name, facts_of(LAYOUT), 8, [(columns, weights)])
+        write_zoo(tmp_path / name, facts_of(LAYOUT), num_rows=8, blocks=[(columns, weights)])
         time.sleep(1.1)  # HDF5 would stamp files by the second
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
 
 
 def test_splits_are_seeded_and_whole():
-    first = split_networks(100, 0.1, 0.2, 3)
-    assert (first == split_networks(100, 0.1, 0.2, 3)).all()
-    assert (first != split_networks(100, 0.1, 0.2, 4)).any()
+    first = split_networks(100, 0.1, test=0.2, seed=3)
+    assert (first == split_networks(100, 0.1, test=0.2, seed=3)).all()
+    assert (first != split_networks(100, 0.1, test=0.2, seed=4)).any()
     assert [(first == s).sum() for s in ("train", "val", "test")] == [70, 10, 20]
 
 
 def test_a_zoo_of_no_networks_is_legal(tmp_path):
-    zoo = write_zoo(tmp_path / "empty", facts_of(LAYOUT), 0, [])
+    zoo = write_zoo(tmp_path / "empty", facts_of(LAYOUT), num_rows=0, blocks=[])
     assert len(zoo) == 0 and zoo.read().shape == (0, LAYOUT.size)
     assert len(zoo.rows(split="train", epoch="last")) == 0
 
@@ -174,7 +180,9 @@ def test_every_flipped_bit_in_weights_or_columns_is_found(three_shards):
 def test_a_shard_of_another_zoo(three_shards):
     path, _ = three_shards
     other = Layout.of(build_network(MLPConfig((6, 4, 3))))
-    write_shard(path / shard_name(1, 3), other.digest, other.size, 0, [])
+    write_shard(
+        path / shard_name(1, 3), other.digest, num_weights=other.size, num_rows=0, blocks=[]
+    )
     with raises(ShapeMismatch, match=rf"has layout {other.digest}, its zoo {LAYOUT.digest}"):
         Zoo.open(path)
 
@@ -183,7 +191,7 @@ def test_weights_that_are_not_finite_never_enter(tmp_path):
     columns, weights = rows_of(range(0, 4))
     weights[3, 2] = np.nan
     with raises(CorruptShard, match="row 3 holds weights that are not finite"):
-        write_zoo(tmp_path / "zoo", facts_of(LAYOUT), 8, [(columns, weights)])
+        write_zoo(tmp_path / "zoo", facts_of(LAYOUT), num_rows=8, blocks=[(columns, weights)])
     assert [file.name for file in (tmp_path / "zoo").iterdir()] == ["zoo.json"]
 
 
@@ -191,7 +199,13 @@ def test_too_few_or_too_many_rows_are_refused(tmp_path):
     columns, weights = rows_of(range(0, 4))
     for num in (7, 9):
         with raises(ShapeMismatch):
-            write_shard(tmp_path / "s.h5", LAYOUT.digest, LAYOUT.size, num, [(columns, weights)])
+            write_shard(
+                tmp_path / "s.h5",
+                LAYOUT.digest,
+                num_weights=LAYOUT.size,
+                num_rows=num,
+                blocks=[(columns, weights)],
+            )
     assert not list(tmp_path.iterdir()), "a half-written file was left"
 
 
@@ -204,7 +218,13 @@ def test_a_failed_write_leaves_the_old_file(three_shards):
         raise OSError(28, "No space left on device")
 
     with raises(OSError, match="No space left"):
-        write_shard(path / shard_name(0, 3), LAYOUT.digest, LAYOUT.size, 14, broken())
+        write_shard(
+            path / shard_name(0, 3),
+            LAYOUT.digest,
+            num_weights=LAYOUT.size,
+            num_rows=14,
+            blocks=broken(),
+        )
     for file in path.iterdir():
         assert file.read_bytes() == (path.parent / "before" / file.name).read_bytes()
 
@@ -219,8 +239,10 @@ def test_each_row_of_a_single_network_in_blocks_of_steps_counts(tmp_path):
         "split": np.array(["train"] * 4 + ["val", "test"]),
     }
     steps = facts_of(layout, split_by=BLOCKS_OF_STEPS)
-    one = write_zoo(tmp_path / "one", steps, 6, [(columns, weights_ND)])
+    one = write_zoo(tmp_path / "one", steps, num_rows=6, blocks=[(columns, weights_ND)])
     assert one.rows("train", "last").tolist() == [0, 1, 2, 3]
     assert one.rows("val", "last").tolist() == [4]
-    other = write_zoo(tmp_path / "other", facts_of(layout), 6, [(columns, weights_ND)])
+    other = write_zoo(
+        tmp_path / "other", facts_of(layout), num_rows=6, blocks=[(columns, weights_ND)]
+    )
     assert other.rows(epoch="last").tolist() == [5]

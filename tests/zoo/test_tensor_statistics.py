@@ -16,7 +16,7 @@ def test_statistics_are_those_of_all_rows_at_once(make_sharded, monkeypatch):
     monkeypatch.setattr(tensor_statistics, "_PART_BYTES", 2 * 4 * zoo.layout.size)
     for rows in (zoo.rows("train", "last"), zoo.rows(), zoo.rows(epoch=1)[:1]):
         done = []
-        told = measure_tensors(zoo, rows, done.append)
+        told = measure_tensors(zoo, rows, report=done.append)
         assert done[-1] == len(rows) and max(np.diff([0, *done])) <= 3
         tensors = zoo.layout.unflatten(zoo.read(rows).astype(np.float64))
         assert list(told) == list(tensors)

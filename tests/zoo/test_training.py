@@ -39,7 +39,7 @@ def textbook(zoo, network: int) -> torch.Tensor:
     """Train one network alone, as a tutorial would: autograd, torch's clipping, plain SGD."""
     recipe, module, data = zoo.recipe, build_network(zoo.network), images()
     hyper = {name: v[0].item() for name, v in roster.hyper_parameters(zoo, [network]).items()}
-    initialise(module, zoo.network, "default", roster.network_seed(zoo, network))
+    initialise(module, zoo.network, kind="default", seed=roster.network_seed(zoo, network))
     optimizer = torch.optim.SGD(
         module.parameters(),
         recipe.learning_rate,
@@ -55,9 +55,15 @@ def textbook(zoo, network: int) -> torch.Tensor:
             stored, labels = data.train.batch(rows)
             if recipe.augment:
                 stream = torch_stream(zoo.seed, "augment", network, epoch, step)
-                how = (hyper["flip"], hyper["pad"], hyper["jitter"])
-                draws = draw(stream, len(rows), *how, recipe.augment.jitter_probability)
-                stored, labels = augmented_batch(data.train, rows, draws)
+                draws = draw(
+                    stream,
+                    len(rows),
+                    flip=hyper["flip"],
+                    pad=hyper["pad"],
+                    jitter=hyper["jitter"],
+                    jitter_probability=recipe.augment.jitter_probability,
+                )
+                stored, labels = augmented_batch(data.train, rows, draws=draws)
             optimizer.zero_grad()
             logits = module(stored / 255 - 0.5)
             cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing).backward()
@@ -86,7 +92,9 @@ def test_a_network_alone_is_trained_as_a_textbook_trains_it(tmp_path, channels_l
     vary = VaryConfig(flip=RangeConfig(0.0, 0.4), pad=(1, 2), jitter=(0.1, 0.3))
     zoo = config(recipe=RECIPE, vary=vary)
     for network in (0, 3):
-        found = trained(zoo, range(network, network + 1), tmp_path, channels_last=channels_last)
+        found = trained(
+            zoo, range(network, network + 1), folder=tmp_path, channels_last=channels_last
+        )
         expected = textbook(zoo, network)[None].numpy()
         np.testing.assert_allclose(weights_of(found, 2), expected, rtol=1e-4, atol=1e-5)
 
@@ -95,8 +103,8 @@ def test_a_network_alone_is_trained_as_a_textbook_trains_it(tmp_path, channels_l
 @pytest.mark.parametrize("data_order", ["own", "shared"])
 def test_batched_networks_are_those_trained_one_by_one(tmp_path, network, data_order):
     zoo = config(network, recipe=dataclasses.replace(RECIPE, data_order=data_order))
-    together = weights_of(trained(zoo, range(3), tmp_path / "together"), 2)
-    alone = [trained(zoo, range(n, n + 1), tmp_path / "alone") for n in range(3)]
+    together = weights_of(trained(zoo, range(3), folder=tmp_path / "together"), 2)
+    alone = [trained(zoo, range(n, n + 1), folder=tmp_path / "alone") for n in range(3)]
     if data_order == "shared":  # the first network's order and changes: alone each has its own
         alone = alone[:1]
     for found, one in zip(together, alone, strict=False):
@@ -104,7 +112,7 @@ def test_batched_networks_are_those_trained_one_by_one(tmp_path, network, data_o
 
 
 def test_running_statistics_are_rows_and_are_scored_with(tmp_path):
-    cohort = trained(config(), range(1), tmp_path)
+    cohort = trained(config(), range(1), folder=tmp_path)
     layout, row = cohort.layout, weights_of(cohort, 2)
     means = [e for e in layout.entries if e.name.endswith("running_mean")]
     assert means and all(e.role == "buffer" for e in means)
@@ -134,7 +142,7 @@ def stop_a_training(zoo, size, stop_after, folder, monkeypatch) -> None:
         patch.setattr("dwf.preemption.is_asked", lambda: steps == stop_after)
         patch.setattr("dwf.preemption.stop", stop)
         with pytest.raises(Stopped):
-            trained(zoo, range(size), folder)
+            trained(zoo, range(size), folder=folder)
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 6, 11])
@@ -153,9 +161,11 @@ def test_an_interrupted_cohort_ends_bitwise_equal(tmp_path, monkeypatch, stop_af
     names = dict(build_network(DROPPED).named_parameters())
     keep = dataclasses.replace(keep, layers=next(n for n in reversed(names)).split(".")[0])
     zoo = config(DROPPED, recipe=recipe, keep=keep)
-    whole = trained(zoo, range(size), tmp_path / "whole")
-    stop_a_training(zoo, size, stop_after, tmp_path / "stopped", monkeypatch)
-    again = trained(zoo, range(size), tmp_path / "stopped")
+    whole = trained(zoo, range(size), folder=tmp_path / "whole")
+    stop_a_training(
+        zoo, size, stop_after=stop_after, folder=tmp_path / "stopped", monkeypatch=monkeypatch
+    )
+    again = trained(zoo, range(size), folder=tmp_path / "stopped")
     assert len(whole.keeper.snapshots) == 3
     for name in whole.keeper.snapshots:
         assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
@@ -165,9 +175,11 @@ def test_an_interrupted_cohort_ends_bitwise_equal(tmp_path, monkeypatch, stop_af
 @pytest.mark.parametrize("keep", [None, KeepAbove(0.0), KeepBest(), KeepSteps(rows=2)])
 def test_a_save_after_the_last_step_does_not_lose_the_last_epoch(tmp_path, monkeypatch, keep):
     zoo = config(PLAIN, keep=keep)
-    whole = trained(zoo, range(1), tmp_path / "whole")
-    stop_a_training(zoo, 1, whole.num_steps, tmp_path / "stopped", monkeypatch)
-    again = trained(zoo, range(1), tmp_path / "stopped")
+    whole = trained(zoo, range(1), folder=tmp_path / "whole")
+    stop_a_training(
+        zoo, 1, stop_after=whole.num_steps, folder=tmp_path / "stopped", monkeypatch=monkeypatch
+    )
+    again = trained(zoo, range(1), folder=tmp_path / "stopped")
     assert whole.keeper.snapshots
     for name in whole.keeper.snapshots:
         assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
@@ -178,19 +190,21 @@ def test_dropout_draws_from_streams_of_the_network(tmp_path):
     """Other random numbers drawn before change nothing; without dropout others are learnt."""
     zoo = config(DROPPED)
     torch.manual_seed(1)
-    first = weights_of(trained(zoo, range(1), tmp_path / "a"), 2)
+    first = weights_of(trained(zoo, range(1), folder=tmp_path / "a"), 2)
     torch.manual_seed(2)
-    again = weights_of(trained(zoo, range(1), tmp_path / "b"), 2)
+    again = weights_of(trained(zoo, range(1), folder=tmp_path / "b"), 2)
     np.testing.assert_array_equal(first, again)
     still = config(dataclasses.replace(DROPPED, dropout=0.0))
-    assert np.abs(weights_of(trained(still, range(1), tmp_path / "c"), 2) - first).max() > 1e-4
+    assert (
+        np.abs(weights_of(trained(still, range(1), folder=tmp_path / "c"), 2) - first).max() > 1e-4
+    )
 
 
 def test_the_recipes_dropout_sets_the_layers_rate(tmp_path):
     vary = VaryConfig(dropout=(0.1, 0.6))
     zoo = config(DROPPED, vary=vary)
     table = roster.hyper_parameters(zoo, [1])
-    program = Program(zoo, Method(1), table)
+    program = Program(zoo, Method(1), table=table)
     rates = [m.p for m in program.network.modules() if isinstance(m, torch.nn.Dropout)]
     assert rates == [0.6]
 
@@ -200,19 +214,24 @@ def test_each_networks_gradient_is_clipped_by_its_own_norm(tmp_path):
     vary = VaryConfig(initialisation=("default", "uniform"))
     sharp = dataclasses.replace(RECIPE, clip_norm=0.05, augment=None)
     zoo = config(PLAIN, recipe=sharp, vary=vary)
-    together = weights_of(trained(zoo, range(2), tmp_path / "together"), 2)
+    together = weights_of(trained(zoo, range(2), folder=tmp_path / "together"), 2)
     for n in range(2):
-        alone = weights_of(trained(zoo, range(n, n + 1), tmp_path / "alone"), 2)[0]
+        alone = weights_of(trained(zoo, range(n, n + 1), folder=tmp_path / "alone"), 2)[0]
         np.testing.assert_allclose(together[n], alone, rtol=1e-3, atol=1e-6)
     free = dataclasses.replace(zoo, recipe=dataclasses.replace(sharp, clip_norm=None))
-    assert np.abs(weights_of(trained(free, range(2), tmp_path / "free"), 2) - together).max() > 1e-2
+    assert (
+        np.abs(weights_of(trained(free, range(2), folder=tmp_path / "free"), 2) - together).max()
+        > 1e-2
+    )
 
 
-@pytest.mark.parametrize("network", [NORMED, ViTConfig(8, 4, 12, 1, 2, classes=3)])
+@pytest.mark.parametrize(
+    "network", [NORMED, ViTConfig(8, 4, width=12, depth=1, heads=2, classes=3)]
+)
 def test_bf16_and_channels_last_learn_the_same_roughly(tmp_path, network):
-    exact = weights_of(trained(config(network), range(1), tmp_path / "exact"), 2)
+    exact = weights_of(trained(config(network), range(1), folder=tmp_path / "exact"), 2)
     way = {"precision": "bf16", "channels_last": True}
-    rough = weights_of(trained(config(network), range(1), tmp_path / "rough", **way), 2)
+    rough = weights_of(trained(config(network), range(1), folder=tmp_path / "rough", **way), 2)
     assert rough.dtype == np.float32 and not np.array_equal(rough, exact)
     start = Layout.of(build_network(network)).size
     assert np.linalg.norm(rough - exact) < 0.05 * np.linalg.norm(exact) and exact.shape[1] == start
@@ -220,8 +239,8 @@ def test_bf16_and_channels_last_learn_the_same_roughly(tmp_path, network):
 
 @pytest.mark.slow  # a compiler runs for half a minute
 def test_a_compiled_program_learns_the_same(tmp_path):
-    plain = weights_of(trained(config(PLAIN), range(1), tmp_path / "plain"), 2)
-    compiled = trained(config(PLAIN), range(1), tmp_path / "compiled", compile=True)
+    plain = weights_of(trained(config(PLAIN), range(1), folder=tmp_path / "plain"), 2)
+    compiled = trained(config(PLAIN), range(1), folder=tmp_path / "compiled", compile=True)
     np.testing.assert_allclose(weights_of(compiled, 2), plain, rtol=1e-3, atol=1e-4)
 
 
@@ -231,7 +250,7 @@ def test_pruned_weights_stay_zero_although_momentum_pulls(tmp_path, size):
     vary = VaryConfig(prune_share=(0.3, 0.7))
     recipe = dataclasses.replace(RECIPE, epochs=4, prune=prune)
     cohort = trained(
-        config(recipe=recipe, vary=vary, keep_epochs=(1, 2, 3, 4)), range(size), tmp_path
+        config(recipe=recipe, vary=vary, keep_epochs=(1, 2, 3, 4)), range(size), folder=tmp_path
     )
     layout = cohort.layout
     tensors = [e for e in layout.entries if e.role == "weight" and len(e.shape) > 1]
@@ -248,7 +267,7 @@ def test_pruned_weights_stay_zero_although_momentum_pulls(tmp_path, size):
 def test_pruning_takes_the_smallest_weights(tmp_path):
     recipe = RecipeConfig(epochs=1, batch_size=16, prune=PruneConfig(0.4))
     zoo = config(PLAIN, recipe=recipe)
-    cohort = Cohort(zoo, range(1), images(), tmp_path)
+    cohort = Cohort(zoo, range(1), data=images(), folder=tmp_path)
     cohort._begin()
     before = {n: t.detach().clone() for n, t in cohort.state.items()}
     cohort._begin_epoch()
@@ -262,15 +281,15 @@ def test_pruning_takes_the_smallest_weights(tmp_path):
 
 
 def test_scores_of_rows_on_part_of_the_training_images(tmp_path):
-    cohort = trained(config(train_scores=10), range(1), tmp_path)
+    cohort = trained(config(train_scores=10), range(1), folder=tmp_path)
     data = images()
     some = dataclasses.replace(data.train, index=data.train.index[:10])
     state = {n: t.detach() for n, t in cohort.state.items()}
-    expected = score_networks(cohort.program.network, state, data, some).accuracy_N
+    expected = score_networks(cohort.program.network, state, data=data, part=some).accuracy_N
     np.testing.assert_array_equal(np.load(cohort.snapshot_path(2))["train_accuracy"], expected)
 
 
 def test_a_network_alone_that_diverges_stops(tmp_path):
     recipe = RecipeConfig(epochs=50, batch_size=16, optimizer="sgd", learning_rate=1e30)
-    cohort = trained(config(PLAIN, recipe=recipe), range(1), tmp_path)
+    cohort = trained(config(PLAIN, recipe=recipe), range(1), folder=tmp_path)
     assert cohort.diverged_N.item() >= 0 and cohort.epoch < 3

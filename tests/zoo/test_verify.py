@@ -81,7 +81,7 @@ def test_a_view_of_other_shards_is_damage(make_sharded):
 def test_progress_counts_all_shards(make_sharded, monkeypatch):
     zoo, told = make_sharded("zoo"), []
     monkeypatch.setattr("dwf.zoo.verify._BATCH_SHARDS", 3)
-    find_damage(zoo.path, 2, told.append)
+    find_damage(zoo.path, 2, report=told.append)
     assert told == [3, 4]
 
 

@@ -34,7 +34,7 @@ class Target:
         groups: the groups of its architecture.
     """
 
-    def __init__(self, reference_D: torch.Tensor, layout: Layout, groups: Sequence[Group]):
+    def __init__(self, reference_D: torch.Tensor, layout: Layout, *, groups: Sequence[Group]):
         self.layout, self.groups, self.steps = layout, groups, steps_of(layout, groups)
         reference_D = reference_D.float()
         self.reference = Reference(layout.unflatten(reference_D))
@@ -49,6 +49,7 @@ class Ascent:
         self,
         weights_ND: torch.Tensor,
         target: Target,
+        *,
         signs: bool = False,
     ):
         layout, groups = target.layout, target.groups
@@ -59,7 +60,7 @@ class Ascent:
         self._signed = signs
         touched: set[Axis] = set().union(*(step.touched for step in self.steps))
         shapes = {entry.name: entry.shape for entry in layout.entries}
-        self.frames = Frames(len(weights_ND), shapes, touched)
+        self.frames = Frames(len(weights_ND), shapes, touched=touched)
         # An assignment is solved again only if a group it depends on has changed since.
         self.stale_NX = torch.ones(len(weights_ND), len(self.steps), dtype=torch.bool)
         self._tolerance_N = _TOLERANCE * weights_ND.norm(dim=1) * target.norm
@@ -68,7 +69,8 @@ class Ascent:
             for x, step in enumerate(self.steps)
         ]
         self._parts = [
-            StepTerms(step, self.weights, target.reference, self.frames) for step in self.steps
+            StepTerms(step, self.weights, reference=target.reference, frames=self.frames)
+            for step in self.steps
         ]
 
     def reset(self) -> None:
@@ -113,6 +115,7 @@ class Ascent:
         self,
         last: Collection[int] = (),
         heads: Mapping[int, torch.Tensor] | None = None,
+        *,
         keep_better: bool = True,
     ) -> bool:
         """Find first orders from what is known already, the step that most is known of first.
@@ -174,7 +177,10 @@ class Ascent:
         """Return <reference, permuted network> of each network, over all that permutes, [N]."""
         target = self.target
         orders = self.coded_orders()
-        return permute(self.weights_ND, target.layout, target.groups, orders) @ target.counted_D
+        return (
+            permute(self.weights_ND, target.layout, groups=target.groups, orders=orders)
+            @ target.counted_D
+        )
 
     def _keep_better_start(self, value_N: torch.Tensor) -> None:
         gain_N = value_N - self.weights_ND @ self.target.counted_D
@@ -221,7 +227,9 @@ class Ascent:
                 current = (self.orders[step.parent][n], within)
             blocks = [(of, of_ref, of.weights[n]) for of, of_ref in self._parts[x].blocks]
             of_network = [matrix[a] for matrix in likeness]
-            solution, after, before = solve_heads(step, of_network, own_AHH[a], blocks, current)
+            solution, after, before = solve_heads(
+                step, of_network, own_HH=own_AHH[a], blocks=blocks, current=current
+            )
             found.append(solution)
             gains.append(after - before)
         heads_AH = torch.stack([heads_H for heads_H, _ in found])
@@ -262,7 +270,7 @@ class Ascent:
         if step.parent is not None:
             self.orders[step.parent][chosen_A] = heads_AH
         for axis, indices_HE in step.own.items():
-            self.frames.place(axis, indices_HE, chosen_A, heads_AH)
+            self.frames.place(axis, indices_HE, chosen_A=chosen_A, order_AU=heads_AH)
         for stack, order_AHS in zip(step.stacks, within, strict=True):
             for g, order_AS in zip(stack.groups, order_AHS.unbind(1), strict=True):
                 self.orders[g][chosen_A] = order_AS
@@ -271,7 +279,9 @@ class Ascent:
                 self.unit_signs.setdefault(g, torch.ones(self.orders[g].shape))[chosen_A] = sign_AU
             order_AU = joint_order(heads_AH, order_AHS)
             for axis, indices_UE in stack.axes.items():
-                self.frames.place(axis, indices_UE, chosen_A, order_AU, sign_AU)
+                self.frames.place(
+                    axis, indices_UE, chosen_A=chosen_A, order_AU=order_AU, sign_AU=sign_AU
+                )
 
     def _now(self, step: Step, chosen_A: torch.Tensor) -> list[torch.Tensor]:
         """The orders of some networks in the form of `_solve`'s."""
@@ -312,7 +322,7 @@ class Ascent:
                 tensor = self.weights[name][n].double()
                 for axis in range(tensor.dim()):
                     if (name, axis) in self.frames.sources:
-                        tensor = self.frames.moved(tensor, (name, axis), n)
+                        tensor = self.frames.moved(tensor, (name, axis), network=n)
                 sums[-1] += float((tensor * self.target.reference.tensors[name]).sum())
         return torch.tensor(sums, dtype=torch.float64)
 
@@ -324,7 +334,7 @@ def _counted(layout: Layout, groups: Sequence[Group]) -> torch.Tensor:
     for group in groups:
         for member in group.members:
             if member.cost:
-                part(tensors[member.name], member, group.size)[...] = 1
+                part(tensors[member.name], member, size=group.size)[...] = 1
     return counts_1D[0]
 
 

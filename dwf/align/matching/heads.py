@@ -51,6 +51,7 @@ class Blocks:
 def solve_heads(
     step: Step,
     likeness: list[torch.Tensor],
+    *,
     own_HH: torch.Tensor,
     blocks: list[tuple[Blocks, torch.Tensor, torch.Tensor]],
     current: Solution | None,

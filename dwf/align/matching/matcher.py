@@ -31,6 +31,7 @@ Start = Literal["identity", "ties", "spectra"]
 def match_networks(
     weights_ND: torch.Tensor,
     reference_D: torch.Tensor,
+    *,
     layout: Layout,
     groups: Sequence[Group],
     max_sweeps: int = 100,
@@ -63,7 +64,7 @@ def match_networks(
     Returns:
         For each group the order of its units, int64, shape [N, U]; `permute` applies them.
     """
-    matcher = Matcher(layout, groups, max_sweeps, seed, start, signs)
+    matcher = Matcher(layout, groups, max_sweeps=max_sweeps, seed=seed, start=start, signs=signs)
     return matcher(weights_ND, reference_D)
 
 
@@ -85,6 +86,7 @@ class Matcher:
         self,
         layout: Layout,
         groups: Sequence[Group],
+        *,
         max_sweeps: int = 100,
         seed: int = 0,
         start: Start = "ties",
@@ -101,8 +103,8 @@ class Matcher:
         """Match networks to a reference; as `match_networks`."""
         if self._target is None or self._reference_D is not reference_D:
             self._reference_D = reference_D
-            self._target = Target(reference_D, self.layout, self.groups)
-        ascent = Ascent(weights_ND, self._target, self._signs)
+            self._target = Target(reference_D, self.layout, groups=self.groups)
+        ascent = Ascent(weights_ND, self._target, signs=self._signs)
         tied = False
         if self._start == "ties":
             tied = ascent.start()
@@ -164,7 +166,7 @@ def head_distances(ascent: Ascent) -> dict[int, torch.Tensor]:
 def _spectra(tensors: torch.Tensor, axis: Axis, indices_HSP: torch.Tensor) -> torch.Tensor:
     """Singular values of each head's part of each projection, float64, [N, H, P, S]."""
     dim = axis[1] + 1
-    parts = tensors.index_select(dim, indices_HSP.permute(0, 2, 1).reshape(-1))
+    parts = tensors.index_select(dim, indices_HSP.permute(0, 2, groups=1).reshape(-1))
     places, size, num = indices_HSP.shape
     parts = parts.movedim(dim, 1).reshape(len(tensors), places, num, size, -1).double()
     if parts.shape[-1] == 1:  # of a bias, the norm is all that stays

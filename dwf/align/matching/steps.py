@@ -79,14 +79,14 @@ def steps_of(layout: Layout, groups: Sequence[Group]) -> list[Step]:
 def _step(g: int, children: list[int], layout: Layout, groups: Sequence[Group]) -> Step:
     group = groups[g]
     if not children:
-        alone = Stack((g,), group.size, _axes([group]), group.signs)
+        alone = Stack((g,), group.size, axes=_axes([group]), signs=group.signs)
         stacks, own, coupled = [alone], {}, []
         places, parent = 1, None
     else:
         places, parent = group.size, g
         of_kinds = _by_place(children, groups, places)
         stacks = [
-            Stack(tuple(numbers), groups[numbers[0]].size, _axes([groups[h] for h in numbers]))
+            Stack(tuple(numbers), groups[numbers[0]].size, axes=_axes([groups[h] for h in numbers]))
             for numbers in of_kinds
         ]
         own = _axes([group])
@@ -107,11 +107,11 @@ def _step(g: int, children: list[int], layout: Layout, groups: Sequence[Group]) 
     return Step(
         parent,
         places,
-        tuple(stacks),
-        own,
-        tuple(coupled),
-        frozenset(touched),
-        frozenset(name for name in names if names.count(name) > 1),
+        stacks=tuple(stacks),
+        own=own,
+        coupled=tuple(coupled),
+        touched=frozenset(touched),
+        quadratic=frozenset(name for name in names if names.count(name) > 1),
     )
 
 
@@ -159,7 +159,14 @@ def _coupled(
     else:
         indices_UE = stacks[row_stack].axes[axis]
         rows = indices_UE.reshape(places, stacks[row_stack].size, -1)
-    return Coupled(member.name, row_stack, k, rows, member.axis, _places(member, size))
+    return Coupled(
+        member.name,
+        row_stack,
+        column_stack=k,
+        rows=rows,
+        column_axis=member.axis,
+        columns=_places(member, size),
+    )
 
 
 def _uncovered(own: dict[Axis, np.ndarray], stacks: list[Stack]) -> dict[Axis, np.ndarray]:

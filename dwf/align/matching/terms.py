@@ -27,7 +27,9 @@ Tensors = Mapping[str, torch.Tensor]
 class Frames:
     """Where each place of each permuted axis comes from, in every network, and which are known."""
 
-    def __init__(self, num_networks: int, shapes: dict[str, tuple[int, ...]], touched: set[Axis]):
+    def __init__(
+        self, num_networks: int, shapes: dict[str, tuple[int, ...]], *, touched: set[Axis]
+    ):
         self.num_networks, self.shapes = num_networks, shapes
         self.sources = {
             (name, axis): torch.arange(shapes[name][axis]).repeat(num_networks, 1)
@@ -49,6 +51,7 @@ class Frames:
         self,
         axis: Axis,
         indices_UE: np.ndarray,
+        *,
         chosen_A: torch.Tensor,
         order_AU: torch.Tensor,
         sign_AU: torch.Tensor | None = None,
@@ -67,7 +70,7 @@ class Frames:
             repeated_AI = sign_AU.repeat_interleave(indices.shape[1], 1)
             self.signs[axis][chosen_A1, at_1I] = repeated_AI
 
-    def moved(self, tensor: torch.Tensor, axis: Axis, network: int) -> torch.Tensor:
+    def moved(self, tensor: torch.Tensor, axis: Axis, *, network: int) -> torch.Tensor:
         """Return one network's tensor with an axis in its order and signs."""
         tensor = tensor.index_select(axis[1], self.sources[axis][network])
         if axis in self.signs:
@@ -112,7 +115,7 @@ class Reference:
         self._arranged: dict[tuple[Axis, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def arranged(
-        self, axis: Axis, indices_UE: np.ndarray, others: list[Axis]
+        self, axis: Axis, indices_UE: np.ndarray, *, others: list[Axis]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a tensor as `Term` takes it, [B, F, U], and its energy, float64, [B].
 
@@ -136,6 +139,7 @@ class Term:
         self,
         weights: torch.Tensor,
         reference: Reference,
+        *,
         axis: Axis,
         indices_UE: np.ndarray,
         frames: Frames,
@@ -144,7 +148,7 @@ class Term:
         self._loose = (weights, indices_UE)
         if self.others:
             self._weights_NBFU = _arranged(weights, axis, indices_UE, self.others)
-        arranged = reference.arranged(axis, indices_UE, self.others)
+        arranged = reference.arranged(axis, indices_UE, others=self.others)
         self.reference_BFU, self._energy_B = arranged
         self.num_places, num_others, self.size = self.reference_BFU.shape
         cost = self.num_places * num_others * self.size**2
@@ -278,12 +282,12 @@ def _arranged(
 class StepTerms:
     """The tensors that one step has to do with."""
 
-    def __init__(self, step: Step, weights: Tensors, reference: Reference, frames: Frames):
+    def __init__(self, step: Step, weights: Tensors, *, reference: Reference, frames: Frames):
         self._step, self._num = step, frames.num_networks
 
         def terms_of(axes: dict[Axis, np.ndarray]) -> list[Term]:
             return [
-                Term(weights[axis[0]], reference, axis, indices, frames)
+                Term(weights[axis[0]], reference, axis=axis, indices_UE=indices, frames=frames)
                 for axis, indices in axes.items()
             ]
 

@@ -53,7 +53,7 @@ def pair(tracer: Tracer, left: Traced, right: Traced, how: str) -> Traced:
         zero = _is_zero(a) | _is_zero(b) if how == "mul" else _is_zero(a)
         if bool(zero.any()):
             slot = torch.where(zero & (unit == 0), ZERO, slot)
-    return tracer.make(Labels(unit, slot, wire), loose_a and loose_b)
+    return tracer.make(Labels(unit, slot, wire=wire), loose_a and loose_b)
 
 
 def _in_place(tracer: Tracer, labels: Labels) -> Labels:
@@ -61,7 +61,7 @@ def _in_place(tracer: Tracer, labels: Labels) -> Labels:
     tracer.structure.pinned.append(compact(labels.unit).reshape(-1).numpy())
     tracer.structure.pin_wires(labels.wire)
     still = torch.zeros((), dtype=torch.int64).expand(labels.shape)
-    return Labels(still, mix(labels.slot, labels.unit), still)
+    return Labels(still, mix(labels.slot, labels.unit), wire=still)
 
 
 def _is_zero(labels: Labels) -> torch.Tensor:
@@ -200,7 +200,7 @@ def _reduce_last(tracer: Tracer, x: Labels, how: str) -> Labels:
         small = compact(wire)
         if small.shape[-1] > 1:
             structure.wires.unite(small, small[..., :1])
-        return Labels(unit[..., 0].expand(x.shape[:-1]), slot_S, wire[..., 0])
+        return Labels(unit[..., 0].expand(x.shape[:-1]), slot_S, wire=wire[..., 0])
     structure.pin_wires(wire)
     blocks, several = _blocks_of_slices(tracer, unit)
     alike = mix(tracer.step, slot, compact(slot_S).unsqueeze(-1))
@@ -211,7 +211,7 @@ def _reduce_last(tracer: Tracer, x: Labels, how: str) -> Labels:
     if several:
         structure.mark("blocked", unit)
     nobody = torch.zeros((), dtype=torch.int64).expand(x.shape[:-1])
-    return Labels(blocks.expand(x.shape[:-1]), slot_S, nobody)
+    return Labels(blocks.expand(x.shape[:-1]), slot_S, wire=nobody)
 
 
 def _found(tracer: Tracer, unit: torch.Tensor) -> torch.Tensor:
@@ -254,7 +254,7 @@ def channelwise(tracer: Tracer, tensor: Traced, axis: int, shape: torch.Size) ->
     # places are simply numbered, unless channels differed before.
     place = positions(shape, axis)
     slot = place if constant_along(columns_C.slot, 0) else mix(place, column.slot)
-    return tracer.make(Labels(column.unit, slot, column.wire).apply(lambda t: t.expand(shape)))
+    return tracer.make(Labels(column.unit, slot, wire=column.wire).apply(lambda t: t.expand(shape)))
 
 
 def positions(shape: Sequence[int], axis: int) -> torch.Tensor:

@@ -120,7 +120,7 @@ def _nest(structure: Structure, small: int, large: int, inside: set[int]) -> Non
 
 
 def refine(
-    structure: Structure, bindings: list[Binding], root: np.ndarray, parent: dict[int, int]
+    structure: Structure, bindings: list[Binding], *, root: np.ndarray, parent: dict[int, int]
 ) -> np.ndarray:
     """Return a colour for each atom and block: equal where everything treats them alike."""
     colour = np.zeros(len(root), dtype=np.int64)

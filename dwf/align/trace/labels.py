@@ -68,7 +68,7 @@ class Labels:
 
     def apply(self, move) -> "Labels":
         """Return labels of a tensor whose numbers were moved: `move` does that to a tensor."""
-        return Labels(move(self.unit), move(self.slot), move(self.wire))
+        return Labels(move(self.unit), move(self.slot), wire=move(self.wire))
 
     @property
     def fixed(self) -> bool:
@@ -194,7 +194,7 @@ class Structure:
         found = torch.unique(compact(unit)).numpy()
         self.marks.setdefault(kind, []).append(found[found > 0])
 
-    def pin_wires(self, wire: torch.Tensor, scale: bool = True, sign: bool = True) -> None:
+    def pin_wires(self, wire: torch.Tensor, scale: bool = True, *, sign: bool = True) -> None:
         """Note that these wires cannot be scaled, or cannot change sign."""
         found = torch.unique(compact(wire)).numpy()
         if scale:
@@ -233,7 +233,7 @@ class Structure:
         # indices are alike only if they hold the same slots at the same places.
         slot_I = mix(seen, place).flatten(0, -2).sum(0) if seen.dim() > 1 else seen
         self._pin_mixed(unit, slot, wire_I.expand(size))
-        return Labels(unit_I.expand(size), slot_I.expand(size), wire_I.expand(size))
+        return Labels(unit_I.expand(size), slot_I.expand(size), wire=wire_I.expand(size))
 
     def _pin_mixed(self, unit: torch.Tensor, slot: torch.Tensor, wire_I: torch.Tensor) -> None:
         """Pin the scale where a unit shares its index with constants other than zero."""
@@ -255,7 +255,7 @@ def constant_labels(value: torch.Tensor) -> Labels:
     ).double()  # bool and integers, too
     bits = torch.where(bits == 0, 0.0, bits)  # -0 is 0
     zero = torch.zeros((), dtype=torch.int64).expand(value.shape)
-    return Labels(zero, mix(bits.contiguous().view(torch.int64), _FIXED), zero)
+    return Labels(zero, mix(bits.contiguous().view(torch.int64), _FIXED), wire=zero)
 
 
 ZERO = mix(torch.zeros((), dtype=torch.int64), _FIXED)

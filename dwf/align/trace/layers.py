@@ -44,8 +44,8 @@ def project(
     if constant_along(x.unit, -1) and narrowed(x.unit).numel() > 1:
         out = _beside(tracer, x, weight, taken, unit_O, shape)
     else:
-        tracer.bind(weight, taken, tracer.structure.columns(x, -1))
-        out = Labels(unit_O, positions(shape, -1), wire_O).apply(lambda t: t.expand(shape))
+        tracer.bind(weight, taken, columns=tracer.structure.columns(x, -1))
+        out = Labels(unit_O, positions(shape, -1), wire=wire_O).apply(lambda t: t.expand(shape))
     made = tracer.make(out)
     return made if bias is None else pair(tracer, made, bias, "add")
 
@@ -56,14 +56,14 @@ def _beside(
     """Multiply an axis of fixed places of tensors whose units lie on other axes."""
     structure = tracer.structure
     nobody = torch.zeros(weight.shape[taken], dtype=torch.int64)
-    tracer.bind(weight, taken, Labels(nobody, nobody, nobody))
+    tracer.bind(weight, taken, columns=Labels(nobody, nobody, wire=nobody))
     # What the weight makes would be a second axis of units beside the first, which labels have no
     # room for. So its rows stay: an order of a Mixer's hidden places is missed, none is wrong.
     structure.pinned.append(unit_O.numpy())
     structure.pin_wires(x.wire)
     slot = mix(mix(x.slot).sum(-1, keepdim=True), torch.arange(shape[-1]))
     still = torch.zeros((), dtype=torch.int64)
-    return Labels(x.unit[..., :1].expand(shape), slot.expand(shape), still.expand(shape))
+    return Labels(x.unit[..., :1].expand(shape), slot.expand(shape), wire=still.expand(shape))
 
 
 def convolution(
@@ -91,7 +91,7 @@ def convolution(
     layer = (torch.conv1d, torch.conv2d, torch.conv3d)[dims - 1]
     shape = layer(x, kernel, None, stride, padding, dilation, groups).shape
     columns_C = tracer.structure.columns(tracer.labels(input), 1)
-    tracer.bind(weight, 1, columns_C, groups)
+    tracer.bind(weight, 1, columns=columns_C, blocks=groups)
     unit_O, wire_O = tracer.rows(weight, 0)
     if groups > 1:
         _group(tracer, weight, columns_C, unit_O, groups)
@@ -107,7 +107,7 @@ def _channels(
 ) -> Traced:
     """Label what a convolution gives, [B, O, ...]."""
     view = (1, -1, *[1] * (len(shape) - 2))
-    labels = Labels(unit_O.view(view), positions(shape, 1), wire_O.view(view))
+    labels = Labels(unit_O.view(view), positions(shape, 1), wire=wire_O.view(view))
     made = tracer.make(labels.apply(lambda t: t.expand(shape)))
     return (
         made if bias is None else pair(tracer, made, bias[(..., *[None] * (len(shape) - 2))], "add")
@@ -159,7 +159,7 @@ def transposed_convolution(
     x = torch.empty(input.shape, device="meta")
     kernel = torch.empty(weight.shape, device="meta")
     shape = layer(x, kernel, None, stride, padding, output_padding, 1, dilation).shape
-    tracer.bind(weight, 0, tracer.structure.columns(tracer.labels(input), 1))
+    tracer.bind(weight, 0, columns=tracer.structure.columns(tracer.labels(input), 1))
     return _channels(tracer, *tracer.rows(weight, 1), shape, bias)
 
 
@@ -184,7 +184,7 @@ def affine(
     # The old scale ends here; a new one begins with the norm's weight and bias, which are its
     # makers (power 1) from now on.
     still = torch.zeros((), dtype=torch.int64).expand(labels.shape)
-    x = tracer.make(Labels(labels.unit, labels.slot, still))
+    x = tracer.make(Labels(labels.unit, labels.slot, wire=still))
     x = x if weight is None else pair(tracer, x, weight, "mul")
     return x if bias is None else pair(tracer, x, bias, "add")
 

@@ -40,7 +40,11 @@ def _weight_part(
     if weight.transposed or len(weight.shape) != 2:
         return None
     if func in ("t", "T", "mT") or (func == "transpose" and {a % 2 for a in args} == {0, 1}):
-        return Weight(weight.name, weight.shape, weight.start, True) if not weight.start else None
+        return (
+            Weight(weight.name, weight.shape, start=weight.start, transposed=True)
+            if not weight.start
+            else None
+        )
     if func == "getitem" and isinstance(args[0], slice):
         start, stop, step = args[0].indices(rows)
         cuts = [(start, stop)] if step == 1 else None
@@ -54,7 +58,7 @@ def _weight_part(
     if cuts is None:
         return None
     made = [
-        Weight(weight.name, (stop - start, weight.shape[1]), weight.start + start)
+        Weight(weight.name, (stop - start, weight.shape[1]), start=weight.start + start)
         for start, stop in cuts
     ]
     return made[0] if single else made
@@ -82,9 +86,9 @@ def _moving(func: str) -> Callable[..., Result]:
 
         unit, slot, wire = (_call(func, t, args, kwargs) for t in (x.unit, x.slot, x.wire))
         if isinstance(unit, torch.Tensor):
-            return view(Labels(unit, slot, wire))
+            return view(Labels(unit, slot, wire=wire))
         parts = enumerate(zip(unit, slot, wire, strict=True))
-        return tuple(view(Labels(u, s, w), i) for i, (u, s, w) in parts)
+        return tuple(view(Labels(u, s, wire=w), i) for i, (u, s, w) in parts)
 
     return move
 
@@ -208,7 +212,7 @@ def _pad(
     inside = functional.pad(torch.ones(x.shape, dtype=torch.bool), tuple(pad))
     # The 0 that `pad` fills in is nobody as a unit and as a wire, but it is no constant's slot.
     moved = x.apply(lambda t: functional.pad(t, tuple(pad)))
-    return tracer.make(Labels(moved.unit, torch.where(inside, moved.slot, slot), moved.wire))
+    return tracer.make(Labels(moved.unit, torch.where(inside, moved.slot, slot), wire=moved.wire))
 
 
 def _setitem(tracer: Tracer, tensor: Traced, index: object, value: torch.Tensor | float) -> None:

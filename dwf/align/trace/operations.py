@@ -47,7 +47,7 @@ def _elementwise(scale: bool, sign: bool) -> Callable[..., Traced]:
             if isinstance(other, torch.Tensor) and other.dim():
                 tensor = pair(tracer, tensor, other, "other")
         x = tracer.labels(tensor)
-        tracer.structure.pin_wires(x.wire, not scale, not sign)
+        tracer.structure.pin_wires(x.wire, not scale, sign=not sign)
         return tracer.make(x)
 
     return apply
@@ -259,4 +259,4 @@ _add("local_response_norm", layers.local_response_norm)
 _add("scaled_dot_product_attention", attention)
 _add("multi_head_attention_forward", multi_head_attention)
 
-FOLLOWED = Operations(OPERATIONS, PLAIN, CONTROL, UNTOUCHED)
+FOLLOWED = Operations(OPERATIONS, PLAIN, control=CONTROL, untouched=UNTOUCHED)

@@ -66,14 +66,14 @@ def _contract(tracer: Tracer, x: Labels, y: Labels, slot: torch.Tensor) -> Trace
     unit = last[0].unit if compact(last[0].unit).any() else last[1].unit
     nobody = torch.zeros((), dtype=torch.int64).expand(unit.shape)
     summed = tracer.labels(
-        reduce(tracer, tracer.make(Labels(unit, nobody, nobody)), -1, False, "other")
+        reduce(tracer, tracer.make(Labels(unit, nobody, wire=nobody)), -1, False, "other")
     )
     shape = slot.shape
     return tracer.make(
         Labels(
             summed.unit[..., None, None].expand(shape),
             slot,
-            torch.zeros((), dtype=torch.int64).expand(shape),
+            wire=torch.zeros((), dtype=torch.int64).expand(shape),
         )
     )
 
@@ -90,7 +90,7 @@ def _carry(tracer: Tracer, x: Labels, y: Labels, slot: torch.Tensor) -> Traced:
         structure.pin_wires(x.wire)
         structure.pin_wires(y.wire)
     structure.wires.unite(y.wire, y.wire[..., :1, :])
-    return tracer.make(Labels(unit.expand(shape), slot, y.wire[..., :1, :].expand(shape)))
+    return tracer.make(Labels(unit.expand(shape), slot, wire=y.wire[..., :1, :].expand(shape)))
 
 
 def einsum(
@@ -212,11 +212,13 @@ def multi_head_attention(
     weights = weights if use_separate_proj_weight else in_proj_weight.chunk(3)
     biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
     heads = [
-        linear_(x, w, b).unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3)
+        linear_(x, w, b).unflatten(-1, (num_heads, -1)).permute(1, 2, groups=0, orders=3)
         for x, w, b in zip((query, key, value), weights, biases, strict=True)
     ]
     mixed = attention(tracer, *heads, attn_mask)
-    out = linear_(mixed.permute(2, 0, 1, 3).flatten(2), out_proj_weight, out_proj_bias)
+    out = linear_(
+        mixed.permute(2, 0, groups=1, orders=3).flatten(2), out_proj_weight, out_proj_bias
+    )
     if not need_weights:
         return out, None
     scores = torch.softmax(heads[0] @ heads[1].transpose(-2, -1), -1)

@@ -64,7 +64,7 @@ class _Draft:
 class _Places:
     """Where units are on one axis of a tensor."""
 
-    def __init__(self, binding: Binding, root: np.ndarray, num_rows: int):
+    def __init__(self, binding: Binding, root: np.ndarray, *, num_rows: int):
         self.binding = binding
         unit_GI = root[binding.unit.numpy()]
         slot_GI = np.broadcast_to(binding.slot.numpy(), unit_GI.shape)
@@ -129,14 +129,14 @@ class _Coloured:
         bindings.sort(key=lambda b: (self._offsets[b.name], b.axis))
         self.parent, self.children = forest(structure)
         root = structure.atoms.roots()
-        self.colour = refine(structure, bindings, root, self.parent)
+        self.colour = refine(structure, bindings, root=root, parent=self.parent)
         self._marks = {
             kind: set(root[np.concatenate(found)].tolist())
             for kind, found in structure.marks.items()
         }
         # A row block with one column, as of a depthwise convolution, has nothing to reorder.
         kept = [b for b in bindings if len(b.unit) == 1 or b.unit.shape[1] > 1]
-        self._places = [_Places(b, root, tracer.sizes[b.name][0]) for b in kept]
+        self._places = [_Places(b, root, num_rows=tracer.sizes[b.name][0]) for b in kept]
         self._bindings = [b for b in bindings if b.cost]
         self._root, self._moved = root, set()
         still = dict(zip(("scale", "sign"), structure.still_wires(), strict=True))
@@ -242,7 +242,7 @@ class _Coloured:
         if not members:
             return None
         self._moved |= set(leaf_UL.reshape(-1).tolist())
-        group = Group(len(nodes), tuple(m for _, m in members), self._kind(nodes[0]))
+        group = Group(len(nodes), tuple(m for _, m in members), kind=self._kind(nodes[0]))
         if nodes[0] in self.children or any(self._power(p, nodes, "scale") for p in unmoved):
             return group
         return self._scaled(group, nodes, [p for p, _ in members])
@@ -331,7 +331,18 @@ def _element_bindings(tracer: Tracer, buffers: set[str]) -> list[Binding]:
         tracer.structure.wires.unite(wire, wire[:1])
         slot = torch.zeros_like(unit_I)[None]
         power, cost = (0, False) if name in buffers else (1, True)
-        made.append(Binding(name, axis, 0, unit_I[None], slot, wire[:1], power, cost))
+        made.append(
+            Binding(
+                name,
+                axis,
+                start=0,
+                unit=unit_I[None],
+                slot=slot,
+                wire=wire[:1],
+                power=power,
+                cost=cost,
+            )
+        )
     return made
 
 
@@ -355,7 +366,16 @@ def _members(places: _Places, leaf_UL: np.ndarray) -> list[Member] | None:
             rows = (g * places.rows_per_block, (g + 1) * places.rows_per_block)
         for start, outer, inner in grids:
             made.append(
-                Member(binding.name, binding.axis, start, outer, inner, rows, 0, binding.cost)
+                Member(
+                    binding.name,
+                    binding.axis,
+                    start=start,
+                    outer=outer,
+                    inner=inner,
+                    rows=rows,
+                    power=0,
+                    cost=binding.cost,
+                )
             )
     return made
 

@@ -17,7 +17,7 @@ from dwf.zoo.layout import Layout
 
 
 def trace_groups(
-    network: nn.Module, layout: Layout, input_shape: tuple[int, ...]
+    network: nn.Module, layout: Layout, *, input_shape: tuple[int, ...]
 ) -> tuple[Group, ...]:
     """Return the groups of axes that permute together.
 
@@ -30,10 +30,10 @@ def trace_groups(
         ConfigError: the trace met what it cannot follow, and where.
     """
     names = [entry.name for entry in layout.entries]
-    return read_groups(trace(network, names, input_shape), layout)
+    return read_groups(trace(network, names, input_shape=input_shape), layout)
 
 
-def trace(network: nn.Module, names: list[str], input_shape: tuple[int, ...]) -> Tracer:
+def trace(network: nn.Module, names: list[str], *, input_shape: tuple[int, ...]) -> Tracer:
     """Follow a batch of two images through a network.
 
     Args:
@@ -54,7 +54,7 @@ def trace(network: nn.Module, names: list[str], input_shape: tuple[int, ...]) ->
     swapped = {name: tracer.parameter(name, tracer.sizes[name]) for name in names}
     number = torch.arange(1, 1 + 2 * torch.Size(input_shape).numel()).view(2, *input_shape)
     nobody = torch.zeros((), dtype=torch.int64).expand(number.shape)
-    images = tracer.make(Labels(nobody, mix(number, 1), nobody))
+    images = tracer.make(Labels(nobody, mix(number, 1), wire=nobody))
     eager = torch.compiler.set_stance("force_eager")
     with evaluating(network), _followed(network, tracer), torch.no_grad(), eager:
         try:

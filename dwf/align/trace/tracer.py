@@ -75,7 +75,7 @@ class Traced(torch.Tensor):
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         """Follow one torch function."""
         tracer = next(t.tracer for t in _tensors([*args, *(kwargs or {}).values()]))
-        return tracer.call(func, args, kwargs or {})
+        return tracer.call(func, args, kwargs=kwargs or {})
 
 
 def _shape(weight: Weight) -> tuple[int, ...]:
@@ -137,7 +137,7 @@ class Tracer:
         self._elements: dict[str, Labels] = {}
         self._bound: dict[tuple[str, int], Binding] = {}
 
-    def call(self, func: Callable[..., object], args: tuple, kwargs: dict) -> object:
+    def call(self, func: Callable[..., object], args: tuple, *, kwargs: dict) -> object:
         """Do to labels what a torch function does to numbers."""
         name = getattr(func, "__name__", str(func))
         if name == "__get__":
@@ -193,7 +193,7 @@ class Tracer:
             new = torch.where((unit == 0) & (slot == ZERO), slot, new)
         # Else the half of a layer that went through relu and the half that went through tanh would
         # be one group where both are concatenated again.
-        signed = Labels(x.unit, new.expand(x.shape), x.wire)
+        signed = Labels(x.unit, new.expand(x.shape), wire=x.wire)
         return Traced.make(self, signed, loose=result.loose)
 
     def write(self, tensor: Traced, labels: Labels) -> None:
@@ -263,7 +263,7 @@ class Tracer:
             unit = structure.atoms.new(count).view(weight.shape)
             wire = structure.wires.new(count).view(weight.shape)
             slot = torch.zeros((), dtype=torch.int64).expand(unit.shape)
-            self._elements[name] = Labels(unit, slot, wire)
+            self._elements[name] = Labels(unit, slot, wire=wire)
         return self._elements[name]
 
     def statistic(self, value: torch.Tensor) -> None:
@@ -281,7 +281,11 @@ class Tracer:
             self._check_no_elements(weight.name)
             unit, wire = structure.atoms.new(whole), structure.wires.new(whole)
             slot = torch.zeros(1, whole, dtype=torch.int64)
-            self._bind(Binding(weight.name, axis, 0, unit[None], slot, wire[None], 1))
+            self._bind(
+                Binding(
+                    weight.name, axis, start=0, unit=unit[None], slot=slot, wire=wire[None], power=1
+                )
+            )
         bound = self._bound[key]
         # The same numbers make units here and take them in elsewhere: a scale would have to be s
         # and 1 / s at once, which leaves 1 and -1.
@@ -294,7 +298,7 @@ class Tracer:
         if name in self._elements:
             self.refuse(f"{name} is both a layer's weight and used otherwise; make it two")
 
-    def bind(self, weight: Weight, axis: int, columns: Labels, blocks: int = 1) -> None:
+    def bind(self, weight: Weight, axis: int, *, columns: Labels, blocks: int = 1) -> None:
         """Note which units a weight takes in along an axis: columns of shape [blocks * I]."""
         self._check_no_elements(weight.name)
         unit, slot, wire = (
@@ -307,7 +311,9 @@ class Tracer:
                 self.structure.pin_wires(self._bound[key].wire, sign=False)
             self._bind_again(self._bound[key], unit, wire)
         else:
-            self._bind(Binding(weight.name, axis, 0, unit, slot, wire, -1))
+            self._bind(
+                Binding(weight.name, axis, start=0, unit=unit, slot=slot, wire=wire, power=-1)
+            )
         self.structure.use(unit, mix(self.number(weight.name), axis, slot))
         if axis == 0 and weight.start:
             self.refuse(f"a part of {weight.name} takes units in; make it a parameter of its own")

@@ -58,7 +58,7 @@ class NeuronsCodec(SeveralLayouts):
 
     @classmethod
     def planned_shape(
-        cls, config: NeuronsConfig, layouts: Sequence[Layout], num_train: int
+        cls, config: NeuronsConfig, layouts: Sequence[Layout], *, num_train: int
     ) -> CodeShape:
         """Return sequences of every number but running statistics, and of the logarithms."""
         return _sequence(config, tuple(layouts)).code_shape
@@ -68,7 +68,7 @@ class NeuronsCodec(SeveralLayouts):
         """Sequences of neurons, which networks of all its layouts share."""
         return self._tokens.code_shape
 
-    def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "NeuronsCodec":
+    def fit(self, train: Sources, val: Sources, *, run: RunFolder, seed: int = 0) -> "NeuronsCodec":
         """Learn shift and scale from training networks; see `Codec.fit`.
 
         The zoos may differ in the widths of hidden layers; `self.layout` is the first's.
@@ -86,8 +86,8 @@ class NeuronsCodec(SeveralLayouts):
         measured = []
         for digest, layout in self.layouts.items():
             of_layout = [source for source in train if source[0].layout.digest == digest]
-            measured.append(measure(layout, of_layout, self.config.scale))
-        scalings = standardisation(measured, self._tokens, self.config.standardise)
+            measured.append(measure(layout, of_layout, scale=self.config.scale))
+        scalings = standardisation(measured, self._tokens, standardise=self.config.standardise)
         for layout, one, scaling in zip(self.layouts.values(), measured, scalings, strict=True):
             named = dict(zip(("shift_D", "scale_D"), scaling, strict=True))
             for name, array in ({"template_D": one.mean_E[: layout.size]} | named).items():
@@ -157,7 +157,7 @@ class NeuronsCodec(SeveralLayouts):
         kind_N = None
         if self.shape.is_mixed:
             kind_N = torch.full((len(values),), self.shape.layouts.index(layout.digest))
-        return Codes(values, self.shape, kind_N)
+        return Codes(values, self.shape, kind_N=kind_N)
 
     def decode(self, codes: Codes, layout: Layout) -> torch.Tensor:
         """Return weights_ND of codes, uncovered numbers from the template; see `Codec.decode`.

@@ -89,7 +89,7 @@ def read_layers(layout: Layout) -> tuple[NeuronLayer, ...]:
         before = layers[-1] if layers else None
         if before is not None and not _follows(weight, before):
             raise _refusal(weight)
-        layers.append(NeuronLayer(weight, tuple(own), before.units if before else 1))
+        layers.append(NeuronLayer(weight, tuple(own), units_before=before.units if before else 1))
     norm = next((entry for entry in layers[-1].own if entry.role == "norm"), None)
     if len(layers) < 2 or norm:
         raise _refusal(norm or layout.entries[-1])
@@ -186,7 +186,7 @@ def check_units(zoo: Zoo, scaled: bool) -> None:
     """
     if zoo.facts.network.is_chain and not scaled:
         return
-    traced = symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape)
+    traced = symmetry_of(zoo.build_network(), zoo.layout, input_shape=zoo.input_shape)
     for group in unit_groups(zoo.layout):
         first = group.members[0].name
         found = next((other for other in traced if (first, 0) in _axes(other)), None)
@@ -264,7 +264,7 @@ class NeuronTokens:
         """Shape of codes that are these tokens; mixed where there are several layouts."""
         mask_ATC, positions_T3 = self.place_ATC >= 0, torch.from_numpy(self.positions_T3)
         mask = torch.from_numpy(mask_ATC if len(self.layouts) > 1 else mask_ATC[0])
-        return CodeShape.sequences([each.digest for each in self.layouts], positions_T3, mask)
+        return CodeShape.sequences([each.digest for each in self.layouts], positions_T3, mask=mask)
 
 
 @lru_cache(maxsize=64)
@@ -295,7 +295,7 @@ def token_sequence(layouts: tuple[Layout, ...], logarithm: bool = False) -> Neur
         )
         for each in parts
     ]
-    return NeuronTokens(tuple(layouts), tuple(places), tuple(columns))
+    return NeuronTokens(tuple(layouts), tuple(places), columns=tuple(columns))
 
 
 def _tokens(

@@ -35,7 +35,7 @@ class Measured:
     """Units without incoming or without outgoing weights, over all networks."""
 
 
-def measure(layout: Layout, sources: Sequence[Source], scale: str) -> Measured:
+def measure(layout: Layout, sources: Sequence[Source], *, scale: str) -> Measured:
     """Measure networks of one layout, balanced unless scales are `kept`. Ranks call it together.
 
     Raises:
@@ -43,7 +43,7 @@ def measure(layout: Layout, sources: Sequence[Source], scale: str) -> Measured:
     """
     if scale == "kept":
         moments = measure_moments(sources)
-        one = Measured(moments.num_networks, moments.mean_D, moments.variance_D)
+        one = Measured(moments.num_networks, moments.mean_D, variance_E=moments.variance_D)
     else:
         moments = measure_moments(sources, prepare=lambda weights: _with_units(weights, layout))
         mean, variance, size = moments.mean_D, moments.variance_D, layout.size
@@ -52,14 +52,20 @@ def measure(layout: Layout, sources: Sequence[Source], scale: str) -> Measured:
         num_dead = round(moments.num_networks * float(mean[size + num_units :].sum()))
         stop = size + num_units * (scale == "logarithm")
         largest = float(np.sqrt(squared_U.max()))
-        one = Measured(moments.num_networks, mean[:stop], variance[:stop], largest, num_dead)
+        one = Measured(
+            moments.num_networks,
+            mean[:stop],
+            variance_E=variance[:stop],
+            log_scale=largest,
+            num_dead=num_dead,
+        )
     _refuse_zero_units(layout, one, sources)
     return one
 
 
 def balanced(weights_ND: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
     """Return balanced rows, and the logarithms of the factors that were divided out, float64_NU."""
-    balanced_ND, log_scales = balance_with_scales(weights_ND, layout, unit_groups(layout))
+    balanced_ND, log_scales = balance_with_scales(weights_ND, layout, groups=unit_groups(layout))
     return balanced_ND, -torch.cat(log_scales, 1)
 
 
@@ -71,7 +77,7 @@ def scale_back(rows_NE: torch.Tensor, layout: Layout) -> None:
     groups, tensors = unit_groups(layout), layout.unflatten(rows_NE[:, : layout.size])
     parts = rows_NE[:, layout.size :].double().split([group.size for group in groups], 1)
     for group, log_NU in zip(groups, parts, strict=True):
-        scale_units(tensors, group, log_NU.exp())
+        scale_units(tensors, group, factor_NU=log_NU.exp())
 
 
 def _with_units(weights_BD: np.ndarray, layout: Layout) -> np.ndarray:
@@ -105,7 +111,7 @@ def _refuse_zero_units(layout: Layout, measured: Measured, sources: Sequence[Sou
 
 
 def standardisation(
-    measured: Sequence[Measured], tokens: NeuronTokens, standardise: str
+    measured: Sequence[Measured], tokens: NeuronTokens, *, standardise: str
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (shift_E, scale_E) of each architecture, float64.
 

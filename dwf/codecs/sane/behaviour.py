@@ -42,6 +42,7 @@ class Behaviour:
         self,
         config: BehaviourConfig,
         sources: Sources,
+        *,
         scalings: Sequence[TokenScaling],
         seed: int,
         device: torch.device,
@@ -66,6 +67,7 @@ class Behaviour:
         self,
         reconstruction_BWC: torch.Tensor,
         places_BWC: torch.Tensor,
+        *,
         layer_BW: torch.Tensor,
         source_B: torch.Tensor,
         row_B: torch.Tensor,
@@ -88,11 +90,11 @@ class Behaviour:
                 originals_ND = torch.from_numpy(originals).to(self.device)
                 undo = self.scalings[source].undo
                 numbers = [
-                    undo(reconstruction_BWC[i].float(), layer_BW[i], places_BWC[i] >= 0)
+                    undo(reconstruction_BWC[i].float(), layer_BW[i], mask_TC=places_BWC[i] >= 0)
                     for i in mine.tolist()
                 ]
                 places = places_BWC[mine.to(places_BWC.device)]
-                changed_ND = put(originals_ND, torch.stack(numbers), places)
+                changed_ND = put(originals_ND, torch.stack(numbers), places_NWC=places)
                 total = total + len(mine) * self._difference(source, changed_ND, originals_ND)
         return total / num
 
@@ -107,8 +109,8 @@ class Behaviour:
         original, changed = layout.unflatten(originals_ND), layout.unflatten(changed_ND)
         changed |= {e.name: original[e.name] for e in layout.entries if e.role == "buffer"}
         with torch.no_grad():
-            wanted = run_networks(network, original, self.images[source])
-        logits = run_networks(network, changed, self.images[source])
+            wanted = run_networks(network, original, inputs=self.images[source])
+        logits = run_networks(network, changed, inputs=self.images[source])
         if self.config.measure == "logits":
             return functional.mse_loss(logits, wanted)
         logs, wanted_logs = (x.flatten(0, 1).log_softmax(1) for x in (logits, wanted))
@@ -116,7 +118,7 @@ class Behaviour:
 
 
 def put(
-    originals_ND: torch.Tensor, numbers_NWC: torch.Tensor, places_NWC: torch.Tensor
+    originals_ND: torch.Tensor, numbers_NWC: torch.Tensor, *, places_NWC: torch.Tensor
 ) -> torch.Tensor:
     """Return networks with some numbers replaced; the gradient reaches these numbers.
 

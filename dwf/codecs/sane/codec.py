@@ -61,7 +61,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
 
     @classmethod
     def planned_shape(
-        cls, config: SaneConfig, layouts: Sequence[Layout], num_train: int
+        cls, config: SaneConfig, layouts: Sequence[Layout], *, num_train: int
     ) -> CodeShape:
         """Return sequences of one layout's latents; see `Codec.planned_shape`."""
         return _shape(config, *geometries(config, layouts))
@@ -85,7 +85,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
             return _autoencoder(config, geometries(config, layouts))
 
     @classmethod
-    def activation_bytes(cls, config: SaneConfig, module: TokenAutoencoder, share: Share) -> int:
+    def activation_bytes(cls, config: SaneConfig, module: TokenAutoencoder, *, share: Share) -> int:
         """Return what the backward needs of a micro-batch of windows; see the base.
 
         Raises:
@@ -102,8 +102,8 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         return activation_bytes(
             share.micro * module.window * num_views(config),
             backbone.width,
-            2 * backbone.depth,
-            backbone.expansion,
+            depth=2 * backbone.depth,
+            expansion=backbone.expansion,
             half=config.training.compute.precision == "bf16",
             checkpointing=backbone.checkpointing,
         )
@@ -113,7 +113,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         """Return flags that lower the memory of activations; see the base."""
         return [] if config.backbone.checkpointing else ["--codec.backbone.checkpointing"]
 
-    def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "SaneCodec":
+    def fit(self, train: Sources, val: Sources, *, run: RunFolder, seed: int = 0) -> "SaneCodec":
         """Learn from windows of the training networks; see `Codec.fit`.
 
         The zoos may differ in layout; `self.layout` is the first's.
@@ -155,7 +155,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         """Learn the shapes of the architectures, by digest; the first is the codec's own."""
         self.layouts = layouts
         self.layout = next(iter(layouts.values()))
-        found = geometries(self.config, list(layouts.values()), size)
+        found = geometries(self.config, list(layouts.values()), size=size)
         self.geometries = dict(zip(layouts, found, strict=True))
 
     def _measure(self, train: Sources) -> None:
@@ -163,7 +163,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         digest = train[0][0].layout.digest
         moments = measure_moments(train)
         kind, geometry = self.config.tokens.standardise, self.geometries[digest]
-        scaling = TokenScaling.fit(train, geometry, kind, moments)
+        scaling = TokenScaling.fit(train, geometry, kind=kind, moments=moments)
         named = {"template_D": moments.mean_D.astype(np.float32)} | scaling.to_arrays()
         for name, array in named.items():
             self.arrays[self._name(name, digest)] = array
@@ -180,23 +180,32 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
             return WindowSampler(
                 sources,
                 [self.geometries[digest] for digest in digests],
-                [self._scaling(digest) for digest in digests],
-                self.module.window,
-                config.views[: num_views(config)],
-                seed_of(seed, word),
-                places,
+                scalings=[self._scaling(digest) for digest in digests],
+                window=self.module.window,
+                views=config.views[: num_views(config)],
+                seed=seed_of(seed, word),
+                places=places,
             )
 
         behaviour = None
         if config.behaviour.weight:
             scalings = [self._scaling(zoo.layout.digest) for zoo, _ in train]
-            behaviour = Behaviour(config.behaviour, train, scalings, seed, device)
+            behaviour = Behaviour(
+                config.behaviour, train, scalings=scalings, seed=seed, device=device
+            )
         held_out = []
         if val:
             size = config.training.batch_size
             held_out = sampler(val, "validation").validation(config.val_windows, size)
         windows = sampler(train, "training", places=behaviour is not None)
-        return SaneTask(config, self.module, windows, held_out, device, behaviour)
+        return SaneTask(
+            config,
+            self.module,
+            sampler=windows,
+            val_batches=held_out,
+            device=device,
+            behaviour=behaviour,
+        )
 
     def spans_of(self, layout: Layout) -> list[Span]:
         """Return the stretches of a row that it covers; see `Codec.spans_of`."""
@@ -208,7 +217,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         self._refuse_other(layout.digest)
         geometry, scaling = self.geometries[layout.digest], self._scaling(layout.digest)
         tokens_NTC = geometry.tokenise(weights_ND)
-        tokens_NTC = scaling.apply(tokens_NTC, geometry.layer_of_token_T, geometry.mask_TC)
+        tokens_NTC = scaling.apply(tokens_NTC, geometry.layer_of_token_T, mask_TC=geometry.mask_TC)
         out_NTL = torch.empty(*tokens_NTC.shape[:2], self.config.backbone.latent)
         values = self._through(TokenAutoencoder.encode, tokens_NTC, geometry, out_NTL)
         return Codes(values, self._shape_of(layout.digest))
@@ -225,7 +234,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         out_NTC = torch.empty(*codes.values.shape[:2], geometry.size)
         tokens_NTC = self._through(TokenAutoencoder.decode, codes.values, geometry, out_NTC)
         layer_T, mask_TC = geometry.layer_of_token_T, geometry.mask_TC
-        tokens_NTC = self._scaling(layout.digest).undo(tokens_NTC, layer_T, mask_TC)
+        tokens_NTC = self._scaling(layout.digest).undo(tokens_NTC, layer_T, mask_TC=mask_TC)
         template_D = self.template_of(layout)
         weights_ND = template_D.repeat(len(codes), 1)
         geometry.detokenise(tokens_NTC, weights_ND)
@@ -243,7 +252,13 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
 
         config, positions_T3 = self.config, geometry.positions_T3
         return through_windows(
-            run, values, positions_T3, out, self.config.window, config.halo, config.encode_batch
+            run,
+            values,
+            positions_T3=positions_T3,
+            out_NTL=out,
+            window=self.config.window,
+            halo=config.halo,
+            batch_size=config.encode_batch,
         )
 
     def save(self, folder: Path) -> None:
@@ -270,15 +285,15 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
             about = json.loads(file.metadata()["codec"])
         layouts = map(Layout.from_json, about["layouts"])
         self._take({layout.digest: layout for layout in layouts}, about["token_size"])
-        config = build(TokenAutoencoderConfig, about["backbone"], str(path))
-        self.module = TokenAutoencoder(config, about["token_size"], about["window"])
+        config = build(TokenAutoencoderConfig, about["backbone"], source=str(path))
+        self.module = TokenAutoencoder(config, about["token_size"], window=about["window"])
         self.module.load_state_dict(load_file(path))
         device = "cpu" if self.config.training.compute.device == "cpu" else "auto"
         self.module.eval().to(find_device(device))  # not the GPU of another machine
 
 
 def geometries(
-    config: SaneConfig, layouts: Sequence[Layout], size: int | None = None
+    config: SaneConfig, layouts: Sequence[Layout], *, size: int | None = None
 ) -> tuple[Geometry, ...]:
     """Return the tokens of each architecture, all of one size; one that is given is not judged."""
     if size is not None:
@@ -290,7 +305,7 @@ def geometries(
 @lru_cache(maxsize=64)
 def _shape(config: SaneConfig, geometry: Geometry) -> CodeShape:
     mask_TL = torch.ones(geometry.num_tokens, config.backbone.latent, dtype=torch.bool)
-    return CodeShape.sequences((geometry.layout.digest,), geometry.positions_T3, mask_TL)
+    return CodeShape.sequences((geometry.layout.digest,), geometry.positions_T3, mask=mask_TL)
 
 
 def _autoencoder(config: SaneConfig, found: Sequence[Geometry]) -> TokenAutoencoder:
@@ -307,7 +322,7 @@ def _autoencoder(config: SaneConfig, found: Sequence[Geometry]) -> TokenAutoenco
         )
     longest = max((geometry.num_tokens for geometry in found), default=config.window)
     size = found[0].size if found else config.tokens.size
-    return TokenAutoencoder(backbone, size, min(config.window, longest))
+    return TokenAutoencoder(backbone, size, window=min(config.window, longest))
 
 
 def _positions(backbone: TokenAutoencoderConfig, found: Sequence[Geometry]) -> tuple[int, int, int]:

@@ -33,7 +33,7 @@ def nt_xent(projections_BP: torch.Tensor, temperature: float) -> torch.Tensor:
 
 
 def squared_error(
-    predicted_BWC: torch.Tensor, target_BWC: torch.Tensor, counted_BWC: torch.Tensor
+    predicted_BWC: torch.Tensor, target_BWC: torch.Tensor, *, counted_BWC: torch.Tensor
 ) -> torch.Tensor:
     """Return the sum of squared errors of slots that are counted."""
     return ((predicted_BWC.float() - target_BWC) * counted_BWC).square().sum()
@@ -50,6 +50,7 @@ def masked_variance(values_BWC: torch.Tensor, counted_BWC: torch.Tensor) -> torc
 def add_noise(
     tokens_BWC: torch.Tensor,
     mask_BWC: torch.Tensor,
+    *,
     deviation: float,
     multiplicative: bool,
     generator: torch.Generator,
@@ -64,6 +65,7 @@ def add_noise(
 def erase(
     tokens_BWC: torch.Tensor,
     share: float,
+    *,
     area: tuple[float, float],
     generator: torch.Generator,
 ) -> torch.Tensor:

@@ -43,6 +43,7 @@ class SaneTask(Task):
         self,
         config: SaneConfig,
         module: TokenAutoencoder,
+        *,
         sampler: WindowSampler,
         val_batches: Sequence[WindowBatch],
         device: torch.device,
@@ -69,7 +70,9 @@ class SaneTask(Task):
             )
         training = self.config.training
         steps, workers = training.steps, training.compute.workers
-        self._loader = WindowLoader(self.sampler, share, step, steps, workers, self.device)
+        self._loader = WindowLoader(
+            self.sampler, share, first_step=step, steps=steps, workers=workers, device=self.device
+        )
 
     @property
     def seconds_waited(self) -> float:
@@ -81,7 +84,9 @@ class SaneTask(Task):
         if self._loader:
             self._loader.seconds_waited = seconds
 
-    def loss(self, module: nn.Module, batch_size: int, generator: torch.Generator) -> torch.Tensor:
+    def loss(
+        self, module: nn.Module, batch_size: int, *, generator: torch.Generator
+    ) -> torch.Tensor:
         """Return the loss of the next micro-batch; see `Task.loss`."""
         batch = self._loader.next()
         seen, parts = self._forward(module, batch, generator)
@@ -91,9 +96,9 @@ class SaneTask(Task):
         first = self.behaviour.loss(
             seen[: len(batch["row_B"])],
             batch["places_VBWC"][0],
-            batch["positions_BW3"][..., 1],
-            batch["source_B"],
-            batch["row_B"],
+            layer_BW=batch["positions_BW3"][..., 1],
+            source_B=batch["source_B"],
+            row_B=batch["row_B"],
         )
         return loss + self.config.behaviour.weight * first
 
@@ -113,7 +118,7 @@ class SaneTask(Task):
         count = mask.sum()
         if config.padding_in_loss:
             count = mask.numel() if valid is None else valid.sum() * mask.shape[2]
-        parts = {"reconstruction": squared_error(made, target, mask) / count}
+        parts = {"reconstruction": squared_error(made, target, counted_BWC=mask) / count}
         if config.tokens.standardise == "run_time":
             parts["reconstruction"] = parts["reconstruction"] / masked_variance(target, mask)
         if num > 1:
@@ -127,9 +132,15 @@ class SaneTask(Task):
         config = self.config
         if config.noise:
             multiplicative = config.noise_kind == "multiplicative"
-            tokens = add_noise(tokens, mask, config.noise, multiplicative, generator)
+            tokens = add_noise(
+                tokens,
+                mask,
+                deviation=config.noise,
+                multiplicative=multiplicative,
+                generator=generator,
+            )
         if config.erase:
-            tokens = erase(tokens, config.erase, config.erase_area, generator)
+            tokens = erase(tokens, config.erase, area=config.erase_area, generator=generator)
         return tokens
 
     def _combine(
@@ -155,7 +166,7 @@ class SaneTask(Task):
             made, parts = self._forward(module, batch, None)
             clean = batch["tokens_VBWC"].flatten(0, 1)
             mask = batch["mask_BWC"].repeat(num_views(self.config), 1, 1)
-            error = squared_error(made, clean, mask) / mask.sum()
+            error = squared_error(made, clean, counted_BWC=mask) / mask.sum()
             found = {"loss": self._combine(**parts)} | parts
             found["explained"] = 1 - error / masked_variance(clean, mask)
             num = len(batch["row_B"])

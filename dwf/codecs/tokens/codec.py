@@ -24,13 +24,13 @@ class TokensCodec(Codec):
 
     @classmethod
     def planned_shape(
-        cls, config: TokensConfig, layouts: Sequence[Layout], num_train: int
+        cls, config: TokensConfig, layouts: Sequence[Layout], *, num_train: int
     ) -> CodeShape:
         """Return the sequence of one layout's tokens; see `Codec.planned_shape`."""
         (geometry,) = Geometry.common(layouts, config)
         return geometry.code_shape
 
-    def fit(self, train: Sources, val: Sources, run: RunFolder, seed: int = 0) -> "TokensCodec":
+    def fit(self, train: Sources, val: Sources, *, run: RunFolder, seed: int = 0) -> "TokensCodec":
         """Learn shift and scale from training networks; see `Codec.fit`.
 
         Raises:
@@ -39,7 +39,7 @@ class TokensCodec(Codec):
         self.layout = common_layout(train)
         (geometry,) = Geometry.common((self.layout,), self.config)
         moments = measure_moments(train)
-        scaling = TokenScaling.fit(train, geometry, self.config.standardise, moments)
+        scaling = TokenScaling.fit(train, geometry, kind=self.config.standardise, moments=moments)
         self.arrays = {"template_D": moments.mean_D.astype(np.float32)} | scaling.to_arrays()
         self.facts = {
             "networks": moments.num_networks,
@@ -73,9 +73,9 @@ class TokensCodec(Codec):
     def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
         geometry = self.geometry
         tokens_NTC = geometry.tokenise(weights_ND)
-        return self.scaling.apply(tokens_NTC, geometry.layer_of_token_T, geometry.mask_TC)
+        return self.scaling.apply(tokens_NTC, geometry.layer_of_token_T, mask_TC=geometry.mask_TC)
 
     def _decode_into(self, values: torch.Tensor, weights_ND: torch.Tensor) -> None:
         geometry = self.geometry
-        tokens_NTC = self.scaling.undo(values, geometry.layer_of_token_T, geometry.mask_TC)
+        tokens_NTC = self.scaling.undo(values, geometry.layer_of_token_T, mask_TC=geometry.mask_TC)
         geometry.detokenise(tokens_NTC, weights_ND)

@@ -89,7 +89,9 @@ class Geometry:
     @property
     def longest_row(self) -> int:
         """The largest size of any use: that of the longest row, or dense, of the largest layer."""
-        return max(longest(layer.rows, layer.columns, self.packing) for layer in self.layers)
+        return max(
+            longest(layer.rows, layer.columns, packing=self.packing) for layer in self.layers
+        )
 
     @cached_property
     def spans(self) -> list[Span]:
@@ -127,7 +129,7 @@ class Geometry:
     @cached_property
     def code_shape(self) -> CodeShape:
         """Shape of codes that are these tokens."""
-        return CodeShape.sequences((self.layout.digest,), self.positions_T3, self.mask_TC)
+        return CodeShape.sequences((self.layout.digest,), self.positions_T3, mask=self.mask_TC)
 
     def tokenise(self, weights_ND: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return the tokens of networks: copies of their numbers, and 0 where there is none.
@@ -270,7 +272,7 @@ def _geometry(layout: Layout, settings: TokenSettings) -> Geometry:
         )
     layers: list[TokenLayer] = []
     for weight, bias, axis in matrices(layout, settings):
-        rows, columns = matrix_shape(weight, bias, axis)
+        rows, columns = matrix_shape(weight, bias, axis=axis)
         pitch = math.ceil(columns / size) * size if packing == "rows" else columns
         first, tokens = layers[-1].stop if layers else 0, math.ceil(rows * pitch / size)
         layer = TokenLayer(
@@ -285,4 +287,4 @@ def _geometry(layout: Layout, settings: TokenSettings) -> Geometry:
             pitch=pitch,
         )
         layers.append(layer)
-    return Geometry(layout, size, packing, tuple(layers))
+    return Geometry(layout, size, packing=packing, layers=tuple(layers))

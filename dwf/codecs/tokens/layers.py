@@ -107,7 +107,7 @@ def _row_axis(entry: Entry) -> int:
     return next((axis for axis in range(last) if entry.shape[axis] > 1), last)
 
 
-def matrix_shape(weight: Entry, bias: Entry | None, axis: int) -> tuple[int, int]:
+def matrix_shape(weight: Entry, bias: Entry | None, *, axis: int) -> tuple[int, int]:
     """Return (rows, numbers of a row) of a layer, its bias included."""
     rows = weight.shape[axis] if weight.shape else 1
     return rows, weight.size // rows + (bias is not None)
@@ -123,10 +123,10 @@ def best_size(layouts: Sequence[Layout], settings: TokenSettings) -> int:
         ConfigError: nothing of a layout is covered.
     """
     parts = [part for layout in layouts for part in matrices(layout, settings)]
-    shapes = np.array([matrix_shape(weight, bias, axis) for weight, bias, axis in parts])
+    shapes = np.array([matrix_shape(weight, bias, axis=axis) for weight, bias, axis in parts])
     rows_L, columns_L = shapes.T
     packing = settings.packing
-    largest = max(longest(rows, columns, packing) for rows, columns in shapes.tolist())
+    largest = max(longest(rows, columns, packing=packing) for rows, columns in shapes.tolist())
     sizes_S1 = np.arange(1, min(largest, _LARGEST_SIZE) + 1)[:, None]
     if packing == "rows":
         tokens_S = (rows_L * -(-columns_L // sizes_S1)).sum(1)
@@ -135,6 +135,6 @@ def best_size(layouts: Sequence[Layout], settings: TokenSettings) -> int:
     return int(np.argmin(tokens_S * (sizes_S1[:, 0] + _SLOTS_OF_A_TOKEN))) + 1
 
 
-def longest(rows: int, columns: int, packing: Packing) -> int:
+def longest(rows: int, columns: int, *, packing: Packing) -> int:
     """Return the largest size of any use to a layer."""
     return columns if packing == "rows" else rows * columns

@@ -38,6 +38,7 @@ class TokenScaling:
         cls,
         sources: Sources,
         geometry: Geometry,
+        *,
         kind: Standardise,
         moments: Moments | None = None,
     ) -> "TokenScaling":
@@ -98,7 +99,7 @@ class TokenScaling:
         return bool(self.shift_L.any() or (self.scale_L != 1).any())
 
     def apply(
-        self, tokens: torch.Tensor, layer_T: torch.Tensor, mask_TC: torch.Tensor
+        self, tokens: torch.Tensor, layer_T: torch.Tensor, *, mask_TC: torch.Tensor
     ) -> torch.Tensor:
         """Return tokens scaled; padding stays 0.
 
@@ -113,7 +114,7 @@ class TokenScaling:
         return (tokens - shift_T1).div_(scale_T1).mul_(mask_TC)
 
     def undo(
-        self, tokens: torch.Tensor, layer_T: torch.Tensor, mask_TC: torch.Tensor
+        self, tokens: torch.Tensor, layer_T: torch.Tensor, *, mask_TC: torch.Tensor
     ) -> torch.Tensor:
         """Return tokens as they were before `apply`; padding says nothing."""
         if not self.changes:

@@ -71,7 +71,12 @@ class WindowCutter:
     """
 
     def __init__(
-        self, geometry: Geometry, scaling: TokenScaling, window: int, groups: Sequence[Group] = ()
+        self,
+        geometry: Geometry,
+        scaling: TokenScaling,
+        *,
+        window: int,
+        groups: Sequence[Group] = (),
     ):
         self.geometry, self._scaling, self._window = geometry, scaling, window
         self._still = [Moves(layer, ()) for layer in geometry.layers]
@@ -90,7 +95,7 @@ class WindowCutter:
         """Return how many bytes of weights the window that begins with this token asks for."""
         return 4 * self._extent(start).num_numbers
 
-    def tell(self, start: int, mask_WC: np.ndarray, positions_W3: np.ndarray) -> None:
+    def tell(self, start: int, mask_WC: np.ndarray, *, positions_W3: np.ndarray) -> None:
         """Write which slots hold a number, and the tokens' positions; 0 behind the last token."""
         tokens = self._extent(start).tokens
         count = tokens.stop - tokens.start
@@ -101,6 +106,7 @@ class WindowCutter:
         self,
         rows_PD: Sequence[np.ndarray],
         start_P: Sequence[int],
+        *,
         draw: Draw | None,
         out_PWC: Sequence[np.ndarray],
         places_PWC: Sequence[np.ndarray] | None = None,
@@ -208,7 +214,9 @@ class WindowCutter:
         )
         groups = {group for segment in segments for group in self._moving[segment.layer].groups}
         numbers = sum(segment.numbers.stop - segment.numbers.start for segment in segments)
-        return _Extent(slice(start, stop), segments, tuple(sorted(groups)), numbers)
+        return _Extent(
+            slice(start, stop), segments, groups=tuple(sorted(groups)), num_numbers=numbers
+        )
 
 
 @dataclass(frozen=True)
@@ -254,4 +262,10 @@ def _segment(number: int, layer: TokenLayer, window: tuple[int, int], size: int)
     left = end - (high - 1) * layer.pitch
     taken = (high - low - 1) * layer.columns + min(left, layer.columns)
     numbers = slice(min(skipped, layer.columns), taken)
-    return _Segment(number, slice(low, high), numbers, slice(at, at + end - begin), skipped)
+    return _Segment(
+        number,
+        slice(low, high),
+        numbers=numbers,
+        slots=slice(at, at + end - begin),
+        skipped=skipped,
+    )

@@ -28,7 +28,7 @@ class Cover(NamedTuple):
     """The one behind the last that is kept."""
 
 
-def cover(num_tokens: int, window: int, halo: int) -> list[Cover]:
+def cover(num_tokens: int, window: int, *, halo: int) -> list[Cover]:
     """Return windows that keep each of T tokens once, in order.
 
     Args:
@@ -37,19 +37,20 @@ def cover(num_tokens: int, window: int, halo: int) -> list[Cover]:
         halo: neighbours on each side of what is kept, below half of `window`.
     """
     if num_tokens <= window:
-        return [Cover(0, 0, num_tokens)]
+        return [Cover(0, 0, stop=num_tokens)]
     windows: list[Cover] = []
     last_start, stop = num_tokens - window, 0
     while stop < num_tokens:
         start = min(max(stop - halo, 0), last_start)
         first, stop = stop, num_tokens if start == last_start else start + window - halo
-        windows.append(Cover(start, first, stop))
+        windows.append(Cover(start, first, stop=stop))
     return windows
 
 
 def through_windows(
     run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     tokens_NTC: torch.Tensor,
+    *,
     positions_T3: torch.Tensor,
     out_NTL: torch.Tensor,
     window: int,
@@ -69,7 +70,7 @@ def through_windows(
     """
     num, num_tokens, _ = tokens_NTC.shape
     width = min(window, num_tokens)
-    parts = [(n, part) for n in range(num) for part in cover(num_tokens, window, halo)]
+    parts = [(n, part) for n in range(num) for part in cover(num_tokens, window, halo=halo)]
     for at in range(0, len(parts), batch_size):
         batch = parts[at : at + batch_size]
         tokens = [tokens_NTC[n, part.start : part.start + width] for n, part in batch]

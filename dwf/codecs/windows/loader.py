@@ -35,7 +35,7 @@ class _MicroBatches(Dataset):
     def __getitem__(self, index: int) -> NamedTensors:
         step, micro_step = divmod(index, self.share.accumulate)
         start, stop = self.share.examples(micro_step)
-        batch = self.sampler.batch(step, self.share.batch_size, start, stop)
+        batch = self.sampler.batch(step, self.share.batch_size, start=start, stop=stop)
         return tensors_of(batch)
 
 
@@ -85,6 +85,7 @@ class WindowLoader:
         self,
         sampler: WindowSampler,
         share: Share,
+        *,
         first_step: int,
         steps: int,
         workers: int | None,

@@ -99,7 +99,13 @@ class Moves:
             follows = self._bias_follows
             own = rows_ER if follows else _axis_map(len(rows_ER[0]), self._bias_steps, orders)
             bias_ER = bias.offset + own
-        return Places(inner, weight.offset + rows_ER * inner, columns_EI, whole_ERI, bias_ER)
+        return Places(
+            inner,
+            weight.offset + rows_ER * inner,
+            columns_EI=columns_EI,
+            whole_ERI=whole_ERI,
+            bias_ER=bias_ER,
+        )
 
     def _on_axis(self, axis: int) -> list[Step]:
         return [step for step in self._steps if step[1].axis == axis]
@@ -126,7 +132,7 @@ class Moves:
         # layer for each order, which is why `_bounded` gives few at a time.
         index = np.tile(np.arange(math.prod(shape)), (num_orders, 1)).reshape(-1, *shape)
         for group, member in self._steps:
-            moved = part(index, member, orders[group].shape[1])
+            moved = part(index, member, size=orders[group].shape[1])
             for n, from_I in enumerate(indices(member, orders[group])):
                 moved[n] = moved[n].take(from_I, member.axis)
         return index.reshape(num_orders, self._layer.rows, -1)

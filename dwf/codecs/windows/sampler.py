@@ -87,6 +87,7 @@ class WindowSampler:
         self,
         sources: Sources,
         geometries: Sequence[Geometry],
+        *,
         scalings: Sequence[TokenScaling],
         window: int,
         views: Sequence[View] = ("canonical", "permuted"),
@@ -105,13 +106,13 @@ class WindowSampler:
         self.token_size = geometries[0].size
         """C."""
         self._cutters = [
-            WindowCutter(geometry, scaling, self.num_tokens, self._groups(zoo))
+            WindowCutter(geometry, scaling, window=self.num_tokens, groups=self._groups(zoo))
             for (zoo, _), geometry, scaling in zip(sources, geometries, scalings, strict=True)
         ]
         self._starts = np.cumsum([0, *(len(rows) for _, rows in sources)])
         self._orders: dict[int, np.ndarray] = {}
 
-    def batch(self, step: int, batch_size: int, start: int, stop: int) -> WindowBatch:
+    def batch(self, step: int, batch_size: int, *, start: int, stop: int) -> WindowBatch:
         """Return examples of a step's global batch.
 
         Args:
@@ -153,7 +154,7 @@ class WindowSampler:
         if "permuted" not in self._views:
             return ()
         try:
-            return symmetry_of(zoo.build_network(), zoo.layout, zoo.input_shape)
+            return symmetry_of(zoo.build_network(), zoo.layout, input_shape=zoo.input_shape)
         except ConfigError as error:
             raise ConfigError(
                 f"{zoo.path}: {error}; views of its networks in other orders need their "
@@ -185,7 +186,7 @@ class WindowSampler:
         middle_B = (share_B * tokens_B).astype(np.int64)
         last_B = np.maximum(tokens_B - self.num_tokens, 0)
         start_B = np.clip(middle_B - self.num_tokens // 2, 0, last_B)
-        return _Picks(example_B, source_B, row_B, start_B)
+        return _Picks(example_B, source_B, row_B=row_B, start_B=start_B)
 
     def _cut(self, key: int, picks: _Picks) -> WindowBatch:
         shape = (len(picks.row_B), self.num_tokens, self.token_size)
@@ -198,7 +199,7 @@ class WindowSampler:
         for source in np.unique(picks.source_B):
             cutter, here_B = self._cutters[source], np.flatnonzero(picks.source_B == source)
             for b in here_B:
-                cutter.tell(picks.start_B[b], mask_BWC[b], positions_BW3[b])
+                cutter.tell(picks.start_B[b], mask_BWC[b], positions_W3=positions_BW3[b])
                 num_bytes += len(self._cut_apart) * cutter.num_bytes(picks.start_B[b])
             self._cut_source(source, key, picks, here_B, tokens_VBWC, places_VBWC)
         for view in self._same:
@@ -237,7 +238,7 @@ class WindowSampler:
             places_BWC = None
             if places_VBWC is not None:
                 places_BWC = [places_VBWC[view, b] for b in here_B]
-            cutter.cut(rows_BD, start_B, draw, out_BWC, places_BWC)
+            cutter.cut(rows_BD, start_B, draw=draw, out_PWC=out_BWC, places_PWC=places_BWC)
 
 
 def _check(sources: Sources, geometries: Sequence[Geometry]) -> None:

@@ -76,7 +76,7 @@ def noise_around(config: EvaluateConfig, num_training: int) -> list[Baseline]:
         picked_S = numpy_stream(config.seed, title).integers(num_training, size=config.count)
         mixture_SN = np.zeros((config.count, num_training))
         mixture_SN[np.arange(config.count), picked_S] = 1
-        found.append(Baseline(title, mixture_SN, scale))
+        found.append(Baseline(title, mixture_SN, noise=scale))
     return found
 
 
@@ -137,10 +137,14 @@ class Family:
 
 
 FAMILIES = {
-    "noise": Family("noise around a network", "#56B4E9", "v", (noise_around,)),
-    "average": Family("average of k networks", "#009E73", "s", (average_of,), is_compared=True),
-    "gaussian": Family("Gaussians", "#CC79A7", "D", (per_weight_gaussian, pca_gaussian), True),
-    "nearest": Family("nearest originals", "#000000", "x"),
+    "noise": Family("noise around a network", "#56B4E9", marker="v", draws=(noise_around,)),
+    "average": Family(
+        "average of k networks", "#009E73", marker="s", draws=(average_of,), is_compared=True
+    ),
+    "gaussian": Family(
+        "Gaussians", "#CC79A7", marker="D", draws=(per_weight_gaussian, pca_gaussian), is_far=True
+    ),
+    "nearest": Family("nearest originals", "#000000", marker="x"),
 }
 """The baselines of every report, in order: a new one is a function and its name here.
 

@@ -64,7 +64,11 @@ def moments(blocks: Blocks) -> Moments:
 
 
 def nearest(
-    weights_BD: np.ndarray, training: Blocks, own_B: np.ndarray | None = None, device: str = "cpu"
+    weights_BD: np.ndarray,
+    training: Blocks,
+    *,
+    own_B: np.ndarray | None = None,
+    device: str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest training network of each network.
 
@@ -104,6 +108,7 @@ def nearest(
 def overlap(
     wrong_SM: np.ndarray,
     wrong_NM: np.ndarray,
+    *,
     nearest_S: np.ndarray,
     own_S: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -180,7 +185,9 @@ class Limits:
     """Median of their leave-one-out nearest distances: a distance is reported as a ratio to it."""
 
     @classmethod
-    def of(cls, accuracy_N: np.ndarray, distance_N: np.ndarray, overlap_N: np.ndarray) -> "Limits":
+    def of(
+        cls, accuracy_N: np.ndarray, distance_N: np.ndarray, *, overlap_N: np.ndarray
+    ) -> "Limits":
         """Return the limits that N training networks, measured leave-one-out, set."""
         return cls(
             accuracy=float(accuracy_N.mean() - 2 * accuracy_N.std(ddof=1)),
@@ -195,7 +202,7 @@ class Limits:
         return self.overlap >= 1
 
     def passed(
-        self, accuracy_S: np.ndarray, distance_S: np.ndarray, overlap_S: np.ndarray
+        self, accuracy_S: np.ndarray, distance_S: np.ndarray, *, overlap_S: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Return which networks pass each test and all three (`good_and_novel`), bool_S."""
         tests = {
@@ -206,7 +213,7 @@ class Limits:
         return tests | {"good_and_novel": np.logical_and.reduce(list(tests.values()))}
 
     def kinds(
-        self, distance_S: np.ndarray, overlap_S: np.ndarray, reach_S: np.ndarray
+        self, distance_S: np.ndarray, overlap_S: np.ndarray, *, reach_S: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Return which networks are a `copy`, which an `average`, bool_S; the others are far.
 

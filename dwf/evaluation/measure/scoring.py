@@ -48,6 +48,7 @@ class Scorer:
         self,
         network: nn.Module,
         layout: Layout,
+        *,
         data: Dataset,
         split: str,
         config: BatchNormConfig,
@@ -68,6 +69,7 @@ class Scorer:
         self,
         weights_BD: np.ndarray,
         source: Source = "own",
+        *,
         compare: Sequence[Source] = (),
         voting_B: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
@@ -98,7 +100,9 @@ class Scorer:
             votes.add(i, found.pop("votes_MK", None))
             return found
 
-        parts = side_by_side(self.network, len(weights_BD), score_one, self._workers)
+        parts = side_by_side(
+            self.network, len(weights_BD), compute=score_one, workers=self._workers
+        )
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return found if votes.total is None else found | {"votes_MK": votes.total}
 
@@ -146,8 +150,8 @@ class Scorer:
         return score_networks(
             network,
             state,
-            self.data,
-            part,
+            data=self.data,
+            part=part,
             keep_wrong=True,
             device=self.device,
             keep_answers=self._keep_answers,
@@ -166,12 +170,17 @@ class Scorer:
             }
         if source == "recalibrated":
             return recalibrate(
-                network, state, self.data, self.num_images, self.device, RECALIBRATION_BATCH
+                network,
+                state,
+                data=self.data,
+                num_images=self.num_images,
+                device=self.device,
+                batch=RECALIBRATION_BATCH,
             )
         return state
 
 
-def refuse_without_statistics(zoo: Zoo, rows: np.ndarray, network: nn.Module, own: bool) -> None:
+def refuse_without_statistics(zoo: Zoo, rows: np.ndarray, *, network: nn.Module, own: bool) -> None:
     """See that rows say where their statistics come from: no network is scored with none.
 
     Args:
@@ -210,7 +219,7 @@ def refuse_without_statistics(zoo: Zoo, rows: np.ndarray, network: nn.Module, ow
 
 
 def refuse_broken_statistics(
-    zoo: Zoo, rows_B: np.ndarray, weights_BD: np.ndarray, buffers: Sequence[str]
+    zoo: Zoo, rows_B: np.ndarray, *, weights_BD: np.ndarray, buffers: Sequence[str]
 ) -> None:
     """See that running statistics are such as networks have once they have seen images.
 
@@ -235,7 +244,7 @@ def refuse_broken_statistics(
 
 
 def check_accuracy(
-    zoo: Zoo, rows: np.ndarray, accuracy_S: np.ndarray, split: str, num_images: int
+    zoo: Zoo, rows: np.ndarray, *, accuracy_S: np.ndarray, split: str, num_images: int
 ) -> None:
     """Hold accuracies to those that a zoo records, if it does.
 

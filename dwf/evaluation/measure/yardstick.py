@@ -110,12 +110,12 @@ class Yardstick:
         self,
         zoo: Zoo,
         data: Dataset,
+        *,
         device: str = "cpu",
         split: str = "test",
         batchnorm: BatchNormConfig | None = None,
         workers: int | None = None,
         ensemble: int = 0,
-        *,
         rows: np.ndarray | None = None,
         whole: "Yardstick | None" = None,
     ):
@@ -140,10 +140,10 @@ class Yardstick:
         self.scorer = Scorer(
             self.network,
             zoo.layout,
-            data,
-            split,
-            self.batchnorm,
-            self.mean_D,
+            data=data,
+            split=split,
+            config=self.batchnorm,
+            template_D=self.mean_D,
             device=device,
             workers=workers,
         )
@@ -152,7 +152,7 @@ class Yardstick:
         self.originals = self.measure_zoo(zoo, rows, leave_one_out=True)
         self._wrong_NM = self.originals.wrong_SM
         self.limits = Limits.of(
-            self.originals.accuracy_S, self.originals.distance_S, self.originals.overlap_S
+            self.originals.accuracy_S, self.originals.distance_S, overlap_N=self.originals.overlap_S
         )
         self._refuse_copies()
 
@@ -167,11 +167,11 @@ class Yardstick:
         return Yardstick(
             self.zoo,
             self.data,
-            self.device,
-            self.split,
-            self.batchnorm,
-            self._workers,
-            self.ensemble,
+            device=self.device,
+            split=self.split,
+            batchnorm=self.batchnorm,
+            workers=self._workers,
+            ensemble=self.ensemble,
             rows=rows,
             whole=self,
         )
@@ -211,7 +211,7 @@ class Yardstick:
         )
 
     def measure_zoo(
-        self, zoo: Zoo, rows: np.ndarray, leave_one_out: bool = False, compare: bool = False
+        self, zoo: Zoo, rows: np.ndarray, *, leave_one_out: bool = False, compare: bool = False
     ) -> Measured:
         """Measure rows of a zoo, and hold them to the accuracies it records, if it does.
 
@@ -240,7 +240,7 @@ class Yardstick:
                 "learnt from"
             )
         own = zoo is self.zoo
-        refuse_without_statistics(zoo, rows, self.network, own)
+        refuse_without_statistics(zoo, rows, network=self.network, own=own)
         source: Source = "own" if own else self.batchnorm.score
         sources: list[Source] = list(self.batchnorm.compare) if compare else []
         if sources and (own or "template" not in zoo.columns.get("batchnorm", ["template"])):
@@ -250,16 +250,20 @@ class Yardstick:
         if recorded and self.has_batchnorm and not own and "own" not in sources:
             sources.insert(0, "own")  # what is recorded was found with these
         voting_S = draw_members(len(rows), self.ensemble)
-        measured = self.measure(blocks, leave_one_out, source, sources, voting_S)
+        measured = self.measure(
+            blocks, leave_one_out, source=source, compare=sources, voting_S=voting_S
+        )
         own_S = measured.compared.get("own", measured.accuracy_S)
-        check_accuracy(zoo, rows, own_S, self.split, len(self._labels()))
+        check_accuracy(
+            zoo, rows, accuracy_S=own_S, split=self.split, num_images=len(self._labels())
+        )
         return measured
 
     def measure_drawn(self, drawn: Drawn, compare: bool = False) -> Measured:
         """Measure a baseline; see `measure_zoo`."""
         sources = self.batchnorm.compare if compare else ()
         blocks = ((positions_B, self._filled(weights_BK)) for positions_B, weights_BK in drawn)
-        return self.measure(blocks, False, self.batchnorm.score, sources)
+        return self.measure(blocks, False, source=self.batchnorm.score, compare=sources)
 
     def measure_copies(self, positions_S: np.ndarray) -> Measured:
         """Measure training networks, by their position among them, as a set of its own."""
@@ -269,6 +273,7 @@ class Yardstick:
         self,
         blocks: Blocks,
         leave_one_out: bool = False,
+        *,
         source: Source = "own",
         compare: Sequence[Source] = (),
         voting_S: np.ndarray | None = None,
@@ -288,7 +293,7 @@ class Yardstick:
             gathered.add(learnt_BK)
             own_B = positions_B if leave_one_out else None
             voting_B = None if voting_S is None else voting_S[positions_B]
-            scored = self.scorer.score(weights_BD, source, compare, voting_B)
+            scored = self.scorer.score(weights_BD, source, compare=compare, voting_B=voting_B)
             votes.add(len(parts), scored.pop("votes_MK", None))
             parts.append(scored | self._place(learnt_BK, own_B))
             if preemption.is_asked():
@@ -300,8 +305,8 @@ class Yardstick:
         overlap_S, highest_S = overlap(
             wrong_SM,
             wrong_SM if self._wrong_NM is None else self._wrong_NM,
-            columns["nearest_S"],
-            np.arange(len(wrong_SM)) if leave_one_out else None,
+            nearest_S=columns["nearest_S"],
+            own_S=np.arange(len(wrong_SM)) if leave_one_out else None,
         )
         compared = {name: columns.pop(name) for name in compare if name in columns}
         return Measured(
@@ -322,7 +327,9 @@ class Yardstick:
     def _checked(self, zoo: Zoo, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield rows of a zoo, held to their checksums, in the frame."""
         for positions_B, weights_BD in Rows(zoo, rows, check=True):
-            refuse_broken_statistics(zoo, rows[positions_B], weights_BD, self.scorer.buffers)
+            refuse_broken_statistics(
+                zoo, rows[positions_B], weights_BD=weights_BD, buffers=self.scorer.buffers
+            )
             own = zoo is self.zoo
             yield positions_B, weights_BD if own else self._into_frame(weights_BD)
 
@@ -340,7 +347,7 @@ class Yardstick:
     def _groups_of_frame(self) -> tuple[Group, ...]:
         """Groups that the zoo's alignment permuted, rescaled or flipped; none without alignment."""
         aligned = self.zoo.facts.aligned
-        return groups_of(self.zoo, aligned.scale, aligned.signs) if aligned else ()
+        return groups_of(self.zoo, aligned.scale, signs=aligned.signs) if aligned else ()
 
     def _into_frame(self, weights_BD: np.ndarray) -> np.ndarray:
         """Return generated networks in the zoo's frame; what they compute stays.
@@ -352,19 +359,19 @@ class Yardstick:
         if not self.groups:
             return weights_BD
         layout = self.zoo.layout
-        given_BD = balance(torch.from_numpy(weights_BD), layout, self.groups)
+        given_BD = balance(torch.from_numpy(weights_BD), layout, groups=self.groups)
         orders = self._match(given_BD, self._frame_D)
-        matched_BD = permute(given_BD, layout, self.groups, orders).numpy()
+        matched_BD = permute(given_BD, layout, groups=self.groups, orders=orders).numpy()
         given_BD = given_BD.numpy()
         before_B, after_B = (
-            nearest(layout.learnt(each), self.training, None, self.device)[0]
+            nearest(layout.learnt(each), self.training, own_B=None, device=self.device)[0]
             for each in (given_BD, matched_BD)
         )
         return np.where((after_B < before_B)[:, None], matched_BD, given_BD)
 
     def _place(self, learnt_BK: np.ndarray, own_B: np.ndarray | None) -> dict[str, np.ndarray]:
         """Return where networks lie: nearest training network, mean, place on the map."""
-        distance_B, nearest_B = nearest(learnt_BK, self.training, own_B, self.device)
+        distance_B, nearest_B = nearest(learnt_BK, self.training, own_B=own_B, device=self.device)
         centred_BK = learnt_BK - self.zoo.layout.learnt(self.mean_D)
         return {
             "distance_S": distance_B,

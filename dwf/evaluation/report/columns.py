@@ -95,9 +95,11 @@ _N: Column[NetworkSet] = Column("n", lambda one: str(one.n))
 _LEARNT_FROM: Column[NetworkSet] = Column(
     "learnt from",
     lambda one: str(one.summary.get("learnt_from", "")),
-    "Learnt from: how many training networks the generator learnt from, or the baseline is made "
-    "of. Distance, overlap, dispersion, tests and mark of a set are held against these alone; "
-    "originals and held-out networks are held against all.",
+    words=(
+        "Learnt from: how many training networks the generator learnt from, or the baseline is "
+        "made of. Distance, overlap, dispersion, tests and mark of a set are held against these "
+        "alone; originals and held-out networks are held against all."
+    ),
     is_optional=True,
 )
 COLUMNS: tuple[Column[NetworkSet], ...] = (
@@ -107,21 +109,26 @@ COLUMNS: tuple[Column[NetworkSet], ...] = (
     Column(
         "mark",
         lambda one: one.mark,
-        "The mark says what a set is, by the rules under `What the sets are`.",
+        words="The mark says what a set is, by the rules under `What the sets are`.",
         follows=2,
     ),
     Column(
         "good and novel",
         lambda one: share_cell(one.share),
-        "Good and novel networks pass three tests, set by the training networks alone. Held-out "
-        "networks, trained like the originals and seen by no generator, are the ceiling.",
+        words=(
+            "Good and novel networks pass three tests, set by the training networks alone. "
+            "Held-out networks, trained like the originals and seen by no generator, are the "
+            "ceiling."
+        ),
         follows=1,
     ),
     Column(
         "{split} accuracy (%)",
         lambda one: accuracy_cell(one.accuracy),
-        "Accuracy is mean +- standard deviation over all n networks; none is left out, none is "
-        "chosen.",
+        words=(
+            "Accuracy is mean +- standard deviation over all n networks; none is left out, none is"
+            " chosen."
+        ),
     ),
     Column("median", _accuracy("median")),
     Column("best", _accuracy("max")),
@@ -129,21 +136,26 @@ COLUMNS: tuple[Column[NetworkSet], ...] = (
     Column(
         "distance",
         _figure("distance_ratio"),
-        "Distance is to the nearest training network, in the zoo's frame (generated networks are "
-        "matched to the mean of the training networks where that brings them nearer), as a ratio "
-        "to the median distance between a training network and the nearest other one: 0 is a "
-        "copy, 1 is as far as two independent networks; the median over the set.",
+        words=(
+            "Distance is to the nearest training network, in the zoo's frame (generated networks "
+            "are matched to the mean of the training networks where that brings them nearer), as a"
+            " ratio to the median distance between a training network and the nearest other one: 0"
+            " is a copy, 1 is as far as two independent networks; the median over the set."
+        ),
     ),
     Column(
         "overlap",
         _figure("overlap"),
-        "Overlap is of wrong answers with that nearest training network, |both| / |either|; the "
-        "mean over the set. The originals' distance and overlap are to the nearest other one.",
+        words=(
+            "Overlap is of wrong answers with that nearest training network, |both| / |either|; "
+            "the mean over the set. The originals' distance and overlap are to the nearest other "
+            "one."
+        ),
     ),
     Column(
         "dispersion",
         _figure("dispersion"),
-        "Dispersion is the set's root mean square distance to its own mean over that of the "
+        words="Dispersion is the set's root mean square distance to its own mean over that of the "
         "training networks: below 0.7 a generator has lost much of the variety that it learnt "
         "from.",
     ),

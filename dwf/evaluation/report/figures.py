@@ -34,7 +34,7 @@ _EDGE_STDS = 8  # how many standard deviations of the originals a close-up reach
 
 
 def draw_figures(
-    report: Report, folder: Path, curves: dict[str, dict[str, np.ndarray]]
+    report: Report, folder: Path, *, curves: dict[str, dict[str, np.ndarray]]
 ) -> dict[str, Path]:
     """Draw all figures of a report as PNG files.
 

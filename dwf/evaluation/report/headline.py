@@ -27,7 +27,7 @@ ONE_NETWORK = (
 
 
 def headline(
-    sets: Sequence[NetworkSet], limits: Limits, limits_of: Mapping[str, Limits] | None = None
+    sets: Sequence[NetworkSet], limits: Limits, *, limits_of: Mapping[str, Limits] | None = None
 ) -> tuple[str, ...]:
     """Return the report's first paragraphs: for each zoo of samples a verdict and its reasons.
 

@@ -66,12 +66,12 @@ def marked(sets: Sequence[NetworkSet], limits: Limits) -> list[NetworkSet]:
     return [
         one
         if one.family == "originals"
-        else replace(one, summary=one.summary | {"mark": vars(mark(one, sets, limits))})
+        else replace(one, summary=one.summary | {"mark": vars(mark(one, sets, limits=limits))})
         for one in sets
     ]
 
 
-def mark(one: NetworkSet, sets: Sequence[NetworkSet], limits: Limits) -> Mark:
+def mark(one: NetworkSet, sets: Sequence[NetworkSet], *, limits: Limits) -> Mark:
     """Return the mark of a set; see the head of this file.
 
     Args:

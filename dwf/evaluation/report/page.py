@@ -52,7 +52,7 @@ _EXPLAINED = {
 }
 
 
-def write_page(report: Report, environment: dict[str, Json], figures: dict[str, Path]) -> str:
+def write_page(report: Report, environment: dict[str, Json], *, figures: dict[str, Path]) -> str:
     """Return the page.
 
     Args:
@@ -62,12 +62,15 @@ def write_page(report: Report, environment: dict[str, Json], figures: dict[str, 
     """
     body = [
         *beginning(report.name, report.headline),
-        table(report.columns, report.table, _kinds(report.sets)),
+        table(report.columns, report.table, kinds=_kinds(report.sets)),
         *paragraphs(report.notes, "soft"),
-        *(figure(caption, file, _EXPLAINED.get(caption, "")) for caption, file in figures.items()),
+        *(
+            figure(caption, file, explained=_EXPLAINED.get(caption, ""))
+            for caption, file in figures.items()
+        ),
         "<h2>Which tests are passed</h2>",
         *paragraphs([report.limits_text]),
-        table(report.tests_columns, report.tests_table, _kinds(report.sets)),
+        table(report.tests_columns, report.tests_table, kinds=_kinds(report.sets)),
         *_marks(report),
         *_fits(report),
         *_running_statistics(report),
@@ -113,7 +116,7 @@ def _text(words: str) -> str:
 
 
 def table(
-    heading: Sequence[str], rows: Sequence[Sequence[str]], kinds: Sequence[str] | None = None
+    heading: Sequence[str], rows: Sequence[Sequence[str]], *, kinds: Sequence[str] | None = None
 ) -> str:
     """Return a table; each row may be of a class of the style sheet."""
     lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in heading) + "</tr>"]
@@ -156,11 +159,11 @@ def _running_statistics(report: Report) -> list[str]:
     return [
         "<h2>Running statistics of BatchNorm</h2>",
         *paragraphs([report.statistics_text]),
-        table(headings(STATISTICS_COLUMNS), report.statistics_table, _kinds(compared)),
+        table(headings(STATISTICS_COLUMNS), report.statistics_table, kinds=_kinds(compared)),
     ]
 
 
-def figure(caption: str, file: Path, explained: str = "") -> str:
+def figure(caption: str, file: Path, *, explained: str = "") -> str:
     """Return a PNG file as a figure, with its caption and what it shows."""
     data = base64.b64encode(file.read_bytes()).decode()
     text = f"<b>{escape(caption)}.</b> {escape(explained)}"

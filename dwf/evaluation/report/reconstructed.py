@@ -64,24 +64,31 @@ COLUMNS: tuple[Column[ReconstructedSet], ...] = (
     Column(
         "{split} accuracy (%): original",
         _accuracy("original"),
-        "Accuracy is mean +- standard deviation over all n networks; the drop is each network's "
-        "accuracy minus that of its own reconstruction, so it may vary less than either.",
+        words=(
+            "Accuracy is mean +- standard deviation over all n networks; the drop is each "
+            "network's accuracy minus that of its own reconstruction, so it may vary less than "
+            "either."
+        ),
     ),
     Column("reconstructed", _accuracy("reconstructed")),
     Column("drop (points)", _accuracy("drop")),
     Column(
         "same answers (%)",
         _accuracy("agreement"),
-        "Same answers: the share of images to which a network and its reconstruction give the "
-        "same class, right or wrong.",
+        words=(
+            "Same answers: the share of images to which a network and its reconstruction give the "
+            "same class, right or wrong."
+        ),
     ),
     Column(
         "relative error",
         lambda one: number_cell(one.summary["relative"]),
-        "Relative error of a tensor: the root of the share of the networks' squared distance to "
-        "the training networks' mean that is lost. 0 is exact; at 1 the mean itself, the same for "
-        "all networks, would do as well. The line of all tensors counts those that the codec "
-        "covers.",
+        words=(
+            "Relative error of a tensor: the root of the share of the networks' squared distance "
+            "to the training networks' mean that is lost. 0 is exact; at 1 the mean itself, the "
+            "same for all networks, would do as well. The line of all tensors counts those that "
+            "the codec covers."
+        ),
     ),
     Column("rmse", lambda one: small_cell(one.summary["rmse"])),
 )
@@ -100,6 +107,7 @@ STATISTICS_COLUMNS: tuple[Column[ReconstructedSet], ...] = (
 def reconstructed_set(
     title: str,
     columns: dict[str, np.ndarray],
+    *,
     lost_E: np.ndarray,
     energy_E: np.ndarray,
     tensors: Sequence[dict[str, Json]],
@@ -127,7 +135,7 @@ def reconstructed_set(
         "relative": [_relative(*pair) for pair in zip(lost_E, energy_E, strict=True)],
     }
     networks = {name: values_S.tolist() for name, values_S in columns.items()}
-    return ReconstructedSet(title, plain(summary), plain(errors), plain(networks))
+    return ReconstructedSet(title, plain(summary), tensors=plain(errors), networks=plain(networks))
 
 
 def _relative(lost: float, energy: float) -> float | None:

@@ -68,6 +68,7 @@ class Reconstruction:
         cls,
         name: str,
         config: ReconstructionConfig,
+        *,
         sets: Sequence[ReconstructedSet],
         tensors: Sequence[dict[str, Json]],
         facts: dict[str, Json],
@@ -75,7 +76,14 @@ class Reconstruction:
     ) -> "Reconstruction":
         """Return the report on sets, the held-out networks first; notes end its headline."""
         said = (_on_accuracy(sets[0], config.split), _on_error(sets, tensors), *notes)
-        return cls(name, to_dict(config), said, tuple(sets), tuple(tensors), facts)
+        return cls(
+            name,
+            to_dict(config),
+            headline=said,
+            sets=tuple(sets),
+            tensors=tuple(tensors),
+            facts=facts,
+        )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -213,7 +221,10 @@ def _page(report: Reconstruction, environment: dict[str, Json], figures: dict[st
     body = [
         *page.beginning(report.name, report.headline),
         page.table(report.columns, report.table),
-        *(page.figure(caption, file, _EXPLAINED[caption]) for caption, file in figures.items()),
+        *(
+            page.figure(caption, file, explained=_EXPLAINED[caption])
+            for caption, file in figures.items()
+        ),
     ]
     if report.statistics_table:
         body += ["<h2>Running statistics of BatchNorm</h2>"]

@@ -30,11 +30,13 @@ MEASURES = (
     Measure("{split}_accuracy", lambda found, _: found.accuracy_S),
     Measure("val_accuracy", lambda found, _: found.val_accuracy_S),
     Measure("{split}_loss", lambda found, _: found.loss_S),
-    Measure("distance", lambda found, _: found.distance_S, "median"),
-    Measure("distance_ratio", lambda found, limits: found.distance_S / limits.unit, "median"),
+    Measure("distance", lambda found, _: found.distance_S, figure="median"),
+    Measure(
+        "distance_ratio", lambda found, limits: found.distance_S / limits.unit, figure="median"
+    ),
     Measure("overlap", lambda found, _: found.overlap_S),
     Measure("highest_overlap", lambda found, _: found.highest_overlap_S),
-    Measure("reach", lambda found, _: found.reach_S, "median"),
+    Measure("reach", lambda found, _: found.reach_S, figure="median"),
 )
 """Measures that `report.json` holds of every network, with statistics in each set's summary."""
 _FIGURES = {measure.key: measure.figure for measure in MEASURES}
@@ -129,8 +131,8 @@ class NetworkSet:
 def network_set(
     title: str,
     family: str,
-    measured: Measured,
     *,
+    measured: Measured,
     limits: Limits,
     zoo_spread: float,
     split: str,
@@ -149,8 +151,8 @@ def network_set(
         labels: more columns to keep, shape [S]: which networks these are.
         more: what else the summary says, plain data.
     """
-    passed = limits.passed(measured.accuracy_S, measured.distance_S, measured.overlap_S)
-    passed |= limits.kinds(measured.distance_S, measured.overlap_S, measured.reach_S)
+    passed = limits.passed(measured.accuracy_S, measured.distance_S, overlap_S=measured.overlap_S)
+    passed |= limits.kinds(measured.distance_S, measured.overlap_S, reach_S=measured.reach_S)
     numbers = {
         measure.key.format(split=split): measure.values(measured, limits) for measure in MEASURES
     }
@@ -166,7 +168,7 @@ def network_set(
     columns = dict(labels) | numbers | compared | passed
     networks = {name: values_S.tolist() for name, values_S in columns.items()}
     networks["map"] = measured.map_SC.tolist()
-    return NetworkSet(title, family, plain(summary), plain(networks))
+    return NetworkSet(title, family, summary=plain(summary), networks=plain(networks))
 
 
 def statistics(values_S: np.ndarray) -> dict[str, float]:

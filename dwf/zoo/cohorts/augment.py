@@ -31,6 +31,7 @@ class Draws:
 def draw(
     stream: torch.Generator,
     count: int,
+    *,
     flip: float,
     pad: int,
     jitter: float,
@@ -50,7 +51,7 @@ def draw(
     down, right = (uniform[1:3] * (2 * pad + 1)).long().clamp_(max=2 * pad) - pad
     factors = 1 + jitter * (2 * uniform[4:] - 1)
     factors = torch.where(uniform[3] < jitter_probability, factors, 1.0)
-    return Draws(uniform[0] < flip, down, right, factors if jitter else None)
+    return Draws(uniform[0] < flip, down, right=right, jitter=factors if jitter else None)
 
 
 def join(draws: list[Draws]) -> Draws:
@@ -63,13 +64,13 @@ def join(draws: list[Draws]) -> Draws:
     return Draws(
         torch.cat([d.flip for d in draws]),
         torch.cat([d.down for d in draws]),
-        torch.cat([d.right for d in draws]),
-        torch.cat(still, 1) if any(c is not None for c in colours) else None,
+        right=torch.cat([d.right for d in draws]),
+        jitter=torch.cat(still, 1) if any(c is not None for c in colours) else None,
     )
 
 
 def augmented_batch(
-    part: Part, positions: torch.Tensor, draws: Draws, channels_last: bool = False
+    part: Part, positions: torch.Tensor, *, draws: Draws, channels_last: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (images_BCHW, labels_B) of a part, changed as drawn.
 
@@ -117,7 +118,7 @@ def _moved(
     taken = images.reshape(-1).index_select(0, place.reshape(-1)).view(place.shape)
     if draws.down.any() or draws.right.any():
         taken = taken.mul_(inside)
-    return taken.permute(0, 3, 1, 2) if channels_last else taken
+    return taken.permute(0, 3, groups=1, orders=2) if channels_last else taken
 
 
 def jitter_colours(images_BCHW: torch.Tensor, factors_3B: torch.Tensor) -> torch.Tensor:

@@ -52,6 +52,7 @@ class Cohort:
         self,
         config: ZooConfig,
         networks: range,
+        *,
         data: Dataset,
         folder: Path,
         method: Method | None = None,
@@ -158,7 +159,7 @@ class Cohort:
 
     def _begin(self) -> None:
         device = self.method.device
-        self.program = Program(self.config, self.method, self.table)
+        self.program = Program(self.config, self.method, table=self.table)
         self.layout = self.program.layout
         self.program.start(self.networks.tolist())
         self.state, self.train_part = self.program.state, _on(self.data.train, device)
@@ -199,8 +200,8 @@ class Cohort:
     def _set_rate(self) -> None:
         if self.epoch >= self.recipe.epochs:
             return  # those steps have a rate of their own
-        factor = learning_rate_factor(self.recipe, self._at, self.steps_per_epoch)
-        momentum = cycled_momentum(self.recipe, self._at, self.steps_per_epoch)
+        factor = learning_rate_factor(self.recipe, self._at, steps_per_epoch=self.steps_per_epoch)
+        momentum = cycled_momentum(self.recipe, self._at, steps_per_epoch=self.steps_per_epoch)
         self.program.set_rate(factor, momentum)
 
     @property
@@ -227,7 +228,7 @@ class Cohort:
         labels_NB = labels.view(positions_NB.shape).expand(len(self.networks), -1)
         stream = ("dropout", int(self.networks.min()), self.epoch, self.step)
         drop = self._dropout() if self.program.is_stacked else None
-        loss_N = self.program.step(inputs, labels_NB, own, drop, stream)
+        loss_N = self.program.step(inputs, labels_NB, own_inputs=own, drop=drop, stream=stream)
         bad_N = ~loss_N.isfinite() & (self.diverged_N < 0)
         self.diverged_N.masked_fill_(bad_N, self._at)
 
@@ -250,7 +251,9 @@ class Cohort:
             )
             for i, owner in enumerate(self._owners)
         ]
-        return augmented_batch(self.train_part, positions, join(draws), channels_last)
+        return augmented_batch(
+            self.train_part, positions, draws=join(draws), channels_last=channels_last
+        )
 
     def _dropout(self) -> Drop | None:
         if not self.table["dropout"].any():
@@ -280,11 +283,13 @@ class Cohort:
                 "val_loss": val.loss_N[fine_N].mean(),
             }
             self.curve.append({"epoch": self.epoch} | {k: float(v) for k, v in means.items()})
-        chosen_N = self.keeper.choose(self.epoch, val.accuracy_N, fine_N)
+        chosen_N = self.keeper.choose(self.epoch, val.accuracy_N, fine_N=fine_N)
         if chosen_N.any():
             self._write_snapshot(self.snapshot_path(self.epoch), weights_ND, chosen_N, val)
         pruned_N = prune.pruned_counts(self.program.masks, len(fine_N))
-        self.keeper.follow_best(self.epoch, val.accuracy_N, fine_N, weights_ND, pruned_N)
+        self.keeper.follow_best(
+            self.epoch, val.accuracy_N, fine_N=fine_N, weights_ND=weights_ND, pruned_N=pruned_N
+        )
 
     def _weights(self) -> torch.Tensor:
         """Return weights_ND on the CPU; networks whose weights are not finite have diverged."""
@@ -318,7 +323,7 @@ class Cohort:
     def _score(self, state: dict[str, torch.Tensor], part: Part) -> Scores:
         detached = {name: tensor.detach() for name, tensor in state.items()}
         return score_networks(
-            self.program.network, detached, self.data, part, device=self.method.device
+            self.program.network, detached, data=self.data, part=part, device=self.method.device
         )
 
     def _write_snapshot(
@@ -395,4 +400,4 @@ class Cohort:
 
 def _on(part: Part, device: str) -> Part:
     """Return a part with its images on a device."""
-    return Part(part.images.to(device), part.labels.to(device), part.index.to(device))
+    return Part(part.images.to(device), part.labels.to(device), index=part.index.to(device))

@@ -68,7 +68,9 @@ def measure_rate(config: ZooConfig) -> Rate | None:
     size = min(config.cohort or 1, config.shard_size, config.count)
     if stacked:
         num_inputs = data.train.images[0].numel()
-        size = min(roster.cohort_size(config, Layout.of(network).size, num_inputs), config.count)
+        size = min(
+            roster.cohort_size(config, Layout.of(network).size, num_inputs=num_inputs), config.count
+        )
     else:
         batch = min(config.recipe.batch_size, _SLOW_BATCH)
         config = dataclasses.replace(
@@ -77,9 +79,9 @@ def measure_rate(config: ZooConfig) -> Rate | None:
     alone = size == 1 and not stacked
     channels_last = alone and config.compute.channels_last is not False and len(data.shape) == 3
     channels_last = channels_last and not breaks_with_channels_last(network, "cpu")
-    method = Method(size, "cpu", config.compute.precision, channels_last)
+    method = Method(size, "cpu", precision=config.compute.precision, channels_last=channels_last)
     # The folder is never made: a cohort writes only at the end of an epoch.
-    cohort = Cohort(config, range(size), data, Path("/nonexistent"), method)
+    cohort = Cohort(config, range(size), data=data, folder=Path("/nonexistent"), method=method)
     with threads(1):
         warm_up = _WARM_UP if stacked else _SLOW_WARM_UP
         a_step = cohort.time_steps(_SECONDS, warm_up)

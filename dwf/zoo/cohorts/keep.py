@@ -30,7 +30,7 @@ class Keeper:
         self.is_over_N = np.zeros(num_networks, bool)
         self.best_ND: torch.Tensor | None = None
 
-    def choose(self, epoch: int, accuracy_N: np.ndarray, fine_N: np.ndarray) -> np.ndarray:
+    def choose(self, epoch: int, accuracy_N: np.ndarray, *, fine_N: np.ndarray) -> np.ndarray:
         """Return which networks' weights become rows at the end of an epoch, bool of shape [N].
 
         Args:
@@ -52,6 +52,7 @@ class Keeper:
         self,
         epoch: int,
         accuracy_N: np.ndarray,
+        *,
         fine_N: np.ndarray,
         weights_ND: torch.Tensor,
         pruned_N: np.ndarray,

@@ -50,12 +50,19 @@ def choose_method(config: ZooConfig, data: Dataset) -> Choice:
     given = config.compute
     device = find_device(given.device, elsewhere=True).type
     plain = Method(
-        1, device, given.precision, bool(given.channels_last), given.compile, chosen="given"
+        1,
+        device,
+        precision=given.precision,
+        channels_last=bool(given.channels_last),
+        compile=given.compile,
+        chosen="given",
     )
     if device == "cuda":
         return _choose_on_gpu(config, data, plain)
     if is_stacked(network):
-        size = roster.cohort_size(config, Layout.of(network).size, data.train.images[0].numel())
+        size = roster.cohort_size(
+            config, Layout.of(network).size, num_inputs=data.train.images[0].numel()
+        )
         return Choice(dataclasses.replace(plain, cohort=size, chosen="rule"), {})
     size = min(config.cohort or 1, config.shard_size)
     ways = _ways(config, network, dataclasses.replace(plain, cohort=size))
@@ -98,7 +105,9 @@ def _time(config: ZooConfig, data: Dataset, ways: dict[str, Method]) -> dict[str
         began, cohorts = time.perf_counter(), {}
         for way, method in ways.items():
             # The folder is never made: a cohort writes only at the end of an epoch.
-            cohort = Cohort(config, range(method.cohort), data, Path("/nonexistent"), method)
+            cohort = Cohort(
+                config, range(method.cohort), data=data, folder=Path("/nonexistent"), method=method
+            )
             cohorts[way] = cohort
             found[way].append(cohort.time_steps(0.0, 1) / method.cohort)
             if found[way][0] > _SLOW_STEP and "batched" in ways:
@@ -130,7 +139,9 @@ def _choose_on_gpu(config: ZooConfig, data: Dataset, plain: Method) -> Choice:
         torch.cuda.reset_peak_memory_stats()
         held = torch.cuda.memory_allocated()
         method = dataclasses.replace(plain, cohort=size, compile=False)
-        Cohort(config, range(size), data, Path("/nonexistent"), method).time_steps(0.0, 1)
+        Cohort(
+            config, range(size), data=data, folder=Path("/nonexistent"), method=method
+        ).time_steps(0.0, 1)
         peaks.append(torch.cuda.max_memory_allocated() - held)
     free, _ = torch.cuda.mem_get_info()
     each = max(peaks[1] - peaks[0], 1)

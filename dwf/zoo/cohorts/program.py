@@ -43,7 +43,7 @@ class Program:
             settings of the optimiser side by side.
     """
 
-    def __init__(self, config: ZooConfig, method: Method, table: Columns):
+    def __init__(self, config: ZooConfig, method: Method, *, table: Columns):
         self.config, self.recipe, self.method = config, config.recipe, method
         self.table = table
         self.num = len(table["learning_rate"])
@@ -63,7 +63,7 @@ class Program:
         rows = []
         for network, kind in zip(networks, self.table["initialisation"], strict=True):
             seed = roster.network_seed(self.config, int(network))
-            initialise(self.network, self.config.network, str(kind), seed)
+            initialise(self.network, self.config.network, kind=str(kind), seed=seed)
             if not self.is_alone:
                 rows.append(self.layout.flatten(self.network.state_dict()))
         self._place(rows)
@@ -144,6 +144,7 @@ class Program:
         self,
         inputs: torch.Tensor,
         labels_NB: torch.Tensor,
+        *,
         own_inputs: bool,
         drop: Drop | None,
         stream: tuple[int | str, ...],
@@ -207,8 +208,8 @@ class Program:
 
     def _batched(self, inputs: torch.Tensor, own_inputs: bool, drop: Drop | None) -> torch.Tensor:
         if self.is_stacked:
-            return self.network.run_stacked(self.state, inputs, own_inputs, drop)
-        return run_under_vmap(self.network, self.state, inputs, own_inputs)
+            return self.network.run_stacked(self.state, inputs, own_inputs=own_inputs, drop=drop)
+        return run_under_vmap(self.network, self.state, inputs=inputs, own_inputs=own_inputs)
 
     def _clip(self) -> None:
         """Scale each network's gradient down to the largest norm allowed."""
@@ -225,7 +226,7 @@ class Program:
     def prune(self, share_done: float) -> None:
         """Prune each network's share, or that part of it which is due."""
         shares_N = self.table["prune_share"] * share_done
-        self.masks = prune.masks_of(self.state, self.layout, shares_N.tolist())
+        self.masks = prune.masks_of(self.state, self.layout, shares_N=shares_N.tolist())
         prune.enforce(self.state, self.masks)
 
     def _set_dropout(self) -> None:

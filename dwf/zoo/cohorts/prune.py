@@ -29,7 +29,9 @@ def is_due(config: PruneConfig, epoch: int) -> bool:
 
 
 @torch.no_grad()
-def masks_of(state: Mapping[str, torch.Tensor], layout: Layout, shares_N: Iterable[float]) -> Masks:
+def masks_of(
+    state: Mapping[str, torch.Tensor], layout: Layout, *, shares_N: Iterable[float]
+) -> Masks:
     """Return masks that prune the smallest weights of each tensor.
 
     What is 0 already is smallest, so what was pruned stays so.

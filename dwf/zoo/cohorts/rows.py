@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 256 * 2**20
 
 
-def split_steps(num_rows: int, val: float, test: float) -> np.ndarray:
+def split_steps(num_rows: int, val: float, *, test: float) -> np.ndarray:
     """Split the rows of a single network, in their order, into blocks: train, val, test.
 
     Neighbouring rows are near-copies, so rows drawn at random would have twins in every split.
@@ -40,7 +40,7 @@ def split_steps(num_rows: int, val: float, test: float) -> np.ndarray:
     return np.repeat(np.array(["train", "val", "test"]), sizes)
 
 
-def assemble(config: ZooConfig, layout: Layout, target: Path, cohorts: "list[Cohort]") -> None:
+def assemble(config: ZooConfig, layout: Layout, *, target: Path, cohorts: "list[Cohort]") -> None:
     """Stream the cohorts' snapshots into a shard, without the networks that diverged.
 
     Args:
@@ -62,7 +62,14 @@ def assemble(config: ZooConfig, layout: Layout, target: Path, cohorts: "list[Coh
     ]
     num_rows = sum(len(part.order) for part in parts)
     blocks = _blocks(config, layout, parts, target)
-    write_shard(target, layout.digest, layout.size, num_rows, blocks, diverged)
+    write_shard(
+        target,
+        layout.digest,
+        num_weights=layout.size,
+        num_rows=num_rows,
+        blocks=blocks,
+        diverged=diverged,
+    )
 
 
 class _Rows:
@@ -99,11 +106,13 @@ class _Rows:
 
 def _blocks(config: ZooConfig, layout: Layout, parts: list[_Rows], target: Path) -> Iterator[Block]:
     """Yield the rows of each cohort in turn, a block of bounded size at a time."""
-    splits = split_networks(config.count, config.split.val, config.split.test, config.seed)
+    splits = split_networks(
+        config.count, config.split.val, test=config.split.test, seed=config.seed
+    )
     batchnorm = "trained" if has_batchnorm(build_network(config.network)) else "none"
     step = max(1, _BLOCK_BYTES // (4 * layout.size))
     for part in parts:
-        single = split_steps(len(part.order), config.split.val, config.split.test)
+        single = split_steps(len(part.order), config.split.val, test=config.split.test)
         for start in range(0, len(part.order), step):
             rows = part.order[start : start + step]
             networks = part.columns["network"][rows]

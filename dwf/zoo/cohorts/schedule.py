@@ -10,7 +10,7 @@ _RISE, _START, _END = 0.3, 25.0, 1e4
 _MOMENTUM_LOW, _MOMENTUM_HIGH = 0.85, 0.95
 
 
-def learning_rate_factor(recipe: RecipeConfig, step: int, steps_per_epoch: int) -> float:
+def learning_rate_factor(recipe: RecipeConfig, step: int, *, steps_per_epoch: int) -> float:
     """Return what the learning rate is multiplied with in a step.
 
     Args:
@@ -37,7 +37,7 @@ def learning_rate_factor(recipe: RecipeConfig, step: int, steps_per_epoch: int) 
     return 1.0
 
 
-def cycled_momentum(recipe: RecipeConfig, step: int, steps_per_epoch: int) -> float | None:
+def cycled_momentum(recipe: RecipeConfig, step: int, *, steps_per_epoch: int) -> float | None:
     """Return the momentum (of Adam the first beta) in a step; None where it stays as it is.
 
     `one_cycle` moves it against the learning rate (Smith & Topin, arXiv 1708.07120).
