@@ -391,3 +391,8 @@ def test_backbone_and_codes_of_two_kinds_are_refused(tmp_path):
         Flow(TOKENS).fit(vectors, vectors, run=RunFolder(tmp_path, TOKENS))
     with pytest.raises(ConfigError, match=r"'residual_mlp' takes vectors.*sequences of 4 tokens"):
         Flow(SMALL).fit(sequences(32), sequences(8), run=RunFolder(tmp_path, TOKENS))
+
+
+def test_processes_that_prepare_batches_are_no_setting_of_a_density():
+    with pytest.raises(ConfigError, match=r"training\.compute\.workers: no such setting"):
+        build(FlowConfig, {"training": {"compute": {"workers": 2}}}, "file")
