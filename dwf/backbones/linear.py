@@ -21,7 +21,7 @@ class Linear(nn.Linear):
         """Return x_I mapped, shape [..., O]."""
         if not (_HAS_ONEDNN and is_plain(x_I) and is_plain(self.weight)):
             return functional.linear(x_I, self.weight, self.bias)
-        return _OneDnnLinear.apply(x_I, self.weight, mask_TC=self.bias)
+        return _OneDnnLinear.apply(x_I, self.weight, self.bias)
 
 
 def is_plain(x: torch.Tensor) -> bool:

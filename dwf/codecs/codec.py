@@ -201,7 +201,9 @@ class Codec:
                 arrays = dict(stored)  # reading them holds them to the archive's checksums
             own = find(CODECS, head["kind"])
             config = build(CodecConfig, head["config"], source=str(folder / HEAD))
-            codec = own(config, Layout.from_json(head["layout"]), arrays, head["facts"])
+            codec = own(
+                config, Layout.from_json(head["layout"]), arrays=arrays, facts=head["facts"]
+            )
             codec._open(folder)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise RunConflict(

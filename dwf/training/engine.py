@@ -26,7 +26,7 @@ def make_engine(
     module: nn.Module, config: LoopConfig, *, device: torch.device, checkpoints: Path
 ) -> "Engine":
     """Return the engine that the settings ask for; see `Engine`."""
-    return find(ENGINES, config.engine)(module, config, device, checkpoints)
+    return find(ENGINES, config.engine)(module, config, device=device, checkpoints=checkpoints)
 
 
 class Engine:

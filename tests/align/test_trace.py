@@ -146,7 +146,7 @@ def test_flattening_with_channels_first_and_last():
         out=nn.Linear(24, 2),
     )
     last = checked(
-        lambda m, x: m.out(torch.relu(m.a(x)).permute(0, 2, groups=3, orders=1).flatten(1)),
+        lambda m, x: m.out(torch.relu(m.a(x)).permute(0, 2, 3, 1).flatten(1)),
         (1, 2, 3),
         a=conv(1, 4),
         out=nn.Linear(24, 2),

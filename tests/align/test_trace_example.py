@@ -48,7 +48,8 @@ def traced():
     network.relu.register_forward_hook(lambda _, given, made: note(next(ran), made))
     network.last.register_forward_pre_hook(lambda _, given: note("the sum", *given))
     network.last.register_forward_hook(lambda _, given, made: note("last(the sum)", made))
-    tracer = trace_network(network, [entry.name for entry in Layout.of(network).entries], (2,))
+    names = [entry.name for entry in Layout.of(network).entries]
+    tracer = trace_network(network, names, input_shape=(2,))
     return tracer, {name: tracer.labels(tensor) for name, tensor in seen.items()}
 
 

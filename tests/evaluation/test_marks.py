@@ -166,7 +166,7 @@ def test_each_network_is_a_copy_an_average_or_far():
 
 def test_known_sets_of_real_networks_have_their_marks(zoo, write_samples, monkeypatch):
     """Copies, averages and noise that come as samples, held-out networks, and mixtures."""
-    monkeypatch.setattr("dwf.evaluation.stage.draw_figures", lambda *_: {})
+    monkeypatch.setattr("dwf.evaluation.stage.draw_figures", lambda *_, **__: {})
     weights_ND = zoo.read(zoo.rows("train", "last")).astype(np.float64)
     held_out_ND = zoo.read(zoo.rows("test", "last"))
     stream = np.random.default_rng(0)

@@ -143,7 +143,7 @@ def test_of_networks_of_one_accuracy_those_of_no_loss_come_last(
     make_zoo()
     fit_generator(gaussian_on_weights, tmp_path, name="fitted")
     loss_N = np.array([np.nan, 3, np.inf, 1, np.nan, 2, 9, np.nan, 4, 8])
-    monkeypatch.setattr(selection.Examiner, "score", lambda *_: (np.full(10, 0.5), loss_N))
+    monkeypatch.setattr(selection.Examiner, "score", lambda *_, **__: (np.full(10, 0.5), loss_N))
     config = dataclasses.replace(SUBSAMPLE, count=5, selection=SubsampleConfig(draws=2))
     kept = sample_networks(config, tmp_path, name="kept")
     assert kept.columns["drawn"].tolist() == [3, 5, 1, 8, 9]

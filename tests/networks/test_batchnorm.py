@@ -59,7 +59,7 @@ def test_networks_batched_give_the_statistics_of_networks_in_turn(name, monkeypa
     monkeypatch.setattr(type(data), "prepare", lambda self, images: images.double() / 255)
     in_turn = recalibrate(network, state, data=data, num_images=30, batch=9)
     monkeypatch.setattr(batchnorm, "run_networks", run_under_vmap)
-    monkeypatch.setattr(batchnorm, "portion", lambda *_: functional.Portion(2, 100))
+    monkeypatch.setattr(batchnorm, "portion", lambda *_, **__: functional.Portion(2, 100))
     batched = recalibrate(network, state, data=data, num_images=30, batch=9)
     for n in batchnorm_buffers(network):
         torch.testing.assert_close(batched[n], in_turn[n])

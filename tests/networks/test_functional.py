@@ -161,7 +161,7 @@ def test_scores_do_not_depend_on_the_portion(monkeypatch):
     network, data = build_network(NARROW["resnet_cifar"]), image_data(16)
     state = state_of(network, 5)
     whole = score_networks(network, state, data=data, part=data.test, keep_wrong=True)
-    monkeypatch.setattr(functional, "portion", lambda *_: functional.Portion(2, 7))
+    monkeypatch.setattr(functional, "portion", lambda *_, **__: functional.Portion(2, 7))
     parts = score_networks(network, state, data=data, part=data.test, keep_wrong=True)
     assert np.array_equal(parts.wrong_NM, whole.wrong_NM)
     np.testing.assert_allclose(parts.loss_N, whole.loss_N, rtol=1e-5)
@@ -172,7 +172,7 @@ def test_answers_and_votes_are_those_of_each_network_alone(monkeypatch, at_once)
     network, data = build_network(NARROW["cnn"]), image_data(16)
     state = state_of(network, 5)
     state["convs.0.weight"][4] = torch.inf
-    monkeypatch.setattr(functional, "portion", lambda *_: functional.Portion(at_once, 7))
+    monkeypatch.setattr(functional, "portion", lambda *_, **__: functional.Portion(at_once, 7))
     voting = np.array([True, False, False, True, False])
     scores = score_networks(
         network,
@@ -237,7 +237,7 @@ def test_portions_on_a_gpu_stay_within_its_memory(monkeypatch):
     network = build_network(ResNetConfig(width=32))
     state = {n: t.expand(1000, *t.shape) for n, t in network.state_dict().items() if t.dim()}
     for largest in (2**10, 2**17, 2**22, 2**28):
-        monkeypatch.setattr(functional, "activation_bytes", lambda *_, size=largest: size)
+        monkeypatch.setattr(functional, "activation_bytes", lambda *_, size=largest, **__: size)
         there = portion(network, state, shape=(3, 32, 32), device="cuda:0")
         assert 1 <= there.networks <= 1000 and there.images >= 16
         assert there.networks == 1 or there.networks * there.images * 3 * largest <= 2 * 2**30

@@ -166,7 +166,7 @@ def head_distances(ascent: Ascent) -> dict[int, torch.Tensor]:
 def _spectra(tensors: torch.Tensor, axis: Axis, indices_HSP: torch.Tensor) -> torch.Tensor:
     """Singular values of each head's part of each projection, float64, [N, H, P, S]."""
     dim = axis[1] + 1
-    parts = tensors.index_select(dim, indices_HSP.permute(0, 2, groups=1).reshape(-1))
+    parts = tensors.index_select(dim, indices_HSP.permute(0, 2, 1).reshape(-1))
     places, size, num = indices_HSP.shape
     parts = parts.movedim(dim, 1).reshape(len(tensors), places, num, size, -1).double()
     if parts.shape[-1] == 1:  # of a bias, the norm is all that stays

@@ -212,13 +212,11 @@ def multi_head_attention(
     weights = weights if use_separate_proj_weight else in_proj_weight.chunk(3)
     biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
     heads = [
-        linear_(x, w, b).unflatten(-1, (num_heads, -1)).permute(1, 2, groups=0, orders=3)
+        linear_(x, w, b).unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3)
         for x, w, b in zip((query, key, value), weights, biases, strict=True)
     ]
     mixed = attention(tracer, *heads, attn_mask)
-    out = linear_(
-        mixed.permute(2, 0, groups=1, orders=3).flatten(2), out_proj_weight, out_proj_bias
-    )
+    out = linear_(mixed.permute(2, 0, 1, 3).flatten(2), out_proj_weight, out_proj_bias)
     if not need_weights:
         return out, None
     scores = torch.softmax(heads[0] @ heads[1].transpose(-2, -1), -1)

@@ -145,7 +145,13 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
             "code_size": self.shape.size,
         }
         task = self._task(train, val, seed)
-        outcome = train_module(task, self.config.training, seed, RunPart(codec_folder(run)), "sane")
+        outcome = train_module(
+            task,
+            self.config.training,
+            seed=seed,
+            run=RunPart(codec_folder(run)),
+            what="sane",
+        )
         self.module = task.module
         if world().is_first:  # elsewhere it may be in pieces
             self.facts |= {"training": vars(outcome), "val": task.measure(self.module)}

@@ -118,7 +118,7 @@ def _moved(
     taken = images.reshape(-1).index_select(0, place.reshape(-1)).view(place.shape)
     if draws.down.any() or draws.right.any():
         taken = taken.mul_(inside)
-    return taken.permute(0, 3, groups=1, orders=2) if channels_last else taken
+    return taken.permute(0, 3, 1, 2) if channels_last else taken
 
 
 def jitter_colours(images_BCHW: torch.Tensor, factors_3B: torch.Tensor) -> torch.Tensor:
