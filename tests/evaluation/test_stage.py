@@ -200,7 +200,7 @@ def test_a_run_that_was_killed_ends_with_the_same_report(zoo, write_samples, mon
     assert (folder / "report.json").read_bytes() == whole and (folder / "done.json").exists()
 
 
-def raise_interrupt(*_):
+def raise_interrupt(*_, **__):
     raise KeyboardInterrupt
 
 
