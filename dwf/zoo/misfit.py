@@ -7,14 +7,20 @@ from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
 from dwf.networks.cost import MISFITS
 from dwf.networks.functional import build_network, has_batchnorm, is_stacked
+from dwf.networks.sound import refuse_unsound, source_digest
 from dwf.zoo.cohorts import dropout_layers, names_found
 from dwf.zoo.config import KeepSteps, ZooConfig
+from dwf.zoo.facts import Sound
 
 
-def refuse_misfit(config: ZooConfig) -> None:
+def refuse_misfit(config: ZooConfig) -> Sound | None:
     """Raise `ConfigError` where network, data and recipe do not fit each other.
 
-    Two training images are run through the network, where its settings do not tell.
+    Two training images are run through the network, where its settings do not tell. A network that
+    dwf did not write is tried in full, see `dwf.networks.sound`.
+
+    Returns:
+        What the trial found out; None of dwf's own networks.
     """
     data = load_dataset(config.data)
     if said := config.network.misfit(config.data.title, data.shape, num_classes=data.num_classes):
@@ -24,6 +30,28 @@ def refuse_misfit(config: ZooConfig) -> None:
     _refuse_recipe(config, data, network)
     _refuse_padding(config, data)
     _refuse_lone_image(config, data, network)
+    return find_sound(config, data)
+
+
+def find_sound(config: ZooConfig, data: Dataset, *, known: Sound | None = None) -> Sound | None:
+    """Return what a trial finds out of a network that dwf did not write; None of its own.
+
+    Args:
+        config: the zoo's settings.
+        data: its images.
+        known: what an earlier trial found: the same source is not tried again.
+
+    Raises:
+        ConfigError: a row would not determine what the network computes.
+    """
+    if not config.network.is_foreign:
+        return None
+    found = Sound(source_digest(config.network, build_network(config.network)))
+    if found != known:
+        images = data.prepare(data.train.batch(torch.arange(min(8, len(data.train))))[0])
+        kinds = config.vary.initialisation or (config.recipe.initialisation,)
+        refuse_unsound(config.network, images, initialisations=kinds)
+    return found
 
 
 @torch.no_grad()
