@@ -68,10 +68,11 @@ class Layout:
         Integer buffers (BatchNorm's step counters) are left out: they are rebuilt, not learnt.
         """
         import torch
+        from torch import nn
+        from torch.nn.modules.batchnorm import _NormBase
 
-        norms = {
-            name for name, module in network.named_modules() if "Norm" in type(module).__name__
-        }
+        kinds = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+        norms = {name for name, module in network.named_modules() if isinstance(module, kinds)}
         parameters = dict(network.named_parameters())
         entries, offset = [], 0
         for name, tensor in network.state_dict().items():

@@ -4,19 +4,29 @@ The other process of a trial is this one, but in one test; see `tests/networks/t
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 import torch
 
+from dwf import preemption
 from dwf.datasets.config import DataConfig
 from dwf.errors import ConfigError
 from dwf.networks.config import PythonConfig
 from dwf.networks.functional import score_networks
 from dwf.networks.sound import elsewhere
 from dwf.zoo import misfit, stage
-from dwf.zoo.config import RecipeConfig, SplitConfig, ZooComputeConfig, ZooConfig
+from dwf.zoo.config import (
+    KeepSteps,
+    PruneConfig,
+    RecipeConfig,
+    SplitConfig,
+    ZooComputeConfig,
+    ZooConfig,
+)
 from dwf.zoo.facts import Facts
+from dwf.zoo.misfit import refuse_misfit
 from dwf.zoo.store import Zoo
 
 DATA = DataConfig("digits", train_images=258)
@@ -89,3 +99,85 @@ def test_networks_that_write_into_their_inputs_are_trained_as_their_twins(tmp_pa
         assert np.array_equal(written.read(), apart.read())
         assert np.array_equal(written.columns["test_loss"], apart.columns["test_loss"])
         np.testing.assert_array_equal(scores(written), written.columns["test_accuracy"])
+
+
+# --- what is trained of it -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cohort", [1, 4])
+def test_what_the_network_freezes_never_moves(tmp_path, cohort):
+    """To the last step of `keep: steps`, whose pattern finds the frozen layer too."""
+    steps = KeepSteps(rows=2, every=2, layers="a|b", learning_rate=0.05)
+    for name, more in (("epochs", {"keep_epochs": (0, 2)}), ("steps", {"keep": steps})):
+        zoo = stage.train_zoo(settings("Frozen", cohort=cohort, **more), tmp_path, name=name)
+        assert len(zoo) == 8
+        state = zoo.layout.unflatten(zoo.read())
+        for layer, moves in (("a.weight", False), ("a.bias", False), ("b.weight", True)):
+            first, last = state[layer][::2], state[layer][1::2]
+            assert np.array_equal(first, last) != moves
+        np.testing.assert_array_equal(scores(zoo), zoo.columns["test_accuracy"])
+
+
+@pytest.mark.parametrize("cohort", [1, 4])
+def test_counters_are_saved_so_that_a_stop_changes_no_bit(tmp_path, monkeypatch, cohort):
+    """BatchNorm averages over all steps so far; stopped every seven steps."""
+    config = settings("CumulativeNorm", cohort=cohort, count=cohort, split=SplitConfig(0.0, 0.0))
+    whole = stage.train_zoo(config, tmp_path, name="whole")
+    asked, stops = itertools.count(1), 0
+    monkeypatch.setattr(preemption, "is_asked", lambda: next(asked) % 7 == 0)
+    stopped = None
+    while stopped is None:
+        try:
+            stopped = stage.train_zoo(config, tmp_path, name="stopped")
+        except preemption.Preempted:
+            stops += 1
+    assert stops >= 2
+    assert stopped.shards[0].path.read_bytes() == whole.shards[0].path.read_bytes()
+
+
+@pytest.mark.parametrize("cohort", [1, 4])
+def test_a_layer_that_takes_no_part_stays_as_it_began(tmp_path, cohort):
+    config = settings("Unused", cohort=cohort, keep_epochs=(0, 2))
+    state = (zoo := stage.train_zoo(config, tmp_path, name="zoo")).layout.unflatten(zoo.read())
+    assert np.array_equal(state["spare.weight"][::2], state["spare.weight"][1::2])
+    assert not np.array_equal(state["a.weight"][::2], state["a.weight"][1::2])
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "message"),
+    [
+        ("BareParameters", {"prune": PruneConfig(0.5)}, r"has w1 \[64, 16\], w2 \[16, 10\]; leave"),
+        ("BareParameters", {"initialisation": "he"}, r"= he sets .* it has w1 \[64, 16\], w2"),
+        ("ChannelDropout", {"dropout": 0.3}, r"nn.Dropout alone, .* has channels \(Dropout2d\)"),
+        ("Base", {"dropout": 0.3}, r"recipe.dropout: the network .* has no dropout layers"),
+        ("Frozen", {"prune": PruneConfig(0.5)}, r"recipe.prune would change a.weight, which the"),
+    ],
+)
+def test_settings_that_find_nothing_to_act_on_are_refused(tmp_path, name, recipe, message):
+    config = settings(name, recipe=dataclasses.replace(RECIPE, **recipe))
+    with pytest.raises(ConfigError, match=message):
+        stage.train_zoo(config, tmp_path, name="zoo")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_frozen_layer_alone_is_not_what_later_steps_train(tmp_path):
+    with pytest.raises(ConfigError, match=r"keep.layers = .* is found in no .* called b.weight, b"):
+        refuse_misfit(settings("Frozen", keep=KeepSteps(layers=r"a\.")))
+
+
+def test_roles_follow_from_the_type_of_a_module_not_from_its_name(tmp_path):
+    """A linear layer called after a norm is pruned, a norm called otherwise is not."""
+    recipe = dataclasses.replace(RECIPE, prune=PruneConfig(0.5))
+    zoo = stage.train_zoo(settings("OwnNormalised", recipe=recipe), tmp_path, name="zoo")
+    roles = {entry.name: entry.role for entry in zoo.layout.entries}
+    assert roles == {
+        "a.weight": "weight",
+        "a.bias": "bias",
+        "n.weight": "norm",
+        "n.bias": "norm",
+        "b.weight": "weight",
+        "b.bias": "bias",
+    }
+    state = zoo.layout.unflatten(zoo.read())
+    assert ((state["a.weight"] == 0).sum((1, 2)) == 512).all()
+    assert (state["n.weight"] != 0).all()

@@ -3,7 +3,7 @@
 from dwf.zoo.cohorts.cohort import Cohort
 from dwf.zoo.cohorts.cost import describe_cost, measure_rate
 from dwf.zoo.cohorts.method import choose_method
-from dwf.zoo.cohorts.program import dropout_layers, names_found
+from dwf.zoo.cohorts.program import dropout_layers, learnable, names_found
 from dwf.zoo.cohorts.rows import assemble
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "choose_method",
     "describe_cost",
     "dropout_layers",
+    "learnable",
     "measure_rate",
     "names_found",
 ]
