@@ -10,7 +10,7 @@ from dwf.networks.cost import MISFITS
 from dwf.networks.functional import build_network, has_batchnorm, is_stacked
 from dwf.networks.initialisation import layer_parameters
 from dwf.networks.sound import refuse_unsound, source_digest
-from dwf.zoo.cohorts import dropout_layers, learnable, names_found
+from dwf.zoo.cohorts import dropout_layers, learnable, names_found, refuse_unbatched
 from dwf.zoo.config import KeepSteps, ZooConfig
 from dwf.zoo.facts import Sound
 from dwf.zoo.layout import Layout
@@ -34,7 +34,9 @@ def refuse_misfit(config: ZooConfig) -> Sound | None:
     _refuse_recipe(config, data, network)
     _refuse_padding(config, data)
     _refuse_lone_image(config, data, network)
-    return find_sound(config, data)
+    found = find_sound(config, data)
+    refuse_unbatched(config, data)
+    return found
 
 
 def find_sound(config: ZooConfig, data: Dataset, *, known: Sound | None = None) -> Sound | None:
@@ -86,8 +88,8 @@ def _refuse_recipe(config: ZooConfig, data: Dataset, network: torch.nn.Module) -
         names = learnable(network)
         if not names_found(names, config.keep.layers):
             raise ConfigError(
-                f"keep.layers = {config.keep.layers!r} is found in no parameter that learns; they "
-                f"are called {', '.join(names)}"
+                f"keep.layers = {config.keep.layers!r} is found in no parameter; they are called "
+                f"{', '.join(names)}, without what the network freezes"
             )
     _refuse_dropout(config, network)
     _refuse_pruning(config, network)

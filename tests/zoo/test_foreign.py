@@ -12,11 +12,15 @@ import torch
 
 from dwf import preemption
 from dwf.datasets.config import DataConfig
+from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
+from dwf.networks.batching import why_not_batched
 from dwf.networks.config import PythonConfig
-from dwf.networks.functional import score_networks
+from dwf.networks.functional import build_network, score_networks
 from dwf.networks.sound import elsewhere
 from dwf.zoo import misfit, stage
+from dwf.zoo.cohorts import cost
+from dwf.zoo.cohorts import method as timing
 from dwf.zoo.config import (
     KeepSteps,
     PruneConfig,
@@ -181,3 +185,37 @@ def test_roles_follow_from_the_type_of_a_module_not_from_its_name(tmp_path):
     state = zoo.layout.unflatten(zoo.read())
     assert ((state["a.weight"] == 0).sum((1, 2)) == 512).all()
     assert (state["n.weight"] != 0).all()
+
+
+# --- what cannot be batched ----------------------------------------------------------------------
+
+
+def test_what_cannot_be_batched_is_taken_one_by_one(tmp_path, caplog):
+    caplog.set_level("INFO", "dwf")
+    config = settings("DataDependent", count=32, shard=32, cohort=None)
+    method = timing.choose_method(config, load_dataset(DATA)).method
+    assert (method.cohort, method.chosen) == (1, "rule")
+    assert "batched: cannot (RuntimeError: vmap: It looks like" in caplog.text
+    zoo = stage.train_zoo(settings("DataDependent", cohort=None), tmp_path, name="zoo")
+    np.testing.assert_array_equal(scores(zoo), zoo.columns["test_accuracy"])
+
+
+def test_asked_for_explicitly_it_is_refused(tmp_path):
+    config, message = settings("DataDependent", cohort=4), "cohort = 4: .* cannot be batched .*vmap"
+    with pytest.raises(ConfigError, match=message):
+        stage.train_zoo(config, tmp_path, name="zoo")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match=message):
+        cost.describe_cost(config)
+
+
+@pytest.mark.parametrize("own_inputs", [True, False])
+def test_others_can_be_batched(own_inputs):
+    data = load_dataset(DATA)
+    images = data.prepare(data.train.batch(torch.arange(8))[0])
+    for name in ("Base", "Frozen", "CumulativeNorm", "Unused", "InPlace", "Dropout"):
+        network = build_network(settings(name).network)
+        before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+        assert why_not_batched(network, images, own_inputs=own_inputs) is None
+        assert all(torch.equal(before[key], t) for key, t in network.state_dict().items())
+        assert not network.training

@@ -2,7 +2,7 @@
 
 from dwf.zoo.cohorts.cohort import Cohort
 from dwf.zoo.cohorts.cost import describe_cost, measure_rate
-from dwf.zoo.cohorts.method import choose_method
+from dwf.zoo.cohorts.method import choose_method, refuse_unbatched
 from dwf.zoo.cohorts.program import dropout_layers, learnable, names_found
 from dwf.zoo.cohorts.rows import assemble
 
@@ -15,4 +15,5 @@ __all__ = [
     "learnable",
     "measure_rate",
     "names_found",
+    "refuse_unbatched",
 ]
