@@ -192,6 +192,20 @@ class CountedInEvaluation(Base):
         return super().forward(x) / (1 + self.steps)
 
 
+class MovingAverage(Base):
+    """Refused by `mean`: a buffer that training changes is neither constant nor BatchNorm's."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(64))
+
+    def forward(self, x):
+        x = x.flatten(1)
+        if self.training:
+            self.mean.lerp_(x.mean(0), 0.1)
+        return super().forward(x - self.mean)
+
+
 class ClampsItself(Base):
     """Refused by `a.weight`, which evaluation changes."""
 
@@ -311,6 +325,18 @@ class RandomFeatures(Base):
 
     def forward(self, x):
         return super().forward(x.flatten(1) @ self.mix)
+
+
+class Positions(Base):
+    """Sound: a table that all networks share stays in every row, and no stage moves or mixes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.n = nn.BatchNorm1d(H)
+        self.register_buffer("table", torch.sin(torch.arange(1.0, H + 1)))
+
+    def forward(self, x):
+        return self.b(torch.relu(self.n(self.a(x.flatten(1))) + self.table))
 
 
 class Dropout(Base):

@@ -39,6 +39,7 @@ REFUSED = {
     "Counter": "calls changes from call to call in evaluation mode",
     "CountsInTraining": "calls changes from call to call in training mode",
     "CountedInEvaluation": "training changes steps, and answers depend on it",
+    "MovingAverage": "training changes the buffer mean, which is no running statistics",
     "ClampsItself": "a.weight changes in evaluation mode",
     "OwnSeed": r"all of it \(a.weight, .*\) begins with the same numbers under every seed",
     "NumpyWeights": "a.weight begins with other numbers when it is built again under one seed",

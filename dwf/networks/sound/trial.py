@@ -13,7 +13,7 @@ from torch import nn
 from dwf.errors import ConfigError
 from dwf.networks.config import NetworkConfig
 from dwf.networks.foreign import refuse_unlike_a_row
-from dwf.networks.functional import build_network
+from dwf.networks.functional import batchnorm_buffers, build_network
 from dwf.networks.initialisation import initialise
 from dwf.networks.sound.reachable import differing, digest_of, tensors_and_numbers
 from dwf.networks.sound.rows import (
@@ -151,6 +151,7 @@ class Trial:
             lay(network, row | mine)
             held.append(tensors_and_numbers(network))
             found.append(self._run(network, (4, 4 + number), learn=number == 0))
+            self._refuse_moving_constants(network, row)
         if not agree(found[0], found[1]):
             self._refuse_changing(one, row | counts[0], before=held[0], seeds=((4, 4), (4, 5)))
         if not agree(found[0], found[2]):
@@ -159,6 +160,21 @@ class Trial:
             self._refuse_hidden(one, other, names=differing(held[0], held[2]))
         one.eval(), other.eval()
         return found[0]
+
+    def _refuse_moving_constants(self, network: nn.Module, row: State) -> None:
+        """Refuse buffers that training changes, but for a normalisation's running statistics."""
+        known, now = batchnorm_buffers(network), dict(network.named_buffers())
+        names = [
+            name
+            for name, tensor in row.items()
+            if name in now and name not in known and digest_of(tensor) != digest_of(now[name])
+        ]
+        if names:
+            self.refuse(
+                f"training changes the buffer {some(names)}, which is no running statistics of "
+                "BatchNorm or InstanceNorm, so that a generator would take it for a constant",
+                "make it a parameter, or leave it as it is",
+            )
 
     def _refuse_moved(self, one: nn.Module, row: State, evaluated_BK: torch.Tensor) -> None:
         """Refuse what training moves, no row holds, and answers depend on."""
