@@ -23,6 +23,7 @@ from dwf.plain import Json
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, replacing
 from dwf.stages import stage
+from dwf.zoo.constants import refuse_varying_constants
 from dwf.zoo.facts import Facts
 from dwf.zoo.provenance import Aligned
 from dwf.zoo.shard import shard_name
@@ -123,6 +124,10 @@ def _read(config: AlignConfig, path: Path) -> tuple[Zoo, Zoo, tuple[Group, ...],
     if not len(zoo):
         raise TooFewNetworks(f"{zoo.path} holds no networks: train some with launch/zoo.py")
     reference_row(source, config)
+    if zoo.layout.constants:  # by which units are told apart, as the network is built
+        built_D = zoo.layout.flatten(zoo.build_network().state_dict()).numpy()
+        for one in (zoo, source):
+            refuse_varying_constants(one, np.arange(len(one)), like_D=built_D)
     return zoo, source, *verified_groups(zoo, config)
 
 

@@ -112,7 +112,7 @@ def _random_row(network: nn.Module, layout: Layout, random: torch.Generator) -> 
         drawn = torch.randn(entry.shape, generator=random, dtype=torch.float64)
         if leaf == "running_var":
             drawn = 0.5 + drawn.abs()
-        elif entry.role == "buffer" and leaf != "running_mean":
+        elif not entry.is_learnt and leaf != "running_mean":
             continue  # constants of the architecture
         elif entry.role == "norm":
             drawn = 1 + 0.3 * drawn if "weight" in leaf else 0.3 * drawn

@@ -240,7 +240,7 @@ class Reconstructor:
             entry.name: any(start <= entry.offset and entry.stop <= stop for start, stop in spans)
             for entry in zoo.layout.entries
         }
-        self.aside = [e for e in zoo.layout.entries if e.role == "buffer" and not covered[e.name]]
+        self.aside = [e for e in zoo.layout.entries if not e.is_learnt and not covered[e.name]]
         self.entries = [e for e in zoo.layout.entries if e.size and e not in self.aside]
         self.tensors = [
             {"name": e.name, "shape": list(e.shape), "covered": covered[e.name]}

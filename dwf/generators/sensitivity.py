@@ -89,7 +89,7 @@ def _gradients(codec: Codec, zoo: Zoo, rows: np.ndarray, seed: int) -> Iterator[
     weights_ND = torch.from_numpy(zoo.read(np.sort(order[:_NETWORKS])))
     codes, spans = codec.encode(weights_ND, zoo.layout), codec.spans_of(zoo.layout)
     own = zoo.layout.unflatten(weights_ND)
-    buffers = {each.name: own[each.name] for each in zoo.layout.entries if each.role == "buffer"}
+    buffers = {each.name: own[each.name] for each in zoo.layout.entries if not each.is_learnt}
     network, data = zoo.build_network(), zoo.load_data()
     generator = torch_stream(seed, "sensitivity", zoo.layout.digest)
     for _ in range(_IMAGES):

@@ -16,6 +16,14 @@ class Architecture(ABC):
     is_chain = False
     """Whether each layer takes what the one before it gives, and nothing else does."""
 
+    is_foreign = False
+    """Whether its networks are code that dwf did not write, which is tried before it is trained."""
+
+    @property
+    def named(self) -> str:
+        """The setting that says which network it is, for errors."""
+        return f"network.kind = {vars(self)['kind']!r}"
+
     @property
     def input_shape(self) -> tuple[int | None, ...] | None:
         """Shape of one input, with None for a side that may be any; None where it is not known."""

@@ -363,10 +363,17 @@ class PythonConfig(Architecture):
     kind: Literal["python"] = "python"
     """The architecture."""
 
+    is_foreign = True
+
     def __post_init__(self):
         module, _, name = self.target.partition(":")
         if not module or not name:
             raise ValueError(f"target = {self.target!r}: expected package.module:factory")
+
+    @property
+    def named(self) -> str:
+        """The setting that says which network it is, for errors."""
+        return f"network.target = {self.target!r}"
 
     @property
     def num_classes(self) -> int | None:

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dwf.errors import ConfigError
 from dwf.networks.config import PythonConfig
+from dwf.networks.foreign import protect_inputs, refuse_lazy
 
 
 def import_network(config: PythonConfig) -> nn.Module:
@@ -21,7 +22,8 @@ def import_network(config: PythonConfig) -> nn.Module:
 
     Raises:
         ConfigError: the module cannot be imported, has no such factory, the factory fails, or
-            what it returns is no `nn.Module`, or one whose BatchNorm has no running statistics.
+            what it returns is no `nn.Module`, one with lazy layers, or one whose BatchNorm has no
+            running statistics.
     """
     factory = _find(config.target)
     given = ", ".join(f"{name}={value!r}" for name, value in config.arguments.items())
@@ -37,7 +39,9 @@ def import_network(config: PythonConfig) -> nn.Module:
         raise ConfigError(
             f"network.target: {call} returned {type(network).__name__}, expected a torch.nn.Module"
         )
+    refuse_lazy(network, call)
     _refuse_without_statistics(network, call)
+    protect_inputs(network)
     return network
 
 

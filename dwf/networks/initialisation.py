@@ -38,18 +38,16 @@ def initialise(network: nn.Module, config: NetworkConfig, *, kind: str, seed: in
         network.load_state_dict(build_network(config).state_dict())
         if kind == "default":
             return
-        layers = _layer_parameters(network)
-        for name, parameter in network.named_parameters():
-            if id(parameter) not in layers:
-                continue
+        for name, parameter in layer_parameters(network).items():
             if name.endswith("bias"):
                 parameter.zero_()
             else:
                 _WEIGHTS[kind](parameter)
 
 
-def _layer_parameters(network: nn.Module) -> set[int]:
-    """The ids of what linear, convolution and attention layers own."""
+def layer_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return what linear, convolution and attention layers own, by name."""
     kinds = (nn.Linear, _ConvNd, nn.MultiheadAttention)
     layers = (module for module in network.modules() if isinstance(module, kinds))
-    return {id(p) for layer in layers for p in layer.parameters(recurse=False)}
+    owned = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
+    return {name: one for name, one in network.named_parameters() if id(one) in owned}

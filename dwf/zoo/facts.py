@@ -48,6 +48,14 @@ class Method:
     """Where it comes from: the settings, a rule on sizes, or a timing before training."""
 
 
+@dataclass(frozen=True)
+class Sound:
+    """A trial before training found that a row determines what a network computes."""
+
+    source: str
+    """Digest of the files that its classes stand in."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """Architecture and data of networks: facts that samples inherit from the learnt zoo."""
@@ -106,6 +114,8 @@ class Facts(Subject):
     """How the networks were trained; None where they were not, or differently."""
     split_by: Literal["networks", "blocks of steps"] | None = None
     """How rows are split into train, val and test; None of samples."""
+    sound: Sound | None = None
+    """Trial of networks that dwf did not write; None of its own."""
     provenance: Provenance | None = None
     """Where the networks come from."""
     said: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Weights = TypeVar("Weights", np.ndarray, "torch.Tensor")
 
-Role = Literal["weight", "bias", "norm", "buffer"]
+Role = Literal["weight", "bias", "norm", "buffer", "constant"]
 Span = tuple[int, int]
 """A stretch of a row: its first number, and the one behind its last."""
 
@@ -39,6 +39,11 @@ class Entry:
     def size(self) -> int:
         """How many numbers it has."""
         return math.prod(self.shape)
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether training learns it: no running statistics, and no constant."""
+        return self.role not in ("buffer", "constant")
 
     @property
     def stop(self) -> int:
@@ -65,13 +70,17 @@ class Layout:
     def of(cls, network: "torch.nn.Module") -> "Layout":
         """Return the layout of an `nn.Module`: its floating-point parameters and buffers.
 
+        Buffers of a normalisation are its running statistics (`buffer`); others are constants.
         Integer buffers (BatchNorm's step counters) are left out: they are rebuilt, not learnt.
         """
         import torch
+        from torch import nn
+        from torch.nn.modules.batchnorm import _NormBase
 
-        norms = {
-            name for name, module in network.named_modules() if "Norm" in type(module).__name__
-        }
+        modules = dict(network.named_modules())
+        statistics = {name for name, one in modules.items() if isinstance(one, _NormBase)}
+        kinds = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+        norms = statistics | {name for name, one in modules.items() if isinstance(one, kinds)}
         parameters = dict(network.named_parameters())
         entries, offset = [], 0
         for name, tensor in network.state_dict().items():
@@ -80,7 +89,8 @@ class Layout:
             owner, _, leaf = name.rpartition(".")
             role: Role = "bias" if "bias" in leaf else "weight"
             role = "norm" if owner in norms else role
-            role = role if name in parameters else "buffer"
+            if name not in parameters:
+                role = "buffer" if owner in statistics else "constant"
             entries.append(Entry(name, tuple(tensor.shape), offset=offset, role=role))
             offset = entries[-1].stop
         return cls(tuple(entries))
@@ -96,11 +106,19 @@ class Layout:
         return {entry.name: entry for entry in self.entries}
 
     def spans(self, buffers: bool = False) -> list[Span]:
-        """Return the stretches of a row that are learnt, with buffers if asked: then all of it."""
-        return spans_of(e for e in self.entries if buffers or e.role != "buffer")
+        """Return the stretches of a row that are learnt, with running statistics if asked.
+
+        Constants are never among them: they are no network's own.
+        """
+        return spans_of(e for e in self.entries if e.is_learnt or (buffers and e.role == "buffer"))
+
+    @property
+    def constants(self) -> list[Entry]:
+        """Buffers that are no statistics of a normalisation: tables, positions, masks."""
+        return [entry for entry in self.entries if entry.role == "constant"]
 
     def learnt(self, weights: Weights) -> Weights:
-        """Return rows without running statistics: tensor or NumPy array of shape [..., K].
+        """Return what is learnt of rows: tensor or NumPy array of shape [..., K].
 
         Where there are none, the rows themselves.
         """

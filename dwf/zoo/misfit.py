@@ -1,20 +1,30 @@
 """Refuse, before anything is written, recipes that networks or data cannot follow."""
 
 import torch
+from torch.nn.modules.dropout import _DropoutNd
 
 from dwf.datasets.dataset import Dataset
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
 from dwf.networks.cost import MISFITS
 from dwf.networks.functional import build_network, has_batchnorm, is_stacked
-from dwf.zoo.cohorts import dropout_layers, names_found
+from dwf.networks.initialisation import layer_parameters
+from dwf.networks.sound import refuse_unsound, source_digest
+from dwf.zoo.cohorts import dropout_layers, learnable, names_found, refuse_unbatched
 from dwf.zoo.config import KeepSteps, ZooConfig
+from dwf.zoo.facts import Sound
+from dwf.zoo.layout import Layout
+from dwf.zoo.zeros import prunable
 
 
-def refuse_misfit(config: ZooConfig) -> None:
+def refuse_misfit(config: ZooConfig) -> Sound | None:
     """Raise `ConfigError` where network, data and recipe do not fit each other.
 
-    Two training images are run through the network, where its settings do not tell.
+    Two training images are run through the network, where its settings do not tell. A network that
+    dwf did not write is tried in full, see `dwf.networks.sound`.
+
+    Returns:
+        What the trial found out; None of dwf's own networks.
     """
     data = load_dataset(config.data)
     if said := config.network.misfit(config.data.title, data.shape, num_classes=data.num_classes):
@@ -24,6 +34,30 @@ def refuse_misfit(config: ZooConfig) -> None:
     _refuse_recipe(config, data, network)
     _refuse_padding(config, data)
     _refuse_lone_image(config, data, network)
+    found = find_sound(config, data)
+    refuse_unbatched(config, data)
+    return found
+
+
+def find_sound(config: ZooConfig, data: Dataset, *, known: Sound | None = None) -> Sound | None:
+    """Return what a trial finds out of a network that dwf did not write; None of its own.
+
+    Args:
+        config: the zoo's settings.
+        data: its images.
+        known: what an earlier trial found: the same source is not tried again.
+
+    Raises:
+        ConfigError: a row would not determine what the network computes.
+    """
+    if not config.network.is_foreign:
+        return None
+    found = Sound(source_digest(config.network, build_network(config.network)))
+    if found != known:
+        images = data.prepare(data.train.batch(torch.arange(min(8, len(data.train))))[0])
+        kinds = config.vary.initialisation or (config.recipe.initialisation,)
+        refuse_unsound(config.network, images, initialisations=kinds)
+    return found
 
 
 @torch.no_grad()
@@ -51,17 +85,61 @@ def _refuse_recipe(config: ZooConfig, data: Dataset, network: torch.nn.Module) -
     if config.recipe.augment and len(data.train.images.shape) != 4:
         raise ConfigError(f"recipe.augment: {config.data.title} has no images to change")
     if isinstance(config.keep, KeepSteps):
-        names = dict(network.named_parameters())
+        names = learnable(network)
         if not names_found(names, config.keep.layers):
             raise ConfigError(
                 f"keep.layers = {config.keep.layers!r} is found in no parameter; they are called "
-                f"{', '.join(names)}"
+                f"{', '.join(names)}, without what the network freezes"
             )
-    drops = config.recipe.dropout or config.vary.dropout
-    if drops and not is_stacked(network) and not dropout_layers(network):
+    _refuse_dropout(config, network)
+    _refuse_pruning(config, network)
+    kinds = config.vary.initialisation or (config.recipe.initialisation,)
+    if set(kinds) != {"default"} and not layer_parameters(network):
         raise ConfigError(
-            f"recipe.dropout: the network (kind {config.network.kind!r}) has no dropout layers"
+            f"recipe.initialisation = {', '.join(kinds)} sets linear, convolution and attention "
+            f"layers, and this network has none: it has {_tensors(network)}; leave it out"
         )
+
+
+def _tensors(network: torch.nn.Module) -> str:
+    every = [f"{name} {list(one.shape)}" for name, one in network.named_parameters()]
+    return ", ".join(every)
+
+
+def _refuse_pruning(config: ZooConfig, network: torch.nn.Module) -> None:
+    if config.recipe.prune is None:
+        return
+    names = [entry.name for entry in prunable(Layout.of(network))]
+    if not names:
+        raise ConfigError(
+            "recipe.prune takes weights of linear, convolutional and attention layers, which are "
+            f"called `weight`, and this network has none: it has {_tensors(network)}; leave it out"
+        )
+    frozen = [name for name in names if name not in learnable(network)]
+    if frozen:
+        raise ConfigError(
+            f"recipe.prune would change {', '.join(frozen)}, which the network freezes: leave it "
+            "out, or let them learn"
+        )
+
+
+def _refuse_dropout(config: ZooConfig, network: torch.nn.Module) -> None:
+    drops = config.recipe.dropout or config.vary.dropout
+    if drops and not is_stacked(network):
+        others = [
+            f"{name} ({type(module).__name__})"
+            for name, module in network.named_modules()
+            if isinstance(module, _DropoutNd) and not isinstance(module, torch.nn.Dropout)
+        ]
+        if others:
+            raise ConfigError(
+                f"recipe.dropout sets layers of nn.Dropout alone, and the network has "
+                f"{', '.join(others)}: leave it out, and give the rates to the network itself"
+            )
+        if not dropout_layers(network):
+            raise ConfigError(
+                f"recipe.dropout: the network (kind {config.network.kind!r}) has no dropout layers"
+            )
     varied = config.vary.dropout is not None and not is_stacked(network)
     if varied and (config.cohort or 1) > 1:
         raise ConfigError(

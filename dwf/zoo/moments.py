@@ -11,6 +11,7 @@ import numpy as np
 
 from dwf.errors import ShapeMismatch, TooFewNetworks
 from dwf.ranks import world
+from dwf.zoo.constants import refuse_varying_constants
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import STREAM_BYTES, Zoo
 
@@ -53,6 +54,17 @@ class Moments:
         self._squares_D += step_D**2 * (self.num_networks * size / total)
         self.mean_D = self.mean_D + step_D * (size / total)
         self.num_networks = total
+
+    def copy_constants(self, layout: Layout, row_D: np.ndarray) -> None:
+        """Set constants to those of one network: their mean would be nobody's.
+
+        Args:
+            layout: of the networks.
+            row_D: a training network.
+        """
+        for entry in layout.constants:
+            part = slice(entry.offset, entry.stop)
+            self.mean_D[part], self._squares_D[part] = row_D[part], 0.0
 
     @property
     def variance_D(self) -> np.ndarray:  # noqa: N802  a shape, not a word
@@ -115,6 +127,8 @@ def measure_moments(
 ) -> Moments:
     """Return mean and variance over the networks of all sources, in one pass shared by all ranks.
 
+    Constants of the layout are the first network's.
+
     Every row is held to its checksum on the way. The last bit depends on `max_bytes`, not on the
     number of ranks.
 
@@ -125,6 +139,7 @@ def measure_moments(
 
     Raises:
         CorruptShard: a row does not match its checksum.
+        ConfigError: a constant differs from network to network.
     """
     parts = parts_of(sources, max_bytes)
 
@@ -138,6 +153,12 @@ def measure_moments(
     total = Moments()
     for gathered in world().in_order(len(parts), gather):
         total.merge(gathered)
+    zoo, rows = next((zoo, rows) for zoo, rows in sources if len(rows))
+    if zoo.layout.constants:
+        like_D = zoo.read(rows[:1])[0]
+        for each, its_rows in sources:
+            refuse_varying_constants(each, its_rows, like_D=like_D)
+        total.copy_constants(zoo.layout, like_D)
     return total
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from dwf import __version__
 from dwf.randomness import numpy_stream, seed_of
 from dwf.zoo.config import RangeConfig, RecipeConfig, ZooConfig
-from dwf.zoo.facts import BLOCKS_OF_STEPS, Facts, Method
+from dwf.zoo.facts import BLOCKS_OF_STEPS, Facts, Method, Sound
 from dwf.zoo.layout import Layout
 from dwf.zoo.provenance import Trained
 from dwf.zoo.shard import Columns
@@ -125,7 +125,12 @@ def split_rule(config: ZooConfig) -> Literal["networks", "blocks of steps"]:
 
 
 def facts(
-    config: ZooConfig, layout: Layout, *, method: Method, input_shape: tuple[int, ...]
+    config: ZooConfig,
+    layout: Layout,
+    *,
+    method: Method,
+    input_shape: tuple[int, ...],
+    sound: Sound | None = None,
 ) -> Facts:
     """Return what a zoo that is trained so says of itself.
 
@@ -134,9 +139,11 @@ def facts(
         layout: of its networks.
         method: how its cohorts are computed.
         input_shape: of one prepared input.
+        sound: the trial of networks that dwf did not write.
     """
     told = {name: value for name, value in vars(config).items() if name not in _OF_THE_MACHINE}
     told |= {"cohort": method.cohort, "method": method, "input_shape": input_shape}
     told["split_by"] = split_rule(config)
+    told |= {"sound": sound} if sound else {}
     told["provenance"] = Trained(f"dwf {__version__}")
     return Facts(layout=layout, num_shards=config.num_shards, said=tuple(told), **told)

@@ -28,9 +28,9 @@ from dwf.stages import Runner, Work, run_here, stage
 from dwf.zoo import roster
 from dwf.zoo.cohorts import assemble
 from dwf.zoo.config import ZooConfig
-from dwf.zoo.facts import FILE, Facts, Method
+from dwf.zoo.facts import FILE, Facts, Method, Sound
 from dwf.zoo.layout import Layout
-from dwf.zoo.misfit import refuse_misfit
+from dwf.zoo.misfit import find_sound, refuse_misfit
 from dwf.zoo.shard import shard_name
 from dwf.zoo.store import ZOO, Zoo, create_zoo, finish_zoo
 
@@ -75,14 +75,14 @@ def train_zoo(config: ZooConfig, root: Path, *, name: str, run: Runner = run_her
         WorkFailed: shards failed; the others are whole.
         StillRunning: the runner left the work to others; call again to look.
     """
-    folder = _folder(root, name)
+    folder, sound = _folder(root, name), None
     if not (folder / "run").exists():  # before a folder of these settings is there
-        refuse_misfit(config)
+        sound = refuse_misfit(config)
     started = time.monotonic()
     with stage(ZOO, folder, config=config, has_workers=True) as record:
         if record is None:
             return Zoo.open(folder)
-        _create(config, folder)
+        _create(config, folder, sound)
     run(work(config, root, name=name))  # the runner holds the folder, here or in jobs
     with hold(record.path, math.inf):  # of two that watched the same jobs, one after the other
         return _finish(config, record, time.monotonic() - started)
@@ -177,16 +177,34 @@ def _uses_gpu(config: ZooConfig, folder: Path) -> bool:
     return find_device(config.compute.device, elsewhere=True).type == "cuda"
 
 
-def _create(config: ZooConfig, folder: Path) -> None:
+def _create(config: ZooConfig, folder: Path, sound: Sound | None) -> None:
     if (folder / FILE).exists():
+        _tell_other_source(config, folder)
         return
     from dwf.zoo.cohorts import choose_method
 
     layout, data = Layout.of(build_network(config.network)), load_dataset(config.data)
+    sound = sound or find_sound(config, data)
     choice = choose_method(config, data)
     if choice.seconds:  # not in `zoo.json`: equal zoos are equal files
         write_json(folder / "run" / "timing.json", choice.seconds)
-    create_zoo(folder, roster.facts(config, layout, method=choice.method, input_shape=data.shape))
+    create_zoo(
+        folder,
+        roster.facts(config, layout, method=choice.method, input_shape=data.shape, sound=sound),
+    )
+
+
+def _tell_other_source(config: ZooConfig, folder: Path) -> None:
+    """Try a network again whose source has changed since the zoo was begun, and tell of it."""
+    if not config.network.is_foreign:
+        return
+    known = Facts.read(folder).sound
+    if find_sound(config, load_dataset(config.data), known=known) != known:
+        logger.warning(
+            "%s: the source of %s is another than when this zoo was begun; it passes the same "
+            "checks, but rows of before were trained with what it was",
+            *(folder / FILE, config.network.target),
+        )
 
 
 def _method_of(folder: Path, facts: Facts) -> Method:

@@ -124,7 +124,7 @@ class _Coloured:
     def __init__(self, tracer: Tracer, layout: Layout):
         structure = tracer.structure
         self._offsets = {entry.name: entry.offset for entry in layout.entries}
-        buffers = {entry.name for entry in layout.entries if entry.role == "buffer"}
+        buffers = {entry.name for entry in layout.entries if not entry.is_learnt}
         bindings = structure.bindings + _element_bindings(tracer, buffers)
         bindings.sort(key=lambda b: (self._offsets[b.name], b.axis))
         self.parent, self.children = forest(structure)

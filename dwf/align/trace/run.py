@@ -29,7 +29,8 @@ def trace_groups(
     Raises:
         ConfigError: the trace met what it cannot follow, and where.
     """
-    names = [entry.name for entry in layout.entries]
+    # A constant stays where it is, and tells units apart by its values.
+    names = [entry.name for entry in layout.entries if entry.role != "constant"]
     return read_groups(trace(network, names, input_shape=input_shape), layout)
 
 

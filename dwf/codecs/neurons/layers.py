@@ -102,7 +102,7 @@ def _own_tensors(layout: Layout) -> list[list[Entry]]:
     norms: list[list[Entry]] = []  # since the last weight
     first = 0  # of the weights that no norm was behind yet
     for entry in layout.entries:
-        if entry.role == "buffer":
+        if not entry.is_learnt:
             continue
         if entry.role == "norm":
             if not norms or _owner(norms[-1][0]) != _owner(entry):

@@ -107,7 +107,7 @@ class Behaviour:
         """
         network, layout = self.networks[source], self.zoos[source].layout
         original, changed = layout.unflatten(originals_ND), layout.unflatten(changed_ND)
-        changed |= {e.name: original[e.name] for e in layout.entries if e.role == "buffer"}
+        changed |= {e.name: original[e.name] for e in layout.entries if not e.is_learnt}
         with torch.no_grad():
             wanted = run_networks(network, original, inputs=self.images[source])
         logits = run_networks(network, changed, inputs=self.images[source])

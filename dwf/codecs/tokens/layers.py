@@ -67,7 +67,9 @@ def matrices(layout: Layout, settings: TokenSettings) -> list[tuple[Entry, Entry
     covered = {
         entry.name: entry
         for entry in layout.entries
-        if entry.size and (entry.role != "buffer" or buffers) and (entry.role != "norm" or norms)
+        if entry.size
+        and (entry.is_learnt or (buffers and entry.role == "buffer"))
+        and (entry.role != "norm" or norms)
     }
     biases = {
         name: covered[other]

@@ -127,6 +127,7 @@ class Yardstick:
         self._refuse_unfit()
         self.network = zoo.build_network()
         gathered = moments(Rows(zoo, rows))
+        gathered.copy_constants(zoo.layout, zoo.read(rows[:1])[0])
         self.mean_D = gathered.mean_D
         self.deviation_K = zoo.layout.learnt(gathered.deviation_D)
         self._whole = whole
@@ -262,7 +263,11 @@ class Yardstick:
     def measure_drawn(self, drawn: Drawn, compare: bool = False) -> Measured:
         """Measure a baseline; see `measure_zoo`."""
         sources = self.batchnorm.compare if compare else ()
-        blocks = ((positions_B, self._filled(weights_BK)) for positions_B, weights_BK in drawn)
+        most_S = drawn.baseline.mixture_SN.argmax(1)
+        blocks = (
+            (positions_B, self._with_constants(self._filled(weights_BK), most_S[positions_B]))
+            for positions_B, weights_BK in drawn
+        )
         return self.measure(blocks, False, source=self.batchnorm.score, compare=sources)
 
     def measure_copies(self, positions_S: np.ndarray) -> Measured:
@@ -342,6 +347,14 @@ class Yardstick:
         for start, stop in self.zoo.layout.spans():
             weights_BD[:, start:stop] = weights_BK[:, at : at + stop - start]
             at += stop - start
+        return weights_BD
+
+    def _with_constants(self, weights_BD: np.ndarray, most_B: np.ndarray) -> np.ndarray:
+        """Give rows the constants of the training network that each is made of most, in place."""
+        for entry in self.zoo.layout.constants:
+            part = slice(entry.offset, entry.stop)
+            for row_D, position in zip(weights_BD, most_B.tolist(), strict=True):
+                row_D[part] = self.zoo.map_row(int(self.training.rows[position]))[part]
         return weights_BD
 
     def _groups_of_frame(self) -> tuple[Group, ...]:

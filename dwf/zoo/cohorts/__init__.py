@@ -2,8 +2,8 @@
 
 from dwf.zoo.cohorts.cohort import Cohort
 from dwf.zoo.cohorts.cost import describe_cost, measure_rate
-from dwf.zoo.cohorts.method import choose_method
-from dwf.zoo.cohorts.program import dropout_layers, names_found
+from dwf.zoo.cohorts.method import choose_method, refuse_unbatched
+from dwf.zoo.cohorts.program import dropout_layers, learnable, names_found
 from dwf.zoo.cohorts.rows import assemble
 
 __all__ = [
@@ -12,6 +12,8 @@ __all__ = [
     "choose_method",
     "describe_cost",
     "dropout_layers",
+    "learnable",
     "measure_rate",
     "names_found",
+    "refuse_unbatched",
 ]

@@ -370,6 +370,7 @@ class Cohort:
             "epoch": self.epoch,
             "step": self.step,
             "state": {name: tensor.detach() for name, tensor in self.state.items()},
+            "counters": self.program.counters,
             "optimizers": {k: o.state_dict() for k, o in self.program.optimizers.items()},
             "masks": self.program.masks,
             "keeper": self.keeper.state(),
@@ -389,6 +390,8 @@ class Cohort:
         with torch.no_grad():
             for name, tensor in saved["state"].items():
                 self.state[name].copy_(tensor)
+            for name, tensor in saved["counters"].items():
+                self.program.counters[name].copy_(tensor)
         for kind, state in saved["optimizers"].items():
             self.program.optimizers[kind].load_state_dict(state)
         self.program.masks = saved["masks"]

@@ -55,15 +55,20 @@ def measure_rate(config: ZooConfig) -> Rate | None:
     Trains the first cohort for about half a second in memory and writes nothing. Networks other
     than MLPs are measured on smaller batches, as one of theirs may take long, and one by one where
     no `cohort` is set.
+
+    Raises:
+        ConfigError: `cohort` asks to batch networks that cannot be.
     """
     if not is_cached(config.data.kind, config.data.size):
         return None
     from dwf.zoo import roster
     from dwf.zoo.cohorts.cohort import Cohort
+    from dwf.zoo.cohorts.method import refuse_unbatched
     from dwf.zoo.facts import Method
     from dwf.zoo.layout import Layout
 
     network, data = build_network(config.network), load_dataset(config.data)
+    refuse_unbatched(config, data)
     stacked = is_stacked(network)
     size = min(config.cohort or 1, config.shard_size, config.count)
     if stacked:

@@ -15,7 +15,9 @@ import torch
 
 from dwf.datasets.dataset import Dataset
 from dwf.devices import find_device
+from dwf.errors import ConfigError
 from dwf.metrics import logger
+from dwf.networks.batching import why_not_batched
 from dwf.networks.checks import breaks_with_channels_last
 from dwf.networks.functional import build_network, is_stacked
 from dwf.randomness import threads
@@ -27,7 +29,7 @@ from dwf.zoo.layout import Layout
 
 TIMING_BATCH = 16
 _ROUNDS, _SECONDS, _SLOW_STEP = 3, 0.08, 0.5
-_BATCHED = 4
+_BATCHED, _IMAGES = 4, 8
 # A gain below this is within the noise of a shared machine: the plainer way is taken.
 _WORTH_IT = 0.93
 # Of the free memory of a GPU.
@@ -42,6 +44,30 @@ class Choice:
     method: Method
     seconds: dict[str, float]
     """Way -> seconds of a step of one network, `TIMING_BATCH` images; empty where nothing was."""
+
+
+def refuse_unbatched(config: ZooConfig, data: Dataset) -> None:
+    """Refuse a cohort of several networks that cannot be batched.
+
+    Raises:
+        ConfigError: `cohort` asks for it; tells why it cannot be.
+    """
+    if config.cohort is None or min(config.cohort, config.shard_size, config.count) == 1:
+        return
+    if reason := _why_not_batched(config, data):
+        raise ConfigError(
+            f"cohort = {config.cohort}: networks of {config.network.named} cannot be batched "
+            f"({reason}); give `cohort: 1`"
+        )
+
+
+def _why_not_batched(config: ZooConfig, data: Dataset) -> str | None:
+    """Why networks that dwf did not write are trained one by one; None where they need not be."""
+    network = build_network(config.network)
+    if not config.network.is_foreign or is_stacked(network):
+        return None
+    images = data.prepare(data.train.batch(torch.arange(min(_IMAGES, len(data.train))))[0])
+    return why_not_batched(network, images, own_inputs=config.recipe.data_order == "own")
 
 
 def choose_method(config: ZooConfig, data: Dataset) -> Choice:
@@ -66,6 +92,11 @@ def choose_method(config: ZooConfig, data: Dataset) -> Choice:
         return Choice(dataclasses.replace(plain, cohort=size, chosen="rule"), {})
     size = min(config.cohort or 1, config.shard_size)
     ways = _ways(config, network, dataclasses.replace(plain, cohort=size))
+    cannot = _why_not_batched(config, data) if size == 1 and "batched" in ways else None
+    if cannot:
+        logger.info("batched: cannot (%s)", cannot)
+        ways = {way: dataclasses.replace(m, chosen="rule") for way, m in ways.items()}
+        del ways["batched"]
     if len(ways) == 1:
         return Choice(next(iter(ways.values())), {})
     seconds = _time(config, data, ways)
@@ -131,7 +162,8 @@ def _choose_on_gpu(config: ZooConfig, data: Dataset, plain: Method) -> Choice:
             "no GPU here to measure on: networks are trained one by one; `cohort` in the settings "
             "batches them"
         )
-    if not there or (config.vary.dropout is not None and not stacked):
+    alone = (config.vary.dropout is not None and not stacked) or _why_not_batched(config, data)
+    if not there or alone:
         return Choice(dataclasses.replace(plain, chosen="rule"), {})
     peaks = []
     for size in (1, 2):

@@ -80,13 +80,13 @@ class Program:
             self.network.to(device=self.method.device, memory_format=order)
             held = self.network.state_dict()  # shares memory with the module
             self.state = {e.name: held[e.name].unsqueeze(0) for e in self.layout.entries}
-            self.learnt = dict(self.network.named_parameters())
+            self.learnt = learnable(self.network)
             return
         views = self.layout.unflatten(torch.stack(rows))
         self.network.to(self.method.device)
         self.state = {n: view.contiguous().to(self.method.device) for n, view in views.items()}
-        parameters = dict(self.network.named_parameters())
-        self.learnt = {n: t.requires_grad_() for n, t in self.state.items() if n in parameters}
+        names = learnable(self.network)
+        self.learnt = {n: t.requires_grad_() for n, t in self.state.items() if n in names}
 
     def _refuse_broken_order(self) -> None:
         method = self.method
@@ -118,6 +118,12 @@ class Program:
             kind: OPTIMIZERS[kind](parts, lr=1e-3, fused=True)
             for kind, parts in param_groups.items()
         }
+
+    @property
+    def counters(self) -> dict[str, torch.Tensor]:
+        """Buffers that no row holds, by name, as training moves them: BatchNorm's steps."""
+        buffers = self.network.named_buffers()
+        return {name: buffer for name, buffer in buffers if name not in self.state}
 
     def learn_only(self, keep: KeepSteps) -> None:
         """Go on with some layers, and an optimiser of their own."""
@@ -166,7 +172,7 @@ class Program:
         loss_N.sum().backward()  # each network's gradient is its own: the sum mixes nothing
         self._clip()
         for part, whole, rows in self.slices:
-            part.grad = whole.grad[rows]
+            part.grad = None if whole.grad is None else whole.grad[rows]  # of one that is not used
         for optimizer in self.optimizers.values():
             optimizer.step()
         prune.enforce(self.state, self.masks)
@@ -247,6 +253,11 @@ class Program:
 def names_found(names: Iterable[str], pattern: str) -> list[str]:
     """Return the names in which a regular expression is found."""
     return [name for name in names if re.search(pattern, name)]
+
+
+def learnable(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are trained, by name: those that the network does not freeze."""
+    return {name: one for name, one in network.named_parameters() if one.requires_grad}
 
 
 def dropout_layers(network: nn.Module) -> list[nn.Dropout]:
