@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 
+from dwf.errors import ConfigError
 from dwf.randomness import numpy_stream
 from dwf.zoo.layout import Layout
 
@@ -188,18 +189,52 @@ def invert(groups: Sequence[Group], orders: Orders) -> Orders:
     A group within a head or block is undone where the parent has moved it to: its inverse belongs
     to another place, and so to the sibling group of that place.
     """
-    undone = [order_NU.argsort(1) for order_NU in orders]
+    came_from = [
+        None if group.parent is None else orders[group.parent][:, group.place] for group in groups
+    ]
+    return [found.argsort(1) for found in _of_siblings(groups, orders, came_from)]
+
+
+def compose(groups: Sequence[Group], first: Orders, *, then: Orders) -> Orders:
+    """Return the orders that do what these do one after the other; no sign is flipped.
+
+    What a group within a head or block is given the second time, it is given where the first time
+    moved it to.
+    """
+    went_to = [None if g.parent is None else first[g.parent].argsort(1)[:, g.place] for g in groups]
+    then_moved = _of_siblings(groups, then, went_to)
+    return [one_NU.gather(1, two_NU) for one_NU, two_NU in zip(first, then_moved, strict=True)]
+
+
+def _of_siblings(
+    groups: Sequence[Group], orders: Orders, places: Sequence[torch.Tensor | None]
+) -> Orders:
+    """Return for each group the order of its sibling in another place, [N] of them; else its own.
+
+    Of each place the groups come in one order: the first there is the first here, and so on.
+    """
+    found = list(orders)
     for g, group in enumerate(groups):
-        if group.parent is None:
+        place_N = places[g]
+        if place_N is None:
             continue
-        siblings = [h for h, other in enumerate(groups) if other.parent == group.parent]
-        # Of each place the groups come in one order: the first there is the first here, and so on.
-        here = [h for h in siblings if groups[h].place == group.place].index(g)
         by_place: dict[int, list[int]] = {}
-        for h in siblings:
-            by_place.setdefault(groups[h].place, []).append(h)
-        came_from_N = orders[group.parent][:, group.place].tolist()
-        undone[g] = torch.stack(
-            [orders[by_place[place][here]][n].argsort() for n, place in enumerate(came_from_N)]
+        for h, other in enumerate(groups):
+            if other.parent == group.parent:
+                by_place.setdefault(other.place, []).append(h)
+        here = by_place[group.place].index(g)
+        found[g] = torch.stack(
+            [orders[by_place[place][here]][n] for n, place in enumerate(place_N.tolist())]
         )
-    return undone
+    return found
+
+
+def refuse_not_finite(weights_ND: torch.Tensor) -> None:
+    """Raise a ConfigError that names the first networks whose numbers are not all finite."""
+    wrong = (~weights_ND.isfinite().all(1)).nonzero().squeeze(1).tolist()
+    if wrong:
+        raise ConfigError(
+            f"{len(wrong)} of {len(weights_ND)} networks hold numbers that are not finite, which "
+            f"no order brings closer to any other: rows {', '.join(map(str, wrong[:4]))}; leave "
+            "them out"
+        )

@@ -46,7 +46,7 @@ def axes_that_move(entry, network):
 def test_narrow_networks_of_every_architecture(name):
     network, shape = build_network(NARROW[name]), shape_of(name)
     groups = groups_of(network, shape)
-    assert verify_symmetry(network, groups, input_shape=shape) < 1e-12
+    assert verify_symmetry(network, groups, input_shape=shape) < 1e-11
     moved = {(member.name, member.axis) for group in groups for member in group.members}
     for entry in Layout.of(network).entries:
         for axis in axes_that_move(entry, network):
@@ -57,7 +57,7 @@ def test_narrow_networks_of_every_architecture(name):
 def test_published_networks(name):
     config, _ = PUBLISHED[name]
     network, shape = build_network(config), input_shape(config)
-    assert verify_symmetry(network, groups_of(network, shape), input_shape=shape) < 1e-12
+    assert verify_symmetry(network, groups_of(network, shape), input_shape=shape) < 1e-11
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_published_networks(name):
 def test_large_and_similar_networks(name):
     config = (PUBLISHED | SIMILAR)[name][0]
     network, shape = build_network(config), input_shape(config)
-    assert verify_symmetry(network, groups_of(network, shape), input_shape=shape) < 1e-12
+    assert verify_symmetry(network, groups_of(network, shape), input_shape=shape) < 1e-11
 
 
 # Number of groups: by hand from the architecture, where that is short.
@@ -98,7 +98,7 @@ def check_torchvision(name, size, num_groups):
         options = {"image_size": size}
     network, shape = models.get_model(name, weights=None, **options), (3, size, size)
     groups = groups_of(network, shape)
-    assert verify_symmetry(network, groups, input_shape=shape) < 1e-12
+    assert verify_symmetry(network, groups, input_shape=shape) < 1e-11
     assert len(groups) == num_groups if num_groups else len(groups) >= 18
 
 
