@@ -138,6 +138,7 @@ def sources_of(network: nn.Module, groups: Sequence[Group]) -> Sources:
         for member in group.members:
             name, _, leaf = member.name.rpartition(".")
             plain = member.axis == 0 and member.inner == member.outer == 1 and member.rows is None
+            plain = plain and member.places is None
             known = isinstance(modules.get(name), (nn.Linear, *_CHANNELS_FIRST))
             if leaf == "weight" and plain and known:
                 makers.append((name, member.start))

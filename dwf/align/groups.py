@@ -47,6 +47,9 @@ class Member:
     last norm; -1 for what takes it in; 0 where a scale does not matter."""
     cost: bool = True
     """Whether it counts in matching. Running statistics follow the units, but say nothing."""
+    places: tuple[int, ...] | None = None
+    """Indices of the axis that make up the stack, where they are not its neighbours from `start`
+    on: every other channel, or those around a padded shortcut's."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def random_orders(groups: Sequence[Group], num_networks: int, *, seed: int) -> O
 def indices(member: Member, order_NU: np.ndarray) -> np.ndarray:
     """Return the orders of a member's indices that these orders of its units mean, int64_NI.
 
-    They are counted from the member's start.
+    They are counted from the member's start, or are positions among its places.
     """
     if member.outer == member.inner == 1:
         return order_NU
@@ -118,17 +121,42 @@ def indices(member: Member, order_NU: np.ndarray) -> np.ndarray:
 
 
 def part(tensors: Tensors, member: Member, *, size: int) -> Tensors:
-    """Return the view of N networks' tensors, or arrays, that a member of `size` units is about."""
+    """Return what a member of `size` units is about, of N networks' tensors, or arrays.
+
+    A view, where the member names no places; else a copy, which `put` writes back.
+    """
+    return tensors[_cut(tensors.ndim, member, size)]
+
+
+def put(tensors: Tensors, member: Member, *, size: int, values: Tensors | float) -> None:
+    """Write values into what a member of `size` units is about: of the shape of `part`."""
+    tensors[_cut(tensors.ndim, member, size)] = values
+
+
+def _cut(num_axes: int, member: Member, size: int) -> tuple[slice | list[int], ...]:
     stop = member.start + member.outer * size * member.inner
-    cut = [slice(None)] * tensors.ndim
+    cut: list[slice | list[int]] = [slice(None)] * num_axes
     if member.rows is not None:
         cut[1] = slice(*member.rows)
     cut[member.axis + 1] = slice(member.start, stop)
-    return tensors[tuple(cut)]
+    if member.places is not None:
+        cut[member.axis + 1] = list(member.places)
+    return tuple(cut)
+
+
+def reorder(tensors: np.ndarray, member: Member, *, order_NU: np.ndarray) -> None:
+    """Move the units of a member in place, one order for each of N networks' arrays."""
+    size = order_NU.shape[1]
+    moved = part(tensors, member, size=size)
+    # One network at a time: its tensor stays in cache, and whole rows are copied.
+    for n, from_I in enumerate(indices(member, order_NU)):
+        moved[n] = moved[n].take(from_I, member.axis)
+    if member.places is not None:
+        put(tensors, member, size=size, values=moved)
 
 
 def units(tensors: torch.Tensor, member: Member, *, size: int) -> torch.Tensor:
-    """Return the same view, the member's axis as three: [outer, U, inner]."""
+    """Return the same, the member's axis as three: [outer, U, inner]."""
     stack = (member.outer, size, member.inner)
     return part(tensors, member, size=size).unflatten(member.axis + 1, stack)
 
@@ -149,6 +177,9 @@ def scale_units(
             shape = [len(factor_NU)] + [1] * (view.dim() - 1)
             shape[member.axis + 2] = group.size
             view.mul_((factor_NU**member.power).view(shape))
+            if member.places is not None:
+                values = view.flatten(member.axis + 1, member.axis + 3)
+                put(tensors[member.name], member, size=group.size, values=values)
 
 
 def permute(
@@ -174,10 +205,7 @@ def permute(
         flips_NU = order_NU < 0
         from_NU = torch.where(flips_NU, ~order_NU, order_NU).numpy()
         for member in group.members:
-            moved = part(tensors[member.name].numpy(), member, size=group.size)
-            # One network at a time: its tensor stays in cache, and whole rows are copied.
-            for n, from_I in enumerate(indices(member, from_NU)):
-                moved[n] = moved[n].take(from_I, member.axis)
+            reorder(tensors[member.name].numpy(), member, order_NU=from_NU)
         if flips_NU.any():
             scale_units(tensors, group, factor_NU=torch.where(flips_NU, -1.0, 1.0))
     return permuted_ND

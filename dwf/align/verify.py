@@ -76,7 +76,7 @@ def verify_symmetry(
     moved = {member.name for group in groups for member in group.members}
     fixed = {name: values for name, values in constants.items() if name not in moved}
     row_D = _random_row(network, layout, random, fixed)
-    logits = _Logits(network, layout, images, row_D, random)
+    logits = _Logits(network, layout, images=images, row_D=row_D, random=random)
     ways = _every_unit_moved(groups, seed)
     changed_D = functools.partial(_changed, layout, row_D)
     found = 0.0
@@ -181,6 +181,7 @@ class _Logits:
         self,
         network: nn.Module,
         layout: Layout,
+        *,
         images: torch.Tensor,
         row_D: torch.Tensor,
         random: torch.Generator,

@@ -1,5 +1,7 @@
 """Small networks on which tracing symmetry was once wrong, each for a kind of fault."""
 
+import itertools
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -178,6 +180,40 @@ class PaddedShortcut(nn.Module):
         short = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))
         x = functional.relu(short + self.b(functional.relu(self.a(x))))
         return self.o(x.mean((2, 3)))
+
+
+class _Block(nn.Module):
+    """Two convolutions, and a shortcut that pads channels with zeros where there are more."""
+
+    def __init__(self, before, width):
+        super().__init__()
+        self.more, self.stride = (width - before) // 2, 1 + (width != before)
+        self.conv1 = nn.Conv2d(before, width, 3, self.stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn1, self.bn2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
+
+    def forward(self, x):
+        """Return what the block makes of an activation."""
+        h = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        x = x[:, :, :: self.stride, :: self.stride]
+        return functional.relu(functional.pad(x, (0, 0, 0, 0, self.more, self.more)) + h)
+
+
+class PaddedResNet(nn.Module):
+    """The ResNet of the first paper on CIFAR-10, option A: 6 n + 2 layers of 16 to 64 channels."""
+
+    shape = (3, 32, 32)
+
+    def __init__(self, n=3, width=16):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        widths = [width] * (n + 1) + [2 * width] * n + [4 * width] * n
+        self.blocks = nn.Sequential(*[_Block(*pair) for pair in itertools.pairwise(widths)])
+        self.out = nn.Linear(4 * width, 10)
+
+    def forward(self, x):
+        """Return logits."""
+        return self.out(self.blocks(functional.relu(self.bn(self.conv(x)))).mean((2, 3)))
 
 
 class AuxiliaryHead(nn.Module):

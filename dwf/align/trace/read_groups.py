@@ -236,8 +236,8 @@ class _Coloured:
         unmoved: list[int] = []
         for p in sorted({p for leaf in leaf_UL[0].tolist() for p in self._uses[leaf]}):
             found = _members(self._places[p], leaf_UL)
-            # One axis on which they form no grid is enough: a `Member` cannot name those indices,
-            # so the units stay everywhere (`fixed_axes` tells the user).
+            # One axis on which not all have as many indices is enough: the units stay everywhere
+            # (`fixed_axes` tells the user).
             if found is None:
                 return None
             members += [(p, member) for member in found]
@@ -371,7 +371,7 @@ def _use_constants(tracer: Tracer, bindings: Sequence[Binding]) -> None:
 
 
 def _members(places: _Places, leaf_UL: np.ndarray) -> list[Member] | None:
-    """Return the members on one axis, none if nothing moves there, None if it is no grid."""
+    """Return the members on one axis, none if nothing moves there, None if there can be none."""
     binding, made = places.binding, []
     touched = places.blocks_of(leaf_UL)
     by_row = {g: places.find(g, leaf_UL) for g in touched}
@@ -382,9 +382,11 @@ def _members(places: _Places, leaf_UL: np.ndarray) -> list[Member] | None:
     for g in touched:
         if len({len(f) for f in by_row[g]}) > 1:
             return None
-        grids = _grids(np.stack(by_row[g]))
+        index_UK = np.stack(by_row[g])
+        grids, named = _grids(index_UK), None
         if grids is None:
-            return None
+            grids = [(int(index_UK.min()), index_UK.shape[1], 1)]
+            named = tuple(index_UK.T.reshape(-1).tolist())
         rows = None
         if places.num_blocks > 1:
             rows = (g * places.rows_per_block, (g + 1) * places.rows_per_block)
@@ -399,6 +401,7 @@ def _members(places: _Places, leaf_UL: np.ndarray) -> list[Member] | None:
                     rows=rows,
                     power=0,
                     cost=binding.cost,
+                    places=named,
                 )
             )
     return made
