@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from dwf.align.groups import Group, Orders
+from dwf.align.groups import Group, Orders, refuse_not_finite
 from dwf.align.matching import assign
 from dwf.datasets.dataset import Dataset
 from dwf.errors import ConfigError
@@ -89,7 +89,12 @@ class Activations:
         return [[standardise(seen_IU) for seen_IU in seen] for seen in self._seen(weights_D)]
 
     def _seen(self, weights_D: torch.Tensor) -> list[list[torch.Tensor]]:
-        """Return what the units of each group do, for each of its modules [I, U]."""
+        """Return what the units of each group do, for each of its modules [I, U].
+
+        Raises:
+            ConfigError: the network is not finite, or what a unit does is not.
+        """
+        refuse_not_finite(weights_D[None])
         outputs: dict[str, list[torch.Tensor]] = {}
         modules = dict(self._network.named_modules())
         names = {name for sources in self._sources for name, _ in sources}
@@ -111,6 +116,9 @@ class Activations:
             ]
             if not seen:
                 _refuse(group, "no module that ran gives them out")
+            # Sums of squares over the samples have to fit, too.
+            if not all(seen_IU.square().sum().isfinite() for seen_IU in seen):
+                _refuse(group, "a network's are not finite, or too large, on training images")
             found.append(seen)
         return found
 
@@ -130,6 +138,7 @@ def sources_of(network: nn.Module, groups: Sequence[Group]) -> Sources:
         for member in group.members:
             name, _, leaf = member.name.rpartition(".")
             plain = member.axis == 0 and member.inner == member.outer == 1 and member.rows is None
+            plain = plain and member.places is None
             known = isinstance(modules.get(name), (nn.Linear, *_CHANNELS_FIRST))
             if leaf == "weight" and plain and known:
                 makers.append((name, member.start))

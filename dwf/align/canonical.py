@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from dwf.align.groups import Group, Member, Orders, scale_units, units
+from dwf.align.groups import Group, Member, Orders, compose, permute, scale_units, units
 from dwf.align.matching import Ascent, Target
 from dwf.randomness import numpy_stream
 from dwf.zoo.layout import Layout
@@ -109,9 +109,13 @@ def transport_orders(
         seed: seed of the points.
     """
     points_D = numpy_stream(seed, "transport").standard_normal(layout.size, dtype="float32")
-    ascent = Ascent(weights_ND, Target(torch.from_numpy(points_D), layout, groups=groups))
+    # Units of which nothing is known yet, as those that all weights into are 0, fit every point
+    # alike. Sorted first, they come in one order whatever order they had.
+    sorted_first = norm_orders(weights_ND, layout, groups=groups)
+    sorted_ND = permute(weights_ND, layout, groups=groups, orders=sorted_first)
+    ascent = Ascent(sorted_ND, Target(torch.from_numpy(points_D), layout, groups=groups))
     ascent.start(keep_better=False)
-    return ascent.coded_orders()
+    return compose(groups, sorted_first, then=ascent.coded_orders())
 
 
 def squared_norms(

@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 
+from dwf.errors import ConfigError
 from dwf.randomness import numpy_stream
 from dwf.zoo.layout import Layout
 
@@ -46,6 +47,9 @@ class Member:
     last norm; -1 for what takes it in; 0 where a scale does not matter."""
     cost: bool = True
     """Whether it counts in matching. Running statistics follow the units, but say nothing."""
+    places: tuple[int, ...] | None = None
+    """Indices of the axis that make up the stack, where they are not its neighbours from `start`
+    on: every other channel, or those around a padded shortcut's."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def random_orders(groups: Sequence[Group], num_networks: int, *, seed: int) -> O
 def indices(member: Member, order_NU: np.ndarray) -> np.ndarray:
     """Return the orders of a member's indices that these orders of its units mean, int64_NI.
 
-    They are counted from the member's start.
+    They are counted from the member's start, or are positions among its places.
     """
     if member.outer == member.inner == 1:
         return order_NU
@@ -117,17 +121,42 @@ def indices(member: Member, order_NU: np.ndarray) -> np.ndarray:
 
 
 def part(tensors: Tensors, member: Member, *, size: int) -> Tensors:
-    """Return the view of N networks' tensors, or arrays, that a member of `size` units is about."""
+    """Return what a member of `size` units is about, of N networks' tensors, or arrays.
+
+    A view, where the member names no places; else a copy, which `put` writes back.
+    """
+    return tensors[_cut(tensors.ndim, member, size)]
+
+
+def put(tensors: Tensors, member: Member, *, size: int, values: Tensors | float) -> None:
+    """Write values into what a member of `size` units is about: of the shape of `part`."""
+    tensors[_cut(tensors.ndim, member, size)] = values
+
+
+def _cut(num_axes: int, member: Member, size: int) -> tuple[slice | list[int], ...]:
     stop = member.start + member.outer * size * member.inner
-    cut = [slice(None)] * tensors.ndim
+    cut: list[slice | list[int]] = [slice(None)] * num_axes
     if member.rows is not None:
         cut[1] = slice(*member.rows)
     cut[member.axis + 1] = slice(member.start, stop)
-    return tensors[tuple(cut)]
+    if member.places is not None:
+        cut[member.axis + 1] = list(member.places)
+    return tuple(cut)
+
+
+def reorder(tensors: np.ndarray, member: Member, *, order_NU: np.ndarray) -> None:
+    """Move the units of a member in place, one order for each of N networks' arrays."""
+    size = order_NU.shape[1]
+    moved = part(tensors, member, size=size)
+    # One network at a time: its tensor stays in cache, and whole rows are copied.
+    for n, from_I in enumerate(indices(member, order_NU)):
+        moved[n] = moved[n].take(from_I, member.axis)
+    if member.places is not None:
+        put(tensors, member, size=size, values=moved)
 
 
 def units(tensors: torch.Tensor, member: Member, *, size: int) -> torch.Tensor:
-    """Return the same view, the member's axis as three: [outer, U, inner]."""
+    """Return the same, the member's axis as three: [outer, U, inner]."""
     stack = (member.outer, size, member.inner)
     return part(tensors, member, size=size).unflatten(member.axis + 1, stack)
 
@@ -148,6 +177,9 @@ def scale_units(
             shape = [len(factor_NU)] + [1] * (view.dim() - 1)
             shape[member.axis + 2] = group.size
             view.mul_((factor_NU**member.power).view(shape))
+            if member.places is not None:
+                values = view.flatten(member.axis + 1, member.axis + 3)
+                put(tensors[member.name], member, size=group.size, values=values)
 
 
 def permute(
@@ -173,10 +205,7 @@ def permute(
         flips_NU = order_NU < 0
         from_NU = torch.where(flips_NU, ~order_NU, order_NU).numpy()
         for member in group.members:
-            moved = part(tensors[member.name].numpy(), member, size=group.size)
-            # One network at a time: its tensor stays in cache, and whole rows are copied.
-            for n, from_I in enumerate(indices(member, from_NU)):
-                moved[n] = moved[n].take(from_I, member.axis)
+            reorder(tensors[member.name].numpy(), member, order_NU=from_NU)
         if flips_NU.any():
             scale_units(tensors, group, factor_NU=torch.where(flips_NU, -1.0, 1.0))
     return permuted_ND
@@ -188,18 +217,52 @@ def invert(groups: Sequence[Group], orders: Orders) -> Orders:
     A group within a head or block is undone where the parent has moved it to: its inverse belongs
     to another place, and so to the sibling group of that place.
     """
-    undone = [order_NU.argsort(1) for order_NU in orders]
+    came_from = [
+        None if group.parent is None else orders[group.parent][:, group.place] for group in groups
+    ]
+    return [found.argsort(1) for found in _of_siblings(groups, orders, came_from)]
+
+
+def compose(groups: Sequence[Group], first: Orders, *, then: Orders) -> Orders:
+    """Return the orders that do what these do one after the other; no sign is flipped.
+
+    What a group within a head or block is given the second time, it is given where the first time
+    moved it to.
+    """
+    went_to = [None if g.parent is None else first[g.parent].argsort(1)[:, g.place] for g in groups]
+    then_moved = _of_siblings(groups, then, went_to)
+    return [one_NU.gather(1, two_NU) for one_NU, two_NU in zip(first, then_moved, strict=True)]
+
+
+def _of_siblings(
+    groups: Sequence[Group], orders: Orders, places: Sequence[torch.Tensor | None]
+) -> Orders:
+    """Return for each group the order of its sibling in another place, [N] of them; else its own.
+
+    Of each place the groups come in one order: the first there is the first here, and so on.
+    """
+    found = list(orders)
     for g, group in enumerate(groups):
-        if group.parent is None:
+        place_N = places[g]
+        if place_N is None:
             continue
-        siblings = [h for h, other in enumerate(groups) if other.parent == group.parent]
-        # Of each place the groups come in one order: the first there is the first here, and so on.
-        here = [h for h in siblings if groups[h].place == group.place].index(g)
         by_place: dict[int, list[int]] = {}
-        for h in siblings:
-            by_place.setdefault(groups[h].place, []).append(h)
-        came_from_N = orders[group.parent][:, group.place].tolist()
-        undone[g] = torch.stack(
-            [orders[by_place[place][here]][n].argsort() for n, place in enumerate(came_from_N)]
+        for h, other in enumerate(groups):
+            if other.parent == group.parent:
+                by_place.setdefault(other.place, []).append(h)
+        here = by_place[group.place].index(g)
+        found[g] = torch.stack(
+            [orders[by_place[place][here]][n] for n, place in enumerate(place_N.tolist())]
         )
-    return undone
+    return found
+
+
+def refuse_not_finite(weights_ND: torch.Tensor) -> None:
+    """Raise a ConfigError that names the first networks whose numbers are not all finite."""
+    wrong = (~weights_ND.isfinite().all(1)).nonzero().squeeze(1).tolist()
+    if wrong:
+        raise ConfigError(
+            f"{len(wrong)} of {len(weights_ND)} networks hold numbers that are not finite, which "
+            f"no order brings closer to any other: rows {', '.join(map(str, wrong[:4]))}; leave "
+            "them out"
+        )

@@ -1,18 +1,18 @@
 """Check symmetry groups on numbers: random orders of all units must not change the function.
 
-Shape suffixes: D numbers of one network, N networks, B images, K classes.
+Shape suffixes: D numbers of one network, N networks, B images, K logits.
 """
 
-import copy
 import functools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from dwf.align.constants import constants_of, draw_like, with_constants_drawn
 from dwf.align.groups import (
     Group,
     Orders,
@@ -27,7 +27,13 @@ from dwf.zoo.layout import Layout
 _LARGE = 10**6
 _NARROWER = (torch.float32, torch.float16, torch.bfloat16)
 TOLERANCE = 1e-9
-"""Largest deviation of logits that float64's rounding explains, relative to their scale."""
+"""Largest deviation of a logit that float64's rounding explains in any network, relative to the
+logit's own size."""
+# Rounding differs from one order of sums to another; more than so many times what was measured is
+# no rounding. What is above the second number is too coarse to tell right from wrong.
+_MARGIN = 100.0
+_COARSEST = 1e-2
+_NOISE = 2.0**-52
 
 
 @torch.no_grad()
@@ -36,11 +42,14 @@ def verify_symmetry(
 ) -> float:
     """Return by how much random orders of all groups change what a network computes.
 
-    In float64 and evaluation mode, with random weights and running statistics: nothing is at a
-    value, as 0 or 1, that would hide a mistake. All groups are reordered together, in two ways
-    between which no symmetry of less than all orders, as of turns alone, stays unseen: first every
-    unit moves, then by an order of the other parity. Where units may be scaled or change sign, that
-    is done, too, in a third check.
+    In float64 and evaluation mode, with random weights, running statistics and constants: nothing
+    is at a value, as 0 or 1, that would hide a mistake; a constant's equal entries stay equal
+    unless a group moves them. Each logit is compared by itself. How far rounding alone changes it
+    is measured: every weight and image is changed in its last digit.
+
+    All groups are reordered together, in two ways between which no symmetry of less than all
+    orders, as of turns alone, stays unseen: first every unit moves, then by an order of the other
+    parity. Where units may be scaled or change sign, that is done, too, in a third check.
 
     Args:
         network: a network of the architecture; it is left as it was.
@@ -49,40 +58,40 @@ def verify_symmetry(
         seed: of weights, images and orders.
 
     Returns:
-        The largest absolute difference of a logit, over the largest absolute logit.
+        The largest absolute difference of a logit, over the largest absolute value that this
+        logit has on any image.
 
     Raises:
-        ConfigError: it is above 1e-9, or not finite; the message names the group.
+        ConfigError: it is above 1e-9 and above what rounding explains, or not finite; the message
+            names the group. Or the network cannot be checked: it is not finite, not the same twice
+            or the same on all images, or its rounding is as large as a mistake.
     """
     random = torch.Generator().manual_seed(seed)
-    network = copy.deepcopy(network).double().eval()
     layout = Layout.of(network)
+    constants = constants_of(network, layout)
+    network = with_constants_drawn(network, layout, random=random).double().eval()
     # Few units of a small network may all be dead on two images.
     count = 2 if layout.size > _LARGE else 16
     images = torch.randn(count, *input_shape, generator=random, dtype=torch.float64)
-    row_D = _random_row(network, layout, random)
-    before_BK = _run(network, layout, row_D, images)
-    if not (before_BK[0] - before_BK[1]).abs().max() > 1e-6 * before_BK.abs().max():
-        raise ConfigError(
-            f"this {type(network).__name__} gives two random images the same logits, so that "
-            "nothing can be checked: it must depend on its images"
-        )
+    moved = {member.name for group in groups for member in group.members}
+    fixed = {name: values for name, values in constants.items() if name not in moved}
+    row_D = _random_row(network, layout, random, fixed)
+    logits = _Logits(network, layout, images=images, row_D=row_D, random=random)
     ways = _every_unit_moved(groups, seed)
     changed_D = functools.partial(_changed, layout, row_D)
-    deviation = functools.partial(_deviation, network, layout, images, before_BK)
     found = 0.0
     for orders in ways:
-        found = max(found, deviation(changed_D(groups, orders, None)))
-        if not found <= TOLERANCE:
+        found = max(found, logits.deviation(changed_D(groups, orders, None)))
+        if not found <= logits.tolerance:
             _refuse(
                 groups,
-                lambda some, orders=orders: deviation(
+                lambda some, orders=orders: logits.deviation(
                     changed_D(groups, _only(groups, orders, some), None)
                 ),
             )
     if any(group.scales or group.signs for group in groups):
-        scaled = deviation(changed_D(groups, ways[0], random))
-        if not scaled <= TOLERANCE:
+        scaled = logits.deviation(changed_D(groups, ways[0], random))
+        if not scaled <= logits.tolerance:
             raise ConfigError(
                 f"scaling units changes the logits by {scaled:.1e} of their size: this is an error "
                 "of dwf, please report the architecture; align with scale = none"
@@ -104,16 +113,21 @@ def _every_unit_moved(groups: Sequence[Group], seed: int) -> list[Orders]:
     return [cycles, exchanged]
 
 
-def _random_row(network: nn.Module, layout: Layout, random: torch.Generator) -> torch.Tensor:
-    """Return random weights and running statistics."""
+def _random_row(
+    network: nn.Module,
+    layout: Layout,
+    random: torch.Generator,
+    fixed: Mapping[str, torch.Tensor],
+) -> torch.Tensor:
+    """Return random weights, running statistics and constants; these, equal where they were."""
     state = network.state_dict()
     for entry in layout.entries:
         leaf = entry.name.rpartition(".")[2]
         drawn = torch.randn(entry.shape, generator=random, dtype=torch.float64)
-        if leaf == "running_var":
+        if entry.name in fixed:
+            drawn = draw_like(fixed[entry.name], random)
+        elif leaf == "running_var":
             drawn = 0.5 + drawn.abs()
-        elif not entry.is_learnt and leaf != "running_mean":
-            continue  # constants of the architecture
         elif entry.role == "norm":
             drawn = 1 + 0.3 * drawn if "weight" in leaf else 0.3 * drawn
         elif len(entry.shape) > 1:
@@ -156,15 +170,63 @@ def _as_float64(value: object) -> object:
     return value
 
 
-def _deviation(
-    network: nn.Module,
-    layout: Layout,
-    images: torch.Tensor,
-    before_BK: torch.Tensor,
-    row_D: torch.Tensor,
-) -> float:
-    after_BK = _run(network, layout, row_D, images)
-    return float((after_BK - before_BK).abs().max() / before_BK.abs().max())
+class _Logits:
+    """What a network computes, and how far another row changes it: each logit by itself.
+
+    Raises:
+        ConfigError: nothing can be told from this network's logits.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layout: Layout,
+        *,
+        images: torch.Tensor,
+        row_D: torch.Tensor,
+        random: torch.Generator,
+    ):
+        self._network, self._layout, self._images = network, layout, images
+        self._kind = type(network).__name__
+        self._before_BK = _run(network, layout, row_D, images)
+        if not self._before_BK.isfinite().all():
+            self._refuse("gives logits that are not finite for random weights and images")
+        self._size_K = self._before_BK.abs().amax(0)
+        if not torch.equal(_run(network, layout, row_D, images), self._before_BK):
+            self._refuse("gives other logits when it is run again: it must not be random")
+        apart_K = (self._before_BK[0] - self._before_BK[1]).abs()
+        if not apart_K.max() > 1e-6 * self._size_K.max():
+            self._refuse("gives two random images the same logits: it must depend on its images")
+        self.tolerance = max(TOLERANCE, _MARGIN * self._rounding(row_D, random))
+        if not self.tolerance <= _COARSEST:
+            self._refuse(
+                f"changes its logits by {self.tolerance / _MARGIN:.0e} of their size where its "
+                "weights change in float64's last digit, so that no mistake could be told from "
+                "rounding"
+            )
+
+    def deviation(self, row_D: torch.Tensor) -> float:
+        """Return by how much a row changes a logit at most, as a share of that logit's size."""
+        return self._apart(_run(self._network, self._layout, row_D, self._images))
+
+    def _apart(self, after_BK: torch.Tensor) -> float:
+        apart_K = (after_BK - self._before_BK).abs().amax(0)
+        # A logit that is 0 on all images stays 0.
+        share_K = torch.where(apart_K == 0, 0.0, apart_K / self._size_K)
+        return float(share_K.max())
+
+    def _rounding(self, row_D: torch.Tensor, random: torch.Generator) -> float:
+        """Return how far changes in the last digit of all weights and images change a logit."""
+
+        def nudged(numbers: torch.Tensor) -> torch.Tensor:
+            noise = torch.randn(numbers.shape, generator=random, dtype=torch.float64)
+            return numbers * (1 + _NOISE * noise)
+
+        after_BK = _run(self._network, self._layout, nudged(row_D), nudged(self._images))
+        return self._apart(after_BK)
+
+    def _refuse(self, why: str) -> None:
+        raise ConfigError(f"this {self._kind} {why}; so its symmetry cannot be checked")
 
 
 def _only(groups: Sequence[Group], orders: Orders, some: Sequence[int]) -> Orders:

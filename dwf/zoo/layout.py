@@ -187,7 +187,8 @@ class Layout:
             )
         batch = weights.shape[:-1]
         return {
-            e.name: weights[..., e.offset : e.stop].reshape(*batch, *e.shape) for e in self.entries
+            e.name: weights[..., e.offset : e.stop].reshape((*batch, *e.shape))
+            for e in self.entries
         }
 
     def to_json(self) -> list[dict[str, Json]]:

@@ -48,8 +48,7 @@ def traced():
     network.relu.register_forward_hook(lambda _, given, made: note(next(ran), made))
     network.last.register_forward_pre_hook(lambda _, given: note("the sum", *given))
     network.last.register_forward_hook(lambda _, given, made: note("last(the sum)", made))
-    names = [entry.name for entry in Layout.of(network).entries]
-    tracer = trace_network(network, names, input_shape=(2,))
+    tracer = trace_network(network, Layout.of(network), input_shape=(2,))
     return tracer, {name: tracer.labels(tensor) for name, tensor in seen.items()}
 
 

@@ -46,7 +46,7 @@ def axes_that_move(entry, network):
 def test_narrow_networks_of_every_architecture(name):
     network, shape = build_network(NARROW[name]), shape_of(name)
     groups = groups_of(network, shape)
-    assert verify_symmetry(network, groups, input_shape=shape) < 1e-12
+    assert verify_symmetry(network, groups, input_shape=shape) < 1e-11
     moved = {(member.name, member.axis) for group in groups for member in group.members}
     for entry in Layout.of(network).entries:
         for axis in axes_that_move(entry, network):
@@ -57,7 +57,7 @@ def test_narrow_networks_of_every_architecture(name):
 def test_published_networks(name):
     config, _ = PUBLISHED[name]
     network, shape = build_network(config), input_shape(config)
-    assert verify_symmetry(network, groups_of(network, shape), input_shape=shape) < 1e-12
+    assert verify_symmetry(network, groups_of(network, shape), input_shape=shape) < 1e-11
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_published_networks(name):
 def test_large_and_similar_networks(name):
     config = (PUBLISHED | SIMILAR)[name][0]
     network, shape = build_network(config), input_shape(config)
-    assert verify_symmetry(network, groups_of(network, shape), input_shape=shape) < 1e-12
+    assert verify_symmetry(network, groups_of(network, shape), input_shape=shape) < 1e-11
 
 
 # Number of groups: by hand from the architecture, where that is short.
@@ -73,7 +73,7 @@ QUICK = {
     "squeezenet1_1": (64, 25),  # stem, and 8 fires of a squeeze and two expansions
     "mobilenet_v3_small": (32, None),
     "mnasnet0_5": (32, None),
-    "shufflenet_v2_x0_5": (32, None),
+    "shufflenet_v2_x0_5": (32, 80),
     "efficientnet_b0": (32, None),
 }
 SLOW = {
@@ -85,6 +85,7 @@ SLOW = {
     "regnet_x_400mf": (64, None),
     "convnext_tiny": (64, 22),  # 4 streams, 18 blocks
     "swin_t": (64, 4 + 12 + 12 + 2 * 138),  # streams, units, heads, units of each of 138 heads
+    "swin_v2_t": (64, 4 + 12 + 2 * 12 + 12 + 2 * 138),  # and units that make positions' biases
     "vit_b_32": (32, 1 + 12 * (1 + 1 + 2 * 12)),
     "inception_v3": (128, 94),  # convolutions
 }
@@ -98,7 +99,7 @@ def check_torchvision(name, size, num_groups):
         options = {"image_size": size}
     network, shape = models.get_model(name, weights=None, **options), (3, size, size)
     groups = groups_of(network, shape)
-    assert verify_symmetry(network, groups, input_shape=shape) < 1e-12
+    assert verify_symmetry(network, groups, input_shape=shape) < 1e-11
     assert len(groups) == num_groups if num_groups else len(groups) >= 18
 
 
@@ -111,6 +112,17 @@ def test_networks_that_nobody_tuned_for(name):
 @pytest.mark.parametrize("name", ["mnasnet0_5", "efficientnet_b0", *SLOW])
 def test_more_networks_that_nobody_tuned_for(name):
     check_torchvision(name, *(QUICK | SLOW)[name])
+
+
+@pytest.mark.slow
+def test_a_network_that_multiplies_rounding_is_checked_to_what_it_allows():
+    from torchvision import models
+
+    torch.manual_seed(0)
+    network, shape = models.efficientnet_v2_s(weights=None), (3, 32, 32)
+    groups = groups_of(network, shape)
+    assert len(groups) == 75
+    assert verify_symmetry(network, groups, input_shape=shape) < 1e-3
 
 
 def test_a_group_that_is_wrong_is_named():

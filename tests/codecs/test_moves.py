@@ -45,6 +45,13 @@ GROUPS = {
         Group(5, (Member("a.weight", 0, start=1), Member("a.bias", 0, start=1))),
         Group(4, (Member("a.weight", 1, start=1), Member("places", 2, inner=2))),
     ),
+    "named": (
+        Group(
+            3, (Member("a.weight", 0, places=(0, 5, 11)), Member("a.bias", 0, places=(0, 5, 11)))
+        ),
+        Group(3, (Member("a.weight", 1, outer=2, places=(5, 1, 0, 2, 3, 4)),)),
+        Group(2, (Member("places", 2, places=(1, 6), start=1),)),
+    ),
     "blocks": (
         Group(6, (Member("a.weight", 1, rows=(0, 4)),), parent=2),
         Group(3, (Member("a.weight", 1, outer=2, rows=(4, 12)),), parent=2, place=1),

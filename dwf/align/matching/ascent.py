@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
-from dwf.align.groups import Group, Orders, identity_orders, part, permute
+from dwf.align.groups import Group, Orders, identity_orders, permute, put
 from dwf.align.matching.assignment import assign, total
 from dwf.align.matching.heads import Solution, solve_heads
 from dwf.align.matching.steps import Axis, Stack, Step, steps_of
@@ -334,7 +334,7 @@ def _counted(layout: Layout, groups: Sequence[Group]) -> torch.Tensor:
     for group in groups:
         for member in group.members:
             if member.cost:
-                part(tensors[member.name], member, size=group.size)[...] = 1
+                put(tensors[member.name], member, size=group.size, values=1)
     return counts_1D[0]
 
 

@@ -20,12 +20,13 @@ from typing import Literal
 
 import torch
 
-from dwf.align.groups import Group, Orders
+from dwf.align.groups import Group, Orders, refuse_not_finite
 from dwf.align.matching.ascent import Ascent, Target
 from dwf.align.matching.steps import Axis
 from dwf.zoo.layout import Layout
 
 Start = Literal["identity", "ties", "spectra"]
+_LARGEST = 2.0**40
 
 
 def match_networks(
@@ -63,6 +64,9 @@ def match_networks(
 
     Returns:
         For each group the order of its units, int64, shape [N, U]; `permute` applies them.
+
+    Raises:
+        ConfigError: a network or the reference is not finite.
     """
     matcher = Matcher(layout, groups, max_sweeps=max_sweeps, seed=seed, start=start, signs=signs)
     return matcher(weights_ND, reference_D)
@@ -101,8 +105,12 @@ class Matcher:
 
     def __call__(self, weights_ND: torch.Tensor, reference_D: torch.Tensor) -> Orders:
         """Match networks to a reference; as `match_networks`."""
+        refuse_not_finite(weights_ND)
+        weights_ND = _in_range(weights_ND)
         if self._target is None or self._reference_D is not reference_D:
+            refuse_not_finite(reference_D[None])
             self._reference_D = reference_D
+            reference_D = _in_range(reference_D[None])[0]
             self._target = Target(reference_D, self.layout, groups=self.groups)
         ascent = Ascent(weights_ND, self._target, signs=self._signs)
         tied = False
@@ -123,6 +131,21 @@ class Matcher:
         better_N1 = (ascent.objective() > value_N).unsqueeze(1)
         pairs = zip(ascent.coded_orders(), orders, strict=True)
         return [torch.where(better_N1, *pair) for pair in pairs]
+
+
+def _in_range(weights_ND: torch.Tensor) -> torch.Tensor:
+    """Return networks with what is too large for products in float32 made smaller, exactly.
+
+    Which order is best does not depend on a network's scale.
+    """
+    largest_N = weights_ND.abs().amax(1)
+    too_large_N = largest_N > _LARGEST
+    if not too_large_N.any():
+        return weights_ND
+    exponent_N = torch.where(too_large_N, torch.frexp(largest_N).exponent, 0)
+    # In two steps: the inverse of the largest numbers is no normal float32.
+    half_N = exponent_N // 2
+    return torch.ldexp(torch.ldexp(weights_ND, -half_N[:, None]), (half_N - exponent_N)[:, None])
 
 
 def streams(ascent: Ascent) -> set[int]:

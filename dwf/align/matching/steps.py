@@ -145,7 +145,8 @@ def _places(member: Member, size: int) -> np.ndarray:
     """Indices that belong to each unit, int64, shape [U, E]."""
     flat = np.arange(member.outer * size * member.inner)
     by_unit = flat.reshape(member.outer, size, member.inner).swapaxes(0, 1)
-    return member.start + by_unit.reshape(size, -1)
+    by_unit = by_unit.reshape(size, -1)
+    return member.start + by_unit if member.places is None else np.array(member.places)[by_unit]
 
 
 def _coupled(

@@ -47,7 +47,7 @@ def pair(tracer: Tracer, left: Traced, right: Traced, how: str) -> Traced:
     unit_a, unit_b = compact(a.unit), compact(b.unit)
     first, second = (unit_b, unit_a) if relation == "left holds" else (unit_a, unit_b)
     unit = torch.where(first == 0, second, first).expand(a.shape)
-    wire = _pair_wires(tracer, a, b, how, relation)
+    wire = _pair_wires(tracer, a, b, how, relation, (loose_a, loose_b))
     slot = mix(_seen(a), _seen(b)).expand(a.shape)
     if how in _PRODUCTS:  # a constant 0 stays one
         zero = _is_zero(a) | _is_zero(b) if how == "mul" else _is_zero(a)
@@ -120,8 +120,7 @@ def _hold(tracer: Tracer, pairs_P2: np.ndarray, loose: bool) -> None:
     """Note which units lie in which block; a block that holds all of them holds nothing back."""
     blocks = np.unique(pairs_P2[:, 1])
     if len(blocks) == 1:
-        if not loose:
-            return
+        # One that meets all others is like none of its own kind: a gate that weighs a branch.
         tracer.structure.pinned.append(blocks)
         return
     for block in blocks.tolist():
@@ -131,7 +130,9 @@ def _hold(tracer: Tracer, pairs_P2: np.ndarray, loose: bool) -> None:
         tracer.structure.loose_blocks.append(blocks)
 
 
-def _pair_wires(tracer: Tracer, a: Labels, b: Labels, how: str, relation: str) -> torch.Tensor:
+def _pair_wires(
+    tracer: Tracer, a: Labels, b: Labels, how: str, relation: str, loose: tuple[bool, bool]
+) -> torch.Tensor:
     structure = tracer.structure
     wire_a, wire_b = compact(a.wire), compact(b.wire)
     both = torch.where(wire_a == 0, wire_b, wire_a).expand(a.shape)
@@ -142,6 +143,10 @@ def _pair_wires(tracer: Tracer, a: Labels, b: Labels, how: str, relation: str) -
         if how == "div" and not b_fixed:
             structure.pin_wires(wire_b)
             b_fixed = True
+        if not a_fixed and not b_fixed and loose[0] != loose[1]:
+            # Of the two scales that of what a parameter multiplies is kept.
+            structure.pin_wires(wire_a if loose[0] else wire_b)
+            a_fixed, b_fixed = loose
         if a_fixed or b_fixed:
             return b.wire if a_fixed else a.wire
     elif how in ("add", "extreme") and relation == "one":

@@ -96,7 +96,7 @@ class Classes:
         """Return the first of those that each is one with."""
         names = np.asarray(names)
         while True:
-            above = self._parent[names]
+            above = np.asarray(self._parent[names])  # of shape [], too
             if np.array_equal(above, names):
                 return above
             names = above
@@ -232,6 +232,8 @@ class Structure:
         # The sum forgets the order of its terms, so each one is hashed with its place first: two
         # indices are alike only if they hold the same slots at the same places.
         slot_I = mix(seen, place).flatten(0, -2).sum(0) if seen.dim() > 1 else seen
+        zero = compact(unit == 0) & compact(slot == ZERO)
+        slot_I = torch.where(zero.flatten(0, -2).all(0) if zero.dim() > 1 else zero, ZERO, slot_I)
         self._pin_mixed(unit, slot, wire_I.expand(size))
         return Labels(unit_I.expand(size), slot_I.expand(size), wire=wire_I.expand(size))
 

@@ -27,7 +27,13 @@ def linear(
     tracer: Tracer, input: Traced, weight: Traced, bias: torch.Tensor | None = None
 ) -> Traced:
     """`functional.linear`."""
-    return project(tracer, input, weight_of(tracer, weight), bias, 1)
+    weight = weight_of(tracer, weight)
+    return project(tracer, input, weight, bias, taken_axis(weight))
+
+
+def taken_axis(weight: Weight) -> int:
+    """Return the axis of a parameter that stands as the second of its matrix here."""
+    return 0 if weight.transposed else 1
 
 
 def project(
@@ -45,9 +51,25 @@ def project(
         out = _beside(tracer, x, weight, taken, unit_O, shape)
     else:
         tracer.bind(weight, taken, columns=tracer.structure.columns(x, -1))
-        out = Labels(unit_O, positions(shape, -1), wire=wire_O).apply(lambda t: t.expand(shape))
+        out = made_units(unit_O, wire_O, shape=shape, axis=-1)
     made = tracer.make(out)
     return made if bias is None else pair(tracer, made, bias, "add")
+
+
+def made_units(
+    unit_O: torch.Tensor, wire_O: torch.Tensor, *, shape: Sequence[int], axis: int
+) -> Labels:
+    """Label what a weight gives along an axis."""
+    view = [1] * len(shape)
+    view[axis] = -1
+    unit, wire = unit_O.view(view), wire_O.view(view)
+    slot = positions(shape, axis)
+    # Where a weight gives what it takes in elsewhere, as the pixels that a tied decoder makes,
+    # numbers are no units: each is told apart by its place.
+    if (unit == 0).any():
+        place = torch.arange(1, 1 + len(unit_O)).view(view)
+        slot = torch.where(unit == 0, mix(slot, place), slot)
+    return Labels(unit, slot, wire=wire).apply(lambda t: t.expand(shape))
 
 
 def _beside(
@@ -106,9 +128,7 @@ def _channels(
     bias: torch.Tensor | None,
 ) -> Traced:
     """Label what a convolution gives, [B, O, ...]."""
-    view = (1, -1, *[1] * (len(shape) - 2))
-    labels = Labels(unit_O.view(view), positions(shape, 1), wire=wire_O.view(view))
-    made = tracer.make(labels.apply(lambda t: t.expand(shape)))
+    made = tracer.make(made_units(unit_O, wire_O, shape=shape, axis=1))
     return (
         made if bias is None else pair(tracer, made, bias[(..., *[None] * (len(shape) - 2))], "add")
     )

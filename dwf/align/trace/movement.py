@@ -28,6 +28,17 @@ def on_shape(function: Callable[..., T], tensor: Traced, *args: object, **kwargs
     return function(torch.empty(tensor.shape, device="meta"), *args, **kwargs)
 
 
+_TURNS = ("t", "T", "mT", "H", "mH", "adjoint")
+_SWAPS = ("transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "permute")
+
+
+def _swapped(args: tuple, kwargs: dict) -> bool:
+    """Whether axes, given as two numbers or as one tuple, are those of a matrix in turn."""
+    axes = [*args, *kwargs.values()]
+    axes = axes[0] if len(axes) == 1 else axes
+    return [axis % 2 for axis in axes] in ([0, 1], [1, 0])
+
+
 def _weight_part(
     func: str, weight: Weight, args: tuple, kwargs: dict
 ) -> Weight | list[Weight] | None:
@@ -39,7 +50,7 @@ def _weight_part(
         return weight
     if weight.transposed or len(weight.shape) != 2:
         return None
-    if func in ("t", "T", "mT") or (func == "transpose" and {a % 2 for a in args} == {0, 1}):
+    if func in _TURNS or (func in _SWAPS and _swapped(args, kwargs)):
         return (
             Weight(weight.name, weight.shape, start=weight.start, transposed=True)
             if not weight.start
@@ -102,7 +113,7 @@ def _call(
 ) -> torch.Tensor | tuple[torch.Tensor, ...]:
     if func == "getitem":
         return tensor[args[0]]
-    if func in ("T", "mT"):
+    if func in ("T", "mT", "H", "mH"):
         return getattr(tensor, func)
     if func == "iter":
         return tensor.unbind(0)
@@ -112,7 +123,7 @@ def _call(
 _MOVES = """
     reshape flatten unflatten permute transpose t swapaxes movedim moveaxis squeeze unsqueeze expand
     chunk split tensor_split unbind narrow select repeat repeat_interleave tile roll flip
-    contiguous index_select getitem T mT iter diagonal rot90 broadcast_to
+    swapdims H mH adjoint contiguous index_select getitem T mT iter diagonal rot90 broadcast_to
 """
 for _name in _MOVES.split():
     _add(_name, _moving(_name))

@@ -43,8 +43,8 @@ def _elementwise(scale: bool, sign: bool) -> Callable[..., Traced]:
     """Return the operation on single numbers; `scale`, `sign`: whether it passes them through."""
 
     def apply(tracer: Tracer, tensor: Traced, *args: object, **kwargs: object) -> Traced:
-        for other in args:
-            if isinstance(other, torch.Tensor) and other.dim():
+        for other in [*args, *kwargs.values()]:
+            if isinstance(other, Traced) or (isinstance(other, torch.Tensor) and other.dim()):
                 tensor = pair(tracer, tensor, other, "other")
         x = tracer.labels(tensor)
         tracer.structure.pin_wires(x.wire, not scale, sign=not sign)
@@ -53,20 +53,21 @@ def _elementwise(scale: bool, sign: bool) -> Callable[..., Traced]:
     return apply
 
 
-_add("relu leaky_relu rrelu abs absolute prelu_kernel", _elementwise(True, False))
-_add("neg negative", _elementwise(True, True))
-_add(
-    "tanh softsign tanhshrink erf sin tan sinh asinh arcsinh atan arctan",
-    _elementwise(False, True),
-)
-_add(
-    "gelu silu mish elu selu celu relu6 hardswish hardsigmoid sigmoid softplus logsigmoid exp log "
-    "sqrt rsqrt square clamp clip clamp_min clamp_max cos erfc expm1 log1p reciprocal round floor "
-    "ceil sign hardshrink softshrink threshold logit nan_to_num eq ne lt le gt ge logical_not "
-    "isnan isfinite pow rpow remainder fmod where masked_fill logical_and logical_or atan2 "
-    "bool int long",
-    _elementwise(False, False),
-)
+_SCALED = "relu leaky_relu rrelu abs absolute prelu_kernel"
+_SIGNED = "neg negative"
+_ODD = "tanh softsign tanhshrink erf sin tan sinh asinh arcsinh atan arctan"
+_OTHER = """
+    gelu silu mish elu selu celu relu6 hardswish hardsigmoid sigmoid softplus logsigmoid exp log
+    sqrt rsqrt square clamp clip clamp_min clamp_max cos erfc expm1 log1p reciprocal round floor
+    ceil sign hardshrink softshrink threshold logit nan_to_num eq ne lt le gt ge logical_not
+    isnan isfinite pow rpow remainder fmod masked_fill logical_and logical_or atan2 bool int long
+"""
+_add(_SCALED, _elementwise(True, False))
+_add(_SIGNED, _elementwise(True, True))
+_add(_ODD, _elementwise(False, True))
+_add(_OTHER, _elementwise(False, False))
+SPREAD = frozenset(" ".join([_SCALED, _SIGNED, _ODD, _OTHER]).split())
+"""Functions of single numbers: each tensor they are given is followed."""
 
 
 def _hardtanh(
@@ -95,10 +96,10 @@ _add("prelu", _prelu)
 def _where(
     tracer: Tracer,
     condition: torch.Tensor,
-    left: torch.Tensor | float | None = None,
-    right: torch.Tensor | float | None = None,
+    input: torch.Tensor | float,
+    other: torch.Tensor | float,
 ) -> Traced:
-    return pair(tracer, pair(tracer, condition, left, "other"), right, "other")
+    return pair(tracer, pair(tracer, condition, input, "other"), other, "other")
 
 
 _add("where", _where)
@@ -139,9 +140,14 @@ def _reducing(how: str) -> Callable[..., Traced]:
         keepdim: bool = False,
         **kwargs: object,
     ) -> Traced:
-        return reduce(tracer, tensor, kwargs.get("axis", dim), keepdim, how)
+        return reduce(tracer, tensor, kwargs.get("axis", dim), _keepdim(keepdim, kwargs), how)
 
     return apply
+
+
+def _keepdim(keepdim: bool, kwargs: dict[str, object]) -> bool:
+    """Return whether reduced axes stay, by torch's word or by NumPy's."""
+    return bool(kwargs.get("keepdims", keepdim))
 
 
 _add("mean sum", _reducing("linear"))
@@ -149,17 +155,30 @@ _add("amax amin", _reducing("extreme"))
 _add("logsumexp prod", _reducing("other"))
 
 
-def _moments(tracer: Tracer, tensor: Traced, *args: object, **kwargs: object) -> Traced:
-    dim = kwargs.get("dim", args[0] if args and not isinstance(args[0], bool) else None)
-    return reduce(tracer, tensor, dim, kwargs.get("keepdim", False), "other")
+def _moments(
+    tracer: Tracer,
+    tensor: Traced,
+    dim: int | Sequence[int] | bool | None = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    **kwargs: object,
+) -> Traced:
+    dim = kwargs.get("axis", dim)
+    dim = None if isinstance(dim, bool) else dim  # `unbiased` alone
+    return reduce(tracer, tensor, dim, _keepdim(keepdim, kwargs), "other")
 
 
 _add("var std", _moments)
 
 
 def _extreme(
-    tracer: Tracer, tensor: Traced, dim: torch.Tensor | int | None = None, keepdim: bool = False
+    tracer: Tracer,
+    tensor: Traced,
+    dim: torch.Tensor | int | None = None,
+    keepdim: bool = False,
+    **kwargs: object,
 ) -> Result:
+    dim, keepdim = kwargs.get("axis", kwargs.get("other", dim)), _keepdim(keepdim, kwargs)
     if isinstance(dim, torch.Tensor):
         return pair(tracer, tensor, dim, "extreme")
     made = reduce(tracer, tensor, dim, keepdim, "extreme")
@@ -189,7 +208,6 @@ def _spatial(function: Callable[..., torch.Tensor], sign: bool) -> Callable[...,
         kwargs.pop("return_indices", None)
         if not sign:
             tracer.structure.pin_wires(tracer.labels(tensor).wire, scale=False)
-        args = tuple(a for a in args if not isinstance(a, Traced))
         return channelwise(tracer, tensor, 1, on_shape(function, tensor, *args, **kwargs).shape)
 
     return apply
@@ -259,4 +277,10 @@ _add("local_response_norm", layers.local_response_norm)
 _add("scaled_dot_product_attention", attention)
 _add("multi_head_attention_forward", multi_head_attention)
 
-FOLLOWED = Operations(OPERATIONS, PLAIN, control=CONTROL, untouched=UNTOUCHED)
+FOLLOWED = Operations(
+    OPERATIONS,
+    PLAIN,
+    control=CONTROL,
+    untouched=UNTOUCHED,
+    spread=SPREAD | frozenset(MOVEMENT) | {"einsum"},
+)

@@ -10,14 +10,18 @@ import torch
 
 from dwf.align.trace.algebra import meet, reduce
 from dwf.align.trace.labels import Labels, compact, constant_along, mix, narrowed
-from dwf.align.trace.layers import project
+from dwf.align.trace.layers import project, taken_axis
 from dwf.align.trace.tracer import Traced, Tracer
 
 
 def product(tracer: Tracer, input: Traced, other: Traced) -> Traced:
     """`torch.matmul` of activations, or of one with a matrix."""
     if isinstance(other, Traced) and other.weight is not None and len(other.weight.shape) == 2:
-        return project(tracer, input, other.weight, None, int(other.weight.transposed))
+        return project(tracer, input, other.weight, None, 1 - taken_axis(other.weight))
+    weight = input.weight if isinstance(input, Traced) else None
+    if weight is not None and len(weight.shape) == 2 and other.dim() > 1:  # W x is x^T W^T, turned
+        turned = tracer.make(tracer.labels(other)).mT
+        return project(tracer, turned, weight, None, taken_axis(weight)).mT
     if input.dim() < 2 or other.dim() < 2:
         tracer.refuse("a product with a vector is not followed; write it as a sum")
     x, y = tracer.labels(input), tracer.labels(other)

@@ -9,6 +9,7 @@ Shape suffixes: U units (nodes) of a group, K indices of one unit, G row blocks,
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 
 from dwf.align.groups import Group, Kind, Member
 from dwf.align.trace.colours import forest, refine
-from dwf.align.trace.labels import Binding
+from dwf.align.trace.labels import Binding, constant_labels, mix
 from dwf.align.trace.tracer import Tracer
 from dwf.errors import ConfigError
 from dwf.metrics import logger
@@ -127,6 +128,7 @@ class _Coloured:
         buffers = {entry.name for entry in layout.entries if not entry.is_learnt}
         bindings = structure.bindings + _element_bindings(tracer, buffers)
         bindings.sort(key=lambda b: (self._offsets[b.name], b.axis))
+        _use_constants(tracer, bindings)
         self.parent, self.children = forest(structure)
         root = structure.atoms.roots()
         self.colour = refine(structure, bindings, root=root, parent=self.parent)
@@ -181,11 +183,12 @@ class _Coloured:
 
         Units that are one with the outputs are classes, which nobody asks to reorder.
         """
-        known = self._moved | self._marks.get("output", set()) | {0}
+        known = np.zeros(len(self._root), dtype=bool)
+        known[list(self._moved | self._marks.get("output", set()) | {0})] = True
         found = {}
         for binding in self._bindings:
             units = binding.unit.numpy()
-            left = np.isin(self._root[units], list(known), invert=True)
+            left = ~known[self._root[units]]
             if len(np.unique(units[left])) > 1:
                 found[f"{binding.name}[{binding.axis}]"] = None
         return list(found)
@@ -233,8 +236,8 @@ class _Coloured:
         unmoved: list[int] = []
         for p in sorted({p for leaf in leaf_UL[0].tolist() for p in self._uses[leaf]}):
             found = _members(self._places[p], leaf_UL)
-            # One axis on which they form no grid is enough: a `Member` cannot name those indices,
-            # so the units stay everywhere (`fixed_axes` tells the user).
+            # One axis on which not all have as many indices is enough: the units stay everywhere
+            # (`fixed_axes` tells the user).
             if found is None:
                 return None
             members += [(p, member) for member in found]
@@ -318,6 +321,9 @@ def _element_bindings(tracer: Tracer, buffers: set[str]) -> list[Binding]:
     for name, labels in tracer.single_numbers.items():
         unit = torch.from_numpy(tracer.structure.atoms.find(labels.unit)).view(labels.shape)
         axes = [a for a in range(unit.dim()) if not (unit == unit.narrow(a, 0, 1)).all()]
+        if len(axes) > 1 and name in tracer.constants:
+            tracer.structure.pinned.append(unit.reshape(-1).numpy())
+            continue
         if len(axes) > 1:
             raise ConfigError(
                 f"{name} (a parameter of shape {list(unit.shape)}): its axes {axes} run over units "
@@ -346,8 +352,26 @@ def _element_bindings(tracer: Tracer, buffers: set[str]) -> list[Binding]:
     return made
 
 
+def _use_constants(tracer: Tracer, bindings: Sequence[Binding]) -> None:
+    """Tell units apart that meet unequal parts of a constant, and pin the scale of all of them."""
+    for binding in bindings:
+        if binding.name not in tracer.constants:
+            continue
+        values = tracer.constants[binding.name]
+        slot = constant_labels(values).slot
+        # Equal slices can change places: the tensor stays as it is, whatever its other axes do.
+        blocks, size = binding.unit.shape
+        slot = slot.unflatten(0, (blocks, -1)) if blocks > 1 else slot[None]
+        slot_GIX = slot.movedim(binding.axis + 1, 1).reshape(blocks, size, -1)
+        place_X = torch.arange(slot_GIX.shape[2])
+        seen_GI = mix(slot_GIX, place_X).sum(2)
+        number = tracer.number(binding.name)
+        tracer.structure.use(binding.unit, mix(seen_GI, number, binding.axis))
+        tracer.structure.pin_wires(binding.wire)
+
+
 def _members(places: _Places, leaf_UL: np.ndarray) -> list[Member] | None:
-    """Return the members on one axis, none if nothing moves there, None if it is no grid."""
+    """Return the members on one axis, none if nothing moves there, None if there can be none."""
     binding, made = places.binding, []
     touched = places.blocks_of(leaf_UL)
     by_row = {g: places.find(g, leaf_UL) for g in touched}
@@ -358,9 +382,11 @@ def _members(places: _Places, leaf_UL: np.ndarray) -> list[Member] | None:
     for g in touched:
         if len({len(f) for f in by_row[g]}) > 1:
             return None
-        grids = _grids(np.stack(by_row[g]))
+        index_UK = np.stack(by_row[g])
+        grids, named = _grids(index_UK), None
         if grids is None:
-            return None
+            grids = [(int(index_UK.min()), index_UK.shape[1], 1)]
+            named = tuple(index_UK.T.reshape(-1).tolist())
         rows = None
         if places.num_blocks > 1:
             rows = (g * places.rows_per_block, (g + 1) * places.rows_per_block)
@@ -375,6 +401,7 @@ def _members(places: _Places, leaf_UL: np.ndarray) -> list[Member] | None:
                     rows=rows,
                     power=0,
                     cost=binding.cost,
+                    places=named,
                 )
             )
     return made

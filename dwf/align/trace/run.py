@@ -6,12 +6,14 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from dwf.align.constants import constants_of, with_constants_drawn
 from dwf.align.groups import Group
 from dwf.align.trace.labels import Labels, mix
 from dwf.align.trace.operations import FOLLOWED
 from dwf.align.trace.read_groups import read_groups
 from dwf.align.trace.tracer import Traced, Tracer
 from dwf.errors import ConfigError
+from dwf.metrics import logger
 from dwf.networks.checks import evaluating
 from dwf.zoo.layout import Layout
 
@@ -29,17 +31,24 @@ def trace_groups(
     Raises:
         ConfigError: the trace met what it cannot follow, and where.
     """
-    # A constant stays where it is, and tells units apart by its values.
-    names = [entry.name for entry in layout.entries if entry.role != "constant"]
-    return read_groups(trace(network, names, input_shape=input_shape), layout)
+    tracer = trace(network, layout, input_shape=input_shape)
+    learnt = [entry.name for entry in layout.entries if entry.is_learnt]
+    unseen = [name for name in learnt if not tracer.has_seen(name)]
+    if unseen:
+        logger.warning(
+            "evaluation does not use all parameters, and an alignment leaves the others as they "
+            "are, whatever takes them in when a network is trained on: %s were not seen",
+            ", ".join(unseen),
+        )
+    return read_groups(tracer, layout)
 
 
-def trace(network: nn.Module, names: list[str], *, input_shape: tuple[int, ...]) -> Tracer:
+def trace(network: nn.Module, layout: Layout, *, input_shape: tuple[int, ...]) -> Tracer:
     """Follow a batch of two images through a network.
 
     Args:
         network: any module; its weights take no part, and it is left as it was.
-        names: of the parameters and buffers whose axes may be permuted: those of a layout.
+        layout: the layout of its tensors, whose axes may be permuted.
         input_shape: of one image.
 
     Raises:
@@ -50,9 +59,13 @@ def trace(network: nn.Module, names: list[str], *, input_shape: tuple[int, ...])
             f"the network ({type(network).__name__}): it holds compiled TorchScript, which cannot "
             "be followed; build it from plain modules"
         )
-    state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    tracer = Tracer({name: tuple(state[name].shape) for name in names}, FOLLOWED)
-    swapped = {name: tracer.parameter(name, tracer.sizes[name]) for name in names}
+    tracer = Tracer(
+        {entry.name: entry.shape for entry in layout.entries},
+        FOLLOWED,
+        constants=constants_of(network, layout),
+    )
+    swapped = {name: tracer.parameter(name, shape) for name, shape in tracer.sizes.items()}
+    network = with_constants_drawn(network, layout, random=torch.Generator().manual_seed(0))
     number = torch.arange(1, 1 + 2 * torch.Size(input_shape).numel()).view(2, *input_shape)
     nobody = torch.zeros((), dtype=torch.int64).expand(number.shape)
     images = tracer.make(Labels(nobody, mix(number, 1), wire=nobody))
@@ -63,6 +76,8 @@ def trace(network: nn.Module, names: list[str], *, input_shape: tuple[int, ...])
         except ConfigError:
             raise
         except Exception as error:
+            if tracer.refusal is not None:  # within compiled code, which wraps what is raised
+                raise tracer.refusal from error
             raise ConfigError(
                 f"{(tracer.where or ['the network'])[-1]}: cannot be run on images of shape "
                 f"{list(input_shape)} ({type(error).__name__}: {error})"

@@ -7,9 +7,12 @@ followed, as long as it does not look at numbers, which would make the trace tru
 Shape suffixes: O rows and I columns of a weight.
 """
 
+import functools
+import inspect
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import FunctionType
 
 import torch
 
@@ -77,6 +80,15 @@ class Traced(torch.Tensor):
         tracer = next(t.tracer for t in _tensors([*args, *(kwargs or {}).values()]))
         return tracer.call(func, args, kwargs=kwargs or {})
 
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        """Refuse what reaches the numbers themselves, past `__torch_function__`."""
+        tracer = next(t.tracer for t in _tensors([*args, *(kwargs or {}).values()]))
+        tracer.refuse(
+            f"{func} ran where it cannot be followed, as in a function compiled by "
+            "torch.jit.script; use the function itself"
+        )
+
 
 def _shape(weight: Weight) -> tuple[int, ...]:
     return tuple(reversed(weight.shape)) if weight.transposed else weight.shape
@@ -89,6 +101,27 @@ def _memory(tensor: Traced) -> torch.Tensor:
     return tensor.move(_memory(tensor.base))
 
 
+@functools.cache
+def _signature(function: Callable[..., object]) -> inspect.Signature:
+    return inspect.signature(function)
+
+
+def _asks_in_place(func: Callable[..., object], args: tuple, kwargs: dict) -> bool:
+    """Whether a function is told to write its result into its first argument."""
+    if not isinstance(func, FunctionType):  # those of torch.nn.functional alone have `inplace`
+        return False
+    signature = _signature(func)
+    if "inplace" not in signature.parameters:
+        return False
+    return bool(signature.bind(*args, **kwargs).arguments.get("inplace", False))
+
+
+def _told_apart(values: torch.Tensor) -> bool:
+    """Whether no two slices of a constant, along any axis, are equal: nothing of it can move."""
+    axes = [axis for axis in range(values.dim()) if values.shape[axis] > 1]
+    return all(torch.unique(values, dim=a).shape[a] == values.shape[a] for a in axes)
+
+
 def is_view(tensor: Traced) -> bool:
     """Whether a moved tensor shares the memory of what it was moved from."""
     memory = _memory(tensor.base)
@@ -97,9 +130,11 @@ def is_view(tensor: Traced) -> bool:
     return moved is memory or moved._base is root
 
 
-def _plain(values: Iterable[object]) -> list:
-    """Return a function's arguments, those that are tensors blanked out."""
-    return ["" if isinstance(value, torch.Tensor) else value for value in values]
+def _plain(value: object) -> object:
+    """Return a function's argument, tensors in it blanked out."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return "" if isinstance(value, torch.Tensor) else value
 
 
 def _tensors(values: Iterable[object]) -> Iterator[Traced]:
@@ -122,14 +157,24 @@ class Operations:
     """Names of functions whose result depends on the numbers; they are refused."""
     untouched: frozenset[str]
     """Names of functions that leave each number as it is, wherever they put it."""
+    spread: frozenset[str]
+    """Names of functions that follow each tensor among their arguments, however it is given."""
 
 
 class Tracer:
     """One trace: what was found so far, and where in the module it is."""
 
-    def __init__(self, sizes: dict[str, tuple[int, ...]], operations: Operations):
+    def __init__(
+        self,
+        sizes: dict[str, tuple[int, ...]],
+        operations: Operations,
+        *,
+        constants: Mapping[str, torch.Tensor],
+    ):
         self.sizes = sizes
         self.operations = operations
+        self.constants = constants
+        self.refusal: ConfigError | None = None
         self.structure = Structure()
         self.where: list[str] = []
         self.step = 0
@@ -162,19 +207,44 @@ class Tracer:
                     "the zoo without aligning it"
                 )
             try:
-                result = self.operations.table[bare](self, *args, **kwargs)
+                result = self._apply(bare, args, kwargs)
                 if not outer and bare not in self.operations.untouched:
-                    result = self._signed(result, [bare, _plain(args), _plain(kwargs.items())])
+                    result = self._signed(
+                        result, [bare, _plain(args), _plain(list(kwargs.items()))]
+                    )
             except (TypeError, IndexError, AssertionError, RuntimeError) as error:
                 self.refuse(f"this use of the operation cannot be followed ({error})")
         finally:
             self.operation = outer
         in_place = name.endswith("_") and (not name.startswith("__") or name.startswith("__i"))
+        in_place = in_place or _asks_in_place(func, args, kwargs)
         if in_place and isinstance(result, Traced) and isinstance(args[0], Traced):
             self.write(args[0], self.labels(result))
             args[0].loose = result.loose
             return args[0]
         return result
+
+    def _apply(self, bare: str, args: tuple, kwargs: dict) -> Result:
+        """Call the operation of a name; no tensor gets lost among its arguments."""
+        operation = self.operations.table[bare]
+        signature = _signature(operation)
+        for word, place in (("input", 0), ("other", 1)):  # torch's own names of the first two
+            if word in kwargs and word not in signature.parameters and len(args) == place:
+                kwargs = dict(kwargs)
+                args = (*args, kwargs.pop(word))
+        if bare not in self.operations.spread:
+            given = signature.bind(self, *args, **kwargs).arguments
+            for name, parameter in signature.parameters.items():
+                if parameter.kind == parameter.VAR_POSITIONAL:
+                    rest = [("an argument", value) for value in given.get(name, ())]
+                elif parameter.kind == parameter.VAR_KEYWORD:
+                    rest = list(given.get(name, {}).items())
+                else:
+                    continue
+                for word, value in rest:
+                    if isinstance(value, torch.Tensor):
+                        self.refuse(f"a tensor given as {word} is not followed; use a number")
+        return operation(self, *args, **kwargs)
 
     def _signed(self, result: object, how: list) -> object:
         """Add to the labels what was done: numbers that went through other things are not alike.
@@ -222,7 +292,9 @@ class Tracer:
     def refuse(self, why: str) -> None:
         """Raise a ConfigError that names the module and the operation."""
         node = ".".join(filter(None, self.where[-1:])) or "the network"
-        raise ConfigError(f"{node} ({self.operation}): {why}")
+        operation = f" ({self.operation})" if self.operation else ""
+        self.refusal = ConfigError(f"{node}{operation}: {why}")
+        raise self.refusal
 
     def labels(self, value: torch.Tensor | float) -> Labels:
         """Return a tensor's labels as known by now; a parameter becomes one of single numbers."""
@@ -247,7 +319,18 @@ class Tracer:
 
     def parameter(self, name: str, shape: tuple[int, ...]) -> Traced:
         """Return the tensor that stands for a parameter or a buffer of the layout."""
-        return Traced.make(self, None, Weight(name, tuple(shape)))
+        values = self.constants.get(name)
+        if values is None or not _told_apart(values):
+            return Traced.make(self, None, Weight(name, tuple(shape)))
+        # Its numbers stay in place, and pin what they meet. Equal ones are alike within a tensor,
+        # but none is a 0 that would hide a scale, nor like those of another tensor.
+        slot = mix(constant_labels(values).slot, self.number(name), 5)
+        still = torch.zeros((), dtype=torch.int64).expand(slot.shape)
+        return self.make(Labels(still, slot, wire=still))
+
+    def has_seen(self, name: str) -> bool:
+        """Whether a parameter took part in what was traced."""
+        return name in self._elements or any(bound == name for bound, _ in self._bound)
 
     def elements(self, weight: Weight) -> Labels:
         """Return labels of a parameter's single numbers: at first each may be any unit's."""
@@ -262,6 +345,8 @@ class Tracer:
             count = int(torch.Size(weight.shape).numel())
             unit = structure.atoms.new(count).view(weight.shape)
             wire = structure.wires.new(count).view(weight.shape)
+            if name in self.constants:
+                structure.pin_wires(wire)
             slot = torch.zeros((), dtype=torch.int64).expand(unit.shape)
             self._elements[name] = Labels(unit, slot, wire=wire)
         return self._elements[name]
@@ -309,8 +394,10 @@ class Tracer:
             if self._bound[key].power != -1:  # it makes units here and takes them in there
                 self.structure.pin_wires(wire, sign=False)
                 self.structure.pin_wires(self._bound[key].wire, sign=False)
-            self._bind_again(self._bound[key], unit, wire)
+            self._bind_again(self._bound[key], unit, slot, wire)
         else:
+            # Cloned, as what first takes in zeros finds out later what else it takes in.
+            unit, slot, wire = unit.clone(), slot.clone(), wire.clone()
             self._bind(
                 Binding(weight.name, axis, start=0, unit=unit, slot=slot, wire=wire, power=-1)
             )
@@ -318,9 +405,20 @@ class Tracer:
         if axis == 0 and weight.start:
             self.refuse(f"a part of {weight.name} takes units in; make it a parameter of its own")
 
-    def _bind_again(self, bound: Binding, unit: torch.Tensor, wire: torch.Tensor) -> None:
+    def _bind_again(
+        self, bound: Binding, unit: torch.Tensor, slot: torch.Tensor, wire: torch.Tensor
+    ) -> None:
         """A weight is used twice: what it takes in must move alike in both places."""
         structure = self.structure
+        # What takes zeros in says nothing of its order: a recurrent network's first step.
+        free, zero = ((u == 0) & (s == ZERO) for u, s in ((bound.unit, bound.slot), (unit, slot)))
+        bound.unit, bound.slot, bound.wire = (
+            torch.where(free, new, old)
+            for new, old in ((unit, bound.unit), (slot, bound.slot), (wire, bound.wire))
+        )
+        unit, wire = (
+            torch.where(zero, old, new) for old, new in ((bound.unit, unit), (bound.wire, wire))
+        )
         structure.atoms.unite(bound.unit, unit)
         structure.wires.unite(bound.wire, wire)
         only_once = (bound.unit == 0) != (unit == 0)

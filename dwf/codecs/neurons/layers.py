@@ -212,10 +212,11 @@ def _refuse_tied(group: Group, found: Group | None) -> None:
         )
 
 
-def _axes(group: Group) -> dict[tuple[str, int], tuple[int, ...]]:
+def _axes(group: Group) -> dict[tuple[str, int], tuple[int | tuple[int, ...] | None, ...]]:
     """Return the axes of a group's learnt tensors, and where on each its units are."""
     members = [member for member in group.members if member.cost]
-    return {(m.name, m.axis): (m.start, m.outer, m.inner) for m in members if m.rows is None}
+    whole = [member for member in members if member.rows is None]
+    return {(m.name, m.axis): (m.start, m.outer, m.inner, m.places) for m in whole}
 
 
 def _powers(group: Group) -> dict[tuple[str, int], int]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dwf.align.groups import Group, Member, indices, part
+from dwf.align.groups import Group, Member, indices, reorder
 from dwf.codecs.tokens import TokenLayer
 from dwf.zoo.layout import Entry
 
@@ -132,9 +132,7 @@ class Moves:
         # layer for each order, which is why `_bounded` gives few at a time.
         index = np.tile(np.arange(math.prod(shape)), (num_orders, 1)).reshape(-1, *shape)
         for group, member in self._steps:
-            moved = part(index, member, size=orders[group].shape[1])
-            for n, from_I in enumerate(indices(member, orders[group])):
-                moved[n] = moved[n].take(from_I, member.axis)
+            reorder(index, member, order_NU=orders[group])
         return index.reshape(num_orders, self._layer.rows, -1)
 
 
@@ -151,8 +149,8 @@ def _steps_of(entry: Entry, groups: Sequence[Group]) -> list[Step]:
     ]
 
 
-def _reach(member: Member) -> tuple[int, int, int]:
-    return member.start, member.outer, member.inner
+def _reach(member: Member) -> tuple[int, int, int, tuple[int, ...] | None]:
+    return member.start, member.outer, member.inner, member.places
 
 
 def _axis_map(length: int, steps: Sequence[Step], orders: Mapping[int, np.ndarray]) -> np.ndarray:
@@ -162,14 +160,14 @@ def _axis_map(length: int, steps: Sequence[Step], orders: Mapping[int, np.ndarra
     if len(steps) == 1:
         group, member = steps[0]
         from_EI = indices(member, orders[group])
-        if from_EI.shape[1] == length:
+        if from_EI.shape[1] == length and member.places is None:
             return from_EI
     map_EI = np.tile(np.arange(length), (len(orders[steps[0][0]]), 1))
     # In the order of groups, each gathering from what those before it left: a head's units first,
     # then the head with them, as `permute` does.
     for group, member in steps:
         from_EI = indices(member, orders[group])
-        stop = member.start + from_EI.shape[1]
-        moved = map_EI[:, member.start : stop]
-        map_EI[:, member.start : stop] = np.take_along_axis(moved, from_EI, 1)
+        at_I = member.start + np.arange(from_EI.shape[1])
+        at_I = at_I if member.places is None else np.array(member.places)
+        map_EI[:, at_I] = np.take_along_axis(map_EI[:, at_I], from_EI, 1)
     return map_EI
