@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from dwf import trust
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
 from dwf.zoo.layout import Layout
@@ -17,6 +18,13 @@ from dwf.zoo.store import Zoo, split_networks, write_zoo
 from tests.zoos import facts_of
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_trusted(tmp_path_factory, monkeypatch):
+    """Each test is a user of its own, who has named no code: see `trust_own`."""
+    monkeypatch.setenv("DWF_STATE", str(tmp_path_factory.mktemp("state")))
+    monkeypatch.setenv(trust.ENVIRONMENT, "")  # so that it is put back afterwards
 
 
 @pytest.fixture

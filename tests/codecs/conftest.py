@@ -7,9 +7,15 @@ import pytest
 from torch import nn
 
 from dwf.run_folder import RunFolder
+from dwf.trust import trust_code
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo, create_zoo, finish_zoo, shard_name, split_networks, write_shard
 from tests.zoos import facts_of
+
+
+@pytest.fixture(autouse=True)
+def own_networks_are_named(nothing_is_trusted):
+    trust_code("tests.codecs.zoos:own_network", "tests.codecs.zoos:shared_network")
 
 
 @pytest.fixture

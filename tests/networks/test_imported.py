@@ -13,6 +13,7 @@ from dwf.networks.config import NetworkConfig, PythonConfig
 from dwf.networks.functional import batchnorm_buffers, build_network, run_networks
 from dwf.networks.initialisation import initialise
 from dwf.settings import build, to_dict
+from dwf.trust import trust_code
 from dwf.zoo.layout import Layout
 from tests.networks.test_functional import image_data, state_of
 
@@ -51,6 +52,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def settings(target: str, **arguments) -> PythonConfig:
+    trust_code(target)
     data = {"kind": "python", "target": target, "arguments": arguments}
     return build(NetworkConfig, data, source="zoo.yaml")
 
@@ -124,5 +126,6 @@ def test_other_processes_started_in_the_folder_find_it(folder):
     script = folder / "elsewhere" / "script.py"
     script.parent.mkdir()
     script.write_text(program)
+    trust_code("own_networks:make")  # as a launcher does, which hands on what was named
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=folder)
     assert done.stdout == "4\n", done.stderr

@@ -11,6 +11,7 @@ from dwf.datasets.load import load_dataset
 from dwf.devices import find_device
 from dwf.errors import ConfigError
 from dwf.networks.config import CifarResNetConfig, CNNConfig, MLPConfig, PythonConfig, ViTConfig
+from dwf.trust import trust_code
 from dwf.zoo import roster, stage
 from dwf.zoo.cohorts import cohort
 from dwf.zoo.cohorts import cost as rate
@@ -187,6 +188,7 @@ def test_shards_of_slow_networks_are_small():
     ],
 )
 def test_networks_that_do_not_fit_the_images_are_refused(network, message):
+    trust_code("torch.nn:Identity")
     with pytest.raises(ConfigError, match=message):
         refuse_misfit(dataclasses.replace(CONFIG, network=network))
 
