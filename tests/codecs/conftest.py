@@ -47,13 +47,12 @@ def plant_zoo(tmp_path):
             "split": split_networks(count, 0.2, test=0.2, seed=0),
         }
         path: Path = tmp_path / "zoos" / name
-        create_zoo(path, facts_of(layout, num_shards=num_shards))
+        facts = facts_of(layout, num_shards=num_shards)
+        create_zoo(path, facts)
         for i, rows in enumerate(np.array_split(np.arange(count), num_shards)):
             block = ({key: values[rows] for key, values in columns.items()}, weights[rows])
             file = path / shard_name(i, num_shards)
-            write_shard(
-                file, layout.digest, num_weights=layout.size, num_rows=len(rows), blocks=[block]
-            )
+            write_shard(file, facts, index=i, num_rows=len(rows), blocks=[block])
         return finish_zoo(path)
 
     return plant

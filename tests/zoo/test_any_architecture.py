@@ -101,10 +101,8 @@ def test_verify_counts_the_zeros(whole, tmp_path):
     weights[1, entry.offset : entry.stop] += 1.0
     columns.pop("checksum")
     shard.path.unlink()
-    digest, size = zoo.layout.digest, zoo.layout.size
-    write_shard(
-        shard.path, digest, num_weights=size, num_rows=len(weights), blocks=[(columns, weights)]
-    )
+    blocks = [(columns, weights)]
+    write_shard(shard.path, zoo.facts, index=1, num_rows=len(weights), blocks=blocks)
     reasons = {d.file.name: d.reason for d in find_damage(zoo.path)}
     assert reasons[shard.path.name] == "rows 1 have fewer zeros than were pruned"
 

@@ -14,6 +14,7 @@ from dwf.errors import CorruptShard
 from dwf.networks.functional import build_network, has_batchnorm
 from dwf.zoo import roster
 from dwf.zoo.config import ZooConfig
+from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Block, Columns, write_shard
 from dwf.zoo.store import split_networks
@@ -40,12 +41,15 @@ def split_steps(num_rows: int, val: float, *, test: float) -> np.ndarray:
     return np.repeat(np.array(["train", "val", "test"]), sizes)
 
 
-def assemble(config: ZooConfig, layout: Layout, *, target: Path, cohorts: "list[Cohort]") -> None:
+def assemble(
+    config: ZooConfig, facts: Facts, *, index: int, target: Path, cohorts: "list[Cohort]"
+) -> None:
     """Stream the cohorts' snapshots into a shard, without the networks that diverged.
 
     Args:
         config: the zoo's settings.
-        layout: of its networks.
+        facts: what it says of itself.
+        index: which of its shards.
         target: the shard.
         cohorts: trained; in the order of their networks.
 
@@ -61,11 +65,11 @@ def assemble(config: ZooConfig, layout: Layout, *, target: Path, cohorts: "list[
         for folder, one in zip(folders, told, strict=True)
     ]
     num_rows = sum(len(part.order) for part in parts)
-    blocks = _blocks(config, layout, parts, target)
+    blocks = _blocks(config, facts.layout, parts, target)
     write_shard(
         target,
-        layout.digest,
-        num_weights=layout.size,
+        facts,
+        index=index,
         num_rows=num_rows,
         blocks=blocks,
         diverged=diverged,
