@@ -18,15 +18,18 @@ import dataclasses
 import fcntl
 import functools
 import hashlib
+import hmac
 import importlib.util
 import json
 import logging
 import os
+import secrets
+import shlex
 import stat
 import sys
 import sysconfig
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Annotated
@@ -37,8 +40,11 @@ logger = logging.getLogger(__name__)
 
 ENVIRONMENT = "DWF_TRUST_CODE"
 """Variable that hands what was named on to worker processes and jobs, parted by spaces."""
+PICKLES = "DWF_TRUST_PICKLE"
+"""Variable that does so for folders whose files may be unpickled, quoted as a shell's words."""
 TRUST_HELP = "code that may be imported though a folder names it, as package.module:factory"
-_LIST, _LOCK = "trusted.json", "lock"
+_LIST, _KEY, _LOCK = "trusted.json", "key", "lock"
+_KEY_BYTES = 32
 _CODE = "names code"
 Code = Annotated[str, _CODE]
 """Type of a setting that names code, as `package.module:factory`."""
@@ -70,8 +76,8 @@ def trust_code(*targets: str) -> None:
 
 
 def handed_on() -> dict[str, str]:
-    """Return the variable that tells another process what was named; empty where nothing was."""
-    return {ENVIRONMENT: os.environ[ENVIRONMENT]} if ENVIRONMENT in os.environ else {}
+    """Return the variables that tell another process what was named; those that are set."""
+    return {name: os.environ[name] for name in (ENVIRONMENT, PICKLES) if name in os.environ}
 
 
 def refuse_stranger(target: str, key: str) -> None:
@@ -105,6 +111,62 @@ def _approve(target: str, key: str, state: Path, is_named: bool) -> None:
         f"{key} = {target!r} is code that would be run, and {why}: read it, and where you trust it "
         f"give the same command with --trust-code {target}"
     )
+
+
+# --- files that are unpickled ------------------------------------------------------------------
+
+
+def trust_pickle(*folders: Path) -> None:
+    """Let this process and its jobs unpickle the files of folders, though nobody signed them."""
+    told = [*_pickles(), *(str(folder.absolute()) for folder in folders)]
+    if folders:
+        os.environ[PICKLES] = shlex.join(dict.fromkeys(told))
+
+
+def signature(digests: Mapping[str, str]) -> str:
+    """Return what only this user can write of files: an HMAC-SHA256 under the user's key, in hex.
+
+    Args:
+        digests: name of each file -> SHA-256 of its bytes.
+    """
+    text = json.dumps(dict(digests), sort_keys=True).encode()
+    return hmac.new(_key(), text, hashlib.sha256).hexdigest()
+
+
+def refuse_forged(folder: Path, digests: Mapping[str, str], *, signed: str | None) -> None:
+    """Raise unless this user signed files that are to be unpickled, or named their folder.
+
+    Args:
+        folder: where they lie.
+        digests: name of each file that is there -> SHA-256 of its bytes.
+        signed: what `signature` gave when they were written; None where nobody signed them.
+
+    Raises:
+        ConfigError: they are another user's, or altered.
+    """
+    if str(folder.absolute()) in _pickles():
+        return
+    if signed is None or not hmac.compare_digest(signature(digests), signed.strip()):
+        raise ConfigError(
+            f"{folder} holds pickles, which run code when they are read, and you have not signed "
+            f"them: another user wrote them, or they were altered; where you trust them, give the "
+            f"same command with --trust-pickle {shlex.quote(str(folder))}"
+        )
+
+
+def _pickles() -> list[str]:
+    return shlex.split(os.environ.get(PICKLES, ""))
+
+
+def _key() -> bytes:
+    """The user's key; made when it is first needed."""
+    state = _state()
+    file = state / _KEY
+    with _alone(state):
+        if not file.exists():
+            _write(file, secrets.token_bytes(_KEY_BYTES))
+    _refuse_open(file)
+    return file.read_bytes()
 
 
 # --- what is remembered ----------------------------------------------------------------------

@@ -24,7 +24,8 @@ torch.set_num_threads(1)
 def nothing_is_trusted(tmp_path_factory, monkeypatch):
     """Each test is a user of its own, who has named no code: see `trust_own`."""
     monkeypatch.setenv("DWF_STATE", str(tmp_path_factory.mktemp("state")))
-    monkeypatch.setenv(trust.ENVIRONMENT, "")  # so that it is put back afterwards
+    for name in (trust.ENVIRONMENT, trust.PICKLES):
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from dwf.align.canonical import balance
 from dwf.align.frame import Match
 from dwf.align.groups import Group, permute
 from dwf.errors import CorruptShard
-from dwf.run_folder import replacing
+from dwf.run_folder import reading_arrays, replacing
 from dwf.zoo.facts import Facts
 from dwf.zoo.shard import Block, write_shard
 from dwf.zoo.store import Zoo
@@ -64,7 +64,7 @@ class Matched:
     @classmethod
     def load(cls, file: Path, num_groups: int) -> "Matched":
         """Return what `save` wrote."""
-        with np.load(file) as saved:
+        with reading_arrays(file), np.load(file, allow_pickle=False) as saved:
             orders = [saved[f"order_{g}"] for g in range(num_groups)]
             return cls(
                 saved["network"],

@@ -12,6 +12,7 @@ import numpy as np
 
 from dwf.errors import CorruptShard
 from dwf.networks.functional import build_network, has_batchnorm
+from dwf.run_folder import reading_arrays
 from dwf.zoo import roster
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import Facts
@@ -95,7 +96,7 @@ class _Rows:
 
     @staticmethod
     def _columns(file: Path) -> Columns:
-        with np.load(file) as held:
+        with reading_arrays(file), np.load(file, allow_pickle=False) as held:
             return {name: held[name] for name in held.files if name != "weights"}
 
     def weights(self, rows: np.ndarray, num_weights: int) -> np.ndarray:
@@ -103,7 +104,8 @@ class _Rows:
         weights_RD = np.empty((len(rows), num_weights), np.float32)
         for index in np.unique(self.file[rows]):
             mine = self.file[rows] == index
-            with np.load(self.files[index]) as held:
+            file = self.files[index]
+            with reading_arrays(file), np.load(file, allow_pickle=False) as held:
                 weights_RD[mine] = held["weights"][self.place[rows[mine]]]
         return weights_RD
 
