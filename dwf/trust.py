@@ -77,7 +77,7 @@ def trust_code(*targets: str) -> None:
 
 def handed_on() -> dict[str, str]:
     """Return the variables that tell another process what was named; those that are set."""
-    return {name: os.environ[name] for name in (ENVIRONMENT, PICKLES) if name in os.environ}
+    return {name: os.environ[name] for name in (ENVIRONMENT, PICKLES) if os.environ.get(name)}
 
 
 def refuse_stranger(target: str, key: str) -> None:

@@ -1,6 +1,7 @@
 """What every test shares: one thread, no stray signals, small zoos of random networks."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,10 +21,22 @@ from tests.zoos import facts_of
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def users_key(tmp_path_factory):
+    """One key for all tests, since fixtures of modules write checkpoints that tests read."""
+    state = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("DWF_STATE", str(state))
+        trust.signature({})
+        yield state / "key"
+
+
 @pytest.fixture(autouse=True)
-def nothing_is_trusted(tmp_path_factory, monkeypatch):
-    """Each test is a user of its own, who has named no code: see `trust_own`."""
-    monkeypatch.setenv("DWF_STATE", str(tmp_path_factory.mktemp("state")))
+def nothing_is_trusted(users_key, tmp_path_factory, monkeypatch):
+    """In each test a user who has named no code yet."""
+    state = tmp_path_factory.mktemp("state")
+    shutil.copy2(users_key, state)
+    monkeypatch.setenv("DWF_STATE", str(state))
     for name in (trust.ENVIRONMENT, trust.PICKLES):
         monkeypatch.setenv(name, "")  # so that it is put back afterwards
 

@@ -1,5 +1,6 @@
 """A stranger's folder runs no code; what the user names runs, and is remembered with its source."""
 
+import dataclasses
 import importlib
 import json
 import os
@@ -23,6 +24,7 @@ from dwf.networks.functional import build_network
 from dwf.settings import load
 from dwf.stages import Work
 from dwf.zoo.config import ZooConfig
+from dwf.zoo.store import write_zoo
 
 ROOT = Path(__file__).parent.parent
 OWN = """
@@ -53,28 +55,23 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop("evil_networks", None)
 
 
-def point_at(file: Path, network: dict, target: str) -> None:
-    """Let a JSON file name a network of somebody's own."""
-    told = json.loads(file.read_text())
-    facts = told["origin"]["facts"] if "origin" in told else told
-    facts["network"] = network | {"kind": "python", "target": target, "arguments": {}}
-    file.write_text(json.dumps(told))
-
-
 @pytest.fixture
 def strangers(folder, make_zoo):
     """A zoo, an aligned zoo and a generator of a stranger's."""
-    zoo = make_zoo()
-    for name in ("small-aligned", "samples"):
-        make_zoo(name=name)
+    zoos = [make_zoo(), make_zoo(name="samples")]
     (folder / "tokens.yaml").write_text(GENERATOR)
     (folder / "best.yaml").write_text(SAMPLE)
     config = GeneratorConfig(zoo="small", codec=FlatConfig(), density=GaussianConfig())
     fit_generator(config, folder, name="made")
-    for file in [*folder.glob("zoos/*/zoo.json"), folder / "runs" / "made" / "generator.json"]:
-        point_at(file, {}, EVIL)
+    head = folder / "runs" / "made" / "generator.json"
+    told = json.loads(head.read_text())
+    told["origin"]["facts"]["network"] = {"kind": "python", "target": EVIL, "arguments": {}}
+    head.write_text(json.dumps(told))
+    for zoo in zoos:
+        columns = {name: values for name, values in zoo.columns.items() if name != "checksum"}
+        facts = dataclasses.replace(zoo.facts, network=PythonConfig(EVIL))
+        write_zoo(zoo.path, facts, num_rows=len(zoo), blocks=[(columns, zoo.read())])
     assert not (folder / "ran").exists()
-    return zoo
 
 
 # Codecs that ask the network for its symmetry, selection by its accuracy; others take rows alone.
