@@ -277,8 +277,9 @@ def _sources(module: str) -> dict[str, bytes]:
 
 def _spec(name: str) -> ModuleSpec | None:
     """As `importlib.util.find_spec`, which would import the packages that a module is in."""
-    if name in sys.modules:
-        return sys.modules[name].__spec__
+    loaded = sys.modules.get(name)
+    if loaded is not None:
+        return vars(loaded).get("__spec__")
     package = name.rpartition(".")[0]
     path = None
     if package:
@@ -313,6 +314,8 @@ def _root(module: str) -> Path | None:
 
 def _is_beside(module: str, root: Path) -> bool:
     top = module.partition(".")[0]
+    if not top:  # of a relative import that leads out of the package
+        return False
     is_there = (root / top).is_dir() or (root / f"{top}.py").is_file()
     return is_there and top != __name__.partition(".")[0]  # which runs already
 

@@ -366,7 +366,7 @@ class PythonConfig(Architecture):
 
     def __post_init__(self):
         module, _, name = self.target.partition(":")
-        if not module or not name:
+        if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
             raise ValueError(f"target = {self.target!r}: expected package.module:factory")
 
     @property

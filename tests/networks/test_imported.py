@@ -111,9 +111,13 @@ def test_instance_norm_that_tracks_statistics_has_them_re_estimated(folder):
     torch.testing.assert_close(new["1.running_var"][0], expected_C)
 
 
-def test_a_target_without_a_factory_is_refused():
+@pytest.mark.parametrize(
+    "target", ["torch.nn.Linear", "torch.nn:", ":Linear", "a:b c:d", "a:b;touch ran", "a:b\n"]
+)
+def test_a_target_that_is_no_name_of_a_factory_is_refused(target):
+    """Neither is what would be several once it is given to a shell, or to a worker process."""
     with pytest.raises(ConfigError, match=r"expected package\.module:factory"):
-        settings("torch.nn.Linear")
+        settings(target)
 
 
 def test_other_processes_started_in_the_folder_find_it(folder):
