@@ -182,6 +182,18 @@ def test_settings_that_the_user_gives_name_code_and_a_folders_do_not(folder, tmp
         assert not Path("ran").exists()
 
 
+def test_files_that_a_strangers_pipeline_names_are_not_named_by_the_user(folder):
+    record = folder / "pipelines" / "theirs"
+    record.mkdir(parents=True)
+    (record / "zoo.yaml").write_text(ZOO)
+    (record / "config.yaml").write_text("zoo: pipelines/theirs/zoo.yaml")
+    pipeline = importlib.import_module("pipeline")
+    for words in (["--dry-run"], []):
+        with pytest.raises(ConfigError, match=f"zoo.yaml: network.target.*--trust-code {EVIL}"):
+            pipeline.main(["--resume", "--name", "theirs", *words])
+    assert not Path("ran").exists()
+
+
 def test_a_flag_names_code_and_several_are_given_one_by_one(folder):
     from dwf.settings import parse
 

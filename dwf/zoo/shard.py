@@ -192,7 +192,8 @@ class Shard:
         found = (file.attrs["format"], int(file.attrs["version"]))
         if found != (FORMAT, VERSION):
             raise NotAZoo(
-                f"{self.path}: format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}"
+                f"{self.path}: format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}: "
+                "remove the zoo's folder and give the command that makes it again"
             )
         if file.attrs["layout"] != facts.layout.digest:
             raise ShapeMismatch(
