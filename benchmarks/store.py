@@ -106,8 +106,8 @@ def _write_sharded(path: Path, widths: tuple[int, ...], num_shards: int, size: i
         target = path / shard_name(index, num_shards)
         write_shard(
             target,
-            layout.digest,
-            num_weights=layout.size,
+            facts,
+            index=index,
             num_rows=size,
             blocks=[(columns, weights)],
         )

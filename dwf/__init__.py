@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.generators.sample_stage import sample_networks
     from dwf.generators.stage import fit_generator
     from dwf.settings import load as load_settings
+    from dwf.trust import trust_code
     from dwf.zoo.stage import train_zoo
     from dwf.zoo.store import Zoo
 
@@ -28,6 +29,7 @@ PUBLIC = {
     "load_settings": "dwf.settings:load",
     "sample_networks": "dwf.generators.sample_stage:sample_networks",
     "train_zoo": "dwf.zoo.stage:train_zoo",
+    "trust_code": "dwf.trust:trust_code",
 }
 """Public name -> where it lies."""
 
@@ -40,6 +42,7 @@ __all__ = [
     "load_settings",
     "sample_networks",
     "train_zoo",
+    "trust_code",
 ]
 
 

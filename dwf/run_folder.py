@@ -12,6 +12,7 @@ import errno
 import fcntl
 import json
 import os
+import pickle
 import platform
 import shlex
 import subprocess
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 LOCK = "lock"
 LEFTOVERS = "*.partial-*"
 """Pattern of the temporary names of `replacing`."""
+_NO_CODE = "it holds pickled objects, which would run code and are never read"
 _RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK}
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "torchdiffeq", "scikit-learn")
@@ -171,9 +173,27 @@ def load_state(path: Path, device: "torch.device | str" = "cpu") -> dict[str, St
         reason = f"{altered} does not match its checksum"
     except (FileNotFoundError, PermissionError):
         raise
+    except pickle.UnpicklingError:  # whose own words tell how to run it
+        reason = _NO_CODE
     except Exception as error:  # what altered bytes raise depends on where they lie
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise CorruptCheckpoint(f"{path} is damaged ({reason}): remove it and give the command again")
+
+
+@contextlib.contextmanager
+def reading_arrays(path: Path) -> Iterator[None]:
+    """Within the block NumPy reads a file; nothing in the file is executed.
+
+    Raises:
+        CorruptCheckpoint: the file is truncated or altered, or holds pickles.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        reason = _NO_CODE if "pickle" in str(error) or "Python objects" in str(error) else error
+        raise CorruptCheckpoint(
+            f"{path} is damaged ({reason}): remove it and give the command again"
+        ) from None
 
 
 def commit() -> str | None:

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
 import yaml
+from tyro.conf import UseAppendAction
 
 from dwf.errors import ConfigError
 from dwf.plain import Json
+from dwf.trust import code_in, trust_code
 
 T = TypeVar("T")
 
@@ -64,6 +66,8 @@ class Launch:
     """Print the plan and the merged settings with the origin of each; touch nothing."""
     resume: bool = False
     """Take the settings from the folder called --name instead of from a file, and go on."""
+    trust_code: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """Code that may be imported though a folder names it, as `package.module:factory`."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +85,14 @@ class Parsed(Generic[T]):
     @property
     def name(self) -> str:
         """The name of the folder written."""
-        named = self.named.format(**vars(self.config))
-        return self.launch.name or named or self.launch.config.stem
+        return self.launch.name or self.named.format(**vars(self.config)) or self.launch.config.stem
 
     def describe(self) -> str:
         """Return the merged settings, one line each, with where each value came from."""
-        rows = [(key, str(value)) for key, value in flatten(to_dict(self.config)).items()]
-        width = max(len(key) for key, _ in rows)
-        return "\n".join(
-            f"  {key:<{width}}  {value}  ({self.origins.get(key, 'default')})"
-            for key, value in rows
-        )
+        rows, from_where = flatten(to_dict(self.config)), self.origins.get
+        width = max(map(len, rows))
+        lines = (f"  {k:<{width}}  {v}  ({from_where(k, 'default')})" for k, v in rows.items())
+        return "\n".join(lines)
 
 
 def build(
@@ -119,13 +120,15 @@ def build(
 
 
 def load(cls: type[T], path: Path | str) -> T:
-    """Read a YAML file into a settings object.
+    """Read a YAML file that the user named into a settings object; code that it names is trusted.
 
     Raises:
         ConfigError: as in `read_yaml` and `build`.
     """
     data, origins = _read_merged(Path(path))
-    return build(cls, data, source=str(path), origins=origins)
+    config = build(cls, data, source=str(path), origins=origins)
+    trust_code(*code_in(config))
+    return config
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -256,6 +259,8 @@ def parse(
     origins |= dict.fromkeys((*by_flag, *changed), "flag")
     for value in (config, launch):  # flags are held to the same ranges
         build(type(value), to_dict(value), source="command line")
+    recorded = code_in(from_file) if early.resume else set()  # a folder's: nobody named that
+    trust_code(*launch.trust_code, *(code_in(config) - recorded))
     return Parsed(config, launch, origins=origins, named=named)
 
 

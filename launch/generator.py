@@ -15,6 +15,7 @@ from dwf.generators.config import GeneratorConfig
 from dwf.generators.plan import is_fitted, trains_on_ranks, with_engine
 from dwf.metrics import log_to_stderr
 from dwf.ranks import exit_together, find_ranks, world
+from dwf.trust import trust_pickle
 
 DEFAULT = "configs/generator/mnist_mlp.yaml"
 
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, fit or submit, report."""
     parsed = with_engine(settings.parse(GeneratorConfig, DEFAULT, argv=argv, flags=RankedLaunch))
     config, launch, name = parsed.config, parsed.launch, parsed.name
+    trust_pickle(*launch.trust_pickle)
     folder, job, ranks = launch.root / "runs" / name, ranked.job_of(parsed), find_ranks()
     from dwf import distributed
     from dwf.evaluation.reconstruction import report_fit

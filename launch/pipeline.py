@@ -13,6 +13,8 @@ from dwf.errors import NotAZoo, exit_cleanly
 from dwf.generators.plan import missing_zoos
 from dwf.pipeline import PipelineConfig, commands
 from dwf.run_folder import RunFolder
+from dwf.trust import code_in, refuse_stranger
+from dwf.zoo.config import ZooConfig
 
 DEFAULT = "configs/pipeline/mnist_mlp.yaml"
 
@@ -21,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, then give each command."""
     parsed = settings.parse(PipelineConfig, DEFAULT, argv=argv, folder="pipelines")
     config, launch, name = parsed.config, parsed.launch, parsed.name
+    if launch.resume and config.zoo:  # a file that a folder names, not the user
+        zoo = settings.build(ZooConfig, settings.read_yaml(config.zoo), source=config.zoo)
+        for target in code_in(zoo):
+            refuse_stranger(target, f"{config.zoo}: network.target")
     zoos, made = launch.root / "zoos", (name, f"{name}-aligned")
     missing = [said for file in config.generators for said in missing_zoos(file, zoos, made=made)]
     if missing and not launch.dry_run:

@@ -19,9 +19,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
     from dwf.cluster import ray_cluster
-    from dwf.sweeps.space import describe_bases, read_bases
+    from dwf.sweeps.space import describe_bases, read_bases, trust_named
     from dwf.sweeps.stage import plan, report, run_sweep
 
+    if not launch.resume:  # else a folder's settings, which the user has not named
+        trust_named(config)
     print(plan(config, launch.root, name=name))
     if launch.dry_run:
         print(parsed.describe(), describe_bases(read_bases(config)), sep="\n")

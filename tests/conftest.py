@@ -1,6 +1,7 @@
 """What every test shares: one thread, no stray signals, small zoos of random networks."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from dwf import trust
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
 from dwf.zoo.layout import Layout
@@ -17,6 +19,26 @@ from dwf.zoo.store import Zoo, split_networks, write_zoo
 from tests.zoos import facts_of
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def users_key(tmp_path_factory):
+    """One key for all tests, since fixtures of modules write checkpoints that tests read."""
+    state = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("DWF_STATE", str(state))
+        trust.signature({})
+        yield state / "key"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_trusted(users_key, tmp_path_factory, monkeypatch):
+    """In each test a user who has named no code yet."""
+    state = tmp_path_factory.mktemp("state")
+    shutil.copy2(users_key, state)
+    monkeypatch.setenv("DWF_STATE", str(state))
+    for name in (trust.ENVIRONMENT, trust.PICKLES):
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ PACKAGES = (
     "cluster",
 )
 GROUND = (
+    "trust",
     "settings",
     "plain",
     "compute",

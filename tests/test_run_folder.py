@@ -2,16 +2,20 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from dwf.errors import CorruptCheckpoint, RunConflict
-from dwf.run_folder import RunFolder, replacing, write_text
+from dwf.run_folder import RunFolder, load_state, reading_arrays, replacing, write_text
 
 
 def test_the_same_settings_go_on_and_others_are_refused_by_key(tmp_path):
@@ -120,3 +124,37 @@ def test_a_part_has_its_own_metrics_and_checkpoints(tmp_path):
     assert part.path == run.path / "codec" and part.path.is_dir()
     assert part.metrics_path != run.metrics_path and part.checkpoints.parent == part.path
     assert os.listdir(part.path) == []  # the run's own records are enough
+
+
+class Marker:
+    """A pickle that leaves a file where it is read."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_nothing_in_a_file_of_tensors_or_arrays_is_run(tmp_path):
+    ran, objects = tmp_path / "ran", np.array([Marker(tmp_path / "ran")], dtype=object)
+    torch.save({"weights": Marker(ran)}, tmp_path / "state.pt")
+    np.savez(tmp_path / "arrays.npz", network=objects)
+    np.save(tmp_path / "array.npy", objects)
+    (tmp_path / "bare.npy").write_bytes(pickle.dumps(Marker(ran)))
+
+    def read_arrays(path, **how):
+        with reading_arrays(path), np.load(path, allow_pickle=False, **how) as held:
+            return held["network"]
+
+    reads = {
+        "state.pt": load_state,
+        "arrays.npz": read_arrays,
+        "array.npy": lambda path: read_arrays(path, mmap_mode="c"),
+        "bare.npy": read_arrays,
+    }
+    for name, read in reads.items():
+        said = f"{name} is damaged .it holds pickled objects, which would run code and are never"
+        with pytest.raises(CorruptCheckpoint, match=said):
+            read(tmp_path / name)
+    assert not ran.exists()

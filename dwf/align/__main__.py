@@ -16,6 +16,7 @@ from dwf.align.verify import verify_symmetry
 from dwf.errors import DwfError
 from dwf.networks.functional import build_network
 from dwf.settings import load
+from dwf.trust import TRUST_HELP, trust_code
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo
@@ -27,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("paths", nargs="+", type=Path, help="zoo folders, or their configurations")
     parser.add_argument("--shape", nargs="+", type=int, help="of one image, where it is not known")
     parser.add_argument("--members", action="store_true", help="also list what each group moves")
+    parser.add_argument("--trust-code", action="append", default=[], help=TRUST_HELP)
     options = parser.parse_args(argv)
+    trust_code(*options.trust_code)
     print("| network | parameters | symmetry groups | deviation |\n| --- | --- | --- | --- |")
     for path in options.paths:
         try:

@@ -20,7 +20,8 @@ from dwf.align.canonical import balance
 from dwf.align.frame import Match
 from dwf.align.groups import Group, permute
 from dwf.errors import CorruptShard
-from dwf.run_folder import replacing
+from dwf.run_folder import reading_arrays, replacing
+from dwf.zoo.facts import Facts
 from dwf.zoo.shard import Block, write_shard
 from dwf.zoo.store import Zoo
 
@@ -63,7 +64,7 @@ class Matched:
     @classmethod
     def load(cls, file: Path, num_groups: int) -> "Matched":
         """Return what `save` wrote."""
-        with np.load(file) as saved:
+        with reading_arrays(file), np.load(file, allow_pickle=False) as saved:
             orders = [saved[f"order_{g}"] for g in range(num_groups)]
             return cls(
                 saved["network"],
@@ -90,7 +91,7 @@ def read_chunks(
     # gathered of them; then likeness and what is kept of it.
     bytes_to_match = 7 * bytes_of_one + sum(3 * 8 * group.size**2 for group in groups)
     max_bytes = _CHUNK_BYTES * bytes_of_one // bytes_to_match
-    for rows_B, weights_BD in zoo.stream(rows, check=True, max_bytes=max_bytes):
+    for rows_B, weights_BD in zoo.stream(rows, max_bytes=max_bytes):
         if preemption.is_asked():
             preemption.stop()
         _refuse_not_finite(zoo, rows_B, weights_BD)
@@ -148,9 +149,9 @@ def match_shard(
 
 
 def write_aligned_shard(
-    zoo: Zoo, index: int, *, groups: Sequence[Group], matched: Matched, path: Path
+    zoo: Zoo, index: int, *, facts: Facts, groups: Sequence[Group], matched: Matched, path: Path
 ) -> None:
-    """Write a shard's rows, permuted, with the same columns.
+    """Write a shard's rows, permuted, with the same columns; `facts` are the aligned zoo's.
 
     Raises:
         CorruptShard: a row is damaged.
@@ -159,8 +160,8 @@ def write_aligned_shard(
     blocks = _aligned_blocks(zoo, index, groups, matched)
     write_shard(
         path,
-        zoo.layout.digest,
-        num_weights=zoo.layout.size,
+        facts,
+        index=index,
         num_rows=shard.num_rows,
         blocks=blocks,
         diverged=shard.diverged,

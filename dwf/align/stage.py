@@ -181,6 +181,7 @@ def _align_shards(
     run: RunFolder,
 ) -> list[Matched]:
     """Return how the networks of each shard were matched; on other ranks than the first, none."""
+    facts = Facts.read(path)
 
     def align_shard(index: int) -> Matched:
         target = path / shard_name(index, len(zoo.shards))
@@ -191,7 +192,9 @@ def _align_shards(
             matched = match_shard(zoo, index, groups=groups, match=match, reference_D=reference_D)
             matched.save(file)
         if not target.exists():
-            write_aligned_shard(zoo, index, groups=groups, matched=matched, path=target)
+            write_aligned_shard(
+                zoo, index, facts=facts, groups=groups, matched=matched, path=target
+            )
         return matched
 
     parts = world().to_first(len(zoo.shards), align_shard)

@@ -4,6 +4,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+from dwf import trust
 from dwf.cluster import local, slurm, submit
 from dwf.cluster.config import (
     ClusterLaunch,
@@ -16,8 +17,9 @@ from dwf.cluster.config import (
 from dwf.cluster.element import jobs_folder
 from dwf.cluster.watch import Slurm
 from dwf.cluster.work import missing
-from dwf.errors import RunConflict
+from dwf.errors import ConfigError, RunConflict
 from dwf.metrics import logger
+from dwf.plain import Json
 from dwf.run_folder import write_json
 from dwf.settings import build, flatten, to_dict
 from dwf.stages import Runner, Work
@@ -81,6 +83,7 @@ def _slurm(launch: ClusterLaunch, folder: Path) -> Slurm | None:
         return None
     nodes, workers = launch.nodes, launch.workers
     if told and not launch.cluster:
+        refuse_unsigned(told, file)
         site = with_flags(build(SiteConfig, told["site"], source=str(file)), launch)
         return Slurm(
             site, nodes or told["nodes"], wait=launch.wait, workers=workers or told["workers"]
@@ -93,8 +96,28 @@ def _submitted(work: Work, runs: Slurm) -> None:
     if runs.site.gpus_per_node and not work.uses_gpu:
         logger.warning(_IDLE_GPUS)
     told = {"nodes": runs.nodes, "workers": runs.workers, "site": to_dict(runs.site)}
-    write_json(jobs_folder(work.folder) / submit.LAUNCH, told)
+    write_json(jobs_folder(work.folder) / submit.LAUNCH, signed(told))
     runs(work)
+
+
+def signed(told: dict[str, Json]) -> dict[str, Json]:
+    """Return the record of a launch with what only this user can write of it."""
+    return told | {"signed": trust.signature({submit.LAUNCH: json.dumps(told, sort_keys=True)})}
+
+
+def refuse_unsigned(told: dict[str, Json], file: Path) -> None:
+    """Raise unless this user wrote the record of a launch: jobs begin with its shell lines.
+
+    Raises:
+        ConfigError: another user wrote it, or it was altered.
+    """
+    rest = {key: value for key, value in told.items() if key != "signed"}
+    if told != signed(rest):
+        raise ConfigError(
+            f"{file} says how jobs are submitted, shell lines that they run among it, and you have "
+            "not signed it: another user wrote it, or it was altered; give your own site's file "
+            "with --cluster FILE"
+        )
 
 
 def refuse_submitted(folder: Path) -> None:

@@ -5,7 +5,9 @@ import re
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from tyro.conf import UseAppendAction
 
 from dwf.errors import ConfigError
 from dwf.settings import Count, Launch, Positive, Whole, load
@@ -100,6 +102,8 @@ class RankedLaunch(SlurmLaunch):
     engine: Literal["plain", "ddp", "deepspeed"] | None = None
     """Engine of all that trains, codec and density, in place of their `training.engine`; several
     ranks: ddp, deepspeed."""
+    trust_pickle: Annotated[tuple[Path, ...], UseAppendAction] = ()
+    """Checkpoint of another user's that may be unpickled, which runs what code it holds."""
 
 
 def chosen_backend(launch: ClusterLaunch) -> Backend:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from dwf import trust
 from dwf.codecs.codec import Codec
 from dwf.codecs.embedding import Pooling, embed, ridge_probe, save_embeddings
 from dwf.errors import TooFewNetworks, exit_cleanly
@@ -20,6 +21,7 @@ def embed_zoo(
     *,
     pooling: Pooling = "mean",
     out: Path | None = None,
+    trust_code: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
 ) -> None:
     """Write a vector for each network of a zoo, and say how well it tells the network's accuracy.
 
@@ -30,7 +32,9 @@ def embed_zoo(
         zoo: folder of the zoo; all its rows are embedded.
         pooling: the mean over all tokens, or over those of each layer, one after the other.
         out: the file; default RUN/embeddings-ZOO.npz.
+        trust_code: code that may be imported though a folder names it, as package.module:factory.
     """
+    trust.trust_code(*trust_code)
     codec, opened = Codec.load(run / "codec"), Zoo.open(zoo)
     rows = opened.rows()
     embedding_NE = embed(codec, opened, rows=rows, pooling=pooling)

@@ -197,7 +197,7 @@ class Codec:
         """
         try:
             head = json.loads((folder / HEAD).read_text())
-            with np.load(folder / ARRAYS) as stored:
+            with np.load(folder / ARRAYS, allow_pickle=False) as stored:
                 arrays = dict(stored)  # reading them holds them to the archive's checksums
             own = find(CODECS, head["kind"])
             config = build(CodecConfig, head["config"], source=str(folder / HEAD))

@@ -47,7 +47,7 @@ def embed(codec: Codec, zoo: Zoo, *, rows: np.ndarray, pooling: Pooling = "mean"
     """
     parts, done = [], 0
     with Progress(f"embed {zoo.name}", len(rows), unit="networks") as progress:
-        for _, weights_BD in zoo.stream(rows, check=True):
+        for _, weights_BD in zoo.stream(rows):
             codes = codec.encode(torch.from_numpy(weights_BD), zoo.layout)
             parts.append(pool(codes, pooling).numpy())
             done += len(codes)

@@ -160,7 +160,7 @@ class PcaCodec(Codec):
         self._map(folder)
 
     def _map(self, folder: Path) -> None:
-        self.components_CK = np.load(folder / COMPONENTS, mmap_mode="r")
+        self.components_CK = np.load(folder / COMPONENTS, mmap_mode="r", allow_pickle=False)
 
     def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
         weights = weights_ND.numpy()

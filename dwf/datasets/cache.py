@@ -25,7 +25,7 @@ from dwf.datasets.formats import Arrays
 from dwf.datasets.resize import resize
 from dwf.datasets.sources import read_published
 from dwf.errors import ConfigError, DataUnavailable
-from dwf.run_folder import replacing, write_json
+from dwf.run_folder import reading_arrays, replacing, write_json
 
 logger = logging.getLogger("dwf")
 
@@ -138,7 +138,8 @@ def _open(path: Path, expected: list[int]) -> np.ndarray:
             f"{path} has {found[0]} bytes and CRC-32 {found[1]:08x}, expected {expected[0]} bytes "
             f"and {expected[1]:08x}: remove it and give the command again"
         )
-    return np.load(path, mmap_mode="c")
+    with reading_arrays(path):
+        return np.load(path, mmap_mode="c", allow_pickle=False)
 
 
 @contextlib.contextmanager

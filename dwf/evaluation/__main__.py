@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from dwf import preemption
+from dwf import preemption, trust
 from dwf.errors import exit_cleanly
 from dwf.evaluation.config import ReconstructionConfig
 from dwf.metrics import log_to_stderr
@@ -13,16 +13,19 @@ from dwf.settings import build, to_dict
 
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Settings = Annotated[ReconstructionConfig, tyro.conf.arg(name="")]
+Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 _DEFAULT = ReconstructionConfig()
 
 
-def reconstruction(run: Run, settings: Settings = _DEFAULT) -> None:
+def reconstruction(run: Run, settings: Settings = _DEFAULT, *, trust_code: Repeated = ()) -> None:
     """Say what the codec of a generator loses, whichever codec: ROOT/reports/NAME-reconstruction.
 
     Args:
         run: folder of the generator, ROOT/runs/NAME.
         settings: which networks and images.
+        trust_code: code that may be imported though a folder names it, as package.module:factory.
     """
+    trust.trust_code(*trust_code)
     from dwf.evaluation.reconstruction import report_reconstruction
 
     folder, config = (

@@ -297,7 +297,7 @@ class Reconstructor:
         Running statistics that the codec leaves aside are the originals' in `decoded_BD`.
         """
         layout = self.zoo.layout
-        for rows_B, weights_BD in self.zoo.stream(rows, check=True):
+        for rows_B, weights_BD in self.zoo.stream(rows):
             refuse_broken_statistics(
                 self.zoo, rows_B, weights_BD=weights_BD, buffers=self.scorer.buffers
             )

@@ -118,7 +118,7 @@ class Drawing:
             yield numbers_B, weights_BD, more
 
     def facts(self) -> Facts:
-        """Return what the zoo that is written says of itself; once they are drawn."""
+        """Return what the zoo that is written says of itself; all of it once they are drawn."""
         told = vars(self.subject)
         return Facts(layout=self.layout, num_shards=1, provenance=self._provenance(), **told)
 

@@ -49,11 +49,9 @@ def sample_networks(config: SampleConfig, root: Path, *, name: str) -> Zoo:
     with stage(ZOO, path, config=config, refuse_other=refuse) as run:
         if run is None:
             return Zoo.open(path)
-        layout, blocks = drawing.layout, drawing.blocks(run.path)
+        blocks, told = drawing.blocks(run.path), drawing.facts
         shard = path / shard_name(0, 1)
-        write_shard(
-            shard, layout.digest, num_weights=layout.size, num_rows=config.count, blocks=blocks
-        )
+        write_shard(shard, told(), index=0, num_rows=config.count, blocks=blocks, told=told)
         facts = drawing.facts()
         create_zoo(path, facts)
         zoo = finish_zoo(path)

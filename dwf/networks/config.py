@@ -10,6 +10,7 @@ import tyro
 from dwf.errors import ConfigError
 from dwf.networks.architecture import Architecture, ImageArchitecture
 from dwf.settings import Count, Fraction, Positive, Whole
+from dwf.trust import Code
 
 NETWORKS = {
     "mlp": "dwf.networks.mlp:MLP",
@@ -354,7 +355,7 @@ class PythonConfig(Architecture):
     target too, so its package is installed or lies in the folder where the command is given.
     """
 
-    target: str
+    target: Code
     """`package.module:factory`; the factory returns an `nn.Module`."""
     arguments: Annotated[dict[str, Any], tyro.conf.Fixed, tyro.conf.SuppressFixed] = field(
         default_factory=dict, hash=False
@@ -367,7 +368,7 @@ class PythonConfig(Architecture):
 
     def __post_init__(self):
         module, _, name = self.target.partition(":")
-        if not module or not name:
+        if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
             raise ValueError(f"target = {self.target!r}: expected package.module:factory")
 
     @property

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dwf.errors import ConfigError
 from dwf.networks.config import PythonConfig
 from dwf.networks.foreign import protect_inputs, refuse_lazy
+from dwf.trust import refuse_stranger
 
 
 def import_network(config: PythonConfig) -> nn.Module:
@@ -21,10 +22,13 @@ def import_network(config: PythonConfig) -> nn.Module:
     found by worker processes and cluster jobs too, which start in it.
 
     Raises:
-        ConfigError: the module cannot be imported, has no such factory, the factory fails, or
-            what it returns is no `nn.Module`, one with lazy layers, or one whose BatchNorm has no
-            running statistics.
+        ConfigError: the user has not named the target (see `dwf.trust`), the module cannot be
+            imported, has no such factory, the factory fails, or what it returns is no `nn.Module`,
+            one with lazy layers, or one whose BatchNorm has no running statistics.
     """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    refuse_stranger(config.target, "network.target")
     factory = _find(config.target)
     given = ", ".join(f"{name}={value!r}" for name, value in config.arguments.items())
     call = f"{config.target}({given})"
@@ -58,8 +62,6 @@ def _refuse_without_statistics(network: nn.Module, call: str) -> None:
 
 def _find(target: str) -> Callable[..., object]:
     module_name, _, name = target.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # at import a module of the user's can raise anything

@@ -3,6 +3,7 @@
 A point is `{"generator.density.backbone.hidden": 128, "align": True}`: one value for each axis.
 """
 
+import contextlib
 import copy
 import difflib
 import itertools
@@ -15,6 +16,7 @@ from dwf.plain import Json, Settings
 from dwf.randomness import numpy_stream
 from dwf.settings import build, flatten, read_yaml
 from dwf.sweeps.config import AxisConfig, SweepConfig
+from dwf.trust import code_in, trust_code
 
 FILLED = {stage: (*one.reads, *one.reads_all) for stage, one in STAGES.items()}
 """Settings that link the stages; the sweep fills them in."""
@@ -41,6 +43,15 @@ def read_bases(config: SweepConfig) -> Bases:
     for key in config.axes:
         _refuse_unknown(key, config)
     return bases
+
+
+def trust_named(config: SweepConfig) -> None:
+    """Trust the code that a sweep which the user named, or a zoo's settings file of it, names."""
+    bases = read_bases(config)
+    for point in [{}, *extreme_points(config)]:
+        data = settings_of(bases, "zoo", point=point)
+        with contextlib.suppress(ConfigError):  # told where the trials are listed
+            trust_code(*code_in(build_stage("zoo", data or {})))
 
 
 def _refuse_unknown(key: str, config: SweepConfig) -> None:

@@ -34,7 +34,7 @@ from dwf.pipeline import STAGES
 from dwf.plain import Json
 from dwf.ranks import alone
 from dwf.run_folder import hold, write_json
-from dwf.settings import build, find, load
+from dwf.settings import build, find, read_yaml
 from dwf.stages import Runner, run_here
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.space import Point
@@ -198,7 +198,8 @@ def _finished_zoo(config: ZooConfig, zoos: Path) -> Path | None:
     for done in sorted(zoos.glob("*/run/done.json")):
         zoo, file = done.parent.parent, done.with_name("config.yaml")
         with contextlib.suppress(ConfigError):  # of another version, or of no zoo that was trained
-            if load(ZooConfig, file) == config and is_whole(zoo):
+            made = build(ZooConfig, read_yaml(file), source=str(file))
+            if made == config and is_whole(zoo):
                 return zoo
     return None
 

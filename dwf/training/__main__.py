@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dwf.errors import exit_cleanly
 from dwf.training.convert import convert
+from dwf.trust import trust_pickle
 
 
 def main() -> None:
@@ -15,8 +16,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m dwf.training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     words = "let the newest DeepSpeed checkpoint be resumed by any number of ranks"
-    commands.add_parser("convert", help=words).add_argument("run", type=Path)
-    for path in convert(parser.parse_args().run):
+    command = commands.add_parser("convert", help=words)
+    command.add_argument("run", type=Path)
+    pickles = "checkpoint of another user's that may be unpickled, which runs what code it holds"
+    command.add_argument("--trust-pickle", type=Path, action="append", default=[], help=pickles)
+    options = parser.parse_args()
+    trust_pickle(*options.trust_pickle)
+    for path in convert(options.run):
         print(f"converted: {path}; start the run again with any number of ranks")
 
 

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from dwf.errors import RunConflict, WorkFailed
+from dwf.ranks import World
 from dwf.run_folder import hold
-from dwf.training.folders import LOOP, NATIVE, UNIVERSAL, folders
+from dwf.training.folders import LOOP, NATIVE, UNIVERSAL, folders, refuse_forged, sign
 
 _PROGRAM = "deepspeed.checkpoint.ds_to_universal"
 
@@ -28,6 +29,7 @@ def convert(run: Path) -> list[Path]:
     Raises:
         RunConflict: there is no DeepSpeed checkpoint, or the run is being worked on.
         WorkFailed: DeepSpeed's program failed; says how.
+        ConfigError: another user wrote it, or it was altered: it is not unpickled.
     """
     places = {loop.parent.parent for loop in run.rglob(f"checkpoints/step-*/{LOOP}")}
     newest = [found[0] for place in sorted(places) if (found := folders(place))]
@@ -45,6 +47,7 @@ def _convert(path: Path) -> Path:
     final, partial = path / UNIVERSAL, path / f"{UNIVERSAL}.partial"
     if final.exists():
         return final
+    refuse_forged(path / NATIVE, World())  # DeepSpeed's program unpickles it
     shutil.rmtree(partial, ignore_errors=True)
     command = [sys.executable, "-m", _PROGRAM, "--inject_missing_state"]
     command += ["--input_folder", str(path / NATIVE), "--output_folder", str(partial)]
@@ -57,4 +60,5 @@ def _convert(path: Path) -> Path:
             f"{path}: DeepSpeed's {_PROGRAM} failed ({last}): resume with as many ranks as wrote it"
         )
     partial.rename(final)
+    sign(final, World())
     return final

@@ -22,7 +22,14 @@ from dwf.errors import ConfigError, RunConflict, WrongLaunch
 from dwf.plain import Json, State
 from dwf.training.deepspeed_config import read_settings
 from dwf.training.engine import Engine, refuse_strangers
-from dwf.training.folders import NATIVE, UNIVERSAL, newest_folder, replacing_folder, write_loop
+from dwf.training.folders import (
+    NATIVE,
+    UNIVERSAL,
+    newest_folder,
+    replacing_folder,
+    sign,
+    write_loop,
+)
 from dwf.training.optimizer import make_optimizer, set_rate
 
 logger = logging.getLogger(__name__)
@@ -136,6 +143,8 @@ class DeepSpeedEngine(Engine):
         whole = state | self.settings.needs | {"average": average, "world": self.ours.size}
         with replacing_folder(self.checkpoints, step, ours=self.ours) as folder:
             self.called.save_checkpoint(str(folder), tag=NATIVE, save_latest=False)
+            self.ours.barrier()  # all parts are there
+            sign(folder / NATIVE, self.ours)
             self.ours.on_first(lambda: write_loop(folder, whole))
 
     def restore(self) -> dict[str, State] | None:

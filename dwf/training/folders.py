@@ -3,9 +3,11 @@
 step-00001000/loop.pt       the loop's own state; written last
 step-00001000/state/        the engine's files, some of each rank
 step-00001000/universal/    the engine's files for any number of ranks
+step-00001000/state.signed, universal.signed    that this user wrote them: they are pickles
 """
 
 import contextlib
+import hashlib
 import re
 import shutil
 import zipfile
@@ -13,13 +15,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dwf import trust
 from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.plain import Json, State
 from dwf.ranks import World
-from dwf.run_folder import load_state, save_state
+from dwf.run_folder import load_state, save_state, write_text
 from dwf.training.checkpoint import NUM_KEPT, refuse_all_damaged, set_aside
 
 LOOP, NATIVE, UNIVERSAL = "loop.pt", "state", "universal"
+_SIGNED = ".signed"
+_BLOCK_BYTES = 16 * 2**20
 
 
 @dataclass
@@ -67,10 +72,49 @@ def replacing_folder(checkpoints: Path, step: int, *, ours: World) -> Iterator[P
 
 
 def write_loop(folder: Path, state: dict[str, State]) -> None:
-    """Write the loop's own state, with the size of every other file."""
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    """Write the loop's own state, with the size of every file of the engine's."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix != _SIGNED]
     sizes = {str(p.relative_to(folder)): p.stat().st_size for p in files}
     save_state(folder / LOOP, state | {"files": sizes})
+
+
+def sign(part: Path, ours: World) -> None:
+    """Write that this user wrote the files of a part; ranks call it together."""
+    digests = _digests(part, ours)
+    ours.on_first(lambda: write_text(_signed(part), trust.signature(digests) + "\n"))
+
+
+def refuse_forged(part: Path, ours: World) -> None:
+    """Raise `ConfigError` unless this user signed the files of a part; ranks call it together."""
+    digests = _digests(part, ours)
+
+    def compare() -> None:
+        file = _signed(part)
+        signed = file.read_text() if file.exists() else None
+        trust.refuse_forged(part, digests, signed=signed)
+
+    ours.on_first(compare)
+
+
+def _signed(part: Path) -> Path:
+    return part.with_suffix(_SIGNED)
+
+
+def _digests(part: Path, ours: World) -> dict[str, str]:
+    """Name of each file of a part -> SHA-256 of its bytes; ranks read a share of them each."""
+    names = ours.on_first(
+        lambda: sorted(str(p.relative_to(part)) for p in part.rglob("*") if p.is_file())
+    )
+    found = ours.in_order(len(names), lambda i: _digest(part / names[i]))
+    return dict(zip(names, found, strict=True))
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with open(file, "rb") as opened:
+        while block := opened.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def newest_folder(checkpoints: Path, ours: World, *, needs: dict[str, Json]) -> Saved | None:
@@ -87,13 +131,16 @@ def newest_folder(checkpoints: Path, ours: World, *, needs: dict[str, Json]) -> 
         CorruptCheckpoint: there are checkpoints and all are damaged.
         RunConflict: it was written by another number of ranks and is not converted, or with other
             settings of the engine.
+        ConfigError: another user wrote it, or it was altered: it is not unpickled.
     """
     paths = ours.on_first(lambda: folders(checkpoints))
     for path in paths:
         damage = _damage(path, ours)
         if damage is None:
             state = ours.on_all(lambda path=path: load_state(path / LOOP))
-            return Saved(path, _part_to_read(path, state, ours.size, needs), state=state)
+            part = _part_to_read(path, state, ours.size, needs)
+            refuse_forged(path / part, ours)
+            return Saved(path, part, state=state)
         ours.on_first(lambda path=path, damage=damage: set_aside(path, damage))
     refuse_all_damaged(len(paths), checkpoints)
     return None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 import typing
 from dataclasses import dataclass
@@ -176,6 +177,16 @@ class Facts(Subject):
         """Facts that a zoo of samples inherits."""
         return Subject(**{f.name: vars(self)[f.name] for f in dataclasses.fields(Subject)})
 
+    @functools.cached_property
+    def identity(self) -> str:
+        """A short name of the zoo and its frame: of all that it says of itself.
+
+        Its shards carry it, so that one of another zoo, or of this one before alignment, is found.
+        """
+        told = self.to_json() | {"layout": self.layout.digest}
+        text = json.dumps(_comparable(told), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
     @property
     def aligned(self) -> Aligned | None:
         """How the networks were aligned, if they were."""
@@ -185,6 +196,15 @@ class Facts(Subject):
     def sampled(self) -> Sampled | None:
         """How the networks were drawn from a generator, if they were."""
         return self.provenance if isinstance(self.provenance, Sampled) else None
+
+
+def _comparable(value: Json) -> Json:
+    """Return plain data as they are whether they were just made or read from a file."""
+    if isinstance(value, dict):
+        return {k: _comparable(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_comparable(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 @functools.cache

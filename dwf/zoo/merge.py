@@ -69,7 +69,7 @@ def merge_zoos(
         else:
             create_zoo(folder, facts)
         if not is_whole(folder):
-            _write_shards(folder, shards, report)
+            _write_shards(folder, facts, shards, report)
         merged = finish_zoo(folder)
         sweep(folder.glob(LEFTOVERS))
     expected_N = np.concatenate([source.zoo.columns.get("checksum", []) for source in sources])
@@ -212,20 +212,22 @@ def _facts(folder: Path, sources: list[Source], num_shards: int) -> Facts:
 
 
 def _write_shards(
-    folder: Path, shards: list[tuple[Source, Shard]], report: Callable[[int], None]
+    folder: Path,
+    facts: Facts,
+    shards: list[tuple[Source, Shard]],
+    report: Callable[[int], None],
 ) -> None:
     kinds = _common_kinds(list(dict.fromkeys(source.zoo for source, _ in shards)))
     rows = 0
     for index, (source, shard) in enumerate(shards):
         target = folder / shard_name(index, len(shards))
         if not target.exists():
-            layout = source.zoo.layout
             lost = [(source.first + network, *rest) for network, *rest in shard.diverged]
             blocks = _blocks(source, shard, kinds)
             write_shard(
                 target,
-                layout.digest,
-                num_weights=layout.size,
+                facts,
+                index=index,
                 num_rows=shard.num_rows,
                 blocks=blocks,
                 diverged=lost,

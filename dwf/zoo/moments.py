@@ -146,13 +146,15 @@ def measure_moments(
     def gather(part: int) -> Moments:
         gathered = Moments()
         for zoo, rows_B in parts[part]:
-            weights_BD = zoo.read(rows_B, check=True)
+            weights_BD = zoo.read(rows_B)
             gathered.add(prepare(weights_BD) if prepare else weights_BD)
         return gathered
 
     total = Moments()
     for gathered in world().in_order(len(parts), gather):
         total.merge(gathered)
+    for zoo, rows in sources:
+        zoo.note_checked(rows)
     zoo, rows = next((zoo, rows) for zoo, rows in sources if len(rows))
     if zoo.layout.constants:
         like_D = zoo.read(rows[:1])[0]

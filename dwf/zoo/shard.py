@@ -1,7 +1,8 @@
 """One shard: an HDF5 file of networks' weights and one column per fact about them.
 
 `weights` is contiguous and uncompressed, so that rows are read by memory map at page-cache speed.
-Every row has a CRC-32 in the column `checksum`; the columns have one in the file's attributes.
+Every row has a CRC-32 in the column `checksum`; the columns have one in the file's attributes,
+which also say which shard of which zoo the file is.
 
 Shape suffixes: N networks of a shard, B networks of a block, D numbers of one network.
 """
@@ -10,7 +11,7 @@ import contextlib
 import mmap
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from isal import isal_zlib
 from dwf.errors import CorruptShard, DwfError, NotAZoo, ShapeMismatch
 from dwf.run_folder import replacing
 from dwf.zoo.checksums import are_right, row_checksums
+from dwf.zoo.facts import Facts
 
-FORMAT, VERSION = "dwf-shard", 1
+FORMAT, VERSION = "dwf-shard", 2
+_CHECK_BYTES = 16 * 2**20
 Columns = dict[str, np.ndarray]
 Block = tuple[Columns, np.ndarray]
 
@@ -52,41 +55,44 @@ def rest_checksum(path: Path, offset: int, *, num_bytes: int) -> tuple[int, int]
 
 def write_shard(
     path: Path,
-    digest: str,
+    facts: Facts,
     *,
-    num_weights: int,
+    index: int,
     num_rows: int,
     blocks: Iterable[Block],
     diverged: list[tuple[int, int, str]] | None = None,
+    told: Callable[[], Facts] | None = None,
 ) -> None:
     """Stream blocks of rows into a shard; the file appears under its name when it is whole.
 
     Args:
         path: the shard's final name.
-        digest: digest of the zoo's layout.
-        num_weights: D.
+        facts: what the zoo says of itself.
+        index: which of its shards this is.
         num_rows: N, all blocks together; 0 is legal.
         blocks: (columns, weights_BD) pairs; every block has the same columns, each of shape [B].
         diverged: (network, step, reason) of networks that are kept out.
+        told: gives what the zoo says of itself once the rows are there, where that is more.
 
     Raises:
         ShapeMismatch: the blocks do not add up to N rows of D numbers.
         CorruptShard: a weight is not finite: such a row never enters a zoo.
     """
     with replacing(path) as partial, _plain_errors(path), h5py.File(partial, "w") as file:
-        file.attrs.update(format=FORMAT, version=VERSION, layout=digest)
+        file.attrs.update(format=FORMAT, version=VERSION, layout=facts.layout.digest)
         # Space is set aside early and never filled: each row is written exactly once.
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         creation.set_layout(h5py.h5d.CONTIGUOUS)
         creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         creation.set_obj_track_times(False)  # equal shards are equal files
-        space = h5py.h5s.create_simple((num_rows, num_weights))
+        space = h5py.h5s.create_simple((num_rows, facts.layout.size))
         h5py.h5d.create(file.id, b"weights", h5py.h5t.IEEE_F32LE, space, creation)
         columns = _write_rows(file["weights"], blocks, path)
         for name, values in columns.items():
             file.create_dataset(name, data=values)
         file.attrs["columns"] = list(columns)
         file.attrs["columns_checksum"] = columns_checksum(columns)
+        file.attrs.update(zoo=(told() if told else facts).identity, index=index)
         _write_diverged(file, diverged or [])
 
 
@@ -163,35 +169,38 @@ class Shard:
 
     Args:
         path: the file.
-        digest: digest of the layout it must have.
+        facts: what its zoo says of itself.
+        index: which of the zoo's shards it must be.
 
     Raises:
-        CorruptShard: truncated or altered.
+        CorruptShard: truncated, altered, or another shard, of this zoo or of another.
         NotAZoo: another format or version.
         ShapeMismatch: another layout.
     """
 
-    def __init__(self, path: Path, digest: str):
+    def __init__(self, path: Path, facts: Facts, *, index: int):
         self.path = path
         try:
             with h5py.File(path, "r", locking=False) as file:
-                self._read_header(file, digest)
+                self._read_header(file, facts, index)
         except (OSError, KeyError, RuntimeError, ValueError) as error:
             raise _corrupt(path, str(error)) from None
         if path.stat().st_size < self.offset + self.num_bytes:
             raise _corrupt(path, f"truncated at {path.stat().st_size} bytes")
 
-    def _read_header(self, file: h5py.File, digest: str) -> None:
+    def _read_header(self, file: h5py.File, facts: Facts, index: int) -> None:
         found = (file.attrs["format"], int(file.attrs["version"]))
         if found != (FORMAT, VERSION):
             raise NotAZoo(
-                f"{self.path}: format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}"
+                f"{self.path}: format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}: "
+                "remove the zoo's folder and give the command that makes it again"
             )
-        if file.attrs["layout"] != digest:
+        if file.attrs["layout"] != facts.layout.digest:
             raise ShapeMismatch(
-                f"{self.path} has layout {file.attrs['layout']}, its zoo {digest}: "
+                f"{self.path} has layout {file.attrs['layout']}, its zoo {facts.layout.digest}: "
                 "the file is of another zoo"
             )
+        _refuse_other_place(str(file.attrs["zoo"]), int(file.attrs["index"]), facts, index)
         stored = {name: read_dataset(file, name) for name in file.attrs["columns"]}
         if columns_checksum(stored) != int(file.attrs["columns_checksum"]):
             raise ValueError("its columns do not match their checksum")
@@ -232,6 +241,11 @@ class Shard:
         return 4 * self.num_rows * self.num_weights
 
     @cached_property
+    def _is_checked(self) -> np.ndarray:
+        """Which rows were held to their checksums, bool, shape [N]."""
+        return np.zeros(self.num_rows, bool)
+
+    @cached_property
     def weights(self) -> np.ndarray:
         """weights_ND, float32, mapped from the file, read-only."""
         if self.num_rows == 0:  # an empty file region cannot be mapped
@@ -254,11 +268,41 @@ class Shard:
             return rows[:0]
         return rows[row_checksums(weights_BD) != expected_B]
 
-    def check(self, rows: np.ndarray, weights_BD: np.ndarray) -> None:
-        """Raise `CorruptShard` unless rows that were read have their recorded checksums."""
+    def check(self, rows: np.ndarray, weights_BD: np.ndarray | None = None) -> None:
+        """Raise `CorruptShard` unless rows have their recorded checksums; each is held to it once.
+
+        Args:
+            rows: their numbers in this shard.
+            weights_BD: what was read of them; None: they are read here.
+        """
+        new = rows[~self._is_checked[rows]]
+        if weights_BD is not None and len(new) == len(rows):
+            self._refuse_wrong(new, weights_BD)
+        else:
+            step = max(1, _CHECK_BYTES // max(4 * self.num_weights, 1))
+            for start in range(0, len(new), step):
+                some = new[start : start + step]
+                self._refuse_wrong(some, self.weights[some])
+        self.note_checked(new)
+
+    def note_checked(self, rows: np.ndarray) -> None:
+        """Take it that rows have their checksums, as where another rank has held them to these."""
+        self._is_checked[rows] = True
+
+    def _refuse_wrong(self, rows: np.ndarray, weights_BD: np.ndarray) -> None:
         wrong = self.wrong_rows(rows, weights_BD)
         if len(wrong):
             raise _corrupt(self.path, f"row {wrong[0]} does not match its checksum")
+
+
+def _refuse_other_place(zoo: str, index: int, facts: Facts, expected: int) -> None:
+    if zoo != facts.identity:
+        raise ValueError(
+            f"it is shard {index} of another zoo, {zoo}, perhaps of this one in another frame; "
+            f"this zoo is {facts.identity}"
+        )
+    if index != expected:
+        raise ValueError(f"it is shard {index} of its zoo and lies in the place of {expected}")
 
 
 def _corrupt(path: Path, reason: str) -> CorruptShard:

@@ -144,7 +144,7 @@ def train_shard(folder: Path, index: int) -> None:
             if not cohort.done_path.exists():
                 cohort.train(_reporter(folder, index, done, len(cohorts)))
                 cohort.forget()
-        assemble(config, facts.layout, target=target, cohorts=cohorts)
+        assemble(config, facts, index=index, target=target, cohorts=cohorts)
 
 
 def finished_shards(folder: Path) -> set[int]:

@@ -60,9 +60,9 @@ def read_status(folder: Path) -> Status:
         NotAZoo: the folder is not a zoo.
     """
     facts = Facts.read(folder)
-    layout, files = facts.layout, shard_files(folder, facts.num_shards)
-    view = read_view(folder, layout.digest, num_weights=layout.size, files=files)
-    shards, damaged = (dict(enumerate(view[0])), {}) if view else _open(files, layout.digest)
+    files = shard_files(folder, facts.num_shards)
+    view = read_view(folder, facts, files=files)
+    shards, damaged = (dict(enumerate(view[0])), {}) if view else _open(files, facts)
     networks = [s.columns["network"] for s in shards.values() if "network" in s.columns]
     done = {*shards, *damaged}
     return Status(
@@ -81,13 +81,13 @@ def read_status(folder: Path) -> Status:
     )
 
 
-def _open(files: list[Path], digest: str) -> tuple[dict[int, Shard], dict[int, str]]:
+def _open(files: list[Path], facts: Facts) -> tuple[dict[int, Shard], dict[int, str]]:
     shards, damaged = {}, {}
     for index, file in enumerate(files):
         if not file.exists():
             continue
         try:
-            shards[index] = Shard(file, digest)
+            shards[index] = Shard(file, facts, index=index)
         except (CorruptShard, NotAZoo, ShapeMismatch) as error:
             damaged[index] = reason_of(error)
     return shards, damaged

@@ -43,9 +43,7 @@ def create_zoo(path: Path, facts: Facts) -> None:
 def finish_zoo(path: Path) -> "Zoo":
     """Write the view `zoo.h5` of a zoo whose shards are all there, and open it."""
     zoo = Zoo.open(path)
-    write_view(
-        path, zoo.layout.digest, num_weights=zoo.layout.size, shards=zoo.shards, columns=zoo.columns
-    )
+    write_view(path, zoo.facts, shards=zoo.shards, columns=zoo.columns)
     return zoo
 
 
@@ -59,14 +57,7 @@ def write_zoo(path: Path, facts: Facts, *, num_rows: int, blocks: Iterable[Block
         blocks: see `write_shard`.
     """
     create_zoo(path, facts)
-    layout = facts.layout
-    write_shard(
-        path / shard_name(0, 1),
-        layout.digest,
-        num_weights=layout.size,
-        num_rows=num_rows,
-        blocks=blocks,
-    )
+    write_shard(path / shard_name(0, 1), facts, index=0, num_rows=num_rows, blocks=blocks)
     return finish_zoo(path)
 
 
@@ -110,11 +101,11 @@ class Zoo:
         Raises:
             NotAZoo: no `zoo.json`, or one that cannot be read: see `Facts.read`.
             IncompleteZoo: shards are missing.
-            CorruptShard, ShapeMismatch: a shard is damaged, or of another zoo.
+            CorruptShard, ShapeMismatch: a shard is damaged, in the wrong place, or of another zoo.
         """
         path = Path(path)
         facts = Facts.read(path)
-        layout, files = facts.layout, shard_files(path, facts.num_shards)
+        files = shard_files(path, facts.num_shards)
         missing = [file for file in files if not file.exists()]
         if missing and not incomplete:
             raise IncompleteZoo(
@@ -123,15 +114,12 @@ class Zoo:
                 f"launch/zoo.py --resume --name {path.name}); all that are missing: python -m "
                 f"dwf.zoo status {path}"
             )
-        view = (
-            None
-            if missing
-            else read_view(path, layout.digest, num_weights=layout.size, files=files)
-        )
+        view = None if missing else read_view(path, facts, files=files)
         if view:
             shards, columns = view
             return cls(path, facts, shards=shards, columns=columns)
-        shards = [Shard(file, layout.digest) for file in files if file.exists()]
+        there = [(index, file) for index, file in enumerate(files) if file.exists()]
+        shards = [Shard(file, facts, index=index) for index, file in there]
         return cls(path, facts, shards=shards)
 
     @property
@@ -200,22 +188,22 @@ class Zoo:
         *,
         stop: int | None = None,
         out: np.ndarray | None = None,
-        check: bool = False,
     ) -> np.ndarray:
-        """Read rows, only the bytes of the window asked for.
+        """Read rows, each of which is held to its checksum when it is first read.
+
+        Of a row that was read before only the bytes of the window are.
 
         Args:
             rows: indices, any order; default all.
             start: first number of each row.
             stop: number behind the last; default D.
             out: float32 array of shape [R, W] to fill.
-            check: hold whole rows to their checksums.
 
         Returns:
             weights_RW, float32.
 
         Raises:
-            CorruptShard: `check`, and a row does not match its checksum.
+            CorruptShard: a row does not match its checksum.
         """
         rows = np.arange(len(self))[rows if rows is not None else slice(None)]
         stop = self.layout.size if stop is None else stop
@@ -224,7 +212,7 @@ class Zoo:
             raise ShapeMismatch(f"out has shape {out.shape}, not {(len(rows), stop - start)}")
         owner = np.searchsorted(self._starts, rows, side="right") - 1
         for index in np.unique(owner):
-            self._read_shard(index, rows, owner == index, slice(start, stop), out, check)
+            self._read_shard(index, rows, owner == index, slice(start, stop), out)
         return out
 
     def _read_shard(
@@ -234,7 +222,6 @@ class Zoo:
         mine: np.ndarray,
         window: slice,
         out: np.ndarray,
-        check: bool,
     ) -> None:
         shard = self.shards[index]
         local = rows[mine] - self._starts[index]
@@ -245,8 +232,8 @@ class Zoo:
             out[:] = taken
         else:
             out[mine] = taken
-        if check:
-            shard.check(local, out[mine])
+        is_whole = window == slice(0, self.layout.size)
+        shard.check(local, (out if mine.all() else out[mine]) if is_whole else None)
         self._keep_mapped(index)
 
     def locate(self, row: int) -> tuple[int, int]:
@@ -255,11 +242,24 @@ class Zoo:
         return index, row - self._first_rows[index]
 
     def map_row(self, row: int) -> np.ndarray:
-        """Return weights_D of a row, float32, as its file is mapped: only what is used is read."""
+        """Return weights_D of a row, float32, as its file is mapped.
+
+        The first time all of it is read, and held to its checksum; then only what is used.
+
+        Raises:
+            CorruptShard: the row does not match its checksum.
+        """
         index, local = self.locate(row)
+        self.shards[index].check(np.array([local]))
         weights_D = self.shards[index].weights[local]
         self._keep_mapped(index)
         return weights_D
+
+    def note_checked(self, rows: np.ndarray) -> None:
+        """Take it that rows match their checksums: the ranks have held them to these together."""
+        owner = np.searchsorted(self._starts, rows, side="right") - 1
+        for index in np.unique(owner):
+            self.shards[index].note_checked(rows[owner == index] - self._starts[index])
 
     def _keep_mapped(self, index: int) -> None:
         """Note that a shard was used; of those used longest ago, give files back."""
@@ -284,18 +284,18 @@ class Zoo:
         return self.facts.load_data()
 
     def stream(
-        self, rows: np.ndarray | None = None, check: bool = False, *, max_bytes: int = STREAM_BYTES
+        self, rows: np.ndarray | None = None, *, max_bytes: int = STREAM_BYTES
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (rows_B, weights_BD) in order, at most `max_bytes` of weights at a time."""
         rows = np.arange(len(self)) if rows is None else rows
         step = max(1, max_bytes // (4 * max(self.layout.size, 1)))
         for i in range(0, len(rows), step):
-            yield rows[i : i + step], self.read(rows[i : i + step], check=check)
+            yield rows[i : i + step], self.read(rows[i : i + step])
 
     def verify(self) -> None:
-        """Hold every row to its checksum; raises `CorruptShard` at the first that differs."""
-        for _ in self.stream(check=True):
-            pass
+        """Hold rows that were not read yet to their checksums, see `read`."""
+        for shard in self.shards:
+            shard.check(np.arange(shard.num_rows))
 
 
 def split_networks(count: int, val: float, *, test: float, seed: int) -> np.ndarray:

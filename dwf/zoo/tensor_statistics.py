@@ -120,7 +120,7 @@ def _cut(rows: np.ndarray, zoo: Zoo, num_bytes: int) -> list[np.ndarray]:
 def _measure(zoo: Zoo, rows: np.ndarray) -> list[TensorStatistics]:
     total: list[TensorStatistics] = []
     for part in _cut(rows, zoo, _PART_BYTES):
-        weights_BD = zoo.read(part, check=True)
+        weights_BD = zoo.read(part)
         tensors = (weights_BD[:, e.offset : e.stop] for e in zoo.layout.entries)
         total = _merge(total, [TensorStatistics.of(t_BS.astype(np.float64)) for t_BS in tensors])
     return total

@@ -15,7 +15,6 @@ import numpy as np
 from dwf.errors import CorruptShard, NotAZoo, ShapeMismatch
 from dwf.ranks import world
 from dwf.zoo.facts import Facts
-from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Shard, reason_of
 from dwf.zoo.store import shard_files
 from dwf.zoo.view import NAME, View
@@ -105,12 +104,11 @@ class Checker:
     def __init__(
         self, folder: Path, facts: Facts, *, files: list[Path], run: Callable[..., Iterable]
     ):
-        layout, recipe = facts.layout, facts.recipe
-        self._layout, self._files, self._run = layout, files, run
-        self._is_pruned = recipe is not None and recipe.prune is not None
+        self._facts, self._files, self._run = facts, files, run
+        self._is_pruned = facts.recipe is not None and facts.recipe.prune is not None
         self.view_path, self._view, self._view_reason = folder / NAME, None, MISSING
         try:
-            self._view = View(folder, layout.digest, num_weights=layout.size)
+            self._view = View(folder, facts)
         except CorruptShard as error:
             if self.view_path.exists():
                 self._view_reason = reason_of(error)
@@ -135,19 +133,19 @@ class Checker:
         """Open a shard; check its rows unless they are so many that threads should share them."""
         file = self._files[index]
         if not file.exists():
-            return _Look(file, MISSING)
+            return _Look(index, file, reason=MISSING)
         fits = self._view is not None and self._view.fits(index, file)
         try:
             if fits:
                 shard = self._view.shard(index, file, only="checksum")
             else:
-                shard = Shard(file, self._layout.digest)
+                shard = Shard(file, self._facts, index=index)
         except (CorruptShard, NotAZoo, ShapeMismatch) as error:
-            return _Look(file, reason_of(error))
+            return _Look(index, file, reason=reason_of(error))
         step = max(1, _PART_BYTES // max(4 * shard.num_weights, 1))
         starts = range(0, shard.num_rows, step)
         parts = [np.arange(i, min(i + step, shard.num_rows)) for i in starts]
-        look = _Look(file, "", shard=shard, fits=fits or self._view is None)
+        look = _Look(index, file, reason="", shard=shard, fits=fits or self._view is None)
         if len(parts) == 1:
             look.wrong += _wrong_rows(shard, parts.pop()).tolist()
         look.parts = parts
@@ -158,7 +156,7 @@ class Checker:
             return [Damage(look.file, look.reason)]
         if look.wrong:
             return [Damage(look.file, _in_words(look.wrong))]
-        unpruned = _unpruned(self._layout, look.file) if self._is_pruned else []
+        unpruned = _unpruned(self._facts, look) if self._is_pruned else []
         if unpruned:
             return [Damage(look.file, _in_words(unpruned, "have fewer zeros than were pruned"))]
         return [] if look.fits else [Damage(self.view_path, _OTHER_SHARDS)]
@@ -168,6 +166,7 @@ class Checker:
 class _Look:
     """Findings on a shard so far."""
 
+    index: int
     file: Path
     reason: str
     shard: Shard | None = None
@@ -182,14 +181,14 @@ def _wrong_rows(shard: Shard, rows: np.ndarray) -> np.ndarray:
     return shard.wrong_rows(rows, shard.weights[rows[0] : rows[-1] + 1])
 
 
-def _unpruned(layout: Layout, file: Path) -> list[int]:
+def _unpruned(facts: Facts, look: _Look) -> list[int]:
     """Rows in which weights are not 0 that were pruned, by their number alone."""
-    shard = Shard(file, layout.digest)
+    shard = Shard(look.file, facts, index=look.index)
     if "pruned" not in shard.columns:
         return []
     step, found = max(1, _PART_BYTES // max(4 * shard.num_weights, 1)), []
     for start in range(0, shard.num_rows, step):
-        zeros_R = zero_counts(shard.weights[start : start + step], layout)
+        zeros_R = zero_counts(shard.weights[start : start + step], facts.layout)
         short_R = zeros_R < shard.columns["pruned"][start : start + step]
         found += (start + np.flatnonzero(short_R)).tolist()
     return found

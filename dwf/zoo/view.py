@@ -17,6 +17,7 @@ from isal import isal_zlib
 
 from dwf.errors import CorruptShard
 from dwf.run_folder import replacing
+from dwf.zoo.facts import Facts
 from dwf.zoo.shard import (
     Columns,
     Shard,
@@ -28,21 +29,18 @@ from dwf.zoo.shard import (
 
 NAME = "zoo.h5"
 _DAMAGED = (OSError, KeyError, RuntimeError, ValueError)  # what HDF5 raises for altered bytes
-_FORMAT, _HEAD_BYTES = b"dwf-view 1", 512  # HDF5 looks for itself at byte 0, 512, 1024 ...
+_FORMAT, _HEAD_BYTES = b"dwf-view 2", 512  # HDF5 looks for itself at byte 0, 512, 1024 ...
 _BUFFER_BYTES = 2**20
 _INDEX = [("rows", "<i8"), ("offset", "<i8"), ("size", "<i8"), ("checksum", "<u4")]
 _DIVERGED = [("shard", "<i8"), ("network", "<i8"), ("step", "<i8"), ("reason", "S64")]
 
 
-def write_view(
-    folder: Path, digest: str, *, num_weights: int, shards: Sequence[Shard], columns: Columns
-) -> None:
+def write_view(folder: Path, facts: Facts, *, shards: Sequence[Shard], columns: Columns) -> None:
     """Write `zoo.h5` of a zoo whose shards are all there.
 
     Args:
         folder: the zoo's folder.
-        digest: digest of its layout.
-        num_weights: D.
+        facts: what it says of itself.
         shards: its shards, in order.
         columns: the table of all rows.
     """
@@ -50,10 +48,11 @@ def write_view(
     index = {"index/shards": _index(shards), "index/diverged": _diverged(shards)}
     with replacing(folder / NAME) as partial:
         with h5py.File(partial, "w", userblock_size=_HEAD_BYTES) as file:
-            _create_matrix(file, num_weights, shards)
+            _create_matrix(file, facts.layout.size, shards)
             for name, values in (stored | index).items():
                 file.create_dataset(name, data=values)
-            file["index"].attrs.update(layout=digest, columns=list(stored))
+            names = {"layout": facts.layout.digest, "zoo": facts.identity}
+            file["index"].attrs.update(names, columns=list(stored))
         with open(partial, "r+b") as opened:
             head = _head(opened)
             opened.seek(0)
@@ -114,15 +113,14 @@ class View:
 
     Args:
         folder: the zoo's folder.
-        digest: digest of its layout.
-        num_weights: D.
+        facts: what it says of itself.
 
     Raises:
-        CorruptShard: there is no such file, it is damaged or of another layout.
+        CorruptShard: there is no such file, it is damaged or of another zoo.
     """
 
-    def __init__(self, folder: Path, digest: str, *, num_weights: int):
-        self.path, self._num_weights = folder / NAME, num_weights
+    def __init__(self, folder: Path, facts: Facts):
+        self.path, self._num_weights = folder / NAME, facts.layout.size
         try:
             with open(self.path, "rb") as opened:
                 head = _head(opened)
@@ -130,9 +128,10 @@ class View:
                 if opened.read(len(head)) != head:
                     raise ValueError("its bytes do not match their checksum")
             with h5py.File(self.path, "r", locking=False) as file:
-                if file["index"].attrs["layout"] != digest:
-                    raise ValueError("it is of another layout")
-                names = file["index"].attrs["columns"]
+                told = file["index"].attrs
+                if (told["layout"], told["zoo"]) != (facts.layout.digest, facts.identity):
+                    raise ValueError("it is of another zoo")
+                names = told["columns"]
                 stored = {name: read_dataset(file, name) for name in names}
                 index = {
                     name: read_dataset(file, f"index/{name}") for name in ("shards", "diverged")
@@ -184,14 +183,13 @@ class View:
 
 
 def read_view(
-    folder: Path, digest: str, *, num_weights: int, files: Sequence[Path]
+    folder: Path, facts: Facts, *, files: Sequence[Path]
 ) -> tuple[list[Shard], Columns] | None:
     """Return the shards and the table of a zoo as `zoo.h5` tells them.
 
     Args:
         folder: the zoo's folder.
-        digest: digest of its layout.
-        num_weights: D.
+        facts: what it says of itself.
         files: its shards' files, in order.
 
     Returns:
@@ -199,7 +197,7 @@ def read_view(
         then say what is wrong.
     """
     try:
-        view = View(folder, digest, num_weights=num_weights)
+        view = View(folder, facts)
     except CorruptShard:
         return None
     if len(view.shards) != len(files) or not all(view.fits(*each) for each in enumerate(files)):

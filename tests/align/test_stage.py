@@ -54,7 +54,8 @@ def write_zoo(
     base_D[is_buffer_D] = base_D[is_buffer_D].abs() + 1
     path = root / "zoos" / name
     told = {"input_shape": tuple(shape), "seed": 5, "recipe": RecipeConfig()}
-    create_zoo(path, facts_of(layout, architecture, num_shards=num_shards + 1, **told))
+    facts = facts_of(layout, architecture, num_shards=num_shards + 1, **told)
+    create_zoo(path, facts)
     for shard in range(num_shards + 1):
         count = per_shard if shard < num_shards else 0
         weights, columns = [], []
@@ -74,8 +75,8 @@ def write_zoo(
             blocks = [(table, torch.stack(weights).numpy())]
         write_shard(
             path / shard_name(shard, num_shards + 1),
-            layout.digest,
-            num_weights=layout.size,
+            facts,
+            index=shard,
             num_rows=len(weights),
             blocks=blocks,
             diverged=[(99, 7, "loss")] if shard == 0 else [],

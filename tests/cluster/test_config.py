@@ -86,7 +86,8 @@ def test_a_resumed_launch_goes_on_as_recorded_but_for_what_flags_say(tmp_path, m
     site = SiteConfig(partition="low", time="33", gpus_per_node=2, cpus_per_node=8)
     told = {"nodes": 3, "workers": 1, "site": to_dict(site)}
     (tmp_path / "run" / "jobs").mkdir(parents=True)
-    (tmp_path / "run" / "jobs" / "launch.json").write_text(json.dumps(told))
+    record = tmp_path / "run" / "jobs" / "launch.json"
+    record.write_text(json.dumps(backend.signed(told)))
 
     def resumed(**flags) -> Slurm:
         launch = ClusterLaunch(Path("x"), resume=True, **flags)
@@ -99,6 +100,11 @@ def test_a_resumed_launch_goes_on_as_recorded_but_for_what_flags_say(tmp_path, m
         "runs"
         not in backend.runner(ClusterLaunch(Path("x"), resume=True, local=True), tmp_path).keywords
     )
+    setup = told | {"site": told["site"] | {"setup": ["touch ran"]}}
+    for forged in (setup, backend.signed(told) | setup, told):
+        record.write_text(json.dumps(forged))
+        with pytest.raises(ConfigError, match=r"launch\.json says .* shell lines .*--cluster FILE"):
+            resumed()
 
 
 def test_flags_take_the_place_of_what_the_site_says(tmp_path, monkeypatch):

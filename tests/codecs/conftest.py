@@ -7,9 +7,15 @@ import pytest
 from torch import nn
 
 from dwf.run_folder import RunFolder
+from dwf.trust import trust_code
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo, create_zoo, finish_zoo, shard_name, split_networks, write_shard
 from tests.zoos import facts_of
+
+
+@pytest.fixture(autouse=True)
+def own_networks_are_named(nothing_is_trusted):
+    trust_code("tests.codecs.zoos:own_network", "tests.codecs.zoos:shared_network")
 
 
 @pytest.fixture
@@ -41,13 +47,12 @@ def plant_zoo(tmp_path):
             "split": split_networks(count, 0.2, test=0.2, seed=0),
         }
         path: Path = tmp_path / "zoos" / name
-        create_zoo(path, facts_of(layout, num_shards=num_shards))
+        facts = facts_of(layout, num_shards=num_shards)
+        create_zoo(path, facts)
         for i, rows in enumerate(np.array_split(np.arange(count), num_shards)):
             block = ({key: values[rows] for key, values in columns.items()}, weights[rows])
             file = path / shard_name(i, num_shards)
-            write_shard(
-                file, layout.digest, num_weights=layout.size, num_rows=len(rows), blocks=[block]
-            )
+            write_shard(file, facts, index=i, num_rows=len(rows), blocks=[block])
         return finish_zoo(path)
 
     return plant

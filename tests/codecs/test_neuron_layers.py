@@ -14,6 +14,7 @@ from dwf.errors import ConfigError
 from dwf.networks.config import CNNConfig, MLPConfig, NetworkConfig, PythonConfig, VGGConfig
 from dwf.networks.functional import build_network
 from dwf.settings import load
+from dwf.trust import trust_code
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.layout import Layout
 from tests.codecs.zoos import ARCHITECTURES, CNN3, layout_of, write_random_zoo
@@ -177,6 +178,7 @@ def own_chain() -> nn.Module:
 
 def test_a_residual_connection_that_the_layout_does_not_show_is_refused(tmp_path):
     config = PythonConfig("tests.codecs.test_neuron_layers:Residual")
+    trust_code(config.target)
     zoo = write_random_zoo(tmp_path / "residual", config, shape=(1, 3, 3))
     read_layers(zoo.layout)
     with pytest.raises(ConfigError, match=r"tokens of first.weight: its units cannot.*second"):
@@ -185,6 +187,7 @@ def test_a_residual_connection_that_the_layout_does_not_show_is_refused(tmp_path
 
 def test_a_users_own_chain_is_traced(tmp_path):
     config = PythonConfig("tests.codecs.test_neuron_layers:own_chain")
+    trust_code(config.target)
     zoo = write_random_zoo(tmp_path / "own", config, shape=(1, 4, 4))
     check_units(zoo, scaled=False)
     with pytest.raises(ConfigError, match=r"codec.scale: the units of 3.weight cannot be scaled"):

@@ -60,13 +60,12 @@ def write_random_zoo(
         "epoch": np.ones(count, np.int32),
         "split": split_networks(count, 0.2, test=0.2, seed=seed),
     }
-    create_zoo(path, facts_of(layout, config, num_shards=num_shards, input_shape=shape, seed=seed))
+    facts = facts_of(layout, config, num_shards=num_shards, input_shape=shape, seed=seed)
+    create_zoo(path, facts)
     for i, rows in enumerate(np.array_split(np.arange(count), num_shards)):
         block = ({name: values[rows] for name, values in columns.items()}, weights[rows])
         file = path / shard_name(i, num_shards)
-        write_shard(
-            file, layout.digest, num_weights=layout.size, num_rows=len(rows), blocks=[block]
-        )
+        write_shard(file, facts, index=i, num_rows=len(rows), blocks=[block])
     return finish_zoo(path)
 
 

@@ -27,6 +27,7 @@ from dwf.networks.config import (
     ViTConfig,
 )
 from dwf.networks.functional import build_network
+from dwf.trust import trust_code
 from dwf.zoo.layout import Layout
 
 HEADS = {
@@ -86,6 +87,7 @@ def factory(**arguments):
 
 def test_a_network_of_the_users_own_says_its_number_of_classes():
     config = PythonConfig("tests.generators.test_head:factory", {"num_classes": 10})
+    trust_code(config.target)
     head = NewHead(Layout.of(build_network(config)), config, classes=4, seed=0)
     assert head.network.arguments == {"num_classes": 4}
     assert head.layout.unflatten(torch.zeros(1, head.layout.size))["weight"].shape == (1, 4, 8)
@@ -109,6 +111,7 @@ def renamed(classes):
 )
 def test_a_head_that_is_not_some_tensors_is_refused(name, said):
     config = PythonConfig(f"tests.generators.test_head:{name}", {"classes": 10})
+    trust_code(config.target)
     with pytest.raises(ConfigError, match=said):
         NewHead(Layout.of(build_network(config)), config, classes=12, seed=0)
 

@@ -13,6 +13,7 @@ from dwf.networks.config import NetworkConfig, PythonConfig
 from dwf.networks.functional import batchnorm_buffers, build_network, run_networks
 from dwf.networks.initialisation import initialise
 from dwf.settings import build, to_dict
+from dwf.trust import trust_code
 from dwf.zoo.layout import Layout
 from tests.networks.test_functional import image_data, state_of
 
@@ -51,6 +52,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def settings(target: str, **arguments) -> PythonConfig:
+    trust_code(target)
     data = {"kind": "python", "target": target, "arguments": arguments}
     return build(NetworkConfig, data, source="zoo.yaml")
 
@@ -109,9 +111,13 @@ def test_instance_norm_that_tracks_statistics_has_them_re_estimated(folder):
     torch.testing.assert_close(new["1.running_var"][0], expected_C)
 
 
-def test_a_target_without_a_factory_is_refused():
+@pytest.mark.parametrize(
+    "target", ["torch.nn.Linear", "torch.nn:", ":Linear", "a:b c:d", "a:b;touch ran", "a:b\n"]
+)
+def test_a_target_that_is_no_name_of_a_factory_is_refused(target):
+    """Neither is what would be several once it is given to a shell, or to a worker process."""
     with pytest.raises(ConfigError, match=r"expected package\.module:factory"):
-        settings("torch.nn.Linear")
+        settings(target)
 
 
 def test_other_processes_started_in_the_folder_find_it(folder):
@@ -124,5 +130,6 @@ def test_other_processes_started_in_the_folder_find_it(folder):
     script = folder / "elsewhere" / "script.py"
     script.parent.mkdir()
     script.write_text(program)
+    trust_code("own_networks:make")  # as a launcher does, which hands on what was named
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=folder)
     assert done.stdout == "4\n", done.stderr

@@ -22,11 +22,17 @@ from dwf.networks.config import (
 )
 from dwf.networks.functional import build_network, is_stacked
 from dwf.networks.mlp import MLP
+from dwf.trust import trust_code
 from tests.networks.published import NARROW, TORCHVISION, shape_of
 
 OWN = PythonConfig("tests.networks.test_settings:own", {"num_classes": 4})
 SMALL = NARROW | {"mlp": MLPConfig((12, 5, 4))}
 SHAPES = {name: shape_of(name) for name in NARROW} | {"mlp": (12,)}
+
+
+@pytest.fixture(autouse=True)
+def own_network_is_named(nothing_is_trusted):
+    trust_code(OWN.target)
 
 
 def own(**classes) -> nn.Module:

@@ -1,13 +1,23 @@
 """Checkpoints that are folders; what ranks do together is in test_engine.py."""
 
+import hashlib
+import hmac
+import json
+import os
+import pickle
+import re
+import stat
+from pathlib import Path
+
 import pytest
 import torch
 
-from dwf.errors import CorruptCheckpoint, RunConflict
+from dwf.errors import ConfigError, CorruptCheckpoint, RunConflict
 from dwf.ranks import World
 from dwf.run_folder import hold, save_state
 from dwf.training.convert import convert
-from dwf.training.folders import newest_folder, replacing_folder, write_loop
+from dwf.training.folders import newest_folder, replacing_folder, sign, write_loop
+from dwf.trust import trust_pickle
 
 NEEDS = {"stage": 2, "bf16": False}
 
@@ -18,6 +28,7 @@ def fill(checkpoints, steps, world=1):
             (folder / "state").mkdir()
             save_state(folder / "state" / "rank-0.pt", {"weights": torch.full((99,), float(step))})
             (folder / "state" / "read_me.py").write_text("# as DeepSpeed adds\n")
+            sign(folder / "state", World())
             write_loop(folder, NEEDS | {"step": step, "world": world})
 
 
@@ -81,6 +92,7 @@ def test_another_number_of_ranks_names_the_command_that_converts(tmp_path):
     with pytest.raises(RunConflict, match=f"by 4 ranks, and there are 1: start 4, or .*{command}"):
         newest(checkpoints)
     (checkpoints / "step-00000001" / "universal").mkdir()
+    sign((checkpoints / "step-00000001" / "universal"), World())
     assert newest(checkpoints).part == "universal"
 
 
@@ -105,3 +117,56 @@ def test_nothing_to_convert_is_said(tmp_path):
     (tmp_path / "checkpoints" / "step-00000001.damaged" / "loop.pt").touch()
     with pytest.raises(RunConflict, match="holds no checkpoint of DeepSpeed's"):
         convert(tmp_path)
+
+
+class Marker:
+    """A pickle that leaves a file where it is read."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def forge(checkpoints: Path, what: str) -> None:
+    part = checkpoints / "step-00000001" / "state"
+    if what == "a file more":
+        (part / "rank-1.pt").write_bytes(pickle.dumps(Marker(checkpoints / "ran")))
+    elif what == "another file":  # of the size that the loop has written down
+        size = (part / "read_me.py").stat().st_size
+        (part / "read_me.py").write_text("x" * size)
+    elif what == "no signature":
+        part.with_name("state.signed").unlink()
+    elif what == "another user's":
+        (Path(os.environ["DWF_STATE"]) / "key").unlink()
+
+
+@pytest.mark.parametrize("what", ["a file more", "another file", "no signature", "another user's"])
+def test_what_this_user_did_not_sign_is_neither_read_nor_converted(tmp_path, what):
+    checkpoints = tmp_path / "checkpoints"
+    fill(checkpoints, [1])
+    assert newest(checkpoints).part == "state"
+    forge(checkpoints, what)
+    part = checkpoints / "step-00000001" / "state"
+    for refused in (lambda: newest(checkpoints), lambda: convert(tmp_path)):
+        with pytest.raises(ConfigError, match=re.escape(f"--trust-pickle {part}")):
+            refused()
+    assert names(checkpoints)[-1] == "step-00000001"  # not set aside: it may be sound
+    assert not (checkpoints / "ran").exists()
+    trust_pickle(part)
+    assert newest(checkpoints).part == "state"
+
+
+def test_the_key_is_the_users_alone(tmp_path):
+    fill(tmp_path, [1])
+    key = Path(os.environ["DWF_STATE"]) / "key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600 and len(key.read_bytes()) == 32
+    part = tmp_path / "step-00000001" / "state"
+    files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in part.iterdir()}
+    text = json.dumps(files, sort_keys=True).encode()
+    expected = hmac.new(key.read_bytes(), text, "sha256").hexdigest()
+    assert part.with_name("state.signed").read_text() == f"{expected}\n"
+    key.chmod(0o640)
+    with pytest.raises(ConfigError, match="key has mode 640"):
+        newest(tmp_path)

@@ -26,7 +26,8 @@ def make_sharded(tmp_path):
         count = sum(sizes) + 1  # one diverged, in the last shard
         said = {"seed": seed, "count": count, "recipe": RecipeConfig(epochs=2)}
         said |= {"provenance": Trained("dwf 0")} | facts
-        create_zoo(path, facts_of(layout, config, num_shards=len(sizes), **said))
+        own = facts_of(layout, config, num_shards=len(sizes), **said)
+        create_zoo(path, own)
         splits, rng, first = (
             split_networks(count, 0.3, test=0.2, seed=seed),
             np.random.default_rng(seed),
@@ -48,8 +49,8 @@ def make_sharded(tmp_path):
             target = path / shard_name(index, len(sizes))
             write_shard(
                 target,
-                layout.digest,
-                num_weights=layout.size,
+                own,
+                index=index,
                 num_rows=2 * size,
                 blocks=given,
                 diverged=lost,

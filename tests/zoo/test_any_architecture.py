@@ -11,6 +11,7 @@ from dwf.datasets.load import load_dataset
 from dwf.devices import find_device
 from dwf.errors import ConfigError
 from dwf.networks.config import CifarResNetConfig, CNNConfig, MLPConfig, PythonConfig, ViTConfig
+from dwf.trust import trust_code
 from dwf.zoo import roster, stage
 from dwf.zoo.cohorts import cohort
 from dwf.zoo.cohorts import cost as rate
@@ -100,10 +101,8 @@ def test_verify_counts_the_zeros(whole, tmp_path):
     weights[1, entry.offset : entry.stop] += 1.0
     columns.pop("checksum")
     shard.path.unlink()
-    digest, size = zoo.layout.digest, zoo.layout.size
-    write_shard(
-        shard.path, digest, num_weights=size, num_rows=len(weights), blocks=[(columns, weights)]
-    )
+    blocks = [(columns, weights)]
+    write_shard(shard.path, zoo.facts, index=1, num_rows=len(weights), blocks=blocks)
     reasons = {d.file.name: d.reason for d in find_damage(zoo.path)}
     assert reasons[shard.path.name] == "rows 1 have fewer zeros than were pruned"
 
@@ -187,6 +186,7 @@ def test_shards_of_slow_networks_are_small():
     ],
 )
 def test_networks_that_do_not_fit_the_images_are_refused(network, message):
+    trust_code("torch.nn:Identity")
     with pytest.raises(ConfigError, match=message):
         refuse_misfit(dataclasses.replace(CONFIG, network=network))
 

@@ -22,6 +22,7 @@ from dwf.zoo.layout import Layout
 from dwf.zoo.roster import split_rule
 from dwf.zoo.shard import Shard
 from tests.zoo.convolutional import NORMED, PLAIN, config, images, trained
+from tests.zoos import facts_of
 
 RECIPE = RecipeConfig(epochs=6, batch_size=16, learning_rate=0.02)
 
@@ -36,9 +37,9 @@ def every_epoch(folder, network=PLAIN, size=3, **changes):
 
 def shard_of(zoo: ZooConfig, cohorts, folder) -> Shard:
     target = folder / "shard-00000-of-00001.h5"
-    layout = Layout.of(build_network(zoo.network))
-    rows.assemble(zoo, layout, target=target, cohorts=cohorts)
-    return Shard(target, layout.digest)
+    facts = facts_of(Layout.of(build_network(zoo.network)), zoo.network)
+    rows.assemble(zoo, facts, index=0, target=target, cohorts=cohorts)
+    return Shard(target, facts, index=0)
 
 
 def test_rows_above_an_accuracy_are_those_epochs_and_at_most_so_many(tmp_path):

@@ -19,6 +19,7 @@ from dwf.zoo.store import Zoo, create_zoo, finish_zoo, split_networks, write_zoo
 from tests.zoos import facts_of
 
 LAYOUT = Layout.of(build_network(MLPConfig((6, 5, 3))))
+FACTS = facts_of(LAYOUT, num_shards=3)
 
 
 def rows_of(networks: range, epochs=(1, 2)) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -36,15 +37,15 @@ def rows_of(networks: range, epochs=(1, 2)) -> tuple[dict[str, np.ndarray], np.n
 def three_shards(tmp_path) -> tuple[Path, np.ndarray]:
     """Twelve networks, two epochs each; the middle shard is empty."""
     path = tmp_path / "zoo"
-    create_zoo(path, facts_of(LAYOUT, num_shards=3))
+    create_zoo(path, FACTS)
     blocks = {0: rows_of(range(0, 7)), 2: rows_of(range(7, 12))}
     for index in range(3):
         given = [blocks[index]] if index in blocks else []
         num = sum(len(weights) for _, weights in given)
         write_shard(
             path / shard_name(index, 3),
-            LAYOUT.digest,
-            num_weights=LAYOUT.size,
+            FACTS,
+            index=index,
             num_rows=num,
             blocks=given,
         )
@@ -91,7 +92,7 @@ def test_rows_are_chosen_by_split_and_epoch(three_shards):
 
 def test_streams_in_order_within_the_bytes_allowed(three_shards):
     path, weights = three_shards
-    chunks = list(Zoo.open(path).stream(max_bytes=5 * 4 * LAYOUT.size, check=True))
+    chunks = list(Zoo.open(path).stream(max_bytes=5 * 4 * LAYOUT.size))
     assert max(len(chunk) for _, chunk in chunks) == 5
     assert np.array_equal(np.concatenate([chunk for _, chunk in chunks]), weights)
 
@@ -180,9 +181,8 @@ def test_every_flipped_bit_in_weights_or_columns_is_found(three_shards):
 def test_a_shard_of_another_zoo(three_shards):
     path, _ = three_shards
     other = Layout.of(build_network(MLPConfig((6, 4, 3))))
-    write_shard(
-        path / shard_name(1, 3), other.digest, num_weights=other.size, num_rows=0, blocks=[]
-    )
+    facts = facts_of(other, num_shards=3)
+    write_shard(path / shard_name(1, 3), facts, index=1, num_rows=0, blocks=[])
     with raises(ShapeMismatch, match=rf"has layout {other.digest}, its zoo {LAYOUT.digest}"):
         Zoo.open(path)
 
@@ -201,8 +201,8 @@ def test_too_few_or_too_many_rows_are_refused(tmp_path):
         with raises(ShapeMismatch):
             write_shard(
                 tmp_path / "s.h5",
-                LAYOUT.digest,
-                num_weights=LAYOUT.size,
+                FACTS,
+                index=0,
                 num_rows=num,
                 blocks=[(columns, weights)],
             )
@@ -220,8 +220,8 @@ def test_a_failed_write_leaves_the_old_file(three_shards):
     with raises(OSError, match="No space left"):
         write_shard(
             path / shard_name(0, 3),
-            LAYOUT.digest,
-            num_weights=LAYOUT.size,
+            FACTS,
+            index=0,
             num_rows=14,
             blocks=broken(),
         )

@@ -39,8 +39,6 @@ class Rows:
 
     zoo: Zoo
     rows: np.ndarray
-    check: bool = False
-    """Hold every row to its checksum."""
     learnt: bool = False
     """Without running statistics; see `Layout.learnt`."""
 
@@ -49,7 +47,7 @@ class Rows:
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         start, most = 0, max(STREAM_BYTES, FEWEST_ROWS * 4 * self.zoo.layout.size)
-        for rows_B, weights_BD in self.zoo.stream(self.rows, check=self.check, max_bytes=most):
+        for rows_B, weights_BD in self.zoo.stream(self.rows, max_bytes=most):
             kept = self.zoo.layout.learnt(weights_BD) if self.learnt else weights_BD
             yield np.arange(start, start + len(rows_B)), kept
             start += len(rows_B)

@@ -331,7 +331,7 @@ class Yardstick:
 
     def _checked(self, zoo: Zoo, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield rows of a zoo, held to their checksums, in the frame."""
-        for positions_B, weights_BD in Rows(zoo, rows, check=True):
+        for positions_B, weights_BD in Rows(zoo, rows):
             refuse_broken_statistics(
                 zoo, rows[positions_B], weights_BD=weights_BD, buffers=self.scorer.buffers
             )

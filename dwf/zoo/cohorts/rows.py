@@ -12,8 +12,10 @@ import numpy as np
 
 from dwf.errors import CorruptShard
 from dwf.networks.functional import build_network, has_batchnorm
+from dwf.run_folder import reading_arrays
 from dwf.zoo import roster
 from dwf.zoo.config import ZooConfig
+from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Block, Columns, write_shard
 from dwf.zoo.store import split_networks
@@ -40,12 +42,15 @@ def split_steps(num_rows: int, val: float, *, test: float) -> np.ndarray:
     return np.repeat(np.array(["train", "val", "test"]), sizes)
 
 
-def assemble(config: ZooConfig, layout: Layout, *, target: Path, cohorts: "list[Cohort]") -> None:
+def assemble(
+    config: ZooConfig, facts: Facts, *, index: int, target: Path, cohorts: "list[Cohort]"
+) -> None:
     """Stream the cohorts' snapshots into a shard, without the networks that diverged.
 
     Args:
         config: the zoo's settings.
-        layout: of its networks.
+        facts: what it says of itself.
+        index: which of its shards.
         target: the shard.
         cohorts: trained; in the order of their networks.
 
@@ -61,11 +66,11 @@ def assemble(config: ZooConfig, layout: Layout, *, target: Path, cohorts: "list[
         for folder, one in zip(folders, told, strict=True)
     ]
     num_rows = sum(len(part.order) for part in parts)
-    blocks = _blocks(config, layout, parts, target)
+    blocks = _blocks(config, facts.layout, parts, target)
     write_shard(
         target,
-        layout.digest,
-        num_weights=layout.size,
+        facts,
+        index=index,
         num_rows=num_rows,
         blocks=blocks,
         diverged=diverged,
@@ -91,7 +96,7 @@ class _Rows:
 
     @staticmethod
     def _columns(file: Path) -> Columns:
-        with np.load(file) as held:
+        with reading_arrays(file), np.load(file, allow_pickle=False) as held:
             return {name: held[name] for name in held.files if name != "weights"}
 
     def weights(self, rows: np.ndarray, num_weights: int) -> np.ndarray:
@@ -99,7 +104,8 @@ class _Rows:
         weights_RD = np.empty((len(rows), num_weights), np.float32)
         for index in np.unique(self.file[rows]):
             mine = self.file[rows] == index
-            with np.load(self.files[index]) as held:
+            file = self.files[index]
+            with reading_arrays(file), np.load(file, allow_pickle=False) as held:
                 weights_RD[mine] = held["weights"][self.place[rows[mine]]]
         return weights_RD
 
