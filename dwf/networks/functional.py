@@ -302,7 +302,7 @@ def score_networks(
 
 @torch.no_grad()
 def network_logits(
-    network: nn.Module, state: Mapping[str, torch.Tensor], images_MX: torch.Tensor
+    network: nn.Module, state: Mapping[str, torch.Tensor], *, images_MX: torch.Tensor
 ) -> torch.Tensor:
     """Return logits_NMK of N networks on prepared images, in evaluation mode.
 

@@ -63,6 +63,7 @@ class Scorer:
         compared_MX: torch.Tensor | None = None,
     ):
         self._compared_MX = compared_MX
+        self.num_compared = 0 if compared_MX is None else len(compared_MX)
         self.layout, self.data, self.split, self.config = layout, data, split, config
         self.device, self.network = device, network.to(device)
         self.buffers = tuple(batchnorm_buffers(network))
@@ -150,7 +151,9 @@ class Scorer:
         images_MX, found = images_MX.to(self.device), []
         for first in range(0, len(next(iter(state.values()))), step):
             some = {name: tensor[first : first + step] for name, tensor in state.items()}
-            found.append(behaviour(network_logits(network, some, images_MX)).cpu().numpy())
+            found.append(
+                behaviour(network_logits(network, some, images_MX=images_MX)).cpu().numpy()
+            )
         return np.concatenate(found)
 
     @property
