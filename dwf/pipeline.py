@@ -10,7 +10,6 @@ from pathlib import Path
 from dwf.align.config import AlignConfig
 from dwf.evaluation.config import EvaluateConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
-from dwf.plain import Settings
 from dwf.settings import Whole, find
 from dwf.zoo.config import ZooConfig
 
@@ -22,14 +21,14 @@ class Stage:
     config: type
     """Class of its settings."""
     call: str
-    """`"module:function"` of what runs it: `function(config, root, name)`."""
+    """`"module:function"` of what runs it: `function(config, root, name=)`."""
     reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Setting that names what it reads -> stages that make such, the one preferred first."""
     reads_all: dict[str, str] = field(default_factory=dict)
     """Setting that names several things to read -> the stage that makes them."""
 
     @property
-    def run(self) -> Callable[[Settings, Path, str], object]:
+    def run(self) -> Callable[..., object]:
         """The function that runs it; its module is imported on first use."""
         return find({"call": self.call}, "call")
 

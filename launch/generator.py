@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if trains_on_ranks(config):
             distributed.begin()
         fit_generator(config, launch.root, name=name)
-        world().on_first(report_fit, launch.root, name, config)
+        world().on_first(report_fit, launch.root, name, config=config)
     if ranks.is_first:
         print(f"generator in {folder}")
 

@@ -76,9 +76,9 @@ assert mine == 2 * list(range(ours.rank, 7, ours.size))
 in_order = np.zeros(11)
 for each in expected:
     in_order += each
-assert np.array_equal(ours.add_up(7, part, (11,)), in_order)
+assert np.array_equal(ours.add_up(7, part, shape=(11,)), in_order)
 assert not np.array_equal(in_order, sum(expected[::-1]))  # another order, other bits
-assert np.array_equal(ours.add_up(0, part, (2, 3)), np.zeros((2, 3)))
+assert np.array_equal(ours.add_up(0, part, shape=(2, 3)), np.zeros((2, 3)))
 assert ours.on_first(lambda: ours.rank) == 0 and ours.on_all(lambda: ours.rank) == ours.rank
 assert ours.on_first(divmod, 7, 1 + ours.rank) == (7, 0)
 assert ours.on_all(round, 1.26, ndigits=1 + ours.rank) == round(1.26, 1 + ours.rank)
@@ -102,7 +102,7 @@ def fails(index):
 found = []
 for attempt in (
     lambda: list(ours.in_order(7, fails)),
-    lambda: ours.add_up(1, lambda index: fails(4), ()),
+    lambda: ours.add_up(1, lambda index: fails(4), shape=()),
     lambda: ours.on_first(lambda: fails(2)),
     lambda: ours.on_all(lambda: fails(5 if ours.rank else 0)),
 ):

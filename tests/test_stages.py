@@ -98,7 +98,7 @@ def test_a_second_process_is_told_who_works_in_the_folder(tmp_path):
 import sys
 from pathlib import Path
 from dwf.stages import Product, stage
-with stage(Product("sum", records="run"), Path({str(tmp_path / "one")!r}), {{}}):
+with stage(Product("sum", records="run"), Path({str(tmp_path / "one")!r}), config={{}}):
     print("held", flush=True)
     sys.stdin.readline()
 """

@@ -106,7 +106,9 @@ def _run_pool(work: Work, units: list[int], workers: int, bar: Progress) -> dict
     workers = min(workers, len(units))
     start = (os.getpid(), _devices(context, workers))
     with ProcessPoolExecutor(workers, context, _begin, start) as pool:
-        futures = {pool.submit(attempt, work.unit, work.folder, index): index for index in units}
+        futures = {
+            pool.submit(attempt, work.unit, work.folder, index=index): index for index in units
+        }
         waiting: set[Future] = set(futures)
         next_look = 0.0
         while waiting:

@@ -151,7 +151,7 @@ def _run_stages(
     for stage, config, name in trial.stages:
         with _stage(folder, stage, name, seconds):
             run = own[stage] if stage in own else STAGES[stage].run
-            run(config, folder, name)
+            run(config, folder, name=name)
     with _stage(folder, "validate", f"validation-{trial.samples_name}", seconds):
         return _validate(trial, folder)
 
@@ -229,7 +229,7 @@ def _fit(config: GeneratorConfig, folder: Path, name: str, listener: Tell | None
     if not link.is_symlink():
         link.symlink_to(Path("..") / codec_name(config) / "codec")
     with _heard(listener, config):
-        STAGES["generator"].run(config, folder, name)
+        STAGES["generator"].run(config, folder, name=name)
 
 
 @contextlib.contextmanager

@@ -28,16 +28,16 @@ from dwf.zoo.store import Zoo
 root, trouble, *names = sys.argv[1:]
 write, match, read_shard, read = shards._aligned_blocks, stage.match_shard, Zoo._read_shard, set()
 
-def killed(zoo, index, *rest):
-    for block in write(zoo, index, *rest):
+def killed(zoo, index, *rest, **named):
+    for block in write(zoo, index, *rest, **named):
         if trouble == "kill" and index == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         yield block
 
-def stopped(zoo, index, *rest):
+def stopped(zoo, index, *rest, **named):
     if trouble == "stop" and index == 1:
         os.kill(os.getpid(), signal.SIGTERM)  # seen before the first chunk is matched
-    return match(zoo, index, *rest)
+    return match(zoo, index, *rest, **named)
 
 def noted(self, index, *rest):
     read.add(int(index))
@@ -47,7 +47,8 @@ def main():
     preemption.watch()
     for name in names:
         reference = name.split("-")[0]
-        stage.align_zoo(AlignConfig("zoo", reference=reference, **{SETTINGS}), Path(root), name)
+        config = AlignConfig("zoo", reference=reference, **{SETTINGS})
+        stage.align_zoo(config, Path(root), name=name)
     print(f"rank {{world().rank}} of {{world().size}} read {{sorted(read)}}")
 
 shards._aligned_blocks, stage.match_shard, Zoo._read_shard = killed, stopped, noted

@@ -221,7 +221,7 @@ def killed(zoo, index, *rest):
     for block in made(zoo, index, *rest):
         yield block if index == 0 else os.kill(os.getpid(), signal.SIGKILL)
 shards._aligned_blocks = killed
-stage.align_zoo(AlignConfig("zoo", num_pairs=0), Path({str(tmp_path)!r}), "killed")
+stage.align_zoo(AlignConfig("zoo", num_pairs=0), Path({str(tmp_path)!r}), name="killed")
 """
     ran = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True)
     assert ran.returncode == -signal.SIGKILL, ran.stderr

@@ -58,7 +58,7 @@ def test_layers_are_means_apart_one_after_the_other(fitted):
 def test_rows_come_in_the_order_asked_for_whatever_the_blocks(fitted, monkeypatch):
     codec, zoo = fitted
     whole, rows = embed(codec, zoo, rows=np.arange(40)), np.array([7, 3, 30, 31])
-    monkeypatch.setattr(Zoo.stream, "__defaults__", (None, False, 8 * zoo.layout.size))
+    monkeypatch.setitem(Zoo.stream.__kwdefaults__, "max_bytes", 8 * zoo.layout.size)
     blocks = [len(rows_B) for rows_B, _ in zoo.stream(rows)]
     assert blocks == [2, 2]
     np.testing.assert_allclose(embed(codec, zoo, rows=rows), whole[rows], atol=1e-6)

@@ -43,7 +43,7 @@ def main():
     ours, opened = world(), Zoo.open(zoo)
     train, val = ([(opened, opened.rows(split=split))] for split in ("train", "val"))
     run = ours.on_first(lambda: RunFolder(Path(folder), {}))
-    codec = pca.PcaCodec(PcaConfig(components=6)).fit(train, val, run)
+    codec = pca.PcaCodec(PcaConfig(components=6)).fit(train, val, run=run)
     print(f"rank {ours.rank} read {sum(read)} columns")
     gram_NN = codec._gram(train)
     ours.on_first(lambda: (codec.save(run.path / "codec"), np.save(run.path / "gram", gram_NN)))

@@ -237,7 +237,7 @@ def slow(self, read, span):
 pca.PcaCodec._centred = slow
 zoo = Zoo.open(sys.argv[1])
 sources = [(zoo, zoo.rows(split="train"))], [(zoo, zoo.rows(split="val"))]
-pca.PcaCodec(PcaConfig(components=6)).fit(*sources, RunFolder(Path(sys.argv[2]), {}))
+pca.PcaCodec(PcaConfig(components=6)).fit(*sources, run=RunFolder(Path(sys.argv[2]), {}))
 """
 
 

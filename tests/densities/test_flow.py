@@ -395,4 +395,4 @@ def test_backbone_and_codes_of_two_kinds_are_refused(tmp_path):
 
 def test_processes_that_prepare_batches_are_no_setting_of_a_density():
     with pytest.raises(ConfigError, match=r"training\.compute\.workers: no such setting"):
-        build(FlowConfig, {"training": {"compute": {"workers": 2}}}, "file")
+        build(FlowConfig, {"training": {"compute": {"workers": 2}}}, source="file")

@@ -101,7 +101,7 @@ def test_blocks_change_nothing(zoo, monkeypatch):
     fit(zoo)
     whole = report(zoo)
     shutil.rmtree(folder_of(zoo))
-    monkeypatch.setattr(Zoo.stream, "__defaults__", (None, False, 28 * zoo.layout.size))
+    monkeypatch.setitem(Zoo.stream.__kwdefaults__, "max_bytes", 28 * zoo.layout.size)
     parts = report(zoo)
     assert len(list(zoo.stream(zoo.rows("test", "last")))) == 4
     for one, other in zip(whole.sets, parts.sets, strict=True):

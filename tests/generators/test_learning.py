@@ -174,8 +174,8 @@ def test_the_origin_tells_of_other_rows_alone(make_epochs, tmp_path):
 
     def told(**settings):
         config = dataclasses.replace(CONFIG, **settings)
-        parts = learning_of_codec(config, zoo, zoos=tmp_path), learning_of_density(config, zoo)
-        return choice_facts(config, *parts)
+        of_codec = learning_of_codec(config, zoo, zoos=tmp_path)
+        return choice_facts(config, of_codec, density=learning_of_density(config, zoo))
 
     assert told() == {}
     last = origin_facts(zoo, 0)["fingerprint"]

@@ -109,8 +109,8 @@ def slow(self):
     update(self)
 loop._Loop._update = slow
 root = Path(sys.argv[1])
-config = build(GeneratorConfig, yaml.safe_load((root / "config.yaml").read_text()), "config")
-fit_generator(config, root, "killed")
+config = build(GeneratorConfig, yaml.safe_load((root / "config.yaml").read_text()), source="config")
+fit_generator(config, root, name="killed")
 """
 
 

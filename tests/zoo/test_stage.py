@@ -100,10 +100,10 @@ def test_one_failing_shard_leaves_the_others_whole(whole, tmp_path, monkeypatch)
     blocked = folder / "shard-00001-of-00003.h5"
     original = rows.write_shard
 
-    def write(path, *rest):
+    def write(path, *rest, **named):
         if path == blocked:
             raise OSError(28, "No space left on device", str(path))
-        original(path, *rest)
+        original(path, *rest, **named)
 
     monkeypatch.setattr(rows, "write_shard", write)
 
