@@ -1,10 +1,19 @@
-"""Evaluation: scoring 100 MLPs at once, against a DataLoader loop over each network.
+"""Evaluation: scoring 100 MLPs at once, and how near samples are to a large zoo.
+
+Scoring stands against a DataLoader loop over each network. Nearness is timed on random networks:
+500 samples against 65,536 training networks, in behaviour, weights and units, on one core; scoring
+is not counted. The limits (1,000 of the training networks against all) are timed beside it.
 
 The loop is what published weight generators ship: PIL images, `ToTensor`, batches of 32, a network
 at a time. It is timed on fewer networks, and its seconds are scaled to 100: its cost is the same
 for each.
 """
 
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
 import torch
 from harness import Result, interleave
 from torch import nn
@@ -13,9 +22,12 @@ from torch.utils.data import DataLoader, Dataset
 from dwf.datasets.config import DataConfig
 from dwf.datasets.dataset import Part
 from dwf.datasets.load import load_dataset
+from dwf.evaluation.measure import Nearness, Rows
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network, score_networks
+from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
+from dwf.zoo.store import write_zoo
 
 NUM_NETWORKS, NUM_THREADS, BATCH = 100, 2, 32
 
@@ -83,4 +95,50 @@ def run(quick: bool) -> list[Result]:
     )
     if not quick:
         result.targets["stacked (s)"] = ("<=", 1.0)
-    return [result]
+    return [result, time_nearness(quick)]
+
+
+def time_nearness(quick: bool) -> Result:
+    """Time samples against 65,536 digits MLPs 64-16-16-10 (quick: 2,048), on one thread."""
+    count, samples = (2048, 50) if quick else (65_536, 500)
+    data, network_config = load_dataset(DataConfig(kind="digits")), MLPConfig((64, 16, 16, 10))
+    network = build_network(network_config)
+    layout, stream = Layout.of(network), np.random.default_rng(0)
+    columns = {
+        "network": np.arange(count),
+        "epoch": np.zeros(count, np.int64),
+        "split": np.full(count, "train"),
+    }
+    weights_ND = 0.3 * stream.standard_normal((count, layout.size), dtype=np.float32)
+    behaviour_NF = stream.standard_normal((count, 2150), dtype=np.float32)
+    behaviour_NF /= np.linalg.norm(behaviour_NF, axis=1, keepdims=True)
+    subject = {"network": network_config, "data": DataConfig("digits"), "seed": 0}
+    facts = Facts(layout=layout, num_shards=1, input_shape=data.shape, **subject)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "zoo"
+            zoo = write_zoo(path, facts, num_rows=count, blocks=[(columns, weights_ND)])
+            start = time.perf_counter()
+            held = Nearness(Rows(zoo, np.arange(count)), network, data=data, device="cpu")
+            coded = time.perf_counter()
+            held.learn(behaviour_NF)
+            learnt = time.perf_counter()
+            mine_BD = weights_ND[:samples] + np.float32(0.01)
+            held.measure(mine_BD, behaviour_NF[:samples])
+            measured = time.perf_counter()
+    finally:
+        torch.set_num_threads(threads)
+    result = Result(
+        f"nearness of {samples} samples to {count} MLPs",
+        seconds={"samples": [measured - learnt]},
+        figures={
+            "units of the training networks (s)": coded - start,
+            "limits (s)": learnt - coded,
+            "threads": 1,
+        },
+    )
+    if not quick:
+        result.targets["samples (s)"] = ("<=", 60.0)
+    return result

@@ -15,7 +15,7 @@ import numpy as np
 
 from dwf import preemption
 from dwf.evaluation.config import EvaluateConfig
-from dwf.evaluation.measure import FAMILIES, Baseline, Drawn, Measured, Yardstick
+from dwf.evaluation.measure import FAMILIES, Arm, Baseline, Drawn, Measured, Yardstick
 from dwf.evaluation.report import NetworkSet, marked, network_set
 from dwf.generators.subset import rows_learnt_from, subset_of
 from dwf.metrics import Progress
@@ -32,6 +32,8 @@ class Comparison:
     samples: tuple[Zoo, ...]
     baselines: tuple[tuple[str, Baseline], ...]
     """Made of these networks, each with its family."""
+    arms: tuple[Arm, ...] = ()
+    """Null arms that are made of parts of these networks."""
     subset: str = ""
     """Which of the training networks these are, see `Subset.label`; empty for all."""
 
@@ -58,7 +60,11 @@ def comparisons_of(
         parts[rows.tobytes()][1].append(each)
     return [
         Comparison(
-            yardstick, tuple(mine), baselines=tuple(_baselines(config, yardstick)), subset=subset
+            yardstick,
+            tuple(mine),
+            baselines=tuple(_baselines(config, yardstick)),
+            arms=tuple(yardstick.arms(config.count, seed=config.seed)),
+            subset=subset,
         )
         for yardstick, mine, subset in parts.values()
     ]
@@ -81,7 +87,7 @@ def measure_all(config: EvaluateConfig, comparisons: Sequence[Comparison]) -> li
     zoo, is_alone = comparisons[0].yardstick.zoo, len(comparisons) == 1
     held_out = zoo.rows(split=config.split, epoch="last")
     total = 1 + bool(len(held_out))
-    total += sum(2 * len(one.samples) + len(one.baselines) for one in comparisons)
+    total += sum(2 * len(one.samples) + len(one.baselines) + len(one.arms) for one in comparisons)
     sets: list[NetworkSet] = []
     with Progress(f"evaluate {zoo.name}", total, unit="sets of networks") as progress:
         for one in comparisons:
@@ -91,7 +97,7 @@ def measure_all(config: EvaluateConfig, comparisons: Sequence[Comparison]) -> li
                 progress.update(len(sets) + len(mine))
                 if preemption.is_asked():
                     preemption.stop()
-            sets += marked(mine, one.yardstick.limits)
+            sets += marked(mine)
     return sets
 
 
@@ -136,18 +142,24 @@ class _Measuring:
             yield self._set(each.name, "samples", measured, network_S, **more)
         for family, baseline in self.comparison.baselines:
             yield self._of_baseline(family, baseline)
+        for arm in self.comparison.arms:
+            measured = self.yardstick.measure_arm(arm)
+            yield self._set(self._titled(arm.title), "parts", measured)
         for name, nearest_S in nearest.items():
             copies = self.yardstick.measure_copies(nearest_S)
             yield self._set(f"nearest originals of {name}", "nearest", copies)
 
     def _of_baseline(self, family: str, baseline: Baseline) -> NetworkSet:
-        yardstick, subset = self.yardstick, self.comparison.subset
+        yardstick = self.yardstick
         drawn = Drawn(
             baseline, yardstick.training, deviation_D=yardstick.deviation_K, seed=self.config.seed
         )
         measured = yardstick.measure_drawn(drawn, FAMILIES[family].is_compared)
-        title = f"{baseline.title} ({subset})" if subset else baseline.title
-        return self._set(title, family, measured)
+        return self._set(self._titled(baseline.title), family, measured)
+
+    def _titled(self, title: str) -> str:
+        subset = self.comparison.subset
+        return f"{title} ({subset})" if subset else title
 
     def _set(
         self,

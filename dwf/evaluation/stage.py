@@ -160,11 +160,21 @@ def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
 
 
 def _how(yardstick: Yardstick) -> dict[str, Json]:
-    """How networks with BatchNorm were scored; nothing for others."""
+    """What networks were held against, and how those with BatchNorm were scored."""
+    held, total = yardstick.nearness, len(yardstick.training)
+    told: dict[str, Json] = {
+        "training networks of the originals and of limits": _of_all(len(held.judged_J), total),
+        "training networks whose units are compared": _of_all(len(held.unit_networks_T), total),
+        "images of behaviour": yardstick.scorer.num_compared,
+    }
     if not yardstick.has_batchnorm:
-        return {}
+        return told
     scored = {"running statistics of samples and baselines": yardstick.batchnorm.score}
-    return scored | {"images for BatchNorm": yardstick.scorer.num_images}
+    return told | scored | {"images for BatchNorm": yardstick.scorer.num_images}
+
+
+def _of_all(count: int, total: int) -> str:
+    return f"all {total}" if count == total else f"{count} of {total}, at random"
 
 
 def _facts(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, Json]]:

@@ -300,6 +300,31 @@ def score_networks(
     )
 
 
+@torch.no_grad()
+def network_logits(
+    network: nn.Module, state: Mapping[str, torch.Tensor], *, images_MX: torch.Tensor
+) -> torch.Tensor:
+    """Return logits_NMK of N networks on prepared images, in evaluation mode.
+
+    Args:
+        network: the architecture, on the device of the images.
+        state: name -> tensor of shape [N, *shape], there too.
+        images_MX: prepared images, as many as memory holds.
+    """
+    num, device = len(next(iter(state.values()))), str(images_MX.device)
+    at_once = portion(network, state, shape=tuple(images_MX.shape[1:]), device=device)
+    parts = []
+    with evaluating(network):
+        for first in range(0, num, at_once.networks):
+            some = {
+                name: tensor[first : first + at_once.networks] for name, tensor in state.items()
+            }
+            batches = images_MX.split(at_once.images)
+            logits = [run_networks(network, some, inputs=images_BX) for images_BX in batches]
+            parts.append(torch.cat(logits, 1))
+    return torch.cat(parts)
+
+
 @dataclass(frozen=True)
 class _Tally:
     """Results that are filled in, in place, while images are run."""

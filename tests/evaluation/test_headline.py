@@ -1,13 +1,24 @@
 """The headline's sentences, on sets of networks whose numbers are made up."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from dwf.evaluation.measure.novelty import Limits
+from dwf.evaluation.measure.limits import Limits
 from dwf.evaluation.report.headline import headline
 from dwf.evaluation.report.sets import NetworkSet, statistics
 
-LIMITS = Limits(accuracy=0.95, distance=0.9, overlap=0.6, unit=1.0)
+LIMITS = Limits(
+    accuracy=0.95,
+    distance=0.9,
+    unit=1.0,
+    behaviour=0.3,
+    behaviour_unit=0.4,
+    units=(0.5,),
+    units_unit=(0.6,),
+    layers=("layers.0",),
+)
 
 
 def one(title, family, share, n=100, accuracy=0.96, ratio=1.0, dispersion=1.0):
@@ -19,7 +30,8 @@ def one(title, family, share, n=100, accuracy=0.96, ratio=1.0, dispersion=1.0):
         "dispersion": dispersion,
         "accurate": 1.0,
         "distant": 1.0 if ratio >= 0.9 else 0.0,
-        "different": 1.0,
+        "unlike": 1.0,
+        "new_units": 1.0,
         "good_and_novel": share,
     }
     return NetworkSet(title, family, summary=summary, networks={})
@@ -79,7 +91,7 @@ def test_names_copies_lost_variety_and_the_baseline_that_is_as_good():
     text = words(
         one("flow", "samples", share=0.0, ratio=0.02, dispersion=0.4), accuracy=0.96, ratio=0.03
     )
-    assert "100 % are too close to a training network" in text
+    assert "100 % are too close to a training network in their weights" in text
     assert "Their spread is only 0.40 of the zoo's" in text
     assert '"PCA + Gaussian" is as accurate (96.00 %) and no closer (0.030)' in text
 
@@ -90,10 +102,15 @@ def test_a_baseline_that_is_closer_or_less_accurate_is_not_as_good():
     assert "as accurate" not in words(sample, accuracy=0.95, ratio=0.5)
 
 
-def test_says_where_overlap_tests_nothing_and_what_one_network_does():
-    limits = Limits(accuracy=0.95, distance=0.9, overlap=1.0, unit=1.0)
-    assert "tests nothing" in words(one("flow", "samples", share=0.5), limits=limits)
-    assert "tests nothing" not in words(one("flow", "samples", share=0.5))
+def test_says_where_a_test_tests_nothing_and_what_one_network_does():
+    flow = one("flow", "samples", share=0.5)
+    text = words(flow, limits=replace(LIMITS, behaviour=0.0, units=(0.0,)))
+    assert "are copies of others in behaviour, units of layers.0, which therefore tests" in text
+    assert "tests nothing" not in words(flow)
+    text = words(flow, limits=replace(LIMITS, distance=None, behaviour=None, units=(None,)))
+    assert "are of a single run, so there is no limit of novelty, and nothing is called" in text
+    text = words(flow, limits=replace(LIMITS, left_out="1 stream (64)"))
+    assert "Units that are not compared: 1 stream (64); there behaviour and weights" in text
     soup = one("average of all 9", "average", share=1.0, n=1)
     sets = [one("flow", "samples", share=0.5), one("PCA + Gaussian", "gaussian", share=0.0), soup]
     text = " ".join(headline(sets, LIMITS))
@@ -122,12 +139,18 @@ def test_a_verdict_is_against_baselines_of_the_same_training_networks():
     better = one("PCA + Gaussian (first 9)", "gaussian", share=0.9, accuracy=0.3)
     better.summary["subset"] = "first 9"
     sets = [flow, one("PCA + Gaussian", "gaussian", share=0.1, accuracy=0.3), part, better]
-    own = {"first 9": Limits(accuracy=0.95, distance=0.9, overlap=1.0, unit=1.0)}
+    own = {"first 9": replace(LIMITS, units=(0.0,))}
     said = headline(sets, LIMITS, limits_of=own)
     assert (
         "in flow are good and novel: it beats every baseline (the best: PCA + Gaussian, " in said[0]
     )
     assert "in part (learnt from first 9) are good and novel: it does not beat" in said[2]
     assert "the best: PCA + Gaussian (first 9), 90 %" in said[2]
-    assert "(first 9) the overlap of wrong answers tests nothing" in said[-1]
+    assert "(of first 9) are copies of others in units of layers.0, which" in said[-1]
     assert len(headline(sets, LIMITS)) == len(said) - 1
+
+
+def test_says_which_networks_count_as_novel_though_nothing_was_learnt_for_them():
+    assert "nothing was learnt count" not in words(one("flow", "samples", share=0.5))
+    text = words(one("flow", "samples", share=0.5), 0.12)
+    assert "count as good and novel here: PCA + Gaussian (12 %). The limits do not keep" in text

@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 
 from dwf.evaluation.config import EvaluateConfig
-from dwf.evaluation.measure.novelty import DRAWN_IN, HALF_WAY, NEAR_COPY, Limits
+from dwf.evaluation.measure.limits import DRAWN_IN, HALF_WAY, NEAR_COPY, Limits, Novelty
 from dwf.evaluation.report.marks import MARKS, exceeds, mark
 from dwf.evaluation.report.sets import NetworkSet, plain, statistics
 from dwf.evaluation.stage import evaluate
 
-LIMITS = Limits(accuracy=0.95, distance=1.8, overlap=0.6, unit=2.0)
+LIMITS = Limits(
+    accuracy=0.95,
+    distance=1.8,
+    unit=2.0,
+    behaviour=0.3,
+    behaviour_unit=0.4,
+    units=(0.6, 0.0),
+    units_unit=(0.8, 0.0),
+    layers=("a", "b"),
+)
 
 
 def one(
@@ -30,7 +39,8 @@ def one(
         "n": n,
         "test_accuracy": statistics(accuracy + spread),
         "distance_ratio": {"median": ratio},
-        "overlap": {"mean": 0.5},
+        "behaviour_ratio": {"median": 1.0},
+        "units_ratio": {"median": None},
         "reach": {"median": 1.0},
         "dispersion": dispersion,
         "good_and_novel": share,
@@ -52,7 +62,7 @@ BASELINES = (
 
 def name_of(**figures):
     sample = one(**figures)
-    return mark(sample, [*BASELINES, sample], limits=LIMITS).name
+    return mark(sample, [*BASELINES, sample]).name
 
 
 @pytest.mark.parametrize(
@@ -104,16 +114,19 @@ def test_baselines_never_generalise_however_good_they_are():
         ("noise", "gaussian", "average", "nearest"), (0.3, 0.99), (0.0, 1.0)
     ):
         best = one("the best", family, accuracy=accuracy, share=share, ratio=2.0)
-        assert mark(best, [*BASELINES, best], limits=LIMITS).name == "noise"
+        assert mark(best, [*BASELINES, best]).name == "noise"
 
 
 def test_the_reason_gives_the_figures_that_decided():
     def why(**figures):
         sample = one(**figures)
-        return mark(sample, [*BASELINES, sample], limits=LIMITS).why
+        return mark(sample, [*BASELINES, sample]).why
 
-    assert why(copy=0.8, ratio=0.02).startswith("80 % are copies of training networks: they lie at")
-    assert "0.020 (median)" in why(copy=0.8, ratio=0.02) and "limit 0.60" in why(copy=0.8)
+    assert why(copy=0.8, ratio=0.02).startswith(
+        "80 % are copies of training networks or of their units: they lie at"
+    )
+    assert "0.020 (median)" in why(copy=0.8, ratio=0.02)
+    assert "in behaviour at 1.000, in units at no known distance" in why(copy=0.8)
     assert "to 1.00 (median) of" in why(average=0.9)
     assert why(copy=0.5, average=0.3).endswith(
         "50 % are copies, 30 % averages, the others neither."
@@ -144,24 +157,52 @@ def test_few_networks_of_many_are_not_clearly_above_none_of_a_hundred():
 
 
 def test_each_network_is_a_copy_an_average_or_far():
-    cases = [  # ratio, overlap, reach, kind
-        (NEAR_COPY - 0.01, 0.3, 0.7, "copy"),
-        (NEAR_COPY + 0.01, 0.3, 0.7, "average"),
-        (NEAR_COPY + 0.01, 0.3, 1.0, "copy"),
-        (HALF_WAY + 0.01, 0.3, 1.0, "far"),
-        (HALF_WAY + 0.01, 0.3, DRAWN_IN - 0.01, "average"),
-        (1.0, 0.61, 1.0, "copy"),
-        (1.0, 0.61, 0.1, "copy"),
-        (1.0, 0.60, DRAWN_IN, "far"),
-        (np.inf, 0.0, np.inf, "far"),
+    cases = [  # ratios of weights, behaviour and units, reach, kind
+        (NEAR_COPY - 0.01, 1.0, 1.0, 0.7, "copy"),
+        (NEAR_COPY + 0.01, 1.0, 1.0, 0.7, "average"),
+        (NEAR_COPY + 0.01, 1.0, 1.0, 1.0, "copy"),
+        (HALF_WAY + 0.01, 1.0, 1.0, 1.0, "far"),
+        (HALF_WAY + 0.01, 1.0, 1.0, DRAWN_IN - 0.01, "average"),
+        (1.0, NEAR_COPY - 0.01, 1.0, 0.1, "copy"),
+        (1.0, HALF_WAY - 0.01, 1.0, 1.0, "copy"),
+        (1.0, HALF_WAY + 0.01, 1.0, 1.0, "far"),
+        (1.0, 1.0, 0.0, 1.0, "copy"),
+        (1.0, 1.0, HALF_WAY - 0.01, 0.7, "average"),
+        (1.0, 1.0, 1.0, DRAWN_IN, "far"),
+        (np.inf, np.nan, np.nan, np.inf, "far"),
     ]
-    ratio, overlap, reach = (
-        np.array(column, float) for column in list(zip(*cases, strict=True))[:3]
+    ratio, behaviour, units, reach = (
+        np.array(column, float) for column in list(zip(*cases, strict=True))[:4]
     )
-    kinds = LIMITS.kinds(ratio * LIMITS.unit, overlap, reach_S=reach)
+    novelty = Novelty(
+        ratio * LIMITS.unit,
+        behaviour * LIMITS.behaviour_unit,
+        units_SL=np.stack([units * LIMITS.units_unit[0], np.ones(len(units))], 1),
+    )
+    kinds = LIMITS.kinds(novelty, reach_S=reach)
     found = np.where(kinds["copy"], "copy", np.where(kinds["average"], "average", "far"))
     assert found.tolist() == [kind for *_, kind in cases]
     assert not (kinds["copy"] & kinds["average"]).any()
+
+
+def test_no_copy_is_novel_whatever_the_limits_and_the_measures():
+    stream = np.random.default_rng(0)
+    for _ in range(50):
+        limit, median = stream.random(4), stream.random(4)
+        limits = Limits(
+            accuracy=0.0,
+            distance=limit[0],
+            unit=median[0],
+            behaviour=limit[1],
+            behaviour_unit=median[1],
+            units=tuple(limit[2:]),
+            units_unit=tuple(median[2:]),
+            layers=("a", "b"),
+        )
+        measures = stream.random((4, 40))
+        novelty = Novelty(measures[0], measures[1], units_SL=measures[2:].T)
+        novel = limits.passed(np.ones(40), novelty)["good_and_novel"]
+        assert not (novel & limits.kinds(novelty, reach_S=np.ones(40))["copy"]).any()
 
 
 def test_known_sets_of_real_networks_have_their_marks(zoo, write_samples, monkeypatch):

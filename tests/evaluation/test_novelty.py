@@ -1,10 +1,9 @@
-"""Distances and overlaps against brute force, axes against an SVD, limits as defined."""
+"""Distances and overlaps against brute force, axes against an SVD."""
 
 import numpy as np
 import pytest
 
 from dwf.evaluation.measure.novelty import (
-    Limits,
     moments,
     nearest,
     overlap,
@@ -55,6 +54,17 @@ def test_near_copies_far_from_zero_do_not_cancel():
     distance_N, position_N = nearest(copies_ND, blocks(training_ND, 2))
     np.testing.assert_array_equal(distance_N, [0, 0.125, 0, 0, 0])
     np.testing.assert_array_equal(position_N, np.arange(5))
+
+
+def test_a_network_is_left_out_with_all_its_rows():
+    training_ND, labels_N = random_weights(20, 1), np.repeat(np.arange(5), 4)
+    all_NN = brute_force(training_ND, training_ND)
+    all_NN[labels_N[:, None] == labels_N] = np.inf
+    found_N, position_N = nearest(
+        training_ND, blocks(training_ND, 3), own_B=labels_N, labels_N=labels_N
+    )
+    np.testing.assert_array_equal(position_N, all_NN.argmin(1))
+    np.testing.assert_allclose(found_N, all_NN.min(1), rtol=1e-14)
 
 
 def test_a_twin_among_the_training_networks_is_at_distance_zero():
@@ -117,28 +127,3 @@ def test_principal_axes_equal_a_singular_value_decomposition():
     np.testing.assert_allclose(share_C, values[:3] ** 2 / (values**2).sum(), rtol=1e-9)
     places_NC = centred_ND @ axes_CD.T
     assert (places_NC[np.abs(places_NC).argmax(0), range(3)] > 0).all()
-
-
-def test_limits_are_the_written_ones():
-    rng = np.random.default_rng(0)
-    accuracy_N, distance_N, overlap_N = rng.random(101), rng.random(101), rng.random(101)
-    limits = Limits.of(accuracy_N, distance_N, overlap_N=overlap_N)
-    assert limits.accuracy == pytest.approx(accuracy_N.mean() - 2 * accuracy_N.std(ddof=1))
-    assert limits.distance == np.sort(distance_N)[1]  # the 1st of 100 steps
-    assert limits.overlap == np.sort(overlap_N)[99]
-    assert limits.unit == np.sort(distance_N)[50]
-    names = ("accuracy", "distance", "overlap")
-    at = {f"{name}_S": np.array([getattr(limits, name)]) for name in names}
-    assert limits.passed(**at)["good_and_novel"].all()
-    for name, step in zip(at, (-1e-9, -1e-9, 1e-9), strict=True):
-        off = at | {name: at[name] + step}
-        assert not limits.passed(**off)["good_and_novel"].any()
-
-
-def test_numbers_that_are_not_finite_never_pass():
-    limits = Limits(accuracy=0.5, distance=1.0, overlap=0.5, unit=1.0)
-    nan, one, zero = np.array([np.nan]), np.array([1.0]), np.array([0.0])
-    assert limits.passed(one, one, overlap_S=zero)["good_and_novel"].all()
-    sound = {"accuracy_S": one, "distance_S": one, "overlap_S": zero}
-    for name in sound:
-        assert not limits.passed(**sound | {name: nan})["good_and_novel"].any()

@@ -18,6 +18,7 @@ from dwf.networks.functional import build_network, score_networks
 from dwf.zoo.cohorts.rows import split_steps
 from dwf.zoo.facts import BLOCKS_OF_STEPS
 from dwf.zoo.store import Zoo, write_zoo
+from tests.evaluation.by_hand import matched_distances
 from tests.evaluation.conftest import CONFIG, DATA
 from tests.zoos import facts_of
 
@@ -90,10 +91,12 @@ def test_of_one_network_its_first_rows_are_what_samples_are_held_against(
     assert drawn.facts.sampled.subset == {"rows": 8}
     report = evaluate(EvaluateConfig("z", ("s",), **EVALUATE), tmp_path, name="r")
     (samples,) = report.of("samples")
-    learnt_ND = zoo.read(np.arange(8)).astype(float)
-    all_SN = np.linalg.norm(drawn.read().astype(float)[:, None] - learnt_ND, axis=2)
-    np.testing.assert_allclose(samples.networks["distance"], all_SN.min(1), rtol=1e-12)
-    assert samples.networks["nearest"] == (100 + 10 * all_SN.argmin(1)).tolist(), "steps"
+    learnt_ND = zoo.read(np.arange(8))
+    distance_S = matched_distances(zoo, drawn.read(), learnt_ND)
+    np.testing.assert_allclose(samples.networks["distance"], distance_S, rtol=1e-6)
+    assert set(samples.networks["nearest"]) <= set(range(100, 180, 10)), "steps"
+    assert {one.summary["good_and_novel"] for one in report.sets} == {0}, "of a single run"
+    assert "nothing is called novel" in " ".join(report.headline)
     assert samples.label == "s (learnt from first 8 rows)"
     assert {one.summary["learnt_from"] for one in report.sets} == {8, 18}
     assert "PCA + Gaussian (first 8 rows)" in {one.title for one in report.sets}

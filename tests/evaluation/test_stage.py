@@ -24,6 +24,7 @@ from dwf.evaluation.stage import evaluate
 from dwf.generators.learning import origin_facts
 from dwf.run_folder import hold
 from dwf.zoo.store import Zoo, write_zoo
+from tests.evaluation.by_hand import matched_distances
 
 QUICK = {"noise": (0.03,), "averages": (2, "all"), "count": 20}
 
@@ -100,11 +101,11 @@ def test_originals_are_their_last_epoch_and_their_summary_is_their_numbers(zoo):
     rows = zoo.rows("train", "last")
     recorded = zoo.columns["test_accuracy"][rows]
     np.testing.assert_allclose(originals.values("test_accuracy"), recorded, atol=1e-12)
-    weights_ND = training_weights(zoo).astype(np.float64)
-    all_NN = np.linalg.norm(weights_ND[:, None] - weights_ND, axis=2)
-    np.fill_diagonal(all_NN, np.inf)
-    np.testing.assert_allclose(originals.values("distance"), all_NN.min(1), rtol=1e-12)
-    assert report.limits["unit"] == pytest.approx(np.median(all_NN.min(1)))
+    weights_ND = training_weights(zoo)
+    distance_N = matched_distances(zoo, weights_ND, weights_ND, leave_one_out=True)
+    np.testing.assert_allclose(originals.values("distance"), distance_N, rtol=1e-6)
+    assert report.limits["unit"] == pytest.approx(np.median(distance_N))
+    assert report.limits["distance"] == pytest.approx(np.percentile(distance_N, 1))
     assert originals.summary["dispersion"] == 1
     held_out = zoo.read(zoo.rows("test", "last")).astype(np.float64)
     rms = [np.sqrt(((w - w.mean(0)) ** 2).sum() / (len(w) - 1)) for w in (held_out, weights_ND)]
@@ -120,9 +121,12 @@ def test_all_baselines_are_there(zoo, write_samples):
         "average of all 30",
         "per-weight Gaussian",
         "PCA + Gaussian",
+        "first layer of another",
+        "each unit of another",
+        "shuffled copies",
         "nearest originals of s",
     ]
-    assert [one.n for one in report.sets if one.is_baseline] == [20, 20, 1, 20, 20, 30]
+    assert [one.n for one in report.sets if one.is_baseline] == [20, 20, 1, 20, 20, 20, 20, 20, 30]
     assert row(report, "average of all 30").summary["dispersion"] is None
 
 
@@ -143,7 +147,9 @@ def test_markdown_page_and_json_hold_the_same_numbers(zoo, write_samples):
             assert cells[4].endswith(f"+- {np.std(accuracy, ddof=1):.2f}")
         assert cells[5:8] == [f"{f(accuracy):.2f}" for f in (np.median, np.max, np.min)]
         assert cells[8] == f"{np.median(one['networks']['distance_ratio']):.3f}"
-        assert cells[9] == f"{np.mean(one['networks']['overlap']):.3f}"
+        assert cells[9] == f"{np.median(one['networks']['behaviour_ratio']):.3f}"
+        assert cells[10] == f"{np.median(one['networks']['units_ratio']):.3f}"
+        assert cells[11] == f"{np.mean(one['networks']['overlap']):.3f}"
         assert cells[2] == one["summary"].get("mark", {"name": "-"})["name"]
         assert all(f"<td>{cell.replace('+-', '&plusmn;')}</td>" in page for cell in cells)
     assert Report.load(folder) == report

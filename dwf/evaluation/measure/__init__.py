@@ -2,15 +2,10 @@
 
 from dwf.evaluation.measure.baselines import FAMILIES, Baseline, Drawn
 from dwf.evaluation.measure.ensembles import ensemble_size
-from dwf.evaluation.measure.novelty import (
-    CONFIDENCE,
-    DRAWN_IN,
-    HALF_WAY,
-    NEAR_COPY,
-    Limits,
-    Rows,
-    moments,
-)
+from dwf.evaluation.measure.limits import DRAWN_IN, HALF_WAY, NEAR_COPY, Limits
+from dwf.evaluation.measure.nearness import Nearness
+from dwf.evaluation.measure.novelty import CONFIDENCE, Rows, moments
+from dwf.evaluation.measure.recombined import Arm
 from dwf.evaluation.measure.scoring import (
     Scorer,
     check_accuracy,
@@ -25,10 +20,12 @@ __all__ = [
     "FAMILIES",
     "HALF_WAY",
     "NEAR_COPY",
+    "Arm",
     "Baseline",
     "Drawn",
     "Limits",
     "Measured",
+    "Nearness",
     "Rows",
     "Scorer",
     "Yardstick",

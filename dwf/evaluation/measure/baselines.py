@@ -132,6 +132,8 @@ class Family:
     """Functions that make them; empty where a report makes them of its samples."""
     is_far: bool = False
     """Whether it is held against networks at any distance: no marks without it."""
+    is_disguised: bool = False
+    """Whether its networks hide how near they are by weights: no set is held against that."""
     is_compared: bool = False
     """Whether it is scored with other running statistics of BatchNorm, too."""
 
@@ -144,9 +146,11 @@ FAMILIES = {
     "gaussian": Family(
         "Gaussians", "#CC79A7", marker="D", draws=(per_weight_gaussian, pca_gaussian), is_far=True
     ),
+    "parts": Family("parts and copies of networks", "#009E73", marker="P", is_disguised=True),
     "nearest": Family("nearest originals", "#000000", marker="x"),
 }
 """The baselines of every report, in order: a new one is a function and its name here.
 
-`nearest`: for each zoo of samples the training networks that are nearest to them.
+`parts`: the null arms of `recombined`. `nearest`: for each zoo of samples the training networks
+that are nearest to them.
 """

@@ -8,7 +8,7 @@ D numbers of one network, K of them that are learnt, M test images.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,14 +22,6 @@ CONFIDENCE = 1.96
 FEWEST_ROWS = 4
 """Networks of a block, however large they are: every block is held against all training networks,
 which are read anew for it."""
-NEAR_COPY = 0.25
-"""Distance ratio to the nearest training network below which a network is a near-copy of it."""
-HALF_WAY = 0.5
-"""Distance ratio below which a network is nearer to one training network than half way to the
-next: what else it may have is not a place of its own."""
-DRAWN_IN = 0.84
-"""Reach (distance to the training networks' mean, in the median of theirs) below which a network
-is an average: half way, as a ratio, from an independent network (1) to an average of two (0.71)."""
 _OVERLAP_ROWS = 512
 
 
@@ -66,6 +58,7 @@ def nearest(
     training: Blocks,
     *,
     own_B: np.ndarray | None = None,
+    labels_N: np.ndarray | None = None,
     device: str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest training network of each network.
@@ -76,8 +69,9 @@ def nearest(
     Args:
         weights_BD: float32.
         training: blocks of training networks, read once.
-        own_B: the training position each network has itself, which does not count
-            (leave-one-out); None if it has none.
+        own_B: a label of each network: training networks of the same label do not count for it
+            (leave-one-out); None if all count.
+        labels_N: labels of the training networks, int64; default: their positions.
         device: where to compute.
 
     Returns:
@@ -91,7 +85,8 @@ def nearest(
         theirs_TD = torch.from_numpy(training_TD).to(device, torch.float64)
         squared_BT = norms_B1 + theirs_TD.square().sum(1) - 2 * (mine_BD @ theirs_TD.T)
         if own_B is not None:
-            is_own_BT = torch.from_numpy(own_B[:, None] == positions_T)
+            labels_T = positions_T if labels_N is None else labels_N[positions_T]
+            is_own_BT = torch.from_numpy(own_B[:, None] == labels_T)
             squared_BT.masked_fill_(is_own_BT.to(device), torch.inf)
         least_B, index_B = squared_BT.min(1)
         exact_B = torch.linalg.vector_norm(mine_BD - theirs_TD[index_B], dim=1)
@@ -118,7 +113,7 @@ def overlap(
         wrong_SM: which images each network gets wrong, bool.
         wrong_NM: the same of the training networks.
         nearest_S: position of each network's nearest training network.
-        own_S: as `own_B` of `nearest`.
+        own_S: the training position each network has itself, which does not count.
 
     Returns:
         (with the nearest training network, the highest with any of them), float64, shape [S] each.
@@ -167,64 +162,3 @@ def principal_axes(training: Blocks, count: int = 2) -> tuple[np.ndarray, np.nda
     axes_CD = sum(vectors_NC[at_T].T @ training_TD for at_T, training_TD in training)
     axes_CD /= np.maximum(np.linalg.norm(axes_CD, axis=1, keepdims=True), 1e-300)
     return axes_CD, variance_N[chosen_C] / max(variance_N.sum(), 1e-300)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits that make a network *good and novel*, all from the training networks alone."""
-
-    accuracy: float
-    """At least: mean of their accuracies minus two standard deviations."""
-    distance: float
-    """At least: 1st percentile of their leave-one-out nearest distances."""
-    overlap: float
-    """At most: 99th percentile of their overlaps of wrong answers with the nearest other."""
-    unit: float
-    """Median of their leave-one-out nearest distances: a distance is reported as a ratio to it."""
-
-    @classmethod
-    def of(
-        cls, accuracy_N: np.ndarray, distance_N: np.ndarray, *, overlap_N: np.ndarray
-    ) -> "Limits":
-        """Return the limits that N training networks, measured leave-one-out, set."""
-        return cls(
-            accuracy=float(accuracy_N.mean() - 2 * accuracy_N.std(ddof=1)),
-            distance=float(np.percentile(distance_N, 1)),
-            overlap=float(np.percentile(overlap_N, 99)),
-            unit=float(np.median(distance_N)),
-        )
-
-    @property
-    def overlap_tests_nothing(self) -> bool:
-        """Whether networks make the very mistakes of others, so that any overlap passes."""
-        return self.overlap >= 1
-
-    def passed(
-        self, accuracy_S: np.ndarray, distance_S: np.ndarray, *, overlap_S: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Return which networks pass each test and all three (`good_and_novel`), bool_S."""
-        tests = {
-            "accurate": accuracy_S >= self.accuracy,
-            "distant": distance_S >= self.distance,
-            "different": overlap_S <= self.overlap,
-        }
-        return tests | {"good_and_novel": np.logical_and.reduce(list(tests.values()))}
-
-    def kinds(
-        self, distance_S: np.ndarray, overlap_S: np.ndarray, *, reach_S: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Return which networks are a `copy`, which an `average`, bool_S; the others are far.
-
-        A copy is a near-copy of a training network, or has more of its wrong answers than
-        independent networks share, or is nearer to it than half way to the next without being
-        drawn in. An average is drawn in to the mean of the training networks. No network is both.
-        """
-        ratio_S = distance_S / self.unit
-        near_copy_S = (ratio_S < NEAR_COPY) | (overlap_S > self.overlap)
-        average_S = ~near_copy_S & (reach_S < DRAWN_IN)
-        copy_S = near_copy_S | (~average_S & (ratio_S < HALF_WAY))
-        return {"copy": copy_S, "average": average_S}
-
-    def to_json(self) -> dict[str, float]:
-        """Return plain data."""
-        return asdict(self)

@@ -13,9 +13,10 @@ from torch import nn
 from dwf.datasets.dataset import Dataset, Part
 from dwf.errors import ConfigError, CorruptShard, DataUnavailable
 from dwf.evaluation.config import BatchNormConfig, Strategy
+from dwf.evaluation.measure.behaviour import behaviour
 from dwf.evaluation.measure.ensembles import SumInOrder
 from dwf.networks.batchnorm import fresh_statistics, recalibrate
-from dwf.networks.functional import Scores, batchnorm_buffers, score_networks
+from dwf.networks.functional import Scores, batchnorm_buffers, network_logits, score_networks
 from dwf.networks.side_by_side import computed_together, side_by_side
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo
@@ -25,6 +26,8 @@ Source = Literal["own"] | Strategy
 State = dict[str, torch.Tensor]
 RECALIBRATION_BATCH = 125
 """Images of a batch when statistics are re-estimated: a third faster on a CPU than 250."""
+
+_LOGIT_BYTES = 64 * 2**20
 
 
 class Scorer:
@@ -42,6 +45,7 @@ class Scorer:
         device: where to compute.
         workers: networks side by side; default: torch's threads.
         keep_answers: also say which class each network answers to each image.
+        compared_MX: prepared images on which the behaviour of networks is taken; None: it is not.
     """
 
     def __init__(
@@ -56,7 +60,10 @@ class Scorer:
         device: str = "cpu",
         workers: int | None = None,
         keep_answers: bool = False,
+        compared_MX: torch.Tensor | None = None,
     ):
+        self._compared_MX = compared_MX
+        self.num_compared = 0 if compared_MX is None else len(compared_MX)
         self.layout, self.data, self.split, self.config = layout, data, split, config
         self.device, self.network = device, network.to(device)
         self.buffers = tuple(batchnorm_buffers(network))
@@ -84,8 +91,8 @@ class Scorer:
         Returns:
             `accuracy_S`, `val_accuracy_S`, `loss_S`, `wrong_SM` (see `accuracy.Measured`), where
             they are kept `answers_SM` (see `functional.Scores`), and for each source in `compare`
-            its accuracy_B, float64. Of the ensemble's members, if any: `votes_MK`, their logits'
-            sum, float64.
+            its accuracy_B, float64. Where there are images for it: `behaviour_SF`, see
+            `behaviour`. Of the ensemble's members, if any: `votes_MK`, their logits' sum, float64.
         """
         voting_B = np.zeros(len(weights_BD), bool) if voting_B is None else voting_B
         if not self.buffers:
@@ -126,6 +133,8 @@ class Scorer:
         }
         if self._keep_answers:
             found["answers_SM"] = scores.answers_NM
+        if self._compared_MX is not None:
+            found["behaviour_SF"] = self._behaviour(network, judged, self._compared_MX)
         if scores.votes_MK is not None:
             found["votes_MK"] = scores.votes_MK
         for other in compare:
@@ -135,6 +144,17 @@ class Scorer:
                 changed = self._with(network, state, other)
                 found[other] = self._run(network, changed, self._part).accuracy_N
         return found
+
+    def _behaviour(self, network: nn.Module, state: State, images_MX: torch.Tensor) -> np.ndarray:
+        """Return behaviour_BF, a few networks at a time: their logits fit 64 MiB."""
+        step = max(1, _LOGIT_BYTES // (8 * len(images_MX) * self.data.num_classes))
+        images_MX, found = images_MX.to(self.device), []
+        for first in range(0, len(next(iter(state.values()))), step):
+            some = {name: tensor[first : first + step] for name, tensor in state.items()}
+            found.append(
+                behaviour(network_logits(network, some, images_MX=images_MX)).cpu().numpy()
+            )
+        return np.concatenate(found)
 
     @property
     def _part(self) -> Part:

@@ -3,8 +3,9 @@
 BatchNorm's running statistics follow from weights and images. So they take no part in distances,
 spread and map, and are given anew to networks that nobody trained (see `scoring`).
 
-Shape suffixes: N training networks, S networks of a set, B of one block of it, D numbers of one
-network, K of them that are learnt, M images of the split, C axes of the map.
+Shape suffixes: N training networks, J of them that limits are taken from, S networks of a set, B of
+one block of it, D numbers of one network, K of them that are learnt, M images of the split, C axes
+of the map, L layers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,16 +23,19 @@ from dwf.datasets.dataset import Dataset
 from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
 from dwf.evaluation.config import BatchNormConfig
 from dwf.evaluation.measure.baselines import Drawn
+from dwf.evaluation.measure.behaviour import behaviour_images
 from dwf.evaluation.measure.ensembles import SumInOrder, draw_members, vote_accuracy
+from dwf.evaluation.measure.limits import Limits, Novelty
+from dwf.evaluation.measure.nearness import Nearness
 from dwf.evaluation.measure.novelty import (
     Blocks,
-    Limits,
     Rows,
     moments,
     nearest,
     overlap,
     principal_axes,
 )
+from dwf.evaluation.measure.recombined import Arm, Recombiner
 from dwf.evaluation.measure.scoring import (
     Scorer,
     Source,
@@ -60,9 +64,13 @@ class Measured:
     loss_S: np.ndarray
     """Cross-entropy in nats, float64."""
     distance_S: np.ndarray
-    """To the nearest training network, float64."""
+    """See `Novelty`, float64."""
     nearest_S: np.ndarray
-    """Position of that network among the training networks, int64."""
+    """Position among the training networks of the one at that distance, int64."""
+    behaviour_S: np.ndarray
+    """See `Novelty`, float64."""
+    units_SL: np.ndarray
+    """See `Novelty`, float64."""
     overlap_S: np.ndarray
     """Overlap of wrong answers with that network, float64."""
     highest_overlap_S: np.ndarray
@@ -79,6 +87,11 @@ class Measured:
     """Where BatchNorm's statistics come from -> accuracy_S with these, as far as compared."""
     ensemble: float | None = None
     """Share of the images that the ensemble of `Yardstick.ensemble` of its networks gets right."""
+
+    @property
+    def novelty(self) -> Novelty:
+        """How far the networks are from the training networks."""
+        return Novelty(self.distance_S, self.behaviour_S, units_SL=self.units_SL)
 
 
 class Yardstick:
@@ -147,13 +160,18 @@ class Yardstick:
             template_D=self.mean_D,
             device=device,
             workers=workers,
+            compared_MX=behaviour_images(data, num_networks=len(rows)),
         )
+        self.nearness = Nearness(self.training, zoo.build_network(), data=data, device=device)
         self._wrong_NM: np.ndarray | None = None
         self._reach: float | None = None
         self.originals = self.measure_zoo(zoo, rows, leave_one_out=True)
-        self._wrong_NM = self.originals.wrong_SM
         self.limits = Limits.of(
-            self.originals.accuracy_S, self.originals.distance_S, overlap_N=self.originals.overlap_S
+            self._accuracy_N,
+            self.originals.novelty,
+            layers=tuple(layer.name for layer in self.nearness.layers),
+            left_out=self.nearness.left_out,
+            single_run=self.nearness.single_run,
         )
         self._refuse_copies()
 
@@ -254,7 +272,8 @@ class Yardstick:
         measured = self.measure(
             blocks, leave_one_out, source=source, compare=sources, voting_S=voting_S
         )
-        own_S = measured.compared.get("own", measured.accuracy_S)
+        judged_S = self._accuracy_N if leave_one_out else measured.accuracy_S
+        own_S = measured.compared.get("own", judged_S)
         check_accuracy(
             zoo, rows, accuracy_S=own_S, split=self.split, num_images=len(self._labels())
         )
@@ -269,6 +288,17 @@ class Yardstick:
             for positions_B, weights_BK in drawn
         )
         return self.measure(blocks, False, source=self.batchnorm.score, compare=sources)
+
+    def arms(self, count: int, *, seed: int) -> list[Arm]:
+        """Return the null arms of so many networks each; see `recombined`."""
+        found, network = self.nearness, self.zoo.build_network()
+        made = Recombiner(self.training, network, groups=found.groups, reader=found.reader)
+        return made.arms(count, seed=seed)
+
+    def measure_arm(self, arm: Arm) -> Measured:
+        """Measure a null arm: its networks are put into the frame as generated ones are."""
+        blocks = ((positions_B, self._into_frame(weights_BD)) for positions_B, weights_BD in arm)
+        return self.measure(blocks, source=self.batchnorm.score)
 
     def measure_copies(self, positions_S: np.ndarray) -> Measured:
         """Measure training networks, by their position among them, as a set of its own."""
@@ -296,22 +326,24 @@ class Yardstick:
         for positions_B, weights_BD in blocks:
             learnt_BK = self.zoo.layout.learnt(weights_BD)
             gathered.add(learnt_BK)
-            own_B = positions_B if leave_one_out else None
             voting_B = None if voting_S is None else voting_S[positions_B]
             scored = self.scorer.score(weights_BD, source, compare=compare, voting_B=voting_B)
             votes.add(len(parts), scored.pop("votes_MK", None))
-            parts.append(scored | self._place(learnt_BK, own_B))
+            part = scored | self._place(learnt_BK)
+            if not leave_one_out:  # else all must be known before any is held against the others
+                part |= self.nearness.measure(weights_BD, part.pop("behaviour_SF"))
+            parts.append(part)
             if preemption.is_asked():
                 preemption.stop()
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        wrong_SM, centre_S = columns["wrong_SM"], columns.pop("centre_S")
-        if self._reach is None:  # the first set: the training networks
-            self._reach = max(float(np.median(centre_S)), _TINY)
+        columns = _joined(parts)
+        centre_S = columns.pop("centre_S")
+        if leave_one_out:
+            columns, centre_S = self._learn(columns, centre_S)
         overlap_S, highest_S = overlap(
-            wrong_SM,
-            wrong_SM if self._wrong_NM is None else self._wrong_NM,
+            columns["wrong_SM"],
+            self._wrong_NM,
             nearest_S=columns["nearest_S"],
-            own_S=np.arange(len(wrong_SM)) if leave_one_out else None,
+            own_S=self.nearness.judged_J if leave_one_out else None,
         )
         compared = {name: columns.pop(name) for name in compare if name in columns}
         return Measured(
@@ -323,6 +355,21 @@ class Yardstick:
             compared=compared,
             ensemble=None if votes.total is None else vote_accuracy(votes.total, self._labels()),
         )
+
+    def _learn(
+        self, columns: dict[str, np.ndarray], centre_N: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Keep what others are held against; hold some of the training networks against the others.
+
+        Returns:
+            The columns of these networks, and their distances from the mean.
+        """
+        self._wrong_NM, self._accuracy_N = columns["wrong_SM"], columns["accuracy_S"]
+        self._reach = max(float(np.median(centre_N)), _TINY)
+        judged_J = self.nearness.judged_J
+        found = self.nearness.learn(columns.pop("behaviour_SF"))
+        judged = {name: values_N[judged_J] for name, values_N in columns.items()}
+        return judged | found, centre_N[judged_J]
 
     def _labels(self) -> np.ndarray:
         """Return labels_M of the split."""
@@ -382,13 +429,10 @@ class Yardstick:
         )
         return np.where((after_B < before_B)[:, None], matched_BD, given_BD)
 
-    def _place(self, learnt_BK: np.ndarray, own_B: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Return where networks lie: nearest training network, mean, place on the map."""
-        distance_B, nearest_B = nearest(learnt_BK, self.training, own_B=own_B, device=self.device)
+    def _place(self, learnt_BK: np.ndarray) -> dict[str, np.ndarray]:
+        """Return where networks lie: distance from the mean, place on the map."""
         centred_BK = learnt_BK - self.zoo.layout.learnt(self.mean_D)
         return {
-            "distance_S": distance_B,
-            "nearest_S": nearest_B,
             "centre_S": np.linalg.norm(centred_BK, axis=1),
             "map_SC": self._on_map(learnt_BK, centred_BK),
         }
@@ -398,3 +442,7 @@ class Yardstick:
         if self._whole is None:
             return centred_BK @ self.axes_CK.T
         return (learnt_BK - self.zoo.layout.learnt(self._whole.mean_D)) @ self._whole.axes_CK.T
+
+
+def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -116,7 +116,7 @@ COLUMNS: tuple[Column[NetworkSet], ...] = (
         "good and novel",
         lambda one: share_cell(one.share),
         words=(
-            "Good and novel networks pass three tests, set by the training networks alone. "
+            "Good and novel networks pass all tests, set by the training networks alone. "
             "Held-out networks, trained like the originals and seen by no generator, are the "
             "ceiling."
         ),
@@ -137,19 +137,36 @@ COLUMNS: tuple[Column[NetworkSet], ...] = (
         "distance",
         _figure("distance_ratio"),
         words=(
-            "Distance is to the nearest training network, in the zoo's frame (generated networks "
-            "are matched to the mean of the training networks where that brings them nearer), as a"
-            " ratio to the median distance between a training network and the nearest other one: 0"
-            " is a copy, 1 is as far as two independent networks; the median over the set."
+            "Distance is of weights, scales balanced and units matched: to the training network "
+            "nearest by weights or to the one most alike in behaviour, whichever is nearer; as a "
+            "ratio to the median of the training networks' own, each against the others: 0 is a "
+            "copy, 1 is as far as two independent networks; the median over the set."
+        ),
+    ),
+    Column(
+        "behaviour",
+        _figure("behaviour_ratio"),
+        words=(
+            "Behaviour is the distance to the training network most alike by logits on validation "
+            "images, up to shift and scale, as a ratio likewise: 0 is a copy in any disguise."
+        ),
+    ),
+    Column(
+        "units",
+        _figure("units_ratio"),
+        words=(
+            "Units is the distance of hidden units, as what they compute on training images, to "
+            "the nearest units of training networks: the median over a layer's units as a ratio "
+            "likewise, of the layer where that is least; 0 is a layer of units that are taken over."
         ),
     ),
     Column(
         "overlap",
         _figure("overlap"),
         words=(
-            "Overlap is of wrong answers with that nearest training network, |both| / |either|; "
-            "the mean over the set. The originals' distance and overlap are to the nearest other "
-            "one."
+            "Overlap is of wrong answers with the training network at that distance, "
+            "|both| / |either|; the mean over the set. It decides nothing. The originals' "
+            "distance, behaviour, units and overlap are against the other ones."
         ),
     ),
     Column(
@@ -167,8 +184,9 @@ TEST_COLUMNS: tuple[Column[NetworkSet], ...] = (
     _LEARNT_FROM,
     Column("accurate", _passed("accurate")),
     Column("distant", _passed("distant")),
-    Column("different mistakes", _passed("different")),
-    Column("all three", _passed("good_and_novel")),
+    Column("behaviour of its own", _passed("unlike")),
+    Column("units of its own", _passed("new_units")),
+    Column("all", _passed("good_and_novel")),
     Column("copies", _passed("copy")),
     Column("averages", _passed("average")),
 )

@@ -102,7 +102,8 @@ def novelty_against_accuracy(report: Report) -> Figure:
     """Each network's distance ratio against its accuracy, with the region that is wanted."""
     figure = Figure(figsize=(11, 4.4))
     whole, close = figure.subplots(1, 2)
-    limit = report.limits["distance"] / report.limits["unit"]
+    limit = report.limits["distance"]
+    ratio = None if limit is None else limit / report.limits["unit"]
     for axes in (whole, close):
         seen: set[str] = set()
         for one in _samples_last(report.sets):
@@ -119,7 +120,7 @@ def novelty_against_accuracy(report: Report) -> Figure:
             )
             seen.add(label)
         axes.set_xlabel("distance to the nearest training network\n(zoo's own median = 1)")
-        _mark_region(axes, limit, 100 * report.limits["accuracy"])
+        _mark_region(axes, ratio, 100 * report.limits["accuracy"])
     whole.set_ylabel(f"{report.config['split']} accuracy (%)")
     whole.set_title("all")
     close.set_title("close-up at the originals")
@@ -193,13 +194,14 @@ def _samples_last(sets: Sequence[NetworkSet]) -> list[NetworkSet]:
     return sorted(sets, key=lambda one: order.get(one.family, 0))
 
 
-def _mark_region(axes: Axes, distance: float, accuracy: float) -> None:
-    axes.axvline(distance, color="#999999", linestyle=":", linewidth=1)
+def _mark_region(axes: Axes, distance: float | None, accuracy: float) -> None:
     axes.axhline(accuracy, color="#999999", linestyle=":", linewidth=1)
     right = max(axes.get_xlim()[1], _CLOSE_UP_RATIO)
-    label = "good and distant enough"
-    corner = ([distance, right], accuracy, 100)
-    axes.fill_between(*corner, color="#F0E442", alpha=0.25, linewidth=0, label=label, zorder=0)
+    if distance is not None:
+        axes.axvline(distance, color="#999999", linestyle=":", linewidth=1)
+        label = "good and distant enough"
+        corner = ([distance, right], accuracy, 100)
+        axes.fill_between(*corner, color="#F0E442", alpha=0.25, linewidth=0, label=label, zorder=0)
     near = "too near: copies (or averages)"
     axes.axvspan(-0.05, HALF_WAY, color="#999999", alpha=0.12, linewidth=0, label=near, zorder=0)
     axes.set_xlim(-0.05, right)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from dwf.evaluation.measure import CONFIDENCE, Limits
+from dwf.evaluation.measure import CONFIDENCE, FAMILIES, Limits
 from dwf.evaluation.report.marks import (
     DISTANCE,
     LOST_VARIETY,
@@ -61,18 +61,41 @@ def headline(
         )
     if sets[0].scored != "test_accuracy":
         paragraphs.append("Scored on validation networks and images: for choices, not a result.")
-    if limits.overlap_tests_nothing:
-        paragraphs.append(
-            "Training networks give exactly the wrong answers of their nearest others here, so the "
-            "overlap of wrong answers tests nothing."
-        )
-    for subset, own in (limits_of or {}).items():
-        if own.overlap_tests_nothing:
-            paragraphs.append(
-                f"Among the training networks that some learnt from ({subset}) the overlap of "
-                "wrong answers tests nothing."
-            )
+    paragraphs += _null_arms(baselines)
+    for subset, own in {"": limits, **(limits_of or {})}.items():
+        paragraphs += _without_limits(own, f" (of {subset})" if subset else "")
     return tuple(paragraphs)
+
+
+def _null_arms(baselines: Sequence[NetworkSet]) -> list[str]:
+    """Name the baselines in which networks count as good and novel: nothing was learnt for them."""
+    found = [f"{one.title} ({percent(one.share)})" for one in baselines if one.share > 0]
+    if not found:
+        return []
+    return [
+        f"Networks for which nothing was learnt count as good and novel here: {'; '.join(found)}. "
+        "The limits do not keep them out."
+    ]
+
+
+def _without_limits(limits: Limits, where: str) -> list[str]:
+    found = []
+    if limits.single_run:
+        found.append(
+            f"The training networks{where} are of a single run, so there is no limit of novelty, "
+            "and nothing is called novel."
+        )
+    elif limits.without_effect:
+        found.append(
+            f"More than 1 % of the training networks{where} are copies of others in "
+            f"{', '.join(limits.without_effect)}, which therefore tests nothing."
+        )
+    if limits.left_out:
+        found.append(
+            f"Units that are not compared{where}: {limits.left_out}; there behaviour and weights "
+            "decide alone."
+        )
+    return found
 
 
 def _verdict(one: NetworkSet, baselines: Sequence[NetworkSet], ceiling: NetworkSet | None) -> str:
@@ -115,8 +138,9 @@ def _reasons(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
         )
     failures = {
         "accurate": "not accurate enough",
-        "distant": "too close to a training network",
-        "different": "too like their nearest training network in their mistakes",
+        "distant": "too close to a training network in their weights",
+        "unlike": "too like a training network in what they answer",
+        "new_units": "made of units that are too like those of training networks",
     }
     for test, words in failures.items():
         if one.summary[test] < NEARLY_ALL:
@@ -132,7 +156,11 @@ def _as_good_without_learning(
 ) -> NetworkSet | None:
     """The most distant baseline that is as accurate, within the error, and no closer."""
     as_good = [
-        other for other in baselines if _as_accurate(other, one) and ratio(other) >= ratio(one)
+        other
+        for other in baselines
+        if not FAMILIES[other.family].is_disguised
+        and _as_accurate(other, one)
+        and ratio(other) >= ratio(one)
     ]
     return max(as_good, key=ratio, default=None)
 

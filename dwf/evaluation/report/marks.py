@@ -3,14 +3,14 @@
 Published generators of weights return "replicas, or, at best, simple interpolations" of their
 training networks, and do not beat noise and averages at being different and good at once (Zeng et
 al., arXiv 2506.07998, abstract). A mark says which of these a set is, or that it is none of them.
-Each network is first of one kind (`novelty.Limits.kinds`), from figures of its own:
+Each network is first of one kind (`Limits.kinds`), from figures of its own:
 
-    copy      ratio < 0.25, or more of its wrong answers shared with its nearest training network
-              than 99 % of training networks share, or ratio < 0.5 and not an average
+    copy      a ratio < 0.25, or a ratio < 0.5 and not an average; and below that test's limit
     average   reach < 0.84, and no copy of the first two kinds
     far       all others
 
-where ratio is the distance to the nearest training network in units of the zoo's own, and reach
+where ratios are those of weights, of behaviour and of the units of each hidden layer (`Novelty`)
+to the training networks' own median, and reach
 the distance to the training networks' mean in the median of theirs (an average of k independent
 networks has 1 / sqrt(k), an independent network 1). Then a set is, by the first that holds:
 
@@ -18,7 +18,8 @@ networks has 1 / sqrt(k), an independent network 1). Then a set is, by the first
     averaging      most are averages
     undecided      most are not far either: a mixture
     noise          not clearly more accurate than a baseline that is as far (any Gaussian, and all
-                   others whose median ratio is not below its own): nothing had to be learnt for it
+                   others but the null arms whose median ratio of weights is not below its own):
+                   nothing had to be learnt for it
     generalising   a share of good and novel networks clearly above that of every baseline, and a
                    dispersion of at least 0.7
     undecided      the rest
@@ -36,7 +37,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dwf.evaluation.measure import CONFIDENCE, FAMILIES, Limits
+from dwf.evaluation.measure import CONFIDENCE, FAMILIES
 from dwf.evaluation.report.sets import NetworkSet
 
 MARKS = ("copying", "averaging", "noise", "generalising", "undecided")
@@ -58,7 +59,7 @@ class Mark:
     """One sentence, the figures that decided."""
 
 
-def marked(sets: Sequence[NetworkSet], limits: Limits) -> list[NetworkSet]:
+def marked(sets: Sequence[NetworkSet]) -> list[NetworkSet]:
     """Return the rows of a report with a mark in the summary of each but the originals.
 
     Originals are the scale, and are held against each other.
@@ -66,24 +67,23 @@ def marked(sets: Sequence[NetworkSet], limits: Limits) -> list[NetworkSet]:
     return [
         one
         if one.family == "originals"
-        else replace(one, summary=one.summary | {"mark": vars(mark(one, sets, limits=limits))})
+        else replace(one, summary=one.summary | {"mark": vars(mark(one, sets))})
         for one in sets
     ]
 
 
-def mark(one: NetworkSet, sets: Sequence[NetworkSet], *, limits: Limits) -> Mark:
+def mark(one: NetworkSet, sets: Sequence[NetworkSet]) -> Mark:
     """Return the mark of a set; see the head of this file.
 
     Args:
         one: a row of the report.
         sets: all rows; it is held against the baselines of more than one network among them, of
             which the Gaussians are always there.
-        limits: what good and novel means here.
     """
     baselines = [other for other in sets if other.is_baseline and other.n > 1]
     copies, averages = one.summary["copy"], one.summary["average"]
     if copies > MOST:
-        return Mark("copying", _copying(one, limits))
+        return Mark("copying", _copying(one))
     if averages > MOST:
         return Mark("averaging", _averaging(one))
     if 1 - copies - averages <= MOST:
@@ -122,7 +122,8 @@ def ratio(one: NetworkSet) -> float:
 
 
 def _as_far(other: NetworkSet, one: NetworkSet) -> bool:
-    return FAMILIES[other.family].is_far or ratio(other) >= ratio(one)
+    family = FAMILIES[other.family]
+    return family.is_far or (not family.is_disguised and ratio(other) >= ratio(one))
 
 
 def _accuracy(one: NetworkSet) -> float:
@@ -145,12 +146,12 @@ def _lost_variety(one: NetworkSet) -> str | None:
 # --- the sentences -------------------------------------------------------------------------------
 
 
-def _copying(one: NetworkSet, limits: Limits) -> str:
+def _copying(one: NetworkSet) -> str:
     return (
-        f"{percent(one.summary['copy'])} are copies of training networks: they lie at "
-        f"{ratio(one):.3f} (median) of {DISTANCE}, and share "
-        f"{one.summary['overlap']['mean']:.2f} (mean; limit {limits.overlap:.2f}) of the wrong "
-        "answers."
+        f"{percent(one.summary['copy'])} are copies of training networks or of their units: they "
+        f"lie at {ratio(one):.3f} (median) of {DISTANCE}; in behaviour at "
+        f"{_ratio_words(one, 'behaviour_ratio')}, in units at {_ratio_words(one, 'units_ratio')} "
+        "of these networks' own median."
     )
 
 
@@ -160,6 +161,11 @@ def _averaging(one: NetworkSet) -> str:
         f"{_reach(one):.2f} (median) of these networks' own distance from it; an average of two "
         "has 0.71."
     )
+
+
+def _ratio_words(one: NetworkSet, measure: str) -> str:
+    median = one.figure(measure)
+    return "no known distance" if median is None else f"{median:.3f}"
 
 
 def _mixture(one: NetworkSet) -> str:

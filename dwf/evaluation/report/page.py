@@ -43,7 +43,7 @@ details td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 _EXPLAINED = {
     "Novelty against accuracy": "A generator that has learnt the zoo's distribution puts its "
     "networks where the held-out networks are: in the yellow corner. Copies lie in the grey "
-    "band at the left, broken networks at the bottom. The third test, of wrong answers, cannot be "
+    "band at the left, broken networks at the bottom. The tests of behaviour and units cannot be "
     "seen here.",
     "Accuracies of all networks": "Each dot is a network; none is left out.",
     "Map of originals and samples": "Only two of many directions: near-copies and lost variety can "

@@ -34,8 +34,8 @@ class Report:
 
     name: str
     config: dict[str, Json]
-    limits: dict[str, float]
-    """See `novelty.Limits`."""
+    limits: dict[str, Json]
+    """See `Limits`."""
     sets: tuple[NetworkSet, ...]
     """Originals, held-out networks, samples, baselines."""
     headline: tuple[str, ...]
@@ -46,7 +46,7 @@ class Report:
     """Share of the training networks' variance along each axis of the map."""
     fits: dict[str, dict[str, Json]] = field(default_factory=dict)
     """Generator -> losses and likelihoods of training and held-out networks; see `fits`."""
-    limits_of: dict[str, dict[str, float]] = field(default_factory=dict)
+    limits_of: dict[str, dict[str, Json]] = field(default_factory=dict)
     """Which part of the training networks generators learnt from -> the limits that these set."""
 
     def of(self, family: str) -> list[NetworkSet]:
@@ -127,22 +127,20 @@ class Report:
 
     @property
     def limits_text(self) -> str:
-        """The three tests in words, with their numbers."""
-        limits = Limits(**self.limits)
-        accuracy, overlap = 100 * limits.accuracy, limits.overlap
+        """The tests in words, with their numbers."""
+        limits = Limits.from_json(self.limits)
         text = (
-            f"Accurate: accuracy of at least {accuracy:.2f} % (the training networks' mean "
-            "minus two standard deviations). Distant: at least "
-            f"{limits.distance / limits.unit:.3f} of the unit of distance from the nearest "
-            "training network (1st percentile of the training networks' own leave-one-out "
-            f"distances; the unit is {limits.unit:.4g}). Different mistakes: overlap with that "
-            f"network of at most {overlap:.3f} (99th percentile of the training networks' own). "
+            f"Accurate: accuracy of at least {100 * limits.accuracy:.2f} % (the training networks' "
+            "mean minus two standard deviations). Novel: in each measure at least as far from the "
+            "training networks as the nearest 1 % of these are from the others, a network being "
+            f"left out with all its rows: {_novel(limits)}. Ratios are to the medians of the same; "
+            f"that of weights is {limits.unit:.4g}. "
             "Copies and averages are those of the rules under `What the sets are`."
         )
-        if limits.overlap_tests_nothing:
+        if limits.left_out:
             text += (
-                " This percentile is 1, because training networks give exactly the wrong answers "
-                "of their nearest others: the third test tests nothing."
+                f" Units of {limits.left_out} are not compared: there behaviour and weights decide "
+                "alone."
             )
         return text + "".join(_limits_of(*each) for each in self.limits_of.items())
 
@@ -203,14 +201,27 @@ def _on_subsets(limits_of: Iterable[str]) -> str:
     )
 
 
-def _limits_of(subset: str, told: dict[str, float]) -> str:
-    limits = Limits(**told)
-    text = (
-        f" Of a part ({subset}): accuracy of at least {100 * limits.accuracy:.2f} %; distance of "
-        f"at least {limits.distance / limits.unit:.3f} of the unit, {limits.unit:.4g}; overlap of "
-        f"at most {limits.overlap:.3f}"
+def _limits_of(subset: str, told: dict[str, Json]) -> str:
+    limits = Limits.from_json(told)
+    return (
+        f" Of a part ({subset}): accuracy of at least {100 * limits.accuracy:.2f} %; "
+        f"{_novel(limits)} (the unit of weights is {limits.unit:.4g})."
     )
-    return f"{text}, which tests nothing." if limits.overlap_tests_nothing else f"{text}."
+
+
+def _novel(limits: Limits) -> str:
+    """Return in words what novel means: ratios to the medians."""
+    if limits.single_run:
+        return "no limit, as all are of a single run, so that nothing is novel"
+    found = [f"weights {_ratio(limits.distance, limits.unit)}"]
+    found.append(f"behaviour {_ratio(limits.behaviour, limits.behaviour_unit)}")
+    each = zip(limits.layers, limits.units, limits.units_unit, strict=True)
+    found += [f"units of {name} {_ratio(limit, unit)}" for name, limit, unit in each]
+    return ", ".join(found)
+
+
+def _ratio(limit: float | None, unit: float) -> str:
+    return "without effect" if not limit or not unit else f"{limit / unit:.3f}"
 
 
 def _on_condition(title: str, asked: dict[str, float]) -> str:

@@ -34,11 +34,26 @@ MEASURES = (
     Measure(
         "distance_ratio", lambda found, limits: found.distance_S / limits.unit, figure="median"
     ),
+    Measure("behaviour", lambda found, _: found.behaviour_S, figure="median"),
+    Measure(
+        "behaviour_ratio", lambda found, limits: limits.ratios(found.novelty)[:, 1], figure="median"
+    ),
+    Measure("units_ratio", lambda found, limits: _least_units(found, limits), figure="median"),
     Measure("overlap", lambda found, _: found.overlap_S),
     Measure("highest_overlap", lambda found, _: found.highest_overlap_S),
     Measure("reach", lambda found, _: found.reach_S, figure="median"),
 )
 """Measures that `report.json` holds of every network, with statistics in each set's summary."""
+
+
+def _least_units(found: Measured, limits: Limits) -> np.ndarray:
+    """Return of the layer whose units are nearest the ratio of its units' distance, of each."""
+    ratio_SL = limits.ratios(found.novelty)[:, 2:]
+    known_SL = np.where(np.isnan(ratio_SL), np.inf, ratio_SL)
+    least_S = known_SL.min(1, initial=np.inf)
+    return np.where(np.isinf(least_S), np.nan, least_S)
+
+
 _FIGURES = {measure.key: measure.figure for measure in MEASURES}
 
 
@@ -151,8 +166,8 @@ def network_set(
         labels: more columns to keep, shape [S]: which networks these are.
         more: what else the summary says, plain data.
     """
-    passed = limits.passed(measured.accuracy_S, measured.distance_S, overlap_S=measured.overlap_S)
-    passed |= limits.kinds(measured.distance_S, measured.overlap_S, reach_S=measured.reach_S)
+    passed = limits.passed(measured.accuracy_S, measured.novelty)
+    passed |= limits.kinds(measured.novelty, reach_S=measured.reach_S)
     numbers = {
         measure.key.format(split=split): measure.values(measured, limits) for measure in MEASURES
     }
@@ -168,6 +183,7 @@ def network_set(
     columns = dict(labels) | numbers | compared | passed
     networks = {name: values_S.tolist() for name, values_S in columns.items()}
     networks["map"] = measured.map_SC.tolist()
+    networks["units"] = measured.units_SL.tolist()
     return NetworkSet(title, family, summary=plain(summary), networks=plain(networks))
 
 

@@ -10,8 +10,9 @@ MARKS_TEXT = (
 )
 MARK_RULES = (
     "Copying: most (more than 60 %) of its networks are copies. A copy is "
-    f"nearer than {NEAR_COPY} of the unit of distance to a training network, or has more of its "
-    f"wrong answers than the third test allows, or is nearer than {HALF_WAY} and no average.",
+    f"below {NEAR_COPY} of the training networks' own median in weights, behaviour or the units of "
+    f"a layer, or below {HALF_WAY} and no average; and below the limit of that test, so that no "
+    "copy is novel.",
     "Averaging: most are averages, drawn in to the mean of the training networks: nearer than "
     f"{DRAWN_IN} of the median of these networks' own distances from it (an average of two: 0.71).",
     "Noise: most are neither, and they are not clearly more accurate than a Gaussian, or than a "
