@@ -29,7 +29,7 @@ import stat
 import sys
 import sysconfig
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Annotated
@@ -288,10 +288,21 @@ def _spec(name: str) -> ModuleSpec | None:
         if path is None:
             return None
     for finder in sys.meta_path:
-        spec = finder.find_spec(name, path)
+        try:
+            spec = finder.find_spec(name, path)
+        except KeyError:  # without `__init__.py`, and so is the package it is in: not imported yet
+            return _namespace(name, path or [])
         if spec is not None:
             return spec
     return None
+
+
+def _namespace(name: str, path: Iterable[str]) -> ModuleSpec:
+    """Return the spec of a package without `__init__.py`."""
+    spec = ModuleSpec(name, None, is_package=True)
+    folders = [os.path.join(entry, name.rpartition(".")[2]) for entry in path]
+    spec.submodule_search_locations = [folder for folder in folders if os.path.isdir(folder)]
+    return spec
 
 
 def _content(spec: ModuleSpec) -> bytes:

@@ -23,6 +23,7 @@ from dwf.networks.config import PythonConfig
 from dwf.networks.functional import build_network, score_networks
 from dwf.networks.sound import elsewhere
 from dwf.run_folder import RunFolder
+from dwf.trust import trust_code
 from dwf.zoo.layout import Layout
 from dwf.zoo.moments import measure_moments
 from dwf.zoo.stage import train_zoo
@@ -60,6 +61,7 @@ def test_alignment_pins_what_a_table_tells_apart():
 def test_an_aligned_zoo_keeps_its_tables_and_its_accuracies(tmp_path, monkeypatch, case):
     monkeypatch.setattr(elsewhere, "examine_elsewhere", lambda trial: trial.findings())
     config = settings("Positions", cohort=4, count=8, shard=8)
+    trust_code(case)
     config = dataclasses.replace(config, network=PythonConfig(case))
     zoo = train_zoo(config, tmp_path, name="zoo")
     aligned = align_zoo(AlignConfig("zoo"), tmp_path, name="aligned")

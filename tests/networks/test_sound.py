@@ -17,6 +17,7 @@ from dwf.networks.functional import build_network, run_networks, score_networks
 from dwf.networks.sound import refuse_unsound, source_digest
 from dwf.networks.sound.elsewhere import refuse_otherwise
 from dwf.networks.sound.trial import Trial
+from dwf.trust import trust_code
 from dwf.zoo.layout import Layout
 from tests.networks import cases
 from tests.networks.published import NARROW, shape_of
@@ -66,6 +67,7 @@ def images(digits) -> torch.Tensor:
 
 
 def own(name: str) -> PythonConfig:
+    trust_code(f"{PLACE}:{name}")
     return PythonConfig(f"{PLACE}:{name}")
 
 
@@ -129,6 +131,7 @@ def test_first_numbers_and_answers_of_another_process_are_compared(images):
 
 def test_classes_of_the_script_itself_are_refused(images):
     with pytest.raises(ConfigError, match="is not there for other processes to import; move"):
+        trust_code("__main__:Own")
         refuse_unsound(PythonConfig("__main__:Own"), images)
 
 
@@ -137,6 +140,7 @@ def test_the_source_is_told_by_all_its_files(tmp_path, monkeypatch):
     (tmp_path / "own_layers.py").write_text("from torch import nn\nclass L(nn.Linear): pass\n")
     (tmp_path / "own_source.py").write_text("import own_layers\nmake = own_layers.L\n")
     config = PythonConfig("own_source:make", {"in_features": 3, "out_features": 2})
+    trust_code(config.target)
     first = source_digest(config, build_network(config))
     assert first == source_digest(config, build_network(config)) and len(first) == 16
     with open(tmp_path / "own_layers.py", "a") as file:

@@ -18,6 +18,7 @@ from dwf.networks.batching import why_not_batched
 from dwf.networks.config import PythonConfig
 from dwf.networks.functional import build_network, score_networks
 from dwf.networks.sound import elsewhere
+from dwf.trust import trust_code
 from dwf.zoo import misfit, stage
 from dwf.zoo.cohorts import cost
 from dwf.zoo.cohorts import method as timing
@@ -47,6 +48,7 @@ def one_process(monkeypatch):
 def settings(name: str, **more) -> ZooConfig:
     usual = {"count": 4, "shard": 4, "cohort": 1, "recipe": RECIPE, "compute": PLAIN, "data": DATA}
     usual |= {"split": SplitConfig(0.0, 0.25)}
+    trust_code(f"tests.networks.cases:{name}")
     return ZooConfig(network=PythonConfig(f"tests.networks.cases:{name}"), **usual | more)
 
 
