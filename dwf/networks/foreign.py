@@ -12,9 +12,11 @@ from dwf.errors import ConfigError
 def protect_inputs(network: nn.Module) -> None:
     """Have a network work on copies: one that writes into its inputs changes nobody else's.
 
-    One tensor of images is handed to many networks, and to one network for many rows.
+    One tensor of images is handed to many networks, and to one network for many rows. Compiled
+    TorchScript takes no hooks: `dwf.networks.sound` refuses such a network if it writes.
     """
-    network.register_forward_pre_hook(_copied)
+    if not isinstance(network, torch.jit.ScriptModule):
+        network.register_forward_pre_hook(_copied)
 
 
 def _copied(_network: nn.Module, inputs: tuple[object, ...]) -> tuple[object, ...]:

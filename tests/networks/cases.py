@@ -150,6 +150,17 @@ class NumpyNoise(Base):
         return super().forward(x * factor)
 
 
+class OwnGenerator(Base):
+    """Refused by `stream.state`: a generator of its own goes on from call to call."""
+
+    def __init__(self):
+        super().__init__()
+        self.stream = np.random.default_rng(3)
+
+    def forward(self, x):
+        return super().forward(x) + float(self.stream.normal())
+
+
 class PythonNoise(Base):
     """Refused: it draws from `random` in training mode."""
 
@@ -374,6 +385,31 @@ class HiddenBehindZeros(ZeroHead):
 
     def forward(self, x):
         return super().forward(x.flatten(1)[:, self.perm])
+
+
+class Scripted(Base):
+    """Sound once it is compiled, see `scripted`."""
+
+
+def scripted():
+    """Sound: compiled TorchScript."""
+    return torch.jit.script(Scripted())
+
+
+class ScriptedInPlace(nn.Module):
+    """Sound; compiled it is refused, as it writes into what all networks are given."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.a(x.mul_(2).flatten(1))
+
+
+def scripted_in_place():
+    """Refused: compiled TorchScript that writes into its inputs."""
+    return torch.jit.script(ScriptedInPlace())
 
 
 class Frozen(Base):

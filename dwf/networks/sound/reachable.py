@@ -6,6 +6,7 @@ lists, dictionaries, closures, partial functions, class attributes and module-le
 
 import functools
 import hashlib
+import random
 import types
 from collections.abc import Iterator, Mapping
 
@@ -118,8 +119,12 @@ def _parts(thing: object) -> Iterator[tuple[str, object]]:
         yield "", thing.fget
     elif isinstance(thing, types.FunctionType):
         yield from _parts_of_function(thing)
-    elif isinstance(thing, (np.random.Generator, np.random.RandomState)):
-        yield ".state", str(thing.__getstate__())
+    elif isinstance(thing, np.random.Generator):
+        yield ".state", str(thing.bit_generator.state)
+    elif isinstance(thing, np.random.RandomState):
+        yield ".state", str(thing.get_state())
+    elif isinstance(thing, random.Random):
+        yield ".state", str(thing.getstate())
     elif isinstance(thing, torch.Generator):
         yield ".state", thing.get_state()
     elif not isinstance(thing, (type, types.ModuleType)) and not _is_library(

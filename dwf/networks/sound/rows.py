@@ -65,7 +65,7 @@ def shaken_row(network: nn.Module, images: torch.Tensor) -> State:
             )
     lay(network, row)
     try:
-        logits = network(images)
+        logits = network(images.clone())
     except Exception:  # told where it is run in earnest
         return begun
     finally:
@@ -108,6 +108,7 @@ def outputs_of(network: nn.Module) -> Iterator[list[tuple[str, torch.Tensor]]]:
     hooks = [
         module.register_forward_hook(noting(name or "forward"))
         for name, module in network.named_modules()
+        if not isinstance(module, torch.jit.ScriptModule)  # which takes no hooks
     ]
     try:
         yield told

@@ -194,10 +194,10 @@ class Trial:
     def _run(self, network: nn.Module, seeds: Seeds, *, learn: bool = False) -> torch.Tensor:
         """Return logits_BK under random streams; refuse what is no logits, or cannot be learnt."""
         seed_all(seeds[0], self.others + seeds[1])
-        mode = _mode(network)
+        mode, images = _mode(network), self.images.clone()
         try:
             with torch.set_grad_enabled(learn):
-                logits = network(self.images)
+                logits = network(images)
         except Exception as error:  # the user's code: any of its errors is theirs to mend
             self.refuse(
                 f"forward fails in {mode} mode with {type(error).__name__}: {_line(error)}",
@@ -215,6 +215,8 @@ class Trial:
                 f"{mode} mode, expected float32",
                 "compute with float32, as rows are",
             )
+        if digest_of(images) != digest_of(self.images):
+            self.refuse("forward writes into the images it is given", "have it work on a copy")
         if learn:
             self._learn(network, logits)
         return logits.detach()
