@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from dwf.align.groups import Group, Member, Orders, compose, permute, scale_units, units
-from dwf.align.matching import Ascent, Target
+from dwf.align.matching import Ascent, Target, count_disjoint
 from dwf.randomness import numpy_stream
 from dwf.zoo.layout import Layout
 
@@ -113,9 +113,15 @@ def transport_orders(
     # alike. Sorted first, they come in one order whatever order they had.
     sorted_first = norm_orders(weights_ND, layout, groups=groups)
     sorted_ND = permute(weights_ND, layout, groups=groups, orders=sorted_first)
-    ascent = Ascent(sorted_ND, Target(torch.from_numpy(points_D), layout, groups=groups))
-    ascent.start(keep_better=False)
-    return compose(groups, sorted_first, then=ascent.coded_orders())
+    num, orders = count_disjoint(layout, groups), []
+    moved_ND = sorted_ND
+    for some in (groups[:num], groups[num:]):
+        if some:
+            ascent = Ascent(moved_ND, Target(torch.from_numpy(points_D), layout, groups=some))
+            ascent.start(keep_better=False)
+            orders += ascent.coded_orders()
+            moved_ND = permute(moved_ND, layout, groups=some, orders=orders[-len(some) :])
+    return compose(groups, sorted_first, then=orders)
 
 
 def squared_norms(

@@ -9,14 +9,14 @@ from torch.nn import functional
 
 from dwf.align.activation import Activations
 from dwf.align.canonical import transport_orders
-from dwf.align.groups import Group, Member, permute, random_orders, scale_units
+from dwf.align.groups import permute, random_orders
 from dwf.align.matching import match_networks
 from dwf.align.symmetry import symmetry_of
 from dwf.align.verify import verify_symmetry
 from dwf.errors import ConfigError
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
-from dwf.zoo.layout import Entry, Layout
+from dwf.zoo.layout import Layout
 from tests.align import cases
 from tests.align.by_hand import mlp_groups
 from tests.align.test_trace import Custom, checked, refused, sizes
@@ -430,69 +430,3 @@ def test_transport_does_not_depend_on_the_order_even_of_units_without_inputs(dea
         orders = random_orders(groups, 1, seed=seed)
         shuffled_ND = permute(weights_ND, layout, groups=groups, orders=orders)
         assert torch.equal(ordered(shuffled_ND), expected_ND)
-
-
-def found_again(network, groups, layout):
-    """Whether matching undoes random orders of all units."""
-    reference_D = torch.randn(layout.size)
-    orders = random_orders(groups, 4, seed=1)
-    shuffled_ND = permute(reference_D.repeat(4, 1), layout, groups=groups, orders=orders)
-    orders = match_networks(shuffled_ND, reference_D, layout=layout, groups=groups)
-    found_ND = permute(shuffled_ND, layout, groups=groups, orders=orders)
-    return torch.equal(found_ND, reference_D.expand_as(found_ND))
-
-
-def test_channels_around_a_padded_shortcut_are_a_group():
-    network = cases.PaddedShortcut()
-    groups = groups_of(network)
-    assert [(g.size, g.kind) for g in groups] == [(4, "stream"), (8, "units"), (4, "units")]
-    assert all(group.scales for group in groups)
-    around = [m for m in groups[2].members if m.name == "b.weight"]
-    assert [m.places for m in around] == [(0, 1, 6, 7)]
-    assert found_again(network, groups, Layout.of(network))
-
-
-def test_the_first_papers_resnet_20_at_full_size():
-    network = cases.PaddedResNet()
-    groups = symmetry_of(network, Layout.of(network), input_shape=network.shape)
-    assert verify_symmetry(network, groups, input_shape=network.shape) < 1e-11
-    # Units within 9 blocks; streams of 16, of the 16 more around them, and of the 32 around those.
-    assert sizes(groups, "units") + sizes(groups, "stream") == FIRST_PAPERS
-    assert cases.largest_change(network, groups, network.shape) < 1e-9
-
-
-FIRST_PAPERS = [16, 16, 16, 32, 32, 32, 64, 64, 64, 16, 16, 32]
-
-
-def test_every_other_channel_of_a_shuffle():
-    def run(m, x):
-        h = torch.relu(m.a(x))
-        first, second = h[:, ::2], h[:, 1::2]
-        return m.out(torch.relu(m.b(first)).mean((2, 3)) + second.amax((2, 3)))
-
-    layers = {"a": nn.Conv2d(2, 8, 1), "b": nn.Conv2d(4, 4, 1), "out": nn.Linear(4, 3)}
-    network = Custom(run, **layers)
-    groups = groups_of(network, (2, 4, 4))
-    assert sizes(groups) == [4, 4]
-    assert found_again(network, groups, Layout.of(network))
-
-
-def test_places_are_moved_scaled_and_written_as_other_indices_are():
-    """Rows 0, 1, 6, 7 of 9, by places and by hand; columns within row blocks, too."""
-    layout = Layout((Entry("w", (9, 4), offset=0, role="weight"),))
-    rows_ND = torch.randn(3, 36)
-    member = Member("w", 0, start=0, places=(0, 1, 6, 7), power=1)
-    group = Group(4, (member,), scales=True)
-    order_NU = torch.tensor([[2, 0, 3, 1]] * 3)
-    expected = rows_ND.view(3, 9, 4).clone()
-    expected[:, [0, 1, 6, 7]] = expected[:, [6, 0, 7, 1]]
-    found_ND = permute(rows_ND, layout, groups=[group], orders=[order_NU])
-    assert torch.equal(found_ND.view(3, 9, 4), expected)
-    expected[:, [0, 1, 6, 7]] *= torch.tensor([1.0, 2, 3, 4])[:, None]
-    scale_units(layout.unflatten(found_ND), group, factor_NU=torch.tensor([[1.0, 2, 3, 4]] * 3))
-    assert torch.equal(found_ND.view(3, 9, 4), expected)
-    inner = Group(2, (Member("w", 1, places=(1, 3), rows=(3, 6)),))
-    flipped_ND = permute(rows_ND, layout, groups=[inner], orders=[torch.tensor([[1, 0]] * 3)])
-    expected = rows_ND.view(3, 9, 4).clone()
-    expected[:, 3:6, [1, 3]] = expected[:, 3:6, [3, 1]]
-    assert torch.equal(flipped_ND.view(3, 9, 4), expected)

@@ -3,5 +3,6 @@
 from dwf.align.matching.ascent import Ascent, Target
 from dwf.align.matching.assignment import assign
 from dwf.align.matching.matcher import Matcher, match_networks
+from dwf.align.matching.steps import count_disjoint
 
-__all__ = ["Ascent", "Matcher", "Target", "assign", "match_networks"]
+__all__ = ["Ascent", "Matcher", "Target", "assign", "count_disjoint", "match_networks"]

@@ -20,9 +20,9 @@ from typing import Literal
 
 import torch
 
-from dwf.align.groups import Group, Orders, refuse_not_finite
+from dwf.align.groups import Group, Orders, permute, refuse_not_finite
 from dwf.align.matching.ascent import Ascent, Target
-from dwf.align.matching.steps import Axis
+from dwf.align.matching.steps import Axis, count_disjoint
 from dwf.zoo.layout import Layout
 
 Start = Literal["identity", "ties", "spectra"]
@@ -102,9 +102,28 @@ class Matcher:
         self._heads_again = heads_again
         self._reference_D: torch.Tensor | None = None
         self._target: Target | None = None
+        self._then: Matcher | None = None
+        num = count_disjoint(layout, groups)
+        if num < len(groups):  # an ascent takes each index of an axis in one step alone
+            self.groups = groups[:num]
+            self._then = Matcher(
+                layout,
+                groups[num:],
+                max_sweeps=max_sweeps,
+                seed=seed,
+                start="identity" if start == "identity" else "ties",
+                signs=signs,
+            )
 
     def __call__(self, weights_ND: torch.Tensor, reference_D: torch.Tensor) -> Orders:
         """Match networks to a reference; as `match_networks`."""
+        orders = self._match(weights_ND, reference_D)
+        if self._then is None:
+            return orders
+        permuted_ND = permute(weights_ND, self.layout, groups=self.groups, orders=orders)
+        return orders + self._then(permuted_ND, reference_D)
+
+    def _match(self, weights_ND: torch.Tensor, reference_D: torch.Tensor) -> Orders:
         refuse_not_finite(weights_ND)
         weights_ND = _in_range(weights_ND)
         if self._target is None or self._reference_D is not reference_D:

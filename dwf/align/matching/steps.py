@@ -76,6 +76,25 @@ def steps_of(layout: Layout, groups: Sequence[Group]) -> list[Step]:
     return steps
 
 
+def count_disjoint(layout: Layout, groups: Sequence[Group]) -> int:
+    """Return how many of the groups come before the first that moves what one before it moves.
+
+    Such groups, as the order within queries and keys that all heads share, come last. They move
+    the same numbers as the heads do, to the same effect whichever is first.
+    """
+    moved: dict[Axis, np.ndarray] = {}
+    shapes = {entry.name: entry.shape for entry in layout.entries}
+    for g, group in enumerate(groups):
+        ours = {axis: places.reshape(-1) for axis, places in _axes([group]).items()}
+        again = any(axis in moved and moved[axis][places].any() for axis, places in ours.items())
+        if again and group.parent is None and not group.holds_others:
+            return g
+        for (name, axis), places in ours.items():
+            length = shapes[name][axis]
+            moved.setdefault((name, axis), np.zeros(length, dtype=bool))[places] = True
+    return len(groups)
+
+
 def _step(g: int, children: list[int], layout: Layout, groups: Sequence[Group]) -> Step:
     group = groups[g]
     if not children:

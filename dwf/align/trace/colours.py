@@ -3,6 +3,7 @@
 Source: colour refinement is the one-dimensional Weisfeiler-Leman algorithm (1968).
 """
 
+import copy
 from collections import defaultdict
 
 import numpy as np
@@ -80,17 +81,20 @@ def _resolve(
 ) -> bool:
     """Bring order into atoms that lie in several blocks; whether anything changed.
 
-    Numbers that several units share make those units one. A block within another lies in it
-    directly. What remains crosses: these units stay where they are.
+    Numbers that several units share make those units one, unless each block has just one of them:
+    then the units stay apart and are tied. A block within another lies in it directly. What
+    remains crosses: these units stay where they are.
     """
     root = structure.atoms.roots()
     inside = defaultdict(set)
     for block, children in sets:
         inside[block] |= children
     loose = {int(root[b]) for found in structure.loose_blocks for b in found}
-    for block in {b for blocks in crossing for b in blocks if b in loose}:
-        units = torch.tensor(sorted(inside[block]))
-        structure.atoms.unite(units, units[:1])
+    crossed = sorted({b for blocks in crossing for b in blocks if b in loose})
+    if crossed:
+        if not _tie(structure, crossed, crossing, inside):
+            units = torch.tensor(sorted(inside[crossed[0]]))
+            structure.atoms.unite(units, units[:1])
         return True
     for small, large in {(a, b) for blocks in crossing for a in blocks for b in blocks if a != b}:
         if inside[small] < inside[large]:
@@ -105,6 +109,41 @@ def _resolve(
         if int(root[blocks[0]]) not in stuck
     ]
     return True
+
+
+def _tie(
+    structure: Structure,
+    crossed: list[int],
+    crossing: list[list[int]],
+    inside: dict[int, set[int]],
+) -> bool:
+    """Tie units that share numbers across blocks, in all blocks alike; whether they do."""
+    holders = {block: set() for block in crossed}
+    for blocks in crossing:
+        for block in set(blocks) & set(crossed):
+            holders[block] |= set(blocks) - set(crossed)
+    for block, others in holders.items():
+        one_each = all(len(inside[block] & inside[other]) == 1 for other in others)
+        if not one_each or len(others) != len(inside[block]):
+            return False
+    for block in crossed:
+        structure.tied.append((block, np.array(sorted(inside[block]))))
+    root = structure.atoms.roots()
+    structure.within = [
+        (children, blocks)
+        for children, blocks in structure.within
+        if int(root[blocks[0]]) not in holders
+    ]
+    return True
+
+
+def untied(structure: Structure) -> Structure:
+    """Return a copy in which what is tied is one: its colours tell what can change places."""
+    united = copy.deepcopy(structure)
+    united.tied = []
+    for block, units in structure.tied:
+        united.atoms.unite(torch.from_numpy(units), torch.tensor(block))
+    return united
 
 
 def _nest(structure: Structure, small: int, large: int, inside: set[int]) -> None:
@@ -131,6 +170,9 @@ def refine(
         np.add.at(colour, root[unit], mix(b + 1, binding.axis, slot).numpy())
     for unit, how in structure.uses:
         np.add.at(colour, root[unit], mix(torch.from_numpy(how), 3).numpy())
+    for block, units in structure.tied:
+        roots = np.unique(root[[block, *units]])
+        colour[roots] += mix(torch.tensor(block), 17).numpy()
     for pinned in structure.pinned:
         roots = np.unique(root[pinned])
         colour[roots] += mix(torch.from_numpy(roots), 7).numpy()

@@ -158,6 +158,9 @@ class Structure:
     """(atoms, the block each lies in); blocks are atoms, too."""
     marks: dict[str, list[np.ndarray]] = field(default_factory=dict)
     """Atoms by what they were seen in: a sum of activations, queries and keys, ..."""
+    tied: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    """(atom, units that it goes with, one in each block): as a norm's weight that all heads share.
+    The blocks may change places, and what is tied only all at once."""
     pinned: list[np.ndarray] = field(default_factory=list)
     """Atoms that stay where they are."""
     unscaled: list[np.ndarray] = field(default_factory=list)

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from dwf.align.groups import Group, Kind, Member
-from dwf.align.trace.colours import forest, refine
-from dwf.align.trace.labels import Binding, constant_labels, mix
+from dwf.align.trace.colours import forest, refine, untied
+from dwf.align.trace.labels import Binding, Structure, constant_labels, mix
 from dwf.align.trace.tracer import Tracer
 from dwf.errors import ConfigError
 from dwf.metrics import logger
@@ -37,6 +37,7 @@ def read_groups(tracer: Tracer, layout: Layout) -> tuple[Group, ...]:
     tops = sorted(coloured.top_classes(), key=coloured.first_place)
     for nodes in tops:
         coloured.draft(nodes, drafts)
+    coloured.draft_tied(drafts)
     fixed = coloured.fixed_axes()
     if fixed:
         logger.warning(
@@ -132,6 +133,7 @@ class _Coloured:
         self.parent, self.children = forest(structure)
         root = structure.atoms.roots()
         self.colour = refine(structure, bindings, root=root, parent=self.parent)
+        self._tied = _tied_classes(structure, bindings) if structure.tied else []
         self._marks = {
             kind: set(root[np.concatenate(found)].tolist())
             for kind, found in structure.marks.items()
@@ -230,10 +232,25 @@ class _Coloured:
         drafts.append(made)
         return [(0, made)]
 
-    def _group(self, nodes: list[int]) -> Group | None:
-        leaf_UL = np.array([self.leaves(node) for node in nodes])
+    def draft_tied(self, drafts: list[_Draft]) -> None:
+        """Append the groups of units that several blocks order alike; blocks move with them."""
+        for tied in self._tied:
+            # In each block the units of one colour are alike; so they come in the blocks' order.
+            block_of = np.vectorize(lambda unit: self.parent.get(unit, 0))
+            units = [self._root[units] for _, units in tied]
+            units = [one[np.argsort(block_of(one), kind="stable")] for one in units]
+            leaf_UL = np.array(
+                [[self._root[b], *one] for (b, _), one in zip(tied, units, strict=True)]
+            )
+            members = self._all_members(leaf_UL)
+            if members:
+                self._moved |= set(leaf_UL.reshape(-1).tolist())
+                kind = self._kind(int(leaf_UL[0, 1]))
+                drafts.append(_Draft(Group(len(tied), tuple(m for _, m in members), kind=kind)))
+
+    def _all_members(self, leaf_UL: np.ndarray) -> list[tuple[int, Member]] | None:
+        """Return (number of the places, member) of units on all axes, None if there can be none."""
         members: list[tuple[int, Member]] = []
-        unmoved: list[int] = []
         for p in sorted({p for leaf in leaf_UL[0].tolist() for p in self._uses[leaf]}):
             found = _members(self._places[p], leaf_UL)
             # One axis on which not all have as many indices is enough: the units stay everywhere
@@ -241,9 +258,15 @@ class _Coloured:
             if found is None:
                 return None
             members += [(p, member) for member in found]
-            unmoved += [] if found else [p]
+        return members
+
+    def _group(self, nodes: list[int]) -> Group | None:
+        leaf_UL = np.array([self.leaves(node) for node in nodes])
+        members = self._all_members(leaf_UL)
         if not members:
             return None
+        used = {p for leaf in leaf_UL[0].tolist() for p in self._uses[leaf]}
+        unmoved = used - {p for p, _ in members}
         self._moved |= set(leaf_UL.reshape(-1).tolist())
         group = Group(len(nodes), tuple(m for _, m in members), kind=self._kind(nodes[0]))
         if nodes[0] in self.children or any(self._power(p, nodes, "scale") for p in unmoved):
@@ -299,6 +322,20 @@ class _Coloured:
             ]
         )
         return bool(found.any()) if found.all() == found.any() else None
+
+
+def _tied_classes(
+    structure: Structure, bindings: list[Binding]
+) -> list[list[tuple[int, np.ndarray]]]:
+    """Return what is tied by colour: what may change places with one another, two and more each."""
+    united = untied(structure)
+    parent, _ = forest(united)
+    root = united.atoms.roots()
+    colour = refine(united, bindings, root=root, parent=parent)
+    classes = defaultdict(list)
+    for block, units in structure.tied:
+        classes[int(colour[root[block]])].append((block, units))
+    return [tied for tied in classes.values() if len(tied) > 1]
 
 
 def _shared_wires(bindings: list[Binding], wire_root: np.ndarray, root: np.ndarray) -> np.ndarray:
