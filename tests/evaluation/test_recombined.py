@@ -16,11 +16,12 @@ from dwf.networks.functional import run_networks
 def recombiner(zoo) -> Recombiner:
     network, rows = zoo.build_network(), zoo.rows("train", "last")
     groups = symmetry_of(network, zoo.layout, input_shape=zoo.input_shape)
+    images_MX = training_images(zoo.load_data(), 400, seed=0)
     reader = UnitReader(
         network,
         zoo.layout,
-        layers=layers_of(network, groups)[0],
-        images_MX=training_images(zoo.load_data(), 400, seed=0),
+        layers=layers_of(network, groups, images_MX=images_MX)[0],
+        images_MX=images_MX,
         some_BD=zoo.read(rows),
     )
     return Recombiner(Rows(zoo, rows), network, groups=groups, reader=reader)

@@ -6,6 +6,7 @@ import torch
 from torch.nn.functional import conv2d
 
 from dwf.align.activation import training_images
+from dwf.align.groups import Group, Member
 from dwf.align.symmetry import symmetry_of
 from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
@@ -38,7 +39,9 @@ def networks(config, num, seed=0):
 
 def reader_of(config, images_MX, layout, weights_ND) -> UnitReader:
     network = build_network(config)
-    layers, _ = layers_of(network, symmetry_of(network, layout, input_shape=SHAPE))
+    layers, _ = layers_of(
+        network, symmetry_of(network, layout, input_shape=SHAPE), images_MX=images_MX
+    )
     return UnitReader(network, layout, layers=layers, images_MX=images_MX, some_BD=weights_ND)
 
 
@@ -146,6 +149,15 @@ def test_units_that_cannot_be_seen_are_named():
     config = ViTConfig(image=8, patch=4, width=8, depth=1, heads=2, mlp_ratio=1.5, channels=1)
     network = build_network(config)
     groups = symmetry_of(network, Layout.of(network), input_shape=SHAPE)
-    layers, others = layers_of(network, groups)
+    layers, others = layers_of(network, groups, images_MX=torch.zeros(2, *SHAPE))
     assert [layer.size for layer in layers] == [12]
     assert {group.kind for group in others} >= {"stream", "heads"}
+
+
+def test_units_of_modules_that_never_run_are_not_seen():
+    network = build_network(MLP)
+    network.spare = torch.nn.Linear(64, 4)
+    spare = Group(4, (Member("spare.weight", 0), Member("spare.bias", 0)))
+    first = Group(6, (Member("layers.0.weight", 0), Member("layers.1.weight", 1)))
+    layers, others = layers_of(network, (spare, first), images_MX=torch.zeros(2, *SHAPE))
+    assert [layer.name for layer in layers] == ["layers.0"] and others == (spare,)

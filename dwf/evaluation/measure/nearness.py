@@ -55,14 +55,16 @@ class Nearness:
         self._own_N = np.arange(len(rows)) if self.single_run else network_N
         self.judged_J = self._some("limits", LIMIT_NETWORKS)
         self.groups, self.left_out = _groups_of(zoo, network)
-        self.layers, others = layers_of(network, self.groups)
+        count = _UNIT_IMAGES if is_stacked(network) else _FILTER_IMAGES
+        self._images_MX = training_images(data, count, seed=0)
+        self.layers, others = layers_of(network, self.groups, images_MX=self._images_MX)
         if others:
             self.left_out = describe(others).partition(": ")[2]
         self._apart = PairDistance(training, groups=self.groups)
         self._behaviour_NF = torch.zeros(0)
         widest = max((layer.size for layer in self.layers), default=1)
         self.unit_networks_T = self._some("units", max(1, MOST_UNITS // widest))
-        self.reader = self._unit_reader(network, data)
+        self.reader = self._unit_reader(network)
         held = Rows(zoo, rows[self.unit_networks_T])
         self._units = UnitDistance(
             self.reader,
@@ -70,14 +72,13 @@ class Nearness:
             own_T=self._own_N[self.unit_networks_T],
         )
 
-    def _unit_reader(self, network: nn.Module, data: Dataset) -> UnitReader:
+    def _unit_reader(self, network: nn.Module) -> UnitReader:
         zoo, rows = self.training.zoo, self.training.rows
-        count = _UNIT_IMAGES if is_stacked(network) else _FILTER_IMAGES
         return UnitReader(
             network,
             zoo.layout,
             layers=self.layers,
-            images_MX=training_images(data, count, seed=0),
+            images_MX=self._images_MX,
             some_BD=zoo.read(rows[self._some("principal functions", FUNCTION_NETWORKS)]),
         )
 

@@ -65,19 +65,21 @@ class _Basis:
 
 
 def layers_of(
-    network: nn.Module, groups: Sequence[Group]
+    network: nn.Module, groups: Sequence[Group], *, images_MX: torch.Tensor
 ) -> tuple[tuple[UnitLayer, ...], tuple[Group, ...]]:
     """Return the layers whose units can be seen, and the groups whose units cannot.
 
     Args:
         network: the architecture.
         groups: its groups: hidden units and filters can be seen; residual streams, heads, blocks
-            and what lies within these cannot.
+            and what lies within these cannot, nor can units of modules that never run.
+        images_MX: prepared images; a few are looked at.
     """
-    layers, others = [], []
+    layers, others, ran = [], [], _outputs_of(network, images_MX)
     for group in groups:
         try:
-            sources = sources_of(network, [group])[0] if group.is_hidden else []
+            found = sources_of(network, [group])[0] if group.is_hidden else []
+            sources = [(name, start) for name, start in found if name in ran]
         except ConfigError:
             sources = []
         if sources:
@@ -248,6 +250,27 @@ class UnitDistance:
             )
             medians[:, i] = np.median(distance_S.view(-1, layer.size).numpy(), axis=1)
         return medians
+
+
+def _outputs_of(network: nn.Module, images_MX: torch.Tensor) -> set[str]:
+    """Return the names of modules that run and give out a tensor."""
+    ran: set[str] = set()
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, __: object, output: object) -> None:
+            if isinstance(output, torch.Tensor):
+                ran.add(name)
+
+        return hook
+
+    hooks = [m.register_forward_hook(keep(name)) for name, m in network.named_modules()]
+    try:
+        with torch.no_grad():
+            network(images_MX[:2])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ran
 
 
 def _inputs(network: nn.Module, images_MX: torch.Tensor) -> dict[str, torch.Tensor]:
