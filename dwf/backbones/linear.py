@@ -3,8 +3,8 @@
 Measured on an AMD EPYC with AVX-512, one thread: 140 to 230 GFLOP/s where torch's own linear maps
 reach 100, as MKL leaves half of that processor's vectors unused. On an Intel Xeon torch's own are
 1.2 to 1.4 times as fast as oneDNN's. So on other processors than AMD's, and elsewhere (GPU, bf16,
-float64, compiled, under `torch.func`, a torch without this kernel), it is torch's own. Equal up to the order
-of summation. No second derivatives.
+float64, compiled, under `torch.func`, a torch without this kernel), it is torch's own. Equal up to
+the order of summation. No second derivatives.
 
 Shape suffixes: I numbers that enter, O that leave.
 """
