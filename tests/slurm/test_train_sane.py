@@ -122,7 +122,7 @@ print(error["relative"])
 def test_a_launch_on_two_nodes_watches_names_a_dead_rank_and_goes_on(slurm, at):
     """Submitted, attached to, a rank killed: both launches say so; given again it goes on."""
     words = ["launch/generator.py", "--config", "sane.yaml", "--codec.training.steps", "600"]
-    words += ["--codec.training.save-every-seconds", "1", "--nodes", "2"]
+    words += ["--codec.training.compute.save-seconds", "1", "--nodes", "2"]
     first = Launch(at, *words)
     run = at / "runs" / "sane"
     saved = run / "codec" / "checkpoints"
