@@ -126,7 +126,7 @@ def _random_row(
         drawn = torch.randn(entry.shape, generator=random, dtype=torch.float64)
         if entry.name in fixed:
             drawn = draw_like(fixed[entry.name], random)
-        elif leaf == "running_var":
+        elif not entry.is_learnt and leaf != "running_mean":
             drawn = 0.5 + drawn.abs()
         elif entry.role == "norm":
             drawn = 1 + 0.3 * drawn if "weight" in leaf else 0.3 * drawn

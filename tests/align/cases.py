@@ -257,7 +257,7 @@ def largest_change(network, groups, shape, seed=0):
     tensors, state = layout.unflatten(row_D), network.state_dict()
     moved = {member.name for group in groups for member in group.members}
     for entry in layout.entries:
-        if entry.role == "buffer":
+        if not entry.is_learnt:
             tensors[entry.name].abs_().add_(0.1)
             if entry.name not in moved:
                 tensors[entry.name].copy_(state[entry.name])

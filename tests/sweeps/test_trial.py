@@ -27,6 +27,7 @@ from dwf.sweeps.trial import do_trial, read_records, record_path
 from dwf.sweeps.trials import list_trials
 from dwf.zoo.stage import train_zoo
 from dwf.zoo.store import Zoo
+from tests.evaluation.by_hand import matched_distances
 from tests.sweeps.conftest import WIDTH
 
 
@@ -247,12 +248,10 @@ def test_networks_learnt_from_are_an_axis(make, tmp_path):
     assert [one["state"] for one in records.values()] == ["finished"] * 2
     zoo = Zoo.open(folder / "zoos" / trials[0].frame)
     for trial, record in zip(trials, records.values(), strict=True):
-        learnt_ND = zoo.read(zoo.rows("train", "last")[: trial.generator.networks]).astype(float)
-        samples_SD = Zoo.open(folder / "zoos" / trial.samples_name).read().astype(float)
-        own_NN = np.linalg.norm(learnt_ND[:, None] - learnt_ND, axis=2)
-        np.fill_diagonal(own_NN, np.inf)
-        nearest_S = np.linalg.norm(samples_SD[:, None] - learnt_ND, axis=2).min(1)
-        ratio = np.median(nearest_S) / np.median(own_NN.min(1))
+        learnt_ND = zoo.read(zoo.rows("train", "last")[: trial.generator.networks])
+        samples_SD = Zoo.open(folder / "zoos" / trial.samples_name).read()
+        own_N = matched_distances(zoo, learnt_ND, learnt_ND, leave_one_out=True)
+        ratio = np.median(matched_distances(zoo, samples_SD, learnt_ND)) / np.median(own_N)
         assert record["metrics"]["distance_ratio"] == pytest.approx(ratio)
     report = write_report(config, "sweep", folder=folder, finished=trials, records=records)
     assert len(report.reports) == 1, "all are of one zoo"
