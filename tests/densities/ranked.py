@@ -43,8 +43,7 @@ def fit(folder: Path, name: str, settings: dict) -> Flow:
     training = dataclasses.replace(TRAINING, **settings)
     flow = Flow(dataclasses.replace(FLOW, training=training))
     ours = world()
-    ours.on_first(lambda: RunFolder(folder / name, flow.config))
-    run = ours.on_all(lambda: RunFolder(folder / name, flow.config))
+    run = ours.on_first(lambda: RunFolder(folder / name, flow.config))  # as a stage does
     flow.fit(codes(64, 1), codes(16, 2), run=run, seed=7)
     if ours.is_first:
         flow.save(folder / name / "density")
