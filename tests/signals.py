@@ -11,7 +11,7 @@ from pathlib import Path
 from dwf import preemption
 
 
-def wait_for(happened: Callable[[], object], what: str, seconds: float = 240) -> None:
+def wait_for(happened: Callable[[], object], what: str, seconds: float = 480) -> None:
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, f"{what} did not come in {seconds} s"

@@ -307,6 +307,7 @@ SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0
 SlurmdTimeout=5
 MessageTimeout=5
 SlurmctldTimeout=10
+MinJobAge=3600
 KillWait=5
 ReturnToService=2
 JobRequeue=1
