@@ -17,11 +17,12 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType, TracebackType
-from typing import ParamSpec, Protocol, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from dwf.errors import WrongLaunch, exit_cleanly
+
+if TYPE_CHECKING:
+    import numpy as np
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -162,8 +163,8 @@ class World:
             yield from (parts or [None] * self.size)[: count - start]
 
     def add_up(
-        self, count: int, compute: Callable[[int], np.ndarray], *, shape: tuple[int, ...]
-    ) -> np.ndarray:
+        self, count: int, compute: Callable[[int], "np.ndarray"], *, shape: tuple[int, ...]
+    ) -> "np.ndarray":
         """Return compute(0) + compute(1) + ..., added in this order, on every rank.
 
         As a loop over `in_order`, but no rank holds more than two parts and the sum: each adds a
@@ -177,6 +178,8 @@ class World:
         Raises:
             Exception: as `in_order`.
         """
+        import numpy as np  # on use: every command imports this module, also for its help
+
         num = int(np.prod(shape))
         total_S = np.zeros(num // self.size + (self.rank < num % self.size))  # as array_split cuts
         for part, start in self._rounds(count, compute):
