@@ -7,7 +7,7 @@ Shape suffixes: N networks, D numbers of one network, U units of a group, I samp
 places in them), B images of a batch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from dwf.align.groups import Group, Orders, refuse_not_finite
 from dwf.align.matching import assign
 from dwf.datasets.dataset import Dataset
 from dwf.errors import ConfigError
+from dwf.networks.watched import watched
 from dwf.randomness import numpy_stream
 from dwf.zoo.layout import Layout
 
@@ -96,17 +97,19 @@ class Activations:
         """
         refuse_not_finite(weights_D[None])
         outputs: dict[str, list[torch.Tensor]] = {}
+
+        def keep(name: str, module: nn.Module, _: object, output: torch.Tensor) -> None:
+            output = channels_last(module, output)
+            places_BPC = output.reshape(len(output), -1, output.shape[-1])
+            step = -(-places_BPC.shape[1] // _MOST_PLACES)
+            outputs.setdefault(name, []).append(places_BPC[:, ::step].flatten(0, 1))
+
         modules = dict(self._network.named_modules())
         names = {name for sources in self._sources for name, _ in sources}
-        hooks = [modules[name].register_forward_hook(_keep(outputs, name)) for name in names]
         state = self._layout.unflatten(weights_D)
-        try:
-            with torch.no_grad():
-                for images_BX in self._images_BX.split(_BATCH):
-                    torch.func.functional_call(self._network, state, (images_BX,))
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with torch.no_grad(), watched({name: modules[name] for name in names}, keep):
+            for images_BX in self._images_BX.split(_BATCH):
+                torch.func.functional_call(self._network, state, (images_BX,))
         found = []
         for group, sources in zip(self._groups, self._sources, strict=True):
             seen = [
@@ -156,17 +159,9 @@ def training_images(data: Dataset, count: int, *, seed: int) -> torch.Tensor:
     return data.prepare(images_BX)
 
 
-def _keep(outputs: Mapping[str, list[torch.Tensor]], name: str) -> Callable[..., None]:
-    """A hook that keeps samples of a module's output, [I, channels]."""
-
-    def hook(module: nn.Module, _: object, output: torch.Tensor) -> None:
-        if isinstance(module, _CHANNELS_FIRST):
-            output = output.movedim(1, -1)
-        places_BPC = output.reshape(len(output), -1, output.shape[-1])
-        step = -(-places_BPC.shape[1] // _MOST_PLACES)
-        outputs.setdefault(name, []).append(places_BPC[:, ::step].flatten(0, 1))
-
-    return hook
+def channels_last(module: nn.Module, output: torch.Tensor) -> torch.Tensor:
+    """Return a module's output with its channels on the last axis."""
+    return output.movedim(1, -1) if isinstance(module, _CHANNELS_FIRST) else output
 
 
 def _refuse(group: Group, why: str) -> None:

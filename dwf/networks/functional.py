@@ -23,6 +23,7 @@ from dwf.datasets.dataset import Dataset, Part
 from dwf.errors import ConfigError
 from dwf.networks.checks import check_state, evaluating
 from dwf.networks.config import NETWORKS, NetworkConfig
+from dwf.networks.watched import watched
 from dwf.settings import find
 
 # Inputs and activations of one batch: past the cache every layer would be a trip to memory.
@@ -182,19 +183,14 @@ def activation_bytes(network: nn.Module, shape: tuple[int, ...], *, device: str 
     """Return the bytes of the largest tensor one image of shape [*shape] makes, as measured."""
     largest = math.prod(shape) * 4
 
-    def note(_module: nn.Module, _inputs: object, output: object) -> None:
+    def note(_name: str, _module: nn.Module, _inputs: object, output: object) -> None:
         nonlocal largest
         if isinstance(output, torch.Tensor):
             largest = max(largest, output.numel() * output.element_size() // 2)
 
     dtype = next(network.parameters()).dtype
-    hooks = [module.register_forward_hook(note) for module in network.modules()]
-    try:
-        with evaluating(network):
-            network(torch.zeros(2, *shape, dtype=dtype, device=device))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with evaluating(network), watched(dict(network.named_modules()), note):
+        network(torch.zeros(2, *shape, dtype=dtype, device=device))
     return largest
 
 

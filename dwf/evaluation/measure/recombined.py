@@ -25,6 +25,7 @@ from torch.func import functional_call
 from dwf.align.groups import Group, permute, random_orders, scale_units
 from dwf.evaluation.measure.novelty import Rows
 from dwf.evaluation.measure.units import UnitReader
+from dwf.networks.watched import watched
 from dwf.randomness import numpy_stream, seed_of
 
 _BLOCK = 64
@@ -72,6 +73,7 @@ class Recombiner:
         self.layout, self.images_MX = training.zoo.layout, reader.images_MX
         self._modules = dict(network.named_modules())
         self._layers = self._first_and_second(reader.read_inputs)
+        self._shifted = self._last_bias()
 
     def arms(self, count: int, *, seed: int) -> list[Arm]:
         """Return the arms that this architecture has, of so many networks each."""
@@ -97,7 +99,7 @@ class Recombiner:
         return None
 
     def _weight(self, name: str) -> torch.Tensor:
-        return dict(self.network.named_parameters())[f"{name}.weight"]
+        return self.network.get_parameter(f"{name}.weight")
 
     def _read(self, positions: Sequence[int]) -> torch.Tensor:
         rows = self.training.rows[np.asarray(positions)]
@@ -143,14 +145,13 @@ class Recombiner:
         """Return what a layer takes in and gives out on the images, [P, I] and [P, O]."""
         kept: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-        def hook(_: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        def keep(
+            _: str, __: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor
+        ) -> None:
             kept.append((given[0].flatten(0, -2).double(), output.flatten(0, -2).double()))
 
-        handle = self._modules[name].register_forward_hook(hook)
-        try:
+        with watched({name: self._modules[name]}, keep):
             functional_call(self.network, self.layout.unflatten(weights_D), (self.images_MX,))
-        finally:
-            handle.remove()
         return kept[0]
 
     def _shuffled(self, stream: np.random.Generator, seed: int) -> torch.Tensor:
@@ -165,9 +166,8 @@ class Recombiner:
             if group.signs:
                 factor_1U *= stream.choice([-1.0, 1.0], (1, group.size))
             scale_units(state, group, factor_NU=torch.from_numpy(factor_1U).float())
-        last = self._last_bias()
-        if last is not None:
-            state[last].add_(float(stream.standard_normal()))
+        if self._shifted is not None:
+            state[self._shifted].add_(float(stream.standard_normal()))
         return row_1D[0]
 
     @torch.no_grad()
@@ -175,16 +175,12 @@ class Recombiner:
         """Return the bias that is added to the logits, if the network ends in a linear layer."""
         kept: dict[str, torch.Tensor] = {}
 
-        def keep(name: str) -> Callable[..., None]:
-            return lambda _, __, output: kept.update({name: output})
+        def keep(name: str, _: nn.Module, __: object, output: torch.Tensor) -> None:
+            kept[name] = output
 
-        linear = [name for name, each in self._modules.items() if isinstance(each, nn.Linear)]
-        hooks = [self._modules[name].register_forward_hook(keep(name)) for name in linear]
-        try:
+        linear = {name: m for name, m in self._modules.items() if isinstance(m, nn.Linear)}
+        with watched(linear, keep):
             logits = self.network(self.images_MX[:2])
-        finally:
-            for hook in hooks:
-                hook.remove()
         names = [f"{n}.bias" for n, output in kept.items() if output is logits]
         return next((name for name in names if name in self.layout.by_name), None)
 

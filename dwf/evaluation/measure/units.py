@@ -14,7 +14,7 @@ Shape suffixes: B networks, M images, P samples (images, or places in them), U u
 I inputs of a unit, K numbers of a unit's code, L layers, T training networks.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +22,12 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
-from dwf.align.activation import sources_of
+from dwf.align.activation import channels_last, sources_of
 from dwf.align.groups import Group
 from dwf.errors import ConfigError
 from dwf.evaluation.measure.neighbours import nearest_rows
 from dwf.networks.functional import is_stacked
+from dwf.networks.watched import watched
 from dwf.zoo.layout import Layout
 
 ENERGY = 0.99
@@ -37,7 +38,6 @@ MOST_SAMPLES = 1000
 _LOOKED_AT = 8  # images on which it is seen what a layer reads
 _LARGEST_MEAN = 10.0  # deviations from 0 at which a unit is always on or always off
 _BYTES = 64 * 2**20  # of activations at once
-_CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
@@ -185,15 +185,18 @@ class UnitReader:
         """Return what the modules of deeper layers give out at the samples, [B, P, C]."""
         state = self.layout.unflatten(torch.from_numpy(np.ascontiguousarray(weights_BD)))
         names = {layer.name for layer in self._seen}
+        modules = {name: self._modules[name] for name in names}
 
         def run(one: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             kept: dict[str, torch.Tensor] = {}
-            hooks = [self._modules[n].register_forward_hook(_keep(kept, n)) for n in names]
-            try:
+
+            def keep(name: str, module: nn.Module, _: object, output: torch.Tensor) -> None:
+                output = channels_last(module, output)
+                samples_PC = output.reshape(-1, output.shape[-1])
+                kept.setdefault(name, samples_PC[:: -(-len(samples_PC) // MOST_SAMPLES)])
+
+            with watched(modules, keep):
                 functional_call(self.network, one, (self.images_MX,))
-            finally:
-                for hook in hooks:
-                    hook.remove()
             return kept
 
         if is_stacked(self.network):
@@ -256,20 +259,12 @@ def _outputs_of(network: nn.Module, images_MX: torch.Tensor) -> set[str]:
     """Return the names of modules that run and give out a tensor."""
     ran: set[str] = set()
 
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, __: object, output: object) -> None:
-            if isinstance(output, torch.Tensor):
-                ran.add(name)
+    def note(name: str, _: nn.Module, __: object, output: object) -> None:
+        if isinstance(output, torch.Tensor):
+            ran.add(name)
 
-        return hook
-
-    hooks = [m.register_forward_hook(keep(name)) for name, m in network.named_modules()]
-    try:
-        with torch.no_grad():
-            network(images_MX[:2])
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with torch.no_grad(), watched(dict(network.named_modules()), note):
+        network(images_MX[:2])
     return ran
 
 
@@ -277,23 +272,16 @@ def _inputs(network: nn.Module, images_MX: torch.Tensor) -> dict[str, torch.Tens
     """Return what each linear layer and convolution takes in, in one run."""
     kept: dict[str, torch.Tensor] = {}
 
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, given: tuple[torch.Tensor, ...], __: object) -> None:
-            kept.setdefault(name, given[0])
+    def keep(name: str, _: nn.Module, given: tuple[torch.Tensor, ...], __: object) -> None:
+        kept.setdefault(name, given[0])
 
-        return hook
-
-    hooks = [
-        module.register_forward_hook(keep(name))
+    modules = {
+        name: module
         for name, module in network.named_modules()
         if isinstance(module, (nn.Linear, nn.Conv2d))
-    ]
-    try:
-        with torch.no_grad():
-            network(images_MX[:_LOOKED_AT])
-    finally:
-        for hook in hooks:
-            hook.remove()
+    }
+    with torch.no_grad(), watched(modules, keep):
+        network(images_MX[:_LOOKED_AT])
     return kept
 
 
@@ -353,15 +341,3 @@ def _unit_norm(vectors: torch.Tensor) -> torch.Tensor:
     """Return vectors of norm 1 along the last axis; those of 0 stay."""
     norm = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return torch.where(norm == 0, vectors, vectors / norm)
-
-
-def _keep(kept: dict[str, torch.Tensor], name: str) -> Callable[..., None]:
-    """A hook that keeps samples of a module's first output, [P, C]."""
-
-    def hook(module: nn.Module, _: object, output: torch.Tensor) -> None:
-        if isinstance(module, _CHANNELS_FIRST):
-            output = output.movedim(1, -1)
-        samples_PC = output.reshape(-1, output.shape[-1])
-        kept.setdefault(name, samples_PC[:: -(-len(samples_PC) // MOST_SAMPLES)])
-
-    return hook

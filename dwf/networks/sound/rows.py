@@ -5,11 +5,13 @@ Shape suffixes: B images, K classes.
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import nn
+
+from dwf.networks.watched import watched
 
 State = dict[str, torch.Tensor]
 _TOLERANCE = 1e-5  # of the largest logit: processes may differ in the last bits of sums
@@ -98,20 +100,14 @@ def outputs_of(network: nn.Module) -> Iterator[list[tuple[str, torch.Tensor]]]:
     """Yield a list that gets (name, output) of each module as it ends; the network is `forward`."""
     told: list[tuple[str, torch.Tensor]] = []
 
-    def noting(name: str) -> Callable[[nn.Module, object, object], None]:
-        def note(_module: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, torch.Tensor):
-                told.append((name, output.detach().clone()))
+    def note(name: str, _module: nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(output, torch.Tensor):
+            told.append((name or "forward", output.detach().clone()))
 
-        return note
-
-    hooks = [
-        module.register_forward_hook(noting(name or "forward"))
+    modules = {
+        name: module
         for name, module in network.named_modules()
         if not isinstance(module, torch.jit.ScriptModule)  # which takes no hooks
-    ]
-    try:
+    }
+    with watched(modules, note):
         yield told
-    finally:
-        for hook in hooks:
-            hook.remove()
