@@ -11,7 +11,7 @@ from dwf.settings import NonNegative
 
 @dataclass(frozen=True)
 class ComputeConfig:
-    """What is of the machine, not of the science.
+    """Settings of the machine, which are no part of the science.
 
     A setting belongs here if another value of it makes the same thing, up to rounding, in another
     time or another memory: then who has another machine sets it anew. What also says what is made

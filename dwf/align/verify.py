@@ -171,7 +171,7 @@ def _as_float64(value: object) -> object:
 
 
 class _Logits:
-    """What a network computes, and how far another row changes it: each logit by itself.
+    """Logits of a network, and how far another row changes each of them.
 
     Raises:
         ConfigError: nothing can be told from this network's logits.

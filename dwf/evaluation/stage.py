@@ -160,7 +160,7 @@ def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
 
 
 def _how(yardstick: Yardstick) -> dict[str, Json]:
-    """What networks were held against, and how those with BatchNorm were scored."""
+    """Facts on what networks were held against, and how those with BatchNorm were scored."""
     held, total = yardstick.nearness, len(yardstick.training)
     told: dict[str, Json] = {
         "training networks of the originals and of limits": _of_all(len(held.judged_J), total),

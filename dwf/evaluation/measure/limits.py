@@ -26,12 +26,12 @@ class Novelty:
     """How far networks are from the training networks, in each way that counts."""
 
     distance_S: np.ndarray
-    """Of weights, scales balanced and units matched: the smaller of the distances to the training
+    """Distance of weights, scales balanced and units matched: the smaller of those to the training
     network nearest by weights and to the one most alike in behaviour, float64."""
     behaviour_S: np.ndarray
-    """Of logits, to the training network that is most alike; see `behaviour`, float64."""
+    """Distance of logits to the training network that is most alike; see `behaviour`, float64."""
     units_SL: np.ndarray
-    """Of units: for each layer the median over its units of the distance to the nearest training
+    """Distance of units: for each layer the median over its units of that to the nearest training
     unit; see `units`, float64."""
 
     @property

@@ -37,7 +37,7 @@ _UNIT_IMAGES, _FILTER_IMAGES = 1000, 250
 
 
 class Nearness:
-    """What networks are held against, and how; see `Novelty` for the measures.
+    """The training networks, ready to hold others against; see `Novelty` for the measures.
 
     Args:
         training: the training networks.

@@ -58,7 +58,7 @@ class _Basis:
     """Directions in which the units of a layer are coded."""
 
     directions_XK: torch.Tensor
-    """Of inputs, times the root of their energy, or of samples, orthonormal."""
+    """Directions of inputs, times the root of their energy, or of samples, orthonormal."""
     mean_I: torch.Tensor | None = None
     """Mean of the inputs; None for deeper layers."""
     covariance_II: torch.Tensor | None = None

@@ -36,7 +36,7 @@ Seeds = tuple[int, int]
 
 @dataclass(frozen=True)
 class Findings:
-    """What a process finds of a network; the same in every process."""
+    """Findings of one process on a network; they are the same in every process."""
 
     start: dict[str, str]
     """Tensor -> digest of its first numbers under one seed."""
