@@ -12,25 +12,20 @@ Both lie in `$DWF_STATE`, else in `$XDG_STATE_HOME/dwf`, else in `~/.local/state
 their owner alone.
 """
 
-import ast
 import contextlib
 import dataclasses
 import fcntl
 import functools
 import hashlib
 import hmac
-import importlib.util
 import json
 import logging
 import os
 import secrets
 import shlex
 import stat
-import sys
-import sysconfig
 import typing
-from collections.abc import Iterable, Iterator, Mapping
-from importlib.machinery import ModuleSpec
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -99,6 +94,8 @@ def _named() -> list[str]:
 
 @functools.lru_cache(maxsize=256)  # what a process has imported once stays as it was
 def _approve(target: str, key: str, state: Path, is_named: bool) -> None:
+    from dwf.source import source_digest  # on use, as every command imports this module
+
     digest, known = source_digest(target), _remembered(state).get(target, [])
     if digest is not None and digest in known:
         return
@@ -234,117 +231,3 @@ def _refuse_open(file: Path) -> None:
             f"600 and {os.getuid()}: others may have changed it; remove it, and name again what "
             "you trust"
         )
-
-
-# --- source, found without importing it -------------------------------------------------------
-
-
-def source_digest(target: str) -> str | None:
-    """Return the SHA-256 of the source of `package.module:factory`; nothing is imported.
-
-    It covers the module, the packages that it is in and, where it is installed in neither Python's
-    library nor a site's packages, the modules beside it that it imports, and theirs.
-
-    Returns:
-        None where no such module is found.
-    """
-    sources = _sources(target.partition(":")[0])
-    digest = hashlib.sha256()
-    for name, content in sorted(sources.items()):
-        digest.update(f"{name} {len(content)} ".encode() + content)
-    return digest.hexdigest() if sources else None
-
-
-def _sources(module: str) -> dict[str, bytes]:
-    """Module -> source of a module and of those that it needs; empty where it is not found."""
-    found: dict[str, bytes] = {}
-    root = _root(module)
-    todo = [module]
-    while todo:
-        name = todo.pop()
-        parts = name.split(".")
-        for own in (".".join(parts[: i + 1]) for i in range(len(parts))):
-            if own in found:
-                continue
-            spec = _spec(own)
-            if spec is None:
-                break
-            found[own] = _content(spec)
-            if root is not None:
-                todo += [other for other in _imports(spec, found[own]) if _is_beside(other, root)]
-    return found if module in found else {}
-
-
-def _spec(name: str) -> ModuleSpec | None:
-    """As `importlib.util.find_spec`, which would import the packages that a module is in."""
-    loaded = sys.modules.get(name)
-    if loaded is not None:
-        return vars(loaded).get("__spec__")
-    package = name.rpartition(".")[0]
-    path = None
-    if package:
-        parent = _spec(package)
-        path = parent and parent.submodule_search_locations
-        if path is None:
-            return None
-    for finder in sys.meta_path:
-        try:
-            spec = finder.find_spec(name, path)
-        except KeyError:  # without `__init__.py`, and so is the package it is in: not imported yet
-            return _namespace(name, path or [])
-        if spec is not None:
-            return spec
-    return None
-
-
-def _namespace(name: str, path: Iterable[str]) -> ModuleSpec:
-    """Return the spec of a package without `__init__.py`."""
-    spec = ModuleSpec(name, None, is_package=True)
-    folders = [os.path.join(entry, name.rpartition(".")[2]) for entry in path]
-    spec.submodule_search_locations = [folder for folder in folders if os.path.isdir(folder)]
-    return spec
-
-
-def _content(spec: ModuleSpec) -> bytes:
-    """Source, or compiled code; of what is built into Python its version."""
-    if spec.has_location and spec.origin and Path(spec.origin).is_file():
-        return Path(spec.origin).read_bytes()
-    return f"{spec.origin} {sys.version}".encode()
-
-
-def _root(module: str) -> Path | None:
-    """Folder that a module of the user's own lies in; None of what is installed."""
-    spec = _spec(module.partition(".")[0])
-    if spec is None or not spec.has_location or spec.origin is None:
-        return None
-    is_package = spec.submodule_search_locations is not None
-    root = Path(spec.origin).absolute().parents[1 if is_package else 0]
-    installed = {Path(path).absolute() for path in sysconfig.get_paths().values()}
-    return None if root in installed else root
-
-
-def _is_beside(module: str, root: Path) -> bool:
-    top = module.partition(".")[0]
-    if not top:  # of a relative import that leads out of the package
-        return False
-    is_there = (root / top).is_dir() or (root / f"{top}.py").is_file()
-    return is_there and top != __name__.partition(".")[0]  # which runs already
-
-
-def _imports(spec: ModuleSpec, content: bytes) -> Iterator[str]:
-    """Yield the modules that a source imports, and names that may be some."""
-    try:
-        tree = ast.parse(content)
-    except (SyntaxError, ValueError):  # compiled, or it will not be imported
-        return
-    package = spec.name if spec.submodule_search_locations is not None else spec.parent
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                with contextlib.suppress(ImportError):
-                    base = importlib.util.resolve_name("." * node.level + base, package)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)

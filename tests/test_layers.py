@@ -29,6 +29,7 @@ PACKAGES = (
 )
 GROUND = (
     "trust",
+    "source",
     "settings",
     "plain",
     "compute",

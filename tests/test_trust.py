@@ -22,6 +22,7 @@ from dwf.generators.stage import fit_generator
 from dwf.networks.config import PythonConfig
 from dwf.networks.functional import build_network
 from dwf.settings import load
+from dwf.source import source_digest
 from dwf.stages import Work
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.store import write_zoo
@@ -158,12 +159,12 @@ def test_source_is_found_without_importing_the_packages_it_is_in(folder):
     (package / "networks.py").write_text("from . import parts\nfrom ..top import x\n")
     (package / "parts.py").write_text("a = 1")
     (package.parent / "top.py").write_text("x = 1")
-    digests = [trust.source_digest("outer.inner.networks:make")]
+    digests = [source_digest("outer.inner.networks:make")]
     for changed in ("inner/parts.py", "top.py", "__init__.py"):
         (package.parent / changed).write_text("y = 2")
-        digests.append(trust.source_digest("outer.inner.networks:make"))
+        digests.append(source_digest("outer.inner.networks:make"))
     assert len(set(digests)) == 4 and None not in digests
-    assert trust.source_digest("nowhere.at.all:make") is None
+    assert source_digest("nowhere.at.all:make") is None
     assert "outer" not in sys.modules
 
 

@@ -1,18 +1,14 @@
 """The one check of a network of the user's own, and what names its code."""
 
-import contextlib
-import inspect
-import sys
+import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
+from dwf import source
 from dwf.networks.config import PythonConfig
 from dwf.networks.sound import elsewhere
-from dwf.networks.sound.reachable import digest_of
 from dwf.networks.sound.trial import Trial
 
 _IMAGES = 8
@@ -22,17 +18,19 @@ def source_digest(config: PythonConfig, network: nn.Module) -> str:
     """Return a short name of the code that a network is made of.
 
     Args:
-        config: its settings; the file of the target's module counts.
-        network: the files of its modules' classes count, but for torch's.
+        config: its settings; the source of the target counts, see `dwf.source`.
+        network: the source of its modules' classes counts, but for torch's.
     """
     names = {config.target.partition(":")[0]}
     names |= {type(module).__module__ for module in network.modules()}
-    told = []
-    for name in sorted(name for name in names if name.split(".")[0] != "torch"):
-        with contextlib.suppress(TypeError, OSError, KeyError):  # of a module without a file
-            source = Path(inspect.getfile(sys.modules[name])).read_bytes()
-            told.append(f"{name} {digest_of(np.frombuffer(source, np.uint8))}")
-    return digest_of(np.frombuffer("\n".join(told).encode(), np.uint8)).rpartition(" ")[2]
+    told = [
+        f"{name} {source.source_digest(name)}" for name in sorted(names) if not _is_torchs(name)
+    ]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+
+
+def _is_torchs(module: str) -> bool:
+    return module.partition(".")[0] == "torch"
 
 
 def refuse_unsound(
