@@ -19,6 +19,7 @@ from dwf.align.shards import Matched, match_shard, write_aligned_shard
 from dwf.align.symmetry import describe
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.metrics import Progress
+from dwf.networks.held import floats_of
 from dwf.plain import Json
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, replacing
@@ -125,7 +126,7 @@ def _read(config: AlignConfig, path: Path) -> tuple[Zoo, Zoo, tuple[Group, ...],
         raise TooFewNetworks(f"{zoo.path} holds no networks: train some with launch/zoo.py")
     reference_row(source, config)
     if zoo.layout.constants:  # by which units are told apart, as the network is built
-        built_D = zoo.layout.flatten(zoo.build_network().state_dict()).numpy()
+        built_D = zoo.layout.flatten(floats_of(zoo.build_network())).numpy()
         for one in (zoo, source):
             refuse_varying_constants(one, np.arange(len(one)), like_D=built_D)
     return zoo, source, *verified_groups(zoo, config)

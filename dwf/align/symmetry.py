@@ -49,7 +49,6 @@ def symmetry_of(
             f"the layout {layout.digest} is not of this network, which has {found.digest}: take "
             "both from one zoo"
         )
-    _refuse_shared(network)
     groups = trace_groups(network, layout, input_shape=tuple(input_shape))
     if scale == "balanced" and not any(group.scales for group in groups):
         raise ConfigError(
@@ -58,21 +57,6 @@ def symmetry_of(
             "set scale to none"
         )
     return groups
-
-
-def _refuse_shared(network: nn.Module) -> None:
-    """Refuse tensors that have two names: a zoo's rows would hold them twice."""
-    first: dict[int, str] = {}
-    state = [
-        *network.named_parameters(remove_duplicate=False),
-        *network.named_buffers(remove_duplicate=False),
-    ]
-    for name, tensor in state:
-        if first.setdefault(id(tensor), name) != name:
-            raise ConfigError(
-                f"{name} (shared weights): it is the same tensor as {first[id(tensor)]}, and a "
-                "zoo's rows hold both, which may come apart; give each a tensor of its own"
-            )
 
 
 def describe(groups: Sequence[Group]) -> str:

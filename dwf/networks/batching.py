@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from dwf.networks.functional import run_one_by_one, run_under_vmap
+from dwf.networks.held import floats_of
 
 _TOLERANCE = 1e-4  # of the largest logit: batched sums have another order
 
@@ -26,7 +27,7 @@ def why_not_batched(
         own_inputs: whether each network is given images of its own in training.
     """
     tried, stream = copy.deepcopy(network), torch.Generator().manual_seed(0)
-    floats = {name: t for name, t in tried.state_dict().items() if t.is_floating_point()}
+    floats = floats_of(tried)
     parameters = dict(tried.named_parameters())
     state = {name: torch.stack([tensor.detach()] * 2) for name, tensor in floats.items()}
     for name in parameters:

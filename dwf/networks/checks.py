@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dwf.errors import ShapeMismatch
+from dwf.networks.held import floats_of
 
 _MOST_NAMED = 4
 
@@ -52,7 +53,7 @@ def check_state(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     Raises:
         ShapeMismatch: tensors are missing, too many or of another shape; names the first of them.
     """
-    owned = {n: t for n, t in network.state_dict().items() if torch.is_floating_point(t)}
+    owned = floats_of(network)
     missing, extra = [n for n in owned if n not in state], [n for n in state if n not in owned]
     wrong = [
         f"{n} {list(state[n].shape[1:])} instead of {list(t.shape)}"

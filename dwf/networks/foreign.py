@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from dwf.errors import ConfigError
+from dwf.networks.held import floats_of
 
 
 def protect_inputs(network: nn.Module) -> None:
@@ -64,10 +65,10 @@ def refuse_unlike_a_row(network: nn.Module, named: str) -> None:
                 f"{named}: {name} is {str(tensor.dtype).removeprefix('torch.')}, expected "
                 "float32, as the numbers of a row are; make it so"
             )
-    for one, other in _sharing(floats):
+    for one, other in _sharing(floats_of(network)):
         raise ConfigError(
-            f"{named}: {one} and {other} share their numbers, and a row holds each tensor by "
-            "itself; give each its own, or register one and use it twice in forward"
+            f"{named}: {one} and {other} overlap in memory without being one tensor, and a row "
+            "holds each by itself; give each its own, or register one of them under both names"
         )
 
 

@@ -71,11 +71,13 @@ class Layout:
         """Return the layout of an `nn.Module`: its floating-point parameters and buffers.
 
         Buffers of a normalisation are its running statistics (`buffer`); others are constants.
-        Integer buffers (BatchNorm's step counters) are left out: they are rebuilt, not learnt.
+        Integer buffers (BatchNorm's step counters) are left out: they are rebuilt, not learnt. What
+        is registered under several names is one entry, under the first of them.
         """
-        import torch
         from torch import nn
         from torch.nn.modules.batchnorm import _NormBase
+
+        from dwf.networks.held import floats_of
 
         modules = dict(network.named_modules())
         statistics = {name for name, one in modules.items() if isinstance(one, _NormBase)}
@@ -83,9 +85,7 @@ class Layout:
         norms = statistics | {name for name, one in modules.items() if isinstance(one, kinds)}
         parameters = dict(network.named_parameters())
         entries, offset = [], 0
-        for name, tensor in network.state_dict().items():
-            if not torch.is_floating_point(tensor):
-                continue
+        for name, tensor in floats_of(network).items():
             owner, _, leaf = name.rpartition(".")
             role: Role = "bias" if "bias" in leaf else "weight"
             role = "norm" if owner in norms else role

@@ -285,17 +285,29 @@ def test_unknown_operations_are_refused_where_they_are():
     )
 
 
-def test_shared_weights_are_refused_by_both_names():
-    first = nn.Linear(4, 4)
-    second = nn.Linear(4, 4)
+def test_a_tensor_of_two_names_is_one_and_its_units_are_one_group():
+    """Units that one matrix takes in and gives out, in whichever layer, stay in step."""
+    first, second = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
     second.weight = first.weight
-    refused(
-        lambda m, x: m.second(m.first(x)),
-        (4,),
-        message=r"second.weight \(shared weights\): it is the same tensor as first.weight",
+    network = Custom(
+        lambda m, x: m.out(m.second(m.first(m.inner(x)).relu()).relu()),
+        inner=nn.Linear(3, 4),
         first=first,
         second=second,
+        out=nn.Linear(4, 2),
     )
+    layout = Layout.of(network)
+    assert list(layout.by_name) == [
+        *("inner.weight", "inner.bias", "first.weight", "out.weight", "out.bias")
+    ]
+    (group,) = symmetry_of(network, layout, input_shape=(3,))
+    assert group.size == 4
+    members = {(member.name, member.axis) for member in group.members}
+    assert members == {
+        *(("inner.weight", 0), ("inner.bias", 0), ("first.weight", 0), ("first.weight", 1)),
+        ("out.weight", 1),
+    }
+    assert verify_symmetry(network, [group], input_shape=(3,)) < 1e-11
 
 
 @pytest.mark.parametrize(

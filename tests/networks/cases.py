@@ -272,7 +272,7 @@ class DoubleLogits(Base):
 
 
 class TiedLayers(Base):
-    """Refused with both names of the shared tensor."""
+    """The shared tensor is one entry of the layout."""
 
     def __init__(self):
         super().__init__()
@@ -281,6 +281,14 @@ class TiedLayers(Base):
 
     def forward(self, x):
         return self.b(torch.relu(self.h2(torch.relu(self.h1(torch.relu(self.a(x.flatten(1))))))))
+
+
+class OverlappingLayers(TiedLayers):
+    """Refused with both names: a part of a tensor is a parameter, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.h2.weight = nn.Parameter(self.h1.weight.detach()[:])
 
 
 class TwoOutputsInTraining(Base):

@@ -48,7 +48,7 @@ REFUSED = {
     "NumpyWeights": "a.weight begins with other numbers when it is built again under one seed",
     "CastsToDouble": "a.weight is float64, expected float32",
     "DoubleLogits": "wide gives logits of float64 in evaluation mode",
-    "TiedLayers": "h1.weight and h2.weight share their numbers",
+    "OverlappingLayers": "h1.weight and h2.weight overlap in memory",
     "TwoOutputsInTraining": "forward returns a tuple in training mode",
     "Lazy": "the layer 'a' is a LazyLinear, whose shape is not known",
     "AllFrozen": "nothing of it can be learnt: a.weight, .* is frozen",

@@ -124,6 +124,17 @@ def test_what_the_network_freezes_never_moves(tmp_path, cohort):
         np.testing.assert_array_equal(scores(zoo), zoo.columns["test_accuracy"])
 
 
+def test_a_tensor_of_two_names_is_one_entry_and_learns_for_both(tmp_path):
+    """Alone the module itself is trained, its parameter shared; batched, rows hold it once."""
+    alone, batched = (
+        stage.train_zoo(settings("TiedLayers", cohort=cohort), tmp_path, name=f"zoo{cohort}")
+        for cohort in (1, 4)
+    )
+    assert "h2.weight" not in batched.layout.by_name
+    np.testing.assert_allclose(alone.read(), batched.read(), atol=1e-4)
+    np.testing.assert_array_equal(scores(batched), batched.columns["test_accuracy"])
+
+
 @pytest.mark.parametrize("cohort", [1, 4])
 def test_counters_are_saved_so_that_a_stop_changes_no_bit(tmp_path, monkeypatch, cohort):
     """BatchNorm averages over all steps so far; stopped every seven steps."""

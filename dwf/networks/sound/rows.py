@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from dwf.networks.held import floats_of
 from dwf.networks.watched import watched
 
 State = dict[str, torch.Tensor]
@@ -25,12 +26,6 @@ def agree(one: torch.Tensor, other: torch.Tensor) -> bool:
     finite = one[one.isfinite()]
     largest = finite.abs().max().item() if finite.numel() else 0.0
     return torch.allclose(one, other, rtol=0.0, atol=_TOLERANCE * largest, equal_nan=True)
-
-
-def floats_of(network: nn.Module) -> State:
-    """Return what a row holds of a network: tensors that share its memory."""
-    state = {n: t for n, t in network.state_dict().items() if isinstance(t, torch.Tensor)}
-    return {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
 
 
 def beside(network: nn.Module, row: State) -> State:

@@ -14,13 +14,13 @@ from dwf.errors import ConfigError
 from dwf.networks.config import NetworkConfig
 from dwf.networks.foreign import refuse_unlike_a_row
 from dwf.networks.functional import batchnorm_buffers, build_network
+from dwf.networks.held import floats_of
 from dwf.networks.initialisation import initialise
 from dwf.networks.sound.reachable import differing, digest_of, tensors_and_numbers
 from dwf.networks.sound.rows import (
     State,
     agree,
     beside,
-    floats_of,
     lay,
     outputs_of,
     random_state_kept,

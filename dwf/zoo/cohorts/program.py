@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from dwf.errors import ConfigError
 from dwf.networks.checks import breaks_with_channels_last
 from dwf.networks.functional import build_network, is_stacked, run_under_vmap
+from dwf.networks.held import floats_of
 from dwf.networks.initialisation import initialise
 from dwf.plain import Json
 from dwf.randomness import seed_of
@@ -65,7 +66,7 @@ class Program:
             seed = roster.network_seed(self.config, int(network))
             initialise(self.network, self.config.network, kind=str(kind), seed=seed)
             if not self.is_alone:
-                rows.append(self.layout.flatten(self.network.state_dict()))
+                rows.append(self.layout.flatten(floats_of(self.network)))
         self._place(rows)
         table = {name: self.table[name] for name in GROUPED_BY}
         self._make_optimizers(table)
