@@ -11,7 +11,7 @@ import itertools
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,8 +105,14 @@ def script(work: Work, array: Array) -> str:
     )
 
 
-def submit(work: Work, array: Array, *, site: SiteConfig) -> str:
+def submit(work: Work, array: Array, *, site: SiteConfig, alive: Collection[str] = ()) -> str:
     """Hand an array in and write down what it does; return the job's number.
+
+    Args:
+        work: whose units they are.
+        array: see `cut_units`.
+        site: complete.
+        alive: numbers of the folder's jobs that live.
 
     Raises:
         ConfigError: Slurm refuses the job; says why.
@@ -118,6 +124,7 @@ def submit(work: Work, array: Array, *, site: SiteConfig) -> str:
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=site.requeues)
     executor.update_parameters(**array.parameters)
     forget_failures(work.folder, itertools.chain(*array.elements))
+    forget_pickles(folder, alive)
     try:
         with executor.batch():
             jobs = [
@@ -132,6 +139,17 @@ def submit(work: Work, array: Array, *, site: SiteConfig) -> str:
     return job
 
 
+def forget_pickles(folder: Path, alive: Collection[str]) -> None:
+    """Remove submitit's pickles but for those of jobs that live.
+
+    A job runs what the file of its number holds. Numbers to come can be guessed, so a folder of
+    another user's could hold files for them.
+    """
+    for path in folder.glob("*.pkl"):
+        if path.name.partition("_")[0] not in alive:
+            path.unlink(missing_ok=True)
+
+
 def submit_missing(
     work: Work, wanted: Sequence[int], *, nodes: int, site: SiteConfig, workers: int | None = None
 ) -> None:
@@ -142,7 +160,8 @@ def submit_missing(
     free = set(wanted).difference(*alive.values())
     units = [index for index in missing(work) if index in free]
     if units:
-        submit(work, cut_units(work, units, nodes=nodes, site=site, workers=workers), site=site)
+        array = cut_units(work, units, nodes=nodes, site=site, workers=workers)
+        submit(work, array, site=site, alive=job_numbers(alive))
 
 
 def in_work(folder: Path) -> dict[Key, list[int]]:

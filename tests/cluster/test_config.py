@@ -118,6 +118,13 @@ def test_flags_take_the_place_of_what_the_site_says(tmp_path, monkeypatch):
         read_site(ClusterLaunch(Path("x"), cluster=tmp_path / "none.yaml"))
 
 
+def test_pickles_of_jobs_to_come_are_removed_before_one_is_submitted(tmp_path):
+    for name in ("7_0_submitted.pkl", "8_0_submitted.pkl", "9_0_0_result.pkl", "8_submission.sh"):
+        (tmp_path / name).touch()
+    submit.forget_pickles(tmp_path, alive=["7"])
+    assert {file.name for file in tmp_path.iterdir()} == {"7_0_submitted.pkl", "8_submission.sh"}
+
+
 def cut(tmp_path, units, nodes, workers=None, **site):
     array = submit.cut_units(
         Work(tmp_path), range(units), nodes=nodes, site=SiteConfig(**site), workers=workers

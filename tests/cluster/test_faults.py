@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -233,6 +234,27 @@ def test_a_lost_node_is_no_end(slurm, launch, whole, fault):
         slurm.tool("revive-node", node)
 
 
+class Planted:
+    """An object that makes a file where it is unpickled."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def planted_pickles(jobs: Path) -> Path:
+    """Write such objects for the next job numbers, each element; return the file that they make."""
+    mark = jobs.parent / "planted"
+    last = max(int(file.name.split("_")[0]) for file in jobs.glob("*_submission.sh"))
+    for number in range(last + 1, last + 9):
+        for index in range(4):
+            file = jobs / f"{number}_{index}_submitted.pkl"
+            file.write_bytes(pickle.dumps(Planted(mark)))
+    return mark
+
+
 def test_cancelled_then_resumed_trains_only_what_is_missing(slurm, launch, whole):
     one = launch("--name", "zoo", "--nodes", "1")
     until(lambda: list(one.folder.glob("shard-*")))
@@ -240,9 +262,11 @@ def test_cancelled_then_resumed_trains_only_what_is_missing(slurm, launch, whole
     assert re.search(r"unit \d: its job \d+_\d is CANCELLED", one.wait(slurm, code=2)), one.text
     before = {file.name: file.stat().st_mtime_ns for file in one.folder.glob("shard-*")}
     assert 1 <= len(before) < 4
+    planted = planted_pickles(one.folder / "run" / "jobs")
     again = launch("--name", "zoo", "--resume")
     again.wait(slurm)
     equal(again, whole)
+    assert not planted.exists(), "a job ran what a file of its number held"
     after = {file.name: file.stat().st_mtime_ns for file in one.folder.glob("shard-*")}
     assert after == after | before
 
