@@ -1,8 +1,9 @@
 """Evaluation: scoring 100 MLPs at once, and how near samples are to a large zoo.
 
 Scoring stands against a DataLoader loop over each network. Nearness is timed on random networks:
-500 samples against 65,536 training networks, in behaviour, weights and units, on one core; scoring
-is not counted. The limits (1,000 of the training networks against all) are timed beside it.
+500 samples against 65,536 training networks, in behaviour, weights and units, in seconds of one
+core; scoring is not counted. The limits (1,000 of the training networks against all) are timed
+beside it.
 
 The loop is what published weight generators ship: PIL images, `ToTensor`, batches of 32, a network
 at a time. It is timed on fewer networks, and its seconds are scaled to 100: its cost is the same
@@ -120,14 +121,14 @@ def time_nearness(quick: bool) -> Result:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "zoo"
             zoo = write_zoo(path, facts, num_rows=count, blocks=[(columns, weights_ND)])
-            start = time.perf_counter()
+            start = time.process_time()
             held = Nearness(Rows(zoo, np.arange(count)), network, data=data, device="cpu")
-            coded = time.perf_counter()
+            coded = time.process_time()
             held.learn(behaviour_NF)
-            learnt = time.perf_counter()
+            learnt = time.process_time()
             mine_BD = weights_ND[:samples] + np.float32(0.01)
             held.measure(mine_BD, behaviour_NF[:samples])
-            measured = time.perf_counter()
+            measured = time.process_time()
     finally:
         torch.set_num_threads(threads)
     result = Result(

@@ -20,8 +20,7 @@ import numpy as np
 from run import HERE, hardware
 
 from dwf.errors import exit_cleanly
-from dwf.evaluation.measure import Measured, Rows, Yardstick
-from dwf.evaluation.measure.novelty import Blocks, nearest, overlap
+from dwf.evaluation.measure import Blocks, Measured, Rows, Yardstick, nearest, overlap
 from dwf.metrics import log_to_stderr
 from dwf.run_folder import write_json
 from dwf.zoo.store import Zoo

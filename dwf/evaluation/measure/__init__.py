@@ -4,7 +4,7 @@ from dwf.evaluation.measure.baselines import FAMILIES, Baseline, Drawn
 from dwf.evaluation.measure.ensembles import ensemble_size
 from dwf.evaluation.measure.limits import DRAWN_IN, HALF_WAY, NEAR_COPY, Limits
 from dwf.evaluation.measure.nearness import Nearness
-from dwf.evaluation.measure.novelty import CONFIDENCE, Rows, moments
+from dwf.evaluation.measure.novelty import CONFIDENCE, Blocks, Rows, moments, nearest, overlap
 from dwf.evaluation.measure.recombined import Arm
 from dwf.evaluation.measure.scoring import (
     Scorer,
@@ -22,6 +22,7 @@ __all__ = [
     "NEAR_COPY",
     "Arm",
     "Baseline",
+    "Blocks",
     "Drawn",
     "Limits",
     "Measured",
@@ -32,6 +33,8 @@ __all__ = [
     "check_accuracy",
     "ensemble_size",
     "moments",
+    "nearest",
+    "overlap",
     "refuse_broken_statistics",
     "refuse_without_statistics",
 ]
