@@ -27,11 +27,11 @@ BATCHNORM = CNNConfig(
 BATCHNORM_SPLIT = np.array(["train"] * 8 + ["val"] + ["test"] * 3)
 
 
-def train(epochs=12):
+def train(epochs=12, num=NUM, *, seed=0):
     """Weights after the first and the last epoch, all networks at once: [2, N, D]."""
     data = load_dataset(DATA)
-    with seeded(0, "evaluation tests"):
-        networks = [build_network(CONFIG) for _ in range(NUM)]
+    with seeded(seed, "evaluation tests"):
+        networks = [build_network(CONFIG) for _ in range(num)]
         layout = Layout.of(networks[0])
         weights_ND = torch.stack([layout.flatten(one.state_dict()) for one in networks])
         weights_ND.requires_grad_()
@@ -41,8 +41,8 @@ def train(epochs=12):
                 images, labels = data.train.batch(positions)
                 state = layout.unflatten(weights_ND)
                 logits_NBK = networks[0].run_stacked(state, data.prepare(images))
-                labels_NB = labels.expand(NUM, -1)
-                loss = cross_entropy(logits_NBK.transpose(1, 2), labels_NB) * NUM
+                labels_NB = labels.expand(num, -1)
+                loss = cross_entropy(logits_NBK.transpose(1, 2), labels_NB) * num
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -69,6 +69,12 @@ def trained():
         for name, part in (("val", data.val), ("test", data.test))
     }
     return layout, weights_END, accuracies
+
+
+@pytest.fixture(scope="session")
+def fresh_rows() -> np.ndarray:
+    """Sixty networks trained as those of the zoo, from another seed."""
+    return train(seed=1)[1][1]
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def write_drawn(zoo: Zoo, name: str, weights_SD: np.ndarray) -> Zoo:
 
 @pytest.mark.parametrize("frame", ["raw", "none", "balanced"])
 def test_disguised_copies_are_marked_copying_and_fresh_networks_pass(
-    zoo, tmp_path, monkeypatch, frame
+    zoo, fresh_rows, tmp_path, monkeypatch, frame
 ):
     monkeypatch.setattr("dwf.evaluation.stage.draw_figures", lambda *_, **__: {})
     STREAM.manual_seed(0)
@@ -115,7 +115,9 @@ def test_disguised_copies_are_marked_copying_and_fresh_networks_pass(
         zoo = align_zoo(config, tmp_path, name="aligned")
     for name, disguises in DISGUISES.items():
         write_drawn(zoo, name, disguised(zoo, disguises))
-    write_drawn(zoo, "fresh", zoo.read(zoo.rows("test", "last")))
+    fresh_SD = fresh_rows.copy()
+    zoo.layout.unflatten(fresh_SD)["layers.0.bias"][:, 0] = -50.0  # dead, too
+    write_drawn(zoo, "fresh", fresh_SD)
     config = EvaluateConfig(zoo.name, (*DISGUISES, "fresh"), noise=(1.0,), averages=(2,), count=20)
     report = evaluate(config, tmp_path, name="r")
     found = {one.title: one for one in report.sets}
@@ -126,5 +128,7 @@ def test_disguised_copies_are_marked_copying_and_fresh_networks_pass(
     for name in ("first layer of another", "each unit of another", "shuffled copies"):
         assert found[name].share == 0 and found[name].mark == "copying", name
     held_out = found["held-out networks"]
-    assert held_out.share > 0.7
-    assert found["fresh"].share == pytest.approx(held_out.share, abs=0.05)
+    assert held_out.share > 0.7 and found["fresh"].share > 0.7
+    # Of 60 and of 25 networks: three standard errors of the difference of two shares of 0.85.
+    assert found["fresh"].share == pytest.approx(held_out.share, abs=0.25)
+    assert found["fresh"].mark == "generalising"
