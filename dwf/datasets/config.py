@@ -29,8 +29,23 @@ class DataConfig:
     """Train on so many of the training images, drawn by the seed; default: all."""
     test_images: Count | None = None
     """Test on so many of the test images, drawn by the seed; default: all."""
+    classes: tuple[Whole, ...] | None = None
+    """Labels whose images are kept in every part; they become 0, 1, ... in the order given here;
+    default: all."""
+
+    def __post_init__(self) -> None:
+        """Refuse classes that are no choice of classes."""
+        if self.classes is None:
+            return
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+            raise ValueError(
+                f"classes = {list(self.classes)}: give at least two labels, each once, or leave "
+                "classes out to keep all"
+            )
 
     @property
     def title(self) -> str:
-        """The dataset in words, with the size of its images where that is not as published."""
-        return f"{self.kind} at {self.size} x {self.size}" if self.size else self.kind
+        """The dataset in words, with size of images and classes where these are not all of it."""
+        size = f" at {self.size} x {self.size}" if self.size else ""
+        some = f", classes {' '.join(map(str, self.classes))}" if self.classes else ""
+        return f"{self.kind}{size}{some}"

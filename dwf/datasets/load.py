@@ -32,7 +32,8 @@ def load_dataset(config: DataConfig) -> Dataset:
     The test part is the published one; Iris and digits have none, and 20 % of their rows, in
     proportion to the classes, are cut for it (scikit-learn's `train_test_split` with
     `random_state=seed`, so seed 42 is the published cut of Iris). Val is cut at random from what
-    is left. The same settings give the same cut anywhere.
+    is left. The same settings give the same cut anywhere. Where the settings name classes, images
+    of others are left out before all this, and labels are the places of the classes in that list.
 
     `unit` scales images by 1 / their largest value and tables by the minimum and maximum of the
     training rows; `symmetric` stretches that to [-1, 1]; `standard` takes mean and deviation of the
@@ -41,22 +42,24 @@ def load_dataset(config: DataConfig) -> Dataset:
 
     Raises:
         DataUnavailable: no source has it, or its bytes are not the published ones.
-        ConfigError: nothing is left to train on; a part has fewer images than are asked for; grey
-            images of what has no colours; or another size of what has no images, or smaller ones.
+        ConfigError: nothing is left to train on; a part has fewer images than are asked for; a
+            class that the dataset has not got; grey images of what has no colours; or another size
+            of what has no images, or smaller ones.
     """
     stored = open_resized(config.kind, config.size) if config.size else open_arrays(config.kind)
     arrays = {name: torch.from_numpy(array) for name, array in stored.items()}
-    images, labels = arrays["x_train"], arrays["y_train"]
+    published = PUBLISHED[config.kind]
+    count, images = published.num_classes, arrays["x_train"]
+    labels, rest = _picked(arrays["y_train"], config, num_classes=count)
     if "x_test" in arrays:
-        rest = torch.arange(len(labels))
-        test = Part(arrays["x_test"], arrays["y_test"], index=torch.arange(len(arrays["y_test"])))
+        test_labels, test_rows = _picked(arrays["y_test"], config, num_classes=count)
+        test = Part(arrays["x_test"], test_labels, index=test_rows)
     else:
-        rest, test_rows = _cut_test(labels, config.seed)
+        rest, test_rows = _cut_test(labels, rest, seed=config.seed)
         test = Part(images, labels, index=test_rows)
     train_rows, val_rows = _cut_val(rest, config)
     train = _some(Part(images, labels, index=train_rows), "train", config.train_images, config)
     test = _some(test, "test", config.test_images, config)
-    published = PUBLISHED[config.kind]
     if config.grey and images.shape[1:2] != (len(LUMINANCE),):
         raise ConfigError(f"grey = true: {config.kind} has no colour images; leave it out")
     scale, shift = _scaling(train, published.largest, config)
@@ -65,11 +68,28 @@ def load_dataset(config: DataConfig) -> Dataset:
         train,
         val,
         test=test,
-        num_classes=published.num_classes,
+        num_classes=len(config.classes or range(count)),
         scale=scale,
         shift=shift,
         grey=config.grey,
     )
+
+
+def _picked(
+    labels_A: torch.Tensor, config: DataConfig, *, num_classes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (labels of the classes picked, -1 of others; rows to keep, ascending): int64."""
+    if config.classes is None:
+        return labels_A, torch.arange(len(labels_A))
+    if max(config.classes) >= num_classes:
+        raise ConfigError(
+            f"classes: {max(config.classes)} is no label of {config.kind}, whose {num_classes} "
+            f"classes are 0 to {num_classes - 1}"
+        )
+    place = torch.full((num_classes,), -1)
+    place[torch.tensor(config.classes)] = torch.arange(len(config.classes))
+    placed_A = place[labels_A]
+    return placed_A, (placed_A >= 0).nonzero().flatten()
 
 
 def _some(part: Part, name: str, count: int | None, config: DataConfig) -> Part:
@@ -85,13 +105,15 @@ def _some(part: Part, name: str, count: int | None, config: DataConfig) -> Part:
     return Part(part.images, part.labels, index=part.index[order[:count]].sort().values)
 
 
-def _cut_test(labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _cut_test(
+    labels: torch.Tensor, rows: torch.Tensor, *, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     from sklearn.model_selection import train_test_split
 
     rest, test = train_test_split(
-        torch.arange(len(labels)).numpy(),
+        rows.numpy(),
         test_size=TEST_SHARE,
-        stratify=labels.numpy(),
+        stratify=labels[rows].numpy(),
         random_state=seed % 2**32,
     )
     return torch.from_numpy(rest), torch.from_numpy(test).sort().values

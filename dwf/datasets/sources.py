@@ -86,6 +86,14 @@ def input_shape(config: DataConfig) -> tuple[int, ...]:
     return (1 if config.grey else channels, *([config.size] * 2 if config.size else sides))
 
 
+def trained_images(config: DataConfig) -> float:
+    """Return how many images networks train on, about: classes are taken for equally frequent."""
+    published = PUBLISHED[config.kind]
+    share = len(config.classes) / published.num_classes if config.classes else 1
+    images = published.num_rows * share * (1 - config.validation)
+    return min(images, config.train_images or images)
+
+
 def read_published(kind: str, raw: Path) -> Arrays:
     """Get a dataset from the first source that has it.
 

@@ -12,6 +12,7 @@ from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
 from dwf.datasets.sources import Published, Source
 from dwf.errors import ConfigError, DataUnavailable
+from dwf.settings import build
 
 MNIST_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 DIGITS_COUNTS = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
@@ -265,3 +266,57 @@ def test_parts_have_names():
     data = load_dataset(DataConfig("iris"))
     found = [data.part(name) for name in ("train", "val", "test")]
     assert all(a is b for a, b in zip(found, (data.train, data.val, data.test), strict=True))
+
+
+def test_classes_are_picked_and_relabelled_in_the_order_given(cached):
+    whole = load_dataset(DataConfig("digits", validation=0.0))
+    some = load_dataset(DataConfig("digits", validation=0.2, classes=(7, 0, 3)))
+    assert some.num_classes == 3 and some.shape == whole.shape
+    stored, old = whole.train.images, whole.train.labels
+    for part in (some.train, some.val, some.test):
+        images, labels = part.batch(torch.arange(len(part)))
+        assert images.equal(stored[part.index])
+        assert torch.tensor([7, 0, 3])[labels].equal(old[part.index])
+    train, val, test = parts(some)
+    assert train | val | test == set(np.flatnonzero(np.isin(old, [7, 0, 3])))
+    assert len(train) + len(val) + len(test) == sum(DIGITS_COUNTS[c] for c in (7, 0, 3))
+    assert torch.bincount(some.test.labels[some.test.index]).tolist() == [36, 36, 36]
+
+
+def test_classes_are_picked_from_a_published_test_part_too(tiny, arrays):
+    data = load_dataset(DataConfig("mnist", validation=0.0, classes=(5, 2)))
+    for part, prefix in ((data.train, "train"), (data.test, "t10k")):
+        images, labels = part.batch(torch.arange(len(part)))
+        old = arrays[f"{prefix}-labels-idx1-ubyte"]
+        kept = np.flatnonzero((old == 5) | (old == 2))
+        np.testing.assert_array_equal(labels, (old[kept] == 2).astype(int))
+        np.testing.assert_array_equal(images[:, 0], arrays[f"{prefix}-images-idx3-ubyte"][kept])
+
+
+def test_all_classes_in_order_change_nothing(cached):
+    whole = load_dataset(DataConfig("digits"))
+    same = load_dataset(DataConfig("digits", classes=tuple(range(10))))
+    assert parts(same) == parts(whole) and same.train.labels.equal(whole.train.labels)
+
+
+def test_scaling_is_measured_on_the_classes_that_are_picked(cached):
+    data = load_dataset(DataConfig("iris", classes=(0, 2)))
+    rows = prepared(data, data.train)
+    torch.testing.assert_close(rows.min(0).values, torch.zeros(4), atol=1e-6, rtol=0)
+    torch.testing.assert_close(rows.max(0).values, torch.ones(4), atol=1e-6, rtol=0)
+
+
+def test_classes_that_are_none_are_refused(cached):
+    with pytest.raises(ConfigError, match=r"classes: 3 is no label of iris, whose 3 classes are"):
+        load_dataset(DataConfig("iris", classes=(0, 3)))
+    for classes in ((), (1,), (1, 1)):
+        with pytest.raises(ConfigError, match=r"data: classes = .*: give at least two labels"):
+            build(DataConfig, {"kind": "iris", "classes": classes}, source="f", key="data")
+
+
+def test_images_trained_on_are_known_before(cached):
+    config = DataConfig("digits", validation=0.25, classes=(0, 1, 2, 3, 4))
+    assert sources.trained_images(config) == pytest.approx(
+        len(load_dataset(config).train), rel=0.01
+    )
+    assert sources.trained_images(DataConfig("mnist", train_images=7)) == 7
