@@ -10,7 +10,7 @@ times as long.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dwf.datasets.sources import input_shape, trained_images
+from dwf.datasets.known import input_shape, trained_images
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.networks.config import MLPConfig
 from dwf.zoo.config import ZooConfig, split_sizes
