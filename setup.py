@@ -2,6 +2,8 @@
 
 from setuptools import find_packages, setup
 
+TRACK = ["wandb>=0.19,<1", "mlflow-skinny>=3,<4"]
+
 setup(
     name="dwf",
     version="0.1.0",
@@ -32,6 +34,14 @@ setup(
         "tensorboard>=2.18,<3",
     ],
     extras_require={
-        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.6", "codespell>=2.3", "mpich>=4.3"],
+        "track": TRACK,
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff==0.17.6",
+            "codespell>=2.3",
+            "mpich>=4.3",
+            *TRACK,
+        ],
     },
 )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.generators.sample_stage import sample_networks
     from dwf.generators.stage import fit_generator
     from dwf.settings import load as load_settings
+    from dwf.trackers import track_with
     from dwf.trust import trust_code
     from dwf.zoo.stage import train_zoo
     from dwf.zoo.store import Zoo
@@ -28,6 +29,7 @@ PUBLIC = {
     "fit_generator": "dwf.generators.stage:fit_generator",
     "load_settings": "dwf.settings:load",
     "sample_networks": "dwf.generators.sample_stage:sample_networks",
+    "track_with": "dwf.trackers:track_with",
     "train_zoo": "dwf.zoo.stage:train_zoo",
     "trust_code": "dwf.trust:trust_code",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "fit_generator",
     "load_settings",
     "sample_networks",
+    "track_with",
     "train_zoo",
     "trust_code",
 ]

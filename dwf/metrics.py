@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from dwf.plain import Json
 if TYPE_CHECKING:
     import rich.progress
     from rich.console import Console
+
+    from dwf.trackers import Tracker
 
 logger = logging.getLogger("dwf")
 
@@ -35,15 +38,11 @@ class MetricsLog:
         path: the file; appended to.
         step: the step a resumed run goes on from: lines of later steps are dropped, so that an
             interrupted run's file equals an uninterrupted one's.
-        board: folder for TensorBoard's files of the same numbers; None: none.
+        trackers: what shows the same numbers; closed with it.
     """
 
-    def __init__(self, path: Path, step: int = 0, *, board: Path | None = None):
-        self.path, self._board = path, None
-        if board is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(board), purge_step=step + 1)
+    def __init__(self, path: Path, step: int = 0, *, trackers: "Sequence[Tracker]" = ()):
+        self.path, self._trackers = path, trackers
         if path.exists():
             lines = path.read_text().splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("}\n")]
@@ -58,16 +57,15 @@ class MetricsLog:
         """Add one line; units belong in the names (`seconds`, `networks/s`)."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
-        if self._board is not None:
-            for name, value in values.items():
-                if not isinstance(value, str):
-                    self._board.add_scalar(name, value, step)
+        shown = {name: value for name, value in values.items() if not isinstance(value, str)}
+        for tracker in self._trackers:
+            tracker.log(step, shown)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and the trackers."""
         self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Json]]:

@@ -20,7 +20,7 @@ import sys
 import time
 import uuid
 import zipfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -28,9 +28,10 @@ from typing import IO, TYPE_CHECKING
 import yaml
 
 from dwf.errors import CorruptCheckpoint, RunConflict
-from dwf.metrics import logger
+from dwf.metrics import MetricsLog, logger
 from dwf.plain import Json, Settings, State
 from dwf.settings import flatten, to_dict
+from dwf.trackers import Tracker, numbers_in, open_trackers
 
 if TYPE_CHECKING:
     import torch
@@ -207,11 +208,20 @@ class RunPart:
 
     Args:
         path: the folder; made if it is missing.
+        config: the run's settings, plain data, which trackers show.
     """
 
-    def __init__(self, path: Path):
-        self.path = Path(path)
+    def __init__(self, path: Path, config: dict[str, Json] | None = None):
+        self.path, self.config = Path(path), config or {}
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def log(self, step: int = 0) -> MetricsLog:
+        """Return the metrics, and trackers, of a run that goes on after a step."""
+        return MetricsLog(self.metrics_path, step, trackers=self.trackers(step))
+
+    def trackers(self, step: int | None = None) -> Sequence[Tracker]:
+        """Return the process's trackers, opened for this run; see `open_trackers`."""
+        return open_trackers(self.path, flatten(self.config), step=step)
 
     @property
     def metrics_path(self) -> Path:
@@ -240,8 +250,7 @@ class RunFolder(RunPart):
     def __init__(
         self, path: Path, config: Settings | dict[str, Json], *, free: Collection[str] = ()
     ):
-        super().__init__(path)
-        self.config = to_dict(config)
+        super().__init__(path, to_dict(config))
         self._take_settings(config, free)
         self._record_attempt()
 
@@ -252,7 +261,7 @@ class RunFolder(RunPart):
 
     def part(self, name: str) -> RunPart:
         """Return the folder of one part of the run, as of a codec that trains."""
-        return RunPart(self.path / name)
+        return RunPart(self.path / name, self.config)
 
     @property
     def summary(self) -> dict[str, Json] | None:
@@ -266,7 +275,10 @@ class RunFolder(RunPart):
             ) from None
 
     def finish(self, **summary: Json) -> None:
-        """Mark the run as finished."""
+        """Mark the run as finished; trackers show the numbers of its summary."""
+        for tracker in self.trackers():
+            tracker.summarise(numbers_in(flatten(summary)))
+            tracker.close()
         write_json(self.path / "done.json", summary)
 
     def reopen(self) -> None:

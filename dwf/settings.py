@@ -6,10 +6,8 @@ No torch is imported here.
 """
 
 import dataclasses
-import difflib
 import importlib
 import math
-import os
 import sys
 import types
 import typing
@@ -18,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
-import yaml
 from tyro.conf import UseAppendAction
 
 from dwf.data_paths import give_data
 from dwf.errors import ConfigError
 from dwf.plain import Json
+from dwf.trackers import TrackerName, recorded_in, track_with
 from dwf.trust import code_in, trust_code
+from dwf.yaml_files import laid_over, nearest, read_chain
 
 T = TypeVar("T")
 
@@ -71,6 +70,9 @@ class Launch:
     """Code that may be imported though a folder names it, as `package.module:factory`."""
     data_path: Annotated[tuple[str, ...], UseAppendAction] = ()
     """File or folder of own data, as `NAME=FILE`: where data lie that a zoo names."""
+    track: tuple[TrackerName, ...] = ()
+    """Tools that show the run's numbers beside `metrics.jsonl`; in a file of settings it is
+    `compute.track`. With --resume, those that it was begun with."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Parsed(Generic[T]):
     def describe(self) -> str:
         """Return the merged settings, one line each, with where each value came from."""
         rows, from_where = flatten(to_dict(self.config)), self.origins.get
+        rows[TRACK] = list(self.launch.track)
         width = max(map(len, rows))
         lines = (f"  {k:<{width}}  {v}  ({from_where(k, 'default')})" for k, v in rows.items())
         return "\n".join(lines)
@@ -125,26 +128,16 @@ def build(
 def load(cls: type[T], path: Path | str) -> T:
     """Read a YAML file that the user named into a settings object; code that it names is trusted.
 
+    Trackers that it names are not begun: from Python, that is `trackers.track_with`.
+
     Raises:
         ConfigError: as in `read_yaml` and `build`.
     """
     data, origins = _read_merged(Path(path))
+    _take_track(data, _Source(str(path), origins))
     config = build(cls, data, source=str(path), origins=origins)
     trust_code(*code_in(config))
     return config
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
-                place = f"line {key.start_mark.line + 1}"
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} twice, {place}")
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path | str) -> dict[str, Json]:
@@ -153,71 +146,24 @@ def read_yaml(path: Path | str) -> dict[str, Json]:
     `extends: FILE` names a file, relative to the one that says it. Mappings are merged, key by key
     and however deep; any other value, a list too, takes the place of the one there. Where the two
     files give a part (a codec, a dataset) different kinds, the part is the extending file's alone:
-    none of the other kind's settings are left in it.
+    none of the other kind's settings are left in it. What the file says of trackers is left out.
 
     Raises:
         ConfigError: no such file, not YAML, or files extend each other in a circle.
     """
-    return _read_merged(Path(path))[0]
+    data, origins = _read_merged(Path(path))
+    _take_track(data, _Source(str(path), origins))
+    return data
 
 
 def _read_merged(path: Path) -> tuple[dict[str, Json], dict[str, str]]:
     """Return what a file and those that it extends say, and the file of each dotted key."""
     data: dict[str, Json] = {}
     origins: dict[str, str] = {}
-    for file, said in reversed(_read_chain(path)):
-        data = _laid_over(data, said)
+    for file, said in reversed(read_chain(path)):
+        data = laid_over(data, said)
         origins |= dict.fromkeys(flatten(said), str(file))
     return data, {key: origins[key] for key in flatten(data)}
-
-
-def _read_chain(path: Path) -> list[tuple[Path, dict[str, Json]]]:
-    """Return (file, what it says itself), each extending the next."""
-    chain: list[tuple[Path, dict[str, Json]]] = []
-    by = ""
-    while True:
-        data = _read_mapping(path, by)
-        base = data.pop("extends", None)
-        chain.append((path, data))
-        if base is None:
-            return chain
-        if not isinstance(base, str):
-            raise ConfigError(f"{path}: extends = {base!r}: expected the name of one file")
-        by, path = f", which {path} extends", Path(os.path.normpath(path.parent / base))
-        circle = [file for file, _ in chain]
-        if path in circle:
-            names = " -> ".join(map(str, (*circle[circle.index(path) :], path)))
-            raise ConfigError(f"files extend each other: {names}: remove one `extends`")
-
-
-def _laid_over(base: dict[str, Json], data: dict[str, Json]) -> dict[str, Json]:
-    """Return the settings of one file over those of the file that it extends."""
-    merged = dict(base)
-    for key, value in data.items():
-        old = base.get(key)
-        are_parts = isinstance(old, dict) and isinstance(value, dict)
-        merged[key] = _laid_over(old, value) if are_parts and _may_mix(old, value) else value
-    return merged
-
-
-def _may_mix(one: dict[str, Json], other: dict[str, Json]) -> bool:
-    """Whether two parts are of one kind, as far as both say theirs."""
-    return "kind" not in one or "kind" not in other or one["kind"] == other["kind"]
-
-
-def _read_mapping(path: Path, by: str) -> dict[str, Json]:
-    if not path.is_file():
-        siblings = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise ConfigError(f"{path}{by}: no such file{_nearest(str(path), siblings)}")
-    try:
-        data = yaml.load(path.read_text(), _StrictLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected settings as `key: value`, found {data!r}")
-    return data
 
 
 def parse(
@@ -251,6 +197,9 @@ def parse(
     )
     path = _recorded_config(early, folder) if early.resume else early.config
     data, files = _read_merged(path)
+    told = _take_track(data, _Source(str(path), files))
+    begun = recorded_in(path.parent) if early.resume else ()
+    early = dataclasses.replace(early, track=told or begun)
     if "-h" in argv or "--help" in argv:
         data = _fill_required(cls, data)
     by_flag = _flags_for_missing(cls, data, argv)
@@ -258,6 +207,7 @@ def parse(
     config, launch = _run_tyro(cls, from_file, early, argv)
     before, after = flatten(to_dict(from_file)), flatten(to_dict(config))
     origins = {key: "file" if file == str(path) else file for key, file in files.items()}
+    before, after = before | {TRACK: early.track}, after | {TRACK: launch.track}
     changed = (key for key, value in after.items() if before.get(key) != value)
     origins |= dict.fromkeys((*by_flag, *changed), "flag")
     for value in (config, launch):  # flags are held to the same ranges
@@ -265,7 +215,23 @@ def parse(
     give_data(*launch.data_path)
     recorded = code_in(from_file) if early.resume else set()  # a folder's: nobody named that
     trust_code(*launch.trust_code, *(code_in(config) - recorded))
+    track_with(*launch.track)
     return Parsed(config, launch, origins=origins, named=named)
+
+
+TRACK = "compute.track"
+"""Setting that any stage's file may have, and that is in no stage's settings: see `trackers`."""
+
+
+def _take_track(data: dict[str, Json], source: "_Source") -> tuple[TrackerName, ...]:
+    """Take what a file says of trackers out of its data, and return it."""
+    block = data.get("compute")
+    if not isinstance(block, dict) or "track" not in block:
+        return ()
+    told = _convert(block.pop("track"), tuple[TrackerName, ...], source, TRACK)
+    if not block:
+        del data["compute"]
+    return told
 
 
 def find(registry: dict[str, str], kind: str) -> Any:
@@ -341,7 +307,7 @@ def _convert_literal(value: object, choices: tuple, source: _Source, key: str) -
     if value in choices and not isinstance(value, bool):
         return value
     allowed = ", ".join(map(str, choices))
-    hint = _nearest(str(value), [str(c) for c in choices])
+    hint = nearest(str(value), [str(c) for c in choices])
     raise source.error(key, f"{key} = {value!r}: allowed is one of {allowed}{hint}")
 
 
@@ -357,7 +323,7 @@ def _convert_union(value: object, options: tuple, source: _Source, key: str) -> 
         kind = value.get("kind")
         if kind not in by_kind:
             allowed = ", ".join(map(str, by_kind))
-            hint = _nearest(str(kind), list(by_kind))
+            hint = nearest(str(kind), list(by_kind))
             place = f"{key}.kind" if "kind" in value else key
             raise source.error(place, f"{key}.kind = {kind!r}: allowed is one of {allowed}{hint}")
         return _convert(value, by_kind[kind], source, key)
@@ -382,7 +348,7 @@ def _convert_dataclass(value: object, cls: type, source: _Source, key: str) -> o
             raise source.error(
                 prefix + name,
                 f"{prefix}{name}: no such setting in {cls.__name__}"
-                f"{_nearest(str(name), list(hints))}; it has {', '.join(hints)}",
+                f"{nearest(str(name), list(hints))}; it has {', '.join(hints)}",
             )
     missing = [f.name for f in dataclasses.fields(cls) if f.name not in value and _required(f)]
     if missing:
@@ -424,11 +390,6 @@ def _convert_scalar(value: object, cls: type, source: _Source, key: str) -> obje
     raise source.error(
         key, f"{key} = {value!r}: expected {cls.__name__}, found {type(value).__name__}"
     )
-
-
-def _nearest(word: str, words: list[str]) -> str:
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _kinds(cls: type) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from dwf.metrics import logger
 from dwf.plain import Json, Settings
 from dwf.ranks import World
 from dwf.run_folder import LEFTOVERS, RunFolder, hold, sweep
+from dwf.trackers import where_to_look
 
 
 def _is_whole(folder: Path) -> bool:
@@ -79,6 +80,8 @@ def stage(
             held.enter_context(hold(records))
             run = RunFolder(records, config, free=free)
             refuse_other(run)
+            for line in where_to_look(records):
+                logger.info("%s", line)
             if run.summary is not None and product.is_whole(folder):
                 logger.info("%s %s is finished already: %s", product.noun, folder.name, folder)
                 return None

@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not launch.dry_run:
         RunFolder(launch.root / "pipelines" / name, config)
     common = ["--root", str(launch.root)] + ["--dry-run"] * launch.dry_run
+    common += ["--track", *launch.track] if launch.track else []
     common += [] if config.seed is None else ["--seed", str(config.seed)]
     for command in commands(config, name):
         words = command.flags + common

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dwf import trust
+from dwf import trackers, trust
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
 from dwf.zoo.layout import Layout
@@ -33,10 +33,11 @@ def users_key(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def nothing_is_trusted(users_key, tmp_path_factory, monkeypatch):
-    """In each test a user who has named no code yet."""
+    """In each test a user who has named no code yet, and no trackers."""
     state = tmp_path_factory.mktemp("state")
     shutil.copy2(users_key, state)
     monkeypatch.setenv("DWF_STATE", str(state))
+    monkeypatch.setattr(trackers, "_chosen", ())
     for name in (trust.ENVIRONMENT, trust.PICKLES):
         monkeypatch.setenv(name, "")  # so that it is put back afterwards
 

@@ -31,6 +31,8 @@ GROUND = (
     "trust",
     "source",
     "settings",
+    "yaml_files",
+    "trackers",
     "plain",
     "compute",
     "run_folder",

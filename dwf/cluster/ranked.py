@@ -27,6 +27,7 @@ from dwf.plain import Settings
 from dwf.run_folder import refuse_other_settings, write_json
 from dwf.settings import Parsed
 from dwf.stages import Product, stage
+from dwf.trackers import TrackerName
 
 SCRIPT, RECORD = "slurm/generator.sh", "submitted.json"
 SECONDS_BETWEEN_LOOKS = 5.0
@@ -50,12 +51,15 @@ class RankedJob:
     site: SiteConfig
     """Complete, see `slurm.complete`."""
     wait: bool = True
+    track: tuple[TrackerName, ...] = ()
+    """Trackers of the run."""
 
     @property
     def arguments(self) -> list[str]:
         """Words behind the script's name: all else stands in the run folder."""
         root = self.folder.parent.parent
-        return ["--resume", "--name", self.folder.name, "--root", str(root)]
+        words = ["--resume", "--name", self.folder.name, "--root", str(root)]
+        return [*words, "--track", *self.track] if self.track else words
 
     @property
     def ranks_per_node(self) -> int:
@@ -114,7 +118,8 @@ def job_of(parsed: Parsed) -> RankedJob | None:
         refuse_slurm_flags(launch)
         return None
     folder = launch.root.absolute() / "runs" / parsed.name
-    return RankedJob(folder, launch.nodes, site=slurm.complete(read_site(launch)), wait=launch.wait)
+    site = slurm.complete(read_site(launch))
+    return RankedJob(folder, launch.nodes, site=site, wait=launch.wait, track=launch.track)
 
 
 def refuse_while_submitted(folder: Path) -> None:

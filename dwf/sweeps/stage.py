@@ -16,14 +16,15 @@ from dwf.errors import RunConflict, WorkFailed
 from dwf.metrics import table_console
 from dwf.plain import Json
 from dwf.ranks import alone
-from dwf.run_folder import differences, hold, write_json, write_text
-from dwf.settings import load, to_dict
+from dwf.run_folder import RunFolder, differences, hold, write_json, write_text
+from dwf.settings import flatten, load, to_dict
 from dwf.stages import Product, Runner, run_here, stage
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.report import SweepReport, write_report
 from dwf.sweeps.space import Bases, read_bases
 from dwf.sweeps.trial import BASES, make_zoo, point_path, read_points, read_records, run_trial
 from dwf.sweeps.trials import Trial, describe_plan, list_trials, make_trial, most_steps
+from dwf.trackers import numbers_in
 
 if TYPE_CHECKING:
     from dwf.sweeps.search import Watcher
@@ -105,8 +106,18 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
         )
         draw_trials(made, folder / "trials.png")
         write_curves(made, folder)
+        _show_trials(record, read_records(folder))
         record.finish(best=made.best, trials=len(made.rows))
         return made
+
+
+def _show_trials(record: RunFolder, records: dict[int, dict[str, Json]]) -> None:
+    """Let trackers show what each trial tried and what came of it, its number as the step."""
+    for tracker in record.trackers():
+        for number, one in sorted(records.items()):
+            tried = {f"point/{name}": value for name, value in flatten(one["point"]).items()}
+            tracker.log(number, numbers_in(tried | one.get("metrics", {})))
+        tracker.close()
 
 
 def report(made: SweepReport, folder: Path) -> None:

@@ -75,8 +75,6 @@ class LoopConfig:
     samples had the highest mean accuracy on validation images (needs `sample_every`)."""
     compute: LoopComputeConfig = field(default_factory=LoopComputeConfig)
     """Device, arithmetic and saving."""
-    tensorboard: bool = False
-    """Write the metrics for TensorBoard too, in the run's folder `tensorboard`."""
 
     def __post_init__(self):
         if len(self.betas) != 2:

@@ -19,7 +19,7 @@ from torch import nn
 from dwf import preemption
 from dwf.devices import find_device
 from dwf.errors import ConfigError, TrainingDiverged
-from dwf.metrics import MetricsLog, Progress
+from dwf.metrics import Progress
 from dwf.plain import State
 from dwf.randomness import seeded, threads, torch_stream
 from dwf.ranks import world
@@ -147,9 +147,8 @@ class _Loop:
         if saved is not None:
             self._restore(saved)
         self.meter = self._record()
-        board = self.run.path / "tensorboard" if self.config.tensorboard else None
         is_first = self.ours.is_first
-        self.log = MetricsLog(self.run.metrics_path, self.step, board=board) if is_first else None
+        self.log = self.run.log(self.step) if is_first else None
         try:
             with contextlib.ExitStack() as stack:
                 progress = Progress(self.what, self.config.steps, unit="steps", done=self.step)

@@ -20,7 +20,7 @@ from dwf.datasets.known import input_shape
 from dwf.datasets.load import load_dataset
 from dwf.datasets.own import identified
 from dwf.errors import ConfigError, NotAZoo
-from dwf.metrics import MetricsLog, logger
+from dwf.metrics import logger
 from dwf.networks.functional import build_network, is_stacked
 from dwf.plain import Json
 from dwf.randomness import threads
@@ -283,7 +283,7 @@ def _write_curves(config: ZooConfig, record: RunFolder) -> None:
     """Mean validation accuracy and loss of each epoch, over all cohorts."""
     files = sorted(_work_folder(record.path.parent).glob("cohort-???????.json"))
     curves = [json.loads(file.read_text())["curve"] for file in files]
-    log = MetricsLog(record.metrics_path, step=-1)
+    log = record.log(step=-1)
     for epoch in range(config.recipe.epochs + 1):
         at = [point for curve in curves for point in curve if point["epoch"] == epoch]
         if at:

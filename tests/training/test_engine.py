@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 
+from dwf import trackers
 from dwf.errors import ConfigError, TrainingDiverged, WrongLaunch
 from dwf.metrics import read_metrics
 from dwf.run_folder import RunFolder, load_state
@@ -132,7 +133,8 @@ def test_metrics_say_what_was_waited_for_and_used(tmp_path):
             self.seconds_waited += 0.01
             return super().loss(module, batch_size, generator=generator)
 
-    config = dataclasses.replace(CONFIG, validate_every=4, tensorboard=True)
+    config = dataclasses.replace(CONFIG, validate_every=4)
+    trackers.track_with("tensorboard")
     train(Waits(), config, seed=7, run=RunFolder(tmp_path, config), what="x")
     lines = read_metrics(tmp_path / "metrics.jsonl")
     peak = json.loads((tmp_path / "training.json").read_text())["peak_GFLOP/s"] * 1e9

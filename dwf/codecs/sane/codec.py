@@ -149,7 +149,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
             task,
             self.config.training,
             seed=seed,
-            run=RunPart(codec_folder(run)),
+            run=RunPart(codec_folder(run), run.config),
             what="sane",
         )
         self.module = task.module

@@ -1,0 +1,329 @@
+"""Trackers: where the numbers of a run are shown beside its own files.
+
+`metrics.jsonl` is always written. Which trackers have the same numbers belongs to the launch and
+not to the settings of a stage: it changes nothing that is made, so no run is refused because of it
+and it is in no digest. All that a tracker writes lies in the run folder, and names of its runs are
+kept there, so a resumed run goes on in them.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from dwf.errors import ConfigError
+from dwf.plain import Json
+
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
+RECORD = "trackers.json"
+"""File of a run folder: tracker -> its name of this run."""
+PROJECT = "dwf"
+_chosen: tuple[TrackerName, ...] = ()
+
+
+def track_with(*names: TrackerName) -> None:
+    """Let runs of this process be shown by trackers; without names by none.
+
+    Raises:
+        ConfigError: no such tracker, or its package is not installed.
+    """
+    global _chosen
+    for name in names:
+        if name not in TRACKERS:
+            raise ConfigError(f"track = {name!r}: allowed is one of {', '.join(TRACKERS)}")
+        package, needed = TRACKERS[name].package, TRACKERS[name].requirement
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"track = {name!r}: the package {package} is not installed: pip install '{needed}'"
+            )
+    _chosen = tuple(dict.fromkeys(names))
+
+
+def open_trackers(
+    folder: Path, config: Mapping[str, Json], *, step: int | None = None
+) -> "Sequence[Tracker]":
+    """Return the trackers of this process, opened for a run; the caller closes them.
+
+    Args:
+        folder: the run folder.
+        config: settings to show, by dotted key.
+        step: the step after which the run goes on; None: nothing of it is shown again.
+    """
+    return [TRACKERS[name](folder, config, step=step) for name in _chosen]
+
+
+def where_to_look(folder: Path) -> list[str]:
+    """Return a sentence for each tracker of this process: where it shows a run."""
+    return [TRACKERS[name].where(folder) for name in _chosen]
+
+
+def recorded_in(folder: Path) -> tuple[str, ...]:
+    """Return the trackers that a run was begun with."""
+    return tuple(_record(folder))
+
+
+def _record(folder: Path) -> dict[str, str]:
+    file = folder / RECORD
+    try:
+        return {str(k): str(v) for k, v in json.loads(file.read_text()).items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError):
+        raise ConfigError(
+            f"{file} does not say which trackers know the run: remove it, and they begin anew"
+        ) from None
+
+
+class Tracker(ABC):
+    """Tool that shows the numbers of one run.
+
+    Args:
+        folder: the run folder.
+        config: settings to show, by dotted key.
+        step: the step after which the run goes on; None: nothing of it is shown again.
+    """
+
+    name: ClassVar[TrackerName]
+    package: ClassVar[str]
+    """Package that it needs."""
+    requirement: ClassVar[str]
+    """Words for pip."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Json], *, step: int | None):
+        self.folder = folder.absolute()
+        with _own_folders(self.folder):
+            known = _record(self.folder)
+            identity = self.begin(known.get(self.name), config, step=step)
+            if known.get(self.name) != identity:
+                text = json.dumps(known | {self.name: identity}, indent=1) + "\n"
+                partial = self.folder / f"{RECORD}.partial-{uuid.uuid4().hex[:12]}"
+                partial.write_text(text)
+                partial.replace(self.folder / RECORD)
+
+    @property
+    def title(self) -> str:
+        """Name of the run for people: the folder, from the one that holds all of its kind on."""
+        parts = self.folder.parts
+        kinds = [i for i, part in enumerate(parts) if part in _KINDS]
+        return "/".join(parts[kinds[-1] :] if kinds else parts[-1:])
+
+    @classmethod
+    @abstractmethod
+    def where(cls, folder: Path) -> str:
+        """Return where to look, in words with a command."""
+
+    @abstractmethod
+    def begin(self, identity: str | None, config: Mapping[str, Json], *, step: int | None) -> str:
+        """Open a run, the one of an identity where there is one; return its identity."""
+
+    @abstractmethod
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Show numbers of a step."""
+
+    @abstractmethod
+    def summarise(self, values: Mapping[str, float]) -> None:
+        """Show the numbers that a finished run leaves, by dotted key."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is left."""
+
+
+_KINDS = ("zoos", "runs", "reports", "sweeps", "pipelines")
+
+
+class TensorBoard(Tracker):
+    """Event files in the folder `tensorboard`."""
+
+    name = "tensorboard"
+    package, requirement = "tensorboard", "tensorboard>=2.18,<3"
+
+    @classmethod
+    def where(cls, folder: Path) -> str:
+        """See the base."""
+        return f"tensorboard --logdir {folder / 'tensorboard'}"
+
+    def begin(self, identity: str | None, config: Mapping[str, Json], *, step: int | None) -> str:
+        """Open event files of which steps above `step` are taken back; see the base."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        purged = None if step is None else step + 1
+        self._writer = SummaryWriter(str(self.folder / self.name), purge_step=purged)
+        if identity is None:
+            rows = "\n".join(f"    {key}: {value}" for key, value in config.items())
+            self._writer.add_text("settings", rows)
+        return self.name
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """See the base."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def summarise(self, values: Mapping[str, float]) -> None:
+        """See the base."""
+        self.log(0, {f"summary/{name}": value for name, value in values.items()})
+
+    def close(self) -> None:
+        """See the base."""
+        self._writer.close()
+
+
+class Wandb(Tracker):
+    """Weights & Biases, offline unless $WANDB_MODE says otherwise."""
+
+    name = package = "wandb"
+    requirement = "wandb>=0.19,<1"
+
+    @classmethod
+    def where(cls, folder: Path) -> str:
+        """See the base."""
+        mode = os.environ.get("WANDB_MODE", "offline")
+        if mode != "offline":
+            return f"wandb: mode {mode}, as $WANDB_MODE says; its files are in {folder / 'wandb'}"
+        return f"wandb: offline; to send it: wandb sync {folder / 'wandb'}/offline-run-*"
+
+    def begin(self, identity: str | None, config: Mapping[str, Json], *, step: int | None) -> str:
+        """See the base."""
+        import wandb
+
+        identity = identity or uuid.uuid4().hex[:12]
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=self.title,
+            id=identity,
+            resume="allow",
+            dir=str(self.folder),
+            config=dict(config),
+            mode=os.environ.get("WANDB_MODE", "offline"),
+            reinit="create_new",
+            settings=wandb.Settings(silent=True, console="off", save_code=False),
+        )
+        return identity
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """See the base."""
+        self._run.log(dict(values), step=step)
+
+    def summarise(self, values: Mapping[str, float]) -> None:
+        """See the base."""
+        self._run.summary.update(dict(values))
+
+    def close(self) -> None:
+        """See the base."""
+        self._run.finish()
+
+
+class MLflow(Tracker):
+    """MLflow: the store that $MLFLOW_TRACKING_URI names, else an SQLite file in the run folder."""
+
+    name = package = "mlflow"
+    requirement = "mlflow-skinny>=3,<4"
+
+    @classmethod
+    def where(cls, folder: Path) -> str:
+        """See the base."""
+        return f"mlflow ui --backend-store-uri {_store(folder.absolute())}"
+
+    def begin(self, identity: str | None, config: Mapping[str, Json], *, step: int | None) -> str:
+        """See the base."""
+        (self.folder / self.name).mkdir(exist_ok=True)
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+        self._client = MlflowClient(tracking_uri=_store(self.folder))
+        self._last: dict[str, int] = {}
+        if identity is not None:
+            self._run = identity
+            self._client.update_run(identity, status="RUNNING")
+            return identity
+        experiment = self._client.get_experiment_by_name(PROJECT)
+        number = experiment.experiment_id if experiment else self._begin_experiment()
+        self._run = self._client.create_run(number, run_name=self.title).info.run_id
+        items = list(config.items())
+        for i in range(0, len(items), _MOST_PARAMETERS):
+            params = [Param(key, str(v)[:500]) for key, v in items[i : i + _MOST_PARAMETERS]]
+            self._client.log_batch(self._run, params=params)
+        return self._run
+
+    def _begin_experiment(self) -> str:
+        if "MLFLOW_TRACKING_URI" in os.environ:
+            return self._client.create_experiment(PROJECT)
+        place = (self.folder / self.name / "artifacts").as_uri()
+        return self._client.create_experiment(PROJECT, artifact_location=place)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Show numbers; those that an attempt before has shown are left as they are."""
+        from mlflow.entities import Metric
+
+        new = {_allowed(name): value for name, value in values.items()}
+        new = {name: value for name, value in new.items() if step > self._last_step(name)}
+        now = int(time.time() * 1000)
+        self._client.log_batch(
+            self._run, metrics=[Metric(name, float(v), now, step) for name, v in new.items()]
+        )
+        self._last |= dict.fromkeys(new, step)
+
+    def _last_step(self, name: str) -> int:
+        """The last step at which a number was shown; -1: none."""
+        if name not in self._last:
+            history = self._client.get_metric_history(self._run, name)
+            self._last[name] = max((metric.step for metric in history), default=-1)
+        return self._last[name]
+
+    def summarise(self, values: Mapping[str, float]) -> None:
+        """See the base."""
+        self.log(0, {f"summary/{name}": value for name, value in values.items()})
+
+    def close(self) -> None:
+        """See the base."""
+        self._client.set_terminated(self._run)
+
+
+_MOST_PARAMETERS = 100  # of one call
+
+
+def _store(folder: Path) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"
+
+
+def _allowed(name: str) -> str:
+    """Return a name with what MLflow has no letters for replaced by `_`."""
+    return "".join(letter if letter.isalnum() or letter in "_-. /:" else "_" for letter in name)
+
+
+@contextlib.contextmanager
+def _own_folders(folder: Path) -> Iterator[None]:
+    """Within the block wandb's folders lie in the run's, unless the user placed them elsewhere."""
+    own = {f"WANDB_{kind}_DIR": str(folder / "wandb") for kind in ("CACHE", "CONFIG", "DATA")}
+    set_here = {name: value for name, value in own.items() if name not in os.environ}
+    os.environ.update(set_here)
+    try:
+        yield
+    finally:
+        for name in set_here:
+            del os.environ[name]
+
+
+TRACKERS: dict[str, type[Tracker]] = {
+    "tensorboard": TensorBoard,
+    "wandb": Wandb,
+    "mlflow": MLflow,
+}
+"""Every tracker; one that joins is a class, a line here and its name in `TrackerName`."""
+
+
+def numbers_in(values: Mapping[str, Json]) -> dict[str, float]:
+    """Return what of flat data a tracker can show: numbers, and no truth values or words."""
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
