@@ -5,6 +5,7 @@ contract: `Literal` and `Bounds` say what is allowed, a union of dataclasses is 
 No torch is imported here.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import math
@@ -69,7 +70,7 @@ class Launch:
     trust_code: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Code that may be imported though a folder names it, as `package.module:factory`."""
     data_path: Annotated[tuple[str, ...], UseAppendAction] = ()
-    """File or folder of own data, as `NAME=FILE`: where data lie that a zoo names."""
+    """Place of own data that a zoo names, as `NAME=FILE`."""
     track: tuple[TrackerName, ...] = ()
     """Tools that show the run's numbers beside `metrics.jsonl`; in a file of settings it is
     `compute.track`. With --resume, those that it was begun with."""
@@ -376,13 +377,9 @@ def _convert_dict(value: object, items: tuple, source: _Source, key: str) -> dic
 
 def _convert_scalar(value: object, cls: type, source: _Source, key: str) -> object:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if cls is float and is_number:
-        return float(value)
-    if cls is float and isinstance(value, str):  # PyYAML reads 3e-4 as a string
-        try:
+    if cls is float and (is_number or isinstance(value, str)):  # PyYAML reads 3e-4 as a string
+        with contextlib.suppress(ValueError):
             return float(value)
-        except ValueError:
-            pass
     if cls is Path and isinstance(value, (str, Path)):
         return Path(value)
     if isinstance(value, cls) and (cls is bool or not isinstance(value, bool)):
@@ -393,7 +390,6 @@ def _convert_scalar(value: object, cls: type, source: _Source, key: str) -> obje
 
 
 def _kinds(cls: type) -> tuple[str, ...]:
-    """The kinds that settings are of: most classes are of one."""
     return typing.get_args(typing.get_type_hints(cls)["kind"])
 
 
@@ -441,8 +437,8 @@ def _fill_required(cls: type, data: dict[str, Json]) -> dict[str, Json]:
 
 def _flags_for_missing(cls: type, data: dict[str, Json], argv: Sequence[str]) -> dict[str, Json]:
     """Required words that the file leaves out and a flag gives."""
-    words = (f for f in _missing(cls, data) if f.type in (str, "str"))
-    values = {f.name: _flag(argv, "--" + f.name.replace("_", "-")) for f in words}
+    words = (f.name for f in _missing(cls, data) if f.type in (str, "str"))
+    values = {name: _flag(argv, "--" + name.replace("_", "-")) for name in words}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -29,6 +29,7 @@ PACKAGES = (
 )
 GROUND = (
     "trust",
+    "data_paths",
     "source",
     "settings",
     "yaml_files",
