@@ -12,7 +12,7 @@ from dwf.cluster.config import ClusterLaunch
 from dwf.errors import exit_cleanly
 from dwf.metrics import log_to_stderr
 from dwf.trust import code_in, trust_code
-from dwf.zoo.config import FamilyConfig, ZooConfig
+from dwf.zoo.config import FamilyConfig, class_of
 
 DEFAULT = "configs/zoo/mnist_mlp.yaml"
 
@@ -20,7 +20,7 @@ DEFAULT = "configs/zoo/mnist_mlp.yaml"
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, train, report."""
     file = settings.file_named(DEFAULT, argv, folder="zoos")
-    cls = FamilyConfig if "zoos" in settings.read_yaml(file) else ZooConfig
+    cls = class_of(settings.read_yaml(file))
     parsed = settings.parse(cls, DEFAULT, argv=argv, folder="zoos", flags=ClusterLaunch)
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()

@@ -398,3 +398,22 @@ class FamilyConfig:
             data: dict[str, Json] = laid_over(self.shared, own)
             config = build(ZooConfig, data | given, source=_OWN, key=f"zoos.{label}")
             yield label, config
+
+
+def class_of(data: dict[str, Json]) -> type[ZooConfig] | type[FamilyConfig]:
+    """Return which settings a file's plain data are: those of a zoo, or of a family of zoos."""
+    return FamilyConfig if "zoos" in data else ZooConfig
+
+
+def zoos_in(data: dict[str, Json], source: str) -> tuple[ZooConfig, ...]:
+    """Return the settings of each zoo that a file of either kind says.
+
+    Args:
+        data: what the file says, plain data.
+        source: the file, for errors.
+
+    Raises:
+        ConfigError: see `settings.build`.
+    """
+    config = build(class_of(data), data, source=source)
+    return tuple(config.members.values()) if isinstance(config, FamilyConfig) else (config,)
