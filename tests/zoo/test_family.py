@@ -133,7 +133,7 @@ def test_wrong_settings_are_told_with_file_and_key(tmp_path, zoos, shared, said)
 def test_networks_that_do_not_fit_their_data_are_refused_before_any_is_trained(tmp_path):
     wrong = {"network": {"kind": "mlp", "widths": [64, 5, 3]}}
     with pytest.raises(ConfigError, match="64"):
-        dwf.train_zoos(FamilyConfig({"wide": wrong, **ZOOS}, SHARED), tmp_path, name="both")
+        dwf.train_zoos(FamilyConfig({**ZOOS, "bad": wrong}, SHARED), tmp_path, name="both")
     assert not list((tmp_path / "zoos").glob("*/shard-*"))
 
 
