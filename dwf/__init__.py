@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.settings import load as load_settings
     from dwf.trackers import track_with
     from dwf.trust import trust_code
+    from dwf.zoo.family import train_zoos
+    from dwf.zoo.manifest import write_manifest
     from dwf.zoo.stage import train_zoo
     from dwf.zoo.store import Zoo
 
@@ -33,7 +35,9 @@ PUBLIC = {
     "sample_networks": "dwf.generators.sample_stage:sample_networks",
     "track_with": "dwf.trackers:track_with",
     "train_zoo": "dwf.zoo.stage:train_zoo",
+    "train_zoos": "dwf.zoo.family:train_zoos",
     "trust_code": "dwf.trust:trust_code",
+    "write_manifest": "dwf.zoo.manifest:write_manifest",
 }
 """Public name -> where it lies."""
 
@@ -48,7 +52,9 @@ __all__ = [
     "sample_networks",
     "track_with",
     "train_zoo",
+    "train_zoos",
     "trust_code",
+    "write_manifest",
 ]
 
 

@@ -190,13 +190,7 @@ def parse(
         ConfigError: as in `build`, for the file and for the flags.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    early = flags(
-        config=Path(_flag(argv, "--config") or _find_default(default_file)),
-        name=_flag(argv, "--name"),
-        root=Path(_flag(argv, "--root") or ""),
-        resume="--resume" in argv,
-    )
-    path = _recorded_config(early, folder) if early.resume else early.config
+    early, path = _read_early(argv, default_file, folder=folder, flags=flags)
     data, files = _read_merged(path)
     told = _take_track(data, _Source(str(path), files))
     begun = recorded_in(path.parent) if early.resume else ()
@@ -218,6 +212,27 @@ def parse(
     trust_code(*launch.trust_code, *(code_in(config) - recorded))
     track_with(*launch.track)
     return Parsed(config, launch, origins=origins, named=named)
+
+
+def file_named(
+    default_file: str, argv: Sequence[str] | None = None, *, folder: str = "runs"
+) -> Path:
+    """Return the file of settings that a command line asks for, as `parse` takes it."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    return _read_early(argv, default_file, folder=folder, flags=Launch)[1]
+
+
+def _read_early(
+    argv: list[str], default_file: str, *, folder: str, flags: type[Launch]
+) -> tuple[Launch, Path]:
+    """Return the flags by which settings are found, and the file of these."""
+    early = flags(
+        config=Path(_flag(argv, "--config") or _find_default(default_file)),
+        name=_flag(argv, "--name"),
+        root=Path(_flag(argv, "--root") or ""),
+        resume="--resume" in argv,
+    )
+    return early, _recorded_config(early, folder) if early.resume else early.config
 
 
 TRACK = "compute.track"

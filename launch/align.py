@@ -1,4 +1,4 @@
-"""Align a zoo: bring its networks into one symmetry frame, as zoos/NAME (default ZOO-aligned).
+"""Align a zoo, or each of a family: one symmetry frame, as zoos/NAME (default ZOO-aligned).
 
 python launch/align.py --config configs/align/git_rebasin.yaml --zoo mnist_mlp
 mpirun -n 4 python launch/align.py --zoo mnist_mlp
@@ -21,14 +21,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     is_first = find_ranks().is_first
     if is_first:
         log_to_stderr()
-    from dwf.align.stage import align_zoo, plan, report
+    from dwf.align.family import align_zoos, plan, report
 
     if launch.dry_run:
         if is_first:
             print(plan(config, launch.root, name=name), parsed.describe(), sep="\n")
         return
     preemption.watch()
-    aligned = align_zoo(config, launch.root, name=name)
+    aligned = align_zoos(config, launch.root, name=name)
     if is_first:
         report(aligned)
 

@@ -14,7 +14,7 @@ from dwf.generators.plan import missing_zoos
 from dwf.pipeline import PipelineConfig, commands
 from dwf.run_folder import RunFolder
 from dwf.trust import code_in, refuse_stranger
-from dwf.zoo.config import ZooConfig
+from dwf.zoo.config import zoos_in
 
 DEFAULT = "configs/pipeline/mnist_mlp.yaml"
 
@@ -24,8 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parsed = settings.parse(PipelineConfig, DEFAULT, argv=argv, folder="pipelines")
     config, launch, name = parsed.config, parsed.launch, parsed.name
     if launch.resume and config.zoo:  # a file that a folder names, not the user
-        zoo = settings.build(ZooConfig, settings.read_yaml(config.zoo), source=config.zoo)
-        for target in code_in(zoo):
+        zoos = zoos_in(settings.read_yaml(config.zoo), source=config.zoo)
+        for target in code_in(zoos):
             refuse_stranger(target, f"{config.zoo}: network.target")
     zoos, made = launch.root / "zoos", (name, f"{name}-aligned")
     missing = [said for file in config.generators for said in missing_zoos(file, zoos, made=made)]

@@ -1,7 +1,8 @@
-"""Train a zoo of networks into zoos/NAME.
+"""Train a zoo of networks into zoos/NAME, or several zoos that a family's settings list.
 
 python launch/zoo.py --config configs/zoo/mnist_mlp.yaml
 python launch/zoo.py --config configs/zoo/mnist_mlp_cluster.yaml --nodes 16
+python launch/zoo.py --config configs/zoo/families/mlps_digits.yaml
 """
 
 from collections.abc import Sequence
@@ -10,19 +11,31 @@ from dwf import preemption, settings
 from dwf.cluster.config import ClusterLaunch
 from dwf.errors import exit_cleanly
 from dwf.metrics import log_to_stderr
-from dwf.zoo.config import ZooConfig
+from dwf.trust import code_in, trust_code
+from dwf.zoo.config import FamilyConfig, class_of
 
 DEFAULT = "configs/zoo/mnist_mlp.yaml"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, train, report."""
-    parsed = settings.parse(ZooConfig, DEFAULT, argv=argv, folder="zoos", flags=ClusterLaunch)
+    file = settings.file_named(DEFAULT, argv, folder="zoos")
+    cls = class_of(settings.read_yaml(file))
+    parsed = settings.parse(cls, DEFAULT, argv=argv, folder="zoos", flags=ClusterLaunch)
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
     from dwf.cluster import backend
-    from dwf.zoo.cohorts import describe_cost
-    from dwf.zoo.stage import plan, report, train_zoo, work
+
+    if isinstance(config, FamilyConfig):
+        from dwf.zoo.family import describe_cost, plan, report, work
+        from dwf.zoo.family import train_zoos as train
+
+        if not launch.resume:  # else a folder's settings, which the user has not named
+            trust_code(*code_in(tuple(config.members.values())))
+    else:
+        from dwf.zoo.cohorts import describe_cost
+        from dwf.zoo.stage import plan, report, work
+        from dwf.zoo.stage import train_zoo as train
 
     print(plan(config, launch.root, name=name))
     units = work(config, launch.root, name=name)
@@ -30,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(describe_cost(config), backend.describe(launch, units), parsed.describe(), sep="\n")
         return
     preemption.watch()
-    report(train_zoo(config, launch.root, name=name, run=backend.runner(launch, units.folder)))
+    report(train(config, launch.root, name=name, run=backend.runner(launch, units.folder)))
 
 
 if __name__ == "__main__":

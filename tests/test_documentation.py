@@ -47,7 +47,7 @@ def test_the_readme_is_a_door():
 def test_the_index_of_settings_files_is_that_of_their_headers():
     assert INDEX.read_text() == index(), "give: python tests/configs_index.py --write"
     linked = set(re.findall(r"\]\(([^)#\s]+\.yaml)\)", index()))
-    files = {str(p.relative_to(ROOT / "configs")) for p in (ROOT / "configs").glob("*/*.yaml")}
+    files = {str(p.relative_to(ROOT / "configs")) for p in (ROOT / "configs").glob("*/**/*.yaml")}
     assert linked == files
 
 

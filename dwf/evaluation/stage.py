@@ -26,6 +26,7 @@ from dwf.run_folder import RunFolder, write_text
 from dwf.settings import flatten, read_yaml, to_dict
 from dwf.stages import Product, stage
 from dwf.training.loop import SAMPLE_ACCURACY
+from dwf.zoo.manifest import zoos_named
 from dwf.zoo.store import Zoo
 
 REPORT = Product("report")
@@ -65,8 +66,8 @@ def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
             are copies of others, or samples have none.
         DataUnavailable: networks do not have the accuracies that their zoo records.
     """
-    zoo = Zoo.open(root / "zoos" / config.zoo)
     samples = [Zoo.open(root / "zoos" / each) for each in config.samples]
+    zoo = Zoo.open(root / "zoos" / _zoo_named(config, root / "zoos", samples=samples))
     _refuse_other_frame(zoo, samples)
     fingerprints = {each.name: each.fingerprint for each in (zoo, *samples)}
     refuse = partial(_refuse_other_networks, fingerprints=fingerprints)
@@ -127,6 +128,19 @@ def report(made: Report, folder: Path) -> None:
 
 def _folder(root: Path, name: str) -> Path:
     return Path(root) / "reports" / name
+
+
+def _zoo_named(config: EvaluateConfig, zoos: Path, *, samples: list[Zoo]) -> str:
+    """Return the zoo that is meant: of a manifest the one whose architecture was drawn."""
+    drawn = {each.facts.sampled.zoo for each in samples if each.facts.sampled}
+    named = zoos_named(zoos, [config.zoo])
+    of_samples = [name for name in named if name in drawn]
+    if len(named) > 1 and len(of_samples) != 1:
+        raise ConfigError(
+            f"zoo = {config.zoo!r} stands for {', '.join(named)}, of which the samples are drawn "
+            f"for {', '.join(of_samples) or 'none'}: a report is on one, so give --zoo its name"
+        )
+    return of_samples[0] if len(named) > 1 else named[0]
 
 
 def _refuse_other_networks(run: RunFolder, fingerprints: dict[str, str]) -> None:

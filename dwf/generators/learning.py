@@ -11,7 +11,7 @@ Shape suffixes: N networks.
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -25,6 +25,7 @@ from dwf.generators.config import GeneratorConfig
 from dwf.generators.subset import Subset
 from dwf.plain import Json
 from dwf.zoo.layout import Layout
+from dwf.zoo.manifest import zoos_named
 from dwf.zoo.moments import Sources
 from dwf.zoo.store import Zoo
 
@@ -40,6 +41,21 @@ class Learning:
     conditions: tuple[np.ndarray, np.ndarray] | None = None
     """For a density that learns under a condition: that of each training network, and of each
     held-out one, float64_N."""
+
+
+def with_zoos_named(config: GeneratorConfig, zoos: Path) -> GeneratorConfig:
+    """Return settings with the zoos that its names stand for, where some are of manifests.
+
+    Args:
+        config: the generator's settings.
+        zoos: folder of the zoos.
+
+    Raises:
+        NotAZoo: see `manifest.read_manifest`.
+    """
+    first, *more = zoos_named(zoos, (config.zoo, *config.more_zoos))
+    widened = zoos_named(zoos, config.codec_zoos)
+    return replace(config, zoo=first, more_zoos=tuple(more), codec_zoos=widened)
 
 
 def open_more(config: GeneratorConfig, zoo: Zoo, *, zoos: Path) -> list[Zoo]:

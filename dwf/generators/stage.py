@@ -14,6 +14,7 @@ from dwf.generators.learning import (
     learning_of_density,
     open_more,
     origin_facts,
+    with_zoos_named,
 )
 from dwf.generators.plan import describe_sizes, describe_training
 from dwf.plain import Json
@@ -48,8 +49,10 @@ def plan(
         ConfigError: see `describe_sizes` and `TrainedCodec.describe_training`.
     """
     zoos = Path(root) / "zoos"
+    config = with_zoos_named(config, zoos)
     lines = [
-        f"{zoos / config.zoo} -> {_folder(root, name)}",
+        f"{', '.join(str(zoos / each) for each in (config.zoo, *config.more_zoos))} -> "
+        f"{_folder(root, name)}",
         *describe_sizes(config, zoos, ranks=ranks, gpu_memory_gb=gpu_memory_gb),
     ]
     if config.codec.training is not None:
@@ -80,10 +83,11 @@ def fit_generator(config: GeneratorConfig, root: Path, *, name: str) -> Generato
         TrainingDiverged: the codec's or the density's loss is not finite.
         NotAZoo, IncompleteZoo, CorruptShard: a zoo cannot be read.
     """
-    ours, path = world(), _folder(root, name)
-    zoo, more, for_codec, for_density = ours.on_all(_read, config, Path(root) / "zoos")
+    ours, path, zoos = world(), _folder(root, name), Path(root) / "zoos"
+    learnt = ours.on_all(with_zoos_named, config, zoos)
+    zoo, more, for_codec, for_density = ours.on_all(_read, learnt, zoos)
     origin = origin_facts(zoo, config.seed, more=more)
-    origin |= choice_facts(config, for_codec, density=for_density)
+    origin |= choice_facts(learnt, for_codec, density=for_density)
     refuse = partial(_refuse_other_origin, origin=origin)
     with stage(GENERATOR, path, config=config, refuse_other=refuse, ours=ours) as run:
         if run is None:
@@ -114,7 +118,14 @@ def _refuse_other_origin(run: RunFolder, origin: dict[str, Json]) -> None:
     if not (folder / HEAD).exists():
         return
     old = read_head(folder)["origin"]
-    pairs = zip(*([each, *each.get("more_zoos", ())] for each in (old, origin)), strict=True)
+    all_old, all_now = ([each, *each.get("more_zoos", ())] for each in (old, origin))
+    names = [[each["zoo"] for each in every] for every in (all_old, all_now)]
+    if names[0] != names[1]:  # a manifest changed
+        raise RunConflict(
+            f"{folder} learnt from the zoos {', '.join(names[0])}, now it would from "
+            f"{', '.join(names[1])}: give another --name, or remove the folder"
+        )
+    pairs = zip(all_old, all_now, strict=True)
     for (before, now), key in itertools.product(pairs, ("layout", "fingerprint")):
         if before[key] != now[key]:
             raise RunConflict(

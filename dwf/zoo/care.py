@@ -21,6 +21,7 @@ from dwf.plain import Json
 from dwf.ranks import world
 from dwf.settings import Count
 from dwf.zoo.facts import Facts
+from dwf.zoo.manifest import read_manifest, zoos_named
 from dwf.zoo.provenance import Merged, Trained
 from dwf.zoo.store import Zoo, finish_zoo
 from dwf.zoo.view import NAME
@@ -97,20 +98,28 @@ def info(folder: Folder, as_json: Annotated[bool, tyro.conf.arg(name="json")] = 
     """Describe a zoo: network, data, recipe, layout, accuracies, where it came from.
 
     Args:
-        folder: the zoo.
+        folder: the zoo, or a manifest: then each of its zoos.
         as_json: print it as JSON.
     """
     return world().on_first(_print_info, folder, as_json)
 
 
 def _print_info(folder: Path, as_json: bool) -> int:
-    from dwf.settings import flatten
     from dwf.zoo.info import zoo_facts
 
-    told = zoo_facts(folder)
+    folders = _zoos_of(folder)
     if as_json:
-        print(json.dumps(told, indent=1))
+        every = {each.name: zoo_facts(each) for each in folders}
+        print(json.dumps(every if read_manifest(folder) else every[folder.name], indent=1))
         return 0
+    for each in folders:
+        _print_facts(zoo_facts(each))
+    return 0
+
+
+def _print_facts(told: dict[str, Json]) -> None:
+    from dwf.settings import flatten
+
     layout, splits = told.pop("layout"), told.pop("splits")
     told |= {"layout": {key: layout[key] for key in ("digest", "weights")}}
     told["bytes"] = f"{told['bytes']:,} ({told['bytes'] / _MIB:,.1f} MiB)"
@@ -123,7 +132,6 @@ def _print_info(folder: Path, as_json: bool) -> int:
         for split, one in splits.items()
     ]
     _print_table(["networks", "count", "accuracy on train images", "on val images"], scores)
-    return 0
 
 
 def _spread(one: dict[str, float] | None) -> str:
@@ -238,7 +246,12 @@ def _merge(folder: Path, sources: Sequence[Path]) -> int:
 def _some(folders: Sequence[Path]) -> Sequence[Path]:
     if not folders:
         raise ConfigError("no zoo was given: expected one folder or more, as zoos/mnist_mlp")
-    return folders
+    return [each for folder in folders for each in _zoos_of(folder)]
+
+
+def _zoos_of(folder: Path) -> list[Path]:
+    """Return the folders of the zoos that one stands for: of a manifest its zoos."""
+    return [folder.with_name(name) for name in zoos_named(folder.parent, [folder.name])]
 
 
 @contextmanager

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dwf.datasets.dataset import Dataset
 
 FORMAT, VERSION = "dwf-zoo", 2
+MANIFEST = "dwf-zoos"
+"""Format of a `zoo.json` that names several zoos: see `manifest`."""
 FILE = "zoo.json"
 BLOCKS_OF_STEPS = "blocks of steps"
 """How the rows of a single network are split; else it is by networks."""
@@ -138,6 +140,9 @@ class Facts(Subject):
             found = (told.pop("format"), told.pop("version"))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise NotAZoo(f"{file} is not the description of a zoo: {_CURE}") from None
+        if found[0] == MANIFEST:
+            names = ", ".join(map(str, told.get("zoos", {}).values()))
+            raise NotAZoo(f"{folder} is a manifest of several zoos, where one is needed: {names}")
         if found != (FORMAT, VERSION):
             raise NotAZoo(
                 f"{file}: format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}: {_CURE}"

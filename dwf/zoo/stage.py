@@ -77,18 +77,29 @@ def train_zoo(config: ZooConfig, root: Path, *, name: str, run: Runner = run_her
         WorkFailed: shards failed; the others are whole.
         StillRunning: the runner left the work to others; call again to look.
     """
+    started = time.monotonic()
+    record = begin_zoo(config, root, name=name)
+    if record is None:
+        return Zoo.open(_folder(root, name))
+    run(work(config, root, name=name))  # the runner holds the folder, here or in jobs
+    with hold(record.path, math.inf):  # of two that watched the same jobs, one after the other
+        return _finish(config, record, time.monotonic() - started)
+
+
+def begin_zoo(config: ZooConfig, root: Path, *, name: str) -> RunFolder | None:
+    """Make a zoo's folder with all that its units read; None where the zoo is finished.
+
+    Raises:
+        ConfigError, RunConflict: see `train_zoo`.
+    """
     config = dataclasses.replace(config, data=identified(config.data))
     folder, sound = _folder(root, name), None
     if not (folder / "run").exists():  # before a folder of these settings is there
         sound = refuse_misfit(config)
-    started = time.monotonic()
     with stage(ZOO, folder, config=config, has_workers=True) as record:
-        if record is None:
-            return Zoo.open(folder)
-        _create(config, folder, sound)
-    run(work(config, root, name=name))  # the runner holds the folder, here or in jobs
-    with hold(record.path, math.inf):  # of two that watched the same jobs, one after the other
-        return _finish(config, record, time.monotonic() - started)
+        if record is not None:
+            _create(config, folder, sound)
+        return record
 
 
 def report(zoo: Zoo) -> None:

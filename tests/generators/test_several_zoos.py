@@ -26,6 +26,7 @@ from dwf.generators.stage import fit_generator, plan
 from dwf.settings import to_dict
 from dwf.training import loop
 from dwf.training.config import LoopComputeConfig, LoopConfig
+from dwf.zoo.manifest import write_manifest
 from dwf.zoo.store import Zoo
 
 ROOT = Path(__file__).parents[2]
@@ -220,6 +221,29 @@ def test_several_architectures_are_fitted_drawn_and_held_against_their_own_zoos(
         ConfigError, match=r"have the architecture of 'narrow', another .* --zoo nar"
     ):
         evaluate(dataclasses.replace(about, zoo="small"), tmp_path, name="small")
+
+
+def test_the_name_of_a_manifest_is_that_of_its_zoos(zoos, tmp_path):
+    """The same generator as by their names; a report is on the zoo that samples are like."""
+    write_manifest(tmp_path / "zoos" / "all", {name[-3:]: name for name in WIDTHS})
+    config = dataclasses.replace(MIXED, zoo="all", more_zoos=(), likelihood=0)
+    by_names = dataclasses.replace(MIXED, likelihood=0)
+    told = [plan(each, tmp_path, name="fitted").splitlines()[1:] for each in (config, by_names)]
+    assert told[0] == told[1]
+    generator = fit_generator(config, tmp_path, name="fitted")
+    named = fit_generator(by_names, tmp_path, name="named")
+    assert generator.digest == named.digest
+    assert torch.equal(generator.sample(3, seed=0), named.sample(3, seed=0))
+    assert fit_generator(config, tmp_path, name="fitted").digest == named.digest
+    sample_networks(SampleConfig("fitted", count=4, zoo="narrow"), tmp_path, name="drawn")
+    about = EvaluateConfig("all", ("drawn",), noise=(0.1,), averages=(2,), count=3, split="val")
+    assert "zoo narrow" in evaluate(about, tmp_path, name="report").facts
+    with pytest.raises(ConfigError, match="zoo = 'all' stands for small, narrow, narrower, of wh"):
+        evaluate(dataclasses.replace(about, samples=()), tmp_path, name="other")
+    (tmp_path / "zoos" / "all" / "zoo.json").unlink()
+    write_manifest(tmp_path / "zoos" / "all", {"a": "small", "b": "narrow"})
+    with pytest.raises(RunConflict, match="learnt from the zoos small, narrow, narrower, now"):
+        fit_generator(config, tmp_path, name="fitted")
 
 
 def test_the_likelihood_of_several_is_each_ones_own(zoos, tmp_path):

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dwf.zoo.config import class_of
 from tests.documentation import ROOT, commands, programs
 
 SCRIPTS = {"zoo": [], "align": ["--zoo", "any"], "generator": [], "sample": ["--generator", "any"]}
 SCRIPTS |= {"evaluate": ["--zoo", "any"], "pipeline": [], "sweep": []}
 CONFIGS = sorted(  # a site's file is for all commands: tests/cluster/test_config.py
-    p.relative_to(ROOT) for p in (ROOT / "configs").glob("*/*.yaml") if p.parent.name != "cluster"
+    path
+    for path in (p.relative_to(ROOT) for p in (ROOT / "configs").glob("*/**/*.yaml"))
+    if path.parts[1] != "cluster"
 )
 
 
@@ -24,7 +27,7 @@ def run(words: list[str], cwd: Path = ROOT) -> subprocess.CompletedProcess:
 
 def test_every_config_has_a_script_and_a_header():
     for config in CONFIGS:
-        assert config.parent.name in SCRIPTS, config
+        assert config.parts[1] in SCRIPTS, config
         text = (ROOT / config).read_text()
         assert text.startswith("# ") and "launch/" in text.split("\n\n")[0], config
 
@@ -36,17 +39,17 @@ def test_every_config_is_understood_by_its_script(config):
 
     sys.path.insert(0, str(ROOT / "launch"))
     try:
-        script = __import__(config.parent.name)
+        script = __import__(config.parts[1])
     finally:
         sys.path.pop(0)
+    data = settings.read_yaml(ROOT / config)
     cls = next(
         value
-        for name, value in vars(script).items()
-        if name.lower() == f"{config.parent.name}config" or name == "PipelineConfig"
+        for name, value in ({"ZooConfig": class_of(data)} | vars(script)).items()
+        if name.lower() == f"{config.parts[1]}config" or name == "PipelineConfig"
     )
-    data = settings.read_yaml(ROOT / config)
     missing = dict.fromkeys(
-        (flag.strip("-") for flag in SCRIPTS[config.parent.name] if flag.startswith("--")), "any"
+        (flag.strip("-") for flag in SCRIPTS[config.parts[1]] if flag.startswith("--")), "any"
     )
     parsed = settings.build(cls, missing | data, source=str(config))
     assert settings.build(cls, settings.to_dict(parsed), source="again") == parsed

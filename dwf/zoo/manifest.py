@@ -1,0 +1,101 @@
+"""Manifest: one name for several zoos, as those of a family of architectures.
+
+A manifest is a folder among the zoos whose `zoo.json` names zoos beside it, each under a label.
+Stages that take several zoos take its name for theirs: see `zoos_named`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dwf.errors import ConfigError, NotAZoo, RunConflict
+from dwf.plain import Json
+from dwf.run_folder import write_json
+from dwf.stages import Product
+from dwf.zoo.facts import FILE, MANIFEST
+
+
+def _is_never_over(folder: Path) -> bool:
+    return False  # each zoo tells whether it is finished
+
+
+FAMILY = Product("family of zoos", records="run", head=FILE, is_whole=_is_never_over)
+"""Product of the stages that make several zoos at once."""
+VERSION = 1
+_CURE = "remove it and give the command that makes this family of zoos again"
+
+
+def write_manifest(folder: Path, zoos: Mapping[str, str]) -> None:
+    """Write a manifest, or leave it where it is there already.
+
+    Args:
+        folder: its folder, beside those of the zoos; made if it is missing.
+        zoos: label -> name of the zoo, in order; the zoos need not be there yet.
+
+    Raises:
+        ConfigError: there are none, a label or zoo stands there twice, or a label is no name.
+        RunConflict: the folder is a zoo, or a manifest of other zoos.
+    """
+    bad = [label for label in zoos if not label or Path(label).name != label]
+    if not zoos or bad or len(set(zoos.values())) < len(zoos):
+        raise ConfigError(f"zoos = {dict(zoos)}: expected labels, each with a zoo of its own")
+    file = folder / FILE
+    if file.exists():
+        now = read_manifest(folder)
+        if now != dict(zoos):
+            held = "a zoo" if now is None else f"a manifest of {', '.join(now.values())}"
+            raise RunConflict(
+                f"{folder} is {held}, and not of {', '.join(zoos.values())}: give another --name, "
+                "or remove the folder"
+            )
+        return
+    write_json(file, {"format": MANIFEST, "version": VERSION, "zoos": dict(zoos)})
+
+
+def read_manifest(folder: Path) -> dict[str, str] | None:
+    """Return label -> name of the zoo, in order; None of a folder that is no manifest.
+
+    Raises:
+        NotAZoo: it is one of another version, or is not as this dwf writes it.
+    """
+    file = folder / FILE
+    if not file.exists():
+        return None
+    try:
+        told: dict[str, Json] = json.loads(file.read_text())
+        kind = told.get("format")
+    except (ValueError, AttributeError):
+        return None  # what a zoo says is read by `Facts`, which says what is wrong
+    if kind != MANIFEST:
+        return None
+    zoos = told.get("zoos")
+    if told.get("version") != VERSION or not isinstance(zoos, dict) or not zoos:
+        raise NotAZoo(
+            f"{file}: version {told.get('version')} of {len(zoos or ())} zoos, this dwf reads "
+            f"version {VERSION} of one or more: {_CURE}"
+        )
+    wrong = [name for name in zoos.values() if not isinstance(name, str) or _is_path(name)]
+    if wrong:
+        raise NotAZoo(f"{file}: zoos names {wrong[0]!r}, expected a folder beside it: {_CURE}")
+    return zoos
+
+
+def zoos_named(zoos: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the zoos that names stand for: of a manifest its zoos, of a zoo itself, in order.
+
+    Args:
+        zoos: folder of the zoos.
+        names: of zoos and manifests; one that is not there yet stands for itself.
+
+    Raises:
+        NotAZoo: see `read_manifest`.
+    """
+    found: list[str] = []
+    for name in names:
+        manifest = read_manifest(zoos / name)
+        found += [name] if manifest is None else manifest.values()
+    return tuple(found)
+
+
+def _is_path(name: str) -> bool:
+    return not name or Path(name).name != name
