@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
     from dwf.align.stage import align_zoo
     from dwf.evaluation.stage import evaluate
+    from dwf.exporters.stage import export_networks
     from dwf.generators.generator import Generator
     from dwf.generators.sample_stage import sample_networks
     from dwf.generators.stage import fit_generator
     from dwf.settings import load as load_settings
     from dwf.trust import trust_code
+    from dwf.zoo.network_files import load_network
     from dwf.zoo.stage import train_zoo
     from dwf.zoo.store import Zoo
 
@@ -25,7 +27,9 @@ PUBLIC = {
     "Zoo": "dwf.zoo.store:Zoo",
     "align_zoo": "dwf.align.stage:align_zoo",
     "evaluate": "dwf.evaluation.stage:evaluate",
+    "export_networks": "dwf.exporters.stage:export_networks",
     "fit_generator": "dwf.generators.stage:fit_generator",
+    "load_network": "dwf.zoo.network_files:load_network",
     "load_settings": "dwf.settings:load",
     "sample_networks": "dwf.generators.sample_stage:sample_networks",
     "train_zoo": "dwf.zoo.stage:train_zoo",
@@ -38,7 +42,9 @@ __all__ = [
     "Zoo",
     "align_zoo",
     "evaluate",
+    "export_networks",
     "fit_generator",
+    "load_network",
     "load_settings",
     "sample_networks",
     "train_zoo",
