@@ -11,6 +11,7 @@ from dwf.errors import ConfigError, RunConflict
 from dwf.evaluation.comparisons import comparisons_of, measure_all
 from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.measure import Yardstick, ensemble_size
+from dwf.evaluation.network_files import open_samples
 from dwf.evaluation.report import (
     ONE_NETWORK,
     Report,
@@ -60,13 +61,21 @@ def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
             it has.
         RunConflict: the report is finished, and the zoos have changed since; or another process
             is at it.
-        ShapeMismatch: samples of another layout than the zoo's.
+        ShapeMismatch: samples of another layout than the zoo's; of files the tensor is named.
+        CorruptCheckpoint: a file of a sample is damaged.
         TooFewNetworks: a generator learnt from fewer than four training networks, or half of them
             are copies of others, or samples have none.
         DataUnavailable: networks do not have the accuracies that their zoo records.
     """
     zoo = Zoo.open(root / "zoos" / config.zoo)
-    samples = [Zoo.open(root / "zoos" / each) for each in config.samples]
+    with open_samples(config.samples, zoo, root) as samples:
+        return _evaluate(config, root, name, zoo, samples)
+
+
+def _evaluate(
+    config: EvaluateConfig, root: Path, name: str, zoo: Zoo, samples: list[Zoo]
+) -> Report:
+    """Score opened zoos; see `evaluate`."""
     _refuse_other_frame(zoo, samples)
     fingerprints = {each.name: each.fingerprint for each in (zoo, *samples)}
     refuse = partial(_refuse_other_networks, fingerprints=fingerprints)

@@ -9,8 +9,14 @@ EXPORTERS = {
     "safetensors": "dwf.exporters.safetensors:SafetensorsExporter",
     "state_dict": "dwf.exporters.state_dict:StateDictExporter",
     "npz": "dwf.exporters.npz:NpzExporter",
+    "onnx": "dwf.exporters.onnx:OnnxExporter",
+    "huggingface": "dwf.exporters.huggingface:HuggingFaceExporter",
+    "archive": "dwf.exporters.archive:ArchiveExporter",
+    "unterthiner": "dwf.exporters.unterthiner:UnterthinerExporter",
 }
-Format = Literal["safetensors", "state_dict", "npz"]
+Format = Literal[
+    "safetensors", "state_dict", "npz", "onnx", "huggingface", "archive", "unterthiner"
+]
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,11 @@ class ExportConfig:
     """Number of networks that are written: drawn, each at its last epoch."""
     seed: Whole = 0
     """Seed of the draw."""
+    licence: str | None = None
+    """Licence of the networks, by its SPDX name; archives need one, cards have room for it."""
+    report: str | None = None
+    """Report on the networks, beside their zoo: cards tell its mark, and `best` its accuracies on
+    validation images where the zoo has none."""
     not_finite: bool = False
     """Whether rows with weights that are not finite are written; else they are refused."""
 

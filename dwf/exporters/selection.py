@@ -7,6 +7,7 @@ import numpy as np
 
 from dwf.errors import ConfigError, CorruptShard, TooFewNetworks
 from dwf.exporters.config import ExportConfig
+from dwf.exporters.judged import judged
 from dwf.randomness import numpy_stream
 from dwf.zoo.store import Zoo
 
@@ -30,7 +31,7 @@ def rows_of(config: ExportConfig, zoo: Zoo) -> np.ndarray:
             raise ConfigError(f"rows = {wrong[0]}: {zoo.path} has rows 0 to {len(zoo) - 1}")
         return np.array(config.rows, np.int64)
     if config.best is not None:
-        return _best(zoo, config.best)
+        return _best(zoo, config.best, report=config.report)
     if config.random is not None:
         rows_N = _enough(zoo, "random", config.random)
         drawn = numpy_stream(config.seed, "export").permutation(len(rows_N))[: config.random]
@@ -38,15 +39,18 @@ def rows_of(config: ExportConfig, zoo: Zoo) -> np.ndarray:
     return np.arange(len(zoo))
 
 
-def _best(zoo: Zoo, count: int) -> np.ndarray:
+def _best(zoo: Zoo, count: int, *, report: str | None) -> np.ndarray:
     rows_N = _enough(zoo, "best", count)
-    if ACCURACY not in zoo.columns:
+    if ACCURACY in zoo.columns:
+        known_N = zoo.columns[ACCURACY]
+    elif report is not None:
+        known_N = judged(report, zoo).values(ACCURACY)
+    else:
         raise ConfigError(
             f"best = {count}: {zoo.path} has no column {ACCURACY}, by which the best are chosen: "
-            "score its networks with launch/evaluate.py, and give the rows you want as rows"
+            "score its networks with launch/evaluate.py, and name that by --report"
         )
-    accuracy_N = zoo.columns[ACCURACY][rows_N]
-    order_N = np.argsort(-accuracy_N, kind="stable")  # NaN comes last
+    order_N = np.argsort(-known_N[rows_N], kind="stable")  # NaN comes last
     return rows_N[order_N[:count]]
 
 

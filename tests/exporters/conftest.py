@@ -25,7 +25,7 @@ def zoo(make_zoo) -> Zoo:
 def zoo_of(tmp_path):
     """Write networks of any architecture, their head and running statistics drawn, too."""
 
-    def make(config: NetworkConfig, count: int, name: str = "any", **more) -> Zoo:
+    def make(config: NetworkConfig, count: int, name: str = "any", shape=None, **more) -> Zoo:
         layout = Layout.of(build_network(config))
         rng = np.random.default_rng(0)
         weights_ND = 0.1 * rng.standard_normal((count, layout.size), dtype=np.float32)
@@ -35,7 +35,8 @@ def zoo_of(tmp_path):
                 part[:] = np.abs(part) + 0.5
         columns = {"network": np.arange(count), "epoch": np.ones(count, np.int32)}
         columns |= {"split": np.full(count, "train")} | more
-        block, facts = (columns, weights_ND), facts_of(layout, config)
+        told = {} if shape is None else {"input_shape": shape}
+        block, facts = (columns, weights_ND), facts_of(layout, config, **told)
         path = tmp_path / "zoos" / name
         return write_zoo(path, facts, num_rows=count, blocks=[block])
 
