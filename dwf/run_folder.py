@@ -56,7 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:12]}")
     try:
         yield partial
-        _flush(partial)
+        _flush([partial])
         os.replace(partial, path)
     except OSError as error:
         if error.errno and error.filename is None:  # a full disk, told without the file's name
@@ -79,16 +79,18 @@ def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
     try:
         yield partials
         with ThreadPoolExecutor(_FLUSHES) as pool:
-            list(pool.map(_flush, partials))
+            list(pool.map(_flush, (partials[start::_FLUSHES] for start in range(_FLUSHES))))
         for partial, path in zip(partials, paths, strict=True):
             os.replace(partial, path)
-    finally:
+    except BaseException:
         sweep(partials)
+        raise
 
 
-def _flush(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+def _flush(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
 
 
 def sweep(leftovers: Iterable[Path]) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 
 from dwf.errors import ConfigError, CorruptShard, TooFewNetworks
 from dwf.exporters.config import ExportConfig
-from dwf.exporters.judged import judged
 from dwf.randomness import numpy_stream
 from dwf.zoo.store import Zoo
 
@@ -44,6 +43,8 @@ def _best(zoo: Zoo, count: int, *, report: str | None) -> np.ndarray:
     if ACCURACY in zoo.columns:
         known_N = zoo.columns[ACCURACY]
     elif report is not None:
+        from dwf.exporters.judged import judged  # on use, as reports import much
+
         known_N = judged(report, zoo).values(ACCURACY)
     else:
         raise ConfigError(
