@@ -32,6 +32,10 @@ setup(
         "scikit-learn>=1.6,<2",
         "safetensors>=0.5,<1",
         "tensorboard>=2.18,<3",
+        "onnx>=1.20,<2",
+        "onnxruntime>=1.24,<2",
+        "onnxscript>=0.7,<1",
+        "huggingface_hub>=1,<3",
     ],
     extras_require={
         "track": TRACK,

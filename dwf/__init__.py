@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.align.stage import align_zoo
     from dwf.data_paths import give_data
     from dwf.evaluation.stage import evaluate
+    from dwf.exporters.stage import export_networks
     from dwf.generators.generator import Generator
     from dwf.generators.sample_stage import sample_networks
     from dwf.generators.stage import fit_generator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.trust import trust_code
     from dwf.zoo.family import train_zoos
     from dwf.zoo.manifest import write_manifest
+    from dwf.zoo.network_files import load_network
     from dwf.zoo.stage import train_zoo
     from dwf.zoo.store import Zoo
 
@@ -29,8 +31,10 @@ PUBLIC = {
     "Zoo": "dwf.zoo.store:Zoo",
     "align_zoo": "dwf.align.stage:align_zoo",
     "evaluate": "dwf.evaluation.stage:evaluate",
+    "export_networks": "dwf.exporters.stage:export_networks",
     "fit_generator": "dwf.generators.stage:fit_generator",
     "give_data": "dwf.data_paths:give_data",
+    "load_network": "dwf.zoo.network_files:load_network",
     "load_settings": "dwf.settings:load",
     "sample_networks": "dwf.generators.sample_stage:sample_networks",
     "track_with": "dwf.trackers:track_with",
@@ -46,8 +50,10 @@ __all__ = [
     "Zoo",
     "align_zoo",
     "evaluate",
+    "export_networks",
     "fit_generator",
     "give_data",
+    "load_network",
     "load_settings",
     "sample_networks",
     "track_with",

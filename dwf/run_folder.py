@@ -21,6 +21,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 LOCK = "lock"
 LEFTOVERS = "*.partial-*"
 """Pattern of the temporary names of `replacing`."""
+_FLUSHES = 16  # files that wait for the disk at a time
 _NO_CODE = "it holds pickled objects, which would run code and are never read"
 _RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK}
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -55,8 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex[:12]}")
     try:
         yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
+        _flush([partial])
         os.replace(partial, path)
     except OSError as error:
         if error.errno and error.filename is None:  # a full disk, told without the file's name
@@ -64,6 +65,33 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Yield a temporary path for each of many small files; see `replacing`.
+
+    They are flushed side by side, which costs a disk about as much as one of them.
+    """
+    tag = f"partial-{uuid.uuid4().hex[:12]}"
+    partials = [path.with_name(f"{path.name}.{tag}") for path in paths]
+    for folder in {path.parent for path in paths}:
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partials
+        with ThreadPoolExecutor(_FLUSHES) as pool:
+            list(pool.map(_flush, (partials[start::_FLUSHES] for start in range(_FLUSHES))))
+        for partial, path in zip(partials, paths, strict=True):
+            os.replace(partial, path)
+    except BaseException:
+        sweep(partials)
+        raise
+
+
+def _flush(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
 
 
 def sweep(leftovers: Iterable[Path]) -> None:

@@ -17,6 +17,7 @@ FOLDERS = {
     "generator": ("Codec and density: `launch/generator.py`.", "generators"),
     "sample": ("Drawing networks: `launch/sample.py`.", "generators"),
     "evaluate": ("The report: `launch/evaluate.py`.", "evaluation"),
+    "export": ("Networks for other tools: `launch/export.py`.", "import_export"),
     "sweep": ("Many settings: `launch/sweep.py`.", "sweeps"),
     "cluster": ("A site, for `--cluster` or `$DWF_CLUSTER`.", "cluster"),
 }

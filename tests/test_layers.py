@@ -22,6 +22,7 @@ PACKAGES = (
     "densities",
     "generators",
     "evaluation",
+    "exporters",
     "predictors",
     "pipeline",
     "sweeps",

@@ -15,7 +15,14 @@ import pytest
 import torch
 
 from dwf.errors import CorruptCheckpoint, RunConflict
-from dwf.run_folder import RunFolder, load_state, reading_arrays, replacing, write_text
+from dwf.run_folder import (
+    RunFolder,
+    load_state,
+    reading_arrays,
+    replacing,
+    replacing_all,
+    write_text,
+)
 
 
 def test_the_same_settings_go_on_and_others_are_refused_by_key(tmp_path):
@@ -96,6 +103,21 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         partial.write_text("half")
         raise RuntimeError
     assert file.read_text() == "before" and list(tmp_path.iterdir()) == [file]
+
+
+def test_many_files_appear_together_or_not_at_all(tmp_path):
+    files = [tmp_path / folder / f"{i}.txt" for folder in "ab" for i in range(20)]
+    write_text(files[0], "before")
+    with pytest.raises(KeyError), replacing_all(files) as partials:
+        for partial in partials[:30]:
+            partial.write_text("half")
+        raise KeyError
+    assert [file.read_text() for file in tmp_path.rglob("*.*")] == ["before"]
+    with replacing_all(files) as partials:
+        for number, partial in enumerate(partials):
+            partial.write_text(str(number))
+    assert [file.read_text() for file in files] == [str(number) for number in range(40)]
+    assert len(list(tmp_path.rglob("*.*"))) == 40
 
 
 def test_kill_9_while_writing_never_shows_a_half_written_file(tmp_path):

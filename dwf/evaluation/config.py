@@ -32,7 +32,8 @@ class EvaluateConfig:
     zoo: str
     """Zoo that the generators learnt from, in their frame (the aligned one)."""
     samples: tuple[str, ...] = ()
-    """Zoos of generated networks, in the same frame."""
+    """Zoos of generated networks, or files of networks (`.safetensors .pt .npz`) and folders of
+    such; they are put into the zoo's frame."""
     split: Literal["test", "val"] = "test"
     """Held-out networks and images that are scored: `test` for reports; `val` for choices between
     settings, which then see nothing of the test networks and test images."""

@@ -11,6 +11,7 @@ from dwf.errors import ConfigError, RunConflict
 from dwf.evaluation.comparisons import comparisons_of, measure_all
 from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.measure import Yardstick, ensemble_size
+from dwf.evaluation.network_files import are_files, open_samples
 from dwf.evaluation.report import (
     ONE_NETWORK,
     Report,
@@ -26,6 +27,7 @@ from dwf.run_folder import RunFolder, write_text
 from dwf.settings import flatten, read_yaml, to_dict
 from dwf.stages import Product, stage
 from dwf.training.loop import SAMPLE_ACCURACY
+from dwf.zoo.facts import Facts
 from dwf.zoo.manifest import zoos_named
 from dwf.zoo.store import Zoo
 
@@ -61,13 +63,21 @@ def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
             it has.
         RunConflict: the report is finished, and the zoos have changed since; or another process
             is at it.
-        ShapeMismatch: samples of another layout than the zoo's.
+        ShapeMismatch: samples of another layout than the zoo's; of files the tensor is named.
+        CorruptCheckpoint: a file of a sample is damaged.
         TooFewNetworks: a generator learnt from fewer than four training networks, or half of them
             are copies of others, or samples have none.
         DataUnavailable: networks do not have the accuracies that their zoo records.
     """
-    samples = [Zoo.open(root / "zoos" / each) for each in config.samples]
-    zoo = Zoo.open(root / "zoos" / _zoo_named(config, root / "zoos", samples=samples))
+    zoo = Zoo.open(root / "zoos" / _zoo_named(config, root))
+    with open_samples(config.samples, zoo, root) as samples:
+        return _evaluate(config, root, name, zoo, samples)
+
+
+def _evaluate(
+    config: EvaluateConfig, root: Path, name: str, zoo: Zoo, samples: list[Zoo]
+) -> Report:
+    """Score opened zoos; see `evaluate`."""
     _refuse_other_frame(zoo, samples)
     fingerprints = {each.name: each.fingerprint for each in (zoo, *samples)}
     refuse = partial(_refuse_other_networks, fingerprints=fingerprints)
@@ -130,17 +140,21 @@ def _folder(root: Path, name: str) -> Path:
     return Path(root) / "reports" / name
 
 
-def _zoo_named(config: EvaluateConfig, zoos: Path, *, samples: list[Zoo]) -> str:
+def _zoo_named(config: EvaluateConfig, root: Path) -> str:
     """Return the zoo that is meant: of a manifest the one whose architecture was drawn."""
-    drawn = {each.facts.sampled.zoo for each in samples if each.facts.sampled}
-    named = zoos_named(zoos, [config.zoo])
+    named = zoos_named(root / "zoos", [config.zoo])
+    if len(named) == 1:
+        return named[0]
+    zoos = [each for each in config.samples if not are_files(each, root)]
+    sampled = [Facts.read(root / "zoos" / each).sampled for each in zoos]
+    drawn = {each.zoo for each in sampled if each}
     of_samples = [name for name in named if name in drawn]
-    if len(named) > 1 and len(of_samples) != 1:
+    if len(of_samples) != 1:
         raise ConfigError(
             f"zoo = {config.zoo!r} stands for {', '.join(named)}, of which the samples are drawn "
             f"for {', '.join(of_samples) or 'none'}: a report is on one, so give --zoo its name"
         )
-    return of_samples[0] if len(named) > 1 else named[0]
+    return of_samples[0]
 
 
 def _refuse_other_networks(run: RunFolder, fingerprints: dict[str, str]) -> None:

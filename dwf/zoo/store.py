@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from dwf.errors import IncompleteZoo, ShapeMismatch
+from dwf.errors import ConfigError, IncompleteZoo, ShapeMismatch
 from dwf.run_folder import write_json
 from dwf.stages import Product
 from dwf.zoo.config import split_sizes
 from dwf.zoo.facts import BLOCKS_OF_STEPS, FILE, Facts
+from dwf.zoo.network_files import filled
 from dwf.zoo.shard import Block, Columns, Shard, shard_name, write_shard
 from dwf.zoo.view import NAME, read_view, write_view
 
@@ -273,6 +274,20 @@ class Zoo:
     def build_network(self) -> "nn.Module":
         """Return one network of the zoo's architecture, in evaluation mode."""
         return self.facts.build_network()
+
+    def network(self, row: int) -> "nn.Module":
+        """Return a row as a network of its own, in evaluation mode.
+
+        Args:
+            row: its index, from 0.
+
+        Raises:
+            ConfigError: there is no such row, or the architecture cannot be built.
+            CorruptShard: the row does not match its checksum.
+        """
+        if not 0 <= row < len(self):
+            raise ConfigError(f"row = {row}: {self.path} has rows 0 to {len(self) - 1}")
+        return filled(self.build_network(), self.layout, weights_D=self.read(np.array([row]))[0])
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -1,0 +1,1 @@
+"""Networks out of a zoo: files that other tools load, one exporter for each format."""

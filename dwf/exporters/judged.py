@@ -1,0 +1,31 @@
+"""What a report says of the networks that are exported."""
+
+import json
+
+from dwf.errors import ConfigError
+from dwf.evaluation.report import NetworkSet, Report
+from dwf.zoo.store import Zoo
+
+
+def judged(report: str, zoo: Zoo) -> NetworkSet:
+    """Return what a report beside a zoo says of its networks, which are samples there.
+
+    Raises:
+        ConfigError: there is no such report, or it is not on these networks as they are now.
+    """
+    folder = zoo.path.parent.parent / "reports" / report
+    if not (folder / "done.json").exists():
+        raise ConfigError(
+            f"report = {report!r}: {folder} holds no finished report: make it with "
+            "launch/evaluate.py"
+        )
+    fingerprints = json.loads((folder / "done.json").read_text())["fingerprints"]
+    samples = Report.load(folder).of("samples")
+    for one in samples:
+        if one.title == zoo.name and fingerprints.get(zoo.name) == zoo.fingerprint:
+            return one
+    titles = ", ".join(one.title for one in samples) or "no samples"
+    raise ConfigError(
+        f"report = {report!r}: it is on {titles}, not on {zoo.name} as it is now: evaluate that "
+        f"with launch/evaluate.py --samples {zoo.name}"
+    )
