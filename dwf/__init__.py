@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.generators.generator import Generator
     from dwf.generators.sample_stage import sample_networks
     from dwf.generators.stage import fit_generator
+    from dwf.importers.stage import import_zoo
     from dwf.settings import load as load_settings
     from dwf.trust import trust_code
     from dwf.zoo.stage import train_zoo
@@ -26,6 +27,7 @@ PUBLIC = {
     "align_zoo": "dwf.align.stage:align_zoo",
     "evaluate": "dwf.evaluation.stage:evaluate",
     "fit_generator": "dwf.generators.stage:fit_generator",
+    "import_zoo": "dwf.importers.stage:import_zoo",
     "load_settings": "dwf.settings:load",
     "sample_networks": "dwf.generators.sample_stage:sample_networks",
     "train_zoo": "dwf.zoo.stage:train_zoo",
@@ -39,6 +41,7 @@ __all__ = [
     "align_zoo",
     "evaluate",
     "fit_generator",
+    "import_zoo",
     "load_settings",
     "sample_networks",
     "train_zoo",

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "dwf-zoo", 2
 FILE = "zoo.json"
+UNKNOWN = "unknown"
+"""`image_split` of networks of which nobody knows which images they were trained on."""
 BLOCKS_OF_STEPS = "blocks of steps"
 """How the rows of a single network are split; else it is by networks."""
 _APART = ("num_shards", "layout")  # the first and the last key
@@ -63,8 +65,13 @@ class Subject:
 
     network: NetworkConfig
     """The architecture."""
-    data: DataConfig
-    """Data that the networks are trained on."""
+    data: DataConfig | None = None
+    """Data that the networks are trained on; None where nobody can run them."""
+    image_split: str | None = None
+    """Images that imported networks were trained on: digest of a split, see `datasets.image_split`,
+    or `unknown`; None of networks that dwf trained, as its settings of the data say."""
+    permutations: dict[str, tuple[str | None, ...]] | None = None
+    """Groups of axes that can be permuted together, tensor -> group of each axis; None: traced."""
     input_shape: tuple[int, ...]
     """Shape of one input."""
     recipe: RecipeConfig | None = None
@@ -83,10 +90,22 @@ class Subject:
         return build_network(self.network)
 
     def load_data(self) -> "Dataset":
-        """Return what the networks are trained on, prepared as the settings say."""
+        """Return what the networks are trained on, prepared as the settings say.
+
+        Raises:
+            ConfigError: networks that nobody can run were imported without data.
+            DataUnavailable: the dataset, or the split that they were trained on, is not here.
+        """
+        from dwf.datasets.image_split import take_split
         from dwf.datasets.load import load_dataset
 
-        return load_dataset(self.data)
+        if self.data is None:
+            raise ConfigError(
+                "these networks were imported with `network: {kind: none}` and without data, so "
+                "they cannot be scored; import them again with both"
+            )
+        data = load_dataset(self.data)
+        return data if self.image_split in (None, UNKNOWN) else take_split(data, self.image_split)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +237,8 @@ def _refuse_other_keys(told: dict[str, Json], file: Path) -> None:
     required = {
         field.name for field in dataclasses.fields(Facts) if field.default is dataclasses.MISSING
     }
+    if told.get("network") != {"kind": "none"}:
+        required.add("data")
     for name in _hints():
         if name in required and name not in told:
             raise NotAZoo(f"{file}: {name} is missing, which every zoo says: {_CURE}")
