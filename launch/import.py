@@ -4,10 +4,13 @@ python launch/import.py --config configs/import/state_dict.yaml --source checkpo
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from dwf import preemption, settings
 from dwf.errors import exit_cleanly
 from dwf.importers.config import ImportConfig, ImportLaunch
+from dwf.importers.fetch import fetch
+from dwf.importers.sources import table
 from dwf.metrics import log_to_stderr
 from dwf.trust import trust_pickle
 
@@ -20,6 +23,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
     trust_pickle(*launch.trust_pickle)
+    if launch.fetch == "list":
+        print(table())
+        return
+    if launch.fetch and not launch.dry_run:
+        fetch(launch.fetch, Path(config.source))
     from dwf.importers.stage import import_zoo, plan, report, zoos_of
 
     zoos = zoos_of(config, name)

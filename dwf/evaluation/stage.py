@@ -56,8 +56,8 @@ def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
         The report; read from disk where it is finished already.
 
     Raises:
-        ConfigError: samples say that they were learnt from another zoo, or from more networks than
-            it has.
+        ConfigError: networks that nobody can run; samples say that they were learnt from another
+            zoo, or from more networks than it has.
         RunConflict: the report is finished, and the zoos have changed since; or another process
             is at it.
         ShapeMismatch: samples of another layout than the zoo's.
@@ -66,6 +66,7 @@ def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
         DataUnavailable: networks do not have the accuracies that their zoo records.
     """
     zoo = Zoo.open(root / "zoos" / config.zoo)
+    _refuse_unknown(zoo)
     samples = [Zoo.open(root / "zoos" / each) for each in config.samples]
     _refuse_other_frame(zoo, samples)
     fingerprints = {each.name: each.fingerprint for each in (zoo, *samples)}
@@ -95,7 +96,7 @@ def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
             limits=yardstick.limits.to_json(),
             limits_of={subset: limits.to_json() for subset, limits in limits_of.items()},
             sets=tuple(sets),
-            headline=(*said, ONE_NETWORK) if zoo.is_one_network else said,
+            headline=(*said, *[ONE_NETWORK] * zoo.is_one_network, *zoo.facts.caveats),
             facts=_facts(root, zoo, samples) | {"evaluation": {"device": device} | _how(yardstick)},
             map_share=tuple(yardstick.axes_share_C.tolist()),
             fits={each: read_fit(path) for each, path in _generators(root, samples).items()},
@@ -135,6 +136,14 @@ def _refuse_other_networks(run: RunFolder, fingerprints: dict[str, str]) -> None
         raise RunConflict(
             f"{run.path} is about networks that are no longer those of "
             f"{', '.join(fingerprints)}: give another --name, or remove the folder"
+        )
+
+
+def _refuse_unknown(zoo: Zoo) -> None:
+    if not zoo.facts.network.is_known:
+        raise ConfigError(
+            f"zoo = {zoo.name!r} was imported with `network: {{kind: none}}`, so nobody can score "
+            "its networks: import them again with their network"
         )
 
 
@@ -179,7 +188,7 @@ def _of_all(count: int, total: int) -> str:
 
 def _facts(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, Json]]:
     """Return what was evaluated, as far as the folders tell; nothing of host or time."""
-    described = {"network", "data", "seed", "recipe", "split_by", "provenance"}
+    described = {"network", "data", "image_split", "seed", "recipe", "split_by", "provenance"}
     counts = {f"{split} networks": len(zoo.rows(split, "last")) for split in _SPLITS}
     about_zoo = {key: value for key, value in zoo.facts.to_json().items() if key in described}
     facts = {f"zoo {zoo.name}": counts | _scalars(about_zoo)}

@@ -30,10 +30,6 @@ from dwf.zoo.store import ZOO, Zoo, create_zoo, finish_zoo
 
 TABLE = "imported.csv"
 """File beside the shards: each member, whether it is a row, and why not."""
-UNKNOWN_IMAGES = (
-    "Which images these networks were trained on is unknown, so images that they are scored on may "
-    "be among them."
-)
 RENAMED = "renamed.json"
 """File of the run: name of a tensor in the network -> in the files, where they differ."""
 Outcome = dict[str, Json]
@@ -95,6 +91,7 @@ def import_zoo(config: ImportConfig, root: Path, *, name: str) -> Zoo:
     if not (folder / "run").exists():  # before a folder of these settings is there
         survey = Survey.of(config)
         _refuse_other_data(survey)
+        _facts(survey)
     started = time.monotonic()
     with stage(ZOO, folder, config=config) as run:
         if run is None:
@@ -129,8 +126,8 @@ def report(zoo: Zoo) -> None:
             f"{name}: measured {found['measured']:.4f}, the source says {found['given']:.4f} on "
             f"average; the largest difference of a network is {found['largest']:.4f}"
         )
-    if told["trained_on"] == UNKNOWN:
-        print(UNKNOWN_IMAGES)
+    for sentence in zoo.facts.caveats:
+        print(sentence)
 
 
 def _folder(root: Path, name: str) -> Path:

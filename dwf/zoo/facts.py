@@ -27,6 +27,11 @@ FORMAT, VERSION = "dwf-zoo", 2
 FILE = "zoo.json"
 UNKNOWN = "unknown"
 """`image_split` of networks of which nobody knows which images they were trained on."""
+UNKNOWN_IMAGES = (
+    "Which images these networks were trained on is unknown: images that they are scored on may be "
+    "among them."
+)
+"""Sentence that every report on such networks says."""
 BLOCKS_OF_STEPS = "blocks of steps"
 """How the rows of a single network are split; else it is by networks."""
 _APART = ("num_shards", "layout")  # the first and the last key
@@ -82,6 +87,11 @@ class Subject:
     def to_json(self) -> dict[str, Json]:
         """Return plain data; `settings.build` is the inverse."""
         return {name: to_dict(value) for name, value in vars(self).items() if value is not None}
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """Sentences that every report on these networks says."""
+        return (UNKNOWN_IMAGES,) if self.image_split == UNKNOWN else ()
 
     def build_network(self) -> "nn.Module":
         """Return one network of the architecture, in evaluation mode."""
