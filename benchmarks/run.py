@@ -2,7 +2,7 @@
 
 python benchmarks/run.py [--quick] [TOPIC ...]
 
-Topics: zoo store align pca flow evaluation cluster sweep tokens sane neurons; default: all.
+Topics: zoo store align pca flow evaluation cluster sweep tokens sane neurons imports; default: all.
 
 A record holds command, commit, hardware, n and spread: benchmarks/results/NAME.json. `--quick` does
 less work of each, to see that they run; its figures are not recorded.
@@ -34,6 +34,7 @@ TOPICS = (
     "tokens",
     "sane",
     "neurons",
+    "imports",
 )
 HERE = Path(__file__).parent
 

@@ -12,6 +12,7 @@ INDEX = ROOT / "configs" / "README.md"
 FOLDERS = {
     "pipeline": ("The whole way with one command: `launch/pipeline.py`.", "start"),
     "zoo": ("Zoos of networks: `launch/zoo.py`.", "zoos"),
+    "import": ("Zoos of networks that others trained: `launch/import.py`.", "import_export"),
     "align": ("One symmetry frame for a zoo: `launch/align.py`.", "alignment"),
     "generator": ("Codec and density: `launch/generator.py`.", "generators"),
     "sample": ("Drawing networks: `launch/sample.py`.", "generators"),

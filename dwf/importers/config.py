@@ -108,12 +108,14 @@ class ImportLaunch(Launch):
     """Published source that is fetched into `source` first; `list` prints the table of them."""
 
 
+def has_source(config: ImportConfig) -> bool:
+    """Tell whether `source` is there; a pattern is taken to be."""
+    return any(sign in config.source for sign in "*?[") or Path(config.source).exists()
+
+
 def refuse_missing_source(config: ImportConfig) -> None:
     """Raise `ConfigError` where `source` names nothing that is there."""
-    if (
-        not any(character in config.source for character in "*?[")
-        and not Path(config.source).exists()
-    ):
+    if not has_source(config):
         raise ConfigError(
             f"source = {config.source!r}: no such folder or file: give the folder that holds the "
             "networks, or a pattern of files"

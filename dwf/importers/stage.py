@@ -13,7 +13,7 @@ from dwf import __version__
 from dwf.datasets.image_split import keep_split
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError, RunConflict
-from dwf.importers.config import IMPORTERS, ImportConfig
+from dwf.importers.config import IMPORTERS, ImportConfig, has_source
 from dwf.importers.permutations import read_permutations
 from dwf.importers.rows import Reader, import_shard, measured
 from dwf.importers.survey import Survey, list_members
@@ -40,6 +40,11 @@ _REASONS = ("a duplicate of", "is not finite", "a pickle with more than tensors"
 
 def plan(config: ImportConfig, root: Path, *, name: str) -> str:
     """Return in words what `import_zoo` would read, and into what; some members are looked at."""
+    if not has_source(config):
+        return (
+            f"{config.source} -> {_folder(root, name)}\n"
+            "that source is not there, so its networks are not known"
+        )
     survey = Survey.of(config)
     splits, counts = np.unique(survey.splits, return_counts=True)
     parts = ", ".join(f"{n} {s}" for s, n in zip(splits, counts, strict=True))
@@ -60,7 +65,11 @@ def zoos_of(config: ImportConfig, name: str) -> dict[str, ImportConfig]:
         name: of the zoo, or what the names of all begin with.
     """
     column = find(IMPORTERS, config.format).several
-    if column is None or any(each.startswith(f"{column}=") for each in config.where):
+    if (
+        column is None
+        or not has_source(config)
+        or any(each.startswith(f"{column}=") for each in config.where)
+    ):
         return {name: config}
     _, members = list_members(config)
     kinds = sorted({str(one.columns[column]) for one in members})

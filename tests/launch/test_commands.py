@@ -12,7 +12,12 @@ import pytest
 from tests.documentation import ROOT, commands, programs
 
 SCRIPTS = {"zoo": [], "align": ["--zoo", "any"], "generator": [], "sample": ["--generator", "any"]}
-SCRIPTS |= {"evaluate": ["--zoo", "any"], "pipeline": [], "sweep": []}
+SCRIPTS |= {
+    "import": ["--source", "any"],
+    "evaluate": ["--zoo", "any"],
+    "pipeline": [],
+    "sweep": [],
+}
 CONFIGS = sorted(  # a site's file is for all commands: tests/cluster/test_config.py
     p.relative_to(ROOT) for p in (ROOT / "configs").glob("*/*.yaml") if p.parent.name != "cluster"
 )
