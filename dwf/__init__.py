@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.generators.generator import Generator
     from dwf.generators.sample_stage import sample_networks
     from dwf.generators.stage import fit_generator
+    from dwf.importers.stage import import_zoo
     from dwf.settings import load as load_settings
     from dwf.trackers import track_with
     from dwf.trust import trust_code
@@ -35,6 +36,7 @@ PUBLIC = {
     "fit_generator": "dwf.generators.stage:fit_generator",
     "give_data": "dwf.data_paths:give_data",
     "load_network": "dwf.zoo.network_files:load_network",
+    "import_zoo": "dwf.importers.stage:import_zoo",
     "load_settings": "dwf.settings:load",
     "sample_networks": "dwf.generators.sample_stage:sample_networks",
     "track_with": "dwf.trackers:track_with",
@@ -53,6 +55,7 @@ __all__ = [
     "export_networks",
     "fit_generator",
     "give_data",
+    "import_zoo",
     "load_network",
     "load_settings",
     "sample_networks",

@@ -114,10 +114,16 @@ def _approve(target: str, key: str, state: Path, is_named: bool) -> None:
 
 
 def trust_pickle(*folders: Path) -> None:
-    """Let this process and its jobs unpickle the files of folders, though nobody signed them."""
+    """Let this process and its jobs unpickle files, or all of folders, that nobody signed."""
     told = [*_pickles(), *(str(folder.absolute()) for folder in folders)]
     if folders:
         os.environ[PICKLES] = shlex.join(dict.fromkeys(told))
+
+
+def is_trusted_pickle(file: Path) -> bool:
+    """Tell whether the user named a file, or a folder that it lies in, to `trust_pickle`."""
+    named = set(_pickles())
+    return any(str(path) in named for path in (file.absolute(), *file.absolute().parents))
 
 
 def signature(digests: Mapping[str, str]) -> str:

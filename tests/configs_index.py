@@ -13,6 +13,7 @@ FOLDERS = {
     "pipeline": ("The whole way with one command: `launch/pipeline.py`.", "start"),
     "zoo": ("Zoos of networks: `launch/zoo.py`.", "zoos"),
     "zoo/families": ("Zoos of several architectures at once: `launch/zoo.py`.", "zoos"),
+    "import": ("Zoos of networks that others trained: `launch/import.py`.", "import_export"),
     "align": ("One symmetry frame for a zoo: `launch/align.py`.", "alignment"),
     "generator": ("Codec and density: `launch/generator.py`.", "generators"),
     "sample": ("Drawing networks: `launch/sample.py`.", "generators"),

@@ -15,6 +15,7 @@ PACKAGES = (
     "datasets",
     "networks",
     "zoo",
+    "importers",
     "align",
     "backbones",
     "training",

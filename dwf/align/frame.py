@@ -15,7 +15,7 @@ from dwf.align.canonical import norm_orders, transport_orders
 from dwf.align.config import MATCHING, WITH_IMAGES, AlignConfig, Scale
 from dwf.align.groups import Group, Orders
 from dwf.align.matching import Matcher
-from dwf.align.symmetry import symmetry_of
+from dwf.align.symmetry import zoo_symmetry
 from dwf.align.verify import verify_symmetry
 from dwf.errors import ConfigError
 from dwf.zoo.store import Zoo
@@ -36,7 +36,7 @@ def groups_of(zoo: Zoo, scale: Scale = "none", *, signs: bool = False) -> tuple[
         ConfigError: the symmetry of the architecture cannot be found, or it has none of a kind
             that is asked for.
     """
-    groups = symmetry_of(zoo.build_network(), zoo.layout, input_shape=zoo.input_shape, scale=scale)
+    groups = zoo_symmetry(zoo, scale)
     # Within a head, signs are left as they are.
     flips = [signs and group.signs and group.parent is None for group in groups]
     if signs and not any(flips):
@@ -50,10 +50,11 @@ def groups_of(zoo: Zoo, scale: Scale = "none", *, signs: bool = False) -> tuple[
     )
 
 
-def verified_groups(zoo: Zoo, config: AlignConfig) -> tuple[tuple[Group, ...], float]:
+def verified_groups(zoo: Zoo, config: AlignConfig) -> tuple[tuple[Group, ...], float | None]:
     """Return the groups that an alignment needs, and how far they change the function at most.
 
-    That is the next power of ten above what rounding did: the same on any machine.
+    That is the next power of ten above what rounding did: the same on any machine. It is None of
+    networks that nobody can run, whose groups were given.
 
     Raises:
         ConfigError: as for `groups_of`; or the settings contradict each other, or the groups
@@ -65,6 +66,8 @@ def verified_groups(zoo: Zoo, config: AlignConfig) -> tuple[tuple[Group, ...], f
             "git_rebasin or transfusion, or signs to false"
         )
     groups = groups_of(zoo, config.scale, signs=config.signs)
+    if not zoo.facts.network.is_known and config.method not in WITH_IMAGES:
+        return groups, None
     network = zoo.build_network()
     if config.method in WITH_IMAGES:
         sources_of(network, groups)

@@ -107,12 +107,12 @@ def _folder(root: Path, name: str) -> Path:
     return Path(root) / "zoos" / name
 
 
-def _read(config: AlignConfig, path: Path) -> tuple[Zoo, Zoo, tuple[Group, ...], float]:
+def _read(config: AlignConfig, path: Path) -> tuple[Zoo, Zoo, tuple[Group, ...], float | None]:
     """Open what an alignment reads; refuse what cannot be aligned, before anything is written.
 
     Returns:
         The zoo to align and that of the reference, no weight of them read; the groups, and how far
-        permutations of all of them change the function.
+        permutations of all of them change the function, None where nobody can run it.
     """
     zoos = path.parent
     zoo = Zoo.open(zoos / config.zoo)

@@ -12,12 +12,48 @@ from collections.abc import Sequence
 from torch import nn
 
 from dwf.align.config import Scale
+from dwf.align.given import given_groups
 from dwf.align.groups import Group, identity_orders, permute
 from dwf.align.trace import trace_groups
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.zoo.layout import Layout
+from dwf.zoo.store import Zoo
 
-__all__ = ["Group", "describe", "identity_orders", "log_size", "permute", "symmetry_of"]
+__all__ = [
+    "Group",
+    "describe",
+    "identity_orders",
+    "log_size",
+    "permute",
+    "symmetry_of",
+    "zoo_symmetry",
+]
+
+
+def zoo_symmetry(zoo: Zoo, scale: Scale = "none") -> tuple[Group, ...]:
+    """Return the groups of a zoo's networks: traced, or as given where nobody can run them.
+
+    Args:
+        zoo: the zoo.
+        scale: as for `symmetry_of`.
+
+    Raises:
+        ConfigError: as for `symmetry_of`; or the networks are not known and no groups were given.
+    """
+    if zoo.facts.network.is_known:
+        network = zoo.build_network()
+        return symmetry_of(network, zoo.layout, input_shape=zoo.input_shape, scale=scale)
+    if zoo.facts.permutations is None:
+        raise ConfigError(
+            f"{zoo.path} was imported with `network: {{kind: none}}` and without permutations, so "
+            "what can be reordered is not known: import it again with --permutations FILE"
+        )
+    if scale != "none":
+        raise ConfigError(
+            f"scale = {scale!r}: {zoo.path} was imported without its network, so whether its units "
+            "can be rescaled is not known; set scale to none"
+        )
+    return given_groups(zoo.facts.permutations, zoo.layout)
 
 
 def symmetry_of(

@@ -156,7 +156,7 @@ def _measure(
             sets.append(measurer.measure(words, rows, progress=bar, done=done))
             done += len(rows)
     facts = {"generator": name, "codec": codec.config.kind} | measurer.facts
-    notes = [f"{STEPS}."] if zoo.is_one_network else []
+    notes = [*[f"{STEPS}."] * zoo.is_one_network, *zoo.facts.caveats]
     return Reconstruction.of(
         title, config, sets=sets, tensors=measurer.tensors, facts=facts, notes=notes
     )

@@ -59,8 +59,8 @@ def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
         The report; read from disk where it is finished already.
 
     Raises:
-        ConfigError: samples say that they were learnt from another zoo, or from more networks than
-            it has.
+        ConfigError: networks that nobody can run; samples say that they were learnt from another
+            zoo, or from more networks than it has.
         RunConflict: the report is finished, and the zoos have changed since; or another process
             is at it.
         ShapeMismatch: samples of another layout than the zoo's; of files the tensor is named.
@@ -70,6 +70,7 @@ def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
         DataUnavailable: networks do not have the accuracies that their zoo records.
     """
     zoo = Zoo.open(root / "zoos" / _zoo_named(config, root))
+    _refuse_unknown(zoo)
     with open_samples(config.samples, zoo, root) as samples:
         return _evaluate(config, root, name, zoo, samples)
 
@@ -106,7 +107,7 @@ def _evaluate(
             limits=yardstick.limits.to_json(),
             limits_of={subset: limits.to_json() for subset, limits in limits_of.items()},
             sets=tuple(sets),
-            headline=(*said, ONE_NETWORK) if zoo.is_one_network else said,
+            headline=(*said, *[ONE_NETWORK] * zoo.is_one_network, *zoo.facts.caveats),
             facts=_facts(root, zoo, samples) | {"evaluation": {"device": device} | _how(yardstick)},
             map_share=tuple(yardstick.axes_share_C.tolist()),
             fits={each: read_fit(path) for each, path in _generators(root, samples).items()},
@@ -166,6 +167,14 @@ def _refuse_other_networks(run: RunFolder, fingerprints: dict[str, str]) -> None
         )
 
 
+def _refuse_unknown(zoo: Zoo) -> None:
+    if not zoo.facts.network.is_known:
+        raise ConfigError(
+            f"zoo = {zoo.name!r} was imported with `network: {{kind: none}}`, so nobody can score "
+            "its networks: import them again with their network"
+        )
+
+
 def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
     """In another frame than that of its training networks every near-copy looks new."""
     expected = origin_facts(zoo, seed=0)["fingerprint"]
@@ -207,7 +216,7 @@ def _of_all(count: int, total: int) -> str:
 
 def _facts(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, Json]]:
     """Return what was evaluated, as far as the folders tell; nothing of host or time."""
-    described = {"network", "data", "seed", "recipe", "split_by", "provenance"}
+    described = {"network", "data", "image_split", "seed", "recipe", "split_by", "provenance"}
     counts = {f"{split} networks": len(zoo.rows(split, "last")) for split in _SPLITS}
     about_zoo = {key: value for key, value in zoo.facts.to_json().items() if key in described}
     facts = {f"zoo {zoo.name}": counts | _scalars(about_zoo)}

@@ -19,6 +19,9 @@ class Architecture(ABC):
     is_foreign = False
     """Whether its networks are code that dwf did not write, which is tried before it is trained."""
 
+    is_known = True
+    """Whether its networks can be built and run; tensors that were imported without it cannot."""
+
     @property
     def named(self) -> str:
         """The setting that says which network it is, for errors."""

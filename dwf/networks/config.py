@@ -23,6 +23,7 @@ NETWORKS = {
     "densenet": "dwf.networks.densenet:DenseNet",
     "convnext": "dwf.networks.convnext:ConvNeXt",
     "python": "dwf.networks.imported:import_network",
+    "none": "dwf.networks.unknown:refuse_to_build",
 }
 
 Activation = Literal["relu", "gelu", "tanh", "sigmoid", "silu", "leaky_relu"]
@@ -393,6 +394,32 @@ class PythonConfig(Architecture):
         return replace(self, arguments=self.arguments | {name: classes})
 
 
+@dataclass(frozen=True)
+class UnknownConfig(Architecture):
+    """No architecture that is known: tensors that were imported, which nobody can run."""
+
+    kind: Literal["none"] = "none"
+    """The architecture."""
+
+    is_known = False
+
+    @property
+    def num_classes(self) -> None:
+        """Logits: nobody knows."""
+        return None
+
+    def with_classes(self, classes: int) -> "UnknownConfig":
+        """Refuse: nobody knows which tensors make the logits."""
+        raise ConfigError(
+            f"classes = {classes}: the networks were imported with `network: {{kind: none}}`, so "
+            "which tensors are the head is not known: import them with their network"
+        )
+
+    def misfit(self, data: str, shape: tuple[int, ...], *, num_classes: int) -> str:
+        """Return why it cannot be trained."""
+        return "network.kind = 'none' is for imported tensors and cannot be trained: give a network"
+
+
 NetworkConfig = (
     MLPConfig
     | CNNConfig
@@ -404,5 +431,6 @@ NetworkConfig = (
     | DenseNetConfig
     | ConvNeXtConfig
     | PythonConfig
+    | UnknownConfig
 )
 """Union of all architectures' settings."""

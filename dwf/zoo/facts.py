@@ -27,6 +27,13 @@ FORMAT, VERSION = "dwf-zoo", 2
 MANIFEST = "dwf-zoos"
 """Format of a `zoo.json` that names several zoos: see `manifest`."""
 FILE = "zoo.json"
+UNKNOWN = "unknown"
+"""`image_split` of networks of which nobody knows which images they were trained on."""
+UNKNOWN_IMAGES = (
+    "Which images these networks were trained on is unknown: images that they are scored on may be "
+    "among them."
+)
+"""Sentence that every report on such networks says."""
 BLOCKS_OF_STEPS = "blocks of steps"
 """How the rows of a single network are split; else it is by networks."""
 _APART = ("num_shards", "layout")  # the first and the last key
@@ -65,8 +72,13 @@ class Subject:
 
     network: NetworkConfig
     """The architecture."""
-    data: AnyDataConfig
-    """Data that the networks are trained on."""
+    data: AnyDataConfig | None = None
+    """Data that the networks are trained on; None where nobody can run them."""
+    image_split: str | None = None
+    """Images that imported networks were trained on: digest of a split, see `datasets.image_split`,
+    or `unknown`; None of networks that dwf trained, as its settings of the data say."""
+    permutations: dict[str, tuple[str | None, ...]] | None = None
+    """Groups of axes that can be permuted together, tensor -> group of each axis; None: traced."""
     input_shape: tuple[int, ...]
     """Shape of one input."""
     recipe: RecipeConfig | None = None
@@ -78,6 +90,11 @@ class Subject:
         """Return plain data; `settings.build` is the inverse."""
         return {name: to_dict(value) for name, value in vars(self).items() if value is not None}
 
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """Sentences that every report on these networks says."""
+        return (UNKNOWN_IMAGES,) if self.image_split == UNKNOWN else ()
+
     def build_network(self) -> "nn.Module":
         """Return one network of the architecture, in evaluation mode."""
         from dwf.networks.functional import build_network
@@ -85,10 +102,22 @@ class Subject:
         return build_network(self.network)
 
     def load_data(self) -> "Dataset":
-        """Return what the networks are trained on, prepared as the settings say."""
+        """Return what the networks are trained on, prepared as the settings say.
+
+        Raises:
+            ConfigError: networks that nobody can run were imported without data.
+            DataUnavailable: the dataset, or the split that they were trained on, is not here.
+        """
+        from dwf.datasets.image_split import take_split
         from dwf.datasets.load import load_dataset
 
-        return load_dataset(self.data)
+        if self.data is None:
+            raise ConfigError(
+                "these networks were imported with `network: {kind: none}` and without data, so "
+                "they cannot be scored; import them again with both"
+            )
+        data = load_dataset(self.data)
+        return data if self.image_split in (None, UNKNOWN) else take_split(data, self.image_split)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +252,8 @@ def _refuse_other_keys(told: dict[str, Json], file: Path) -> None:
     required = {
         field.name for field in dataclasses.fields(Facts) if field.default is dataclasses.MISSING
     }
+    if told.get("network") != {"kind": "none"}:
+        required.add("data")
     for name in _hints():
         if name in required and name not in told:
             raise NotAZoo(f"{file}: {name} is missing, which every zoo says: {_CURE}")

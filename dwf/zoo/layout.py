@@ -95,6 +95,28 @@ class Layout:
             offset = entries[-1].stop
         return cls(tuple(entries))
 
+    @classmethod
+    def of_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> "Layout":
+        """Return the layout of floating-point tensors of which only names and shapes are known.
+
+        What a tensor is for is read off its name: running statistics are buffers, a weight of one
+        axis is a normalisation's, and so is the bias beside it.
+
+        Args:
+            shapes: name -> shape, in the order of a row.
+        """
+        alone = [name for name, shape in shapes.items() if len(shape) == 1]
+        norms = {name.rpartition(".")[0] for name in alone if name.endswith("weight")}
+        entries, offset = [], 0
+        for name, shape in shapes.items():
+            owner, _, leaf = name.rpartition(".")
+            role: Role = "bias" if "bias" in leaf else "weight"
+            role = "norm" if owner in norms else role
+            role = "buffer" if leaf in ("running_mean", "running_var") else role
+            entries.append(Entry(name, tuple(shape), offset=offset, role=role))
+            offset = entries[-1].stop
+        return cls(tuple(entries))
+
     @property
     def size(self) -> int:
         """D: how many numbers a network has."""

@@ -6,6 +6,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from dwf.datasets.dataset import Dataset
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
+from dwf.networks.config import NetworkConfig
 from dwf.networks.cost import MISFITS
 from dwf.networks.functional import build_network, has_batchnorm, is_stacked
 from dwf.networks.initialisation import layer_parameters
@@ -27,16 +28,31 @@ def refuse_misfit(config: ZooConfig) -> Sound | None:
         What the trial found out; None of dwf's own networks.
     """
     data = load_dataset(config.data)
-    if said := config.network.misfit(config.data.title, data.shape, num_classes=data.num_classes):
-        raise ConfigError(said)
-    network = build_network(config.network)
-    _refuse_outputs(config, data, network)
+    network = refuse_other_data(config.network, data, title=config.data.title)
     _refuse_recipe(config, data, network)
     _refuse_padding(config, data)
     _refuse_lone_image(config, data, network)
     found = find_sound(config, data)
     refuse_unbatched(config, data)
     return found
+
+
+def refuse_other_data(config: NetworkConfig, data: Dataset, *, title: str) -> torch.nn.Module:
+    """Return a network of an architecture that takes the inputs of a dataset.
+
+    Args:
+        config: the architecture.
+        data: the dataset.
+        title: the same in words.
+
+    Raises:
+        ConfigError: its inputs or classes are not those of the data.
+    """
+    if said := config.misfit(title, data.shape, num_classes=data.num_classes):
+        raise ConfigError(said)
+    network = build_network(config)
+    _refuse_outputs(config, data, title, network)
+    return network
 
 
 def find_sound(config: ZooConfig, data: Dataset, *, known: Sound | None = None) -> Sound | None:
@@ -61,15 +77,17 @@ def find_sound(config: ZooConfig, data: Dataset, *, known: Sound | None = None) 
 
 
 @torch.no_grad()
-def _refuse_outputs(config: ZooConfig, data: Dataset, network: torch.nn.Module) -> None:
+def _refuse_outputs(
+    config: NetworkConfig, data: Dataset, title: str, network: torch.nn.Module
+) -> None:
     images = data.prepare(data.train.batch(torch.arange(min(2, len(data.train))))[0])
-    shape, kind = list(images.shape[1:]), config.network.kind
+    shape, kind = list(images.shape[1:]), config.kind
     try:
         logits = network(images)
     except MISFITS as error:
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"network.kind = {kind!r} does not take the images of {config.data.title}, of shape "
+            f"network.kind = {kind!r} does not take the images of {title}, of shape "
             f"{shape}: {reason}"
         ) from None
     found = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -77,7 +95,7 @@ def _refuse_outputs(config: ZooConfig, data: Dataset, network: torch.nn.Module) 
     if not good or found[1] < data.num_classes:
         raise ConfigError(
             f"network.kind = {kind!r} returns {found} for {len(images)} images of {shape}: "
-            f"{config.data.title} needs logits of shape [{len(images)}, {data.num_classes}] or more"
+            f"{title} needs logits of shape [{len(images)}, {data.num_classes}] or more"
         )
 
 

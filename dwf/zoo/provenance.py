@@ -35,6 +35,22 @@ class Trained(Provenance):
 
 
 @dataclass(frozen=True)
+class Imported(Provenance):
+    """They were read from files that others wrote."""
+
+    imported_by: str
+    """The program and its version."""
+    format: str
+    """Format of the files, see `importers.config`."""
+    source: str
+    """Name of the folder or file that they were read from, without its path."""
+    members: int
+    """Networks that it held, with those that could not be used."""
+    listing: str
+    """Digest of the members' names, runs, epochs and columns."""
+
+
+@dataclass(frozen=True)
 class Merged(Provenance):
     """They were put together from several zoos."""
 
@@ -110,7 +126,13 @@ class Sampled(Provenance):
     """The new head, plain data: its number of `classes`, and its `tensors`."""
 
 
-_KINDS = {"trained_by": Trained, "merged_by": Merged, "aligned_from": Aligned, "generator": Sampled}
+_KINDS = {
+    "trained_by": Trained,
+    "merged_by": Merged,
+    "aligned_from": Aligned,
+    "generator": Sampled,
+    "imported_by": Imported,
+}
 
 
 def read_provenance(told: dict[str, Json], file: str, *, key: str = "provenance") -> Provenance:

@@ -330,3 +330,18 @@ def split_networks(count: int, val: float, *, test: float, seed: int) -> np.ndar
     names[order[:num_val]] = "val"
     names[order[num_val : num_val + num_test]] = "test"
     return names
+
+
+def split_steps(num_rows: int, val: float, *, test: float) -> np.ndarray:
+    """Split the rows of a single network, in their order, into blocks: train, val, test.
+
+    Neighbouring rows are near-copies, so rows drawn at random would have twins in every split.
+
+    Args:
+        num_rows: R.
+        val: share of the rows held out for choices, those behind the training rows.
+        test: share held out for reports, the last.
+    """
+    num_val, num_test = round(val * num_rows), round(test * num_rows)
+    sizes = [num_rows - num_val - num_test, num_val, num_test]
+    return np.repeat(np.array(["train", "val", "test"]), sizes)

@@ -15,9 +15,8 @@ from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator
 from dwf.networks.functional import build_network, score_networks
-from dwf.zoo.cohorts.rows import split_steps
 from dwf.zoo.facts import BLOCKS_OF_STEPS
-from dwf.zoo.store import Zoo, write_zoo
+from dwf.zoo.store import Zoo, split_steps, write_zoo
 from tests.evaluation.by_hand import matched_distances
 from tests.evaluation.conftest import CONFIG, DATA
 from tests.zoos import facts_of

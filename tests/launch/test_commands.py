@@ -14,7 +14,7 @@ from tests.documentation import ROOT, commands, programs
 
 SCRIPTS = {"zoo": [], "align": ["--zoo", "any"], "generator": [], "sample": ["--generator", "any"]}
 SCRIPTS |= {"evaluate": ["--zoo", "any"], "pipeline": [], "sweep": []}
-SCRIPTS |= {"export": ["--zoo", "any"]}
+SCRIPTS |= {"import": ["--source", "any"], "export": ["--zoo", "any"]}
 CONFIGS = sorted(  # a site's file is for all commands: tests/cluster/test_config.py
     path
     for path in (p.relative_to(ROOT) for p in (ROOT / "configs").glob("*/**/*.yaml"))

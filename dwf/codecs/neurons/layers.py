@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from dwf.align.groups import Group, Member
-from dwf.align.symmetry import symmetry_of
+from dwf.align.symmetry import zoo_symmetry
 from dwf.codecs.codes import CodeShape
 from dwf.errors import ConfigError
 from dwf.zoo.layout import Entry, Layout
@@ -186,7 +186,7 @@ def check_units(zoo: Zoo, scaled: bool) -> None:
     """
     if zoo.facts.network.is_chain and not scaled:
         return
-    traced = symmetry_of(zoo.build_network(), zoo.layout, input_shape=zoo.input_shape)
+    traced = zoo_symmetry(zoo)
     for group in unit_groups(zoo.layout):
         first = group.members[0].name
         found = next((other for other in traced if (first, 0) in _axes(other)), None)

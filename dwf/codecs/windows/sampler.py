@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from dwf.align.groups import Group
-from dwf.align.symmetry import symmetry_of
+from dwf.align.symmetry import zoo_symmetry
 from dwf.codecs.tokens import Geometry, TokenScaling
 from dwf.codecs.windows.cutter import Draw, WindowCutter
 from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
@@ -154,7 +154,7 @@ class WindowSampler:
         if "permuted" not in self._views:
             return ()
         try:
-            return symmetry_of(zoo.build_network(), zoo.layout, input_shape=zoo.input_shape)
+            return zoo_symmetry(zoo)
         except ConfigError as error:
             raise ConfigError(
                 f"{zoo.path}: {error}; views of its networks in other orders need their "

@@ -18,28 +18,13 @@ from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Block, Columns, write_shard
-from dwf.zoo.store import split_networks
+from dwf.zoo.store import split_networks, split_steps
 from dwf.zoo.zeros import zero_counts
 
 if TYPE_CHECKING:
     from dwf.zoo.cohorts.cohort import Cohort
 
 _BLOCK_BYTES = 256 * 2**20
-
-
-def split_steps(num_rows: int, val: float, *, test: float) -> np.ndarray:
-    """Split the rows of a single network, in their order, into blocks: train, val, test.
-
-    Neighbouring rows are near-copies, so rows drawn at random would have twins in every split.
-
-    Args:
-        num_rows: R.
-        val: share of the rows held out for choices, those behind the training rows.
-        test: share held out for reports, the last.
-    """
-    num_val, num_test = round(val * num_rows), round(test * num_rows)
-    sizes = [num_rows - num_val - num_test, num_val, num_test]
-    return np.repeat(np.array(["train", "val", "test"]), sizes)
 
 
 def assemble(

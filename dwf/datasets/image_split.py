@@ -1,0 +1,116 @@
+"""Which images other people's networks were trained on: a file of indices, kept by its digest.
+
+Shape suffixes: M images of a part.
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dwf.datasets.cache import data_folder
+from dwf.datasets.dataset import Dataset, Part
+from dwf.errors import ConfigError, DataUnavailable
+from dwf.run_folder import reading_arrays, replacing
+
+_PARTS = ("train", "val", "test")
+
+
+def keep_split(file: Path) -> str:
+    """Read a file of indices, keep it beside the datasets, and return its digest.
+
+    Args:
+        file: JSON or npz, with `train`, and where there are some `val` and `test`: indices of the
+            published training images; of test images, where these are published apart.
+
+    Raises:
+        ConfigError: there is no such file, or it has no such indices.
+    """
+    indices = _read(file)
+    digest = hashlib.sha256()
+    for name, values_M in indices.items():
+        digest.update(name.encode() + values_M.tobytes())
+    name = digest.hexdigest()[:16]
+    with replacing(_kept(name)) as partial, open(partial, "wb") as opened:
+        np.savez(opened, **indices)
+    return name
+
+
+def take_split(data: Dataset, digest: str) -> Dataset:
+    """Return a dataset whose parts are those of a split that was kept.
+
+    Without `val` in it, validation images are the training images that are not in `train`.
+
+    Raises:
+        DataUnavailable: the split is not on this machine.
+        ConfigError: it has indices that the dataset has not, or parts overlap.
+    """
+    file = _kept(digest)
+    if not file.exists():
+        raise DataUnavailable(
+            f"{file} is missing: it says which images the networks were trained on; import the "
+            "networks here, or copy it from where they were imported"
+        )
+    with reading_arrays(file), np.load(file, allow_pickle=False) as held:
+        indices = {name: torch.from_numpy(held[name]) for name in held.files}
+    parts = {"train": data.train, "val": data.train, "test": data.test}
+    is_published = data.test.images is not data.train.images
+    taken = set(indices["train"].tolist())
+    if "val" not in indices:
+        others = taken if is_published else taken | set(indices.get("test", _none()).tolist())
+        rest = sorted(set(range(len(data.train.labels))) - others)
+        indices["val"] = torch.tensor(rest, dtype=torch.int64)
+    if "test" not in indices and not is_published:
+        raise ConfigError(
+            "data_split has no `test`, and the dataset has no published test images: add them"
+        )
+    for name, index_M in indices.items():
+        _refuse_out_of_range(name, index_M, len(parts[name].labels))
+    if taken & set(indices["val"].tolist()):
+        raise ConfigError("data_split: train and val have images in common")
+    return dataclasses.replace(
+        data, **{name: _part(parts[name], index_M) for name, index_M in indices.items()}
+    )
+
+
+def _part(part: Part, index_M: torch.Tensor) -> Part:
+    return Part(part.images, part.labels, index=index_M)
+
+
+def _none() -> torch.Tensor:
+    return torch.zeros(0, dtype=torch.int64)
+
+
+def _refuse_out_of_range(name: str, index_M: torch.Tensor, count: int) -> None:
+    if len(index_M) and not 0 <= int(index_M.min()) <= int(index_M.max()) < count:
+        raise ConfigError(
+            f"data_split: {name} goes from {int(index_M.min())} to {int(index_M.max())}, the "
+            f"dataset has images 0 to {count - 1}: give the indices of this dataset"
+        )
+
+
+def _read(file: Path) -> dict[str, np.ndarray]:
+    if not file.is_file():
+        raise ConfigError(
+            f"data_split = {str(file)!r}: no such file; give one with the indices `train`, or "
+            "`unknown`"
+        )
+    try:
+        if file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as held:
+                told = {name: held[name] for name in held.files}
+        else:
+            told = json.loads(file.read_text())
+        found = {name: np.asarray(told[name]) for name in _PARTS if name in told}
+        if "train" in found and all(v.ndim == 1 and v.dtype.kind in "iu" for v in found.values()):
+            return {name: values.astype("<i8") for name, values in found.items()}
+    except (ValueError, TypeError, UnicodeDecodeError):
+        pass
+    raise ConfigError(f"{file}: expected lists of indices called train, val and test")
+
+
+def _kept(digest: str) -> Path:
+    return data_folder() / "splits" / f"{digest}.npz"

@@ -1,0 +1,160 @@
+"""Contract of importers: what they list, and what they read of it.
+
+An importer lists its members without reading weights, then reads them one at a time, so that a zoo
+of any size passes through the memory of one shard.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from dwf.errors import ConfigError
+from dwf.importers.config import ImportConfig
+from dwf.networks.config import NetworkConfig
+
+if TYPE_CHECKING:
+    import torch
+
+Value = float | int | str
+
+
+class Unusable(Exception):
+    """A member cannot become a row; says why. It is listed and left out."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network of a source, before its weights are read."""
+
+    name: str
+    """Path in the source, with the number of a row behind `#` where a file holds several."""
+    path: Path
+    """The file."""
+    run: str
+    """Training that it comes from: runs are split, never members."""
+    epoch: int = 0
+    """Epoch, or step, of the run."""
+    row: int = 0
+    """Number of the row in a file that holds several."""
+    columns: Mapping[str, Value] = field(default_factory=dict)
+    """Facts told by the source; `train_accuracy` and the like under dwf's own names."""
+
+
+class Importer(ABC):
+    """Base of all importers: one for each format.
+
+    Args:
+        config: settings of the import.
+    """
+
+    order_is_known: bool = True
+    """Whether tensors come in the order of the network's layers, not of their names."""
+    several: ClassVar[str | None] = None
+    """Column by which members become a zoo each; None: all are one zoo."""
+
+    def __init__(self, config: ImportConfig):
+        self.config = config
+        self._pattern = re.compile(config.run_pattern) if config.run_pattern else None
+
+    @abstractmethod
+    def members(self) -> list[Member]:
+        """Return all members, no weights read.
+
+        Raises:
+            ConfigError: the source is not of this format.
+        """
+
+    @abstractmethod
+    def read(self, member: Member) -> "dict[str, torch.Tensor]":
+        """Return the tensors of a member as its file has them.
+
+        Raises:
+            Unusable: the file is damaged, or holds no network.
+        """
+
+    def network(self, members: Sequence[Member]) -> NetworkConfig | None:
+        """Return the architecture of members, where the format itself tells it.
+
+        Raises:
+            ConfigError: they have several.
+        """
+        return None
+
+    @property
+    def folder(self) -> Path:
+        """Folder that names of members are relative to: what a pattern begins with."""
+        path = Path(self.config.source)
+        fixed = [part for part in path.parts]
+        wild = next((i for i, part in enumerate(fixed) if any(c in part for c in "*?[")), None)
+        if wild is not None:
+            return Path(*fixed[:wild]) if wild else Path()
+        return path if path.is_dir() else path.parent
+
+    def files(self, *endings: str) -> list[Path]:
+        """Return the source's files with one of some endings, in the natural order of their names.
+
+        A folder is walked once, whatever links lead back to it.
+
+        Args:
+            endings: as `.pt`; of a pattern, all that it finds.
+        """
+        folder, path = self.folder, Path(self.config.source)
+        if path.is_file():
+            return [path]
+        if path != folder:
+            pattern = path.relative_to(folder).as_posix()
+            found = [one for one in folder.glob(pattern) if one.is_file()]
+        else:
+            found = [one for one in walk(folder) if one.name.endswith(endings)]
+        return sorted(found, key=lambda one: natural(one.as_posix()))
+
+    def name_of(self, path: Path) -> str:
+        """Return a file's path in the source."""
+        return path.relative_to(self.folder).as_posix()
+
+    def run_of(self, path: Path, default: str) -> str:
+        """Return the run of a file: as the settings' pattern says, else as the format does.
+
+        Raises:
+            ConfigError: the pattern is not in its path.
+        """
+        if self._pattern is None:
+            return default
+        found = self._pattern.search(self.name_of(path))
+        if found is None or not found.groups():
+            raise ConfigError(
+                f"run_pattern = {self.config.run_pattern!r}: no group of it is in "
+                f"{self.name_of(path)}: give one such as '(run_[0-9]+)/'"
+            )
+        return found[1]
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Yield all files under a folder; one that is reached by several links comes once."""
+    seen, waiting = set(), [folder]
+    while waiting:
+        here = waiting.pop()
+        real = here.resolve()
+        if real in seen:
+            continue
+        seen.add(real)
+        for one in sorted(here.iterdir()):
+            if one.is_dir():
+                waiting.append(one)
+            elif one.is_file():
+                yield one
+
+
+def natural(text: str) -> list[tuple[int, int | str]]:
+    """Return a key that sorts `layer2` before `layer10`."""
+    parts = re.split(r"(\d+)", text)
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
+
+
+def number_in(pattern: str, text: str) -> int | None:
+    """Return the number that a regular expression's first group finds in a text; None if none."""
+    found = re.search(pattern, text)
+    return int(found[1]) if found else None

@@ -1,0 +1,106 @@
+"""Fetching: archives that stay in their folder, checksums that hold, one sentence without network.
+
+Addresses are files and a server of this machine.
+"""
+
+import io
+import json
+import tarfile
+import zipfile
+
+import pytest
+
+from dwf.errors import DataUnavailable
+from dwf.importers import fetch as fetching
+from dwf.importers.config import IMPORTERS
+from dwf.importers.fetch import RECORD, fetch, unpack
+from dwf.importers.sources import SOURCES, Source, table
+
+
+def write_zip(path, names):
+    with zipfile.ZipFile(path, "w") as packed:
+        for name in names:
+            packed.writestr(name, "weights")
+
+
+def write_tar(path, names, link=None):
+    with tarfile.open(path, "w") as packed:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = 7
+            packed.addfile(info, io.BytesIO(b"weights"))
+        if link:
+            info = tarfile.TarInfo("link")
+            info.type, info.linkname = tarfile.SYMTYPE, link
+            packed.addfile(info)
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_an_archive_is_unpacked_into_its_folder(tmp_path, write):
+    write(tmp_path / "zoo", ["a/b.pt", "c.pt"])
+    unpack(tmp_path / "zoo", tmp_path / "out")
+    assert (tmp_path / "out" / "a" / "b.pt").read_text() == "weights"
+
+
+@pytest.mark.parametrize("name", ["../evil.pt", "a/../../evil.pt", "/tmp/dwf-evil.pt"])
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_an_archive_never_leaves_its_folder(tmp_path, write, name):
+    write(tmp_path / "zoo", ["fine.pt", name])
+    if name.startswith("/") and write is write_tar:  # which the filter makes relative
+        unpack(tmp_path / "zoo", tmp_path / "out")
+    else:
+        with pytest.raises(DataUnavailable, match="outside of"):
+            unpack(tmp_path / "zoo", tmp_path / "out")
+    assert not list(tmp_path.parent.rglob("evil.pt")) or name.startswith("/")
+    assert not (tmp_path / "evil.pt").exists()
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path):
+    write_tar(tmp_path / "zoo.tar", ["fine.pt"], link="../../etc")
+    with pytest.raises(DataUnavailable, match="outside of"):
+        unpack(tmp_path / "zoo.tar", tmp_path / "out")
+
+
+def test_a_damaged_archive_is_named(tmp_path):
+    (tmp_path / "zoo.tar").write_bytes(b"not an archive")
+    with pytest.raises(DataUnavailable, match=r"zoo\.tar is damaged"):
+        unpack(tmp_path / "zoo.tar", tmp_path / "out")
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    write_zip(tmp_path / "zoo.zip", ["net.pt"])
+    source = Source("state_dict", f"file://{tmp_path / 'zoo.zip'}", size="small", what="a net")
+    monkeypatch.setitem(fetching.SOURCES, "own", source)
+    return tmp_path / "zoo.zip"
+
+
+def test_a_checksum_is_recorded_at_the_first_fetch_and_held(tmp_path, published, caplog):
+    caplog.set_level("INFO")
+    fetch("own", tmp_path / "out")
+    assert (tmp_path / "out" / "net.pt").exists()
+    told = json.loads((tmp_path / "out" / RECORD).read_text())
+    assert told.pop("is_whole") and len(next(iter(told.values()))) == 64
+    fetch("own", tmp_path / "out")
+    assert "fetched already" in caplog.text
+    write_zip(published, ["other.pt"])
+    (tmp_path / "out" / RECORD).write_text(json.dumps(told))
+    (tmp_path / "out" / "archives" / "zoo.zip").unlink()
+    with pytest.raises(DataUnavailable, match="expected"):
+        fetch("own", tmp_path / "out")
+
+
+def test_without_a_network_one_sentence_says_so(tmp_path, monkeypatch):
+    source = Source("state_dict", "http://127.0.0.1:9/zoo.zip", size="small", what="a net")
+    monkeypatch.setitem(fetching.SOURCES, "own", source)
+    with pytest.raises(DataUnavailable, match="cannot be reached from here") as error:
+        fetch("own", tmp_path / "out")
+    assert "\n" not in str(error.value)
+    with pytest.raises(DataUnavailable, match="no such source"):
+        fetch("mnist", tmp_path / "out")
+
+
+def test_every_source_says_format_size_and_licence():
+    for name, source in SOURCES.items():
+        assert source.format in IMPORTERS and source.size and source.licence and name in table()
+    assert SOURCES["wild_park"].record == "12797219" and SOURCES["unterthiner_mnist"].record is None
