@@ -22,6 +22,7 @@ PACKAGES = (
     "densities",
     "generators",
     "evaluation",
+    "transfer",
     "predictors",
     "pipeline",
     "sweeps",

@@ -1,10 +1,10 @@
 """Measurements of a set of networks: accuracy, novelty, baselines."""
 
 from dwf.evaluation.measure.baselines import FAMILIES, Baseline, Drawn
-from dwf.evaluation.measure.ensembles import ensemble_size
+from dwf.evaluation.measure.ensembles import ensemble_size, vote_accuracy
 from dwf.evaluation.measure.limits import DRAWN_IN, HALF_WAY, NEAR_COPY, Limits
 from dwf.evaluation.measure.nearness import Nearness
-from dwf.evaluation.measure.novelty import CONFIDENCE, Rows, moments
+from dwf.evaluation.measure.novelty import CONFIDENCE, Rows, moments, nearest
 from dwf.evaluation.measure.recombined import Arm
 from dwf.evaluation.measure.scoring import (
     Scorer,
@@ -32,6 +32,8 @@ __all__ = [
     "check_accuracy",
     "ensemble_size",
     "moments",
+    "nearest",
     "refuse_broken_statistics",
     "refuse_without_statistics",
+    "vote_accuracy",
 ]
