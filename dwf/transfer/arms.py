@@ -19,7 +19,7 @@ from dwf.errors import ConfigError, ShapeMismatch
 from dwf.evaluation.measure import Rows, nearest
 from dwf.evaluation.stage import refuse_other_frame
 from dwf.randomness import numpy_stream
-from dwf.transfer.config import ArmKind, FinetuneConfig
+from dwf.transfer.config import FinetuneConfig, Origin
 from dwf.zoo.store import Zoo
 
 
@@ -27,8 +27,8 @@ from dwf.zoo.store import Zoo
 class Arm:
     """Networks of one origin."""
 
-    kind: ArmKind
-    """Its family, see `FAMILIES`."""
+    family: Origin
+    """Kind of origin, see `FAMILIES`."""
     title: str
     """Its name in reports."""
     zoo: str | None
@@ -106,7 +106,7 @@ def arms_of(pool: Pool) -> tuple[Arm, ...]:
     Raises:
         ConfigError: there is no network to begin from.
     """
-    asked = [family for kind, family in FAMILIES.items() if kind in pool.config.arms]
+    asked = [family for name, family in FAMILIES.items() if name in pool.config.arms]
     arms = tuple(arm for family in asked for arm in family.arms(pool) if arm.count)
     if not arms:
         raise ConfigError(
@@ -174,7 +174,7 @@ def _average_unaligned(pool: Pool) -> list[Arm]:
     return _averages("average_unaligned", pool, pool.unaligned, ", unaligned")
 
 
-def _averages(kind: ArmKind, pool: Pool, zoo: Zoo, words: str) -> list[Arm]:
+def _averages(family: Origin, pool: Pool, zoo: Zoo, words: str) -> list[Arm]:
     found, training = [], zoo.rows("train", "last")
     for k in (k for k in pool.config.averages if k <= len(training)):
         streams = (
@@ -184,7 +184,7 @@ def _averages(kind: ArmKind, pool: Pool, zoo: Zoo, words: str) -> list[Arm]:
             tuple(training[stream.choice(len(training), k, replace=False)].tolist())
             for stream in streams
         )
-        found.append(Arm(kind, f"average of {k}{words}", zoo.name, rows))
+        found.append(Arm(family, f"average of {k}{words}", zoo.name, rows))
     return found
 
 
@@ -198,7 +198,7 @@ class Family:
     arms: Callable[[Pool], list[Arm]]
 
 
-FAMILIES: dict[ArmKind, Family] = {
+FAMILIES: dict[Origin, Family] = {
     "random": Family("#777777", ":", _random),
     "originals": Family("#000000", "-", _originals),
     "held_out": Family("#0072B2", "-", _held_out),
@@ -209,4 +209,4 @@ FAMILIES: dict[ArmKind, Family] = {
     "average_unaligned": Family("#009E73", ":", _average_unaligned),
 }
 """The origins that are compared, in order: a new one is a function and a line here, and its name in
-`ArmKind`."""
+`Origin`."""

@@ -8,7 +8,7 @@ from dwf.datasets.config import DataConfig
 from dwf.settings import Bounds, Count, Fraction, Positive, Whole
 from dwf.zoo.config import RecipeConfig, ZooComputeConfig
 
-ArmKind = Literal[
+Origin = Literal[
     "random",
     "originals",
     "held_out",
@@ -50,7 +50,7 @@ class FinetuneConfig:
     """Dataset of the new task."""
     samples: tuple[str, ...] = ()
     """Zoos of generated networks, in the same frame; each is an arm of `generated`."""
-    arms: tuple[ArmKind, ...] = (
+    arms: tuple[Origin, ...] = (
         "random",
         "originals",
         "held_out",

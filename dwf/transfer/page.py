@@ -43,8 +43,8 @@ def curves(report: TransferReport) -> Figure:
     drawn, steps_L = Figure(figsize=(9, 4.8)), np.array(report.steps)
     axes, seen = drawn.subplots(), dict[str, int]()
     for arm in report.arms:
-        family, times = FAMILIES[arm.kind], seen.get(arm.kind, 0)
-        seen[arm.kind] = times + 1
+        family, times = FAMILIES[arm.family], seen.get(arm.family, 0)
+        seen[arm.family] = times + 1
         mean_L, std_L = 100 * arm.looks_LN.mean(1), 100 * arm.looks_LN.std(1)
         look = {"color": family.colour, "linestyle": family.line, "alpha": 0.65**times}
         axes.plot(steps_L, mean_L, marker=".", linewidth=1.6, label=arm.title, **look)
@@ -68,7 +68,7 @@ def page(report: TransferReport, environment: dict[str, Json], *, figures: dict[
         environment: what ran it: `environment.json` of the run.
         figures: caption -> PNG file.
     """
-    kinds = ["samples" if arm.kind == "generated" else "" for arm in report.arms]
+    kinds = ["samples" if arm.family == "generated" else "" for arm in report.arms]
     body = [
         *beginning(report.name, report.headline),
         *paragraphs(report.notes, "soft"),

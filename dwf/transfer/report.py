@@ -18,7 +18,7 @@ from dwf.evaluation.measure import CONFIDENCE
 from dwf.evaluation.report import markdown_table
 from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
-from dwf.transfer.config import ArmKind
+from dwf.transfer.config import Origin
 
 FILE = "report.json"
 
@@ -41,7 +41,7 @@ WORDS = (
 class ArmResult:
     """What became of the networks of an arm; accuracies are float64, from 0 to 1."""
 
-    kind: ArmKind
+    family: Origin
     title: str
     train_EN: np.ndarray
     val_EN: np.ndarray
@@ -136,8 +136,8 @@ class TransferReport:
     @property
     def headline(self) -> tuple[str, ...]:
         """Sentences on what the numbers say: each generated arm against each other, paired."""
-        generated = [arm for arm in self.arms if arm.kind == "generated"]
-        others = [arm for arm in self.arms if arm.kind != "generated"]
+        generated = [arm for arm in self.arms if arm.family == "generated"]
+        others = [arm for arm in self.arms if arm.family != "generated"]
         said = tuple(self._compared(arm, others) for arm in generated if others)
         return said or ("No generated networks were trained: these are the scales for them.",)
 
@@ -174,11 +174,14 @@ class TransferReport:
         parts += [markdown_table(self.columns, self.table), *together, "## How to read this", words]
         return "\n\n".join(parts) + "\n"
 
+    def to_json(self) -> dict[str, Json]:
+        """Return plain data, what `report.json` holds."""
+        return vars(self) | {"arms": [arm.to_json() for arm in self.arms]}
+
     def save(self, folder: Path) -> None:
         """Write `report.json` and `report.md`."""
-        told = vars(self) | {"arms": [arm.to_json() for arm in self.arms]}
         write_text(folder / "report.md", self.markdown)
-        write_json(folder / FILE, told)
+        write_json(folder / FILE, self.to_json())
 
     @classmethod
     def load(cls, folder: Path) -> "TransferReport":

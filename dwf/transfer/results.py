@@ -40,7 +40,7 @@ def assemble(job: Job) -> TransferReport:
 
 def _from_scratch(arms: tuple[ArmResult, ...]) -> float | None:
     """Mean validation accuracy of the arm `random` after the last epoch."""
-    return next((float(arm.val_EN[-1].mean()) for arm in arms if arm.kind == "random"), None)
+    return next((float(arm.val_EN[-1].mean()) for arm in arms if arm.family == "random"), None)
 
 
 def _arm(job: Job, place: int) -> ArmResult:
@@ -56,7 +56,7 @@ def _arm(job: Job, place: int) -> ArmResult:
         ensemble_E = tuple(vote_accuracy(votes_MK, labels_M) for votes_MK in votes_EMK)
         mean_ED = sum(part["sum_ED"] for part in voting) / job.config.members
         soup_E = tuple(_soup(job, mean_ED.astype(np.float32)).tolist())
-    return ArmResult(arm.kind, arm.title, **found, ensemble_E=ensemble_E, soup_E=soup_E)
+    return ArmResult(arm.family, arm.title, **found, ensemble_E=ensemble_E, soup_E=soup_E)
 
 
 def _parts(job: Job, place: int) -> list[Columns]:

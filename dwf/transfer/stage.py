@@ -159,7 +159,7 @@ def report(made: TransferReport, folder: Path) -> None:
     for column in shown.columns[1:]:
         column.justify = "right"
     for row, arm in zip(made.table, made.arms, strict=True):
-        shown.add_row(*row, style="bold" if arm.kind == "generated" else None)
+        shown.add_row(*row, style="bold" if arm.family == "generated" else None)
     console = table_console(_TABLE_WIDTH)
     console.print(shown)
     for paragraph in (*made.notes, *made.headline):

@@ -22,10 +22,12 @@ DATA = DataConfig("digits", validation=0.2)
 NUM = 20
 
 
-@pytest.fixture(autouse=True)
-def coarse_figures(monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def coarse_figures():
     """Figures of few pixels: drawn and written like all others, in less time."""
-    monkeypatch.setitem(STYLE, "savefig.dpi", 20)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(STYLE, "savefig.dpi", 20)
+        yield
 
 
 @pytest.fixture(scope="session")
