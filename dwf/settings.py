@@ -21,6 +21,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 import yaml
 from tyro.conf import UseAppendAction
 
+from dwf.data_paths import give_data
 from dwf.errors import ConfigError
 from dwf.plain import Json
 from dwf.trust import code_in, trust_code
@@ -68,6 +69,8 @@ class Launch:
     """Take the settings from the folder called --name instead of from a file, and go on."""
     trust_code: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Code that may be imported though a folder names it, as `package.module:factory`."""
+    data_path: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """File or folder of own data, as `NAME=FILE`: where data lie that a zoo names."""
 
 
 @dataclass(frozen=True)
@@ -259,6 +262,7 @@ def parse(
     origins |= dict.fromkeys((*by_flag, *changed), "flag")
     for value in (config, launch):  # flags are held to the same ranges
         build(type(value), to_dict(value), source="command line")
+    give_data(*launch.data_path)
     recorded = code_in(from_file) if early.resume else set()  # a folder's: nobody named that
     trust_code(*launch.trust_code, *(code_in(config) - recorded))
     return Parsed(config, launch, origins=origins, named=named)
@@ -345,10 +349,11 @@ def _convert_union(value: object, options: tuple, source: _Source, key: str) -> 
     if value is None and type(None) in options:
         return None
     options = tuple(o for o in options if o is not type(None))
-    by_kind = {_kind(option): option for option in options if dataclasses.is_dataclass(option)}
-    if isinstance(value, dict) and by_kind:
-        if len(by_kind) == 1:
-            return _convert(value, next(iter(by_kind.values())), source, key)
+    parts = [option for option in options if dataclasses.is_dataclass(option)]
+    if isinstance(value, dict) and parts:
+        if len(parts) == 1:
+            return _convert(value, parts[0], source, key)
+        by_kind = {kind: option for option in parts for kind in _kinds(option)}
         kind = value.get("kind")
         if kind not in by_kind:
             allowed = ", ".join(map(str, by_kind))
@@ -426,9 +431,9 @@ def _nearest(word: str, words: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _kind(cls: type) -> str | None:
-    hint = typing.get_type_hints(cls).get("kind")
-    return typing.get_args(hint)[0] if hint else None
+def _kinds(cls: type) -> tuple[str, ...]:
+    """The kinds that settings are of: most classes are of one."""
+    return typing.get_args(typing.get_type_hints(cls)["kind"])
 
 
 def _required(f: dataclasses.Field) -> bool:

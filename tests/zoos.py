@@ -3,7 +3,7 @@
 import math
 
 from dwf.datasets.config import DataConfig
-from dwf.datasets.sources import input_shape
+from dwf.datasets.known import input_shape
 from dwf.networks.config import MLPConfig, NetworkConfig
 from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout

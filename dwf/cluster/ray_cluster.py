@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dwf import preemption, trust
+from dwf import data_paths, preemption, trust
 from dwf.cluster.local import KEEP_FREED_MEMORY, ONE_THREAD, SECONDS_BETWEEN_LOOKS
 from dwf.cluster.work import (
     Refuse,
@@ -178,7 +178,7 @@ def _join(address: str) -> None:
     try:
         if port.isdigit() and "/" not in host:  # Ray itself would ask a dead address for minutes
             socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER).close()
-        variables = ENVIRONMENT | trust.handed_on()
+        variables = ENVIRONMENT | trust.handed_on() | data_paths.handed_on()
         ray.init(address=address, runtime_env={"env_vars": variables}, logging_level="WARNING")
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(

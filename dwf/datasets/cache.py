@@ -4,6 +4,7 @@
     $DWF_DATA/mnist/x_train.npy  ...        decoded
     $DWF_DATA/mnist/checksums.json          written last: with it the dataset is whole
     $DWF_DATA/mnist-14/                     the same with images of 14 x 14, made from it
+    $DWF_DATA/own/0a1b...-5e6f.../          data of the user's own, see own.py
 
 `$DWF_DATA` is by default `dwf` in the user's cache folder. Size and CRC-32 of every file are
 checked at each load (22 ms for MNIST, 50 ms for CIFAR-10 on one core): less than what one pass
@@ -39,8 +40,8 @@ def data_folder() -> Path:
 
 
 def is_cached(kind: str, side: int | None = None) -> bool:
-    """Whether a dataset is on this machine, in this size, so that nothing need be made."""
-    return _is_whole(_folder(kind, side))
+    """Whether a published dataset is on this machine, in this size: nothing need be made."""
+    return is_whole(_folder(kind, side))
 
 
 def _folder(kind: str, side: int | None = None) -> Path:
@@ -56,7 +57,7 @@ def open_arrays(kind: str) -> Arrays:
         DataUnavailable: no source has it, or a cached file is not what was written.
     """
     folder = _folder(kind)
-    return _open_or_make(folder, lambda: read_published(kind, folder / "raw"))
+    return open_or_make(folder, lambda: read_published(kind, folder / "raw"))
 
 
 def open_resized(kind: str, side: int) -> Arrays:
@@ -71,12 +72,12 @@ def open_resized(kind: str, side: int) -> Arrays:
         ConfigError: the dataset has no images, or smaller ones.
     """
     folder = _folder(kind, side)
-    if not _is_whole(folder):
-        _refuse_side(kind, side, open_arrays(kind)["x_train"].shape[1:])
-    return _open_or_make(folder, lambda: _resized(open_arrays(kind), side))
+    if not is_whole(folder):
+        _refuse_side(kind, side, shape=open_arrays(kind)["x_train"].shape[1:])
+    return open_or_make(folder, lambda: resized(open_arrays(kind), side, what=kind))
 
 
-def _refuse_side(kind: str, side: int, shape: Sequence[int]) -> None:
+def _refuse_side(kind: str, side: int, *, shape: Sequence[int]) -> None:
     if len(shape) != 3:
         raise ConfigError(
             f"data.size = {side}: {kind} is a table of {shape[0]} features, without images to "
@@ -89,22 +90,26 @@ def _refuse_side(kind: str, side: int, shape: Sequence[int]) -> None:
         )
 
 
-def _resized(arrays: Arrays, side: int) -> Arrays:
+def resized(arrays: Arrays, side: int, *, what: str) -> Arrays:
+    """Return arrays whose images have another size, see `open_resized`; `what` is their name."""
+    _refuse_side(what, side, shape=arrays["x_train"].shape[1:])
     return {
         name: resize(array, side) if name.startswith("x_") else array
         for name, array in arrays.items()
     }
 
 
-def _open_or_make(folder: Path, make: Callable[[], Arrays]) -> Arrays:
-    if not _is_whole(folder):
+def open_or_make(folder: Path, make: Callable[[], Arrays]) -> Arrays:
+    """Return the arrays of a folder, memory-mapped; make and write them first if it lacks them."""
+    if not is_whole(folder):
         with _one_at_a_time(folder):
-            if not _is_whole(folder):  # another process may have made it while this one waited
+            if not is_whole(folder):  # another process may have made it while this one waited
                 _write(folder, make())
     return {Path(name).stem: _open(folder / name, sum_) for name, sum_ in _sums(folder).items()}
 
 
-def _is_whole(folder: Path) -> bool:
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds all its arrays."""
     return (folder / "checksums.json").exists() and all(
         (folder / name).exists() for name in _sums(folder)
     )

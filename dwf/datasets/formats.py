@@ -86,6 +86,11 @@ def read_idx(folder: Path, name: str, *, md5: str) -> np.ndarray:
         except _DAMAGE as error:
             raise NotPublished(f"{path} is damaged or cut short ({error})") from None
     check_digest(content, md5, what=path)
+    return idx_array(content)
+
+
+def idx_array(content: bytes) -> np.ndarray:
+    """Return the array of an IDX file of bytes: uint8, of the shape in its header."""
     start = 4 + 4 * content[3]
     shape = np.frombuffer(content[4:start], ">u4")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -2,9 +2,11 @@
 
 The order: files that you put into the cache (`raw/` in the dataset's folder), torchvision's own
 addresses, then packages, so that a machine that reaches only package mirrors gets the same bytes.
-A new dataset is an entry in `PUBLISHED`, a reader in formats.py, and its name in config.py.
+A new dataset is an entry in `PUBLISHED`, a reader in formats.py, and its name in config.py. Those
+of `TORCHVISION` come from torchvision's addresses alone; their readers are in official.py.
 """
 
+import dataclasses
 import functools
 import hashlib
 import http.client
@@ -23,7 +25,8 @@ from concurrent.futures import TimeoutError as NoAnswer  # Python 3.10: not the 
 from dataclasses import dataclass
 from pathlib import Path
 
-from dwf.datasets.config import DataConfig
+from dwf.datasets import official
+from dwf.datasets.config import Label
 from dwf.datasets.formats import (
     Arrays,
     NotPublished,
@@ -60,16 +63,29 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Published:
-    """Facts of a dataset that are known before any byte of it is here."""
+class Known:
+    """Facts of a dataset that plans and costs ask."""
 
     shape: tuple[int, ...]
-    """Shape of one input as published: [channels, height, width], or [features]."""
+    """Shape of one input as stored: [channels, height, width], or [features]."""
     num_rows: int
     """Rows that networks are trained on or validated on: all but those of the test part."""
     num_classes: int
     largest: float | None
     """The largest stored value of an image; None for a table."""
+    names: tuple[Label, ...] = dataclasses.field(default=(), kw_only=True)
+    """Labels in the source where these are not 0, 1, ..."""
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Labels in the source, in the order of the classes 0, 1, ..."""
+        return self.names or tuple(range(self.num_classes))
+
+
+@dataclass(frozen=True)
+class Published(Known):
+    """Facts of a dataset that are known before any byte of it is here, and where it comes from."""
+
     read: Callable[[Path, Mapping[str, str]], Arrays]
     """(folder of raw files, checksums) -> arrays; see formats.py."""
     digests: Mapping[str, str]
@@ -77,39 +93,35 @@ class Published:
     sources: tuple[Source, ...]
 
 
-def input_shape(config: DataConfig) -> tuple[int, ...]:
-    """Return the shape of one input as a network takes it: that of a dataset's `Dataset.shape`."""
-    shape = PUBLISHED[config.kind].shape
-    if len(shape) == 1:
-        return shape
-    channels, *sides = shape
-    return (1 if config.grey else channels, *([config.size] * 2 if config.size else sides))
+def published(key: str) -> Published:
+    """Return what is published under a key, see `DataSettings.published`."""
+    return PUBLISHED[key] if key in PUBLISHED else TORCHVISION[key]
 
 
 def read_published(kind: str, raw: Path) -> Arrays:
     """Get a dataset from the first source that has it.
 
     Args:
-        kind: a key of `PUBLISHED`.
+        kind: a key of `PUBLISHED` or `TORCHVISION`.
         raw: folder that a person may have put the raw files into.
 
     Raises:
         DataUnavailable: a file in `raw` is not the published one, or no source has the dataset.
     """
-    published = PUBLISHED[kind]
+    facts = published(kind)
     failed = []
     try:
         if raw.is_dir():
-            return published.read(raw, published.digests)
+            return facts.read(raw, facts.digests)
         failed.append(f"your own files: {raw} is not there")
     except NotThere as error:
         failed.append(f"your own files: {error}")
     except NotPublished as error:
         raise DataUnavailable(f"{error}: remove it and give the command again") from None
-    for source in published.sources:
+    for source in facts.sources:
         logger.info("%s: trying %s", kind, source.name)
         try:
-            return _read_from(source, published)
+            return _read_from(source, facts)
         except (SourceFailed, NotThere, NotPublished, ImportError, OSError) as error:
             failed.append(f"{source.name}: {error}")
             logger.info("%s: not from %s", kind, failed[-1])
@@ -121,11 +133,11 @@ def read_published(kind: str, raw: Path) -> Arrays:
     )
 
 
-def _read_from(source: Source, published: Published) -> Arrays:
+def _read_from(source: Source, facts: Published) -> Arrays:
     # The system's temporary folder: what a killed download leaves is never near the data.
     with tempfile.TemporaryDirectory(prefix="dwf-") as folder:
         source.fetch(Path(folder))
-        return published.read(Path(folder), published.digests)
+        return facts.read(Path(folder), facts.digests)
 
 
 # --- addresses -------------------------------------------------------------------------------
@@ -196,6 +208,15 @@ def fetch_cifar10(folder: Path) -> None:
     from torchvision.datasets import CIFAR10
 
     download(CIFAR10.url, folder / CIFAR10.filename, md5=CIFAR10.tgz_md5)
+
+
+def fetch_svhn(folder: Path) -> None:
+    """Fetch SVHN's two files from the addresses that torchvision knows."""
+    from torchvision.datasets import SVHN
+
+    for part in ("train", "test"):
+        url, name, md5 = SVHN.split_list[part]
+        download(url, folder / name, md5=md5)
 
 
 # --- packages --------------------------------------------------------------------------------
@@ -334,4 +355,104 @@ PUBLISHED = {
         },
         sources=(Source("scikit-learn", _nothing),),
     ),
+}
+
+
+def _archive(url: str, md5: str) -> tuple[Source, ...]:
+    def fetch(folder: Path) -> None:
+        download(url, folder / url.rpartition("/")[2], md5=md5)
+
+    return (Source(url, fetch),)
+
+
+_EMNIST = {  # split -> (rows of the training part, classes)
+    "balanced": (112_800, 47),
+    "byclass": (697_932, 62),
+    "bymerge": (697_932, 47),
+    "digits": (240_000, 10),
+    "letters": (124_800, 26),
+    "mnist": (60_000, 10),
+}
+_EMNIST_ZIP = "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip"
+_EMNIST_MD5 = "58c8d27c78d21e728a6bc7b3cc06412e"
+_TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+
+TORCHVISION = {
+    "cifar100": Published(
+        shape=(3, 32, 32),
+        num_rows=50_000,
+        num_classes=100,
+        largest=255,
+        read=official.read_cifar100,
+        digests={"cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85"},
+        sources=_archive(
+            "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+            "eb9058c3a382ffc7106e4002c42a8d85",
+        ),
+    ),
+    "svhn": Published(
+        shape=(3, 32, 32),
+        num_rows=73_257,
+        num_classes=10,
+        largest=255,
+        read=official.read_svhn,
+        digests={
+            "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+            "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+        },
+        sources=(Source("torchvision's addresses", fetch_svhn),),
+    ),
+    "stl10": Published(
+        shape=(3, 96, 96),
+        num_rows=5_000,
+        num_classes=10,
+        largest=255,
+        read=official.read_stl10,
+        digests={
+            "stl10_binary.tar.gz": "91f7769df0f17e558f3565bffb0c7dfb",
+            "train_X.bin": "918c2871b30a85fa023e0c44e0bee87f",
+            "train_y.bin": "5a34089d4802c674881badbb80307741",
+            "test_X.bin": "7f263ba9f9e0b06b93213547f721ac82",
+            "test_y.bin": "36f9794fa4beb8a2c72628de14fa638e",
+        },
+        sources=_archive(
+            "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
+            "91f7769df0f17e558f3565bffb0c7dfb",
+        ),
+    ),
+    "kmnist": Published(
+        shape=(1, 28, 28),
+        num_rows=60_000,
+        num_classes=10,
+        largest=255,
+        read=official.read_kmnist,
+        digests={
+            "train-images-idx3-ubyte.gz": "bdb82020997e1d708af4cf47b453dcf7",
+            "train-labels-idx1-ubyte.gz": "e144d726b3acfaa3e44228e80efcd344",
+            "t10k-images-idx3-ubyte.gz": "5c965bf0a639b31b8f53240b1b52f4d7",
+            "t10k-labels-idx1-ubyte.gz": "7320c461ea6c1c855c0b718fb2a4b134",
+        },
+        sources=(Source("torchvision's addresses", functools.partial(fetch_idx, "KMNIST")),),
+    ),
+    "tiny_imagenet": Published(
+        shape=(3, 64, 64),
+        num_rows=100_000,
+        num_classes=200,
+        largest=255,
+        read=official.read_tiny_imagenet,
+        digests={"tiny-imagenet-200.zip": _TINY_MD5},
+        sources=_archive("http://cs231n.stanford.edu/tiny-imagenet-200.zip", _TINY_MD5),
+    ),
+}
+TORCHVISION |= {
+    f"emnist_{split}": Published(
+        shape=(1, 28, 28),
+        num_rows=num_rows,
+        num_classes=num_classes,
+        largest=255,
+        read=functools.partial(official.read_emnist, split=split),
+        digests={"gzip.zip": _EMNIST_MD5},
+        sources=_archive(_EMNIST_ZIP, _EMNIST_MD5),
+    )
+    for split, (num_rows, num_classes) in _EMNIST.items()
 }

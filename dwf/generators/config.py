@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from dwf.codecs.config import CodecConfig, PcaConfig
-from dwf.datasets.config import DataConfig
+from dwf.datasets.config import AnyDataConfig
 from dwf.densities.config import DensityConfig, FlowConfig, SamplingMethod
 from dwf.settings import Bounds, Count, Fraction, Positive, Whole
 
@@ -178,7 +178,7 @@ class SampleConfig:
     classes: Count | None = None
     """Give each network a new head for so many classes, initialised at random, to be trained on
     another task; default: its own head."""
-    data: DataConfig | None = None
+    data: AnyDataConfig | None = None
     """Dataset of that task, for `classes` and BatchNorm; default: the zoo's."""
 
     def __post_init__(self):

@@ -11,8 +11,9 @@ import dataclasses
 import numpy as np
 import torch
 
-from dwf.datasets.config import DataConfig
+from dwf.datasets.config import AnyDataConfig
 from dwf.datasets.load import load_dataset
+from dwf.datasets.own import identified
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.generators.config import SampleConfig
 from dwf.networks.config import NetworkConfig
@@ -101,21 +102,22 @@ def new_head(
         ConfigError: the new dataset has another number of classes than `classes`.
         ShapeMismatch: its images do not fit the networks.
     """
-    classes = config.classes
+    classes, data = config.classes, subject.data
     if config.data is not None:
-        classes = _classes_of(config.data, classes, subject.input_shape)
+        data = identified(config.data)
+        classes = _classes_of(data, classes, subject.input_shape)
     if classes is None:
         return None, subject
     head = NewHead(layout, subject.network, classes=classes, seed=config.seed)
-    changed = dataclasses.replace(subject, network=head.network, data=config.data or subject.data)
+    changed = dataclasses.replace(subject, network=head.network, data=data)
     return head, changed
 
 
-def _classes_of(data: DataConfig, classes: int | None, shape: tuple[int, ...]) -> int:
+def _classes_of(data: AnyDataConfig, classes: int | None, shape: tuple[int, ...]) -> int:
     loaded = load_dataset(data)
     if classes not in (None, loaded.num_classes):
         raise ConfigError(
-            f"classes = {classes}: {data.kind} has {loaded.num_classes} classes: leave classes out"
+            f"classes = {classes}: {data.title} has {loaded.num_classes} classes: leave classes out"
         )
     if shape != loaded.shape:
         raise ShapeMismatch(

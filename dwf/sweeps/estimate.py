@@ -10,7 +10,7 @@ times as long.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dwf.datasets.sources import PUBLISHED, input_shape
+from dwf.datasets.known import input_shape, trained_images
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.networks.config import MLPConfig
 from dwf.zoo.config import ZooConfig, split_sizes
@@ -38,9 +38,7 @@ def zoo_seconds(zoo: ZooConfig) -> float | None:
     work = zoo.network.multiplications(input_shape(zoo.data))
     if work is None:
         return None
-    images = PUBLISHED[zoo.data.kind].num_rows * (1 - zoo.data.validation)
-    images = min(images, zoo.data.train_images or images)
-    return _TRAINING * work * images * zoo.recipe.epochs * zoo.count / ZOO_SPEED
+    return _TRAINING * work * trained_images(zoo.data) * zoo.recipe.epochs * zoo.count / ZOO_SPEED
 
 
 def fit_seconds(zoo: ZooConfig, generator: GeneratorConfig) -> float | None:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from dwf.datasets.config import DataConfig
+from dwf.datasets.config import AnyDataConfig
 from dwf.settings import Bounds, Count, Fraction, Positive, Whole
 from dwf.zoo.config import RecipeConfig, ZooComputeConfig
 
@@ -46,7 +46,7 @@ class FinetuneConfig:
 
     zoo: str
     """Zoo of the originals, in the frame that the generators learnt from (the aligned one)."""
-    data: DataConfig
+    data: AnyDataConfig
     """Dataset of the new task."""
     samples: tuple[str, ...] = ()
     """Zoos of generated networks, in the same frame; each is an arm of `generated`."""

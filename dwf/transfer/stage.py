@@ -9,6 +9,7 @@ A unit is some networks of one arm: `finetune_unit(folder, index)` is idempotent
 """
 
 import contextlib
+import dataclasses
 import json
 import math
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dwf.datasets.own import identified
 from dwf.errors import RunConflict
 from dwf.metrics import table_console
 from dwf.run_folder import LEFTOVERS, RunFolder, hold, replacing, sweep, write_json, write_text
@@ -106,6 +108,7 @@ def finetune(
             process is at it.
         WorkFailed: units failed; the others are whole.
     """
+    config = dataclasses.replace(config, data=identified(config.data))
     folder, began = _folder(root, name), time.monotonic()
     starts = Starts.read(folder) if (folder / STARTS).exists() else _decide(config, root)
     refuse = partial(_refuse_other_networks, config=config, root=root, starts=starts)

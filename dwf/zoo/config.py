@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dwf.compute import ComputeConfig
-from dwf.datasets.config import DataConfig
+from dwf.datasets.config import AnyDataConfig
 from dwf.networks.config import NetworkConfig
 from dwf.settings import Count, Fraction, NonNegative, Positive, Whole
 
@@ -271,7 +271,7 @@ class ZooConfig:
 
     network: NetworkConfig
     """The architecture."""
-    data: DataConfig
+    data: AnyDataConfig
     """Dataset that the networks are trained on."""
     count: Count
     """Number of networks."""

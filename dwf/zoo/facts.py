@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dwf.datasets.config import DataConfig
+from dwf.datasets.config import AnyDataConfig
 from dwf.errors import ConfigError, NotAZoo
 from dwf.networks.config import NetworkConfig
 from dwf.plain import Json
@@ -63,7 +63,7 @@ class Subject:
 
     network: NetworkConfig
     """The architecture."""
-    data: DataConfig
+    data: AnyDataConfig
     """Data that the networks are trained on."""
     input_shape: tuple[int, ...]
     """Shape of one input."""

@@ -5,6 +5,7 @@ zoo's folder, and leaves one whole file. Whoever calls `train_zoo` says where un
 """
 
 import contextlib
+import dataclasses
 import json
 import math
 import shutil
@@ -15,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from dwf.datasets.known import input_shape
 from dwf.datasets.load import load_dataset
-from dwf.datasets.sources import input_shape
+from dwf.datasets.own import identified
 from dwf.errors import ConfigError, NotAZoo
 from dwf.metrics import MetricsLog, logger
 from dwf.networks.functional import build_network, is_stacked
@@ -75,6 +77,7 @@ def train_zoo(config: ZooConfig, root: Path, *, name: str, run: Runner = run_her
         WorkFailed: shards failed; the others are whole.
         StillRunning: the runner left the work to others; call again to look.
     """
+    config = dataclasses.replace(config, data=identified(config.data))
     folder, sound = _folder(root, name), None
     if not (folder / "run").exists():  # before a folder of these settings is there
         sound = refuse_misfit(config)

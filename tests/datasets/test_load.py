@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from dwf.datasets import load, sources
+from dwf.datasets import known, load, sources
 from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
 from dwf.datasets.sources import Published, Source
 from dwf.errors import ConfigError, DataUnavailable
+from dwf.settings import build
 
 MNIST_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 DIGITS_COUNTS = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
@@ -248,13 +249,13 @@ def test_some_images_are_a_seeded_subset_and_val_is_left_whole(cached):
 def test_what_is_known_before_a_byte_is_here_is_what_is_loaded(kind):
     published, data = sources.PUBLISHED[kind], load_dataset(DataConfig(kind, validation=0.25))
     assert len(data.train) + len(data.val) == published.num_rows
-    assert data.shape == published.shape == sources.input_shape(DataConfig(kind))
+    assert data.shape == published.shape == known.input_shape(DataConfig(kind))
     assert int(data.train.labels.max()) + 1 == published.num_classes
     for change in ({"size": 8}, {"grey": True}, {"size": 8, "grey": True}):
         fits = len(published.shape) == 3 and ("grey" not in change or published.shape[0] == 3)
         if fits and min(published.shape[1:]) > 8:
             config = DataConfig(kind, **change)
-            assert load_dataset(config).shape == sources.input_shape(config)
+            assert load_dataset(config).shape == known.input_shape(config)
 
 
 def test_every_dataset_that_can_be_named_is_published():
@@ -265,3 +266,55 @@ def test_parts_have_names():
     data = load_dataset(DataConfig("iris"))
     found = [data.part(name) for name in ("train", "val", "test")]
     assert all(a is b for a, b in zip(found, (data.train, data.val, data.test), strict=True))
+
+
+def test_classes_are_picked_and_relabelled_in_the_order_given(cached):
+    whole = load_dataset(DataConfig("digits", validation=0.0))
+    some = load_dataset(DataConfig("digits", validation=0.2, classes=(7, 0, 3)))
+    assert some.num_classes == 3 and some.shape == whole.shape
+    stored, old = whole.train.images, whole.train.labels
+    for part in (some.train, some.val, some.test):
+        images, labels = part.batch(torch.arange(len(part)))
+        assert images.equal(stored[part.index])
+        assert torch.tensor([7, 0, 3])[labels].equal(old[part.index])
+    train, val, test = parts(some)
+    assert train | val | test == set(np.flatnonzero(np.isin(old, [7, 0, 3])))
+    assert len(train) + len(val) + len(test) == sum(DIGITS_COUNTS[c] for c in (7, 0, 3))
+    assert torch.bincount(some.test.labels[some.test.index]).tolist() == [36, 36, 36]
+
+
+def test_classes_are_picked_from_a_published_test_part_too(tiny, arrays):
+    data = load_dataset(DataConfig("mnist", validation=0.0, classes=(5, 2)))
+    for part, prefix in ((data.train, "train"), (data.test, "t10k")):
+        images, labels = part.batch(torch.arange(len(part)))
+        old = arrays[f"{prefix}-labels-idx1-ubyte"]
+        kept = np.flatnonzero((old == 5) | (old == 2))
+        np.testing.assert_array_equal(labels, (old[kept] == 2).astype(int))
+        np.testing.assert_array_equal(images[:, 0], arrays[f"{prefix}-images-idx3-ubyte"][kept])
+
+
+def test_all_classes_in_order_change_nothing(cached):
+    whole = load_dataset(DataConfig("digits"))
+    same = load_dataset(DataConfig("digits", classes=tuple(range(10))))
+    assert parts(same) == parts(whole) and same.train.labels.equal(whole.train.labels)
+
+
+def test_scaling_is_measured_on_the_classes_that_are_picked(cached):
+    data = load_dataset(DataConfig("iris", classes=(0, 2)))
+    rows = prepared(data, data.train)
+    torch.testing.assert_close(rows.min(0).values, torch.zeros(4), atol=1e-6, rtol=0)
+    torch.testing.assert_close(rows.max(0).values, torch.ones(4), atol=1e-6, rtol=0)
+
+
+def test_classes_that_are_none_are_refused(cached):
+    with pytest.raises(ConfigError, match="classes: 3 is no label of iris, which has 0, 1, 2"):
+        load_dataset(DataConfig("iris", classes=(0, 3)))
+    for classes in ((), (1,), (1, 1)):
+        with pytest.raises(ConfigError, match=r"data: classes = .*: give at least two labels"):
+            build(DataConfig, {"kind": "iris", "classes": classes}, source="f", key="data")
+
+
+def test_images_trained_on_are_known_before(cached):
+    config = DataConfig("digits", validation=0.25, classes=(0, 1, 2, 3, 4))
+    assert known.trained_images(config) == pytest.approx(len(load_dataset(config).train), rel=0.01)
+    assert known.trained_images(DataConfig("mnist", train_images=7)) == 7

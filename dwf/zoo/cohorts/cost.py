@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from dwf.datasets.cache import is_cached
 from dwf.datasets.dataset import Dataset
+from dwf.datasets.known import is_here
 from dwf.datasets.load import load_dataset
 from dwf.networks.checks import breaks_with_channels_last
 from dwf.networks.functional import build_network, is_stacked
@@ -64,7 +64,7 @@ def measure_rate(config: ZooConfig, given: Dataset | None = None) -> Rate | None
     Raises:
         ConfigError: `cohort` asks to batch networks that cannot be.
     """
-    if not is_cached(config.data.kind, config.data.size):
+    if not is_here(config.data):
         return None
     from dwf.zoo import roster
     from dwf.zoo.cohorts.cohort import Cohort

@@ -1,0 +1,121 @@
+"""Files below a folder, or within a zip or tar file, which is read and never unpacked."""
+
+import contextlib
+import hashlib
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from dwf.errors import ConfigError
+
+_CHUNK = 2**20
+_NOISE = ("__MACOSX", "Thumbs.db")
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Files by their names."""
+
+    path: Path
+    """The folder or archive."""
+    names: tuple[str, ...]
+    """Names of the files, relative to `path`, with slashes; hidden ones are left out."""
+    read: Callable[[str], bytes]
+    """Name -> content."""
+
+    def below(self, folder: str) -> "Tree":
+        """Return the files of one folder, by their names in it."""
+        start = f"{folder}/"
+        names = tuple(name.removeprefix(start) for name in self.names if name.startswith(start))
+        return Tree(self.path, names, lambda name: self.read(start + name))
+
+    @property
+    def folders(self) -> set[str]:
+        """Names of the folders at the top that hold files, however deep."""
+        return {name.split("/", 1)[0] for name in self.names if "/" in name}
+
+
+@contextlib.contextmanager
+def open_tree(path: Path) -> Iterator[Tree]:
+    """Open a folder, a zip file or a tar file, compressed or not.
+
+    Raises:
+        ConfigError: it is none of these, is damaged, or holds a name that leaves it.
+    """
+    if path.is_dir():
+        yield Tree(path, _names_in(path), lambda name: (path / name).read_bytes())
+        return
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = [info.filename for info in archive.infolist() if not info.is_dir()]
+                yield Tree(path, _kept(names, path), archive.read)
+        elif tarfile.is_tarfile(path):
+            with tarfile.open(path) as archive:
+                members = {member.name: member for member in archive if member.isfile()}
+                kept = {_relative(name, path): member for name, member in members.items()}
+                names = _kept(list(members), path)
+                yield Tree(path, names, lambda name: archive.extractfile(kept[name]).read())
+        else:
+            raise ConfigError(f"{path} is no folder, and no zip or tar file of one")
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        raise ConfigError(f"{path} is damaged ({error}): get it again") from None
+
+
+def _names_in(path: Path) -> tuple[str, ...]:
+    names = [str(file.relative_to(path).as_posix()) for file in _files(path, frozenset())]
+    return _kept(names, path)
+
+
+def _files(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    """Yield all files below a folder; links are followed, and one in a circle is refused."""
+    real = folder.resolve()
+    if real in above:
+        raise ConfigError(f"{folder} is a link to a folder that it lies in: remove it")
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            yield from _files(entry, above | {real})
+        else:
+            yield entry
+
+
+def _kept(names: list[str], path: Path) -> tuple[str, ...]:
+    every = sorted(_relative(name, path) for name in names)
+    return tuple(name for name in every if not _is_noise(name))
+
+
+def _is_noise(name: str) -> bool:
+    return any(part.startswith(".") or part in _NOISE for part in name.split("/"))
+
+
+def _relative(name: str, path: Path) -> str:
+    """The name within the archive; one that leads out of it is refused."""
+    place = PurePosixPath(name.replace("\\", "/"))
+    if place.is_absolute() or ".." in place.parts:
+        raise ConfigError(
+            f"{path} holds {name!r}, which leads out of it, as no honest archive does: get it "
+            "elsewhere"
+        )
+    return str(place)
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, or of all files below a folder, in hex.
+
+    A folder's is that of the lines `SHA-256  NAME` of its files, ordered by name: what
+    `find . -type f | sort | xargs sha256sum | sha256sum` gives, with names that begin without `./`.
+    """
+    if not path.is_dir():
+        return _digest_of_file(path)
+    lines = [f"{_digest_of_file(path / name)}  {name}\n" for name in _names_in(path)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _digest_of_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
