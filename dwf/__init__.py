@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.generators.sample_stage import sample_networks
     from dwf.generators.stage import fit_generator
     from dwf.settings import load as load_settings
+    from dwf.transfer.stage import finetune
     from dwf.trust import trust_code
     from dwf.zoo.stage import train_zoo
     from dwf.zoo.store import Zoo
@@ -25,6 +26,7 @@ PUBLIC = {
     "Zoo": "dwf.zoo.store:Zoo",
     "align_zoo": "dwf.align.stage:align_zoo",
     "evaluate": "dwf.evaluation.stage:evaluate",
+    "finetune": "dwf.transfer.stage:finetune",
     "fit_generator": "dwf.generators.stage:fit_generator",
     "load_settings": "dwf.settings:load",
     "sample_networks": "dwf.generators.sample_stage:sample_networks",
@@ -38,6 +40,7 @@ __all__ = [
     "Zoo",
     "align_zoo",
     "evaluate",
+    "finetune",
     "fit_generator",
     "load_settings",
     "sample_networks",

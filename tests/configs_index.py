@@ -16,6 +16,7 @@ FOLDERS = {
     "generator": ("Codec and density: `launch/generator.py`.", "generators"),
     "sample": ("Drawing networks: `launch/sample.py`.", "generators"),
     "evaluate": ("The report: `launch/evaluate.py`.", "evaluation"),
+    "finetune": ("Further training on another task: `launch/finetune.py`.", "transfer"),
     "sweep": ("Many settings: `launch/sweep.py`.", "sweeps"),
     "cluster": ("A site, for `--cluster` or `$DWF_CLUSTER`.", "cluster"),
 }
