@@ -2,7 +2,8 @@
 
 python benchmarks/run.py [--quick] [TOPIC ...]
 
-Topics: zoo store align pca flow evaluation cluster sweep tokens sane neurons; default: all.
+Topics: zoo store align pca flow evaluation cluster sweep tokens sane neurons finetuning;
+default: all.
 
 A record holds command, commit, hardware, n and spread: benchmarks/results/NAME.json. `--quick` does
 less work of each, to see that they run; its figures are not recorded.
@@ -34,6 +35,7 @@ TOPICS = (
     "tokens",
     "sane",
     "neurons",
+    "finetuning",
 )
 HERE = Path(__file__).parent
 

@@ -44,7 +44,9 @@ def test_any_stage_may_be_absent():
         "generator --config flat.yaml --name way-flat --zoo way",
         "sample --config s.yaml --name way-flat-samples --generator way-flat",
     ]
-    assert flags_of("zoo", "sample", "finetune", generators=["flat.yaml"]) == [  # a zoo that is there
+    assert flags_of(
+        "zoo", "sample", "finetune", generators=["flat.yaml"]
+    ) == [  # a zoo that is there
         "align --config a.yaml --name way-aligned --zoo way",
         "generator --config flat.yaml --name way-flat --zoo way-aligned",
         "evaluate --config e.yaml --name way --zoo way-aligned",
