@@ -116,9 +116,9 @@ def test_given_again_it_says_so_and_does_nothing(root, caplog):
     assert "finished already" in caplog.text and files_of(root / "finetunes" / "t") == before
 
 
-@pytest.mark.parametrize("stop_after", [3, 18, 25])
+@pytest.mark.parametrize("stop_after", [3, 25])
 def test_a_fine_tuning_that_is_killed_ends_bitwise_equal(root, monkeypatch, stop_after):
-    """In an epoch, at its end, and in a later cohort; looks between epochs, a frozen layer."""
+    """In an epoch, and in a later cohort; looks between epochs, a frozen layer."""
     small = config(
         arms=("random", "originals"),
         look_every=5,

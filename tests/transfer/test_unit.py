@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from dwf.networks.config import CNNConfig, MLPConfig
 from dwf.networks.functional import build_network
 from dwf.networks.initialisation import initialise
 from dwf.randomness import seed_of, torch_stream
-from dwf.transfer.arms import Arm, arms_of, open_pool
-from dwf.transfer.config import FinetuneConfig, FreezeConfig
+from dwf.transfer.arms import FAMILIES, Arm, arms_of, open_pool
+from dwf.transfer.config import FinetuneConfig, FreezeConfig, Origin
+from dwf.transfer.stage import finetune
 from dwf.transfer.starts import StartReader, noise_unit
 from dwf.transfer.target import few_shot, find_target
 from dwf.zoo.cohorts import Cohort, Start
@@ -23,8 +25,9 @@ from dwf.zoo.config import RecipeConfig, ZooConfig
 from dwf.zoo.facts import Method
 from dwf.zoo.layout import Layout
 from dwf.zoo.stage import train_zoo
-from dwf.zoo.store import Zoo
+from dwf.zoo.store import Zoo, write_zoo
 from tests.transfer.conftest import DATA
+from tests.zoos import facts_of
 
 RECIPE = RecipeConfig(epochs=2, batch_size=48, learning_rate=0.01)
 IRIS = DataConfig("iris", scaling="standard")
@@ -208,10 +211,61 @@ def test_a_frozen_batchnorm_keeps_its_statistics(tmp_path, cohort):
 
 
 def test_settings_of_arms_and_the_table_agree():
-    from typing import get_args
-
-    from dwf.transfer.arms import FAMILIES
-    from dwf.transfer.config import Origin
-
     assert tuple(FAMILIES) == get_args(Origin) == FinetuneConfig("z", DATA).arms
     assert dataclasses.replace(config(), epochs=(1,)).recorded == (1, 2)
+
+
+def write_batchnorm_zoo(root, count=6) -> Zoo:
+    """Networks with BatchNorm, with statistics of a few images each."""
+    data, rows = load_dataset(DATA), []
+    for seed in range(count):
+        network = build_network(BATCHNORM)
+        initialise(network, BATCHNORM, kind="default", seed=seed)
+        network.train()(data.prepare(data.train.batch(torch.arange(seed * 20, 200))[0]))
+        rows.append(Layout.of(network).flatten(network.state_dict()))
+    layout = Layout.of(network)
+    columns = {"network": np.arange(count), "epoch": np.zeros(count, np.int32)}
+    columns |= {"split": np.array(["train"] * (count - 2) + ["val", "test"])}
+    block = (columns, torch.stack(rows).numpy())
+    facts = facts_of(layout, BATCHNORM, data=DATA)
+    return write_zoo(root / "zoos" / "bn", facts, num_rows=count, blocks=[block])
+
+
+def test_averages_are_normalised_by_statistics_of_their_own(tmp_path):
+    """Against the first convolution's outputs on the same 100 images; originals keep theirs."""
+    zoo, data = write_batchnorm_zoo(tmp_path), load_dataset(DATA)
+    arms = ("originals", "average", "noise")
+    settings = config(
+        zoo="bn", samples=(), arms=arms, averages=(2,), batchnorm_images=100, count=3, members=2
+    )
+    reader, (originals, noisy, average), _ = reader_of(settings, tmp_path)
+    own = zoo.read(np.array(originals.rows)[:, 0])
+    np.testing.assert_array_equal(reader.read(originals, range(3)).numpy(), own)
+    order = torch.randperm(len(data.train), generator=torch_stream(0, "recalibrate"))
+    images = data.prepare(data.train.batch(order[:100])[0])
+    names = {e.role: e.name for e in zoo.layout.entries if "running_mean" in e.name}
+    weight = next(e.name for e in zoo.layout.entries if len(e.shape) == 4)
+    for arm in (average, noisy):
+        state = zoo.layout.unflatten(reader.read(arm, range(3)))
+        for i in range(3):
+            mean = torch.nn.functional.conv2d(images, state[weight][i]).mean((0, 2, 3))
+            torch.testing.assert_close(state[names["buffer"]][i], mean, rtol=1e-4, atol=1e-5)
+    made = finetune(settings, tmp_path, name="bn")
+    assert [arm.n for arm in made.arms] == [3, 3, 3]
+    assert all(len(arm.soup_E) == len(arm.ensemble_E) == 3 for arm in made.arms)
+
+
+def test_ensembles_and_soups_are_those_of_the_first_networks(made_root, tmp_path):
+    """By torch alone, from the weights that networks begin with."""
+    settings = config(arms=("originals",), samples=(), members=4, epochs=(0,), cohort=3)
+    reader, (arm,), zoo = reader_of(settings, made_root)
+    made = finetune(settings, made_root, name="together").arms[0]
+    images, labels = zoo.load_data().test.batch(torch.arange(len(zoo.load_data().test)))
+    weights_ND, logits = reader.read(arm, range(4)), []
+    network = zoo.build_network()
+    for weights_D in (*weights_ND, weights_ND.mean(0)):
+        network.load_state_dict(zoo.layout.unflatten(weights_D))
+        logits.append(network(zoo.load_data().prepare(images)).detach().double())
+    right = torch.stack(logits[:4]).mean(0).argmax(1) == labels
+    assert made.ensemble_E[0] == pytest.approx(right.double().mean().item())
+    assert made.soup_E[0] == pytest.approx((logits[4].argmax(1) == labels).double().mean().item())
