@@ -4,6 +4,7 @@ Shape suffixes: A images or rows of an array, C channels, H height, W width, F f
 """
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -50,19 +51,19 @@ def read_arrays(config: ArraysConfig, path: Path) -> Decoded:
 
 def _load(path: Path) -> Arrays:
     names = [f"{letter}_{part}" for part in _PARTS for letter in "xy"]
+    if not zipfile.is_zipfile(path):
+        raise ConfigError(f"{path} is no .npz file, which numpy.savez writes")
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in names if name in file}
             others = ", ".join(sorted(file))
-    except ValueError as error:
-        if "pickle" in str(error):
+    except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        if "Object arrays" in str(error):
             raise ConfigError(
                 f"{path} holds pickled objects, which would run code and are never read: save "
                 "arrays of numbers or words (numpy.savez)"
             ) from None
-        raise ConfigError(f"{path} is no .npz file ({error})") from None
-    except (OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise ConfigError(f"{path} is no .npz file, or damaged ({error})") from None
+        raise ConfigError(f"{path} is damaged ({error}): get it again") from None
     missing = [name for name in names[:2] if name not in found]
     if ("x_test" in found) != ("y_test" in found):
         missing.append("y_test" if "x_test" in found else "x_test")

@@ -24,17 +24,24 @@ class Tree:
     """Names of the files, relative to `path`, with slashes; hidden ones are left out."""
     read: Callable[[str], bytes]
     """Name -> content."""
+    all_folders: frozenset[str] = frozenset()
+    """Names of all folders that are told of, empty ones too."""
 
     def below(self, folder: str) -> "Tree":
         """Return the files of one folder, by their names in it."""
         start = f"{folder}/"
-        names = tuple(name.removeprefix(start) for name in self.names if name.startswith(start))
-        return Tree(self.path, names, lambda name: self.read(start + name))
+        names, folders = (
+            [name.removeprefix(start) for name in every if name.startswith(start)]
+            for every in (self.names, self.all_folders)
+        )
+        read = self.read
+        return Tree(self.path, tuple(names), lambda name: read(start + name), frozenset(folders))
 
     @property
     def folders(self) -> set[str]:
-        """Names of the folders at the top that hold files, however deep."""
-        return {name.split("/", 1)[0] for name in self.names if "/" in name}
+        """Names of the folders at the top, empty ones too."""
+        above = {name.split("/", 1)[0] for name in self.names if "/" in name}
+        return above | {name.split("/", 1)[0] for name in self.all_folders}
 
 
 @contextlib.contextmanager
@@ -45,40 +52,52 @@ def open_tree(path: Path) -> Iterator[Tree]:
         ConfigError: it is none of these, is damaged, or holds a name that leaves it.
     """
     if path.is_dir():
-        yield Tree(path, _names_in(path), lambda name: (path / name).read_bytes())
+        names, folders = _names_in(path)
+        yield Tree(path, names, lambda name: (path / name).read_bytes(), frozenset(folders))
         return
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                names = [info.filename for info in archive.infolist() if not info.is_dir()]
-                yield Tree(path, _kept(names, path), archive.read)
+                infos = archive.infolist()
+                names = [info.filename for info in infos if not info.is_dir()]
+                folders = _kept([info.filename for info in infos if info.is_dir()], path)
+                yield Tree(path, _kept(names, path), archive.read, frozenset(folders))
         elif tarfile.is_tarfile(path):
             with tarfile.open(path) as archive:
-                members = {member.name: member for member in archive if member.isfile()}
-                kept = {_relative(name, path): member for name, member in members.items()}
-                names = _kept(list(members), path)
-                yield Tree(path, names, lambda name: archive.extractfile(kept[name]).read())
+                every = archive.getmembers()
+                files = {_relative(one.name, path): one for one in every if one.isfile()}
+                folders = _kept([one.name for one in every if one.isdir()], path)
+                yield Tree(
+                    path,
+                    _kept(list(files), path),
+                    lambda name: archive.extractfile(files[name]).read(),
+                    frozenset(folders),
+                )
         else:
             raise ConfigError(f"{path} is no folder, and no zip or tar file of one")
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
         raise ConfigError(f"{path} is damaged ({error}): get it again") from None
 
 
-def _names_in(path: Path) -> tuple[str, ...]:
-    names = [str(file.relative_to(path).as_posix()) for file in _files(path, frozenset())]
-    return _kept(names, path)
+def _names_in(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of all files and of all folders below a folder."""
+    below = list(_below(path, frozenset()))
+    files, folders = (
+        [one.relative_to(path).as_posix() for one, is_folder in below if is_folder == wanted]
+        for wanted in (False, True)
+    )
+    return _kept(files, path), _kept(folders, path)
 
 
-def _files(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-    """Yield all files below a folder; links are followed, and one in a circle is refused."""
+def _below(folder: Path, above: frozenset[Path]) -> Iterator[tuple[Path, bool]]:
+    """Yield all below a folder, and whether it is one; links are followed, in circles refused."""
     real = folder.resolve()
     if real in above:
         raise ConfigError(f"{folder} is a link to a folder that it lies in: remove it")
     for entry in sorted(folder.iterdir()):
+        yield entry, entry.is_dir()
         if entry.is_dir():
-            yield from _files(entry, above | {real})
-        else:
-            yield entry
+            yield from _below(entry, above | {real})
 
 
 def _kept(names: list[str], path: Path) -> tuple[str, ...]:
@@ -109,7 +128,7 @@ def digest_of(path: Path) -> str:
     """
     if not path.is_dir():
         return _digest_of_file(path)
-    lines = [f"{_digest_of_file(path / name)}  {name}\n" for name in _names_in(path)]
+    lines = [f"{_digest_of_file(path / name)}  {name}\n" for name in _names_in(path)[0]]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
