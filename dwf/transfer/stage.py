@@ -60,32 +60,31 @@ def plan(config: FinetuneConfig, root: Path, *, name: str) -> str:
     """Return in words what `finetune` would train."""
     shots = config.images_per_class
     images = f"{shots} images of each class" if shots else "all training images"
-    said = (
-        f"fine-tune on {config.data.title} ({images}), {config.recipe.epochs} epochs, up to "
-        f"{config.count} networks an arm -> {_folder(root, name)}"
+    return (
+        f"fine-tune networks of {config.zoo} on {config.data.title} ({images}), "
+        f"{config.recipe.epochs} epochs, up to {config.count} networks an arm -> "
+        f"{_folder(root, name)}\narms: {', '.join(config.arms)}"
     )
-    if not _has_zoos(config, root):
-        return f"{said}\narms: {', '.join(config.arms)}; zoos that are still to be made"
-    arms = arms_of(open_pool(config, root))
-    each = ", ".join(f"{arm.title} ({arm.count})" for arm in arms)
-    total = sum(arm.count for arm in arms)
-    return f"{said}\n{total} networks x {config.recipe.epochs} epochs: {each}"
 
 
 def describe_cost(config: FinetuneConfig, root: Path) -> str:
-    """Return in words how long a fine-tuning takes, at the rate of this machine."""
-    if not _has_zoos(config, root):
+    """Return in words how many networks are trained, and how long that takes on this machine."""
+    zoos = (root / "zoos" / one / ZOO_FILE for one in (config.zoo, *config.samples))
+    if not all(file.exists() for file in zoos):
         return "no estimate of the time before the zoos are there"
-    total = sum(arm.count for arm in arms_of(open_pool(config, root)))
+    arms = arms_of(open_pool(config, root))
+    total = sum(arm.count for arm in arms)
+    each = ", ".join(f"{arm.title} ({arm.count})" for arm in arms)
+    said = f"{total} networks x {config.recipe.epochs} epochs: {each}"
     target = find_target(config, Facts.read(root / "zoos" / config.zoo))
     rate = measure_rate(target.config, target.data)
     if rate is None:
-        return f"no estimate of the time: {config.data.title} is not on this machine yet"
+        return f"{said}\nno estimate of the time: {config.data.title} is not on this machine yet"
     minutes = rate.seconds * total * config.recipe.epochs / 60
     return (
-        f"about {minutes:,.1f} minutes of one worker (a core), at {rate.seconds:.3g} s an epoch of "
-        f"a network as measured on one core here just now, with {rate.memory_mib:,.0f} MiB of "
-        "memory; scores come on top"
+        f"{said}\nabout {minutes:,.1f} minutes of one worker (a core), at {rate.seconds:.3g} s an "
+        f"epoch of a network as measured on one core here just now, with {rate.memory_mib:,.0f} "
+        "MiB of memory; scores and looks come on top"
     )
 
 
@@ -172,10 +171,6 @@ def report(made: TransferReport, folder: Path) -> None:
 
 def _folder(root: Path, name: str) -> Path:
     return Path(root) / "finetunes" / name
-
-
-def _has_zoos(config: FinetuneConfig, root: Path) -> bool:
-    return all((root / "zoos" / one / ZOO_FILE).exists() for one in (config.zoo, *config.samples))
 
 
 def _decide(config: FinetuneConfig, root: Path) -> Starts:

@@ -154,9 +154,11 @@ def test_a_fine_tuning_that_is_killed_ends_bitwise_equal(root, monkeypatch, stop
 
 
 def test_a_plan_says_networks_and_time_and_touches_nothing(root):
-    said = plan(config(), root, name="new") + describe_cost(config(), root)
+    assert "fine-tune networks of z-aligned on digits" in plan(config(), root, name="new")
+    said = describe_cost(config(), root)
     assert "48 networks x 2 epochs" in said and "minutes of one worker" in said
-    assert "still to be made" in plan(config(zoo="later"), root, name="new")
+    assert "average of 4, unaligned (6)" in said
+    assert "before the zoos are there" in describe_cost(config(zoo="later"), root)
     assert not (root / "finetunes").exists()
 
 
