@@ -2,8 +2,8 @@
 
 python benchmarks/run.py [--quick] [TOPIC ...]
 
-Topics: zoo store align pca flow evaluation cluster sweep tokens sane neurons imports exports;
-default: all.
+Topics: zoo store align pca flow evaluation cluster sweep tokens sane neurons imports exports
+finetuning; default: all.
 
 A record holds command, commit, hardware, n and spread: benchmarks/results/NAME.json. `--quick` does
 less work of each, to see that they run; its figures are not recorded.
@@ -37,6 +37,7 @@ TOPICS = (
     "neurons",
     "imports",
     "exports",
+    "finetuning",
 )
 HERE = Path(__file__).parent
 

@@ -6,6 +6,7 @@ Shape suffixes: N networks, B images of a batch, M training images.
 import itertools
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -49,8 +50,8 @@ def _training(config: ZooConfig, data: Dataset, size: int, quick: bool) -> Resul
         for step in range(steps):
             cohort._step(order_NM[:, step * BATCH : (step + 1) * BATCH])
 
-    alone = _in_memory_loop(config, data, steps)
-    loader = _data_loader_loop(config, data, steps)
+    alone = in_memory_loop(config, data, steps)
+    loader = data_loader_loop(config, data, steps)
     times = interleave({"ours": ours, "in memory": alone, "DataLoader": loader}, 5)
     times["ours"] = [seconds / size for seconds in times["ours"]]
     result.seconds = {f"{side}, {steps} steps a network": t for side, t in times.items()}
@@ -89,8 +90,8 @@ def _peak() -> float:
     return 2 * 1024**3 / best
 
 
-def _in_memory_loop(config: ZooConfig, data: Dataset, steps: int):
-    """One network, decoded float images in memory, fused Adam."""
+def in_memory_loop(config: ZooConfig, data: Dataset, steps: int) -> Callable[[], None]:
+    """Return a loop over steps of one network: float images in memory, fused Adam."""
     network = build_network(config.network)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     images = data.prepare(data.train.images)
@@ -106,8 +107,11 @@ def _in_memory_loop(config: ZooConfig, data: Dataset, steps: int):
     return loop
 
 
-def _data_loader_loop(config: ZooConfig, data: Dataset, steps: int):
-    """One network as tutorials train it: images decoded one by one, `.item()` each step."""
+def data_loader_loop(config: ZooConfig, data: Dataset, steps: int) -> Callable[[], None]:
+    """Return a loop over steps of one network as tutorials train it.
+
+    Images are decoded one by one, and each step asks for `.item()`.
+    """
     from torchvision.transforms.functional import to_pil_image, to_tensor
 
     class Images(torch.utils.data.Dataset):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.importers.stage import import_zoo
     from dwf.settings import load as load_settings
     from dwf.trackers import track_with
+    from dwf.transfer.stage import finetune
     from dwf.trust import trust_code
     from dwf.zoo.family import train_zoos
     from dwf.zoo.manifest import write_manifest
@@ -33,6 +34,7 @@ PUBLIC = {
     "align_zoo": "dwf.align.stage:align_zoo",
     "evaluate": "dwf.evaluation.stage:evaluate",
     "export_networks": "dwf.exporters.stage:export_networks",
+    "finetune": "dwf.transfer.stage:finetune",
     "fit_generator": "dwf.generators.stage:fit_generator",
     "give_data": "dwf.data_paths:give_data",
     "load_network": "dwf.zoo.network_files:load_network",
@@ -53,6 +55,7 @@ __all__ = [
     "align_zoo",
     "evaluate",
     "export_networks",
+    "finetune",
     "fit_generator",
     "give_data",
     "import_zoo",

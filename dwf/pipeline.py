@@ -1,4 +1,4 @@
-"""The way from a zoo to a report: stages in order, each reading what those before it made.
+"""The way from a zoo to reports: stages in order, each reading what those before it made.
 
 Any of them may be absent from a pipeline: then the next reads what the one before that made.
 """
@@ -11,6 +11,7 @@ from dwf.align.config import AlignConfig
 from dwf.evaluation.config import EvaluateConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.settings import Whole, find
+from dwf.transfer.config import FinetuneConfig
 from dwf.zoo.config import ZooConfig
 
 
@@ -50,6 +51,12 @@ STAGES = {
         reads={"zoo": ("align", "zoo")},
         reads_all={"samples": "sample"},
     ),
+    "finetune": Stage(
+        FinetuneConfig,
+        "dwf.transfer.stage:finetune",
+        reads={"zoo": ("align", "zoo")},
+        reads_all={"samples": "sample"},
+    ),
 }
 """Every stage, in order; one that joins is a line here, and a field of `PipelineConfig`."""
 
@@ -83,13 +90,16 @@ class PipelineConfig:
     """Drawing of networks from each generator."""
     evaluate: str | None = None
     """Report on the samples of all generators."""
+    finetune: str | None = None
+    """Fine-tuning of the zoo's networks and the samples of all generators."""
     seed: Whole | None = None
     """Seed of every stage in place of its own."""
 
     def __post_init__(self):
-        if not (self.zoo or self.align or self.generators or self.evaluate):
+        stages = (self.zoo, self.align, self.generators, self.evaluate, self.finetune)
+        if not any(stages):
             raise ValueError(
-                "it names no stage: give a settings file to zoo, align, ... or evaluate"
+                "it names no stage: give a settings file to zoo, align, ... or finetune"
             )
         if self.sample and not self.generators:
             raise ValueError(f"sample = {self.sample!r} has nothing to draw from: add generators")
@@ -143,3 +153,5 @@ def _named(config: PipelineConfig, name: str) -> Iterator[tuple[str, str, str]]:
             yield "sample", config.sample, f"{run}-samples"
     if config.evaluate:
         yield "evaluate", config.evaluate, name
+    if config.finetune:
+        yield "finetune", config.finetune, name

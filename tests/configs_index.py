@@ -19,6 +19,7 @@ FOLDERS = {
     "sample": ("Drawing networks: `launch/sample.py`.", "generators"),
     "evaluate": ("The report: `launch/evaluate.py`.", "evaluation"),
     "export": ("Networks for other tools: `launch/export.py`.", "import_export"),
+    "finetune": ("Further training on another task: `launch/finetune.py`.", "transfer"),
     "sweep": ("Many settings: `launch/sweep.py`.", "sweeps"),
     "cluster": ("A site, for `--cluster` or `$DWF_CLUSTER`.", "cluster"),
 }

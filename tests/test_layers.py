@@ -24,6 +24,7 @@ PACKAGES = (
     "generators",
     "evaluation",
     "exporters",
+    "transfer",
     "predictors",
     "pipeline",
     "sweeps",

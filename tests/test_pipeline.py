@@ -12,6 +12,7 @@ WHOLE = {
     "generators": ["way.yaml", "g/flat.yaml"],
     "sample": "s.yaml",
     "evaluate": "e.yaml",
+    "finetune": "f.yaml",
 }
 
 
@@ -32,22 +33,27 @@ def test_each_command_is_told_what_those_before_it_make():
         "sample --config s.yaml --name way-flat-samples --generator way-flat",
         "evaluate --config e.yaml --name way --zoo way-aligned --samples way-samples "
         "way-flat-samples",
+        "finetune --config f.yaml --name way --zoo way-aligned --samples way-samples "
+        "way-flat-samples",
     ]
 
 
 def test_any_stage_may_be_absent():
-    assert flags_of("align", "evaluate", generators=["flat.yaml"]) == [
+    assert flags_of("align", "evaluate", "finetune", generators=["flat.yaml"]) == [
         "zoo --config z.yaml --name way",
         "generator --config flat.yaml --name way-flat --zoo way",
         "sample --config s.yaml --name way-flat-samples --generator way-flat",
     ]
-    assert flags_of("zoo", "sample", generators=["flat.yaml"]) == [  # a zoo that is there
+    assert flags_of(
+        "zoo", "sample", "finetune", generators=["flat.yaml"]
+    ) == [  # a zoo that is there
         "align --config a.yaml --name way-aligned --zoo way",
         "generator --config flat.yaml --name way-flat --zoo way-aligned",
         "evaluate --config e.yaml --name way --zoo way-aligned",
     ]
     assert flags_of("zoo", "align", "generators", "sample") == [
         "evaluate --config e.yaml --name way --zoo way",
+        "finetune --config f.yaml --name way --zoo way",
     ]
 
 

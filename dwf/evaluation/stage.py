@@ -1,6 +1,7 @@
 """The stage: score generated networks against the zoo that their generators learnt from."""
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def _evaluate(
     config: EvaluateConfig, root: Path, name: str, zoo: Zoo, samples: list[Zoo]
 ) -> Report:
     """Score opened zoos; see `evaluate`."""
-    _refuse_other_frame(zoo, samples)
+    refuse_other_frame(zoo, samples)
     fingerprints = {each.name: each.fingerprint for each in (zoo, *samples)}
     refuse = partial(_refuse_other_networks, fingerprints=fingerprints)
     with stage(REPORT, _folder(root, name), config=config, refuse_other=refuse) as run:
@@ -175,8 +176,14 @@ def _refuse_unknown(zoo: Zoo) -> None:
         )
 
 
-def _refuse_other_frame(zoo: Zoo, samples: list[Zoo]) -> None:
-    """In another frame than that of its training networks every near-copy looks new."""
+def refuse_other_frame(zoo: Zoo, samples: Sequence[Zoo]) -> None:
+    """Raise where samples were learnt from another zoo, or in another frame.
+
+    In another frame than that of its training networks every near-copy looks new.
+
+    Raises:
+        ConfigError: names the samples, and the zoo that they were learnt from.
+    """
     expected = origin_facts(zoo, seed=0)["fingerprint"]
     for each in samples:
         sampled = each.facts.sampled

@@ -18,7 +18,9 @@ from dwf.settings import build, flatten, read_yaml
 from dwf.sweeps.config import AxisConfig, SweepConfig
 from dwf.trust import code_in, trust_code
 
-FILLED = {stage: (*one.reads, *one.reads_all) for stage, one in STAGES.items()}
+SWEPT = tuple(stage for stage in STAGES if stage in SweepConfig.__dataclass_fields__)
+"""The stages that sweeps have: those from a zoo to its report."""
+FILLED = {stage: (*STAGES[stage].reads, *STAGES[stage].reads_all) for stage in SWEPT}
 """Settings that link the stages; the sweep fills them in."""
 FILLED["evaluate"] += ("split",)
 
@@ -34,7 +36,7 @@ def read_bases(config: SweepConfig) -> Bases:
         ConfigError: a file is missing or not YAML; or the space names no stage that there is.
     """
     bases: Bases = {}
-    for stage in STAGES:
+    for stage in SWEPT:
         own = getattr(config, stage)
         files = [own] if own is not None else []
         if stage in config.axes:
@@ -56,10 +58,10 @@ def trust_named(config: SweepConfig) -> None:
 
 def _refuse_unknown(key: str, config: SweepConfig) -> None:
     stage, _, rest = key.partition(".")
-    if stage not in STAGES:
-        close = difflib.get_close_matches(stage, STAGES, n=1, cutoff=0.5)
+    if stage not in SWEPT:
+        close = difflib.get_close_matches(stage, SWEPT, n=1, cutoff=0.5)
         meant = f"; did you mean {'.'.join(filter(None, [close[0], rest]))!r}?" if close else ""
-        raise ConfigError(f"space.{key}: no such stage; there are {', '.join(STAGES)}{meant}")
+        raise ConfigError(f"space.{key}: no such stage; there are {', '.join(SWEPT)}{meant}")
     if rest.split(".")[0] in FILLED[stage]:
         raise ConfigError(f"space.{key}: the sweep fills this in; leave it out of the space")
     if not rest and not config.axes[key].is_list:

@@ -18,16 +18,20 @@ from dwf.zoo.layout import Layout
 from dwf.zoo.zeros import prunable
 
 
-def refuse_misfit(config: ZooConfig) -> Sound | None:
+def refuse_misfit(config: ZooConfig, given: Dataset | None = None) -> Sound | None:
     """Raise `ConfigError` where network, data and recipe do not fit each other.
 
     Two training images are run through the network, where its settings do not tell. A network that
     dwf did not write is tried in full, see `dwf.networks.sound`.
 
+    Args:
+        config: the settings.
+        given: the images; default: those that the settings name.
+
     Returns:
         What the trial found out; None of dwf's own networks.
     """
-    data = load_dataset(config.data)
+    data = given or load_dataset(config.data)
     network = refuse_other_data(config.network, data, title=config.data.title)
     _refuse_recipe(config, data, network)
     _refuse_padding(config, data)

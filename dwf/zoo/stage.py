@@ -156,7 +156,7 @@ def train_shard(folder: Path, index: int) -> None:
         ]
         for done, cohort in enumerate(cohorts):
             if not cohort.done_path.exists():
-                cohort.train(_reporter(folder, index, done, len(cohorts)))
+                cohort.train(reporter(_progress_file(folder, index), done, total=len(cohorts)))
                 cohort.forget()
         assemble(config, facts, index=index, target=target, cohorts=cohorts)
 
@@ -256,17 +256,25 @@ def _work_folder(folder: Path) -> Path:
 # --- progress ----------------------------------------------------------------------------------
 
 
-def _reporter(
-    folder: Path, shard: int, done: int, total: int
-) -> Callable[[float, float | None], None]:
+def _progress_file(folder: Path, index: int) -> Path:
+    return _work_folder(folder) / f"progress-{index:05d}.json"
+
+
+def reporter(file: Path, done: int, *, total: int) -> Callable[[float, float | None], None]:
+    """Return what a cohort tells its progress: it writes a file, at most once a second.
+
+    Args:
+        file: holds `share`, of all cohorts of the unit, and `val_accuracy`.
+        done: cohorts of the unit that are trained.
+        total: cohorts of the unit.
+    """
     last = 0.0
 
     def report(share: float, accuracy: float | None) -> None:
         nonlocal last
         if time.monotonic() - last > SECONDS_BETWEEN_REPORTS:
             last = time.monotonic()
-            told = {"share": (done + share) / total, "val_accuracy": accuracy}
-            write_json(_work_folder(folder) / f"progress-{shard:05d}.json", told)
+            write_json(file, {"share": (done + share) / total, "val_accuracy": accuracy})
 
     return report
 

@@ -1,7 +1,7 @@
 """Measurements of a set of networks: accuracy, novelty, baselines."""
 
 from dwf.evaluation.measure.baselines import FAMILIES, Baseline, Drawn
-from dwf.evaluation.measure.ensembles import ensemble_size
+from dwf.evaluation.measure.ensembles import ensemble_size, vote_accuracy
 from dwf.evaluation.measure.limits import DRAWN_IN, HALF_WAY, NEAR_COPY, Limits
 from dwf.evaluation.measure.nearness import Nearness
 from dwf.evaluation.measure.novelty import CONFIDENCE, Blocks, Rows, moments, nearest, overlap
@@ -37,4 +37,5 @@ __all__ = [
     "overlap",
     "refuse_broken_statistics",
     "refuse_without_statistics",
+    "vote_accuracy",
 ]

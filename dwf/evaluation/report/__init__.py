@@ -7,11 +7,22 @@ from dwf.evaluation.report.figures import (
     SAMPLE_MARKERS,
     STYLE,
     draw_figures,
+    save_figures,
 )
 from dwf.evaluation.report.fits import read_fit
 from dwf.evaluation.report.headline import ONE_NETWORK, STEPS, headline
 from dwf.evaluation.report.marks import marked
-from dwf.evaluation.report.page import write_page
+from dwf.evaluation.report.page import (
+    beginning,
+    bullets,
+    details,
+    figure,
+    hardware,
+    paragraphs,
+    table,
+    whole_page,
+    write_page,
+)
 from dwf.evaluation.report.reconstructed import ReconstructedSet, reconstructed_set
 from dwf.evaluation.report.reconstruction import (
     Reconstruction,
@@ -33,16 +44,25 @@ __all__ = [
     "Reconstruction",
     "Report",
     "accuracy_cell",
+    "beginning",
+    "bullets",
+    "details",
     "draw_figures",
+    "figure",
+    "hardware",
     "headline",
     "markdown_table",
     "marked",
     "network_set",
     "number_cell",
+    "paragraphs",
     "print_reconstruction",
     "read_fit",
     "reconstructed_set",
+    "save_figures",
     "share_cell",
+    "table",
+    "whole_page",
     "write_page",
     "write_reconstruction",
 ]

@@ -28,7 +28,7 @@ from dwf.zoo import roster
 from dwf.zoo.cohorts import prune
 from dwf.zoo.cohorts.augment import augmented_batch, draw, join
 from dwf.zoo.cohorts.keep import Keeper
-from dwf.zoo.cohorts.program import GROUPED_BY, Drop, Method, Program
+from dwf.zoo.cohorts.program import GROUPED_BY, Drop, Method, Program, Start
 from dwf.zoo.cohorts.schedule import cycled_momentum, learning_rate_factor
 from dwf.zoo.config import KeepBest, KeepSteps, ZooConfig
 
@@ -46,6 +46,7 @@ class Cohort:
         data: images, labels and their preparation.
         folder: where its saves and snapshots lie.
         method: how it is computed; default: on the CPU, as it comes.
+        start: networks to go on from, and what of them stays; default: a new initialisation.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Cohort:
         data: Dataset,
         folder: Path,
         method: Method | None = None,
+        start: Start | None = None,
     ):
         self.config, self.recipe, self.data, self.folder = config, config.recipe, data, folder
         self.method = method or Method(len(networks))
@@ -64,6 +66,9 @@ class Cohort:
         order = np.lexsort([table[name] for name in reversed(GROUPED_BY)])
         self.networks = np.array(networks)[order]
         self.table = {name: values[order] for name, values in table.items()}
+        self.start = start
+        self._order = order
+        self.looks: list[tuple[int, list[float]]] = []
         self.name = f"cohort-{networks.start:07d}"
         self.program: Program | None = None
         self.keeper = Keeper(config, len(networks))
@@ -106,6 +111,7 @@ class Cohort:
         pairs = zip(self.networks.tolist(), self.diverged_N.tolist(), strict=True)
         diverged = [(n, step, "loss or weights not finite") for n, step in pairs if step >= 0]
         told = {"snapshots": self.keeper.snapshots, "diverged": sorted(diverged)}
+        told |= {"looks": self.looks} if self.start else {}
         write_json(self.done_path, told | {"curve": self.curve})
         self.save_path.unlink(missing_ok=True)
 
@@ -159,9 +165,12 @@ class Cohort:
 
     def _begin(self) -> None:
         device = self.method.device
-        self.program = Program(self.config, self.method, table=self.table)
+        start = self.start
+        frozen = start.frozen if start else ()
+        self.program = Program(self.config, self.method, table=self.table, frozen=frozen)
         self.layout = self.program.layout
-        self.program.start(self.networks.tolist())
+        weights_ND = start.weights_ND[torch.from_numpy(self._order)] if start else None
+        self.program.start(self.networks.tolist(), weights_ND)
         self.state, self.train_part = self.program.state, _on(self.data.train, device)
         self.diverged_N = self.diverged_N.to(device)
         self._load()
@@ -176,6 +185,7 @@ class Cohort:
             self._step(order_NM[:, self.step * size : (self.step + 1) * size])
             self.step += 1
             self._keep_step()
+            self._look_between()
             if time.monotonic() - self._saved_at > self.config.compute.save_seconds:
                 self._save()
             if preemption.is_asked():
@@ -276,6 +286,7 @@ class Cohort:
         """Score on validation images; keep the weights that become rows."""
         weights_ND = self._weights()
         val = self._score(self.state, self.data.val)
+        self._look(val)
         fine_N = self._is_fine
         if fine_N.any():
             means = {
@@ -298,6 +309,18 @@ class Cohort:
         bad_N = ~weights_ND.norm(dim=1).isfinite() & (self.diverged_N < 0)
         self.diverged_N.masked_fill_(bad_N, self._at)
         return weights_ND.cpu()
+
+    def _look_between(self) -> None:
+        """Look at accuracies between two ends of epochs, where that is asked for."""
+        every = self.start.look_every if self.start else None
+        if every and self._at % every == 0 and self.step < self.steps_per_epoch:
+            self._look(self._score(self.state, self.data.val))
+
+    def _look(self, val: Scores) -> None:
+        """Note each network's accuracy on validation images, in the order of their numbers."""
+        if self.start:
+            places = np.argsort(self.networks)
+            self.looks.append((self._at, val.accuracy_N[places].tolist()))
 
     def _keep_step(self) -> None:
         """Keep the weights of every so many steps after the last epoch."""
@@ -376,6 +399,7 @@ class Cohort:
             "keeper": self.keeper.state(),
             "diverged": self.diverged_N,
             "curve": json.dumps(self.curve),
+            "looks": json.dumps(self.looks),
         }
         save_state(self.save_path, state)
         self._saved_at = time.monotonic()
@@ -397,7 +421,7 @@ class Cohort:
         self.program.masks = saved["masks"]
         self.keeper.load(saved["keeper"])
         self.diverged_N.copy_(saved["diverged"])
-        self.curve = json.loads(saved["curve"])
+        self.curve, self.looks = json.loads(saved["curve"]), json.loads(saved["looks"])
         logger.info("%s goes on from epoch %d, step %d", self.name, self.epoch, self.step)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from dwf.datasets.dataset import Dataset
 from dwf.datasets.known import is_here
 from dwf.datasets.load import load_dataset
 from dwf.networks.checks import breaks_with_channels_last
@@ -49,12 +50,16 @@ def _epochs(config: ZooConfig) -> float:
     return config.recipe.epochs + after
 
 
-def measure_rate(config: ZooConfig) -> Rate | None:
+def measure_rate(config: ZooConfig, given: Dataset | None = None) -> Rate | None:
     """Return what an epoch of a network takes on one thread; None without the dataset.
 
     Trains the first cohort for about half a second in memory and writes nothing. Networks other
     than MLPs are measured on smaller batches, as one of theirs may take long, and one by one where
     no `cohort` is set.
+
+    Args:
+        config: the zoo's settings.
+        given: its images; default: those that its settings name.
 
     Raises:
         ConfigError: `cohort` asks to batch networks that cannot be.
@@ -67,7 +72,7 @@ def measure_rate(config: ZooConfig) -> Rate | None:
     from dwf.zoo.facts import Method
     from dwf.zoo.layout import Layout
 
-    network, data = build_network(config.network), load_dataset(config.data)
+    network, data = build_network(config.network), given or load_dataset(config.data)
     refuse_unbatched(config, data)
     stacked = is_stacked(network)
     size = min(config.cohort or 1, config.shard_size, config.count)

@@ -8,6 +8,7 @@ Shape suffixes: N networks of the cohort, B images of a batch, K classes.
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,7 +17,12 @@ from torch.nn.functional import cross_entropy
 
 from dwf.errors import ConfigError
 from dwf.networks.checks import breaks_with_channels_last
-from dwf.networks.functional import build_network, is_stacked, run_under_vmap
+from dwf.networks.functional import (
+    batchnorm_layers,
+    build_network,
+    is_stacked,
+    run_under_vmap,
+)
 from dwf.networks.held import floats_of
 from dwf.networks.initialisation import initialise
 from dwf.plain import Json
@@ -27,6 +33,20 @@ from dwf.zoo.config import KeepSteps, ZooConfig
 from dwf.zoo.facts import Method
 from dwf.zoo.layout import Layout
 from dwf.zoo.shard import Columns
+
+
+@dataclass(frozen=True)
+class Start:
+    """Networks that training goes on from, in place of initial weights."""
+
+    weights_ND: torch.Tensor
+    """Rows of the cohort's networks, in the order of their numbers; float32."""
+    frozen: tuple[str, ...] = ()
+    """Names of parameters that stay as they are."""
+    look_every: int | None = None
+    """Steps between two looks at each network's accuracy on validation images, beside those after
+    each epoch; None: none."""
+
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 """Makers of the optimisers that recipes name."""
@@ -42,36 +62,55 @@ class Program:
         method: how it is computed.
         table: the networks' hyper-parameters, see `roster.hyper_parameters`; networks with equal
             settings of the optimiser side by side.
+        frozen: names of parameters that stay as they are.
     """
 
-    def __init__(self, config: ZooConfig, method: Method, *, table: Columns):
+    def __init__(
+        self, config: ZooConfig, method: Method, *, table: Columns, frozen: Sequence[str] = ()
+    ):
         self.config, self.recipe, self.method = config, config.recipe, method
         self.table = table
         self.num = len(table["learning_rate"])
         self.network = build_network(config.network).train()
+        freeze(self.network, frozen)
         self.layout = Layout.of(self.network)
         self.is_stacked = is_stacked(self.network)
         self.is_alone = self.num == 1 and not self.is_stacked
         self.masks: prune.Masks = {}
         self._set_dropout()
 
-    def start(self, networks: Sequence[int]) -> None:
+    def start(self, networks: Sequence[int], weights_ND: torch.Tensor | None = None) -> None:
         """Give the networks their initial weights, and make their optimisers.
 
         Args:
             networks: their indices in the zoo, in the table's order.
+            weights_ND: their weights, in that order; None: a new initialisation of each.
         """
+        self._place(self._initial(networks) if weights_ND is None else self._given(weights_ND))
+        table = {name: self.table[name] for name in GROUPED_BY}
+        self._make_optimizers(table)
+        forward = self._alone if self.is_alone else self._batched
+        self._forward = torch.compile(forward) if self.method.compile else forward
+
+    def _initial(self, networks: Sequence[int]) -> list[torch.Tensor]:
+        """Return initial rows; of a network alone none, since the module holds them."""
         rows = []
         for network, kind in zip(networks, self.table["initialisation"], strict=True):
             seed = roster.network_seed(self.config, int(network))
             initialise(self.network, self.config.network, kind=str(kind), seed=seed)
             if not self.is_alone:
                 rows.append(self.layout.flatten(floats_of(self.network)))
-        self._place(rows)
-        table = {name: self.table[name] for name in GROUPED_BY}
-        self._make_optimizers(table)
-        forward = self._alone if self.is_alone else self._batched
-        self._forward = torch.compile(forward) if self.method.compile else forward
+        return rows
+
+    @torch.no_grad()
+    def _given(self, weights_ND: torch.Tensor) -> list[torch.Tensor]:
+        """Return given rows; a network alone takes them into its module."""
+        if not self.is_alone:
+            return list(weights_ND)
+        held = self.network.state_dict()  # shares memory with the module
+        for name, tensor in self.layout.unflatten(weights_ND[0]).items():
+            held[name].copy_(tensor)
+        return []
 
     def _place(self, rows: list[torch.Tensor]) -> None:
         """Make `state`, name -> [N, *shape], and `learnt`, the leaves by name."""
@@ -259,6 +298,24 @@ def names_found(names: Iterable[str], pattern: str) -> list[str]:
 def learnable(network: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that are trained, by name: those that the network does not freeze."""
     return {name: one for name, one in network.named_parameters() if one.requires_grad}
+
+
+def freeze(network: nn.Module, names: Sequence[str]) -> None:
+    """Let parameters stay as they are, in place.
+
+    A normalisation all of whose parameters stay keeps its running statistics, too: it is put into
+    evaluation mode.
+
+    Args:
+        network: the architecture.
+        names: of the parameters.
+    """
+    for name in names:
+        network.get_parameter(name).requires_grad_(False)
+    for module in batchnorm_layers(network).values():
+        own = list(module.parameters(recurse=False))
+        if names and own and not any(one.requires_grad for one in own):
+            module.eval()
 
 
 def dropout_layers(network: nn.Module) -> list[nn.Dropout]:

@@ -1,0 +1,1 @@
+"""Fine-tuning: networks of several origins, trained further on one task under one schedule."""
