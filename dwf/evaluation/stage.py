@@ -72,12 +72,12 @@ def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
     """
     zoo = Zoo.open(root / "zoos" / _zoo_named(config, root))
     _refuse_unknown(zoo)
-    with open_samples(config.samples, zoo, root) as samples:
-        return _evaluate(config, root, name, zoo, samples)
+    with open_samples(config.samples, zoo, root=root) as samples:
+        return _evaluate(config, root, name=name, zoo=zoo, samples=samples)
 
 
 def _evaluate(
-    config: EvaluateConfig, root: Path, name: str, zoo: Zoo, samples: list[Zoo]
+    config: EvaluateConfig, root: Path, *, name: str, zoo: Zoo, samples: list[Zoo]
 ) -> Report:
     """Score opened zoos; see `evaluate`."""
     refuse_other_frame(zoo, samples)
