@@ -111,6 +111,12 @@ def test_other_labels_are_mapped_and_said(save, caplog, given, expected):
     assert known.known(config).labels == tuple(expected)
 
 
+def test_numbered_classes_of_few_images_are_no_measurements(save):
+    y = np.repeat(np.arange(13), 3)
+    data = load_dataset(save(x_train=images(39), y_train=y, x_test=images(39, seed=1), y_test=y))
+    assert data.num_classes == 13
+
+
 def test_classes_are_picked_by_the_labels_in_the_source(save):
     y = np.array(["cat", "dog", "owl"])[np.arange(40) % 3]
     data = load_dataset(save(x_train=images(), y_train=y, said={"classes": ("owl", "cat")}))

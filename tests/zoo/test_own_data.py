@@ -52,9 +52,9 @@ def test_a_zoo_names_its_data_by_digest_and_finds_them_anywhere(tmp_path, monkey
     with pytest.raises(DataUnavailable, match=r"--data-path mine.npz=FILE"):
         zoo.load_data()
     file = tmp_path / "z.yaml"
-    file.write_text(yaml.safe_dump({"network": {"kind": "mlp", "widths": [64, 10]}, "count": 1}))
+    network = {"kind": "mlp", "widths": [64, 10]}
+    file.write_text(yaml.safe_dump({"network": network, "count": 1, "data": {"kind": "mnist"}}))
     argv = ["--config", str(file), "--data.kind", "digits", "--data-path", f"mine.npz={moved}"]
-    file.write_text(file.read_text() + "data: {kind: mnist}\n")
     assert parse(ZooConfig, "", argv=argv).config.data == DataConfig("digits")
     assert zoo.load_data().train.images.equal(images)
 
