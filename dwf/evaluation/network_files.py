@@ -18,7 +18,7 @@ from dwf.zoo.store import Zoo, write_zoo
 
 
 @contextlib.contextmanager
-def open_samples(samples: Sequence[str], zoo: Zoo, root: Path) -> Iterator[list[Zoo]]:
+def open_samples(samples: Sequence[str], zoo: Zoo, *, root: Path) -> Iterator[list[Zoo]]:
     """Open sets of samples, each a zoo by its name, a file of one network, or a folder of such.
 
     Args:

@@ -68,7 +68,7 @@ def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
         DataUnavailable: networks do not have the accuracies that their zoo records.
     """
     zoo = Zoo.open(root / "zoos" / config.zoo)
-    with open_samples(config.samples, zoo, root) as samples:
+    with open_samples(config.samples, zoo, root=root) as samples:
         return _evaluate(config, root, name, zoo, samples)
 
 

@@ -64,7 +64,7 @@ def test_a_file_is_put_into_the_frame_of_an_aligned_zoo(zoo, files, tmp_path):
 
 
 def opened(samples, zoo, root):
-    with open_samples(samples, zoo, root) as found:
+    with open_samples(samples, zoo, root=root) as found:
         return [one.name for one in found]
 
 
