@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from dwf.exporters.card import Card
 from dwf.exporters.config import ExportConfig
@@ -39,7 +39,7 @@ class HuggingFaceExporter(OneByOne):
         """Write a network's folder."""
         config, weights, card = paths
         config.write_text(json.dumps(self._described(member.row), indent=1) + "\n")
-        save_file(member.state, weights, metadata=member.described(self.told, self.zoo))
+        weights.write_bytes(save(member.state, member.described(self.told, self.zoo)))
         card.write_text(self._card.text(member.row))
 
     def _described(self, row: int) -> dict:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from dwf.exporters.exporter import Member, OneByOne
 
@@ -15,4 +15,5 @@ class SafetensorsExporter(OneByOne):
 
     def save(self, member: Member, paths: Sequence[Path]) -> None:
         """Write a network's file."""
-        save_file(member.state, paths[0], metadata=member.described(self.told, self.zoo))
+        # Not `save_file`: that writes beside the file first, and a kill would leave what it wrote.
+        paths[0].write_bytes(save(member.state, member.described(self.told, self.zoo)))

@@ -9,7 +9,7 @@ import dwf
 from dwf.align.config import AlignConfig
 from dwf.align.stage import align_zoo
 from dwf.errors import CorruptShard, ShapeMismatch, TooFewNetworks
-from dwf.evaluation.config import EvaluateConfig
+from dwf.evaluation.config import BatchNormConfig, EvaluateConfig
 from dwf.evaluation.network_files import open_samples
 from dwf.evaluation.stage import evaluate
 from dwf.exporters.config import ExportConfig
@@ -58,6 +58,20 @@ def test_a_file_is_put_into_the_frame_of_an_aligned_zoo(zoo, files, tmp_path):
     (found,) = evaluate(config, tmp_path, name="r").of("samples")
     assert found.values("distance_ratio")[0] < 1e-3 and found.title == "shuffled"
     assert aligned.name == "aligned"
+
+
+def test_running_statistics_come_with_a_file(batchnorm_zoo, write_batchnorm, tmp_path):
+    """Networks with BatchNorm: judged as the same rows of a zoo of samples are, to the last bit."""
+    rows = (0, 5)
+    config = ExportConfig(batchnorm_zoo.name, rows=rows, to=str(tmp_path / "files"))
+    folder = export_networks(config, tmp_path, name="unused")
+    write_batchnorm("same", batchnorm_zoo.read(np.array(rows)), batchnorm="generated")
+    samples, few = (str(folder), "same"), BatchNormConfig(images=200)
+    config = EvaluateConfig(batchnorm_zoo.name, samples, count=2, averages=(2,), batchnorm=few)
+    one, other = evaluate(config, tmp_path, name="r").of("samples")
+    assert one.title == "files" and "own" in one.summary["batchnorm"]
+    assert one.summary["batchnorm"] == other.summary["batchnorm"]
+    assert one.networks["test_accuracy"] == other.networks["test_accuracy"]
 
 
 # --- bad input -----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.token_autoencoder import TokenAutoencoder
@@ -279,7 +279,8 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
             "layouts": [layout.to_json() for layout in self.layouts.values()],
         }
         with replacing(folder / MODULE) as partial:
-            save_file(state, partial, {"codec": json.dumps(about)})  # several have no fixed order
+            # `save_file` would write beside it first; several metadata have no fixed order.
+            partial.write_bytes(save(state, {"codec": json.dumps(about)}))
         self.arrays["module_checksum"] = np.array(file_checksum(folder / MODULE))
         super().save(folder)
 
