@@ -50,7 +50,10 @@ def _mlps(quick: bool) -> Result:
             for step in range(steps):
                 cohort._step(order_NM[:, step * BATCH : (step + 1) * BATCH])
 
-    alone, loader = in_memory_loop(config, data, steps), data_loader_loop(config, data, steps)
+    alone, loader = (
+        in_memory_loop(config, data, steps=steps),
+        data_loader_loop(config, data, steps=steps),
+    )
     sides = {"batched": ours, "in memory": alone, "DataLoader": loader}
     times = interleave(sides, 1 if quick else 5)
     times["batched"] = [seconds / NUM_MLPS for seconds in times["batched"]]
