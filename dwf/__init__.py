@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
     from dwf.align.stage import align_zoo
+    from dwf.data_paths import give_data
     from dwf.evaluation.stage import evaluate
     from dwf.generators.generator import Generator
     from dwf.generators.sample_stage import sample_networks
@@ -28,6 +29,7 @@ PUBLIC = {
     "evaluate": "dwf.evaluation.stage:evaluate",
     "finetune": "dwf.transfer.stage:finetune",
     "fit_generator": "dwf.generators.stage:fit_generator",
+    "give_data": "dwf.data_paths:give_data",
     "load_settings": "dwf.settings:load",
     "sample_networks": "dwf.generators.sample_stage:sample_networks",
     "train_zoo": "dwf.zoo.stage:train_zoo",
@@ -42,6 +44,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "fit_generator",
+    "give_data",
     "load_settings",
     "sample_networks",
     "train_zoo",

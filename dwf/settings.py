@@ -5,6 +5,7 @@ contract: `Literal` and `Bounds` say what is allowed, a union of dataclasses is 
 No torch is imported here.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -70,7 +71,7 @@ class Launch:
     trust_code: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Code that may be imported though a folder names it, as `package.module:factory`."""
     data_path: Annotated[tuple[str, ...], UseAppendAction] = ()
-    """File or folder of own data, as `NAME=FILE`: where data lie that a zoo names."""
+    """Place of own data that a zoo names, as `NAME=FILE`."""
 
 
 @dataclass(frozen=True)
@@ -340,8 +341,7 @@ def _convert(value: object, hint: object, source: _Source, key: str) -> object:
 def _convert_literal(value: object, choices: tuple, source: _Source, key: str) -> object:
     if value in choices and not isinstance(value, bool):
         return value
-    allowed = ", ".join(map(str, choices))
-    hint = _nearest(str(value), [str(c) for c in choices])
+    allowed, hint = ", ".join(map(str, choices)), _nearest(str(value), list(map(str, choices)))
     raise source.error(key, f"{key} = {value!r}: allowed is one of {allowed}{hint}")
 
 
@@ -356,8 +356,7 @@ def _convert_union(value: object, options: tuple, source: _Source, key: str) -> 
         by_kind = {kind: option for option in parts for kind in _kinds(option)}
         kind = value.get("kind")
         if kind not in by_kind:
-            allowed = ", ".join(map(str, by_kind))
-            hint = _nearest(str(kind), list(by_kind))
+            allowed, hint = ", ".join(by_kind), _nearest(str(kind), list(by_kind))
             place = f"{key}.kind" if "kind" in value else key
             raise source.error(place, f"{key}.kind = {kind!r}: allowed is one of {allowed}{hint}")
         return _convert(value, by_kind[kind], source, key)
@@ -410,13 +409,9 @@ def _convert_dict(value: object, items: tuple, source: _Source, key: str) -> dic
 
 def _convert_scalar(value: object, cls: type, source: _Source, key: str) -> object:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if cls is float and is_number:
-        return float(value)
-    if cls is float and isinstance(value, str):  # PyYAML reads 3e-4 as a string
-        try:
+    if cls is float and (is_number or isinstance(value, str)):  # PyYAML reads 3e-4 as a string
+        with contextlib.suppress(ValueError):
             return float(value)
-        except ValueError:
-            pass
     if cls is Path and isinstance(value, (str, Path)):
         return Path(value)
     if isinstance(value, cls) and (cls is bool or not isinstance(value, bool)):
@@ -432,7 +427,6 @@ def _nearest(word: str, words: list[str]) -> str:
 
 
 def _kinds(cls: type) -> tuple[str, ...]:
-    """The kinds that settings are of: most classes are of one."""
     return typing.get_args(typing.get_type_hints(cls)["kind"])
 
 
@@ -480,8 +474,8 @@ def _fill_required(cls: type, data: dict[str, Json]) -> dict[str, Json]:
 
 def _flags_for_missing(cls: type, data: dict[str, Json], argv: Sequence[str]) -> dict[str, Json]:
     """Required words that the file leaves out and a flag gives."""
-    words = (f for f in _missing(cls, data) if f.type in (str, "str"))
-    values = {f.name: _flag(argv, "--" + f.name.replace("_", "-")) for f in words}
+    words = (f.name for f in _missing(cls, data) if f.type in (str, "str"))
+    values = {name: _flag(argv, "--" + name.replace("_", "-")) for name in words}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -30,6 +30,7 @@ PACKAGES = (
 )
 GROUND = (
     "trust",
+    "data_paths",
     "source",
     "settings",
     "plain",

@@ -8,7 +8,8 @@ import numpy as np
 from dwf.datasets.config import Label
 from dwf.errors import ConfigError
 
-_LEAST_ROWS_OF_A_CLASS = 4  # on average: where there are fewer, labels are measurements
+# Rows of a class on average: where there are fewer, labels are measurements.
+_LEAST_ROWS, _LEAST_ROWS_OF_FLOATS = 2, 4
 
 
 def relabelled(
@@ -68,9 +69,10 @@ def _refuse_measurements(labels_A: np.ndarray, distinct: np.ndarray, *, what: st
     """Raise where labels are quantities, which dwf's networks do not learn."""
     if labels_A.dtype.kind == "U":
         return
-    many = len(distinct) * _LEAST_ROWS_OF_A_CLASS > len(labels_A)
-    broken = labels_A.dtype.kind == "f" and not (distinct == np.round(distinct)).all()
-    if broken or (many and len(distinct) > 2):
+    is_float = labels_A.dtype.kind == "f"
+    least = _LEAST_ROWS_OF_FLOATS if is_float else _LEAST_ROWS
+    is_broken = is_float and not (distinct == np.round(distinct)).all()
+    if is_broken or (len(distinct) > 2 and len(distinct) * least > len(labels_A)):
         raise ConfigError(
             f"{what}: its labels are measurements ({len(distinct)} values in {len(labels_A)} rows, "
             f"such as {distinct[0]:g}): dwf trains classifiers, no regression"
