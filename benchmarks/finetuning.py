@@ -2,7 +2,8 @@
 
 The MLPs go on from given weights on Fashion-MNIST, on one thread; a loop's seconds are those of one
 network, its cost is the same for each. The CNNs are a whole fine-tuning by the stage, with its
-scores and its report, by two worker processes and one after the other.
+scores and its report, by two worker processes, which are started anew, and one after the other
+in this process.
 """
 
 import tempfile
@@ -19,6 +20,7 @@ from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
 from dwf.networks.config import CNNConfig, MLPConfig
 from dwf.networks.functional import build_network
+from dwf.stages import Runner, run_here
 from dwf.transfer.config import FinetuneConfig
 from dwf.transfer.stage import finetune
 from dwf.zoo.cohorts import Cohort, Start, choose_method
@@ -50,7 +52,10 @@ def _mlps(quick: bool) -> Result:
             for step in range(steps):
                 cohort._step(order_NM[:, step * BATCH : (step + 1) * BATCH])
 
-    alone, loader = in_memory_loop(config, data, steps), data_loader_loop(config, data, steps)
+    alone, loader = (
+        in_memory_loop(config, data, steps=steps),
+        data_loader_loop(config, data, steps=steps),
+    )
     sides = {"batched": ours, "in memory": alone, "DataLoader": loader}
     times = interleave(sides, 1 if quick else 5)
     times["batched"] = [seconds / NUM_MLPS for seconds in times["batched"]]
@@ -92,11 +97,11 @@ def _cnns(quick: bool) -> Result:
         )
         few = FinetuneConfig(**vars(config) | {"images_per_class": 20 if quick else 500})
 
-        def by(workers: int) -> None:
-            run_units = local.runner(workers)
+        def by(run_units: Runner) -> None:
             finetune(few, root, name=f"run-{next(numbers)}", run=run_units)
 
-        sides = {"two processes": lambda: by(2), "one at a time": lambda: by(1)}
+        two = local.runner(2)
+        sides = {"two processes": lambda: by(two), "one at a time": lambda: by(run_here)}
         result.seconds = interleave(sides, 1 if quick else 3)
     result.targets = {"one at a time / two processes": (">=", 1.6)}
     return result

@@ -50,8 +50,8 @@ def _training(config: ZooConfig, data: Dataset, size: int, quick: bool) -> Resul
         for step in range(steps):
             cohort._step(order_NM[:, step * BATCH : (step + 1) * BATCH])
 
-    alone = in_memory_loop(config, data, steps)
-    loader = data_loader_loop(config, data, steps)
+    alone = in_memory_loop(config, data, steps=steps)
+    loader = data_loader_loop(config, data, steps=steps)
     times = interleave({"ours": ours, "in memory": alone, "DataLoader": loader}, 5)
     times["ours"] = [seconds / size for seconds in times["ours"]]
     result.seconds = {f"{side}, {steps} steps a network": t for side, t in times.items()}
@@ -90,7 +90,7 @@ def _peak() -> float:
     return 2 * 1024**3 / best
 
 
-def in_memory_loop(config: ZooConfig, data: Dataset, steps: int) -> Callable[[], None]:
+def in_memory_loop(config: ZooConfig, data: Dataset, *, steps: int) -> Callable[[], None]:
     """Return a loop over steps of one network: float images in memory, fused Adam."""
     network = build_network(config.network)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
@@ -107,7 +107,7 @@ def in_memory_loop(config: ZooConfig, data: Dataset, steps: int) -> Callable[[],
     return loop
 
 
-def data_loader_loop(config: ZooConfig, data: Dataset, steps: int) -> Callable[[], None]:
+def data_loader_loop(config: ZooConfig, data: Dataset, *, steps: int) -> Callable[[], None]:
     """Return a loop over steps of one network as tutorials train it.
 
     Images are decoded one by one, and each step asks for `.item()`.

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dwf.datasets.known import is_here
 from dwf.datasets.own import identified
 from dwf.errors import RunConflict
 from dwf.metrics import table_console
@@ -44,6 +45,7 @@ from dwf.transfer.unit import (
 from dwf.zoo.cohorts import choose_method, measure_rate
 from dwf.zoo.facts import FILE as ZOO_FILE
 from dwf.zoo.facts import Facts
+from dwf.zoo.misfit import refuse_misfit
 from dwf.zoo.store import Zoo
 
 _TABLE_WIDTH = 156
@@ -76,10 +78,11 @@ def describe_cost(config: FinetuneConfig, root: Path) -> str:
     total = sum(arm.count for arm in arms)
     each = ", ".join(f"{arm.title} ({arm.count})" for arm in arms)
     said = f"{total} networks x {config.recipe.epochs} epochs: {each}"
-    target = find_target(config, Facts.read(root / "zoos" / config.zoo))
-    rate = measure_rate(target.config, target.data)
-    if rate is None:
+    if not is_here(config.data):
         return f"{said}\nno estimate of the time: {config.data.title} is not on this machine yet"
+    target = find_target(config, Facts.read(root / "zoos" / config.zoo))
+    refuse_misfit(target.config, target.data)
+    rate = measure_rate(target.config, target.data)
     minutes = rate.seconds * total * config.recipe.epochs / 60
     return (
         f"{said}\nabout {minutes:,.1f} minutes of one worker (a core), at {rate.seconds:.3g} s an "
@@ -177,6 +180,7 @@ def _decide(config: FinetuneConfig, root: Path) -> Starts:
     """Decide where networks begin and how they are computed; refuse what does not fit."""
     pool = open_pool(config, root)
     arms, target = arms_of(pool), find_target(config, pool.zoo.facts)
+    refuse_misfit(target.config, target.data)
     method = choose_method(target.config, target.data).method
     return Starts(method, _fingerprints(pool), arms, units_of(target.config, arms))
 

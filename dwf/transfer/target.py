@@ -20,7 +20,6 @@ from dwf.zoo.cohorts import learnable, names_found
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
-from dwf.zoo.misfit import refuse_misfit
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ def find_target(config: FinetuneConfig, facts: Facts) -> Target:
         facts: of the zoo whose networks are trained further.
 
     Raises:
-        ConfigError: data, head, recipe or frozen layers do not fit the networks, or a class has
-            fewer images than are asked for.
+        ConfigError: head or frozen layers do not fit the networks, or a class has fewer images than
+            are asked for.
     """
     data = load_dataset(config.data)
     if config.images_per_class is not None:
@@ -74,7 +73,6 @@ def find_target(config: FinetuneConfig, facts: Facts) -> Target:
         cohort=config.cohort,
         compute=config.compute,
     )
-    refuse_misfit(zoo, data)
     return Target(zoo, data, head=head, frozen=_frozen(config.freeze, network))
 
 
