@@ -10,7 +10,6 @@ from dwf import preemption, settings
 from dwf.errors import exit_cleanly
 from dwf.importers.config import ImportConfig, ImportLaunch
 from dwf.importers.fetch import fetch
-from dwf.importers.sources import table
 from dwf.metrics import log_to_stderr
 from dwf.trust import trust_pickle
 
@@ -23,9 +22,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
     trust_pickle(*launch.trust_pickle)
-    if launch.fetch == "list":
-        print(table())
-        return
     if launch.fetch and not launch.dry_run:
         fetch(launch.fetch, Path(config.source))
     from dwf.importers.stage import import_zoo, plan, report, zoos_of

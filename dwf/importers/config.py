@@ -105,7 +105,7 @@ class ImportLaunch(Launch):
     trust_pickle: Annotated[tuple[Path, ...], UseAppendAction] = ()
     """File, or folder of files, that may be unpickled, which runs what code it holds."""
     fetch: str | None = None
-    """Published source that is fetched into `source` first; `list` prints the table of them."""
+    """Published zoo that is fetched into `source` first; `python -m dwf.importers` names them."""
 
 
 def has_source(config: ImportConfig) -> bool:

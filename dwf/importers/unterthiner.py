@@ -22,7 +22,7 @@ import torch
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
 from dwf.importers.facts_file import typed
-from dwf.importers.importer import Importer, Member
+from dwf.importers.importer import Importer, Member, walk
 from dwf.importers.tensors import State
 from dwf.networks.config import CNNConfig
 from dwf.run_folder import reading_arrays
@@ -45,6 +45,13 @@ class _Variable:
 
 class Unterthiner(Importer):
     """A matrix of rows; `modeldir` is the run, `step` the epoch."""
+
+    @cached_property
+    def folder(self) -> Path:
+        """Folder with the matrix: the source, or the one folder in it that has it."""
+        top = super().folder
+        found = [file.parent for file in walk(top) if file.name == _WEIGHTS]
+        return found[0] if len(found) == 1 else top
 
     @cached_property
     def _rows(self) -> np.ndarray:
