@@ -102,6 +102,7 @@ def test_wandb_offline_holds_metrics_settings_and_summary_in_one_run(tmp_path, m
     assert not list(folder.parent.glob("wandb")), "all lies in the run folder"
 
 
+@pytest.mark.slow
 def test_mlflow_holds_metrics_settings_and_summary_in_one_run(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     trackers.track_with("mlflow")

@@ -13,6 +13,9 @@ Label = int | str
 """A class as it stands in its source: a number or a word."""
 Scaling = Literal["unit", "symmetric", "standard"]
 
+TEST_SHARE = 0.2
+"""Share of the rows that becomes the test part where a dataset has none of its own."""
+
 
 @dataclass(frozen=True)
 class DataSettings:

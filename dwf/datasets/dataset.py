@@ -11,10 +11,6 @@ LUMINANCE = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in a grey image (ITU-R BT.601)."""
 
 
-TEST_SHARE = 0.2
-"""Share of the rows that becomes the test part where a dataset has none of its own."""
-
-
 @dataclass(frozen=True)
 class Part:
     """Some images of a stored array: train, val or test."""

@@ -16,13 +16,14 @@ import torch
 
 from dwf.datasets.cache import data_folder, open_arrays, open_resized
 from dwf.datasets.config import (
+    TEST_SHARE,
     AnyDataConfig,
     DataConfig,
     DataSettings,
     OwnSettings,
     TorchvisionConfig,
 )
-from dwf.datasets.dataset import LUMINANCE, TEST_SHARE, Dataset, Part, luminance
+from dwf.datasets.dataset import LUMINANCE, Dataset, Part, luminance
 from dwf.datasets.formats import Arrays
 from dwf.datasets.own import facts_of_arrays, open_own
 from dwf.datasets.sources import Known, published

@@ -19,8 +19,7 @@ import numpy as np
 
 from dwf.data_paths import given_data
 from dwf.datasets.cache import data_folder, is_whole, open_or_make, resized
-from dwf.datasets.config import OWN, AnyDataConfig, Label, OwnSettings
-from dwf.datasets.dataset import TEST_SHARE
+from dwf.datasets.config import OWN, TEST_SHARE, AnyDataConfig, Label, OwnSettings
 from dwf.datasets.formats import Arrays
 from dwf.datasets.sources import Known
 from dwf.datasets.tree import digest_of

@@ -15,7 +15,7 @@ from tests.zoos import facts_of
 
 @pytest.fixture(autouse=True)
 def own_networks_are_named(nothing_is_trusted):
-    trust_code("tests.codecs.zoos:own_network", "tests.codecs.zoos:shared_network")
+    trust_code("tests.codecs.zoos:own_network", "tests.codecs.zoos:Summed")
 
 
 @pytest.fixture

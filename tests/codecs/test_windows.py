@@ -297,14 +297,14 @@ def test_what_does_not_fit_is_refused(zoo_of, tmp_path):
         WindowSampler(
             [(mlp, np.arange(2)), (cnn, np.arange(2))], geometries, scalings=scalings, window=8
         )
-    config = PythonConfig("tests.codecs.zoos:shared_network")
-    shared = write_random_zoo(tmp_path / "shared", config, shape=(1, 2, 2))
-    geometry = Geometry.of(shared.layout, TokenSettings(4))
-    with pytest.raises(ConfigError, match=r"shared.*codec\.views to \[canonical, canonical\]"):
-        sampler_of(shared, geometry, window=8)
+    config = PythonConfig("tests.codecs.zoos:Summed")
+    summed = write_random_zoo(tmp_path / "summed", config, shape=(1, 2, 2))
+    geometry = Geometry.of(summed.layout, TokenSettings(4))
+    with pytest.raises(ConfigError, match=r"cumsum.*codec\.views to \[canonical, canonical\]"):
+        sampler_of(summed, geometry, window=8)
     views = ("canonical", "canonical")
     assert (
-        sampler_of(shared, geometry, window=8, views=views).batch(0, 2, start=0, stop=2).num_bytes
+        sampler_of(summed, geometry, window=8, views=views).batch(0, 2, start=0, stop=2).num_bytes
     )
 
 

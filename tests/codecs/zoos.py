@@ -75,10 +75,15 @@ def own_network() -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def shared_network() -> nn.Module:
-    """A network of two layers that are one: its symmetries cannot be traced."""
-    layer = nn.Linear(4, 4)
-    return nn.Sequential(nn.Flatten(), layer, nn.ReLU(), layer)
+class Summed(nn.Module):
+    """Units that are summed up one after the other: its symmetries cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.cumsum(self.first(x.flatten(1)), 1))
 
 
 class Unusual(nn.Module):

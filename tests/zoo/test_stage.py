@@ -133,6 +133,7 @@ def command(tmp_path: Path) -> list[str]:
     return [sys.executable, "launch/zoo.py", "--config", str(file), "--root", str(tmp_path)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "preempted"])
 def test_a_zoo_that_is_killed_goes_on_bitwise_equal(whole, tmp_path, number):
     """Kill the whole process group, or tell the parent to stop; then let it finish."""
@@ -182,6 +183,7 @@ def test_networks_that_do_not_fit_the_data_are_refused_before_a_folder_is_made(t
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_named_and_nothing_is_lost(whole, tmp_path):
     """No file may grow past 30 kB: every shard's write fails, as on a full disk."""
     limited = "import resource, runpy, sys; sys.argv = sys.argv[1:]; "
