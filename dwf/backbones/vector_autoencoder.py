@@ -15,13 +15,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dwf.backbones.config import (
-    AUTOENCODERS,
+from dwf.backbones.autoencoder_config import (
     FoldedAutoencoderConfig,
     PerceptronAutoencoderConfig,
     StridedAutoencoderConfig,
     VectorAutoencoderSettings,
 )
+from dwf.backbones.config import AUTOENCODERS
 from dwf.errors import ConfigError
 from dwf.settings import find
 

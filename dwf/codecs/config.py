@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
-from dwf.backbones.config import (
+from dwf.backbones.autoencoder_config import (
     FoldedAutoencoderConfig,
     PerceptronAutoencoderConfig,
     StridedAutoencoderConfig,
-    TokenAutoencoderConfig,
     VectorAutoencoderSettings,
 )
+from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.shape import Shape
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive, Whole
 from dwf.training.config import LoopComputeConfig, LoopConfig

@@ -37,7 +37,9 @@ class FlatCodec(Codec):
         """Learn shift and scale from training networks; see `Codec.fit`."""
         self.layout = common_layout(train)
         moments = measure_moments(train)
-        shift_D, scale_D = standardisation(moments, self.layout, self.config.standardise)
+        shift_D, scale_D = standardisation(
+            moments, self.layout, standardise=self.config.standardise
+        )
         covered = np.concatenate([np.arange(*span) for span in self.spans])
         self.arrays = {
             "template_D": moments.mean_D.astype(np.float32),

@@ -14,7 +14,7 @@ _LEAST_DEVIATION = 1e-3
 
 
 def standardisation(
-    moments: Moments, layout: Layout, standardise: str
+    moments: Moments, layout: Layout, *, standardise: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (shift_D, scale_D), float64, which bring networks to mean 0 and deviation 1.
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dwf.backbones.config import (
+from dwf.backbones.autoencoder_config import (
     FoldedAutoencoderConfig,
     PerceptronAutoencoderConfig,
     StridedAutoencoderConfig,

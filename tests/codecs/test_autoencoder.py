@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dwf import preemption
-from dwf.backbones.config import (
+from dwf.backbones.autoencoder_config import (
     FoldedAutoencoderConfig,
     PerceptronAutoencoderConfig,
     StridedAutoencoderConfig,

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from dwf.backbones.config import (
+from dwf.backbones.autoencoder_config import (
     FoldedAutoencoderConfig,
     PerceptronAutoencoderConfig,
     StridedAutoencoderConfig,
-    TokenAutoencoderConfig,
 )
+from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.cluster.config import RankedLaunch
 from dwf.codecs.codes import CodeShape
 from dwf.codecs.config import (

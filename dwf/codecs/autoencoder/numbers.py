@@ -95,7 +95,7 @@ class Numbers:
                 return weights_ND
 
             moments = measure_moments(train, prepare=with_logarithms)
-        shift_D, scale_D = standardisation(moments, layout, config.standardise)
+        shift_D, scale_D = standardisation(moments, layout, standardise=config.standardise)
         covered = np.concatenate([np.arange(entry.offset, entry.stop) for entry in entries])
         shift_K, scale_K = (
             torch.from_numpy(each.astype(np.float32))
