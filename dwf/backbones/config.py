@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from dwf.backbones.shape import Sections, Shape
@@ -14,8 +15,15 @@ if TYPE_CHECKING:
 BACKBONES = {
     "mlp": "dwf.backbones.mlp:PublishedMLP",
     "residual_mlp": "dwf.backbones.mlp:ResidualMLP",
+    "conv1d": "dwf.backbones.conv1d:Conv1d",
     "transformer": "dwf.backbones.transformer:Transformer",
     "neural_graph": "dwf.backbones.neural_graph:NeuralGraph",
+}
+
+AUTOENCODERS = {
+    "strided": "dwf.backbones.vector_autoencoder:Strided",
+    "folded": "dwf.backbones.vector_autoencoder:Folded",
+    "perceptron": "dwf.backbones.vector_autoencoder:Perceptron",
 }
 
 Dropout = Annotated[float, Bounds(0, 0.99)]
@@ -114,6 +122,54 @@ class ResidualMLPConfig(BackboneSettings):
         width, depth = self.width, self.depth
         modulation = (3 * depth + 2) * self.time_features * width
         return 2 * shape.size * width + 2 * depth * self.expansion * width**2 + modulation
+
+
+@dataclass(frozen=True)
+class Conv1dConfig(BackboneSettings):
+    """The denoiser of p-diff (arXiv 2402.13144): convolutions along a vector, down and up again."""
+
+    channels: tuple[Count, ...] = (64, 128, 256, 512)
+    """Channels of the stages on the way down; on the way up they come in reverse, and what the way
+    down had at the same number of channels is added."""
+    kernel: Count = 7
+    """Numbers of the vector that one number of a layer sees; odd. Published: 7, and 3 of the
+    stages `double`."""
+    stage: Literal["single", "double"] = "single"
+    """Layers of a stage: `single`, one convolution with BatchNorm and ELU (the second version);
+    `double`, two, each after LeakyReLU and InstanceNorm (the first)."""
+    time_features: Annotated[int, Bounds(2)] = 256
+    """Sines and cosines of time."""
+    time_width: Annotated[int, Bounds(2)] = 128
+    """Width of the embedding of time, before it becomes a number for each place of the vector;
+    published: as long as the vector."""
+    kind: Literal["conv1d"] = "conv1d"
+    """The architecture."""
+
+    def __post_init__(self):
+        if len(self.channels) < 2:
+            raise ValueError(f"channels = {list(self.channels)}: two stages or more are needed")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel = {self.kernel} must be odd")
+        for name in ("time_features", "time_width"):
+            if vars(self)[name] % 2:
+                raise ValueError(f"{name} = {vars(self)[name]} must be even")
+
+    @property
+    def steps(self) -> tuple[tuple[int, int], ...]:
+        """Channels that enter and leave each stage, down and up again, from 1 to 1."""
+        *others, last = self.channels
+        return tuple(pairwise((1, *others, last, *reversed(others), 1)))
+
+    def widest(self, shape: Shape) -> int:
+        """Return how many numbers its largest layer has for one vector."""
+        return shape.size * max(self.channels)
+
+    def multiplications(self, shape: Shape) -> float:
+        """Return the multiplications of one evaluation for one vector."""
+        maps = sum(enter * leave for enter, leave in self.steps)
+        if self.stage == "double":
+            maps += sum(leave**2 for _, leave in self.steps[:-1]) + self.channels[0] ** 2
+        return shape.size * (maps * self.kernel + self.time_width)
 
 
 @dataclass(frozen=True)
@@ -304,7 +360,9 @@ class TokenAutoencoderConfig:
             )
 
 
-BackboneConfig = PublishedMLPConfig | ResidualMLPConfig | TransformerConfig | NeuralGraphConfig
+BackboneConfig = (
+    PublishedMLPConfig | ResidualMLPConfig | Conv1dConfig | TransformerConfig | NeuralGraphConfig
+)
 """Union of all backbones' settings."""
 
 

@@ -1,10 +1,17 @@
 """Settings of a codec, and the table of codecs."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
+from dwf.backbones.autoencoder_config import (
+    FoldedAutoencoderConfig,
+    PerceptronAutoencoderConfig,
+    StridedAutoencoderConfig,
+    VectorAutoencoderSettings,
+)
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.shape import Shape
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive, Whole
@@ -16,6 +23,8 @@ CODECS = {
     "neurons": "dwf.codecs.neurons:NeuronsCodec",
     "tokens": "dwf.codecs.tokens:TokensCodec",
     "sane": "dwf.codecs.sane:SaneCodec",
+    "conv_autoencoder": "dwf.codecs.autoencoder:AutoencoderCodec",
+    "vae": "dwf.codecs.autoencoder:AutoencoderCodec",
 }
 
 Packing = Literal["rows", "dense"]
@@ -312,5 +321,107 @@ class SaneConfig(CodecSettings):
             raise ValueError(f"erase_area = {list(self.erase_area)}: the least comes first")
 
 
-CodecConfig = FlatConfig | PcaConfig | NeuronsConfig | TokensConfig | SaneConfig
+@dataclass(frozen=True)
+class AutoencoderSettings(CodecSettings):
+    """Base of the settings of codecs that code a whole network as one vector of latents."""
+
+    tensors: str | None = None
+    """Regular expression that is found in the names of the tensors that are covered, the others
+    being the training networks' mean; default: all tensors."""
+    buffers: bool = False
+    """Cover BatchNorm's running statistics too, of the chosen tensors; else they are the training
+    networks' mean."""
+    standardise: Literal["none", "per_tensor", "per_weight"] = "per_tensor"
+    """Numbers brought to mean 0 and deviation 1 over the training networks: none, each tensor's
+    together, or each weight by itself."""
+    log_variances: bool = True
+    """Take the logarithm of running variances, of `buffers`, so that none comes back below 0."""
+    input_noise: tuple[NonNegative, ...] = (0.0,)
+    """Deviation of the noise on what the autoencoder sees in training: one number, or the least and
+    the largest of a range from which each step draws one."""
+    latent_noise: tuple[NonNegative, ...] = (0.0,)
+    """Deviation of the noise on latents in training; likewise."""
+    noise_kind: Literal["added", "mixed"] = "added"
+    """Noise beside the number, or in the place of as large a share of it."""
+    kl: NonNegative = 0.0
+    """Weight of the divergence of a network's latents from a standard normal, in nats, beside the
+    sum of its squared errors; 0: latents have no spread that is learnt."""
+    kl_steps: Whole = 0
+    """Steps over which that weight rises from 0."""
+
+    backbone: ClassVar[VectorAutoencoderSettings]
+
+    def __post_init__(self):
+        for name in ("input_noise", "latent_noise"):
+            given = vars(self)[name]
+            if len(given) not in (1, 2) or given[0] > given[-1]:
+                raise ValueError(
+                    f"{name} = {list(given)}: give one number, or two, the smaller first"
+                )
+            if self.noise_kind == "mixed" and given[-1] > 1:
+                raise ValueError(
+                    f"{name} = {list(given)}: of noise_kind mixed it is a share, at most 1"
+                )
+        if self.tensors is not None:
+            try:
+                re.compile(self.tensors)
+            except re.error as error:
+                raise ValueError(
+                    f"tensors = {self.tensors!r} is no regular expression: {error}"
+                ) from None
+
+    def shape_of_mlp(self, widths: Sequence[int], num_train: int) -> Shape | None:
+        """Return vectors of the latents; None where some tensors are chosen; see the base."""
+        if self.tensors is not None:
+            return None
+        return Shape(self.backbone.latents(_count_numbers(widths)))
+
+
+@dataclass(frozen=True)
+class ConvAutoencoderConfig(AutoencoderSettings):
+    """A convolutional autoencoder of networks as vectors (p-diff, arXiv 2402.13144)."""
+
+    backbone: StridedAutoencoderConfig | FoldedAutoencoderConfig = field(
+        default_factory=StridedAutoencoderConfig
+    )
+    """The autoencoder."""
+    training: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=2000, batch_size=50, learning_rate=1e-3)
+    )
+    """How it learns."""
+    input_noise: tuple[NonNegative, ...] = (0.001,)
+    """Deviation of the noise on what the autoencoder sees in training: one number, or the least and
+    the largest of a range from which each step draws one."""
+    latent_noise: tuple[NonNegative, ...] = (0.1,)
+    """Deviation of the noise on latents in training; likewise."""
+    kind: Literal["conv_autoencoder"] = "conv_autoencoder"
+    """The codec."""
+
+
+@dataclass(frozen=True)
+class VaeConfig(AutoencoderSettings):
+    """A variational autoencoder of networks as vectors, of linear layers (VAE-Diffusion)."""
+
+    backbone: PerceptronAutoencoderConfig = field(default_factory=PerceptronAutoencoderConfig)
+    """The autoencoder."""
+    training: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=2000, batch_size=32, learning_rate=1e-4)
+    )
+    """How it learns."""
+    kl: Positive = 0.01
+    """Weight of the divergence of a network's latents from a standard normal, in nats, beside the
+    sum of its squared errors."""
+    kind: Literal["vae"] = "vae"
+    """The codec."""
+
+
+CodecConfig = (
+    FlatConfig
+    | PcaConfig
+    | NeuronsConfig
+    | TokensConfig
+    | SaneConfig
+    | ConvAutoencoderConfig
+    | VaeConfig
+)
 """Union of all codecs' settings."""

@@ -11,13 +11,10 @@ import torch
 from dwf.codecs.codec import Codec, count_covered
 from dwf.codecs.codes import CodeShape
 from dwf.codecs.config import FlatConfig
+from dwf.codecs.standardise import floored, standardisation
 from dwf.run_folder import RunFolder
 from dwf.zoo.layout import Layout
-from dwf.zoo.moments import Moments, Sources, common_layout, measure_moments
-
-# A weight that no training network varies is scaled as if it varied by this share of its tensor's
-# deviation: so neither does a held-out network's code explode, nor does a sample's noise show.
-_LEAST_DEVIATION = 1e-3
+from dwf.zoo.moments import Sources, common_layout, measure_moments
 
 
 class FlatCodec(Codec):
@@ -40,12 +37,14 @@ class FlatCodec(Codec):
         """Learn shift and scale from training networks; see `Codec.fit`."""
         self.layout = common_layout(train)
         moments = measure_moments(train)
-        shift_D, scale_D = _standardisation(moments, self.layout, self.config.standardise)
+        shift_D, scale_D = standardisation(
+            moments, self.layout, standardise=self.config.standardise
+        )
         covered = np.concatenate([np.arange(*span) for span in self.spans])
         self.arrays = {
             "template_D": moments.mean_D.astype(np.float32),
             "shift_K": shift_D[covered].astype(np.float32),
-            "scale_K": _floored(scale_D[covered]).astype(np.float32),
+            "scale_K": floored(scale_D[covered]).astype(np.float32),
         }
         self.facts = {"networks": moments.num_networks, "code_size": self.num_covered}
         return self
@@ -72,28 +71,3 @@ class FlatCodec(Codec):
 
     def _array(self, name: str) -> torch.Tensor:
         return torch.from_numpy(self.arrays[name])
-
-
-def _standardisation(
-    moments: Moments, layout: Layout, standardise: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return (shift_D, scale_D), float64."""
-    if standardise == "none":
-        return np.zeros(layout.size), np.ones(layout.size)
-    shift_D, scale_D = moments.mean_D.copy(), np.sqrt(moments.variance_D)
-    for entry in layout.entries:
-        part = slice(entry.offset, entry.stop)
-        spread = np.sqrt(moments.variance_D[part].mean())
-        if standardise == "per_weight":
-            scale_D[part] = np.maximum(scale_D[part], _LEAST_DEVIATION * spread)
-        else:
-            mean_D = moments.mean_D[part]
-            shift_D[part] = mean_D.mean()
-            scale_D[part] = np.sqrt(spread**2 + mean_D.var())
-    return shift_D, scale_D
-
-
-def _floored(scale_K: np.ndarray) -> np.ndarray:
-    """Keep tensors that no training network varies near their value; and never divide by 0."""
-    spread = np.sqrt(np.mean(scale_K**2))
-    return np.maximum(scale_K, _LEAST_DEVIATION * spread) if spread else np.ones_like(scale_K)

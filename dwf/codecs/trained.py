@@ -1,15 +1,47 @@
 """Codecs that train a module, on any engine, and what that takes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
 from torch import nn
 
 from dwf.codecs.codec import Codec
 from dwf.codecs.config import CodecSettings
 from dwf.errors import ConfigError
+from dwf.run_folder import replacing
 from dwf.training.forecast import describe_training
 from dwf.training.task import Share
+from dwf.zoo.checksums import file_checksum
 from dwf.zoo.layout import Layout
+
+MODULE = "codec.safetensors"
+
+
+def save_module(
+    module: nn.Module, folder: Path, *, about: dict[str, str] | None = None
+) -> np.ndarray:
+    """Write a module's numbers to a codec's folder; return the file's checksum for its arrays.
+
+    Args:
+        module: in any place.
+        folder: of the codec.
+        about: words to keep beside them; of at most one key, as several have no fixed order.
+    """
+    state = {name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()}
+    with replacing(folder / MODULE) as partial:
+        # `save_file` would write beside it first, and a kill would leave what it wrote.
+        partial.write_bytes(save(state, about))
+    return np.array(file_checksum(folder / MODULE))
+
+
+def load_module(folder: Path, checksum: int) -> dict[str, torch.Tensor]:
+    """Return what `save_module` wrote; raises `ValueError` where the checksum is another."""
+    if file_checksum(folder / MODULE) != checksum:
+        raise ValueError(f"{MODULE} does not match its checksum")
+    return load_file(folder / MODULE)
 
 
 class TrainedCodec(Codec):

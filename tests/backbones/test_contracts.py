@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dwf.backbones.config import (
     BACKBONES,
     BackboneConfig,
+    Conv1dConfig,
     NeuralGraphConfig,
     PublishedMLPConfig,
     ResidualMLPConfig,
@@ -30,6 +31,8 @@ VECTORS = Shape(54)
 CONFIGS = [
     PublishedMLPConfig(hidden=64),
     ResidualMLPConfig(width=32, depth=2, time_features=16),
+    Conv1dConfig(channels=(4, 8, 16), kernel=3, time_features=16, time_width=16),
+    Conv1dConfig(channels=(4, 8), kernel=3, stage="double", time_features=16, time_width=16),
     TransformerConfig(width=16, heads=2, depth=2),
     TransformerConfig(width=16, heads=2, depth=2, positions=True),
     TransformerConfig(width=16, heads=2, depth=2, positions=True, last_exchangeable=True),
@@ -122,7 +125,8 @@ def test_its_arithmetic_is_nearly_what_torch_counts(config):
 def test_its_widest_layer_is_at_least_a_vector(config):
     shape = TOKENS if config.takes_tokens else VECTORS
     assert config.widest(shape) >= shape.size
-    assert (config.widest(shape) > shape.size) == config.takes_tokens
+    has_wider = config.takes_tokens or isinstance(config, Conv1dConfig)
+    assert (config.widest(shape) > shape.size) == has_wider
 
 
 def test_a_token_backbone_without_tokens_is_as_wide_as_its_vector():

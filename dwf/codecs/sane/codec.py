@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save
 
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.token_autoencoder import TokenAutoencoder
@@ -32,22 +31,19 @@ from dwf.codecs.sane.behaviour import Behaviour
 from dwf.codecs.sane.task import SaneTask, num_views
 from dwf.codecs.several import SeveralLayouts
 from dwf.codecs.tokens import Geometry, TokenScaling
-from dwf.codecs.trained import TrainedCodec
+from dwf.codecs.trained import MODULE, TrainedCodec, load_module, save_module
 from dwf.codecs.windows import WindowSampler, through_windows
 from dwf.devices import find_device
 from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
 from dwf.randomness import seed_of, seeded
 from dwf.ranks import world
-from dwf.run_folder import RunFolder, RunPart, replacing
+from dwf.run_folder import RunFolder, RunPart
 from dwf.settings import build, to_dict
 from dwf.training.loop import train as train_module
 from dwf.training.memory import activation_bytes
 from dwf.training.task import Share
-from dwf.zoo.checksums import file_checksum
 from dwf.zoo.layout import Layout, Span
 from dwf.zoo.moments import Sources, count_networks, measure_moments
-
-MODULE = "codec.safetensors"
 
 
 class SaneCodec(SeveralLayouts, TrainedCodec):
@@ -269,32 +265,25 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
 
     def save(self, folder: Path) -> None:
         """Write it to a folder; `Codec.load` reads it, on any machine."""
-        state = {
-            name: tensor.cpu().contiguous() for name, tensor in self.module.state_dict().items()
-        }
         about = {
             "backbone": to_dict(self.module.config),
             "token_size": self.module.token_size,
             "window": self.module.window,
             "layouts": [layout.to_json() for layout in self.layouts.values()],
         }
-        with replacing(folder / MODULE) as partial:
-            # `save_file` would write beside it first; several metadata have no fixed order.
-            partial.write_bytes(save(state, {"codec": json.dumps(about)}))
-        self.arrays["module_checksum"] = np.array(file_checksum(folder / MODULE))
+        about = {"codec": json.dumps(about)}
+        self.arrays["module_checksum"] = save_module(self.module, folder, about=about)
         super().save(folder)
 
     def _open(self, folder: Path) -> None:
-        path = folder / MODULE
-        if file_checksum(path) != int(self.arrays["module_checksum"]):
-            raise ValueError(f"{MODULE} does not match its checksum")
+        path, state = folder / MODULE, load_module(folder, int(self.arrays["module_checksum"]))
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["codec"])
         layouts = map(Layout.from_json, about["layouts"])
         self._take({layout.digest: layout for layout in layouts}, about["token_size"])
         config = build(TokenAutoencoderConfig, about["backbone"], source=str(path))
         self.module = TokenAutoencoder(config, about["token_size"], window=about["window"])
-        self.module.load_state_dict(load_file(path))
+        self.module.load_state_dict(state)
         device = "cpu" if self.config.training.compute.device == "cpu" else "auto"
         self.module.eval().to(find_device(device))  # not the GPU of another machine
 
