@@ -100,7 +100,7 @@ class Own(LearntDensity):
     def task(self, train, val, seed, metric):
         return OwnTask(self.module, train, val=val, seed=seed)
 
-    def draw(self, noise_BK, solver, condition_B=None, guidance=1.0, present_BK=None):
+    def draw(self, noise_BK, solver, seed, first, condition_B=None, guidance=1.0, present_BK=None):
         told = {"condition_B": condition_B, "present_BK": present_BK}
         told = {name: value for name, value in told.items() if value is not None}
         x_BK = noise_BK
