@@ -9,7 +9,7 @@ Nichol and Dhariwal, arXiv 2102.09672, eq. 15 and 16 (learnt variance).
 Shape suffixes: B codes of a batch, K numbers of a code, S steps.
 """
 
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -155,21 +155,15 @@ class Denoising(PathTask):
     """The task of the training loop: regress what the settings' `prediction` names.
 
     With a learnt variance the variational bound of each step is learnt too, by the variance alone.
-
-    Args:
-        config: the diffusion's settings.
-        module: the network, with variances where they are learnt.
-        noising: how codes become noise.
-        others: as of `PathTask`.
+    The module is then `WithVariance`.
     """
 
     config: DiffusionConfig
 
-    def __init__(
-        self, config: DiffusionConfig, module: nn.Module, *, noising: Noising, **others: Any
-    ):
-        super().__init__(config, module, **others)
-        self.noising = noising
+    @cached_property
+    def noising(self) -> Noising:
+        """How codes become noise."""
+        return Noising(self.config.kept_S, self.train.codes_NK.device)
 
     def draw_paths(
         self, batch: Examples, generator: torch.Generator, *, learns: bool = False

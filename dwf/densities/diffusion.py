@@ -64,7 +64,6 @@ class Diffusion(LearntDensity):
         return Denoising(
             self.config,
             self.module,
-            noising=self.noising,
             train=train,
             val=val,
             seed=seed,

@@ -286,10 +286,7 @@ def test_a_learnt_variance_becomes_that_of_the_step_back():
     config = replace(diffusion_steps=20, beta_end=0.6, schedule="linear", variance="learnt")
     module = WithVariance(Exact(config), 4)
     none = Examples(codes(0).values)
-    noising = Noising(config.kept_S, torch.device("cpu"))
-    task = Denoising(
-        config, module, noising=noising, train=Examples(codes(4000).values), val=none, seed=0
-    )
+    task = Denoising(config, module, train=Examples(codes(4000).values), val=none, seed=0)
     optimizer = torch.optim.Adam(module.variance.parameters(), 1e-2)
     generator = torch.Generator().manual_seed(0)
     for _ in range(300):
@@ -303,7 +300,7 @@ def test_a_learnt_variance_becomes_that_of_the_step_back():
     unknown = STD**2 * (1 - kept) / (kept * STD**2 + 1 - kept)
     wanted = small + before * beta**2 / (1 - kept) ** 2 * unknown
     step = torch.arange(1, 20)
-    _, place = module(torch.zeros(19, 4), noising.times(step)).detach().chunk(2, dim=1)
+    _, place = module(torch.zeros(19, 4), task.noising.times(step)).detach().chunk(2, dim=1)
     share = (place.double().mean(1).numpy() + 1) / 2
     found = small[1:] ** (1 - share) * beta[1:] ** share
     np.testing.assert_allclose(found[1:], wanted[2:], rtol=0.08)

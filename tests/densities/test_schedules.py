@@ -1,6 +1,7 @@
 """Noise schedules against formulas written out by hand, and against diffusers' own."""
 
 import math
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -36,6 +37,11 @@ def by_hand(name, s, steps, low, high):
 
     beta = min(0.999, 1 - left(s) / left(s - 1))
     return min(max(beta, low), high) if name == "cosine_clipped" else beta
+
+
+def test_settings_name_each_of_them():
+    names = get_args(get_type_hints(DiffusionConfig, include_extras=True)["schedule"])
+    assert names == tuple(SCHEDULES)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
