@@ -58,7 +58,7 @@ class Noising:
         return (t_B * self.num_steps).round().long() - 1
 
     def points(
-        self, codes_BK: torch.Tensor, noise_BK: torch.Tensor, step_B: torch.Tensor
+        self, codes_BK: torch.Tensor, noise_BK: torch.Tensor, *, step_B: torch.Tensor
     ) -> torch.Tensor:
         """Return codes in noise after some steps, x_BK."""
         signal_B1, noise_B1 = _at(step_B, self.signal_S, self.noise_S)
@@ -78,9 +78,9 @@ class Noising:
         if prediction == "sample":
             return codes_BK
         if prediction == "velocity":
-            return self.points(noise_BK, -codes_BK, step_B)  # signal eps - noise x_0
+            return self.points(noise_BK, -codes_BK, step_B=step_B)  # signal eps - noise x_0
         of_code_B1, of_point_B1 = _at(step_B, self.mean_of_code_S, self.mean_of_point_S)
-        return of_code_B1 * codes_BK + of_point_B1 * self.points(codes_BK, noise_BK, step_B)
+        return of_code_B1 * codes_BK + of_point_B1 * self.points(codes_BK, noise_BK, step_B=step_B)
 
     def codes(
         self, prediction: str, said_BK: torch.Tensor, *, x_BK: torch.Tensor, step_B: torch.Tensor
@@ -177,7 +177,7 @@ class Denoising(PathTask):
         if batch.present_NK is not None:
             noise_BK *= batch.present_NK
         return Paths(
-            noising.points(codes_BK, noise_BK, step_B),
+            noising.points(codes_BK, noise_BK, step_B=step_B),
             noising.times(step_B),
             wanted_BK=noising.answers(
                 self.config.prediction, codes_BK, noise_BK=noise_BK, step_B=step_B

@@ -12,6 +12,7 @@ Shape suffixes: S steps.
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -41,12 +42,9 @@ def _cosine_clipped(low: float, high: float, steps: int) -> np.ndarray:
     return _cosine(low, high, steps).clip(low, high)
 
 
-def _warmed_up(share: float) -> Callable[[float, float, int], np.ndarray]:
-    def betas(low: float, high: float, steps: int) -> np.ndarray:
-        rising = int(steps * share)
-        return np.concatenate([np.linspace(low, high, rising), np.full(steps - rising, high)])
-
-    return betas
+def _warmed_up(low: float, high: float, steps: int, *, share: float) -> np.ndarray:
+    rising = int(steps * share)
+    return np.concatenate([np.linspace(low, high, rising), np.full(steps - rising, high)])
 
 
 def _constant(low: float, high: float, steps: int) -> np.ndarray:
@@ -64,8 +62,8 @@ SCHEDULES: dict[str, Callable[[float, float, int], np.ndarray]] = {
     "cosine": _cosine,
     "cosine_clipped": _cosine_clipped,
     "sigmoid": _sigmoid,
-    "warmup10": _warmed_up(0.1),
-    "warmup50": _warmed_up(0.5),
+    "warmup10": partial(_warmed_up, share=0.1),
+    "warmup50": partial(_warmed_up, share=0.5),
     "constant": _constant,
     "jsd": _jsd,
 }

@@ -105,7 +105,7 @@ def test_points_and_answers_are_diffusers():
     )
     code, noise = torch.randn(6, 3), torch.randn(6, 3)
     step = torch.tensor([0, 1, 10, 300, 800, 999])
-    points = noising.points(code, noise, step)
+    points = noising.points(code, noise, step_B=step)
     torch.testing.assert_close(points, scheduler.add_noise(code, noise, step), rtol=1e-4, atol=1e-4)
     velocity = noising.answers("velocity", code, noise_BK=noise, step_B=step)
     torch.testing.assert_close(
@@ -130,7 +130,7 @@ def test_each_answer_gives_the_code_again(prediction):
     noising = Noising(SMALL.kept_S, torch.device("cpu"))
     code, noise = torch.randn(50, 3), torch.randn(50, 3)
     step = torch.arange(0, 1000, 20)
-    points = noising.points(code, noise, step)
+    points = noising.points(code, noise, step_B=step)
     said = noising.answers(prediction, code, noise_BK=noise, step_B=step)
     found = noising.codes(prediction, said, x_BK=points, step_B=step)
     torch.testing.assert_close(found, code, rtol=1e-2, atol=1e-2)
