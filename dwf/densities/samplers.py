@@ -62,10 +62,10 @@ def _scheduler(
     # Three to four seconds.
     from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
-    before_S = np.concatenate([[1.0], kept_S[:-1]])
+    betas_S = 1 - kept_S / np.concatenate([[1.0], kept_S[:-1]])
     settings = {
         "num_train_timesteps": len(kept_S),
-        "trained_betas": 1 - kept_S / before_S,
+        "trained_betas": betas_S,
         "prediction_type": "sample",
         "timestep_spacing": "trailing",
     }
@@ -74,6 +74,7 @@ def _scheduler(
         return DDPMScheduler(**settings, clip_sample=False, variance_type=kind), {}
     if config.method == "ddim":
         return DDIMScheduler(**settings, clip_sample=False), {"eta": config.eta}
-    # At the end of such a schedule it puts 2^-24 for abar, whose logarithm it needs.
-    ends_in_noise = bool(kept_S[-1] == 0)
+    # Where nothing is left, or so little that a beta in float32 is 1, it puts 2^-24 for the last
+    # abar, whose logarithm it needs.
+    ends_in_noise = bool(np.float32(betas_S[-1]) == 1)
     return DPMSolverMultistepScheduler(**settings, rescale_betas_zero_snr=ends_in_noise), {}
