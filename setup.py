@@ -18,6 +18,7 @@ setup(
         "ray[tune]>=2.49,<3",
         "optuna>=4,<6",
         "torchdiffeq>=0.2.5,<0.3",
+        "diffusers>=0.42,<1",
         "scipy>=1.14,<2",
         "submitit>=1.5.3,<2",
         "h5py>=3.12,<4",

@@ -26,8 +26,8 @@ from dwf.codecs.codes import Codes, CodeShape
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.examples import Examples
 from dwf.densities.flow import Flow
+from dwf.densities.flow_matching import FlowMatching
 from dwf.densities.pairing import pair
-from dwf.densities.paths import FlowMatching
 from dwf.run_folder import RunFolder
 from dwf.training.config import LoopComputeConfig, LoopConfig
 from dwf.training.engine import make_engine

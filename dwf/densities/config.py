@@ -1,25 +1,58 @@
 """Settings of the densities over codes, and the table of them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
-from dwf.backbones.config import BackboneConfig, BackboneSettings, ResidualMLPConfig
+from dwf.backbones.config import (
+    BackboneConfig,
+    BackboneSettings,
+    ResidualMLPConfig,
+    build_backbone,
+)
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive
 from dwf.training.config import LoopConfig
 
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from dwf.backbones.shape import Shape
+
 DENSITIES = {
+    "diffusion": "dwf.densities.diffusion:Diffusion",
     "flow": "dwf.densities.flow:Flow",
     "gaussian": "dwf.densities.gaussian:Gaussian",
     "kde": "dwf.densities.kde:Kde",
 }
 
 OdeMethod = Literal["euler", "midpoint", "heun2", "rk4", "dopri5"]
-SamplingMethod = OdeMethod
+DiffusionMethod = Literal["ddpm", "ddim", "dpm_solver"]
+SamplingMethod = Literal[OdeMethod, DiffusionMethod]
 """Methods by which samples may be asked for, of all densities."""
 
 
+class SolverSettings:
+    """Base of the settings of how samples are drawn, where that takes several evaluations."""
+
+    method: str
+    """Way they are drawn."""
+    steps: int
+    """Steps, where it does not choose them itself."""
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether it chooses its own steps."""
+        return False
+
+    @property
+    def evaluations(self) -> int | None:
+        """Evaluations of the network for a sample; None where the solver chooses its steps."""
+        return self.steps
+
+
 @dataclass(frozen=True)
-class SolverConfig:
+class SolverConfig(SolverSettings):
     """How the flow's differential equation is solved."""
 
     method: OdeMethod = "dopri5"
@@ -43,10 +76,28 @@ class SolverConfig:
         return None if self.is_adaptive else of_a_step[self.method] * self.steps
 
 
+@dataclass(frozen=True)
+class DiffusionSolverConfig(SolverSettings):
+    """How a diffusion's noise is taken away, by diffusers' schedulers."""
+
+    method: DiffusionMethod = "ddim"
+    """`ddpm` (arXiv 2006.11239) draws each step anew; `ddim` (arXiv 2010.02502) follows one path
+    but for `eta`; `dpm_solver`: DPM-Solver++ of order 2 (arXiv 2211.01095), for few steps."""
+    steps: Count = 50
+    """Steps, each an evaluation of the network; at most those of the diffusion, among which they
+    are chosen by `spacing`."""
+    spacing: Literal["equal", "quadratic"] = "equal"
+    """Distances between the steps: all alike, or closer where little noise is left."""
+    eta: Fraction = 0.0
+    """Share of `ddpm`'s noise in a step of `ddim`; of no other method."""
+
+
 class DensitySettings:
     """Base of a density's settings: what it can do, and settings that not all densities have."""
 
     kind: ClassVar[str]
+    has_likelihood: ClassVar[bool] = True
+    """Whether `log_prob` is known."""
     mixes: ClassVar[bool] = False
     """Whether it takes codes of several architectures; see `CodeShape`."""
     methods: ClassVar[tuple[str, ...]] = ()
@@ -55,7 +106,7 @@ class DensitySettings:
     """The network that learns."""
     training: ClassVar[LoopConfig | None] = None
     """How it learns."""
-    solver: ClassVar[SolverConfig | None] = None
+    solver: ClassVar[SolverSettings | None] = None
     """How samples are drawn, where a network is evaluated several times for each."""
     condition: ClassVar[str] = "none"
     """Column of the zoo that it is told of each network, or `none`."""
@@ -93,6 +144,22 @@ class DensitySettings:
     def words(self) -> str:
         """Name of the kind, with what tells it apart, for an error."""
         return self.kind
+
+    def build_network(self, shape: "Shape", *, conditioned: bool) -> "nn.Module":
+        """Return the network that learns: the backbone, where nothing more does.
+
+        Args:
+            shape: of the codes.
+            conditioned: whether it is told conditions.
+
+        Raises:
+            ConfigError: the backbone is not for such codes; see `build_backbone`.
+        """
+        return build_backbone(self.backbone, shape, conditioned=conditioned)
+
+    def describe(self) -> Iterator[str]:
+        """Yield what a plan should say of it."""
+        yield from ()
 
 
 class LearntSettings(DensitySettings):
@@ -206,6 +273,157 @@ class FlowConfig(LearntSettings):
             )
 
 
+# Networks are drawn from pure noise, in which so much of a code was never learnt.
+_MUCH_SIGNAL = 0.05
+# Below it a code that is computed from its noise in float32 is rounding alone.
+_LITTLE_SIGNAL = 1e-6
+
+
+@dataclass(frozen=True)
+class DiffusionConfig(LearntSettings):
+    """Denoising diffusion (arXiv 2006.11239; for weights arXiv 2402.13144)."""
+
+    has_likelihood: ClassVar[bool] = False
+    mixes: ClassVar[bool] = True
+    methods: ClassVar[tuple[str, ...]] = get_args(DiffusionMethod)
+
+    backbone: BackboneConfig = field(default_factory=ResidualMLPConfig)
+    """The network that learns to tell code from noise."""
+    training: LoopConfig = field(default_factory=lambda: LoopConfig(ema=0.999))
+    """How it learns."""
+    solver: DiffusionSolverConfig = field(default_factory=DiffusionSolverConfig)
+    """How samples are drawn."""
+    standardise: Literal["per_dimension", "global", "none"] = "per_dimension"
+    """Give the training codes mean 0 and deviation 1: each number, or all by one factor."""
+    diffusion_steps: Annotated[int, Bounds(10, 2000)] = 1000
+    """Steps by which codes become noise."""
+    schedule: Literal[
+        "linear",
+        "scaled_linear",
+        "quad",
+        "cosine",
+        "cosine_clipped",
+        "sigmoid",
+        "warmup10",
+        "warmup50",
+        "constant",
+        "jsd",
+    ] = "linear"
+    """Course of beta, the variance that a step adds, from `beta_start` to `beta_end`: on a line; on
+    a parabola (`quad` is p-diff's word for `scaled_linear`); on a `sigmoid`; rising over the first
+    10 or 50 %; or always `beta_end`. Without these two: `cosine` (arXiv 2102.09672) and `jsd`,
+    1/T, 1/(T - 1), ..., 1. `cosine_clipped` keeps `cosine` between them, as VAE-Diffusion does."""
+    beta_start: Annotated[float, Bounds(0, 1, open=True)] = 1e-4
+    """Variance that the first step adds."""
+    beta_end: Annotated[float, Bounds(0, 1, open=True)] = 0.02
+    """Variance that the last step adds; a diffusion of few steps needs more."""
+    zero_terminal_snr: bool = False
+    """Stretch the schedule so that nothing of a code is left at the last step (arXiv 2305.08891);
+    not with `prediction` noise, in which no code could be found then."""
+    most_signal: Fraction = 0.2
+    """Largest part of a code that may be left at the last step, where networks are drawn from pure
+    noise; published settings of few steps leave up to 0.95."""
+    prediction: Literal["noise", "sample", "previous", "velocity"] = "noise"
+    """Output of the network: the noise in a point, the code, the mean of the point one step before,
+    or sqrt(abar) noise - sqrt(1 - abar) code (arXiv 2202.00512)."""
+    variance: Literal["fixed_small", "fixed_large", "learnt"] = "fixed_small"
+    """Variance of a step of `ddpm`: that of the step given the code, that of the step forwards, or
+    learnt between them for each time and number (arXiv 2102.09672, eq. 15 and 16)."""
+    clip: Positive | None = None
+    """Largest number of a predicted code, in (standardised) code units, at each step; default:
+    any. Published codes keep theirs within 1."""
+    behaviour: Fraction = 0.0
+    """Share of the loss in which an error counts by how much it changes what networks answer, and
+    not as much as that of any other number; see `generators/sensitivity.py`. Below 1: numbers
+    without influence must be learnt too."""
+    condition: Literal["none", "val_accuracy"] = "none"
+    """Fact of each network that the diffusion is told, so that samples may be asked for by it."""
+    drop_condition: Fraction = 0.1
+    """With a condition: share of a batch that is not told it, so that samples without one and
+    classifier-free guidance (arXiv 2207.12598) are learnt too."""
+    kind: Literal["diffusion"] = "diffusion"
+    """The density."""
+
+    def __post_init__(self):
+        self.check_condition()
+        self.check_behaviour()
+        if self.solver.steps > self.diffusion_steps:
+            raise ValueError(
+                f"solver.steps = {self.solver.steps}: these are chosen among diffusion_steps = "
+                f"{self.diffusion_steps}: give at most so many"
+            )
+        self._check_betas()
+        self._check_signal()
+
+    @property
+    def kept_S(self) -> "np.ndarray":  # noqa: N802
+        """Share of a code's variance that is kept after each step, abar; float64."""
+        from dwf.densities.schedules import SCHEDULES, kept_of
+
+        betas_S = SCHEDULES[self.schedule](self.beta_start, self.beta_end, self.diffusion_steps)
+        return kept_of(betas_S, zero_terminal_snr=self.zero_terminal_snr)
+
+    @property
+    def signal_left(self) -> float:
+        """Part of a code, sqrt(abar), that is left at the last step."""
+        return float(self.kept_S[-1] ** 0.5)
+
+    def describe(self) -> Iterator[str]:
+        """Yield what of a code is left at the last step, and whether that is much."""
+        left = self.signal_left
+        yield (
+            f"diffusion of {self.diffusion_steps:,} steps, schedule {self.schedule}: a part of "
+            f"{left:.2g} of a code is left at the last"
+        )
+        if left > _MUCH_SIGNAL:
+            yield (
+                f"WARNING: networks are drawn from pure noise, and {left:.2g} of a code is much "
+                f"(above {_MUCH_SIGNAL:g}): {self._less_signal()}"
+            )
+
+    def build_network(self, shape: "Shape", *, conditioned: bool) -> "nn.Module":
+        """Return the backbone, with the variances where they are learnt; see the base."""
+        backbone = super().build_network(shape, conditioned=conditioned)
+        if self.variance != "learnt":
+            return backbone
+        from dwf.densities.denoising import WithVariance
+
+        return WithVariance(backbone, shape.size)
+
+    def _check_betas(self) -> None:
+        without = self.schedule in ("cosine", "jsd")
+        if without and (self.beta_start, self.beta_end) != (1e-4, 0.02):
+            raise ValueError(
+                f"beta_start = {self.beta_start:g}, beta_end = {self.beta_end:g}: schedule = "
+                f"{self.schedule!r} has none: leave them out"
+            )
+        if self.beta_start > self.beta_end:
+            raise ValueError(
+                f"beta_start = {self.beta_start:g} is above beta_end = {self.beta_end:g}: a "
+                "schedule adds more noise at its end: exchange them"
+            )
+
+    def _check_signal(self) -> None:
+        left = self.signal_left
+        if self.prediction == "noise" and left < _LITTLE_SIGNAL:
+            raise ValueError(
+                f"prediction = 'noise' with schedule = {self.schedule!r}, zero_terminal_snr = "
+                f"{str(self.zero_terminal_snr).lower()}: a part of {left:.1g} of a code is left at "
+                "the last step, and no code can be computed from its noise there: choose the "
+                "prediction velocity or sample, or another schedule"
+            )
+        if left > self.most_signal:
+            raise ValueError(
+                f"diffusion_steps = {self.diffusion_steps} with schedule = {self.schedule!r}: a "
+                f"part of {left:.2g} of a code is left at the last step, above most_signal = "
+                f"{self.most_signal:g}, and networks would be drawn from pure noise: "
+                f"{self._less_signal()}, or raise most_signal to do as published"
+            )
+
+    def _less_signal(self) -> str:
+        return "raise beta_end, choose the schedule cosine, or set zero_terminal_snr"
+
+
 @dataclass(frozen=True)
 class GaussianConfig(DensitySettings):
     """A multivariate Gaussian: the null that every generator must beat."""
@@ -262,5 +480,5 @@ class KdeConfig(DensitySettings):
         return f"{self.kind} of mode {self.mode}"
 
 
-DensityConfig = FlowConfig | GaussianConfig | KdeConfig
+DensityConfig = FlowConfig | DiffusionConfig | GaussianConfig | KdeConfig
 """Union of all densities' settings."""

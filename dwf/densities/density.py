@@ -14,6 +14,7 @@ from torch import nn
 from dwf.codecs.codes import Codes, CodeShape
 from dwf.densities.config import DensitySettings
 from dwf.errors import ConfigError
+from dwf.plain import Json
 from dwf.run_folder import RunFolder
 
 Setting = str | int | float
@@ -36,6 +37,11 @@ class Density:
 
     def __init__(self, config: DensitySettings):
         self.config = config
+
+    @property
+    def facts(self) -> dict[str, Json]:
+        """Plain data that is known of it before it is fitted, for the summary of a fit."""
+        return {}
 
     def fit(self, train_codes: Codes, val_codes: Codes, *, run: RunFolder, seed: int = 0) -> object:
         """Learn from codes, or go on where the run stopped.
@@ -87,6 +93,7 @@ class Density:
 
         Raises:
             ShapeMismatch: the codes are not of the shape of the training codes.
+            ConfigError: its settings say that it has no likelihood.
         """
         raise NotImplementedError
 

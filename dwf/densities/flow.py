@@ -17,9 +17,14 @@ from dwf.codecs.codes import Codes
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.density import Setting
 from dwf.densities.examples import Examples
+from dwf.densities.flow_matching import (
+    LAST_TIME,
+    FlowMatching,
+    normal_velocity,
+    velocity_of_target,
+)
 from dwf.densities.learnt import CHUNK_NUMBERS, LearntDensity
 from dwf.densities.likelihood import log_density
-from dwf.densities.paths import LAST_TIME, FlowMatching, normal_velocity, velocity_of_target
 from dwf.densities.scaling import check_codes
 from dwf.densities.solver import solve
 from dwf.randomness import torch_stream
@@ -102,11 +107,13 @@ class Flow(LearntDensity):
         noise_BK: torch.Tensor,
         solver: SolverConfig,
         *,
+        seed: int,
+        first: int,
         condition_B: torch.Tensor | None = None,
         guidance: float = 1.0,
         present_BK: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the standardised codes that noise flows to; see the base."""
+        """Return the standardised codes that noise flows to, without chance; see the base."""
         start_BK = noise_BK * self.config.source_std
         if guidance == 1:
             return solve(

@@ -16,10 +16,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from dwf.backbones.config import build_backbone
 from dwf.codecs.codes import Codes, CodeShape
 from dwf.densities.conditions import Conditions
-from dwf.densities.config import LearntSettings, SolverConfig
+from dwf.densities.config import LearntSettings, SolverSettings
 from dwf.densities.density import Density, Setting
 from dwf.densities.examples import Examples
 from dwf.densities.pairing import PairedSections
@@ -76,8 +75,10 @@ class LearntDensity(Density):
     def draw(
         self,
         noise_BK: torch.Tensor,
-        solver: SolverConfig,
+        solver: SolverSettings,
         *,
+        seed: int,
+        first: int,
         condition_B: torch.Tensor | None = None,
         guidance: float = 1.0,
         present_BK: torch.Tensor | None = None,
@@ -87,6 +88,8 @@ class LearntDensity(Density):
         Args:
             noise_BK: on the device, 0 where an architecture has no number.
             solver: how.
+            seed: of chance on the way, a stream for each sample.
+            first: number of the first sample.
             condition_B: standardised conditions, or that of all, [1]; None: none.
             guidance: how strongly; 1: as learnt.
             present_BK: which numbers codes have, [1, K]; None: all.
@@ -191,7 +194,7 @@ class LearntDensity(Density):
         self.shape = shape
         self.scaling, self.conditions = scaling.to(self.device), conditions
         with seeded(seed, "initialisation"):
-            module = build_backbone(backbone, shape, conditioned=conditions is not None)
+            module = self.config.build_network(shape, conditioned=conditions is not None)
         self.module = module.to(self.device).eval()
         present_AK = shape.present_AK
         self.present_AK = None if present_AK is None else present_AK.to(self.device)
@@ -273,12 +276,15 @@ class LearntDensity(Density):
         condition_B = self.ask(condition, guidance)
         present_BK = self._present_of(kind)
         noise_NK = draw_noise(count, self.shape.size, seed=seed, first=first)
-        for x_BK in noise_NK.split(chunk or self._chunk()):  # views: the noise becomes the samples
+        chunk = chunk or self._chunk()
+        for place, x_BK in enumerate(noise_NK.split(chunk)):  # views: noise becomes the samples
             noise_BK = x_BK.to(self.device)
             noise_BK = noise_BK if present_BK is None else noise_BK * present_BK
             drawn_BK = self.draw(
                 noise_BK,
                 settings,
+                seed=seed,
+                first=first + place * chunk,
                 condition_B=condition_B,
                 guidance=guidance,
                 present_BK=present_BK,

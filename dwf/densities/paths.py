@@ -1,12 +1,11 @@
-"""Conditional flow matching: what the network of a flow is asked to learn.
+"""Points between noise and codes, and the regression of what a network is to say at them.
 
-The path from a source x0 ~ N(0, s^2) to a code x1 is x_t = (1 - t) x0 + t x1 + sigma eps, and the
-velocity that carries the distribution along is u(x, t) = E[x1 - x0 | x_t = x].
+What flow matching and diffusion share: random batches, conditions that are left out, architectures
+with numbers of their own, errors in a metric, and a validation at the same chance each time.
 
-Source: Lipman et al., Flow Matching, ICLR 2023 (arXiv 2210.02747), section 4; conditions: Ho and
-Salimans, arXiv 2207.12598, algorithm 1.
+Source of leaving out conditions: Ho and Salimans, arXiv 2207.12598, algorithm 1.
 
-Shape suffixes: N training codes, B codes of a batch, K numbers of a code.
+Shape suffixes: B codes of a batch, C numbers of a token, K numbers of a code.
 """
 
 import math
@@ -19,14 +18,12 @@ from torch.nn.functional import mse_loss
 
 from dwf.backbones.shape import Shape
 from dwf.codecs.codes import tokens_of
-from dwf.densities.config import FlowConfig
+from dwf.densities.config import LearntSettings
 from dwf.densities.examples import Examples
-from dwf.densities.pairing import PairedSections, pair
+from dwf.densities.pairing import PairedSections
 from dwf.randomness import torch_stream
 from dwf.training.task import Share, Task
 
-# The velocity of a predicted target divides by the time left; nearer to 1 than this, it is kept.
-LAST_TIME = 0.99
 _VALIDATION_DRAWS = 512
 _VALIDATION_NUMBERS = 2**24
 _ALL = slice(None)
@@ -41,9 +38,9 @@ class Paths:
     t_B: torch.Tensor
     """Their times in [0, 1]."""
     wanted_BK: torch.Tensor
-    """Velocity, target or residual, as `prediction` says."""
+    """Answers that `prediction` names."""
     condition_B: torch.Tensor | None
-    """Standardised conditions, NaN for none; None where the flow is told nothing."""
+    """Standardised conditions, NaN for none; None where the density is told nothing."""
     present_BK: torch.Tensor | None
     """bool, of several architectures: numbers that each code has."""
 
@@ -58,16 +55,16 @@ class Paths:
         )
 
 
-class FlowMatching(Task):
-    """The task of the training loop: regress the velocity, target or residual of random paths.
+class PathTask(Task):
+    """Base of the tasks of regressing something at random points; a kind gives `draw_paths`.
 
     Args:
-        config: the flow's settings.
+        config: settings of the density.
         module: the backbone.
         train: training codes.
         val: held-out codes; may be empty.
-        seed: of the fixed source vectors and of validation.
-        sections: of sequences, for a pairing of tokens and for `metric`.
+        seed: of noise that is drawn once, and of validation.
+        sections: of sequences, for `metric` and for pairings.
         metric: of each section, what the errors of a token count, [C, C]; of `behaviour`.
     """
 
@@ -75,7 +72,7 @@ class FlowMatching(Task):
 
     def __init__(
         self,
-        config: FlowConfig,
+        config: LearntSettings,
         module: nn.Module,
         *,
         train: Examples,
@@ -88,10 +85,18 @@ class FlowMatching(Task):
         self.metric = metric
         self.train, self.val, self.sections = train, val, sections
         self.share = Share()
-        self.bank_NK = None
-        if config.source == "fixed":
-            generator = torch_stream(seed, "bank", device=train.codes_NK.device.type)
-            self.bank_NK = draw_source(train.codes_NK, config.source_std, generator=generator)
+
+    def draw_paths(
+        self, batch: Examples, generator: torch.Generator, *, learns: bool = False
+    ) -> Paths:
+        """Return random points of a batch.
+
+        Args:
+            batch: codes.
+            generator: the only source of chance.
+            learns: whether it is for learning: then conditions are left out of a share.
+        """
+        raise NotImplementedError
 
     def start(self, step: int, share: Share) -> None:
         """Take note of which examples of a batch are this rank's; see `Task.start`."""
@@ -102,15 +107,10 @@ class FlowMatching(Task):
     ) -> torch.Tensor:
         """Return the mean squared error over a random batch.
 
-        Noise is paired with codes over the batch of all ranks, so each rank draws all of it.
+        Noise may be paired with codes over the batch of all ranks, so each draws all of it.
         """
-        count = batch_size * self.share.world
-        rows_B = self._draw_rows(count, generator)
-        source_BK = None
-        if self.bank_NK is not None:
-            source_BK = self.bank_NK.index_select(0, self._draw_rows(count, generator))
-        batch, drop = self.train.take(rows_B), self.config.drop_condition
-        paths = self._draw_paths(batch, generator, source_BK, drop)
+        rows_B = self.draw_rows(batch_size * self.share.world, generator)
+        paths = self.draw_paths(self.train.take(rows_B), generator, learns=True)
         return self._error(module, paths, self.share.of_round(batch_size))
 
     def validate(self, module: nn.Module) -> float | None:
@@ -122,79 +122,62 @@ class FlowMatching(Task):
         repeats = -(-_VALIDATION_DRAWS // len(self.val))
         rows = torch.arange(len(self.val), device=device).repeat(repeats)
         total = torch.zeros((), dtype=torch.float64, device=device)
-        for rows_B in rows.split(self._validation_rows()):
-            paths = self._draw_paths(self.val.take(rows_B), generator)
+        for rows_B in rows.split(self.validation_rows()):
+            paths = self.draw_paths(self.val.take(rows_B), generator)
             total += self._error(module, paths) * len(rows_B)
         return total.item() / len(rows)
 
-    def _validation_rows(self) -> int:
+    def validation_rows(self) -> int:
         """Return how many held-out codes are looked at at once."""
-        if self.config.pairing == "equivariant":  # as in training: larger batches pair nearer
-            return self.config.training.batch_size
         sections = tuple((count, size) for count, size, _ in self.sections)
         shape = Shape(self.val.codes_NK.shape[1], sections or None)
         return max(1, _VALIDATION_NUMBERS // self.config.backbone.widest(shape))
 
-    def _draw_rows(self, count: int, generator: torch.Generator) -> torch.Tensor:
+    def draw_rows(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Return the places of random training codes, int64, [count]."""
         device = self.train.codes_NK.device
         return torch.randint(len(self.train), (count,), generator=generator, device=device)
 
-    def _draw_paths(
-        self,
-        batch: Examples,
-        generator: torch.Generator,
-        x0_BK: torch.Tensor | None = None,
-        drop: float = 0.0,
-    ) -> Paths:
-        """Return points on random paths to codes, and the velocity (or target) wanted there."""
-        config, x1_BK, present_BK = self.config, batch.codes_NK, batch.present_NK
-        if x0_BK is None:
-            x0_BK = draw_source(x1_BK, config.source_std, generator=generator)
-        x0_BK = pair(
-            config.pairing,
-            x0_BK,
-            x1_BK=x1_BK,
-            sections=self.sections,
-            kind_B=batch.kind_N,
-            present_BK=present_BK,
-        )
-        t_B = draw_times(config, len(x1_BK), generator=generator)
-        xt_BK = torch.lerp(x0_BK, x1_BK, t_B.unsqueeze(1))
-        if config.sigma:
-            xt_BK += draw_source(x1_BK, config.sigma, generator=generator)
-        wanted_BK = x1_BK if config.prediction == "target" else x1_BK - x0_BK
-        if config.prediction == "residual":
-            t_B1 = t_B.unsqueeze(1)
-            wanted_BK -= normal_velocity(
-                xt_BK, t_B1, source_std=config.source_std, sigma=config.sigma
-            )
-        condition_B = batch.condition_N
-        if condition_B is not None:
-            condition_B = forget(condition_B, drop, generator=generator)
-        return Paths(
-            xt_BK, t_B, wanted_BK=wanted_BK, condition_B=condition_B, present_BK=present_BK
-        )
+    def draw_conditions(
+        self, batch: Examples, generator: torch.Generator, *, learns: bool
+    ) -> torch.Tensor | None:
+        """Return what the network is told of a batch, condition_B; None: nothing."""
+        if batch.condition_N is None:
+            return None
+        share = self.config.drop_condition if learns else 0.0
+        return forget(batch.condition_N, share, generator=generator)
 
     def _error(self, module: nn.Module, paths: Paths, part: slice = _ALL) -> torch.Tensor:
         """Return the mean squared error over a part of the paths; parts' mean is that of all."""
-        config, mine = self.config, paths.take(part)
-        told = {}
+        mine, told = paths.take(part), {}
         if mine.condition_B is not None:
             told["condition_B"] = mine.condition_B
-        if mine.present_BK is None:
-            found_BK, wanted_BK = module(mine.xt_BK, mine.t_B, **told), mine.wanted_BK
-            count = wanted_BK.numel()
-            plain = mse_loss(found_BK, wanted_BK)
-        else:
+        count = mine.wanted_BK.numel()
+        if mine.present_BK is not None:
             # The share of all numbers that count, not of these: parts have more of them or fewer.
             count = paths.present_BK.sum() * (len(mine.t_B) / len(paths.t_B))
-            found_BK = module(mine.xt_BK, mine.t_B, present_BK=mine.present_BK, **told)
-            wanted_BK = mine.wanted_BK * mine.present_BK
-            plain = mse_loss(found_BK, wanted_BK, reduction="sum") / count
-        if not config.behaviour:
+            told["present_BK"] = mine.present_BK
+        return self.error(module(mine.xt_BK, mine.t_B, **told), mine, count=count)
+
+    def error(
+        self, said_BK: torch.Tensor, paths: Paths, *, count: int | torch.Tensor
+    ) -> torch.Tensor:
+        """Return the squared error of answers, over `count` numbers, a scalar.
+
+        Args:
+            said_BK: what the network answers.
+            paths: where.
+            count: numbers that count.
+        """
+        wanted_BK, behaviour = paths.wanted_BK, self.config.behaviour
+        if paths.present_BK is None:
+            plain = mse_loss(said_BK, wanted_BK)
+        else:
+            wanted_BK = wanted_BK * paths.present_BK
+            plain = mse_loss(said_BK, wanted_BK, reduction="sum") / count
+        if not behaviour:
             return plain
-        behavioural = self._weighed(found_BK - wanted_BK) / count
-        return torch.lerp(plain, behavioural, config.behaviour)
+        return torch.lerp(plain, self._weighed(said_BK - wanted_BK) / count, behaviour)
 
     def _weighed(self, error_BK: torch.Tensor) -> torch.Tensor:
         """Return the sum of squared errors of all tokens, in the metric of their layer; float32."""
@@ -219,54 +202,3 @@ def forget(condition_B: torch.Tensor, share: float, *, generator: torch.Generato
 def draw_source(like_BK: torch.Tensor, std: float, *, generator: torch.Generator) -> torch.Tensor:
     """Return Gaussian noise of a standard deviation, in the shape and place of `like_BK`."""
     return torch.empty_like(like_BK).normal_(0, std, generator=generator)
-
-
-def draw_times(config: FlowConfig, count: int, *, generator: torch.Generator) -> torch.Tensor:
-    """Return t_B in [0, 1], of the distribution that the settings name."""
-    device = generator.device
-    if config.time == "uniform":
-        return torch.rand(count, generator=generator, device=device)
-    if config.time == "logit_normal":
-        normal_B = torch.randn(count, generator=generator, device=device)
-        return (normal_B * config.time_std + config.time_mean).sigmoid()
-    # The second smallest of six uniform numbers is Beta(2, 5); torch's sampler takes no generator.
-    return torch.rand(count, 6, generator=generator, device=device).kthvalue(2, dim=1).values
-
-
-def velocity_of_target(
-    target_BK: torch.Tensor, x_BK: torch.Tensor, *, t: torch.Tensor, source_std: float, sigma: float
-) -> torch.Tensor:
-    """Return the velocity u(x, t) where the expected code E[x1 | x_t = x] is known.
-
-    u = E[x1] - E[x0], and given x1 and x_t the source is Gaussian with the mean
-    (x_t - t x1) (1 - t) s^2 / ((1 - t)^2 s^2 + sigma^2). Without sigma this is
-    u = (x1 - x_t) / (1 - t).
-
-    Args:
-        target_BK: E[x1 | x_t = x].
-        x_BK: points on the path.
-        t: their time, a scalar tensor below 1.
-        source_std: s.
-        sigma: noise around the path.
-    """
-    left = 1 - t
-    gain = left * source_std**2 / (left**2 * source_std**2 + sigma**2)
-    return target_BK - gain * (x_BK - t * target_BK)
-
-
-def normal_velocity(
-    x_BK: torch.Tensor, t: torch.Tensor, *, source_std: float, sigma: float
-) -> torch.Tensor:
-    """Return the velocity u(x, t) = E[x1 - x0 | x_t = x] of standard normal codes x1.
-
-    The three are jointly normal, so it is linear: the covariance of x1 - x0 and x_t over the
-    variance of x_t, x (t - (1 - t) s^2) / (t^2 + (1 - t)^2 s^2 + sigma^2).
-
-    Args:
-        x_BK: points on the path.
-        t: their time, of a shape that broadcasts.
-        source_std: s.
-        sigma: noise around the path.
-    """
-    left, variance = 1 - t, source_std**2
-    return x_BK * ((t - left * variance) / (t**2 + left**2 * variance + sigma**2))

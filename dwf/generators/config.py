@@ -80,6 +80,11 @@ class GeneratorConfig:
                 "the tokens of codec neurons, of scale kept or balanced; the codec is "
                 f"{codec.words}: choose these, or another backbone"
             )
+        if self.likelihood and not density.has_likelihood:
+            raise ValueError(
+                f"likelihood = {self.likelihood}: a {density.kind} knows none: leave it out, or "
+                "choose density.kind = flow, gaussian or kde"
+            )
         if self.likelihood and density.drop_condition == 0:
             raise ValueError(
                 f"likelihood = {self.likelihood} is that of networks whatever their condition, "
@@ -154,12 +159,13 @@ class SampleConfig:
     seed: Whole = 0
     """Seed of the noise; a sample depends on the seed and its number alone."""
     solver: SamplingMethod | None = None
-    """Solver of a flow's differential equation; default: the generator's own."""
+    """Solver of a flow's differential equation, or way in which a diffusion's noise is taken
+    away; default: the generator's own."""
     steps: Count | None = None
     """Number of the solver's steps (`dopri5` chooses its own); default: the generator's own."""
     condition: Fraction | None = None
     """Validation accuracy that networks are asked for, within the range of the training networks';
-    of a flow with `density.condition: val_accuracy`. Default: any, as the training networks have
+    of a density with `density.condition: val_accuracy`. Default: any, as the training networks have
     them."""
     guidance: Positive = 1.0
     """How far the condition is exaggerated (classifier-free guidance, arXiv 2207.12598); above 1

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dwf import preemption
+from dwf.densities.config import DensitySettings
 from dwf.errors import ConfigError
 from dwf.generators.batchnorm import recalibration, source_of_statistics
 from dwf.generators.config import SampleConfig
@@ -177,12 +178,22 @@ def _solver_settings(config: SampleConfig, generator: Generator) -> dict[str, st
             f"solver = {config.solver!r}: the density of {config.generator} is {density.kind}, "
             f"which has {', '.join(density.methods)}: choose one of these"
         )
+    if given:
+        _refuse_misfit(density, given)
     if "steps" in given and (solver := replace(density.solver, **given)).is_adaptive:
         raise ConfigError(
             f"steps = {config.steps}: {solver.method} chooses its own steps; leave out --steps, or "
             "set --solver to euler, midpoint, heun2 or rk4"
         )
     return given
+
+
+def _refuse_misfit(density: DensitySettings, given: dict[str, str | int]) -> None:
+    """Raise ConfigError where the density's other settings do not go with those of the solver."""
+    try:
+        replace(density, solver=replace(density.solver, **given))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _condition(config: SampleConfig, generator: Generator) -> dict[str, float]:

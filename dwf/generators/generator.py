@@ -158,7 +158,7 @@ class Generator:
 
         def finish() -> dict[str, Json]:
             self.density.save(run.path / DENSITY)
-            told = vars(outcome) if outcome is not None else {}
+            told = self.density.facts | (vars(outcome) if outcome is not None else {})
             if likelihood:
                 found = measure_likelihood(
                     self.codec,

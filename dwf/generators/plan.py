@@ -131,6 +131,7 @@ def describe_sizes(
         yield from _describe_density(config, list(known.values()), num_train, ranks, gpu_memory_gb)
         yield from _advise_positions(config, next(iter(known.values())))
     density = config.density
+    yield from density.describe()
     if density.takes_condition:
         yield (
             f"conditioned on {density.condition}, left out of {density.drop_condition:.0%} of the "
@@ -186,10 +187,8 @@ def _planned_backbone(density: DensitySettings, shape: "CodeShape") -> "nn.Modul
     """Return the network that would learn, shapes alone: nothing is allocated."""
     import torch
 
-    from dwf.backbones.config import build_backbone
-
     with torch.device("meta"):
-        return build_backbone(density.backbone, shape, conditioned=density.takes_condition)
+        return density.build_network(shape, conditioned=density.takes_condition)
 
 
 def _advise_positions(config: GeneratorConfig, layout: "Layout") -> Iterator[str]:

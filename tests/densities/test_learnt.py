@@ -19,6 +19,7 @@ from dwf.codecs.codes import CodeShape
 from dwf.codecs.config import FlatConfig, NeuronsConfig
 from dwf.densities.config import (
     DENSITIES,
+    DiffusionConfig,
     FlowConfig,
     GaussianConfig,
     KdeConfig,
@@ -100,7 +101,7 @@ class Own(LearntDensity):
     def task(self, train, val, seed, metric):
         return OwnTask(self.module, train, val=val, seed=seed)
 
-    def draw(self, noise_BK, solver, condition_B=None, guidance=1.0, present_BK=None):
+    def draw(self, noise_BK, solver, seed, first, condition_B=None, guidance=1.0, present_BK=None):
         told = {"condition_B": condition_B, "present_BK": present_BK}
         told = {name: value for name, value in told.items() if value is not None}
         x_BK = noise_BK
@@ -241,7 +242,13 @@ def test_a_generator_of_it_is_planned_fitted_and_drawn_from(make_zoo, tmp_path, 
 
 @pytest.mark.parametrize(
     "config",
-    [FlowConfig(), GaussianConfig(), KdeConfig(mode="joint"), KdeConfig(mode="gaussian")],
+    [
+        FlowConfig(),
+        DiffusionConfig(),
+        GaussianConfig(),
+        KdeConfig(mode="joint"),
+        KdeConfig(mode="gaussian"),
+    ],
     ids=lambda config: config.words,
 )
 def test_densities_do_what_their_settings_say(tmp_path, config):
@@ -254,8 +261,13 @@ def test_densities_do_what_their_settings_say(tmp_path, config):
     assert bool(config.methods) == (config.solver is not None)
     for method in config.methods:
         assert density.sample(2, seed=0, method=method, steps=2).values.isfinite().all()
-    likelihood_N = density.log_prob(codes(3), seed=1, probes=2)
-    assert likelihood_N.shape == (3,) and likelihood_N.isfinite().all()
+    if config.has_likelihood:
+        likelihood_N = density.log_prob(codes(3), seed=1, probes=2)
+        assert likelihood_N.shape == (3,) and likelihood_N.isfinite().all()
+    else:
+        with pytest.raises(ConfigError, match="likelihood"):
+            density.log_prob(codes(3), seed=1, probes=2)
+    assert all(isinstance(value, float | str) for value in density.facts.values())
     if config.has_anchors:
         around = density.with_anchors(vector_codes(torch.full((1, 5), 1e6)))
         assert (around.sample(2, seed=0).values > 1e5).all()

@@ -8,13 +8,8 @@ from torch import nn
 from dwf.backbones.config import TransformerConfig
 from dwf.densities.config import FlowConfig
 from dwf.densities.examples import Examples
-from dwf.densities.paths import (
-    FlowMatching,
-    draw_source,
-    draw_times,
-    forget,
-    velocity_of_target,
-)
+from dwf.densities.flow_matching import FlowMatching, draw_times, velocity_of_target
+from dwf.densities.paths import draw_source, forget
 from dwf.training.task import Share
 
 NUM = 400_000

@@ -1,0 +1,161 @@
+"""Denoising diffusion as a density: its samples; the rest is in `learnt.py`.
+
+Within, all codes are vectors in standardised units, of a sequence the numbers that stand for
+weights, token after token. Time 0 is the code, and 1 is noise.
+
+Shape suffixes: B codes of a chunk, K numbers of a code.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NoReturn
+
+import torch
+
+from dwf.codecs.codes import Codes
+from dwf.densities.config import DiffusionConfig, DiffusionSolverConfig
+from dwf.densities.denoising import Denoising, Noising
+from dwf.densities.examples import Examples
+from dwf.densities.learnt import LearntDensity
+from dwf.densities.samplers import denoise
+from dwf.errors import ConfigError
+from dwf.metrics import logger
+from dwf.plain import Json
+from dwf.randomness import torch_stream
+from dwf.training.loop import Outcome
+
+# Of the numbers of a code: clipping more of them changes what is drawn.
+_MUCH_CLIPPED = 0.01
+
+
+class Diffusion(LearntDensity):
+    """A diffusion from codes to noise in steps, and a network that leads back."""
+
+    files = ("diffusion.pt",)
+    settings = DiffusionConfig
+    config: DiffusionConfig
+
+    def __init__(self, config: DiffusionConfig):
+        super().__init__(config)
+        self._warned: set[str] = set()
+
+    @cached_property
+    def noising(self) -> Noising:
+        """How codes become noise."""
+        return Noising(self.config.kept_S, self.device)
+
+    @property
+    def facts(self) -> dict[str, Json]:
+        """`signal_left`: the part of a code that is left at the last step."""
+        return {"signal_left": self.config.signal_left}
+
+    def fit(self, train_codes: Codes, val_codes: Codes, **how: Any) -> Outcome:
+        """Train the network, and say how much of a code the last step leaves; see the base."""
+        for line in self.config.describe():
+            logger.info("%s", line)
+        return super().fit(train_codes, val_codes, **how)
+
+    def task(
+        self, train: Examples, val: Examples, *, seed: int, metric: Sequence[torch.Tensor]
+    ) -> Denoising:
+        """Return the task of learning what `prediction` names; see the base."""
+        _, beyond = self._clip(train.codes_NK)
+        self._warn_of_clipping(beyond, "a training network's code")
+        return Denoising(
+            self.config,
+            self.module,
+            train=train,
+            val=val,
+            seed=seed,
+            sections=self.sections,
+            metric=metric,
+        )
+
+    def draw(
+        self,
+        noise_BK: torch.Tensor,
+        solver: DiffusionSolverConfig,
+        *,
+        seed: int,
+        first: int,
+        condition_B: torch.Tensor | None = None,
+        guidance: float = 1.0,
+        present_BK: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the standardised codes that noise becomes; see the base."""
+        beyond = 0.0
+
+        def predict(x_BK: torch.Tensor, step: int) -> torch.Tensor:
+            nonlocal beyond
+            if present_BK is not None:
+                x_BK = x_BK * present_BK
+            said_BK = self._ask_network(x_BK, step, condition_B, guidance, present_BK)
+            said_BK, *places = said_BK.split(x_BK.shape[1], dim=1)
+            step_B = torch.tensor([step], device=x_BK.device)
+            codes_BK = self.noising.codes(self.config.prediction, said_BK, x_BK=x_BK, step_B=step_B)
+            codes_BK, beyond = self._clip(codes_BK)
+            return torch.cat([codes_BK, *places], dim=1)
+
+        drawn_BK = denoise(
+            predict,
+            noise_BK,
+            kept_S=self.config.kept_S,
+            config=solver,
+            variance=self.config.variance,
+            streams=lambda: [
+                torch_stream(seed, "on the way", first + i) for i in range(len(noise_BK))
+            ],
+        )
+        self._warn_of_clipping(beyond, "a code drawn")
+        return drawn_BK
+
+    def _ask_network(
+        self,
+        x_BK: torch.Tensor,
+        step: int,
+        condition_B: torch.Tensor | None,
+        guidance: float,
+        present_BK: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return what the network answers, none + guidance (condition - none).
+
+        Source: Ho and Salimans, arXiv 2207.12598, eq. 6, whose w is guidance - 1.
+        """
+        t_B = self.noising.times(torch.tensor([step], device=x_BK.device))
+        told = {} if present_BK is None else {"present_BK": present_BK}
+        if condition_B is None:
+            return self.module(x_BK, t_B, **told)
+        said_BK = self.module(x_BK, t_B, condition_B=condition_B, **told)
+        if guidance == 1:
+            return said_BK
+        return torch.lerp(self.module(x_BK, t_B, **told), said_BK, guidance)
+
+    def _clip(self, codes_BK: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Return codes within `clip`, and the largest share of a code's numbers beyond it."""
+        clip = self.config.clip
+        if clip is None or not len(codes_BK):
+            return codes_BK, 0.0
+        beyond = (codes_BK.abs() > clip).float().mean(1).max().item()
+        return codes_BK.clamp(-clip, clip), beyond
+
+    def _warn_of_clipping(self, beyond: float, what: str) -> None:
+        if beyond > _MUCH_CLIPPED and what not in self._warned:
+            self._warned.add(what)
+            logger.warning(
+                "clip = %g cuts %.1f %% of %s (in standardised units): raise density.clip, or "
+                "leave it out",
+                self.config.clip,
+                100 * beyond,
+                what,
+            )
+
+    def log_prob(self, codes: Codes, **how: object) -> NoReturn:
+        """Refuse: the variational bound is no likelihood.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "a diffusion bounds the likelihood of codes and does not know it: choose "
+            "density.kind = flow, gaussian or kde for likelihoods"
+        )

@@ -1,0 +1,147 @@
+"""Conditional flow matching: what the network of a flow is asked to learn.
+
+The path from a source x0 ~ N(0, s^2) to a code x1 is x_t = (1 - t) x0 + t x1 + sigma eps, and the
+velocity that carries the distribution along is u(x, t) = E[x1 - x0 | x_t = x].
+
+Source: Lipman et al., Flow Matching, ICLR 2023 (arXiv 2210.02747), section 4.
+
+Shape suffixes: N training codes, B codes of a batch, K numbers of a code.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from dwf.densities.config import FlowConfig
+from dwf.densities.examples import Examples
+from dwf.densities.pairing import PairedSections, pair
+from dwf.densities.paths import Paths, PathTask, draw_source
+from dwf.randomness import torch_stream
+
+# The velocity of a predicted target divides by the time left; nearer to 1 than this, it is kept.
+LAST_TIME = 0.99
+
+
+class FlowMatching(PathTask):
+    """The task of the training loop: regress the velocity, target or residual of random paths.
+
+    Args:
+        config: the flow's settings.
+        module: the backbone.
+        train: training codes.
+        val: held-out codes; may be empty.
+        seed: of the fixed source vectors and of validation.
+        sections: of sequences, for a pairing of tokens and for `metric`.
+        metric: of each section, what the errors of a token count, [C, C]; of `behaviour`.
+    """
+
+    config: FlowConfig
+
+    def __init__(
+        self,
+        config: FlowConfig,
+        module: nn.Module,
+        *,
+        train: Examples,
+        val: Examples,
+        seed: int,
+        sections: PairedSections = (),
+        metric: Sequence[torch.Tensor] = (),
+    ):
+        super().__init__(
+            config, module, train=train, val=val, seed=seed, sections=sections, metric=metric
+        )
+        self.bank_NK = None
+        if config.source == "fixed":
+            generator = torch_stream(seed, "bank", device=train.codes_NK.device.type)
+            self.bank_NK = draw_source(train.codes_NK, config.source_std, generator=generator)
+
+    def validation_rows(self) -> int:
+        """Return how many held-out codes are looked at at once."""
+        if self.config.pairing == "equivariant":  # as in training: larger batches pair nearer
+            return self.config.training.batch_size
+        return super().validation_rows()
+
+    def draw_paths(
+        self, batch: Examples, generator: torch.Generator, *, learns: bool = False
+    ) -> Paths:
+        """Return points on random paths to codes, and what is wanted there; see the base."""
+        config, x1_BK, present_BK = self.config, batch.codes_NK, batch.present_NK
+        if learns and self.bank_NK is not None:
+            x0_BK = self.bank_NK.index_select(0, self.draw_rows(len(x1_BK), generator))
+        else:
+            x0_BK = draw_source(x1_BK, config.source_std, generator=generator)
+        x0_BK = pair(
+            config.pairing,
+            x0_BK,
+            x1_BK=x1_BK,
+            sections=self.sections,
+            kind_B=batch.kind_N,
+            present_BK=present_BK,
+        )
+        t_B = draw_times(config, len(x1_BK), generator=generator)
+        xt_BK = torch.lerp(x0_BK, x1_BK, t_B.unsqueeze(1))
+        if config.sigma:
+            xt_BK += draw_source(x1_BK, config.sigma, generator=generator)
+        wanted_BK = x1_BK if config.prediction == "target" else x1_BK - x0_BK
+        if config.prediction == "residual":
+            t_B1 = t_B.unsqueeze(1)
+            wanted_BK -= normal_velocity(
+                xt_BK, t_B1, source_std=config.source_std, sigma=config.sigma
+            )
+        condition_B = self.draw_conditions(batch, generator, learns=learns)
+        return Paths(
+            xt_BK, t_B, wanted_BK=wanted_BK, condition_B=condition_B, present_BK=present_BK
+        )
+
+
+def draw_times(config: FlowConfig, count: int, *, generator: torch.Generator) -> torch.Tensor:
+    """Return t_B in [0, 1], of the distribution that the settings name."""
+    device = generator.device
+    if config.time == "uniform":
+        return torch.rand(count, generator=generator, device=device)
+    if config.time == "logit_normal":
+        normal_B = torch.randn(count, generator=generator, device=device)
+        return (normal_B * config.time_std + config.time_mean).sigmoid()
+    # The second smallest of six uniform numbers is Beta(2, 5); torch's sampler takes no generator.
+    return torch.rand(count, 6, generator=generator, device=device).kthvalue(2, dim=1).values
+
+
+def velocity_of_target(
+    target_BK: torch.Tensor, x_BK: torch.Tensor, *, t: torch.Tensor, source_std: float, sigma: float
+) -> torch.Tensor:
+    """Return the velocity u(x, t) where the expected code E[x1 | x_t = x] is known.
+
+    u = E[x1] - E[x0], and given x1 and x_t the source is Gaussian with the mean
+    (x_t - t x1) (1 - t) s^2 / ((1 - t)^2 s^2 + sigma^2). Without sigma this is
+    u = (x1 - x_t) / (1 - t).
+
+    Args:
+        target_BK: E[x1 | x_t = x].
+        x_BK: points on the path.
+        t: their time, a scalar tensor below 1.
+        source_std: s.
+        sigma: noise around the path.
+    """
+    left = 1 - t
+    gain = left * source_std**2 / (left**2 * source_std**2 + sigma**2)
+    return target_BK - gain * (x_BK - t * target_BK)
+
+
+def normal_velocity(
+    x_BK: torch.Tensor, t: torch.Tensor, *, source_std: float, sigma: float
+) -> torch.Tensor:
+    """Return the velocity u(x, t) = E[x1 - x0 | x_t = x] of standard normal codes x1.
+
+    The three are jointly normal, so it is linear: the covariance of x1 - x0 and x_t over the
+    variance of x_t, x (t - (1 - t) s^2) / (t^2 + (1 - t)^2 s^2 + sigma^2).
+
+    Args:
+        x_BK: points on the path.
+        t: their time, of a shape that broadcasts.
+        source_std: s.
+        sigma: noise around the path.
+    """
+    left, variance = 1 - t, source_std**2
+    return x_BK * ((t - left * variance) / (t**2 + left**2 * variance + sigma**2))
