@@ -49,6 +49,8 @@ def denoise(
     x_BK = noise_BK
     for place in scheduler.timesteps.tolist():
         said_BK = predict(x_BK, int(steps_S[place]))
+        if config.method != "ddpm":  # the others draw without, or with `eta`
+            said_BK = said_BK[:, : x_BK.shape[1]]
         x_BK = scheduler.step(said_BK, place, x_BK, return_dict=False, **more)[0]
     return x_BK
 

@@ -17,7 +17,10 @@ ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "configs" / "generator").glob("*.yaml"))
 SHIPPED = {path: parse(GeneratorConfig, str(path), argv=[]).config for path in PRESETS}
 SANE = [path for path, config in SHIPPED.items() if config.codec.kind == "sane"]
-FLOWS = [path for path in PRESETS if path not in SANE]
+VECTORS = [
+    path for path, config in SHIPPED.items() if config.codec.kind in ("conv_autoencoder", "vae")
+]
+FLOWS = [path for path in PRESETS if path not in (*SANE, *VECTORS)]
 WIDTHS = {"mnist14": (196, 16, 10), "fashion_mnist_neurons": (784, 32, 32, 10)}
 WIDTHS |= {"fashion_mnist": (784, 128, 128, 10), "mnist": (784, 32, 32, 10), "iris": (4, 16, 3)}
 CNN_OF_DIGITS = CNNConfig((8, 16), (1, 8, 8), kernels=(3, 2), pools=(2, 0))
@@ -65,6 +68,29 @@ def test_every_flow_trains_and_draws(preset, make_zoo, tmp_path):
     steps = density.training.steps
     is_long = "deepweightflow" in preset.stem or preset.stem == "mnist14_neurons"
     assert steps == 30_000 if is_long else steps <= 12_000
+
+
+@pytest.mark.parametrize("preset", VECTORS, ids=lambda path: path.stem)
+def test_every_autoencoder_of_vectors_trains_and_draws(preset, make_zoo, tmp_path):
+    """On MLPs, of which the first layer stands in for the tensors that a preset chooses."""
+    check_header(preset)
+    learns = "kind: kde" not in preset.read_text()
+    argv = few_steps("codec") + (few_steps("density") if learns else [])
+    config = parse(GeneratorConfig, str(preset), argv=argv).config
+    codec, narrow = config.codec, {"strided": {"channels": (4, 4), "latent": 8}}
+    narrow |= {
+        "folded": {"encoder": (4, 4), "decoder": (4, 8)},
+        "perceptron": {"hidden": 8, "latent": 4},
+    }
+    backbone = dataclasses.replace(codec.backbone, **narrow[codec.backbone.kind])
+    tensors = codec.tensors and r"layers\.0\."
+    config = dataclasses.replace(
+        config, codec=dataclasses.replace(codec, backbone=backbone, tensors=tensors), epochs="last"
+    )
+    make_zoo(count=20, name=config.zoo)
+    fit_generator(config, tmp_path, name=preset.stem)
+    drawn = sample_networks(SampleConfig(preset.stem, count=2), tmp_path, name="drawn")
+    assert drawn.read().shape == (2, drawn.layout.size)
 
 
 def small(codec: SaneConfig) -> SaneConfig:
