@@ -175,6 +175,7 @@ def parse(
     folder: str = "runs",
     flags: type[Launch] = Launch,
     named: str = "",
+    from_files: Sequence[str] = (),
 ) -> Parsed[T]:
     """Understand a command line: `--config FILE`, then a flag for every setting.
 
@@ -185,6 +186,8 @@ def parse(
         folder: where the command's run folders lie under `--root`, for `--resume`.
         flags: the flags beside the settings: `Launch`, or a dataclass that adds to it.
         named: the run's name without `--name`, see `Parsed`.
+        from_files: settings that a flag takes from the file of another command that has them too,
+            as `--network FILE`.
 
     Raises:
         ConfigError: as in `build`, for the file and for the flags.
@@ -195,6 +198,7 @@ def parse(
     told = _take_track(data, _Source(str(path), files))
     begun = recorded_in(path.parent) if early.resume else ()
     early = dataclasses.replace(early, track=told or begun)
+    argv = _take_parts(argv, data, files, names=from_files)
     if "-h" in argv or "--help" in argv:
         data = _fill_required(cls, data)
     by_flag = _flags_for_missing(cls, data, argv)
@@ -233,6 +237,38 @@ def _read_early(
         resume="--resume" in argv,
     )
     return early, _recorded_config(early, folder) if early.resume else early.config
+
+
+def _take_parts(
+    argv: list[str], data: dict[str, Json], files: dict[str, str], *, names: Sequence[str]
+) -> list[str]:
+    """Take settings out of files that flags name into the data; return the other flags."""
+    for name in names:
+        if (given := _flag(argv, f"--{name}")) is None:
+            continue
+        said, origins = _read_merged(Path(given))
+        if name not in said:
+            raise ConfigError(
+                f"--{name} {given}: the file has no `{name}:`, it has "
+                f"{', '.join(said) or 'nothing'}: give a settings file with a `{name}:` block"
+            )
+        data[name] = said[name]
+        for key in [key for key in files if key.partition(".")[0] == name]:
+            del files[key]
+        files |= {key: file for key, file in origins.items() if key.partition(".")[0] == name}
+        argv = _without(argv, f"--{name}")
+    return argv
+
+
+def _without(argv: Sequence[str], name: str) -> list[str]:
+    """Return the arguments without a flag and its value."""
+    left, words = [], iter(argv)
+    for word in words:
+        if word == name:
+            next(words, None)
+        elif not word.startswith(f"{name}="):
+            left.append(word)
+    return left
 
 
 TRACK = "compute.track"
