@@ -21,6 +21,7 @@ from tyro.conf import UseAppendAction
 
 from dwf.data_paths import give_data
 from dwf.errors import ConfigError
+from dwf.flags import flag_of, without
 from dwf.plain import Json
 from dwf.trackers import TrackerName, recorded_in, track_with
 from dwf.trust import code_in, trust_code
@@ -175,6 +176,7 @@ def parse(
     folder: str = "runs",
     flags: type[Launch] = Launch,
     named: str = "",
+    from_files: Sequence[str] = (),
 ) -> Parsed[T]:
     """Understand a command line: `--config FILE`, then a flag for every setting.
 
@@ -185,6 +187,8 @@ def parse(
         folder: where the command's run folders lie under `--root`, for `--resume`.
         flags: the flags beside the settings: `Launch`, or a dataclass that adds to it.
         named: the run's name without `--name`, see `Parsed`.
+        from_files: settings that a flag takes from the file of another command that has them too,
+            as `--network FILE`.
 
     Raises:
         ConfigError: as in `build`, for the file and for the flags.
@@ -195,6 +199,7 @@ def parse(
     told = _take_track(data, _Source(str(path), files))
     begun = recorded_in(path.parent) if early.resume else ()
     early = dataclasses.replace(early, track=told or begun)
+    argv = _take_parts(argv, data, files, names=from_files)
     if "-h" in argv or "--help" in argv:
         data = _fill_required(cls, data)
     by_flag = _flags_for_missing(cls, data, argv)
@@ -227,12 +232,33 @@ def _read_early(
 ) -> tuple[Launch, Path]:
     """Return the flags by which settings are found, and the file of these."""
     early = flags(
-        config=Path(_flag(argv, "--config") or _find_default(default_file)),
-        name=_flag(argv, "--name"),
-        root=Path(_flag(argv, "--root") or ""),
+        config=Path(flag_of(argv, "--config") or _find_default(default_file)),
+        name=flag_of(argv, "--name"),
+        root=Path(flag_of(argv, "--root") or ""),
         resume="--resume" in argv,
     )
     return early, _recorded_config(early, folder) if early.resume else early.config
+
+
+def _take_parts(
+    argv: list[str], data: dict[str, Json], files: dict[str, str], *, names: Sequence[str]
+) -> list[str]:
+    """Take settings out of files that flags name into the data; return the other flags."""
+    for name in names:
+        if (given := flag_of(argv, f"--{name}")) is None:
+            continue
+        said, origins = _read_merged(Path(given))
+        if name not in said:
+            raise ConfigError(
+                f"--{name} {given}: the file has no `{name}:`, it has "
+                f"{', '.join(said) or 'nothing'}: give a settings file with a `{name}:` block"
+            )
+        data[name] = said[name]
+        for key in [key for key in files if key.partition(".")[0] == name]:
+            del files[key]
+        files |= {key: file for key, file in origins.items() if key.partition(".")[0] == name}
+        argv = without(argv, f"--{name}")
+    return argv
 
 
 TRACK = "compute.track"
@@ -415,16 +441,6 @@ def _required(f: dataclasses.Field) -> bool:
 # --- the command line ------------------------------------------------------------------------
 
 
-def _flag(argv: Sequence[str], name: str) -> str | None:
-    """The value of one flag, before the command line is understood as a whole."""
-    for i, word in enumerate(argv):
-        if word == name and i + 1 < len(argv):
-            return argv[i + 1]
-        if word.startswith(f"{name}="):
-            return word.split("=", 1)[1]
-    return None
-
-
 def _find_default(file: str) -> Path:
     """The shipped settings, also where a command is given from another folder."""
     return Path(file) if Path(file).exists() else Path(__file__).parent.parent / file
@@ -453,7 +469,7 @@ def _fill_required(cls: type, data: dict[str, Json]) -> dict[str, Json]:
 def _flags_for_missing(cls: type, data: dict[str, Json], argv: Sequence[str]) -> dict[str, Json]:
     """Required words that the file leaves out and a flag gives."""
     words = (f.name for f in _missing(cls, data) if f.type in (str, "str"))
-    values = {name: _flag(argv, "--" + name.replace("_", "-")) for name in words}
+    values = {name: flag_of(argv, "--" + name.replace("_", "-")) for name in words}
     return {name: value for name, value in values.items() if value is not None}
 
 

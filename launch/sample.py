@@ -1,6 +1,7 @@
 """Draw networks from a generator, as the zoo zoos/NAME (default GENERATOR-samples).
 
 python launch/sample.py --generator mnist_mlp --count 100
+python launch/sample.py --generator sane_cnn_mnist --network configs/zoo/cnn_mnist.yaml
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,12 @@ DEFAULT = "configs/sample/default.yaml"
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, draw, report."""
     parsed = settings.parse(
-        SampleConfig, DEFAULT, argv=argv, folder="zoos", named="{generator}-samples"
+        SampleConfig,
+        DEFAULT,
+        argv=argv,
+        folder="zoos",
+        named="{generator}-samples",
+        from_files=["network"],
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()

@@ -36,6 +36,7 @@ GROUND = (
     "source",
     "settings",
     "yaml_files",
+    "flags",
     "trackers",
     "plain",
     "compute",

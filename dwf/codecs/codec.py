@@ -10,6 +10,7 @@ import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from dwf.run_folder import RunFolder, replacing, write_json
 from dwf.settings import build, find, to_dict
 from dwf.zoo.layout import Layout, Span
 from dwf.zoo.moments import Sources, blocks_of, count_networks
+
+if TYPE_CHECKING:  # tokens are a codec, which this module is the base of
+    from dwf.codecs.tokens import Tiling
 
 HEAD, ARRAYS = "codec.json", "codec.npz"
 
@@ -158,6 +162,30 @@ class Codec:
         weights_ND = template_D.repeat(len(codes), 1)
         self._decode_into(codes.values, weights_ND)
         return weights_ND
+
+    def tiling(self, known: Layout, new: Layout) -> "Tiling":
+        """Return how networks of a new layout are made of tokens; where the settings say `tiles`.
+
+        Args:
+            known: one that it was fitted to.
+            new: any.
+
+        Raises:
+            ConfigError: a new layer is like no known one.
+        """
+        raise NotImplementedError
+
+    def decode_tiles(
+        self, values_NSL: torch.Tensor, tiling: "Tiling", *, template_D: torch.Tensor
+    ) -> torch.Tensor:
+        """Return networks of a new layout, weights_ND, float32; where the settings say `tiles`.
+
+        Args:
+            values_NSL: codes of the tokens that the tiling names.
+            tiling: what `tiling` returned.
+            template_D: the numbers that are not covered.
+        """
+        raise NotImplementedError
 
     def encode_zoo(self, sources: Sources, folder: Path | None = None) -> Codes:
         """Return the codes of networks of zoos, reading them block by block.

@@ -44,6 +44,9 @@ class CodecSettings:
     """Whether gradients reach codes through `decode`."""
     orders_units: ClassVar[bool] = False
     """Whether the order of a hidden layer's tokens is that of numbers in the next layer's."""
+    tiles: ClassVar[bool] = False
+    """Whether tokens also become networks of architectures that it was not fitted to; see
+    `codecs/tokens/tiling.py`."""
     buffers: ClassVar[bool] = False
     """Whether BatchNorm's running statistics are covered; a setting of most codecs."""
     training: ClassVar[LoopConfig | None] = None
@@ -256,6 +259,7 @@ class SaneConfig(CodecSettings):
     """A transformer autoencoder of windows of tokens (SANE, arXiv 2406.09997)."""
 
     makes_tokens: ClassVar[bool] = True
+    tiles: ClassVar[bool] = True
 
     tokens: SaneTokensConfig = field(default_factory=SaneTokensConfig)
     """Tokens of which networks are made."""

@@ -115,6 +115,9 @@ class DensitySettings:
     behaviour: ClassVar[float] = 0.0
     """Share of the loss that needs a metric of codes; see `generators/sensitivity.py`."""
 
+    draws_tokens: ClassVar[bool] = False
+    """Whether each token of a code is drawn by itself, so that any sequence of them can be."""
+
     @property
     def takes_condition(self) -> bool:
         """Whether `fit` and `sample` are told conditions."""
@@ -468,6 +471,11 @@ class KdeConfig(DensitySettings):
                 "mode = 'gaussian' has no anchors: leave out `anchors` and `relative`, or choose "
                 "mode token, joint or individual"
             )
+
+    @property
+    def draws_tokens(self) -> bool:
+        """Whether each token of a code is drawn by itself, so that any sequence of them can be."""
+        return self.mode != "joint"
 
     @property
     def has_anchors(self) -> bool:

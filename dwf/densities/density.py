@@ -83,6 +83,23 @@ class Density:
         """
         raise NotImplementedError
 
+    def sample_tokens(
+        self, tokens_S: torch.Tensor, count: int, *, seed: int, first: int = 0
+    ) -> torch.Tensor:
+        """Draw sequences of tokens, each drawn by itself; of one whose settings say `draws_tokens`.
+
+        Args:
+            tokens_S: number of each token in the codes that it was fitted to, int64; any may stand
+                there more than once.
+            count: how many sequences.
+            seed: of the draw.
+            first: number of the first sample; sample i of a seed is the same whatever `count`.
+
+        Returns:
+            values_NSC, float32, on the CPU.
+        """
+        raise NotImplementedError
+
     def log_prob(self, codes: Codes, *, seed: int = 0, probes: int = 8) -> torch.Tensor:
         """Return the log density of codes in nats, shape [N].
 

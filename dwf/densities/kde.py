@@ -165,28 +165,51 @@ class Kde(Density):
             seed: of the draw.
             first: number of the first sample.
         """
-        drawn = torch.zeros(count, *self.shape.of_code)
-        drawn_NTC = _as_tokens(drawn)  # a view
+        every_T = torch.arange(len(self.mask_TC))
+        drawn_NTC = self._draw(every_T, count, seed=seed, first=first)
+        return Codes(drawn_NTC.reshape(count, *self.shape.of_code), self.shape)
+
+    def sample_tokens(
+        self, tokens_S: torch.Tensor, count: int, *, seed: int, first: int = 0
+    ) -> torch.Tensor:
+        """Draw sequences of tokens, each around an anchor of its own; see the base.
+
+        Raises:
+            ConfigError: `mode` is `joint`, where all tokens come from one anchor.
+        """
+        if not self.config.draws_tokens:
+            raise ConfigError(
+                f"density.mode = {self.config.mode!r} draws whole codes of the networks that it "
+                "learnt: fit a kde of mode token or individual"
+            )
+        return self._draw(tokens_S, count, seed=seed, first=first)
+
+    def _draw(self, tokens_T: torch.Tensor, count: int, *, seed: int, first: int) -> torch.Tensor:
+        """Return drawn_NTC of some tokens, of each as often as it is named."""
+        mask_TC = self.mask_TC[tokens_T]
+        drawn_NTC, width_K = torch.zeros(count, *mask_TC.shape), self._width_of(tokens_T)
         for i in range(count):
             generator = torch_stream(seed, "sample", first + i)
-            centre_TC = self._draw_centre(generator)
-            noise_K = torch.randn(int(self.mask_TC.sum()), generator=generator)
-            noise_K *= self._width_of(slice(None))
-            drawn_NTC[i][self.mask_TC] = centre_TC[self.mask_TC] + noise_K
-        return Codes(drawn, self.shape)
+            centre_TC = self._draw_centre(generator, tokens_T)
+            noise_K = torch.randn(int(mask_TC.sum()), generator=generator)
+            noise_K *= width_K
+            drawn_NTC[i][mask_TC] = centre_TC[mask_TC] + noise_K
+        return drawn_NTC
 
-    def _draw_centre(self, generator: torch.Generator) -> torch.Tensor:
-        """Return what the noise of one sample lies around, centre_TC."""
-        mode, num, (num_tokens, width) = self.config.mode, len(self.rows_A), self.mask_TC.shape
+    def _draw_centre(self, generator: torch.Generator, tokens_T: torch.Tensor) -> torch.Tensor:
+        """Return what the noise of one sample lies around, centre_TC of some tokens."""
+        mode, num = self.config.mode, len(self.rows_A)
+        num_tokens, width = len(tokens_T), self.mask_TC.shape[1]
         if mode == "gaussian":
-            return torch.full(self.mask_TC.shape, self.config.mean)
+            return torch.full((num_tokens, width), self.config.mean)
         if mode == "joint":
-            return self.values_NTC[self.rows_A[torch.randint(num, (), generator=generator)]]
+            row = self.rows_A[torch.randint(num, (), generator=generator)]
+            return self.values_NTC[row][tokens_T]
         shape = (num_tokens, 1) if mode == "token" else (num_tokens, width)
         rows_TC = self.rows_A[torch.randint(num, shape, generator=generator)]
-        return self.values_NTC[rows_TC, torch.arange(num_tokens)[:, None], torch.arange(width)]
+        return self.values_NTC[rows_TC, tokens_T[:, None], torch.arange(width)]
 
-    def _width_of(self, tokens: slice) -> torch.Tensor:
+    def _width_of(self, tokens: slice | torch.Tensor) -> torch.Tensor:
         """Return the deviation of the noise of some tokens' numbers, float32 of shape [K] or []."""
         if self.width_TC is not None:
             return self.width_TC[tokens][self.mask_TC[tokens]].float()

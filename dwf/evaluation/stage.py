@@ -189,6 +189,13 @@ def refuse_other_frame(zoo: Zoo, samples: Sequence[Zoo]) -> None:
         sampled = each.facts.sampled
         if sampled is None or sampled.zoo_fingerprint == expected:
             continue
+        if sampled.architecture is not None:
+            raise ConfigError(
+                f"zoo = {zoo.name!r}: the generator of {each.name} learnt from {sampled.zoo!r}, "
+                "networks of another architecture, so no zoo tells how new these are: train them "
+                f"further beside this zoo's, by launch/finetune.py --zoo {zoo.name} --samples "
+                f"{each.name}"
+            )
         if zoo.name in sampled.learnt_from:
             own = sampled.zoo
             raise ConfigError(

@@ -12,13 +12,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from dwf.codecs.codec import Codec
 from dwf.datasets.dataset import Dataset
 from dwf.devices import find_device
 from dwf.errors import ConfigError
 from dwf.generators.config import SampleConfig
 from dwf.networks.batchnorm import recalibrate
-from dwf.zoo.layout import Layout
+from dwf.zoo.layout import Layout, Span
 
 
 def has_statistics(layout: Layout) -> bool:
@@ -26,8 +25,13 @@ def has_statistics(layout: Layout) -> bool:
     return any(e.role == "buffer" and e.name.endswith("running_var") for e in layout.entries)
 
 
-def source_of_statistics(config: SampleConfig, codec: Codec, *, layout: Layout) -> str:
-    """Return what the column `batchnorm` of a zoo of samples of a layout says.
+def source_of_statistics(config: SampleConfig, layout: Layout, *, spans: list[Span]) -> str:
+    """Return what the column `batchnorm` of a zoo of samples says.
+
+    Args:
+        config: what was asked for.
+        layout: of the networks.
+        spans: the stretches of a row that are drawn.
 
     Returns:
         `none` (no BatchNorm), `template` (the training networks' mean), `generated` (the codec
@@ -45,9 +49,11 @@ def source_of_statistics(config: SampleConfig, codec: Codec, *, layout: Layout) 
         return "none"
     if config.batchnorm == "recalibrated":
         return "recalibrated"
-    buffers, spans = (e for e in layout.entries if e.role == "buffer"), codec.spans_of(layout)
-    covered = all(any(a <= e.offset and e.stop <= b for a, b in spans) for e in buffers)
-    return "generated" if covered else "template"
+    buffers = (entry for entry in layout.entries if entry.role == "buffer")
+    if all(any(a <= e.offset and e.stop <= b for a, b in spans) for e in buffers):
+        return "generated"
+    # Of a new architecture the template has the values of a network that never saw an image.
+    return "template" if config.network is None else "recalibrated"
 
 
 def has_negative_variance(layout: Layout, weights_BD: torch.Tensor) -> torch.Tensor:

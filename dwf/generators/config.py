@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from dwf.codecs.config import CodecConfig, PcaConfig
 from dwf.datasets.config import AnyDataConfig
 from dwf.densities.config import DensityConfig, FlowConfig, SamplingMethod
+from dwf.networks.config import NetworkConfig
 from dwf.settings import Bounds, Count, Fraction, Positive, Whole
 
 BATCHNORM_IMAGES = 2000
@@ -181,6 +182,9 @@ class SampleConfig:
     """Training images on which they are re-estimated; all, where there are fewer."""
     selection: SelectionConfig = field(default_factory=NoSelectionConfig)
     """Which of the networks that are drawn are kept; the report says how many that were."""
+    network: NetworkConfig | None = None
+    """Architecture that is drawn though the generator did not learn from it, of codec `sane` and a
+    `kde` that draws tokens one by one; default: the zoo's."""
     classes: Count | None = None
     """Give each network a new head for so many classes, initialised at random, to be trained on
     another task; default: its own head."""
@@ -194,6 +198,11 @@ class SampleConfig:
                 "condition, a validation accuracy, or leave guidance out"
             )
         selection = self.selection
+        if selection.anchors and self.network is not None:
+            raise ValueError(
+                f"selection.kind = {selection.kind!r} makes networks that are drawn anchors, and "
+                "those of a new architecture have no codes: choose subsample, or leave out network"
+            )
         if selection.anchors > self.drawn // selection.rounds:
             raise ValueError(
                 f"selection.anchors = {selection.anchors}: a round draws "

@@ -15,6 +15,7 @@ from torch import nn
 from dwf import preemption
 from dwf.densities.config import DensitySettings
 from dwf.errors import ConfigError
+from dwf.generators.architecture import of_network
 from dwf.generators.batchnorm import recalibration, source_of_statistics
 from dwf.generators.config import SampleConfig
 from dwf.generators.generator import Generator
@@ -44,11 +45,12 @@ class Drawing:
     """
 
     def __init__(self, config: SampleConfig, generator: Generator):
-        self.config, self.generator = config, generator.of_zoo(config.zoo)
+        self.config = config
+        self.generator = of_network(generator.of_zoo(config.zoo), config)
         self.solver = _solver_settings(config, generator)
         self.condition = _condition(config, generator)
         drawn = self.generator.layout
-        self.statistics = source_of_statistics(config, generator.codec, layout=drawn)
+        self.statistics = source_of_statistics(config, drawn, spans=self.generator.spans)
         self.head, self.subject = new_head(config, drawn, subject=self.generator.subject)
         """Architecture and data of the networks written: the learnt zoo's, but for the head."""
         self.layout = self.head.layout if self.head else drawn
@@ -143,6 +145,7 @@ class Drawing:
             batchnorm_images=config.batchnorm_images if recalibrated else None,
             selection=self._selected.facts if self._selected else None,
             head=self.head.to_json() if self.head else None,
+            architecture=generator.architecture,
         )
 
     @contextlib.contextmanager

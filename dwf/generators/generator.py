@@ -34,7 +34,7 @@ from dwf.ranks import world
 from dwf.run_folder import RunFolder, load_state, save_state, write_json
 from dwf.settings import build, find, to_dict
 from dwf.zoo.facts import Subject
-from dwf.zoo.layout import Layout
+from dwf.zoo.layout import Layout, Span
 from dwf.zoo.moments import Sources
 
 FORMAT, VERSION = "dwf-generator", 3
@@ -64,13 +64,14 @@ class Generator:
     ):
         self.codec, self.density, self.origin = codec, density, origin
         # As it was written: settings that are newer than it would change its digest.
-        self._head = head or {
+        self.head = head or {
             "format": FORMAT,
             "version": VERSION,
             "codec": to_dict(codec.config),
             "density": to_dict(density.config),
             "origin": origin,
         }
+        """What `generator.json` says."""
         self.zoos = (origin, *origin.get("more_zoos", ()))
         """Facts of each zoo that it learns from."""
         self.source: dict[str, Json] = self.zoos[zoo]
@@ -92,7 +93,7 @@ class Generator:
     @property
     def digest(self) -> str:
         """A short name of settings and origin: equal digests, equal samples."""
-        text = json.dumps(self._head, sort_keys=True)
+        text = json.dumps(self.head, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def fit(
@@ -126,7 +127,7 @@ class Generator:
             TooFewNetworks, ShapeMismatch, CorruptShard: see `Codec.fit` and the density's `fit`.
         """
         ours, folder = world(), codec_folder(run)
-        ours.on_first(lambda: write_json(run.path / HEAD, self._head))
+        ours.on_first(lambda: write_json(run.path / HEAD, self.head))
         if not ours.on_first((folder / CODEC_HEAD).exists):
             self.codec.fit(for_codec.train, for_codec.val, run=run, seed=seed)
             ours.on_first(lambda: self.codec.save(folder))
@@ -216,6 +217,8 @@ class Generator:
     def of_zoo(self, name: str | None) -> "Generator":
         """Return it as one that draws the architecture of one of its zoos; None: of the first.
 
+        Any other: `architecture.of_network`.
+
         Raises:
             ConfigError: it has no such zoo.
         """
@@ -226,13 +229,27 @@ class Generator:
                 "these, or leave it out for the first"
             )
         number = 0 if name is None else names.index(name)
-        return Generator(self.codec, self.density, origin=self.origin, head=self._head, zoo=number)
+        return Generator(self.codec, self.density, origin=self.origin, head=self.head, zoo=number)
+
+    @property
+    def numbers(self) -> int:
+        """The most numbers that a network takes while it is drawn."""
+        return max(self.codec.layout_of(each["layout"]).size for each in self.zoos)
+
+    @property
+    def architecture(self) -> dict[str, Json] | None:
+        """What a zoo of samples says of an architecture that it did not learn from."""
+        return None
+
+    @property
+    def spans(self) -> list[Span]:
+        """The stretches of a network that it draws; the others are of a template."""
+        return self.codec.spans_of(self.layout)
 
     @property
     def block_size(self) -> int:
         """B: how many networks a block of bounded memory has; codes are as long as the widest."""
-        widest = max(self.codec.layout_of(each["layout"]).size for each in self.zoos)
-        return max(1, _BLOCK_BYTES // (4 * widest))
+        return max(1, _BLOCK_BYTES // (4 * self.numbers))
 
     def sample(self, count: int, seed: int, *, first: int = 0, **how: Setting) -> torch.Tensor:
         """Draw networks, of the architecture of one of its zoos; see `of_zoo`.
@@ -267,7 +284,7 @@ class Generator:
 
     def save(self, folder: Path) -> None:
         """Write it to a folder; `load` reads it."""
-        write_json(folder / HEAD, self._head)
+        write_json(folder / HEAD, self.head)
         self.codec.save(folder / "codec")
         self.density.save(folder / DENSITY)
 

@@ -77,13 +77,25 @@ def open_pool(config: FinetuneConfig, root: Path) -> Pool:
     samples = tuple(Zoo.open(root / "zoos" / name) for name in config.samples)
     for each in samples:
         if each.layout.digest != zoo.layout.digest:
+            cure = "draw them without a new head (`head: new` here gives one)"
+            if _is_new_architecture(each):
+                cure = "train a zoo of their architecture from scratch, and give it as --zoo"
             raise ShapeMismatch(
                 f"{each.path}: its networks have {each.layout.size} weights in layout "
                 f"{each.layout.digest}, those of {zoo.path} {zoo.layout.size} in "
-                f"{zoo.layout.digest}: draw them without a new head (`head: new` here gives one)"
+                f"{zoo.layout.digest}: {cure}"
             )
-    refuse_other_frame(zoo, samples)
+    refuse_other_frame(zoo, [each for each in samples if not _is_new_architecture(each)])
     return Pool(config, zoo, samples=samples, unaligned=_unaligned(config, root, zoo))
+
+
+def _is_new_architecture(samples: Zoo) -> bool:
+    """Whether a generator drew them that did not learn from their architecture: of no zoo's frame.
+
+    They can be held against any zoo of their architecture.
+    """
+    sampled = samples.facts.sampled
+    return sampled is not None and sampled.architecture is not None
 
 
 def _unaligned(config: FinetuneConfig, root: Path, zoo: Zoo) -> Zoo | None:

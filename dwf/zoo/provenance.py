@@ -124,6 +124,9 @@ class Sampled(Provenance):
     """How networks were selected, plain data: see `selection.Selected`."""
     head: dict[str, Any] | None = None
     """The new head, plain data: its number of `classes`, and its `tensors`."""
+    architecture: dict[str, Any] | None = None
+    """The architecture, where the generator did not learn from it, plain data: `network`, `layers`
+    (each -> the layer of the known architecture that it is drawn as), and its `tokens`."""
 
 
 _KINDS = {

@@ -30,7 +30,7 @@ from dwf.codecs.config import SaneConfig
 from dwf.codecs.sane.behaviour import Behaviour
 from dwf.codecs.sane.task import SaneTask, num_views
 from dwf.codecs.several import SeveralLayouts
-from dwf.codecs.tokens import Geometry, TokenScaling
+from dwf.codecs.tokens import Geometry, Tiling, TokenScaling
 from dwf.codecs.trained import MODULE, TrainedCodec, load_module, save_module
 from dwf.codecs.windows import WindowSampler, through_windows
 from dwf.devices import find_device
@@ -221,7 +221,8 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         tokens_NTC = geometry.tokenise(weights_ND)
         tokens_NTC = scaling.apply(tokens_NTC, geometry.layer_of_token_T, mask_TC=geometry.mask_TC)
         out_NTL = torch.empty(*tokens_NTC.shape[:2], self.config.backbone.latent)
-        values = self._through(TokenAutoencoder.encode, tokens_NTC, geometry, out_NTL)
+        positions_T3 = geometry.positions_T3
+        values = self._through(TokenAutoencoder.encode, tokens_NTC, positions_T3, out=out_NTL)
         return Codes(values, self._shape_of(layout.digest))
 
     def decode(self, codes: Codes, layout: Layout) -> torch.Tensor:
@@ -233,18 +234,39 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
                 f"layout {layout.digest}: decode them to the layout they were encoded from"
             )
         geometry = self.geometries[layout.digest]
-        out_NTC = torch.empty(*codes.values.shape[:2], geometry.size)
-        tokens_NTC = self._through(TokenAutoencoder.decode, codes.values, geometry, out_NTC)
-        layer_T, mask_TC = geometry.layer_of_token_T, geometry.mask_TC
-        tokens_NTC = self._scaling(layout.digest).undo(tokens_NTC, layer_T, mask_TC=mask_TC)
-        template_D = self.template_of(layout)
-        weights_ND = template_D.repeat(len(codes), 1)
-        geometry.detokenise(tokens_NTC, weights_ND)
+        weights_ND = self.template_of(layout).repeat(len(codes), 1)
+        every_T = torch.arange(geometry.num_tokens)
+        geometry.detokenise(self._decode(codes.values, geometry, every_T), weights_ND)
         return weights_ND
+
+    def tiling(self, known: Layout, new: Layout) -> Tiling:
+        """Return how networks of a new layout are made of a known one's tokens; see the base."""
+        self._refuse_other(known.digest)
+        geometry = self.geometries[known.digest]
+        tokens = replace(self.config.tokens, size=geometry.size)
+        return Tiling.of(geometry, Geometry.of(new, tokens))
+
+    def decode_tiles(
+        self, values_NSL: torch.Tensor, tiling: Tiling, *, template_D: torch.Tensor
+    ) -> torch.Tensor:
+        """Return networks of a layout that it was not fitted to; see the base."""
+        weights_ND = template_D.repeat(len(values_NSL), 1)
+        tiling.lay(self._decode(values_NSL, tiling.known, tiling.tokens_S), weights_ND)
+        return weights_ND
+
+    def _decode(
+        self, values_NTL: torch.Tensor, geometry: Geometry, tokens_T: torch.Tensor
+    ) -> torch.Tensor:
+        """Return tokens_NTC, as weights are, of latents of some of an architecture's tokens."""
+        out_NTC = torch.empty(*values_NTL.shape[:2], geometry.size)
+        positions_T3 = geometry.positions_T3[tokens_T]
+        tokens_NTC = self._through(TokenAutoencoder.decode, values_NTL, positions_T3, out=out_NTC)
+        layer_T, mask_TC = geometry.layer_of_token_T[tokens_T], geometry.mask_TC[tokens_T]
+        return self._scaling(geometry.layout.digest).undo(tokens_NTC, layer_T, mask_TC=mask_TC)
 
     @torch.no_grad()
     def _through(
-        self, half: Callable, values: torch.Tensor, geometry: Geometry, out: torch.Tensor
+        self, half: Callable, values: torch.Tensor, positions_T3: torch.Tensor, *, out: torch.Tensor
     ) -> torch.Tensor:
         """Fill in and return what one half of the autoencoder makes of whole sequences."""
         device = next(self.module.parameters()).device
@@ -252,7 +274,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         def run(x_BWC: torch.Tensor, positions_BW3: torch.Tensor) -> torch.Tensor:
             return half(self.module, x_BWC.to(device), positions_BW3.to(device))
 
-        config, positions_T3 = self.config, geometry.positions_T3
+        config = self.config
         return through_windows(
             run,
             values,
