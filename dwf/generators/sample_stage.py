@@ -19,7 +19,8 @@ def plan(config: SampleConfig, root: Path, *, name: str) -> str:
     asked = "" if config.condition is None else f" of validation accuracy {config.condition:g}"
     asked += f", guidance {config.guidance:g}" * (config.guidance != 1)
     asked += f", of the architecture of {config.zoo}" * (config.zoo is not None)
-    asked += f", of a new architecture ({config.network.kind})" * (config.network is not None)
+    if config.network is not None:
+        asked += f", of a new architecture ({config.network.kind})"
     run = Path(root) / "runs" / config.generator
     return f"{config.count} networks{asked}{best}: {run} -> {_folder(root, name)}"
 
