@@ -56,6 +56,12 @@ def coarse_figures(monkeypatch):
     monkeypatch.setitem(STYLE, "savefig.dpi", 20)
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Reports without figures, two thirds of their time; `test_stage.py` has them drawn."""
+    monkeypatch.setattr("dwf.evaluation.stage.draw_figures", lambda *_, **__: {})
+
+
 @pytest.fixture(scope="session")
 def trained():
     """(layout, weights [2, N, D], accuracies on val and test [2, N])."""

@@ -24,6 +24,8 @@ from dwf.zoo.store import Zoo, write_zoo
 from tests.evaluation.by_hand import matched_distances
 from tests.zoos import bare_facts
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 QUICK = {"noise": (0.03,), "averages": (2, "all"), "count": 8}
 N = 12
 FIRST = {"networks": N, "by": "first"}

@@ -19,6 +19,8 @@ from dwf.networks.functional import build_network
 from dwf.randomness import seeded
 from dwf.zoo.layout import Layout
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 ACCURACIES = {"val_accuracy_drawn": [0.5, 0.705], "val_accuracy_kept": 0.9}
 QUICK = {"noise": (0.03,), "averages": (2,), "count": 5}
 

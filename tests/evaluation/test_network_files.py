@@ -15,6 +15,8 @@ from dwf.evaluation.stage import evaluate
 from dwf.exporters.config import ExportConfig
 from dwf.exporters.stage import export_networks
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 
 @pytest.fixture
 def files(zoo, tmp_path):

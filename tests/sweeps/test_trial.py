@@ -204,6 +204,7 @@ def test_the_report_tests_all_and_chooses_on_validation_alone(swept, monkeypatch
     assert (folder / "trials.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_small_scaling_study(make, way, tmp_path, monkeypatch):
     """Two sizes by two settings files: each size has its own zoo, limits and held-out networks."""
     gaussian = {"codec": {"kind": "flat"}, "density": {"kind": "gaussian"}}
