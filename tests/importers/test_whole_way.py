@@ -53,7 +53,8 @@ def test_import_align_generator_report(kind, tmp_path, capsys):
         name="made",
     )
     sample_networks(SampleConfig(generator="made", count=4), tmp_path, name="samples")
-    made = evaluate(EvaluateConfig("aligned", samples=("samples",)), tmp_path, name="report")
+    few = {"noise": (0.1,), "averages": (2,), "count": 8}
+    made = evaluate(EvaluateConfig("aligned", ("samples",), **few), tmp_path, name="report")
     assert UNKNOWN_IMAGES in made.headline
     told = json.loads((tmp_path / "reports" / "report" / "report.json").read_text())
     assert UNKNOWN_IMAGES in told["headline"]
