@@ -22,7 +22,7 @@ DATA = DataConfig("digits", validation=0.2)
 NUM = 20
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def coarse_figures():
     """Figures of few pixels: drawn and written like all others, in less time."""
     with pytest.MonkeyPatch.context() as patched:
