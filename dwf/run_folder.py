@@ -10,6 +10,7 @@ name is whole.
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import pickle
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 LOCK = "lock"
 LEFTOVERS = "*.partial-*"
 """Pattern of the temporary names of `replacing`."""
+_BLOCK_BYTES = 16 * 2**20
 _FLUSHES = 16  # files that wait for the disk at a time
 _NO_CODE = "it holds pickled objects, which would run code and are never read"
 _RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK}
@@ -92,6 +94,15 @@ def _flush(paths: Iterable[Path]) -> None:
     for path in paths:
         with open(path, "rb") as file:
             os.fsync(file.fileno())
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hex; it is read a block at a time."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def sweep(leftovers: Iterable[Path]) -> None:

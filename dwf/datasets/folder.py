@@ -32,7 +32,7 @@ _COLOURED = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
 
 @dataclass(frozen=True)
 class _Looks:
-    """What all images of the data have in common."""
+    """Looks that all images of the data share."""
 
     channels: int
     height: int

@@ -1,4 +1,4 @@
-"""What is known of a dataset before it is loaded, published or the user's own."""
+"""Facts of a dataset before it is loaded, be it published or the user's own."""
 
 from dwf.datasets.cache import is_cached
 from dwf.datasets.config import DataSettings, OwnSettings

@@ -149,21 +149,27 @@ def download(url: str, path: Path, *, md5: str) -> None:
     Raises:
         SourceFailed: no answer, a stalled or broken connection, or other bytes.
     """
-    digest = hashlib.md5(usedforsecurity=False)
     try:
-        with _open(url) as answer, open(path, "wb") as file:
-            megabytes = int(answer.headers.get("Content-Length") or 0) / 1e6
-            with Progress(f"download {url}", round(megabytes, 1), unit="MB") as progress:
-                while chunk := answer.read(_CHUNK):
-                    file.write(chunk)
-                    digest.update(chunk)
-                    progress.update(file.tell() / 1e6)
+        with _open(url) as answer:
+            found = receive(answer, path, what=url)
     except urllib.error.URLError as error:
         raise SourceFailed(f"{url}: {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:
         raise SourceFailed(f"{url}: {error}") from None
-    if digest.hexdigest() != md5:
-        raise SourceFailed(f"{url} gave bytes of md5 {digest.hexdigest()}, expected {md5}")
+    if found != md5:
+        raise SourceFailed(f"{url} gave bytes of md5 {found}, expected {md5}")
+
+
+def receive(answer: http.client.HTTPResponse, path: Path, *, what: str) -> str:
+    """Write an answer to a file, with a progress bar; return its MD5 in hex."""
+    digest = hashlib.md5(usedforsecurity=False)
+    megabytes = round(int(answer.headers.get("Content-Length") or 0) / 1e6, 1)
+    with open(path, "wb") as file, Progress(f"download {what}", megabytes, unit="MB") as progress:
+        while chunk := answer.read(_CHUNK):
+            file.write(chunk)
+            digest.update(chunk)
+            progress.update(file.tell() / 1e6)
+    return digest.hexdigest()
 
 
 def _open(url: str) -> http.client.HTTPResponse:

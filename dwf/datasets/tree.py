@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dwf.errors import ConfigError
+from dwf.run_folder import sha256_of
 
-_CHUNK = 2**20
 _NOISE = ("__MACOSX", "Thumbs.db")
 
 
@@ -127,14 +127,6 @@ def digest_of(path: Path) -> str:
     `find . -type f | sort | xargs sha256sum | sha256sum` gives, with names that begin without `./`.
     """
     if not path.is_dir():
-        return _digest_of_file(path)
-    lines = [f"{_digest_of_file(path / name)}  {name}\n" for name in _names_in(path)[0]]
+        return sha256_of(path)
+    lines = [f"{sha256_of(path / name)}  {name}\n" for name in _names_in(path)[0]]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _digest_of_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -8,7 +8,6 @@
 Shape suffixes: R rows that are written, B rows of a block, D numbers of one network.
 """
 
-import hashlib
 import json
 import zlib
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from dwf.errors import ConfigError
 from dwf.exporters.config import ExportConfig
 from dwf.exporters.exporter import Exporter
 from dwf.plain import Json
-from dwf.run_folder import replacing, write_text
+from dwf.run_folder import replacing, sha256_of, write_text
 from dwf.zoo.shard import storable
 from dwf.zoo.store import Zoo
 
@@ -59,7 +58,7 @@ class ArchiveExporter(Exporter):
                 self._write_columns(file)
                 yield from self._write_weights(file)
         write_text(reader, READER.read_text())
-        sums = [f"{_sha256(each)}  {each.name}\n" for each in (archive, reader)]
+        sums = [f"{sha256_of(each)}  {each.name}\n" for each in (archive, reader)]
         write_text(folder / SUMS, "".join(sums))
         yield len(self.rows_R)
 
@@ -101,8 +100,3 @@ class ArchiveExporter(Exporter):
             f"read('{zoo.name}.h5', 'train')`. `weights` is [rows, weights]; a row holds these "
             f"tensors one after the other:\n\n{tensors}\n"
         )
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

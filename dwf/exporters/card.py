@@ -26,7 +26,7 @@ _ACCURACIES = ("val_accuracy", "test_accuracy")
 
 @dataclass(frozen=True)
 class Card:
-    """What the cards of a zoo's networks have in common."""
+    """Facts that the cards of a zoo's networks share."""
 
     zoo: Zoo
     licence: str | None

@@ -1,4 +1,4 @@
-"""What a report says of the networks that are exported."""
+"""Judgements of a report on the networks that are exported."""
 
 import json
 

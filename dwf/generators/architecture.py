@@ -75,7 +75,7 @@ class NewArchitecture(Generator):
 
     @property
     def architecture(self) -> dict[str, Json]:
-        """What a zoo of samples says of it."""
+        """The new architecture and how it is mapped, plain data for the provenance of samples."""
         network, layers = to_dict(self._subject.network), self._tiling.names
         return {"network": network, "layers": layers, "tokens": len(self._tiling.tokens_S)}
 

@@ -71,7 +71,7 @@ class Generator:
             "density": to_dict(density.config),
             "origin": origin,
         }
-        """What `generator.json` says."""
+        """Facts that `generator.json` holds."""
         self.zoos = (origin, *origin.get("more_zoos", ()))
         """Facts of each zoo that it learns from."""
         self.source: dict[str, Json] = self.zoos[zoo]
@@ -238,7 +238,7 @@ class Generator:
 
     @property
     def architecture(self) -> dict[str, Json] | None:
-        """What a zoo of samples says of an architecture that it did not learn from."""
+        """A new architecture, for the provenance of samples; None: that it learnt from."""
         return None
 
     @property

@@ -6,7 +6,6 @@
 An archive never writes outside its folder, and what is unpacked is only read as data.
 """
 
-import hashlib
 import http.client
 import json
 import stat
@@ -17,14 +16,14 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from dwf.datasets.sources import receive
 from dwf.errors import DataUnavailable
 from dwf.importers.sources import SOURCES, Source
-from dwf.metrics import Progress, logger
-from dwf.run_folder import replacing, write_json
+from dwf.metrics import logger
+from dwf.run_folder import replacing, sha256_of, write_json
 
 RECORD = "fetched.json"
 _SECONDS = 30.0
-_CHUNK = 2**20
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError)
 
 
@@ -54,7 +53,7 @@ def fetch(name: str, folder: Path) -> None:
             archive = archive.with_name(PurePosixPath(address).parts[-2])
         if not archive.exists():
             _download(address, archive, md5=md5)
-        digest = _digest(archive)
+        digest = sha256_of(archive)
         expected = source.sha256 or known.setdefault(address, digest)
         if digest != expected:
             raise DataUnavailable(
@@ -113,17 +112,11 @@ def _archives(source: Source) -> Iterator[tuple[str, str | None]]:
 
 
 def _download(address: str, path: Path, *, md5: str | None) -> None:
-    digest = hashlib.md5(usedforsecurity=False)
-    with _open(address) as answer, replacing(path) as partial, open(partial, "wb") as file:
-        megabytes = int(answer.headers.get("Content-Length") or 0) / 1e6
-        with Progress(f"download {path.name}", round(megabytes, 1), unit="MB") as progress:
-            while chunk := answer.read(_CHUNK):
-                file.write(chunk)
-                digest.update(chunk)
-                progress.update(file.tell() / 1e6)
-        if md5 is not None and digest.hexdigest() != md5:
+    with _open(address) as answer, replacing(path) as partial:
+        found = receive(answer, partial, what=path.name)
+        if md5 not in (None, found):
             raise DataUnavailable(
-                f"{address} gave bytes of MD5 {digest.hexdigest()}, published is {md5}: try again"
+                f"{address} gave bytes of MD5 {found}, published is {md5}: try again"
             )
 
 
@@ -137,11 +130,3 @@ def _open(address: str) -> http.client.HTTPResponse:
             f"{address} cannot be reached from here ({reason}): fetch it where there is a network, "
             "and give its folder as source"
         ) from None
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -80,7 +80,7 @@ def _difference(missing: Mapping[str, Leaves], extra: Mapping[str, Leaves]) -> s
 
 
 def _named(modules: Mapping[str, Leaves]) -> str:
-    """As `fc2 (weight [10, 16], bias [10])`."""
+    """Name modules with their tensors: `fc2 (weight [10, 16], bias [10])`."""
     named = []
     for owner, leaves in list(modules.items())[:_MOST_NAMED]:
         inner = ", ".join(f"{leaf} {list(shape)}" for leaf, shape in leaves.items())

@@ -34,7 +34,7 @@ TABLE = "imported.csv"
 RENAMED = "renamed.json"
 """File of the run: name of a tensor in the network -> in the files, where they differ."""
 Outcome = dict[str, Json]
-"""What became of a member: `member`, `run`, `row` (whether it is one), `told`, `digest`."""
+"""Outcome of a member: `member`, `run`, `row` (whether it is one), `told`, `digest`."""
 _COLUMNS = ("member", "run", "row", "told")
 _REASONS = ("a duplicate of", "is not finite", "a pickle with more than tensors", "damaged")
 

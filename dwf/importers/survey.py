@@ -1,4 +1,4 @@
-"""What a source holds before anything is written: its members, their network, their layout.
+"""A look at a source before anything is written: its members, their network, their layout.
 
 Shape suffixes: N runs.
 """

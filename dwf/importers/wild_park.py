@@ -101,7 +101,7 @@ def _read_told(file: Path, changed: int) -> tuple[dict[str, Value], int]:
 
 
 def _told(config: object) -> Mapping[str, Sequence[Value]]:
-    """What a checkpoint says of its network: a mapping, or the fields of an object."""
+    """Return the settings in a checkpoint: a mapping, or the fields of an object."""
     told = config if isinstance(config, Mapping) else vars(config)
     missing = [name for name in _LISTS if name not in told]
     if missing:

@@ -1,4 +1,4 @@
-"""What a row holds of a network."""
+"""Tensors of a network that a row holds."""
 
 import torch
 from torch import nn

@@ -7,7 +7,6 @@ step-00001000/state.signed, universal.signed    that this user wrote them: they 
 """
 
 import contextlib
-import hashlib
 import re
 import shutil
 import zipfile
@@ -19,12 +18,11 @@ from dwf import trust
 from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.plain import Json, State
 from dwf.ranks import World
-from dwf.run_folder import load_state, save_state, write_text
+from dwf.run_folder import load_state, save_state, sha256_of, write_text
 from dwf.training.checkpoint import NUM_KEPT, refuse_all_damaged, set_aside
 
 LOOP, NATIVE, UNIVERSAL = "loop.pt", "state", "universal"
 _SIGNED = ".signed"
-_BLOCK_BYTES = 16 * 2**20
 
 
 @dataclass
@@ -105,16 +103,8 @@ def _digests(part: Path, ours: World) -> dict[str, str]:
     names = ours.on_first(
         lambda: sorted(str(p.relative_to(part)) for p in part.rglob("*") if p.is_file())
     )
-    found = ours.in_order(len(names), lambda i: _digest(part / names[i]))
+    found = ours.in_order(len(names), lambda i: sha256_of(part / names[i]))
     return dict(zip(names, found, strict=True))
-
-
-def _digest(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as opened:
-        while block := opened.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def newest_folder(checkpoints: Path, ours: World, *, needs: dict[str, Json]) -> Saved | None:

@@ -39,7 +39,7 @@ WORDS = (
 
 @dataclass(frozen=True)
 class ArmResult:
-    """What became of the networks of an arm; accuracies are float64, from 0 to 1."""
+    """Outcome of the networks of an arm; accuracies are float64, from 0 to 1."""
 
     family: Origin
     title: str

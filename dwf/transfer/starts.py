@@ -50,7 +50,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Starts:
-    """What is decided before the first network is trained: the folder's `starts.json`."""
+    """Decisions made before the first network is trained: the folder's `starts.json`."""
 
     method: Method
     """How networks are computed."""

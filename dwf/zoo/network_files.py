@@ -39,7 +39,7 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".npz")
 
 @dataclass(frozen=True)
 class Told:
-    """What a file says of the network in it, beside the tensors."""
+    """Facts that a file states of the network in it, beside the tensors."""
 
     network: NetworkConfig
     """The architecture."""
