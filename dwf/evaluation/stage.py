@@ -1,7 +1,6 @@
 """The stage: score generated networks against the zoo that their generators learnt from."""
 
 import json
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from dwf.devices import find_device
 from dwf.errors import ConfigError, RunConflict
 from dwf.evaluation.comparisons import comparisons_of, measure_all
 from dwf.evaluation.config import EvaluateConfig
+from dwf.evaluation.frames import refuse_other_frame
 from dwf.evaluation.measure import Yardstick, ensemble_size
 from dwf.evaluation.network_files import are_files, open_samples
 from dwf.evaluation.report import (
@@ -21,7 +21,6 @@ from dwf.evaluation.report import (
     read_fit,
     write_page,
 )
-from dwf.generators.learning import origin_facts
 from dwf.metrics import read_metrics, table_console
 from dwf.plain import Json
 from dwf.run_folder import RunFolder, write_text
@@ -173,40 +172,6 @@ def _refuse_unknown(zoo: Zoo) -> None:
         raise ConfigError(
             f"zoo = {zoo.name!r} was imported with `network: {{kind: none}}`, so nobody can score "
             "its networks: import them again with their network"
-        )
-
-
-def refuse_other_frame(zoo: Zoo, samples: Sequence[Zoo]) -> None:
-    """Raise where samples were learnt from another zoo, or in another frame.
-
-    In another frame than that of its training networks every near-copy looks new.
-
-    Raises:
-        ConfigError: names the samples, and the zoo that they were learnt from.
-    """
-    expected = origin_facts(zoo, seed=0)["fingerprint"]
-    for each in samples:
-        sampled = each.facts.sampled
-        if sampled is None or sampled.zoo_fingerprint == expected:
-            continue
-        if sampled.architecture is not None:
-            raise ConfigError(
-                f"zoo = {zoo.name!r}: the generator of {each.name} learnt from {sampled.zoo!r}, "
-                "networks of another architecture, so no zoo tells how new these are: train them "
-                f"further beside this zoo's, by launch/finetune.py --zoo {zoo.name} --samples "
-                f"{each.name}"
-            )
-        if zoo.name in sampled.learnt_from:
-            own = sampled.zoo
-            raise ConfigError(
-                f"zoo = {zoo.name!r}: the networks of {each.name} have the architecture of "
-                f"{own!r}, another of the zoos that their generator learnt from: evaluate them "
-                f"against that one, with --zoo {own}"
-            )
-        raise ConfigError(
-            f"zoo = {zoo.name!r}: the generator of {each.name} learnt from "
-            f"{sampled.zoo!r} of fingerprint {sampled.zoo_fingerprint}, this "
-            f"zoo has {expected}: evaluate samples against the zoo they were learnt from"
         )
 
 

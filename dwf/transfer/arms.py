@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from dwf.errors import ConfigError, ShapeMismatch
+from dwf.evaluation.frames import refuse_other_frame
 from dwf.evaluation.measure import Rows, nearest
-from dwf.evaluation.stage import refuse_other_frame
 from dwf.randomness import numpy_stream
 from dwf.transfer.config import FinetuneConfig, Origin
 from dwf.zoo.store import Zoo

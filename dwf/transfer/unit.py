@@ -31,8 +31,8 @@ from dwf.transfer.target import Target, find_target
 from dwf.zoo.cohorts import Cohort, Start
 from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
+from dwf.zoo.progress import reporter
 from dwf.zoo.shard import Columns
-from dwf.zoo.stage import reporter
 
 NOISE_UNIT = "noise_unit.npy"
 PARTS = ("train", "val", "test")

@@ -10,7 +10,6 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +32,9 @@ from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import FILE, Facts, Method, Sound
 from dwf.zoo.layout import Layout
 from dwf.zoo.misfit import find_sound, refuse_misfit
+from dwf.zoo.progress import reporter
 from dwf.zoo.shard import shard_name
 from dwf.zoo.store import ZOO, Zoo, create_zoo, finish_zoo
-
-SECONDS_BETWEEN_REPORTS = 1.0
 
 
 def plan(config: ZooConfig, root: Path, *, name: str) -> str:
@@ -258,25 +256,6 @@ def _work_folder(folder: Path) -> Path:
 
 def _progress_file(folder: Path, index: int) -> Path:
     return _work_folder(folder) / f"progress-{index:05d}.json"
-
-
-def reporter(file: Path, done: int, *, total: int) -> Callable[[float, float | None], None]:
-    """Return what a cohort tells its progress: it writes a file, at most once a second.
-
-    Args:
-        file: holds `share`, of all cohorts of the unit, and `val_accuracy`.
-        done: cohorts of the unit that are trained.
-        total: cohorts of the unit.
-    """
-    last = 0.0
-
-    def report(share: float, accuracy: float | None) -> None:
-        nonlocal last
-        if time.monotonic() - last > SECONDS_BETWEEN_REPORTS:
-            last = time.monotonic()
-            write_json(file, {"share": (done + share) / total, "val_accuracy": accuracy})
-
-    return report
 
 
 def training_progress(folder: Path) -> tuple[float, str]:

@@ -15,7 +15,7 @@ from dwf.codecs.tokens import Geometry, Tiling
 from dwf.datasets.config import DataConfig
 from dwf.densities.config import KdeConfig
 from dwf.errors import ConfigError, RunConflict, ShapeMismatch
-from dwf.evaluation.stage import refuse_other_frame
+from dwf.evaluation.frames import refuse_other_frame
 from dwf.generators.config import (
     BootstrapConfig,
     GeneratorConfig,

@@ -1,0 +1,41 @@
+"""Whether samples can be held against a zoo: the one that their generator learnt from."""
+
+from collections.abc import Sequence
+
+from dwf.errors import ConfigError
+from dwf.generators.learning import origin_facts
+from dwf.zoo.store import Zoo
+
+
+def refuse_other_frame(zoo: Zoo, samples: Sequence[Zoo]) -> None:
+    """Raise where samples were learnt from another zoo, or in another frame.
+
+    In another frame than that of its training networks every near-copy looks new.
+
+    Raises:
+        ConfigError: names the samples, and the zoo that they were learnt from.
+    """
+    expected = origin_facts(zoo, seed=0)["fingerprint"]
+    for each in samples:
+        sampled = each.facts.sampled
+        if sampled is None or sampled.zoo_fingerprint == expected:
+            continue
+        if sampled.architecture is not None:
+            raise ConfigError(
+                f"zoo = {zoo.name!r}: the generator of {each.name} learnt from {sampled.zoo!r}, "
+                "networks of another architecture, so no zoo tells how new these are: train them "
+                f"further beside this zoo's, by launch/finetune.py --zoo {zoo.name} --samples "
+                f"{each.name}"
+            )
+        if zoo.name in sampled.learnt_from:
+            own = sampled.zoo
+            raise ConfigError(
+                f"zoo = {zoo.name!r}: the networks of {each.name} have the architecture of "
+                f"{own!r}, another of the zoos that their generator learnt from: evaluate them "
+                f"against that one, with --zoo {own}"
+            )
+        raise ConfigError(
+            f"zoo = {zoo.name!r}: the generator of {each.name} learnt from "
+            f"{sampled.zoo!r} of fingerprint {sampled.zoo_fingerprint}, this "
+            f"zoo has {expected}: evaluate samples against the zoo they were learnt from"
+        )
