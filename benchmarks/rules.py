@@ -87,7 +87,7 @@ def rows_of(
 
 def _in_frame(yardstick: Yardstick, blocks: Blocks) -> list[tuple[np.ndarray, np.ndarray]]:
     learnt = yardstick.zoo.layout.learnt
-    return [(at_B, learnt(yardstick._into_frame(weights_BD))) for at_B, weights_BD in blocks]
+    return [(at_B, learnt(yardstick.into_frame(weights_BD))) for at_B, weights_BD in blocks]
 
 
 def main() -> None:

@@ -141,6 +141,39 @@ def table_console(width: int) -> "Console":
     return console if console.width >= width else Console(width=width)
 
 
+def print_report(
+    title: str,
+    columns: Sequence[str],
+    *,
+    rows: Sequence[Sequence[str]],
+    bold: Sequence[bool],
+    paragraphs: Sequence[str],
+    width: int,
+) -> None:
+    """Print a table and what it says in words.
+
+    Args:
+        title: of the table.
+        columns: its heading; all but the first are numbers.
+        rows: its cells.
+        bold: whether each row stands out.
+        paragraphs: what follows it.
+        width: characters that the table needs.
+    """
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(*columns, title=title, box=SIMPLE, padding=(0, 1))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row, stands_out in zip(rows, bold, strict=True):
+        table.add_row(*row, style="bold" if stands_out else None)
+    console = table_console(width)
+    console.print(table)
+    for paragraph in paragraphs:
+        console.print(paragraph)
+
+
 def _bar(what: str, total: int, done: float) -> "rich.progress.Progress":
     from rich import progress
     from rich.console import Console

@@ -21,7 +21,7 @@ from dwf.evaluation.report import (
     read_fit,
     write_page,
 )
-from dwf.metrics import read_metrics, table_console
+from dwf.metrics import print_report, read_metrics
 from dwf.plain import Json
 from dwf.run_folder import RunFolder, write_text
 from dwf.settings import flatten, read_yaml, to_dict
@@ -122,18 +122,14 @@ def _evaluate(
 
 def report(made: Report, folder: Path) -> None:
     """Print the table of what `evaluate` found, what it says in words, and where the page lies."""
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(*made.columns, title=f"report {made.name}", box=SIMPLE, padding=(0, 1))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row, one in zip(made.table, made.sets, strict=True):
-        table.add_row(*row, style="bold" if one.family == "samples" else None)
-    console = table_console(_TABLE_WIDTH)
-    console.print(table)
-    for paragraph in (*made.notes, *made.headline):
-        console.print(paragraph)
+    print_report(
+        f"report {made.name}",
+        made.columns,
+        rows=made.table,
+        bold=[one.family == "samples" for one in made.sets],
+        paragraphs=(*made.notes, *made.headline),
+        width=_TABLE_WIDTH,
+    )
     print(f"report: {folder / 'report.html'}")
 
 

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from dwf.datasets.config import AnyDataConfig
 from dwf.settings import Bounds, Count, Fraction, Positive, Whole
@@ -50,16 +50,7 @@ class FinetuneConfig:
     """Dataset of the new task."""
     samples: tuple[str, ...] = ()
     """Zoos of generated networks, in the same frame; each is an arm of `generated`."""
-    arms: tuple[Origin, ...] = (
-        "random",
-        "originals",
-        "held_out",
-        "generated",
-        "nearest",
-        "noise",
-        "average",
-        "average_unaligned",
-    )
+    arms: tuple[Origin, ...] = get_args(Origin)
     """Origins that are compared; see docs/transfer.md."""
     count: Count = 100
     """Networks of each arm; fewer where there are not so many, as of held-out ones."""

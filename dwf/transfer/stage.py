@@ -22,7 +22,7 @@ import numpy as np
 from dwf.datasets.known import is_here
 from dwf.datasets.own import identified
 from dwf.errors import RunConflict
-from dwf.metrics import table_console
+from dwf.metrics import print_report
 from dwf.run_folder import LEFTOVERS, RunFolder, hold, replacing, sweep, write_json, write_text
 from dwf.settings import to_dict
 from dwf.stages import Product, Runner, Work, run_here, stage
@@ -157,18 +157,14 @@ def progress(folder: Path) -> tuple[float, str]:
 
 def report(made: TransferReport, folder: Path) -> None:
     """Print what `finetune` found, and where its page lies."""
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    shown = Table(*made.columns, title=f"fine-tuning {made.name}", box=SIMPLE, padding=(0, 1))
-    for column in shown.columns[1:]:
-        column.justify = "right"
-    for row, arm in zip(made.table, made.arms, strict=True):
-        shown.add_row(*row, style="bold" if arm.family == "generated" else None)
-    console = table_console(_TABLE_WIDTH)
-    console.print(shown)
-    for paragraph in (*made.notes, *made.headline):
-        console.print(paragraph)
+    print_report(
+        f"fine-tuning {made.name}",
+        made.columns,
+        rows=made.table,
+        bold=[arm.family == "generated" for arm in made.arms],
+        paragraphs=(*made.notes, *made.headline),
+        width=_TABLE_WIDTH,
+    )
     print(f"report: {folder / 'report.html'}")
 
 

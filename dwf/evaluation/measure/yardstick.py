@@ -297,7 +297,7 @@ class Yardstick:
 
     def measure_arm(self, arm: Arm) -> Measured:
         """Measure a null arm: its networks are put into the frame as generated ones are."""
-        blocks = ((positions_B, self._into_frame(weights_BD)) for positions_B, weights_BD in arm)
+        blocks = ((positions_B, self.into_frame(weights_BD)) for positions_B, weights_BD in arm)
         return self.measure(blocks, source=self.batchnorm.score)
 
     def measure_copies(self, positions_S: np.ndarray) -> Measured:
@@ -383,7 +383,7 @@ class Yardstick:
                 zoo, rows[positions_B], weights_BD=weights_BD, buffers=self.scorer.buffers
             )
             own = zoo is self.zoo
-            yield positions_B, weights_BD if own else self._into_frame(weights_BD)
+            yield positions_B, weights_BD if own else self.into_frame(weights_BD)
 
     def _filled(self, weights_BK: np.ndarray) -> np.ndarray:
         """Return whole rows: the training networks' mean is what was not drawn."""
@@ -409,7 +409,7 @@ class Yardstick:
         aligned = self.zoo.facts.aligned
         return groups_of(self.zoo, aligned.scale, signs=aligned.signs) if aligned else ()
 
-    def _into_frame(self, weights_BD: np.ndarray) -> np.ndarray:
+    def into_frame(self, weights_BD: np.ndarray) -> np.ndarray:
         """Return generated networks in the zoo's frame; what they compute stays.
 
         A generator to which the order of units means nothing returns them in any order, and a copy
