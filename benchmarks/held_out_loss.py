@@ -16,6 +16,7 @@ import torch
 from run import HERE, hardware
 
 from dwf.errors import exit_cleanly
+from dwf.generators.facts import conditions_of
 from dwf.generators.generator import METRIC, Generator
 from dwf.randomness import numpy_stream
 from dwf.run_folder import commit, load_state, write_json
@@ -35,16 +36,16 @@ def main() -> None:
     generator = Generator.load(run)
     zoo = Zoo.open(args.root / "zoos" / generator.source["zoo"])
     metric = load_state(run / METRIC) if (run / METRIC).exists() else []
-    asked = generator.density.config.condition
+    names = generator.density.config.conditions
     losses, counts = {}, {}
     for split in ("train", "val", "test"):
         rows = numpy_stream(0, "held-out loss", split).permutation(zoo.rows(split))[: args.count]
         rows = np.sort(rows)
         codes = generator.codec.encode(torch.from_numpy(zoo.read(rows)), zoo.layout)
-        told_N = None if asked == "none" else torch.from_numpy(zoo.columns[asked][rows]).double()
+        told = {name: conditions_of([(zoo, rows)], name) for name in names}
         losses[split] = np.array(
             [
-                generator.density.loss(codes, seed, conditions_N=told_N, metric=metric)
+                generator.density.loss(codes, seed, conditions=told, metric=metric)
                 for seed in range(1, args.seeds + 1)
             ]
         )

@@ -49,7 +49,9 @@ def make_zoo(tmp_path):
     `more` are further columns.
     """
 
-    def make(count=12, widths=(64, 16, 10), name="small", seed=0, network=None, **more) -> Zoo:
+    def make(
+        count=12, widths=(64, 16, 10), name="small", seed=0, network=None, data=None, **more
+    ) -> Zoo:
         config = network or MLPConfig(tuple(widths))
         layout = Layout.of(build_network(config))
         rng = np.random.default_rng(seed)
@@ -61,9 +63,9 @@ def make_zoo(tmp_path):
             **more,
         }
         path: Path = tmp_path / "zoos" / name
-        return write_zoo(
-            path, facts_of(layout, config, seed=seed), num_rows=count, blocks=[(columns, weights)]
-        )
+        told = {"seed": seed} | ({} if data is None else {"data": data})
+        facts = facts_of(layout, config, **told)
+        return write_zoo(path, facts, num_rows=count, blocks=[(columns, weights)])
 
     return make
 

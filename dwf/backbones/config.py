@@ -1,6 +1,7 @@
 """Settings of the networks that generators are made of, and the table of them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -37,8 +38,8 @@ class BackboneSettings(ABC):
     """Whether it takes sequences of tokens; else vectors."""
     takes_masks: ClassVar[bool] = False
     """Whether sequences may lack some of their numbers."""
-    takes_condition: ClassVar[bool] = True
-    """Whether it can be told a condition."""
+    reads_labels: ClassVar[bool] = False
+    """Whether a category is one number to it, so that it cannot be told sets of classes."""
     reads_graph: ClassVar[bool] = False
     """Whether a token must be a unit of an MLP, each of its numbers one weight or the bias."""
 
@@ -80,7 +81,7 @@ class TokenBackboneSettings(BackboneSettings):
 class PublishedMLPConfig(BackboneSettings):
     """The network of DeepWeightFlow (arXiv 2601.05052)."""
 
-    takes_condition: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = True
 
     hidden: Annotated[int, Bounds(2)] = 512
     """Width of its first and third hidden layer; the second has half of it."""
@@ -367,21 +368,21 @@ BackboneConfig = (
 
 
 def build_backbone(
-    config: BackboneSettings, shape: Shape, *, conditioned: bool = False
+    config: BackboneSettings, shape: Shape, *, told: Sequence[int] = ()
 ) -> "nn.Module":
-    """Return a backbone: an `nn.Module` called as `module(x_BK, t_B, condition_B, present_BK)`.
+    """Return a backbone: an `nn.Module` called as `module(x_BK, t_B, condition_BP, present_BK)`.
 
-    It returns [B, K]. Its last two arguments may be left out: `condition_B` where `conditioned` is
-    false, `present_BK`, which numbers a sequence has, where it has all; vectors have all.
+    It returns [B, K]. Its last two arguments may be left out: `condition_BP`, which then says
+    nothing, and `present_BK`, which numbers a sequence has, where it has all; vectors have all.
 
     Args:
         config: its settings.
         shape: of x_BK.
-        conditioned: whether it learns what a condition means.
+        told: numbers of each condition that it is told: 1 is a standardised number, more are
+            shares of categories. One that is told nothing takes no `condition_BP`.
 
     Raises:
-        ConfigError: the backbone is for vectors and codes are sequences, or the reverse; or it
-            takes no condition.
+        ConfigError: the backbone is for vectors and codes are sequences, or the reverse.
     """
     if config.takes_tokens and shape.sections is None:
         raise ConfigError(
@@ -394,10 +395,5 @@ def build_backbone(
             f"{shape.num_tokens} tokens: choose the backbone transformer or "
             "neural_graph, or a codec of vectors (flat, pca)"
         )
-    if conditioned and not config.takes_condition:
-        raise ConfigError(
-            f"backbone.kind = '{config.kind}', as published, takes no condition: choose the "
-            "backbone transformer, neural_graph or residual_mlp, or set condition = none"
-        )
-    optional = {"conditioned": True} if conditioned else {}
+    optional = {"told": tuple(told)} if told else {}
     return find(BACKBONES, config.kind)(config, shape, **optional)

@@ -10,6 +10,8 @@ it is not normed.
 Shape suffixes: B vectors of a batch, K numbers of a vector, T width of time, C channels.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -26,7 +28,7 @@ class Conv1d(nn.Module):
         ConfigError: vectors of one number, and stages that norm each vector by itself.
     """
 
-    def __init__(self, config: Conv1dConfig, shape: Shape, *, conditioned: bool = False):
+    def __init__(self, config: Conv1dConfig, shape: Shape, *, told: Sequence[int] = ()):
         super().__init__()
         if config.stage == "double" and shape.size < 2:
             raise ConfigError(
@@ -45,20 +47,20 @@ class Conv1d(nn.Module):
             for i, (enter, leave) in enumerate(config.steps)
         )
         self.num_skips = len(config.channels) - 1
-        self.embed_condition = ConditionEmbedding(width) if conditioned else None
+        self.embed_condition = ConditionEmbedding(width, told) if told else None
 
     def forward(
-        self, x_BK: torch.Tensor, t_B: torch.Tensor, condition_B: torch.Tensor | None = None
+        self, x_BK: torch.Tensor, t_B: torch.Tensor, condition_BP: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K].
 
         Args:
             x_BK: points.
             t_B: their times, or, of shape [1], the one time of all.
-            condition_B: standardised conditions, NaN for none; or, of shape [1], that of all.
+            condition_BP: standardised conditions, NaN for none; or, of shape [1, P], those of all.
         """
         time_B1K = embed(
-            self.embed_time, self.embed_condition, t_B=t_B, condition_B=condition_B
+            self.embed_time, self.embed_condition, t_B=t_B, condition_BP=condition_BP
         ).unsqueeze(1)
         x_BCK, kept = x_BK.unsqueeze(1), []
         for i, stage in enumerate(self.stages):

@@ -1,9 +1,11 @@
 """Time, and what a generator is asked for, as vectors that modulate a backbone's blocks.
 
-Shape suffixes: B vectors of a batch, T features or tokens, W width.
+Shape suffixes: B vectors of a batch, C conditions, P numbers of all conditions, T features or
+tokens, W width.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -54,23 +56,50 @@ def time_layers(width: int) -> nn.Sequential:
     )
 
 
-class ConditionEmbedding(nn.Module):
-    """A standardised number as a vector; NaN, for none, is a learned vector of its own."""
+class _Number(nn.Module):
+    """A standardised number, [B, 1], as a vector."""
 
     def __init__(self, num_features: int):
         super().__init__()
-        self.known = nn.Sequential(
+        self.layers = nn.Sequential(
             FourierTime(num_features),
             Linear(num_features, num_features),
             nn.SiLU(),
             Linear(num_features, num_features),
         )
-        self.none_T = nn.Parameter(torch.zeros(num_features))
 
-    def forward(self, condition_B: torch.Tensor) -> torch.Tensor:
+    def forward(self, number_B1: torch.Tensor) -> torch.Tensor:
+        return self.layers(number_B1.squeeze(1) / _SPAN)
+
+
+class ConditionEmbedding(nn.Module):
+    """Conditions as one vector, the sum of their own; NaN, for none, is a learned one of each.
+
+    A number becomes sines and cosines; shares of categories are those of the vectors of a table.
+
+    Args:
+        num_features: T.
+        told: numbers of each condition: 1 is a number on a scale, more are shares of categories.
+    """
+
+    def __init__(self, num_features: int, told: Sequence[int] = (1,)):
+        super().__init__()
+        self.told = tuple(told)
+        self.known = nn.ModuleList(
+            _Number(num_features) if size == 1 else Linear(size, num_features, bias=False)
+            for size in self.told
+        )
+        self.none_CT = nn.Parameter(torch.zeros(len(self.told), num_features))
+
+    def forward(self, condition_BP: torch.Tensor) -> torch.Tensor:
         """Return condition_BT."""
-        known_BT = self.known(condition_B.nan_to_num() / _SPAN)
-        return torch.where(condition_B.isnan().unsqueeze(1), self.none_T, known_BT)
+        vectors = [
+            torch.where(part_BP[:, :1].isnan(), none_T, known(part_BP.nan_to_num()))
+            for part_BP, known, none_T in zip(
+                condition_BP.split(self.told, dim=1), self.known, self.none_CT.unbind(), strict=True
+            )
+        ]
+        return sum(vectors[1:], start=vectors[0])
 
 
 def embed(
@@ -78,7 +107,7 @@ def embed(
     embed_condition: ConditionEmbedding | None,
     *,
     t_B: torch.Tensor,
-    condition_B: torch.Tensor | None,
+    condition_BP: torch.Tensor | None,
 ) -> torch.Tensor:
     """Return the vectors that modulate blocks, shape [B, T], or [1, T] where all share one.
 
@@ -86,14 +115,14 @@ def embed(
         embed_time: layers, the last of them the activation that the condition enters before.
         embed_condition: None in a backbone that knows no conditions.
         t_B: times, or, of shape [1], the one time of all.
-        condition_B: conditions, or, of shape [1], the one condition of all; None: none.
+        condition_BP: conditions, or, of shape [1, P], those of all; None: none.
     """
     if embed_condition is None:
         return embed_time(t_B)
-    if condition_B is None:
-        condition_B = t_B.new_full((1,), math.nan)
+    if condition_BP is None:
+        condition_BP = t_B.new_full((1, sum(embed_condition.told)), math.nan)
     *layers, activation = embed_time
     time_BT = t_B
     for layer in layers:
         time_BT = layer(time_BT)
-    return activation(time_BT + embed_condition(condition_B))
+    return activation(time_BT + embed_condition(condition_BP))

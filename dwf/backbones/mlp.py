@@ -5,6 +5,9 @@ Times t_B may also have the shape [1], for one time of all vectors: it is then e
 Shape suffixes: B vectors of a batch, K numbers of a vector, T time features, W width.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -20,9 +23,12 @@ class PublishedMLP(nn.Module):
 
     The layer over the joined [x, time] is kept as its two halves: its gradient with respect to x,
     a sixth of all the arithmetic where codes are long, is then never computed.
+
+    Conditions are joined likewise, as its generator of several data sets has the data set: each is
+    one number, a category that of its place among all (so 0.5 lies between the first two), none -1.
     """
 
-    def __init__(self, config: PublishedMLPConfig, shape: Shape):
+    def __init__(self, config: PublishedMLPConfig, shape: Shape, *, told: Sequence[int] = ()):
         super().__init__()
         num_features = shape.size
         hidden, num_time = config.hidden, config.time_features
@@ -31,7 +37,9 @@ class PublishedMLP(nn.Module):
         )
         self.enter = nn.Linear(num_features, hidden)
         self.enter_time = nn.Linear(num_time, hidden, bias=False)
-        bound = (num_features + num_time) ** -0.5  # torch's, of the joined layer
+        self.told = tuple(told)
+        num_joined = num_features + num_time * (2 if told else 1)
+        bound = num_joined**-0.5  # torch's, of the joined layer
         for parameter in (self.enter.weight, self.enter.bias, self.enter_time.weight):
             nn.init.uniform_(parameter, -bound, bound)
         self.layers = nn.Sequential(
@@ -47,11 +55,39 @@ class PublishedMLP(nn.Module):
             nn.GELU(),
             zeroed(nn.Linear(hidden, num_features)),
         )
+        if told:
+            self.embed_condition = nn.Sequential(
+                nn.Linear(len(told), num_time), nn.GELU(), nn.Linear(num_time, num_time)
+            )
+            self.enter_condition = nn.Linear(num_time, hidden, bias=False)
+            nn.init.uniform_(self.enter_condition.weight, -bound, bound)
 
-    def forward(self, x_BK: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
-        """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K]."""
+    def forward(
+        self, x_BK: torch.Tensor, t_B: torch.Tensor, condition_BP: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K].
+
+        Args:
+            x_BK: points.
+            t_B: their times, or, of shape [1], the one time of all.
+            condition_BP: standardised conditions, NaN for none; or, of shape [1, P], those of all.
+        """
         time_BT = self.embed_time(t_B.unsqueeze(1))
-        return self.layers(self.enter(x_BK) + self.enter_time(time_BT))
+        entered_BW = self.enter(x_BK) + self.enter_time(time_BT)
+        if self.told:
+            if condition_BP is None:
+                condition_BP = x_BK.new_full((1, sum(self.told)), math.nan)
+            condition_BT = self.embed_condition(self._numbers(condition_BP))
+            entered_BW = entered_BW + self.enter_condition(condition_BT)
+        return self.layers(entered_BW)
+
+    def _numbers(self, condition_BP: torch.Tensor) -> torch.Tensor:
+        """Return one number for each condition, -1 for none."""
+        numbers = [
+            part_BP if size == 1 else part_BP @ torch.arange(size).to(part_BP).unsqueeze(1)
+            for part_BP, size in zip(condition_BP.split(self.told, dim=1), self.told, strict=True)
+        ]
+        return torch.cat(numbers, dim=1).nan_to_num(-1.0)
 
 
 class _Block(nn.Module):
@@ -77,7 +113,7 @@ class _Block(nn.Module):
 class ResidualMLP(WithHiddenMatrices):
     """Residual blocks under adaptive modulation by time; its output begins at zero."""
 
-    def __init__(self, config: ResidualMLPConfig, shape: Shape, *, conditioned: bool = False):
+    def __init__(self, config: ResidualMLPConfig, shape: Shape, *, told: Sequence[int] = ()):
         super().__init__()
         width, num_time = config.width, config.time_features
         self.embed_time = nn.Sequential(
@@ -91,23 +127,23 @@ class ResidualMLP(WithHiddenMatrices):
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
         self.modulate = zeroed(nn.Linear(num_time, 2 * width))
         self.leave = zeroed(nn.Linear(width, shape.size))
-        self.embed_condition = ConditionEmbedding(num_time) if conditioned else None
+        self.embed_condition = ConditionEmbedding(num_time, told) if told else None
 
     def hidden_matrices(self) -> list[nn.Parameter]:
         """Return the matrices between hidden features, for `training.optimizer` muon."""
         return [block.layers[i].weight for block in self.blocks for i in (0, 3)]
 
     def forward(
-        self, x_BK: torch.Tensor, t_B: torch.Tensor, condition_B: torch.Tensor | None = None
+        self, x_BK: torch.Tensor, t_B: torch.Tensor, condition_BP: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K].
 
         Args:
             x_BK: points.
             t_B: their times, or, of shape [1], the one time of all.
-            condition_B: standardised conditions, NaN for none; or, of shape [1], that of all.
+            condition_BP: standardised conditions, NaN for none; or, of shape [1, P], those of all.
         """
-        time_BT = embed(self.embed_time, self.embed_condition, t_B=t_B, condition_B=condition_B)
+        time_BT = embed(self.embed_time, self.embed_condition, t_B=t_B, condition_BP=condition_BP)
         hidden_BW = self.enter(x_BK)
         for block in self.blocks:
             hidden_BW = block(hidden_BW, time_BT)

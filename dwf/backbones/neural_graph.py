@@ -17,7 +17,7 @@ Shape suffixes: B sequences of a batch, K numbers of a sequence, U units of a la
 layer's weights come from, C numbers of a token, E edges of a layer, W width.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -93,13 +93,13 @@ class NeuralGraph(TokenBackbone):
         config: its settings.
         shape: sections are the layers of the coded network (U tokens, numbers of each), as of
             `neurons`.
-        conditioned: whether it learns what a condition means.
+        told: numbers of each condition, see `ConditionEmbedding`; none: it is told nothing.
 
     Raises:
         ConfigError: the sections are not those of an MLP; of one hidden layer, all might be.
     """
 
-    def __init__(self, config: NeuralGraphConfig, shape: Shape, *, conditioned: bool = False):
+    def __init__(self, config: NeuralGraphConfig, shape: Shape, *, told: Sequence[int] = ()):
         super().__init__(config.width, shape)
         width = config.width
         self.widths = widths_of(self.sections)
@@ -112,7 +112,7 @@ class NeuralGraph(TokenBackbone):
         self.modulate = zeroed(Linear(width, 4 * width))
         self.leave_nodes = nn.ModuleList(zeroed(Linear(width, 1)) for _ in range(num))
         self.leave_edges = nn.ModuleList(zeroed(Linear(width, 1)) for _ in range(num))
-        self.embed_condition = ConditionEmbedding(width) if conditioned else None
+        self.embed_condition = ConditionEmbedding(width, told) if told else None
 
     def _run(
         self, x_BK: torch.Tensor, time_BW: torch.Tensor, present_BK: torch.Tensor | None

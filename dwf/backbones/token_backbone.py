@@ -43,7 +43,7 @@ class TokenBackbone(WithHiddenMatrices):
         self,
         x_BK: torch.Tensor,
         t_B: torch.Tensor,
-        condition_B: torch.Tensor | None = None,
+        condition_BP: torch.Tensor | None = None,
         present_BK: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K].
@@ -51,10 +51,10 @@ class TokenBackbone(WithHiddenMatrices):
         Args:
             x_BK: sequences, token after token.
             t_B: their times, or, of shape [1], the one time of all.
-            condition_B: standardised conditions, NaN for none; or, of shape [1], that of all.
+            condition_BP: standardised conditions, NaN for none; or, of shape [1, P], those of all.
             present_BK: bool, which numbers each sequence has; None: all.
         """
-        time_BW = embed(self.embed_time, self.embed_condition, t_B=t_B, condition_B=condition_B)
+        time_BW = embed(self.embed_time, self.embed_condition, t_B=t_B, condition_BP=condition_BP)
         if present_BK is None:
             return self._run(x_BK, time_BW, None)
         return self._run(x_BK * present_BK, time_BW, present_BK) * present_BK

@@ -18,6 +18,7 @@ W width.
 """
 
 import contextlib
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -80,10 +81,10 @@ class Transformer(TokenBackbone):
         shape: sections are the layers of the coded network (U tokens, numbers of each), in the
             order in which a sequence holds them; without `positions` tokens of one are
             exchangeable.
-        conditioned: whether it learns what a condition means.
+        told: numbers of each condition, see `ConditionEmbedding`; none: it is told nothing.
     """
 
-    def __init__(self, config: TransformerConfig, shape: Shape, *, conditioned: bool = False):
+    def __init__(self, config: TransformerConfig, shape: Shape, *, told: Sequence[int] = ()):
         super().__init__(config.width, shape)
         width = config.width
         self.enter = nn.ModuleList(Linear(size, width) for _, size in self.sections)
@@ -94,7 +95,7 @@ class Transformer(TokenBackbone):
         if config.positions:
             places_TW = torch.randn(config.num_ordered(self.sections), width)
             self.positions_TW = nn.Parameter(_POSITION_STD * places_TW)
-        self.embed_condition = ConditionEmbedding(width) if conditioned else None
+        self.embed_condition = ConditionEmbedding(width, told) if told else None
 
     def _run(
         self, x_BK: torch.Tensor, time_BW: torch.Tensor, present_BK: torch.Tensor | None

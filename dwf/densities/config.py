@@ -1,6 +1,6 @@
 """Settings of the densities over codes, and the table of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
@@ -9,6 +9,13 @@ from dwf.backbones.config import (
     BackboneSettings,
     ResidualMLPConfig,
     build_backbone,
+)
+from dwf.densities.solver_config import (
+    DiffusionMethod,
+    DiffusionSolverConfig,
+    OdeMethod,
+    SolverConfig,
+    SolverSettings,
 )
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive
 from dwf.training.config import LoopConfig
@@ -25,71 +32,6 @@ DENSITIES = {
     "gaussian": "dwf.densities.gaussian:Gaussian",
     "kde": "dwf.densities.kde:Kde",
 }
-
-OdeMethod = Literal["euler", "midpoint", "heun2", "rk4", "dopri5"]
-DiffusionMethod = Literal["ddpm", "ddim", "dpm_solver"]
-SamplingMethod = Literal[OdeMethod, DiffusionMethod]
-"""Methods by which samples may be asked for, of all densities."""
-
-
-class SolverSettings:
-    """Base of the settings of how samples are drawn, where that takes several evaluations."""
-
-    method: str
-    """Way they are drawn."""
-    steps: int
-    """Steps, where it does not choose them itself."""
-
-    @property
-    def is_adaptive(self) -> bool:
-        """Whether it chooses its own steps."""
-        return False
-
-    @property
-    def evaluations(self) -> int | None:
-        """Evaluations of the network for a sample; None where the solver chooses its steps."""
-        return self.steps
-
-
-@dataclass(frozen=True)
-class SolverConfig(SolverSettings):
-    """How the flow's differential equation is solved."""
-
-    method: OdeMethod = "dopri5"
-    """torchdiffeq's solver; `dopri5` chooses its own steps."""
-    steps: Count = 50
-    """Equal intervals of time, for all but `dopri5`."""
-    rtol: Annotated[float, Bounds(1e-9, 1)] = 1e-4
-    """Error allowed in a step of `dopri5`, relative to the code."""
-    atol: Annotated[float, Bounds(1e-12, 1)] = 1e-5
-    """Error allowed in a step of `dopri5`, absolute, in (standardised) code units."""
-
-    @property
-    def is_adaptive(self) -> bool:
-        """Whether it chooses its own steps."""
-        return self.method == "dopri5"
-
-    @property
-    def evaluations(self) -> int | None:
-        """Evaluations of the network for a sample; None where the solver chooses its steps."""
-        of_a_step = {"euler": 1, "midpoint": 2, "heun2": 2, "rk4": 4}
-        return None if self.is_adaptive else of_a_step[self.method] * self.steps
-
-
-@dataclass(frozen=True)
-class DiffusionSolverConfig(SolverSettings):
-    """How a diffusion's noise is taken away, by diffusers' schedulers."""
-
-    method: DiffusionMethod = "ddim"
-    """`ddpm` (arXiv 2006.11239) draws each step anew; `ddim` (arXiv 2010.02502) follows one path
-    but for `eta`; `dpm_solver`: DPM-Solver++ of order 2 (arXiv 2211.01095), for few steps."""
-    steps: Count = 50
-    """Steps, each an evaluation of the network; at most those of the diffusion, among which they
-    are chosen by `spacing`."""
-    spacing: Literal["equal", "quadratic"] = "equal"
-    """Distances between the steps: all alike, or closer where little noise is left."""
-    eta: Fraction = 0.0
-    """Share of `ddpm`'s noise in a step of `ddim`; of no other method."""
 
 
 class DensitySettings:
@@ -108,8 +50,8 @@ class DensitySettings:
     """How it learns."""
     solver: ClassVar[SolverSettings | None] = None
     """How samples are drawn, where a network is evaluated several times for each."""
-    condition: ClassVar[str] = "none"
-    """Column of the zoo that it is told of each network, or `none`."""
+    condition: ClassVar[str | tuple[str, ...]] = "none"
+    """Conditions that it is told of each network, or `none`."""
     drop_condition: ClassVar[float] = 1.0
     """Share of the networks that it learns without their condition."""
     behaviour: ClassVar[float] = 0.0
@@ -119,9 +61,16 @@ class DensitySettings:
     """Whether each token of a code is drawn by itself, so that any sequence of them can be."""
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of its conditions: columns of the zoo, or facts of it (`learning.FACTS`)."""
+        if isinstance(self.condition, str):
+            return () if self.condition == "none" else (self.condition,)
+        return self.condition
+
+    @property
     def takes_condition(self) -> bool:
         """Whether `fit` and `sample` are told conditions."""
-        return self.condition != "none"
+        return bool(self.conditions)
 
     @property
     def takes_metric(self) -> bool:
@@ -148,17 +97,17 @@ class DensitySettings:
         """Name of the kind, with what tells it apart, for an error."""
         return self.kind
 
-    def build_network(self, shape: "Shape", *, conditioned: bool) -> "nn.Module":
+    def build_network(self, shape: "Shape", *, told: Sequence[int] = ()) -> "nn.Module":
         """Return the network that learns: the backbone, where nothing more does.
 
         Args:
             shape: of the codes.
-            conditioned: whether it is told conditions.
+            told: numbers of each condition that it is told.
 
         Raises:
             ConfigError: the backbone is not for such codes; see `build_backbone`.
         """
-        return build_backbone(self.backbone, shape, conditioned=conditioned)
+        return build_backbone(self.backbone, shape, told=told)
 
     def describe(self) -> Iterator[str]:
         """Yield what a plan should say of it."""
@@ -172,7 +121,22 @@ class LearntSettings(DensitySettings):
     """
 
     def check_condition(self) -> None:
-        """Raise ValueError where a setting of conditions has no effect."""
+        """Raise ValueError for conditions that may not be, and settings of them without effect."""
+        for name in self.conditions:
+            if "test" in name.split("_"):
+                raise ValueError(
+                    f"condition = {name!r}: scores on test images are read by reports alone, and a "
+                    "generator that had learnt them could not be judged by them: choose "
+                    "val_accuracy"
+                )
+        if len(set(self.conditions)) < len(self.conditions) or "none" in self.conditions:
+            raise ValueError(f"condition = {list(self.conditions)}: name each condition once")
+        if "classes" in self.conditions and self.backbone.reads_labels:
+            raise ValueError(
+                f"condition = 'classes' with backbone.kind = {self.backbone.kind!r}, to which a "
+                "category is one number, and a set of classes is several: choose the backbone "
+                "residual_mlp"
+            )
         if not self.takes_condition and self.drop_condition != 0.1:
             raise ValueError(
                 f"drop_condition = {self.drop_condition:g} has no effect without a condition: "
@@ -235,11 +199,14 @@ class FlowConfig(LearntSettings):
     """Share of the loss in which an error counts by how much it changes what networks answer, and
     not as much as that of any other number; see `generators/sensitivity.py`. Below 1: numbers
     without influence must be learnt too."""
-    condition: Literal["none", "val_accuracy"] = "none"
-    """Fact of each network that the flow is told, so that samples may be asked for by it."""
+    condition: str | tuple[str, ...] = "none"
+    """Facts of each network that the flow is told, so that samples may be asked for by them:
+    columns of the zoo (`val_accuracy`, `initialisation`, `epoch`, ...; no test scores), `data`,
+    `classes` or `architecture`; one, or a list."""
     drop_condition: Fraction = 0.1
-    """With a condition: share of a batch that is not told it, so that samples without one and
-    classifier-free guidance (arXiv 2207.12598) are learnt too."""
+    """With conditions: share of a batch that is told none, and, of several, share that is not told
+    one by itself, so that samples without one and classifier-free guidance (arXiv 2207.12598) are
+    learnt too."""
     kind: Literal["flow"] = "flow"
     """The density."""
 
@@ -339,11 +306,11 @@ class DiffusionConfig(LearntSettings):
     """Share of the loss in which an error counts by how much it changes what networks answer, and
     not as much as that of any other number; see `generators/sensitivity.py`. Below 1: numbers
     without influence must be learnt too."""
-    condition: Literal["none", "val_accuracy"] = "none"
-    """Fact of each network that the diffusion is told, so that samples may be asked for by it."""
+    condition: str | tuple[str, ...] = "none"
+    """Facts of each network that the diffusion is told; see the flow's."""
     drop_condition: Fraction = 0.1
-    """With a condition: share of a batch that is not told it, so that samples without one and
-    classifier-free guidance (arXiv 2207.12598) are learnt too."""
+    """With conditions: share of a batch that is told none, and, of several, share that is not told
+    one by itself; see the flow's."""
     kind: Literal["diffusion"] = "diffusion"
     """The density."""
 
@@ -384,9 +351,9 @@ class DiffusionConfig(LearntSettings):
                 f"(above {_MUCH_SIGNAL:g}): {self._less_signal()}"
             )
 
-    def build_network(self, shape: "Shape", *, conditioned: bool) -> "nn.Module":
+    def build_network(self, shape: "Shape", *, told: Sequence[int] = ()) -> "nn.Module":
         """Return the backbone, with the variances where they are learnt; see the base."""
-        backbone = super().build_network(shape, conditioned=conditioned)
+        backbone = super().build_network(shape, told=told)
         if self.variance != "learnt":
             return backbone
         from dwf.densities.denoising import WithVariance

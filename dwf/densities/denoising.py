@@ -182,7 +182,7 @@ class Denoising(PathTask):
             wanted_BK=noising.answers(
                 self.config.prediction, codes_BK, noise_BK=noise_BK, step_B=step_B
             ),
-            condition_B=self.draw_conditions(batch, generator, learns=learns),
+            condition_BP=self.draw_conditions(batch, generator, learns=learns),
             present_BK=batch.present_NK,
         )
 

@@ -5,6 +5,7 @@ What a kind can do its settings say; see `config.DensitySettings`.
 Shape suffixes: N codes, B codes of a chunk.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,12 +13,13 @@ import torch
 from torch import nn
 
 from dwf.codecs.codes import Codes, CodeShape
+from dwf.densities.asked import Asked, Guidance, Wanted
 from dwf.densities.config import DensitySettings
 from dwf.errors import ConfigError
 from dwf.plain import Json
 from dwf.run_folder import RunFolder
 
-Setting = str | int | float
+Setting = str | int | float | Sequence[str]
 """Value of what `sample` may be told beside how many: of a condition, or of a solver's setting."""
 
 
@@ -52,8 +54,8 @@ class Density:
             run: takes checkpoints and metrics; of this density alone.
             seed: of initialisation, batches and noise.
 
-        One whose settings say `takes_condition` also takes `train_conditions_N` and
-        `val_conditions_N`, one that `takes_metric` a `metric`, one that `looks_at_samples` a
+        One whose settings say `takes_condition` also takes `train_conditions` and
+        `val_conditions`, one that `takes_metric` a `metric`, one that `looks_at_samples` a
         `judge`; see `LearntDensity.fit`.
 
         Returns:
@@ -114,15 +116,19 @@ class Density:
         """
         raise NotImplementedError
 
-    def ask(self, condition: float | None, guidance: float = 1.0) -> torch.Tensor | None:
-        """Return a condition as the density takes it, refusing what was not learnt.
+    def ask(self, condition: Wanted, guidance: Guidance = 1.0) -> Asked | None:
+        """Return what samples are asked for, refusing what was not learnt; None: nothing.
+
+        Args:
+            condition: values of conditions; None: none.
+            guidance: how strongly they count; 1: as learnt.
 
         Raises:
             ConfigError: so it is.
         """
         if condition is not None or guidance != 1:
             raise ConfigError(
-                f"condition = {condition}, guidance = {guidance:g}: this {self.config.kind} was "
+                f"condition = {condition}, guidance = {guidance}: this {self.config.kind} was "
                 "fitted with density.condition = none and knows no conditions: leave both out, or "
                 "fit one with density.condition = val_accuracy"
             )

@@ -3,7 +3,7 @@
 Within, all codes are vectors in standardised units, of a sequence the numbers that stand for
 weights, token after token. Time 0 is the code, and 1 is noise.
 
-Shape suffixes: B codes of a chunk, K numbers of a code.
+Shape suffixes: B codes of a chunk, K numbers of a code, P numbers of all conditions.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,9 @@ from dwf.codecs.codes import Codes
 from dwf.densities.config import DiffusionConfig, DiffusionSolverConfig
 from dwf.densities.denoising import Denoising, Noising
 from dwf.densities.examples import Examples
+from dwf.densities.guidance import guided
 from dwf.densities.learnt import LearntDensity
+from dwf.densities.paths import PathTask
 from dwf.densities.samplers import denoise
 from dwf.errors import ConfigError
 from dwf.metrics import logger
@@ -33,6 +35,7 @@ class Diffusion(LearntDensity):
 
     files = ("diffusion.pt",)
     settings = DiffusionConfig
+    learns = Denoising
     config: DiffusionConfig
 
     def __init__(self, config: DiffusionConfig):
@@ -57,19 +60,11 @@ class Diffusion(LearntDensity):
 
     def task(
         self, train: Examples, val: Examples, *, seed: int, metric: Sequence[torch.Tensor]
-    ) -> Denoising:
+    ) -> PathTask:
         """Return the task of learning what `prediction` names; see the base."""
         _, beyond = self._clip(train.codes_NK)
         self._warn_of_clipping(beyond, "a training network's code")
-        return Denoising(
-            self.config,
-            self.module,
-            train=train,
-            val=val,
-            seed=seed,
-            sections=self.sections,
-            metric=metric,
-        )
+        return super().task(train, val, seed=seed, metric=metric)
 
     def draw(
         self,
@@ -78,8 +73,8 @@ class Diffusion(LearntDensity):
         *,
         seed: int,
         first: int,
-        condition_B: torch.Tensor | None = None,
-        guidance: float = 1.0,
+        condition_BP: torch.Tensor | None = None,
+        guidance: float | tuple[float, ...] = 1.0,
         present_BK: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the standardised codes that noise becomes; see the base."""
@@ -89,7 +84,12 @@ class Diffusion(LearntDensity):
             nonlocal beyond
             if present_BK is not None:
                 x_BK = x_BK * present_BK
-            said_BK = self._ask_network(x_BK, step, condition_B, guidance, present_BK)
+            said_BK = guided(
+                lambda told: self._answer(x_BK, step, condition_BP=told, present_BK=present_BK),
+                condition_BP,
+                guidance,
+                sizes=self.conditions.sizes if self.conditions else (),
+            )
             said_BK, *places = said_BK.split(x_BK.shape[1], dim=1)
             step_B = torch.tensor([step], device=x_BK.device)
             codes_BK = self.noising.codes(self.config.prediction, said_BK, x_BK=x_BK, step_B=step_B)
@@ -109,26 +109,19 @@ class Diffusion(LearntDensity):
         self._warn_of_clipping(beyond, "a code drawn")
         return drawn_BK
 
-    def _ask_network(
+    def _answer(
         self,
         x_BK: torch.Tensor,
         step: int,
-        condition_B: torch.Tensor | None,
-        guidance: float,
+        *,
+        condition_BP: torch.Tensor | None,
         present_BK: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Return what the network answers, none + guidance (condition - none).
-
-        Source: Ho and Salimans, arXiv 2207.12598, eq. 6, whose w is guidance - 1.
-        """
+        """Return what the network answers."""
         t_B = self.noising.times(torch.tensor([step], device=x_BK.device))
-        told = {} if present_BK is None else {"present_BK": present_BK}
-        if condition_B is None:
-            return self.module(x_BK, t_B, **told)
-        said_BK = self.module(x_BK, t_B, condition_B=condition_B, **told)
-        if guidance == 1:
-            return said_BK
-        return torch.lerp(self.module(x_BK, t_B, **told), said_BK, guidance)
+        told = {"condition_BP": condition_BP, "present_BK": present_BK}
+        told = {name: value for name, value in told.items() if value is not None}
+        return self.module(x_BK, t_B, **told)
 
     def _clip(self, codes_BK: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Return codes within `clip`, and the largest share of a code's numbers beyond it."""

@@ -1,6 +1,6 @@
 """Standardised codes as a learnt density trains on them.
 
-Shape suffixes: N codes, K numbers of a code, A architectures.
+Shape suffixes: N codes, K numbers of a code, P numbers of all conditions, A architectures.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,14 @@ class Examples:
 
     codes_NK: torch.Tensor
     """float32; of several architectures, 0 where a network has no number."""
-    condition_N: torch.Tensor | None = None
+    condition_NP: torch.Tensor | None = None
     """Standardised conditions, NaN for none; None where the density is told nothing."""
     kind_N: torch.Tensor | None = None
     """int64, of several architectures: which each is of."""
     present_AK: torch.Tensor | None = None
     """bool, of several architectures: which numbers each has."""
+    sizes: tuple[int, ...] = ()
+    """Numbers of each condition, P in all."""
 
     def __len__(self) -> int:
         return len(self.codes_NK)
@@ -32,9 +34,10 @@ class Examples:
 
         return Examples(
             codes_NK=self.codes_NK.index_select(0, rows),
-            condition_N=of_rows(self.condition_N),
+            condition_NP=of_rows(self.condition_NP),
             kind_N=of_rows(self.kind_N),
             present_AK=self.present_AK,
+            sizes=self.sizes,
         )
 
     @property

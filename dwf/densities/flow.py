@@ -8,25 +8,26 @@ nothing.
 Shape suffixes: N codes, B codes of a chunk, K numbers of a code, A architectures.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
 from dwf.codecs.codes import Codes
+from dwf.densities.asked import Wanted
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.density import Setting
-from dwf.densities.examples import Examples
 from dwf.densities.flow_matching import (
     LAST_TIME,
     FlowMatching,
     normal_velocity,
     velocity_of_target,
 )
+from dwf.densities.guidance import guided
 from dwf.densities.learnt import CHUNK_NUMBERS, LearntDensity
 from dwf.densities.likelihood import log_density
 from dwf.densities.scaling import check_codes
 from dwf.densities.solver import solve
+from dwf.errors import ConfigError
 from dwf.randomness import torch_stream
 
 # Up to this many numbers, a likelihood takes the exact trace of the Jacobian.
@@ -38,28 +39,15 @@ class Flow(LearntDensity):
 
     files = ("flow.pt",)
     settings = FlowConfig
+    learns = FlowMatching
     config: FlowConfig
-
-    def task(
-        self, train: Examples, val: Examples, *, seed: int, metric: Sequence[torch.Tensor]
-    ) -> FlowMatching:
-        """Return the task of learning the velocity; see the base."""
-        return FlowMatching(
-            self.config,
-            self.module,
-            train=train,
-            val=val,
-            seed=seed,
-            sections=self.sections,
-            metric=metric,
-        )
 
     def velocity(
         self,
         x_BK: torch.Tensor,
         t: torch.Tensor,
         *,
-        condition_B: torch.Tensor | None = None,
+        condition_BP: torch.Tensor | None = None,
         present_BK: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the velocity_BK of points in standardised units at one time in [0, 1].
@@ -67,10 +55,10 @@ class Flow(LearntDensity):
         Args:
             x_BK: points.
             t: their time, a scalar.
-            condition_B: standardised conditions, or that of all, [1]; None: none.
+            condition_BP: standardised conditions, or those of all, [1, P]; None: none.
             present_BK: which numbers each point has, or [1, K]; None: all.
         """
-        told = {"condition_B": condition_B, "present_BK": present_BK}
+        told = {"condition_BP": condition_BP, "present_BK": present_BK}
         told = {name: value for name, value in told.items() if value is not None}
         config = self.config
         if config.prediction == "target":
@@ -84,24 +72,6 @@ class Flow(LearntDensity):
             return said_BK
         return said_BK + normal_velocity(x_BK, t, source_std=config.source_std, sigma=config.sigma)
 
-    def guided(
-        self,
-        x_BK: torch.Tensor,
-        t: torch.Tensor,
-        *,
-        condition_B: torch.Tensor | None,
-        guidance: float,
-        present_BK: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return v_none + guidance (v_condition - v_none); arguments as of `velocity`.
-
-        Source: Ho and Salimans, arXiv 2207.12598, eq. 6, whose w is guidance - 1.
-        """
-        told_BK = self.velocity(x_BK, t, condition_B=condition_B, present_BK=present_BK)
-        return torch.lerp(
-            self.velocity(x_BK, t, condition_B=None, present_BK=present_BK), told_BK, guidance
-        )
-
     def draw(
         self,
         noise_BK: torch.Tensor,
@@ -109,25 +79,21 @@ class Flow(LearntDensity):
         *,
         seed: int,
         first: int,
-        condition_B: torch.Tensor | None = None,
-        guidance: float = 1.0,
+        condition_BP: torch.Tensor | None = None,
+        guidance: float | tuple[float, ...] = 1.0,
         present_BK: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the standardised codes that noise flows to, without chance; see the base."""
-        start_BK = noise_BK * self.config.source_std
-        if guidance == 1:
-            return solve(
-                lambda t, x: self.velocity(x, t, condition_B=condition_B, present_BK=present_BK),
-                start_BK,
-                config=solver,
+
+        def velocity(t: torch.Tensor, x_BK: torch.Tensor) -> torch.Tensor:
+            return guided(
+                lambda told: self.velocity(x_BK, t, condition_BP=told, present_BK=present_BK),
+                condition_BP,
+                guidance,
+                sizes=self.conditions.sizes if self.conditions else (),
             )
-        return solve(
-            lambda t, x: self.guided(
-                x, t, condition_B=condition_B, guidance=guidance, present_BK=present_BK
-            ),
-            start_BK,
-            config=solver,
-        )
+
+        return solve(velocity, noise_BK * self.config.source_std, config=solver)
 
     def log_prob(
         self,
@@ -136,7 +102,7 @@ class Flow(LearntDensity):
         *,
         probes: int = 8,
         seed: int = 0,
-        condition: float | None = None,
+        condition: Wanted = None,
         **solver: Setting,
     ) -> torch.Tensor:
         """Return the log density of codes in nats, float32, shape [N].
@@ -150,14 +116,20 @@ class Flow(LearntDensity):
                 estimate (arXiv 1810.01367), unbiased. Default: exact up to 64 numbers.
             probes: random signs an estimate is the mean of.
             seed: of the random signs.
-            condition: given which; None: none.
+            condition: given which, one value of each; None: none.
             solver: settings of `SolverConfig` other than the configured ones.
 
         Raises:
             ConfigError: as of `sample`.
         """
         check_codes(codes, self.shape)
-        condition_B = self.ask(condition)
+        asked = self.ask(condition)
+        if asked and not asked.is_constant:
+            raise ConfigError(
+                f"condition = {condition}: a likelihood is given one value of each condition: ask "
+                "for one, without `each` and `..`"
+            )
+        condition_BP = asked and asked.rows(0, 1).to(self.device)
         num_features = self.shape.size
         settings = replace(self.config.solver, **solver)
         exact = num_features <= _EXACT_FEATURES if exact is None else exact
@@ -171,7 +143,7 @@ class Flow(LearntDensity):
             signs = torch.randint(0, 2, (probes, *x_BK.shape), generator=generator) * 2.0 - 1
             part_B = log_density(
                 lambda x, t, present: self.velocity(
-                    x, t, condition_B=condition_B, present_BK=present
+                    x, t, condition_BP=condition_BP, present_BK=present
                 ),
                 x_BK,
                 settings=settings,

@@ -90,9 +90,9 @@ class FlowMatching(PathTask):
             wanted_BK -= normal_velocity(
                 xt_BK, t_B1, source_std=config.source_std, sigma=config.sigma
             )
-        condition_B = self.draw_conditions(batch, generator, learns=learns)
+        condition_BP = self.draw_conditions(batch, generator, learns=learns)
         return Paths(
-            xt_BK, t_B, wanted_BK=wanted_BK, condition_B=condition_B, present_BK=present_BK
+            xt_BK, t_B, wanted_BK=wanted_BK, condition_BP=condition_BP, present_BK=present_BK
         )
 
 

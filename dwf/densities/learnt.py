@@ -3,10 +3,10 @@
 A kind gives its task, what the network is asked to learn, and how it draws. Within, all codes are
 vectors: of a sequence, the numbers that stand for weights, token after token.
 
-Shape suffixes: N codes, B codes of a chunk, K numbers of a code, A architectures.
+Shape suffixes: N codes, B codes of a chunk, K numbers of a code, P numbers of all conditions, A
+architectures.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,11 +17,13 @@ import torch
 from torch import nn
 
 from dwf.codecs.codes import Codes, CodeShape
-from dwf.densities.conditions import Conditions
+from dwf.densities.asked import Asked, Guidance, Wanted
+from dwf.densities.conditions import Conditions, Told
 from dwf.densities.config import LearntSettings, SolverSettings
 from dwf.densities.density import Density, Setting
 from dwf.densities.examples import Examples
 from dwf.densities.pairing import PairedSections
+from dwf.densities.paths import PathTask
 from dwf.densities.scaling import Scaling, check_codes, vectors
 from dwf.densities.solver import draw_noise
 from dwf.devices import find_device
@@ -30,7 +32,6 @@ from dwf.randomness import seed_of, seeded
 from dwf.run_folder import RunFolder, load_state, save_state
 from dwf.settings import build, to_dict
 from dwf.training.loop import Outcome, train
-from dwf.training.task import Task
 
 CHUNK_NUMBERS = 2**24
 """Numbers of the codes, or of a backbone's widest layer, that are worked on at once."""
@@ -44,7 +45,7 @@ Judge = Callable[[Codes], dict[str, float]]
 
 
 class LearntDensity(Density):
-    """Base of densities that train a network; a kind gives `task`, `draw` and `log_prob`.
+    """Base of densities that train a network; a kind gives `learns`, `draw` and `log_prob`.
 
     Args:
         config: its settings.
@@ -52,6 +53,8 @@ class LearntDensity(Density):
 
     settings: ClassVar[type[LearntSettings]]
     """Class of its settings."""
+    learns: ClassVar[type[PathTask]]
+    """Class of its task."""
     config: LearntSettings
     module: nn.Module
 
@@ -61,7 +64,7 @@ class LearntDensity(Density):
 
     def task(
         self, train: Examples, val: Examples, *, seed: int, metric: Sequence[torch.Tensor]
-    ) -> Task:
+    ) -> PathTask:
         """Return what `module` is asked to learn.
 
         Args:
@@ -70,7 +73,15 @@ class LearntDensity(Density):
             seed: of noise that is drawn once, and of validation.
             metric: of each of `sections`, what the errors of a token count, [C, C]; or nothing.
         """
-        raise NotImplementedError
+        return self.learns(
+            self.config,
+            self.module,
+            train=train,
+            val=val,
+            seed=seed,
+            sections=self.sections,
+            metric=metric,
+        )
 
     def draw(
         self,
@@ -79,8 +90,8 @@ class LearntDensity(Density):
         *,
         seed: int,
         first: int,
-        condition_B: torch.Tensor | None = None,
-        guidance: float = 1.0,
+        condition_BP: torch.Tensor | None = None,
+        guidance: float | tuple[float, ...] = 1.0,
         present_BK: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return standardised codes made of standard normal noise, [B, K].
@@ -90,8 +101,8 @@ class LearntDensity(Density):
             solver: how.
             seed: of chance on the way, a stream for each sample.
             first: number of the first sample.
-            condition_B: standardised conditions, or that of all, [1]; None: none.
-            guidance: how strongly; 1: as learnt.
+            condition_BP: standardised conditions, or those of all, [1, P]; None: none.
+            guidance: how strongly, see `guidance.guided`; 1: as learnt.
             present_BK: which numbers codes have, [1, K]; None: all.
         """
         raise NotImplementedError
@@ -103,8 +114,8 @@ class LearntDensity(Density):
         *,
         run: RunFolder,
         seed: int = 0,
-        train_conditions_N: torch.Tensor | None = None,
-        val_conditions_N: torch.Tensor | None = None,
+        train_conditions: Told | None = None,
+        val_conditions: Told | None = None,
         metric: Sequence[torch.Tensor] = (),
         judge: Judge | None = None,
     ) -> Outcome:
@@ -115,9 +126,9 @@ class LearntDensity(Density):
             val_codes: held-out ones, for validation; may be empty.
             run: takes checkpoints and metrics; of this density alone.
             seed: of initialisation, batches and noise.
-            train_conditions_N: what `condition` names of each training network, as the zoo has it;
-                a number that is not finite stands for none.
-            val_conditions_N: the same of the held-out networks; None: they have none.
+            train_conditions: what `condition` names of each training network, as the zoo has it;
+                a number that is not finite, or an empty word, stands for none.
+            val_conditions: the same of the held-out networks; None: they have none.
             metric: with `behaviour`, of each section of tokens what their errors count, [C, C]; see
                 `generators/sensitivity.py`.
             judge: with `training.sample_every`, what scores codes drawn in training.
@@ -140,11 +151,11 @@ class LearntDensity(Density):
         scaling = Scaling.fit(vectors(train_codes), self.config.standardise, present_NK=present_NK)
         conditions = None
         if self.config.takes_condition:
-            conditions = Conditions.fit(self.config.condition, train_conditions_N)
+            conditions = Conditions.fit(self.config.conditions, train_conditions)
         self.prepare(train_codes.shape, scaling, seed=seed, conditions=conditions)
         task = self.task(
-            self.examples(train_codes, train_conditions_N),
-            self.examples(val_codes, val_conditions_N),
+            self.examples(train_codes, train_conditions),
+            self.examples(val_codes, val_conditions),
             seed=seed,
             metric=self._metric(metric),
         )
@@ -158,11 +169,11 @@ class LearntDensity(Density):
     def _look(self, judge: Judge, seed: int, module: nn.Module) -> dict[str, float]:
         """Return what the judge says of codes drawn with the network as it is now.
 
-        From the same noise at each look; where none is learnt without a condition, of the mean one.
+        From the same noise at each look; where none is learnt without conditions, of typical ones.
         """
         condition = None
         if self.conditions is not None and not self.config.drop_condition:
-            condition = self.conditions.mean
+            condition = self.conditions.typical
         trained, self.module = self.module, module
         try:
             count = self.config.training.sample_count
@@ -194,27 +205,30 @@ class LearntDensity(Density):
         self.shape = shape
         self.scaling, self.conditions = scaling.to(self.device), conditions
         with seeded(seed, "initialisation"):
-            module = self.config.build_network(shape, conditioned=conditions is not None)
+            module = self.config.build_network(shape, told=conditions.sizes if conditions else ())
         self.module = module.to(self.device).eval()
         present_AK = shape.present_AK
         self.present_AK = None if present_AK is None else present_AK.to(self.device)
 
-    def examples(self, codes: Codes, conditions_N: torch.Tensor | None) -> Examples:
+    def examples(self, codes: Codes, told: Told | None) -> Examples:
         """Return codes on the device, standardised, with what is known of them.
 
         Args:
             codes: in the shape of the training codes.
-            conditions_N: as the zoo has them; None: of none.
+            told: conditions as the zoo has them; None: of none.
         """
-        condition_N = kind_N = None
+        condition_NP, kind_N, sizes = None, None, ()
         if self.conditions is not None:
-            if conditions_N is None:
-                conditions_N = torch.full((len(codes),), math.nan)
-            condition_N = self.conditions.standardise(conditions_N).to(self.device)
+            condition_NP = self.conditions.encode(told, len(codes)).to(self.device)
+            sizes = self.conditions.sizes
         if codes.kind_N is not None:
             kind_N = codes.kind_N.to(self.device)
         examples = Examples(
-            vectors(codes).to(self.device), condition_N, kind_N=kind_N, present_AK=self.present_AK
+            vectors(codes).to(self.device),
+            condition_NP,
+            kind_N=kind_N,
+            present_AK=self.present_AK,
+            sizes=sizes,
         )
         standardised_NK = self.scaling.apply(examples.codes_NK, examples.present_NK)
         return replace(examples, codes_NK=standardised_NK)
@@ -249,8 +263,8 @@ class LearntDensity(Density):
         *,
         first: int = 0,
         chunk: int | None = None,
-        condition: float | None = None,
-        guidance: float = 1.0,
+        condition: Wanted = None,
+        guidance: Guidance = 1.0,
         kind: int = 0,
         **solver: Setting,
     ) -> Codes:
@@ -261,7 +275,7 @@ class LearntDensity(Density):
             seed: sample i of a seed starts from the same noise, whatever `count` and `chunk`.
             first: number of the first sample.
             chunk: how many are drawn at once; default by their size.
-            condition: what to ask for, as the zoo has it; None: nothing.
+            condition: what to ask for, see `ask`; None: nothing.
             guidance: how strongly; 1: as learnt.
             kind: number of the architecture, of codes of several.
             solver: settings of `config.solver` other than the configured ones.
@@ -273,20 +287,21 @@ class LearntDensity(Density):
             ConfigError: the density knows no conditions or not this one, or no such architecture.
         """
         settings = replace(self.config.solver, **solver)
-        condition_B = self.ask(condition, guidance)
+        asked = self.ask(condition, guidance)
         present_BK = self._present_of(kind)
         noise_NK = draw_noise(count, self.shape.size, seed=seed, first=first)
         chunk = chunk or self._chunk()
         for place, x_BK in enumerate(noise_NK.split(chunk)):  # views: noise becomes the samples
             noise_BK = x_BK.to(self.device)
             noise_BK = noise_BK if present_BK is None else noise_BK * present_BK
+            number = first + place * chunk
             drawn_BK = self.draw(
                 noise_BK,
                 settings,
                 seed=seed,
-                first=first + place * chunk,
-                condition_B=condition_B,
-                guidance=guidance,
+                first=number,
+                condition_BP=asked and asked.rows(number, len(x_BK)).to(self.device),
+                guidance=asked.guidance if asked else 1.0,
                 present_BK=present_BK,
             )
             x_BK.copy_(self.scaling.undo(drawn_BK))
@@ -298,23 +313,29 @@ class LearntDensity(Density):
         widest = self.config.backbone.widest(self.shape)
         return max(1, (_CACHED_NUMBERS if cached else CHUNK_NUMBERS) // widest)
 
-    def ask(self, condition: float | None, guidance: float = 1.0) -> torch.Tensor | None:
-        """Return a condition as the network takes it, refusing what was not learnt."""
+    def ask(self, condition: Wanted, guidance: Guidance = 1.0) -> Asked | None:
+        """Return what samples are asked for, refusing what was not learnt; see the base."""
         if self.conditions is None:
             return super().ask(condition, guidance)
+        told = f"guidance = {guidance:g}" if isinstance(guidance, (int, float)) else guidance
         if condition is None and guidance != 1:
             raise ConfigError(
-                f"guidance = {guidance:g} without a condition has nothing to guide to: give a "
-                f"condition in [{self.conditions.low:.6g}, {self.conditions.high:.6g}]"
+                f"{told} without a condition has nothing to guide to: give a condition, of "
+                f"{self.conditions.known}"
             )
-        if not self.config.drop_condition and (condition is None or guidance != 1):
+        asked = None
+        if condition is not None:
+            asked = Asked.of(self.conditions, condition, guidance)
+        if not self.config.drop_condition and not (
+            asked and asked.is_whole and not asked.is_guided
+        ):
             raise ConfigError(
-                f"condition = {condition}, guidance = {guidance:g}: fitted with drop_condition = "
-                f"0, this {self.config.kind} has not learnt to draw without a condition, which "
-                "both need: give a condition and guidance 1, or fit it with "
-                "density.drop_condition = 0.1"
+                f"condition = {condition}, {told}: fitted with drop_condition = 0, this "
+                f"{self.config.kind} has not learnt to draw without a condition, which guidance "
+                "and a condition left out both need: give every condition and guidance 1, or fit "
+                "it with density.drop_condition = 0.1"
             )
-        return None if condition is None else self.conditions.ask(condition).to(self.device)
+        return asked
 
     def _present_of(self, kind: int) -> torch.Tensor | None:
         """Return which numbers an architecture has, [1, K]; None where there is one alone."""
@@ -332,7 +353,7 @@ class LearntDensity(Density):
         codes: Codes,
         seed: int,
         *,
-        conditions_N: torch.Tensor | None = None,
+        conditions: Told | None = None,
         metric: Sequence[torch.Tensor] = (),
     ) -> float:
         """Return the loss that was trained, of any codes; of equally many at the same noise.
@@ -342,11 +363,11 @@ class LearntDensity(Density):
         Args:
             codes: in the shape of the training codes.
             seed: of noise and times.
-            conditions_N: as of `fit`.
+            conditions: as of `fit`.
             metric: as of `fit`.
         """
         check_codes(codes, self.shape)
-        some = self.examples(codes, conditions_N)
+        some = self.examples(codes, conditions)
         return self.task(some, some, seed=seed, metric=self._metric(metric)).validate(self.module)
 
     def save(self, folder: Path) -> None:
@@ -356,7 +377,7 @@ class LearntDensity(Density):
             "module": self.module.state_dict(),
             "scaling": vars(self.scaling),
             "shape": vars(self.shape),
-            "conditions": self.conditions and vars(self.conditions),
+            "conditions": self.conditions and self.conditions.to_json(),
         }
         save_state(Path(folder) / self.files[0], state)
 
@@ -371,7 +392,7 @@ class LearntDensity(Density):
         state = load_state(path)
         density = cls(build(cls.settings, state["config"], source=str(path)))
         told = state["conditions"]
-        conditions = told and Conditions(**told)
+        conditions = told and Conditions.from_json(told)
         density.prepare(
             CodeShape(**state["shape"]), Scaling(**state["scaling"]), seed=0, conditions=conditions
         )

@@ -5,7 +5,8 @@ with numbers of their own, errors in a metric, and a validation at the same chan
 
 Source of leaving out conditions: Ho and Salimans, arXiv 2207.12598, algorithm 1.
 
-Shape suffixes: B codes of a batch, C numbers of a token, K numbers of a code.
+Shape suffixes: B codes of a batch, C numbers of a token, or conditions, K numbers of a code, P
+numbers of all conditions.
 """
 
 import math
@@ -39,7 +40,7 @@ class Paths:
     """Their times in [0, 1]."""
     wanted_BK: torch.Tensor
     """Answers that `prediction` names."""
-    condition_B: torch.Tensor | None
+    condition_BP: torch.Tensor | None
     """Standardised conditions, NaN for none; None where the density is told nothing."""
     present_BK: torch.Tensor | None
     """bool, of several architectures: numbers that each code has."""
@@ -50,7 +51,7 @@ class Paths:
             xt_BK=self.xt_BK[part],
             t_B=self.t_B[part],
             wanted_BK=self.wanted_BK[part],
-            condition_B=None if self.condition_B is None else self.condition_B[part],
+            condition_BP=None if self.condition_BP is None else self.condition_BP[part],
             present_BK=None if self.present_BK is None else self.present_BK[part],
         )
 
@@ -141,17 +142,17 @@ class PathTask(Task):
     def draw_conditions(
         self, batch: Examples, generator: torch.Generator, *, learns: bool
     ) -> torch.Tensor | None:
-        """Return what the network is told of a batch, condition_B; None: nothing."""
-        if batch.condition_N is None:
+        """Return what the network is told of a batch, condition_BP; None: nothing."""
+        if batch.condition_NP is None:
             return None
         share = self.config.drop_condition if learns else 0.0
-        return forget(batch.condition_N, share, generator=generator)
+        return forget(batch.condition_NP, share, generator=generator, sizes=batch.sizes)
 
     def _error(self, module: nn.Module, paths: Paths, part: slice = _ALL) -> torch.Tensor:
         """Return the mean squared error over a part of the paths; parts' mean is that of all."""
         mine, told = paths.take(part), {}
-        if mine.condition_B is not None:
-            told["condition_B"] = mine.condition_B
+        if mine.condition_BP is not None:
+            told["condition_BP"] = mine.condition_BP
         count = mine.wanted_BK.numel()
         if mine.present_BK is not None:
             # The share of all numbers that count, not of these: parts have more of them or fewer.
@@ -191,12 +192,33 @@ class PathTask(Task):
         return sum(squares)
 
 
-def forget(condition_B: torch.Tensor, share: float, *, generator: torch.Generator) -> torch.Tensor:
-    """Return conditions of which a random share is NaN, for none."""
+def forget(
+    condition_BP: torch.Tensor,
+    share: float,
+    *,
+    generator: torch.Generator,
+    sizes: Sequence[int] = (1,),
+) -> torch.Tensor:
+    """Return conditions of which a random share is NaN, for none.
+
+    Of a share of the codes all conditions are. Of several conditions each is, by itself, of a share
+    of the others too, so that the network learns every selection of them.
+
+    Args:
+        condition_BP: conditions.
+        share: which.
+        generator: source of chance.
+        sizes: numbers of each condition.
+    """
     if not share:
-        return condition_B
-    chance_B = torch.rand(len(condition_B), generator=generator, device=condition_B.device)
-    return condition_B.masked_fill(chance_B < share, math.nan)
+        return condition_BP
+    chance = {"generator": generator, "device": condition_BP.device}
+    lost_B1 = torch.rand(len(condition_BP), **chance).unsqueeze(1) < share
+    if len(sizes) == 1:
+        return condition_BP.masked_fill(lost_B1, math.nan)
+    lost_BC = torch.rand(len(condition_BP), len(sizes), **chance) < share
+    each_P = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(lost_BC.device)
+    return condition_BP.masked_fill(lost_B1 | lost_BC[:, each_P], math.nan)
 
 
 def draw_source(like_BK: torch.Tensor, std: float, *, generator: torch.Generator) -> torch.Tensor:

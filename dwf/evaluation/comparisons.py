@@ -8,18 +8,27 @@ first, that with all of them.
 Shape suffixes: S networks of a set.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dwf import preemption
 from dwf.evaluation.config import EvaluateConfig
-from dwf.evaluation.measure import FAMILIES, Arm, Baseline, Drawn, Measured, Yardstick
+from dwf.evaluation.measure import (
+    FAMILIES,
+    Arm,
+    Baseline,
+    Drawn,
+    Measured,
+    Yardstick,
+    retrieved,
+)
 from dwf.evaluation.report import NetworkSet, marked, network_set
 from dwf.generators.subset import rows_learnt_from, subset_of
 from dwf.metrics import Progress
 from dwf.plain import Json
+from dwf.zoo.provenance import ASKED
 from dwf.zoo.store import Zoo
 
 
@@ -88,6 +97,7 @@ def measure_all(config: EvaluateConfig, comparisons: Sequence[Comparison]) -> li
     held_out = zoo.rows(split=config.split, epoch="last")
     total = 1 + bool(len(held_out))
     total += sum(2 * len(one.samples) + len(one.baselines) + len(one.arms) for one in comparisons)
+    total += sum(bool(asked_of(each)) for one in comparisons for each in one.samples)
     sets: list[NetworkSet] = []
     with Progress(f"evaluate {zoo.name}", total, unit="sets of networks") as progress:
         for one in comparisons:
@@ -118,6 +128,7 @@ class _Measuring:
             self._told["subset"] = comparison.subset
         steps = self.zoo.is_one_network and "step" in self.zoo.columns
         self._numbers = self.zoo.columns["step" if steps else "network"]
+        self._rows = comparison.yardstick.training.rows
 
     def sets(self, held_out: np.ndarray | None) -> Iterator[NetworkSet]:
         """Yield all sets, in the order of the report.
@@ -126,20 +137,30 @@ class _Measuring:
             held_out: rows of held-out networks; None in a comparison without these and originals.
         """
         if held_out is not None:
-            rows = self.yardstick.training.rows
-            network_S = self._numbers[rows]
+            rows = self._rows[self.yardstick.nearness.judged_J]
             yield self._set(
-                "originals (training)", "originals", self.yardstick.originals, network_S
+                "originals (training)",
+                "originals",
+                self.yardstick.originals,
+                self._numbers[rows],
+                told=self._by(rows),
             )
             if len(held_out):
                 measured = self.yardstick.measure_zoo(self.zoo, held_out, compare=True)
-                yield self._set("held-out networks", "held-out", measured, self._numbers[held_out])
+                yield self._set(
+                    "held-out networks",
+                    "held-out",
+                    measured,
+                    self._numbers[held_out],
+                    told=self._by(held_out),
+                )
         nearest = {}
         for each in self.comparison.samples:
             measured = self.yardstick.measure_zoo(each, np.arange(len(each)), compare=True)
             nearest[each.name] = measured.nearest_S
             network_S, more = each.columns["network"], _how_drawn(each)
-            yield self._set(each.name, "samples", measured, network_S, **more)
+            told = asked_of(each)
+            yield self._set(each.name, "samples", measured, network_S, told=told, **more)
         for family, baseline in self.comparison.baselines:
             yield self._of_baseline(family, baseline)
         for arm in self.comparison.arms:
@@ -148,6 +169,24 @@ class _Measuring:
         for name, nearest_S in nearest.items():
             copies = self.yardstick.measure_copies(nearest_S)
             yield self._set(f"nearest originals of {name}", "nearest", copies)
+        for each in self.comparison.samples:
+            yield from self._retrieval(each)
+
+    def _retrieval(self, samples: Zoo) -> Iterator[NetworkSet]:
+        """Yield the training networks nearest to what samples were asked for, if they were."""
+        asked = {name: v for name, v in asked_of(samples).items() if name in self.zoo.columns}
+        if not asked:
+            return
+        held = {name: self.zoo.columns[name][self._rows] for name in asked}
+        copies = self.yardstick.measure_copies(retrieved(asked, held))
+        title = f"nearest to what {samples.name} was asked for"
+        condition = _how_drawn(samples)["condition"]
+        yield self._set(title, "retrieval", copies, told=asked, condition=condition)
+
+    def _by(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what rows of the zoo have in the column that sets are split by."""
+        by = self.config.by
+        return {} if by is None else {by: self.zoo.columns[by][rows]}
 
     def _of_baseline(self, family: str, baseline: Baseline) -> NetworkSet:
         yardstick = self.yardstick
@@ -167,11 +206,21 @@ class _Measuring:
         family: str,
         measured: Measured,
         network_S: np.ndarray | None = None,
+        *,
+        told: Mapping[str, np.ndarray] | None = None,
         **more: Json,
     ) -> NetworkSet:
-        yardstick = self.yardstick
+        yardstick, told = self.yardstick, told or {}
         labels = {} if network_S is None else {"network": network_S}
-        labels["nearest"] = self._numbers[yardstick.training.rows][measured.nearest_S]
+        nearest_S = self._rows[measured.nearest_S]
+        labels["nearest"] = self._numbers[nearest_S]
+        if family in ("samples", "retrieval"):
+            known = [name for name in told if name in self.zoo.columns]
+            labels |= {f"asked_{name}": values_S for name, values_S in told.items()}
+            labels |= {f"nearest_{name}": self.zoo.columns[name][nearest_S] for name in known}
+        if self.config.by is not None:
+            by = self._by(nearest_S) | dict(told)
+            labels[f"by_{self.config.by}"] = by[self.config.by]
         if measured.ensemble is not None:
             more["ensemble"] = {"n": yardstick.ensemble, "accuracy": measured.ensemble}
         return network_set(
@@ -192,5 +241,16 @@ def _how_drawn(zoo: Zoo) -> dict[str, Json]:
     if told and told.selection:
         found["selection"] = told.selection
     if told and told.condition is not None:
-        found["condition"] = {"val_accuracy": told.condition, "guidance": told.guidance}
+        found["condition"] = {
+            "generator": told.generator,
+            "asked": told.condition,
+            "guidance": told.guidance,
+        }
     return found
+
+
+def asked_of(samples: Zoo) -> dict[str, np.ndarray]:
+    """Return condition -> what each network of a zoo of samples was asked for."""
+    told = samples.facts.sampled
+    names = (told.condition or ()) if told else ()
+    return {name: samples.columns[f"{ASKED}{name}"] for name in names}

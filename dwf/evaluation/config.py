@@ -49,6 +49,9 @@ class EvaluateConfig:
     """Where to compute; `auto` takes a GPU if there is one."""
     batchnorm: BatchNormConfig = field(default_factory=BatchNormConfig)
     """Statistics of networks with BatchNorm."""
+    by: str | None = None
+    """Column of the zoo (`initialisation`) by whose values a table splits every set. Samples count
+    as what they were asked for, else, as baselines, as the training network nearest to them."""
     workers: Count | None = None
     """Networks that are scored at a time, where they are not computed together (on a CPU all but
     MLPs); default: one for each thread that torch may use."""

@@ -30,7 +30,7 @@ def refuse_other_frame(zoo: Zoo, samples: Sequence[Zoo]) -> None:
         if zoo.name in sampled.learnt_from:
             own = sampled.zoo
             raise ConfigError(
-                f"zoo = {zoo.name!r}: the networks of {each.name} have the architecture of "
+                f"zoo = {zoo.name!r}: the networks of {each.name} have architecture and data of "
                 f"{own!r}, another of the zoos that their generator learnt from: evaluate them "
                 f"against that one, with --zoo {own}"
             )

@@ -16,6 +16,7 @@ from dwf.evaluation.network_files import are_files, open_samples
 from dwf.evaluation.report import (
     ONE_NETWORK,
     Report,
+    asked_against_drawn,
     draw_figures,
     headline,
     read_fit,
@@ -35,6 +36,7 @@ REPORT = Product("report")
 _TABLE_WIDTH = 156
 _SPLITS = ("train", "val", "test")
 _LONGEST_LIST = 16
+_MOST_PARTS = 32
 
 
 def plan(config: EvaluateConfig, root: Path, *, name: str) -> str:
@@ -59,7 +61,8 @@ def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
         The report; read from disk where it is finished already.
 
     Raises:
-        ConfigError: networks that nobody can run; samples say that they were learnt from another
+        ConfigError: networks that nobody can run; no column `by`, or one of too many values;
+            samples say that they were learnt from another
             zoo, or from more networks than it has.
         RunConflict: the report is finished, and the zoos have changed since; or another process
             is at it.
@@ -71,6 +74,7 @@ def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
     """
     zoo = Zoo.open(root / "zoos" / _zoo_named(config, root))
     _refuse_unknown(zoo)
+    _refuse_no_split(zoo, config)
     with open_samples(config.samples, zoo, root=root) as samples:
         return _evaluate(config, root, name=name, zoo=zoo, samples=samples)
 
@@ -105,6 +109,7 @@ def _evaluate(
             name=name,
             config=to_dict(config),
             limits=yardstick.limits.to_json(),
+            asked=asked_against_drawn(sets),
             limits_of={subset: limits.to_json() for subset, limits in limits_of.items()},
             sets=tuple(sets),
             headline=(*said, *[ONE_NETWORK] * zoo.is_one_network, *zoo.facts.caveats),
@@ -168,6 +173,24 @@ def _refuse_unknown(zoo: Zoo) -> None:
         raise ConfigError(
             f"zoo = {zoo.name!r} was imported with `network: {{kind: none}}`, so nobody can score "
             "its networks: import them again with their network"
+        )
+
+
+def _refuse_no_split(zoo: Zoo, config: EvaluateConfig) -> None:
+    """Refuse a column that splits no sets, or by what only reports may read."""
+    by = config.by
+    if by is None:
+        return
+    words = [n for n in sorted(zoo.columns) if "test" not in n.split("_") and n != "checksum"]
+    if by not in words:
+        raise ConfigError(
+            f"by = {by!r}: {zoo.path} has no such column to split by; it has {', '.join(words)}"
+        )
+    num = len(np.unique(zoo.columns[by][zoo.rows("train", "last")]))
+    if not 1 < num <= _MOST_PARTS:
+        raise ConfigError(
+            f"by = {by!r}: the training networks of {zoo.path} have {num} values of it, expected 2 "
+            f"to {_MOST_PARTS}: choose another column, as initialisation of a zoo that varies it"
         )
 
 

@@ -5,9 +5,10 @@ from typing import Annotated, ClassVar, Literal
 
 from dwf.codecs.config import CodecConfig, PcaConfig
 from dwf.datasets.config import AnyDataConfig
-from dwf.densities.config import DensityConfig, FlowConfig, SamplingMethod
+from dwf.densities.config import DensityConfig, FlowConfig
+from dwf.densities.solver_config import SamplingMethod
 from dwf.networks.config import NetworkConfig
-from dwf.settings import Bounds, Count, Fraction, Positive, Whole
+from dwf.settings import Bounds, Count, Positive, Whole
 
 BATCHNORM_IMAGES = 2000
 """Training images on which BatchNorm is re-estimated, where settings do not say how many."""
@@ -40,9 +41,10 @@ class GeneratorConfig:
     """Training rows of a zoo of one network that codec and density both learn from, the first in
     order. Default: all. Other zoos take `networks`."""
     more_zoos: tuple[str, ...] = ()
-    """More zoos that codec and density both learn from, each of another architecture; with a codec
-    that takes them together (`neurons`) and a flow whose backbone takes masks (`transformer`,
-    `neural_graph`)."""
+    """More zoos that codec and density both learn from. Of other architectures: with a codec that
+    takes them together (`neurons`) and a density whose backbone takes masks (`transformer`,
+    `neural_graph`). Of the same architecture, but other data: with any codec and a density told
+    which, by `density.condition: data` or `classes`."""
     codec_zoos: tuple[str, ...] = ()
     """More zoos that the codec alone learns from, at their last epoch; of any architecture with a
     codec that takes windows (`sane`), else of the density's."""
@@ -164,16 +166,18 @@ class SampleConfig:
     away; default: the generator's own."""
     steps: Count | None = None
     """Number of the solver's steps (`dopri5` chooses its own); default: the generator's own."""
-    condition: Fraction | None = None
-    """Validation accuracy that networks are asked for, within the range of the training networks';
-    of a density with `density.condition: val_accuracy`. Default: any, as the training networks have
-    them."""
-    guidance: Positive = 1.0
-    """How far the condition is exaggerated (classifier-free guidance, arXiv 2207.12598); above 1
-    each step costs two evaluations."""
+    condition: float | tuple[str, ...] | None = None
+    """Networks that are asked for, of a density with `density.condition`: the value of the one
+    condition that is a number, or `name=value` of some: a number; `0.9..0.96`, spread over the
+    samples; a category; `each`, all categories in turn; `mnist:0.5,fashion_mnist:0.5`, a mixture.
+    Default: any, as the training networks are."""
+    guidance: Positive | tuple[str, ...] = 1.0
+    """Exaggeration of the conditions together (classifier-free guidance, arXiv 2207.12598), or, as
+    `name=number`, of each given the others; otherwise than at 1 each step costs another evaluation,
+    or one for each of these."""
     zoo: str | None = None
-    """Zoo of the generator (`zoo`, `more_zoos`) whose architecture is drawn; default:
-    the first."""
+    """Zoo of the generator (`zoo`, `more_zoos`) whose architecture is drawn; default: of those
+    whose dataset is asked for, else of all, the first."""
     batchnorm: Literal["template", "recalibrated"] = "template"
     """Running statistics written with networks that have BatchNorm: as decoded, which is the mean
     over the training networks unless the codec covers `buffers`; or each network's own, re-
@@ -193,9 +197,10 @@ class SampleConfig:
 
     def __post_init__(self):
         if self.guidance != 1 and self.condition is None:
+            told = self.guidance if isinstance(self.guidance, tuple) else f"{self.guidance:g}"
             raise ValueError(
-                f"guidance = {self.guidance:g} exaggerates a condition, and there is none: give "
-                "condition, a validation accuracy, or leave guidance out"
+                f"guidance = {told} exaggerates a condition, and there is none: give "
+                "condition, or leave guidance out"
             )
         selection = self.selection
         if selection.anchors and self.network is not None:

@@ -13,18 +13,21 @@ import torch
 from torch import nn
 
 from dwf import preemption
+from dwf.densities.asked import Asked
+from dwf.densities.conditions import mixture
 from dwf.densities.config import DensitySettings
 from dwf.errors import ConfigError
 from dwf.generators.architecture import of_network
 from dwf.generators.batchnorm import recalibration, source_of_statistics
 from dwf.generators.config import SampleConfig
-from dwf.generators.generator import Generator
+from dwf.generators.facts import FACTS
+from dwf.generators.generator import Generator, subject_of
 from dwf.generators.head import new_head
 from dwf.generators.selection import Selected, select
 from dwf.generators.unusable import Unusable
 from dwf.metrics import Progress
 from dwf.zoo.facts import Facts
-from dwf.zoo.provenance import Sampled
+from dwf.zoo.provenance import ASKED, Sampled
 from dwf.zoo.shard import Block, Columns
 
 Part = tuple[np.ndarray, torch.Tensor, Columns]
@@ -46,9 +49,14 @@ class Drawing:
 
     def __init__(self, config: SampleConfig, generator: Generator):
         self.config = config
-        self.generator = of_network(generator.of_zoo(config.zoo), config)
+        self.asked = _asked(config, generator)
+        """Values of conditions that the samples are asked for; None: of none."""
+        zoo = config.zoo or _zoo_of(self.asked, generator)
+        self.generator = of_network(generator.of_zoo(zoo), config)
         self.solver = _solver_settings(config, generator)
-        self.condition = _condition(config, generator)
+        self.condition = {}
+        if self.asked:
+            self.condition = {"condition": config.condition, "guidance": config.guidance}
         drawn = self.generator.layout
         self.statistics = source_of_statistics(config, drawn, spans=self.generator.spans)
         self.head, self.subject = new_head(config, drawn, subject=self.generator.subject)
@@ -88,6 +96,9 @@ class Drawing:
                     "epoch": np.zeros(num, np.int32),
                     "batchnorm": np.full(num, self.statistics),
                 }
+                if self.asked:
+                    asked_B = self.asked.values_of(numbers_B)
+                    columns |= {f"{ASKED}{name}": each_B for name, each_B in asked_B.items()}
                 yield columns | more, (finish(weights_BD) if finish else weights_BD).numpy()
 
     def _all(self) -> Iterator[Part]:
@@ -141,7 +152,7 @@ class Drawing:
             evaluations_per_sample=self._evaluations / config.drawn,
             learnt_from=tuple(each["zoo"] for each in generator.zoos) if several else (),
             subset=generator.origin.get("subset"),
-            **self.condition,
+            **(self.asked.facts if self.asked else {}),
             batchnorm_images=config.batchnorm_images if recalibrated else None,
             selection=self._selected.facts if self._selected else None,
             head=self.head.to_json() if self.head else None,
@@ -199,21 +210,43 @@ def _refuse_misfit(density: DensitySettings, given: dict[str, str | int]) -> Non
         raise ConfigError(str(error)) from None
 
 
-def _condition(config: SampleConfig, generator: Generator) -> dict[str, float]:
-    """Return the condition and its guidance, where one is given.
+def _asked(config: SampleConfig, generator: Generator) -> Asked | None:
+    """Return what samples are asked for; None: nothing.
 
     Raises:
-        ConfigError: the density was fitted without one, or only with one, or not with this one.
+        ConfigError: the density was fitted without conditions, or only with some, or not with
+            these.
     """
     density = generator.density
     if density.config.takes_condition:
-        density.ask(config.condition, config.guidance)  # refuses before anything is written
-    elif config.condition is not None:
+        return density.ask(config.condition, config.guidance)
+    if config.condition is not None:
         raise ConfigError(
-            f"condition = {config.condition:g}: the density of {config.generator} "
+            f"condition = {config.condition}: the density of {config.generator} "
             f"({density.config.kind}) was fitted without one: leave it out, or fit a flow with "
             "density.condition val_accuracy"
         )
-    if config.condition is None:
-        return {}
-    return {"condition": config.condition, "guidance": config.guidance}
+    return None
+
+
+def _zoo_of(asked: Asked | None, generator: Generator) -> str | None:
+    """Return the zoo whose data is asked for, of a mixture that of most; None: any will do.
+
+    Raises:
+        ConfigError: samples of several datasets are asked for at once.
+    """
+    if asked is None or len(generator.zoos) == 1:
+        return None
+    for name in (name for name in FACTS if name in asked.choices):
+        said = {each["zoo"]: FACTS[name](subject_of(each)) for each in generator.zoos}
+        values = [str(value) for value in asked.choices[name].values]
+        if len(values) > 1 and len(set(said.values())) > 1:
+            raise ConfigError(
+                f"condition {name} = each: all networks of a zoo of samples are for one dataset: "
+                f"draw {', '.join(values)} one after the other, each as a --name of its own"
+            )
+        most = max(mixture(values[0]), key=lambda pair: pair[1])[0]
+        of_it = [zoo for zoo, value in said.items() if value == most]
+        if of_it and len(of_it) < len(said):
+            return of_it[0]
+    return None

@@ -88,7 +88,7 @@ class Generator:
     @property
     def subject(self) -> Subject:
         """Architecture of its networks, and the data that they are for."""
-        return build(Subject, self.source["facts"], source=HEAD, key="facts")
+        return subject_of(self.source)
 
     @property
     def digest(self) -> str:
@@ -149,8 +149,8 @@ class Generator:
         val_codes = self.codec.encode_zoo(learning.val, run.path)
         given = {}
         if learning.conditions is not None:
-            names = "train_conditions_N", "val_conditions_N"
-            given = dict(zip(names, map(torch.from_numpy, learning.conditions), strict=True))
+            names = "train_conditions", "val_conditions"
+            given = dict(zip(names, learning.conditions, strict=True))
         if self.density.config.takes_metric:
             given["metric"] = self._metric(learning.train, run, seed)
         if self.density.config.looks_at_samples:
@@ -264,7 +264,7 @@ class Generator:
         Returns:
             weights_ND, float32; not held to be finite.
         """
-        if len(self.zoos) > 1:
+        if self.density.shape.is_mixed:
             how["kind"] = self.density.shape.layouts.index(self.source["layout"])
         codes = self.density.sample(count, seed, first=first, **how)
         return self.codec.decode(codes, self.layout)
@@ -314,6 +314,11 @@ class Generator:
                 f"launch/generator.py --resume --name {folder.name}"
             ) from None
         return cls(codec, density, origin=head["origin"], head=head)
+
+
+def subject_of(told: dict[str, Json]) -> Subject:
+    """Return architecture and data of a zoo, from what `learning.origin_facts` tells of it."""
+    return build(Subject, told["facts"], source=HEAD, key="facts")
 
 
 def read_head(folder: Path) -> dict[str, Json]:

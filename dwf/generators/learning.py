@@ -19,9 +19,11 @@ import numpy as np
 
 from dwf.codecs.config import CodecConfig
 from dwf.codecs.neurons import read_layers
+from dwf.densities.conditions import Conditions, Told
 from dwf.densities.config import DensityConfig
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
+from dwf.generators.facts import conditions_of, refuse_untold
 from dwf.generators.subset import Subset
 from dwf.plain import Json
 from dwf.zoo.layout import Layout
@@ -38,9 +40,9 @@ class Learning:
 
     train: Sources
     val: Sources
-    conditions: tuple[np.ndarray, np.ndarray] | None = None
-    """For a density that learns under a condition: that of each training network, and of each
-    held-out one, float64_N."""
+    conditions: tuple[Told, Told] | None = None
+    """For a density that learns under conditions: those of each training network, and of each
+    held-out one."""
 
 
 def with_zoos_named(config: GeneratorConfig, zoos: Path) -> GeneratorConfig:
@@ -67,28 +69,24 @@ def open_more(config: GeneratorConfig, zoo: Zoo, *, zoos: Path) -> list[Zoo]:
         zoos: folder of the others.
 
     Raises:
-        ConfigError: two of the zoos are of one architecture; or see `refuse_wrong_zoos` and
-            `refuse_no_graphs`.
+        ConfigError: two of the zoos are of one architecture, and the density is not told which data
+            each is of; or see `refuse_wrong_zoos`, `refuse_unmixed` and `refuse_no_graphs`.
         NotAZoo, IncompleteZoo, CorruptShard: one of them cannot be read.
     """
     refuse_wrong_zoos(config)
     opened = [zoo]
     for name in config.more_zoos:
         other = Zoo.open(zoos / name)
-        like = next((one for one in opened if one.layout.digest == other.layout.digest), None)
-        if like is not None:
-            raise ConfigError(
-                f"more_zoos = {list(config.more_zoos)}: {other.path} has the architecture of "
-                f"{like.path} (layout {other.layout.digest}), and each zoo here has its own: put "
-                f"the two together with python -m dwf.zoo merge, and learn from that zoo"
-            )
+        for like in (one for one in opened if one.layout.digest == other.layout.digest):
+            refuse_untold(config, like.facts, other.facts, names=(like.name, other.name))
         opened.append(other)
+    refuse_unmixed(config, [one.layout for one in opened])
     refuse_no_graphs(config, [one.layout for one in opened])
     return opened[1:]
 
 
 def refuse_wrong_zoos(config: GeneratorConfig) -> None:
-    """Refuse several architectures where codec or density takes one, and a zoo named twice.
+    """Refuse a zoo named twice.
 
     Raises:
         ConfigError: so it is.
@@ -99,7 +97,15 @@ def refuse_wrong_zoos(config: GeneratorConfig) -> None:
             f"more_zoos = {list(config.more_zoos)}, codec_zoos = {list(config.codec_zoos)} beside "
             f"zoo = {config.zoo!r}: each zoo once"
         )
-    if not config.more_zoos:
+
+
+def refuse_unmixed(config: GeneratorConfig, layouts: Sequence[Layout]) -> None:
+    """Refuse several architectures where codec or density takes one.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    if len({layout.digest for layout in layouts}) == 1:
         return
     parts = {
         "codec": (config.codec, get_args(CodecConfig)),
@@ -153,7 +159,7 @@ def learning_of_codec(
     _refuse_wider(config, (zoo, *more), others)
     train, val = (
         [
-            *((one, _rows(one, split, config)) for one in (zoo, *more)),
+            *((one, rows_of(one, split, config)) for one in (zoo, *more)),
             *((one, one.rows(split, "last")) for one in others),
         ]
         for split in SPLITS
@@ -186,38 +192,25 @@ def learning_of_density(config: GeneratorConfig, zoo: Zoo, *, more: Sequence[Zoo
 
     Raises:
         ConfigError: see `Subset.rows_of`; or a zoo has no such epoch, or no `val_accuracy` to say
-            which are best, or on which the density is to be conditioned.
+            which are best, or lacks a condition, or all networks have the same.
     """
-    train, val = ([(one, _rows(one, split, config)) for one in (zoo, *more)] for split in SPLITS)
+    train, val = ([(one, rows_of(one, split, config)) for one in (zoo, *more)] for split in SPLITS)
     if config.best < 1:
         train = [(one, _best(one, rows, config.best)) for one, rows in train]
     if not config.density.takes_condition:
         return Learning(train, val)
-    column = config.density.condition
-    return Learning(train, val, conditions=(_conditions(train, column), _conditions(val, column)))
+    names = config.density.conditions
+    told = [{name: conditions_of(sources, name) for name in names} for sources in (train, val)]
+    Conditions.fit(names, told[0])  # refuses what cannot be learnt before anything is trained
+    return Learning(train, val, conditions=(told[0], told[1]))
 
 
-def _conditions(sources: Sources, column: str) -> np.ndarray:
-    """Return a column of all networks, float64_N."""
-    parts = []
-    for zoo, rows in sources:
-        if column not in zoo.columns:
-            raise ConfigError(
-                f"density.condition = {column!r}: {zoo.path} has no column {column}: set it to "
-                "none, or train the zoo with data.validation above 0"
-            )
-        found = zoo.columns[column][rows].astype(np.float64)
-        if num_bad := int((~np.isfinite(found)).sum()):
-            raise ConfigError(
-                f"density.condition = {column!r}: {num_bad} of {len(found)} rows of {zoo.path} to "
-                f"learn from have a {column} that is no number: set it to none, or train the zoo "
-                "with data.validation above 0"
-            )
-        parts.append(found)
-    return np.concatenate(parts)
+def rows_of(zoo: Zoo, split: str, config: GeneratorConfig) -> np.ndarray:
+    """Return the rows of a split, `train` or `val`, that are learnt from, but for `best`.
 
-
-def _rows(zoo: Zoo, split: str, config: GeneratorConfig) -> np.ndarray:
+    Raises:
+        ConfigError: the zoo has no such epoch, or see `Subset.rows_of`.
+    """
     rows, subset = _rows_at_epochs(zoo, split, config), Subset.of(config)
     return subset.among(zoo, rows) if subset and split == "train" else rows
 

@@ -106,10 +106,11 @@ def describe_sizes(
     """Yield what it learns from, what is fitted to that, and what trains the density.
 
     Raises:
-        ConfigError: see `learning.refuse_wrong_zoos` and `learning.refuse_no_graphs`; or its batch
-            cannot be shared by so many ranks.
+        ConfigError: see `learning.refuse_wrong_zoos`, `refuse_unmixed`, `refuse_no_graphs` and, of
+            zoos that are there, `learning_of_density`; or its batch cannot be shared by so many
+            ranks.
     """
-    from dwf.generators.learning import refuse_no_graphs, refuse_wrong_zoos
+    from dwf.generators.learning import refuse_no_graphs, refuse_unmixed, refuse_wrong_zoos
 
     refuse_wrong_zoos(config)
     names = (config.zoo, *config.more_zoos)
@@ -127,15 +128,20 @@ def describe_sizes(
             f"in {where}"
         )
     if not unknown:
-        refuse_no_graphs(config, list(known.values()))
-        yield from _describe_density(config, list(known.values()), num_train, ranks, gpu_memory_gb)
-        yield from _advise_positions(config, next(iter(known.values())))
+        layouts = list({layout.digest: layout for layout in known.values()}.values())
+        refuse_unmixed(config, layouts)
+        refuse_no_graphs(config, layouts)
+        told = _told(config, zoos)
+        yield from _describe_density(config, layouts, num_train, told, ranks, gpu_memory_gb)
+        yield from _advise_positions(config, layouts[0])
+        yield from _advise_frames(config, zoos)
     density = config.density
     yield from density.describe()
     if density.takes_condition:
         yield (
-            f"conditioned on {density.condition}, left out of {density.drop_condition:.0%} of the "
-            "training networks: samples are drawn with or without a condition"
+            f"conditioned on {', '.join(density.conditions)}, left out of "
+            f"{density.drop_condition:.0%} of the training networks: samples are drawn with or "
+            "without a condition"
         )
     if density.takes_metric:
         share = f"{density.behaviour:.0%}"
@@ -148,6 +154,7 @@ def _describe_density(
     config: GeneratorConfig,
     layouts: Sequence["Layout"],
     num_train: int,
+    told: tuple[int, ...],
     ranks: int,
     gpu_memory_gb: float | None,
 ) -> Iterator[str]:
@@ -159,7 +166,7 @@ def _describe_density(
     if density.backbone is None:
         yield f"{codes}, density {density.kind}"
         return
-    backbone = _planned_backbone(density, shape)
+    backbone = _planned_backbone(density, shape, told)
     num = sum(parameter.numel() for parameter in backbone.parameters())
     yield (
         f"{codes}, density {density.kind} with a backbone {density.backbone.kind} of {num:,} "
@@ -183,12 +190,30 @@ def _describe_learning(
     )
 
 
-def _planned_backbone(density: DensitySettings, shape: "CodeShape") -> "nn.Module":
+def _planned_backbone(
+    density: DensitySettings, shape: "CodeShape", told: tuple[int, ...]
+) -> "nn.Module":
     """Return the network that would learn, shapes alone: nothing is allocated."""
     import torch
 
     with torch.device("meta"):
-        return density.build_network(shape, conditioned=density.takes_condition)
+        return density.build_network(shape, told=told)
+
+
+def _told(config: GeneratorConfig, zoos: Path) -> tuple[int, ...]:
+    """Return the numbers of each condition; of zoos that are not there yet, 1 of each."""
+    from dwf.densities.conditions import Conditions
+    from dwf.generators.learning import learning_of_density, open_more
+    from dwf.zoo.store import Zoo
+
+    names = config.density.conditions
+    if not all((zoos / name / "zoo.json").exists() for name in (config.zoo, *config.more_zoos)):
+        return (1,) * len(names)
+    zoo = Zoo.open(zoos / config.zoo)
+    learning = learning_of_density(
+        dataclasses.replace(config, best=1.0), zoo, more=open_more(config, zoo, zoos=zoos)
+    )
+    return Conditions.fit(names, learning.conditions[0]).sizes if names else ()
 
 
 def _advise_positions(config: GeneratorConfig, layout: "Layout") -> Iterator[str]:
@@ -203,6 +228,23 @@ def _advise_positions(config: GeneratorConfig, layout: "Layout") -> Iterator[str
             f"WARNING: the networks have {layers} hidden layers, and to this transformer the units "
             "of each are a set, though the next layer's weights go by their order: set "
             "density.backbone.positions and density.backbone.last_exchangeable to true"
+        )
+
+
+def _advise_frames(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
+    """Yield advice where zoos of one architecture do not lie in one frame."""
+    from dwf.zoo.facts import Facts
+
+    names = (config.zoo, *config.more_zoos)
+    there = [name for name in names if (zoos / name / "zoo.json").exists()]
+    facts = {name: Facts.read(zoos / name) for name in there}
+    frames = {name: (each.layout.digest, each.frame) for name, each in facts.items()}
+    layouts = {layout for layout, _ in frames.values()}
+    if len(set(frames.values())) > len(layouts):
+        yield (
+            f"WARNING: {', '.join(there)} are of one architecture and in frames of their own, so "
+            "that the order of units tells them apart: align the others to the reference of the "
+            f"first, with launch/align.py --reference-zoo ({there[0]} before its alignment)"
         )
 
 
@@ -259,13 +301,13 @@ def _settings_of(zoo: str) -> "tuple[Path, ZooConfig] | None":
 
 def _count_rows(config: GeneratorConfig, path: Path) -> tuple[int, int, str]:
     """Return how many training and validation rows there are, and where."""
-    from dwf.generators.learning import learning_of_density
+    from dwf.generators.learning import SPLITS, rows_of
     from dwf.zoo.config import split_sizes
     from dwf.zoo.store import Zoo
 
     if (path / "zoo.json").exists():
-        learning = learning_of_density(dataclasses.replace(config, best=1.0), Zoo.open(path))
-        return len(learning.train[0][1]), len(learning.val[0][1]), str(path)
+        train, val = (len(rows_of(Zoo.open(path), split, config)) for split in SPLITS)
+        return train, val, str(path)
     file, zoo = _settings_of(path.name)
     num_train, num_val, _ = split_sizes(zoo.count, zoo.split.val, test=zoo.split.test)
     num_train = min(num_train, config.networks or num_train)

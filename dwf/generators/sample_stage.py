@@ -16,8 +16,8 @@ from dwf.zoo.store import ZOO, Zoo, create_zoo, finish_zoo
 def plan(config: SampleConfig, root: Path, *, name: str) -> str:
     """Return in words what `sample_networks` would draw: how many, from what, on what condition."""
     best = f", the best of {config.drawn}" if config.drawn > config.count else ""
-    asked = "" if config.condition is None else f" of validation accuracy {config.condition:g}"
-    asked += f", guidance {config.guidance:g}" * (config.guidance != 1)
+    asked = "" if config.condition is None else f" asked for {_words(config.condition)}"
+    asked += "" if config.guidance == 1 else f", guidance {_words(config.guidance)}"
     asked += f", of the architecture of {config.zoo}" * (config.zoo is not None)
     if config.network is not None:
         asked += f", of a new architecture ({config.network.kind})"
@@ -64,6 +64,10 @@ def sample_networks(config: SampleConfig, root: Path, *, name: str) -> Zoo:
 def report(zoo: Zoo) -> None:
     """Print what `sample_networks` made."""
     print(f"{len(zoo)} rows in {zoo.path}")
+
+
+def _words(asked: float | tuple[str, ...]) -> str:
+    return f"{asked:g}" if isinstance(asked, (int, float)) else " ".join(asked)
 
 
 def _folder(root: Path, name: str) -> Path:

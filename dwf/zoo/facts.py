@@ -227,6 +227,15 @@ class Facts(Subject):
         return self.provenance if isinstance(self.provenance, Aligned) else None
 
     @property
+    def frame(self) -> tuple[str | int, ...]:
+        """What networks' units were matched to: equal of zoos that lie in one frame."""
+        told = self.aligned
+        if told is None:
+            return ()
+        zoo, fingerprint = told.reference_zoo, told.reference_fingerprint
+        return (fingerprint if zoo else told.fingerprint, told.reference_network, told.scale)
+
+    @property
     def sampled(self) -> Sampled | None:
         """How the networks were drawn from a generator, if they were."""
         return self.provenance if isinstance(self.provenance, Sampled) else None

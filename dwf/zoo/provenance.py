@@ -89,6 +89,10 @@ class Aligned(Provenance):
     """Where that zoo's networks come from."""
 
 
+ASKED = "asked_"
+"""Beginning of the names of columns that say what each sample was asked for."""
+
+
 @dataclass(frozen=True)
 class Sampled(Provenance):
     """They were drawn from a generator."""
@@ -114,10 +118,11 @@ class Sampled(Provenance):
     subset: dict[str, Any] | None = None
     """Part of the training networks that the generator learnt from, plain data: see
     `generators.subset.Subset`; None: all."""
-    condition: float | None = None
-    """Validation accuracy that was asked for."""
-    guidance: float | None = None
-    """How far that was exaggerated."""
+    condition: dict[str, Any] | None = None
+    """Conditions that were asked for: name -> the words of what; each row's value of them is in the
+    column `asked_NAME` (`ASKED`)."""
+    guidance: float | dict[str, float] | None = None
+    """How far they were exaggerated: together, or each by itself."""
     batchnorm_images: int | None = None
     """Training images on which running statistics were re-estimated."""
     selection: dict[str, Any] | None = None

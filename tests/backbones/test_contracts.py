@@ -41,11 +41,9 @@ CONFIGS = [
 each_backbone = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
 
 
-def build(config, conditioned=False):
+def build(config, told=()):
     torch.manual_seed(0)
-    module = build_backbone(
-        config, TOKENS if config.takes_tokens else VECTORS, conditioned=conditioned
-    )
+    module = build_backbone(config, TOKENS if config.takes_tokens else VECTORS, told=told)
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)
     return module.eval()
@@ -64,13 +62,12 @@ def test_it_takes_what_it_says(config):
 
 
 @each_backbone
-def test_only_what_takes_conditions_is_built_for_them(config):
-    if not config.takes_condition:
-        with pytest.raises(ConfigError, match="takes no condition"):
-            build(config, conditioned=True)
-        return
-    module, x, t = build(config, conditioned=True), torch.randn(3, 54), torch.rand(3)
-    assert not torch.equal(module(x, t, torch.zeros(3)), module(x, t, torch.ones(3)))
+def test_each_is_told_conditions(config):
+    module, x, t = build(config, (1, 2)), torch.randn(3, 54), torch.rand(3)
+    numbers = [torch.full((3, 3), value) for value in (0.0, 1.0, float("nan"))]
+    found = [module(x, t, told) for told in numbers]
+    assert not torch.equal(found[0], found[1])
+    torch.testing.assert_close(found[2], module(x, t))
 
 
 @each_backbone
@@ -163,12 +160,12 @@ class OwnBlock(nn.Module):
 class OwnBackbone(TokenBackbone):
     """Each number by itself."""
 
-    def __init__(self, config, shape, conditioned=False):
+    def __init__(self, config, shape, told=()):
         super().__init__(config.width, shape)
         self.enter = Linear(1, config.width)
         self.blocks = nn.ModuleList(OwnBlock(config.width) for _ in range(2))
         self.leave = Linear(config.width, 1)
-        self.embed_condition = ConditionEmbedding(config.width) if conditioned else None
+        self.embed_condition = ConditionEmbedding(config.width, told) if told else None
 
     def _run(self, x_BK, time_BW, present_BK):
         hidden = self.enter(x_BK.unsqueeze(2)) + time_BW.unsqueeze(1)
@@ -179,13 +176,13 @@ class OwnBackbone(TokenBackbone):
 
 def test_a_backbone_of_ones_own_has_masks_conditions_and_muon(monkeypatch):
     monkeypatch.setitem(BACKBONES, "own", "tests.backbones.test_contracts:OwnBackbone")
-    module, x, t = build(OwnConfig(), conditioned=True), torch.randn(3, 54), torch.rand(3)
+    module, x, t = build(OwnConfig(), (1,)), torch.randn(3, 54), torch.rand(3)
     present = torch.rand(3, 54) < 0.5
-    out = module(x, t, torch.zeros(3), present)
+    out = module(x, t, torch.zeros(3, 1), present)
     assert not out[~present].any() and torch.equal(
-        out[present], module(x, t, torch.zeros(3))[present]
+        out[present], module(x, t, torch.zeros(3, 1))[present]
     )
-    assert not torch.equal(out, module(x, t, torch.ones(3), present))
+    assert not torch.equal(out, module(x, t, torch.ones(3, 1), present))
     hidden = module.hidden_matrices()
     assert [each.data_ptr() for each in hidden] == [b.mix.weight.data_ptr() for b in module.blocks]
     assert [tuple(layer.shape) for layer in module._layers(x)] == [(3, 5, 4), (3, 4, 8), (3, 1, 2)]

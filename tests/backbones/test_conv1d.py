@@ -42,9 +42,9 @@ def test_a_stage_hears_of_time_and_of_the_way_down():
 @pytest.mark.parametrize("size", [7, 12])
 def test_every_weight_learns_and_one_time_for_all_is_that_of_each(config, size):
     torch.manual_seed(0)
-    module, x = build_backbone(config, Shape(size), conditioned=True), torch.randn(6, size)
+    module, x = build_backbone(config, Shape(size), told=(1,)), torch.randn(6, size)
     module(
-        x, torch.rand(6), torch.tensor([0.5, 1, float("nan"), 2, 3, 4])
+        x, torch.rand(6), torch.tensor([0.5, 1, float("nan"), 2, 3, 4]).unsqueeze(1)
     ).square().sum().backward()
     assert all(p.grad is not None for p in module.parameters())
     module.eval()

@@ -29,10 +29,10 @@ SECTIONS = ((5, 4), (4, 5 + 1 + 2), (1, 2))
 SIZE = 5 * 4 + 4 * 8 + 2
 
 
-def backbone(config=SMALL, sections=SECTIONS, conditioned=False, spread=0.5):
+def backbone(config=SMALL, sections=SECTIONS, told=(), spread=0.5):
     torch.manual_seed(0)
     size = sum(count * numbers for count, numbers in sections)
-    module = build_backbone(config, Shape(size, sections), conditioned=conditioned)
+    module = build_backbone(config, Shape(size, sections), told=told)
     if spread:  # it begins at zero, and would be equivariant whatever it computes
         for parameter in module.parameters():
             nn.init.normal_(parameter, std=spread)
@@ -178,15 +178,15 @@ def test_messages_are_what_a_loop_over_edges_computes():
 
 
 def test_a_narrow_network_is_moved_as_by_a_graph_of_its_own_size():
-    module = backbone(conditioned=True).double()
+    module = backbone(told=(1,)).double()
     narrow = ((3, 4), (2, 3 + 1 + 2), (1, 2))
     first, second = torch.zeros(5, 4), torch.zeros(4, 8)
     first[:3], second[:2, [0, 1, 2, 5, 6, 7]] = 1, 1
     mask = torch.cat([first.flatten(), second.flatten(), torch.ones(2)]).bool()
-    twin = build_backbone(SMALL, Shape(int(mask.sum()), narrow), conditioned=True).double()
+    twin = build_backbone(SMALL, Shape(int(mask.sum()), narrow), told=(1,)).double()
     twin.load_state_dict(module.state_dict())  # no weight depends on widths of hidden layers
     x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
-    condition = torch.tensor([0.5, math.nan, -1.0], dtype=torch.float64)
+    condition = torch.tensor([[0.5], [math.nan], [-1.0]], dtype=torch.float64)
     present = torch.stack([mask, torch.ones(SIZE, dtype=torch.bool), mask])  # beside a wide one
     found = module(x, t, condition, present)
     torch.testing.assert_close(found[1:2], module(x, t, condition)[1:2], rtol=0, atol=1e-12)

@@ -16,9 +16,9 @@ SECTIONS = ((5, 7), (4, 6), (1, 3))
 SIZE = 5 * 7 + 4 * 6 + 3
 
 
-def backbone(config=SMALL, spread=0.3, conditioned=False):
+def backbone(config=SMALL, spread=0.3, told=()):
     torch.manual_seed(0)
-    module = build_backbone(config, Shape(SIZE, SECTIONS), conditioned=conditioned)
+    module = build_backbone(config, Shape(SIZE, SECTIONS), told=told)
     if spread:  # it begins at zero, and would be equivariant whatever it computes
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=spread)
@@ -124,8 +124,8 @@ NARROW_SECTIONS = ((3, 7), (2, 4), (1, 3))
 def narrow_twin(module, **changes):
     """The same transformer for the narrow network alone, from slices of its weights."""
     shape = Shape(sum(count * width for count, width in NARROW_SECTIONS), NARROW_SECTIONS)
-    conditioned = module.embed_condition is not None
-    twin = build_backbone(replace(SMALL, **changes), shape, conditioned=conditioned).double()
+    told = () if module.embed_condition is None else (1,)
+    twin = build_backbone(replace(SMALL, **changes), shape, told=told).double()
     state = module.state_dict()
     for i, (_, width) in enumerate(NARROW_SECTIONS):
         state[f"enter.{i}.weight"] = state[f"enter.{i}.weight"][:, :width]
@@ -139,9 +139,9 @@ def narrow_twin(module, **changes):
 
 @pytest.mark.parametrize("changes", [{}, {"positions": True}])
 def test_a_narrow_network_is_moved_as_by_a_transformer_of_its_own_size(changes):
-    module = backbone(replace(SMALL, **changes), conditioned=True).double()
+    module = backbone(replace(SMALL, **changes), told=(1,)).double()
     x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
-    condition = torch.tensor([0.5, math.nan, -1.0], dtype=torch.float64)
+    condition = torch.tensor([[0.5], [math.nan], [-1.0]], dtype=torch.float64)
     mask = narrow_mask()
     present = torch.stack([mask, torch.ones(SIZE, dtype=torch.bool), mask])  # beside a wide one
     found = module(x, t, condition, present)  # what x holds where nothing is plays no part
@@ -155,10 +155,10 @@ def test_a_narrow_network_is_moved_as_by_a_transformer_of_its_own_size(changes):
 
 @pytest.mark.parametrize("layer", [0, 1])
 def test_permuted_units_of_a_narrow_network_give_its_permuted_velocity(layer):
-    module = backbone(conditioned=True).double()
+    module = backbone(told=(1,)).double()
     x, t = torch.randn(3, SIZE, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
     present = narrow_mask().expand(3, SIZE)
-    condition = torch.randn(3, dtype=torch.float64)
+    condition = torch.randn(3, 1, dtype=torch.float64)
     count = NARROW_SECTIONS[layer][0]
     order = torch.cat([torch.arange(count).roll(1), torch.arange(count, SECTIONS[layer][0])])
     wanted = reordered(module(x, t, condition, present), layer, order=order)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from dwf.backbones.config import PublishedMLPConfig, ResidualMLPConfig
-from dwf.densities.conditions import Conditions
+from dwf.backbones.config import ResidualMLPConfig
+from dwf.densities.conditions import Number
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.flow import Flow
 from dwf.errors import ConfigError
@@ -44,7 +44,8 @@ def means(accuracy):
 
 def fit(path, config, count=40, seed=3, **conditions):
     flow, (accuracy, codes), (val_accuracy, val) = Flow(config), draw(count), draw(10, 1)
-    conditions = {"train_conditions_N": accuracy, "val_conditions_N": val_accuracy} | conditions
+    told = {"train_conditions": accuracy, "val_conditions": val_accuracy} | conditions
+    conditions = {name: v if v is None else {"val_accuracy": v.numpy()} for name, v in told.items()}
     return flow, flow.fit(codes, val, run=RunFolder(path, config), seed=seed, **conditions)
 
 
@@ -79,18 +80,15 @@ def test_learns_a_distribution_for_each_condition(tmp_path):
 class Told(nn.Module):
     """The velocity 2 x + t + condition, or 5 where there is none."""
 
-    def forward(self, x_BK, t_B, condition_B=None):
-        told = 5.0 if condition_B is None else condition_B.unsqueeze(1)
+    def forward(self, x_BK, t_B, condition_BP=None):
+        told = 5.0 if condition_BP is None else condition_BP
         return 2 * x_BK + t_B.unsqueeze(1) + told
 
 
 @pytest.mark.parametrize("guidance", [0.5, 1.0, 3.0])
 def test_guidance_is_the_formula(tmp_path, guidance):
     flow, _ = fit(tmp_path, SMALL)
-    flow.module, x, t = Told(), torch.randn(4, 2), torch.tensor(0.25)
-    found = flow.guided(x, t, condition_B=torch.tensor([-0.5]), guidance=guidance)
-    wanted = 5 + guidance * (-0.5 - 5)
-    torch.testing.assert_close(found, 2 * x + 0.25 + wanted)
+    flow.module = Told()
     calls = []
     flow.module.register_forward_hook(lambda *_: calls.append(1))
     flow.sample(3, seed=0, condition=0.9, guidance=guidance, method="euler", steps=7)
@@ -100,7 +98,7 @@ def test_guidance_is_the_formula(tmp_path, guidance):
     noise = flow.scaling.apply(
         flow.sample(3, seed=0, condition=0.9, method="euler", steps=1).values
     )
-    told = flow.conditions.ask(0.9).item()
+    told = flow.ask(0.9).rows(0, 1).item()
     noise = (noise - told) / 3
     wanted = flow.scaling.undo(3 * noise + 5 + guidance * (told - 5))
     torch.testing.assert_close(drawn.values, wanted, rtol=1e-4, atol=1e-4)
@@ -109,9 +107,10 @@ def test_guidance_is_the_formula(tmp_path, guidance):
 def test_networks_without_a_condition_are_learnt_without(tmp_path):
     accuracy, _ = draw(40)
     accuracy[::3] = math.nan
-    flow, outcome = fit(tmp_path, SMALL, train_conditions_N=accuracy, val_conditions_N=None)
+    flow, outcome = fit(tmp_path, SMALL, train_conditions=accuracy, val_conditions=None)
     known = accuracy[~accuracy.isnan()]
-    assert (flow.conditions.low, flow.conditions.high) == (known.min().item(), known.max().item())
+    (number,) = flow.conditions.each
+    assert (number.low, number.high) == (known.min().item(), known.max().item())
     assert math.isfinite(outcome.val_loss)
     assert flow.sample(3, seed=0, condition=0.9).values.isfinite().all()
 
@@ -146,7 +145,8 @@ def test_resume_is_bitwise_equal_and_saved_is_loaded(tmp_path, monkeypatch):
 
 def test_what_was_not_learnt_is_refused(tmp_path):
     flow, _ = fit(tmp_path / "told", SMALL)
-    low, high = flow.conditions.low, flow.conditions.high
+    (number,) = flow.conditions.each
+    low, high = number.low, number.high
     for value in (low - 1e-5, high + 1e-5, math.nan):
         with pytest.raises(
             ConfigError, match=r"condition = .*val_accuracy.*lies in \[0\.821947, 0\.994011\]"
@@ -169,26 +169,24 @@ def test_what_was_not_learnt_is_refused(tmp_path):
         flow.sample(1, seed=0, condition=0.9)
     for nothing in (None, torch.full((40,), math.nan)):
         with pytest.raises(ConfigError, match="no training network has one: train the zoo with"):
-            fit(tmp_path / "nothing", SMALL, train_conditions_N=nothing)
-    published = dataclasses.replace(SMALL, backbone=PublishedMLPConfig(hidden=16))
-    with pytest.raises(ConfigError, match="as published, takes no condition"):
-        fit(tmp_path / "published", published)
+            fit(tmp_path / "nothing", SMALL, train_conditions=nothing)
+    with pytest.raises(ConfigError, match=r"every training network has the same, 0\.9, so that"):
+        fit(tmp_path / "one", SMALL, train_conditions=torch.full((40,), 0.9))
 
 
 def test_conditions_are_standardised():
     values = torch.tensor([0.5, 0.7, math.nan, 0.9, math.inf], dtype=torch.float64)
-    conditions = Conditions.fit("val_accuracy", values)
+    number = Number.fit("val_accuracy", values)
     deviation = (0.08 / 3) ** 0.5
-    assert (conditions.mean, conditions.deviation) == pytest.approx((0.7, deviation))
-    found = conditions.standardise(values)
+    assert (number.mean, number.deviation) == pytest.approx((0.7, deviation))
+    found = number.encode(values).squeeze(1)
     wanted = torch.tensor([-0.2 / deviation, 0, math.nan, 0.2 / deviation, math.nan])
     torch.testing.assert_close(found, wanted, equal_nan=True, rtol=1e-5, atol=1e-6)
-    assert Conditions.fit("val_accuracy", torch.full((4,), 0.5)).ask(0.5).tolist() == [0.0]
 
 
-def test_equal_conditions_are_standardised_to_zero_and_the_range_is_asked_for_as_it_is_printed():
-    equal = Conditions.fit("val_accuracy", torch.full((14,), 0.9))
-    assert equal.standardise(torch.tensor([0.9])).abs().item() < 1e-6
-    equal.ask(0.9)  # float32's 0.9 is another number
-    with pytest.raises(ConfigError, match=r"lies in \[0\.9, 0\.9\]"):
-        equal.ask(0.90001)
+def test_the_range_is_asked_for_as_it_is_printed():
+    number = Number.fit("val_accuracy", torch.tensor([0.5, 0.9], dtype=torch.float32))
+    assert number.high != 0.9  # float32's is another number
+    number.understand("0.9")
+    with pytest.raises(ConfigError, match=r"lies in \[0\.5, 0\.9\]"):
+        number.understand("0.90001")

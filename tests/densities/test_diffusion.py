@@ -15,7 +15,7 @@ from torch import nn
 
 from dwf.backbones.config import ResidualMLPConfig, TransformerConfig
 from dwf.codecs.codes import CodeShape
-from dwf.densities.conditions import Conditions
+from dwf.densities.conditions import Conditions, Number
 from dwf.densities.config import DiffusionConfig, DiffusionSolverConfig
 from dwf.densities.denoising import Denoising, Noising, WithVariance
 from dwf.densities.diffusion import Diffusion
@@ -72,10 +72,10 @@ class Exact(nn.Module):
         self.kept = torch.from_numpy(config.kept_S)
         self.prediction, self.mean, self.std = config.prediction, mean, std
 
-    def forward(self, x_BK, t_B, condition_B=None):
+    def forward(self, x_BK, t_B, condition_BP=None):
         step_B = self.noising.steps(t_B)
         kept = self.kept[step_B].unsqueeze(1)
-        mean = self.mean if condition_B is None else condition_B.unsqueeze(1)
+        mean = self.mean if condition_BP is None else condition_BP
         gain = kept.sqrt() * self.std**2 / (kept * self.std**2 + 1 - kept)
         code_BK = mean + gain * (x_BK.double() - kept.sqrt() * mean)
         noise_BK = (x_BK.double() - kept.sqrt() * code_BK) / (1 - kept).sqrt()
@@ -340,8 +340,8 @@ def test_guidance_is_the_formula(method, guidance):
     config = replace(condition="val_accuracy", method=method, steps=20)
     density = Diffusion(config)
     shape, scaling = codes(1).shape, Scaling(torch.zeros(()), torch.ones(()))
-    conditions = Conditions("val_accuracy", 0.5, deviation=0.25, low=0.0, high=1.0)
-    density.prepare(shape, scaling, seed=0, conditions=conditions)
+    number = Number("val_accuracy", 0.5, deviation=0.25, low=0.0, high=1.0)
+    density.prepare(shape, scaling, seed=0, conditions=Conditions((number,)))
     density.module = Exact(config)
     found = density.sample(6, seed=1, condition=0.75, guidance=guidance).values  # 1 standardised
     wanted = exact(replace(config, condition="none"), mean=MEAN + guidance * (1 - MEAN))
@@ -349,8 +349,7 @@ def test_guidance_is_the_formula(method, guidance):
 
 
 def test_guidance_without_training_for_it_is_refused(tmp_path):
-    accuracy = torch.linspace(0.5, 0.9, 40, dtype=torch.float64)
-    told = {"train_conditions_N": accuracy, "val_conditions_N": None}
+    told = {"train_conditions": {"val_accuracy": np.linspace(0.5, 0.9, 40)}}
     config = replace(condition="val_accuracy", drop_condition=0.0)
     density, _ = fit(tmp_path / "always", config, **told)
     with pytest.raises(ConfigError, match="this diffusion has not learnt to draw without"):

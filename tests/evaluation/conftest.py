@@ -110,6 +110,8 @@ def write_samples(zoo):
             "epoch": np.zeros(num, np.int64),
             "split": np.full(num, "sample"),
         }
+        asked = told.get("condition") or {}
+        columns |= {f"asked_{name}": np.resize(value, num) for name, value in asked.items()}
         origin = {"zoo": zoo.name, "zoo_fingerprint": origin_facts(zoo, 0)["fingerprint"]}
         facts = replace(bare_facts(zoo), provenance=sampled(**origin | told))
         block = (columns, weights_SD.astype(np.float32))

@@ -105,18 +105,18 @@ def test_selected_samples_say_how_many_were_drawn(zoo, write_samples):
 def test_samples_drawn_on_a_condition_say_so(zoo, write_samples):
     weights_ND = training_weights(zoo)[:10]
     chosen = {"kind": "bootstrap", "drawn": 40, "kept": 10}
-    write_samples("asked", weights_ND, condition=0.95, guidance=2.0)
-    write_samples("both", weights_ND, condition=0.0, guidance=1.0, selection=chosen)
+    each = {name: {"condition": {"val_accuracy": v}} for name, v in (("asked", 0.95), ("both", 0))}
+    write_samples("asked", weights_ND, **each["asked"], guidance=2.0)
+    write_samples("both", weights_ND, **each["both"], guidance=1.0, selection=chosen)
     write_samples("plain", weights_ND)
     config = EvaluateConfig(zoo.name, ("asked", "both", "plain"), **QUICK)
     report = evaluate(config, root_of(zoo), name="r")
     cells = [row[0] for row in report.table]
-    assert "asked (asked for 95 % on validation images)" in cells and "plain" in cells
-    assert "both (asked for 0 % on validation images, 4 drawn for each one kept)" in cells
+    assert "asked (asked for val_accuracy=0.95)" in cells and "plain" in cells
+    assert "both (asked for val_accuracy=0, 4 drawn for each one kept)" in cells
     (asked, both, selected) = report.notes[-3:]
     assert asked.startswith(
-        "asked was drawn on a condition: networks of 95 % on validation images, with a guidance of "
-        "2. That is a part"
+        "asked was drawn on conditions: val_accuracy=0.95, with a guidance of 2. That is a part"
     )
     assert both.startswith("both was drawn") and selected.startswith("both is a selection")
     assert asked in (root_of(zoo) / "reports" / "r" / "report.md").read_text()

@@ -1,4 +1,7 @@
-"""Generators that are asked for networks of a validation accuracy."""
+"""Generators that are asked for networks of a validation accuracy, of a category, of a dataset.
+
+Held against zoos whose weights are planted: they follow from what is told of each network.
+"""
 
 import dataclasses
 import sys
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 
 from dwf.codecs.config import PcaConfig
+from dwf.datasets.config import DataConfig
 from dwf.densities.config import FlowConfig, GaussianConfig
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig, SampleConfig, SubsampleConfig
@@ -19,6 +23,7 @@ from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
 from dwf.settings import build, to_dict
 from dwf.zoo.layout import Layout
+from dwf.zoo.provenance import Aligned
 from dwf.zoo.store import Zoo, split_networks, write_zoo
 from tests.zoos import facts_of
 
@@ -67,7 +72,9 @@ def test_networks_are_as_they_were_asked_for(make_planted, conditioned, tmp_path
         drawn = sample_networks(config, tmp_path, name=f"drawn-{number}")
         levels.append(drawn.read().mean())
         provenance = drawn.facts.sampled
-        assert (provenance.condition, provenance.guidance) == (asked, 1.0 + number)
+        assert provenance.condition == {"val_accuracy": asked}
+        assert provenance.guidance == 1.0 + number
+        assert drawn.columns["asked_val_accuracy"].tolist() == [asked] * 40
         steps = {0: 8, 1: 16}[number]  # guidance costs a second evaluation
         assert provenance.evaluations_per_sample == steps
     any_ = sample_networks(SampleConfig("fitted", count=40), tmp_path, name="any")
@@ -99,9 +106,9 @@ def test_the_flow_is_told_the_column_of_each_row(make_planted, conditioned):
     zoo = make_planted(ACCURACY_N)
     config = dataclasses.replace(conditioned, best=0.5)
     learning = learning_of_density(config, zoo)
-    for sources, found_N in zip((learning.train, learning.val), learning.conditions, strict=True):
-        assert found_N.tolist() == ACCURACY_N[sources[0][1]].tolist()
-    assert len(learning.conditions[0]) == 18
+    for sources, told in zip((learning.train, learning.val), learning.conditions, strict=True):
+        assert told["val_accuracy"].tolist() == ACCURACY_N[sources[0][1]].tolist()
+    assert len(learning.conditions[0]["val_accuracy"]) == 18
     free = dataclasses.replace(conditioned, density=FlowConfig())
     assert learning_of_density(free, zoo).conditions is None
 
@@ -129,9 +136,8 @@ def test_what_has_no_condition_is_refused(make_planted, conditioned, tmp_path):
         sample_networks(SampleConfig("gaussian", condition=0.7), tmp_path, name="drawn")
     with pytest.raises(ConfigError, match="guidance = 2 exaggerates a condition, and there is no"):
         build(SampleConfig, {"generator": "fitted", "guidance": 2}, source="test")
-    for wrong in ({"condition": 95}, {"condition": -0.1}, {"condition": 0.9, "guidance": 0}):
-        with pytest.raises(ConfigError, match=r"condition|guidance"):
-            build(SampleConfig, {"generator": "fitted"} | wrong, source="test")
+    with pytest.raises(ConfigError, match="guidance = 0: allowed is above 0"):
+        build(SampleConfig, {"generator": "f", "condition": 0.9, "guidance": 0}, source="test")
 
 
 def test_what_was_never_learnt_without_a_condition_is_refused(make_planted, conditioned, tmp_path):
@@ -175,6 +181,106 @@ def test_the_commands_say_what_is_asked_for(
     words = ["--generator", "fitted", "--root", str(tmp_path), "--dry-run", "--condition", "0.9"]
     sample.main([*words, "--guidance", "2", "--zoo", "narrow", "--count", "7"])
     said = capsys.readouterr().out
-    assert (
-        "7 networks of validation accuracy 0.9, guidance 2, of the architecture of narrow:" in said
-    )
+    assert "7 networks asked for 0.9, guidance 2, of the architecture of narrow:" in said
+
+
+@pytest.fixture
+def by_words(make_zoo, conditioned):
+    """Zoos `mnist` and `fashion` of equal layout, weights near 1 and near 3, and what learns them.
+
+    Those of initialisation `he` lie 0.5 higher than the others.
+    """
+    words = np.array(["he", "xavier"] * 30)
+    for name, level in (("mnist", 1.0), ("fashion", 3.0)):
+        kind = {"mnist": "mnist", "fashion": "fashion_mnist"}[name]
+        plant = {"initialisation": words, "optimizer": np.array(["adam"] * 60)}
+        plant["test_accuracy"] = np.linspace(0, 1, 60)
+        plain = make_zoo(60, (784, 4, 10), f"{name}-plain", data=DataConfig(kind), **plant)
+        weights_ND = 0.05 * plain.read() + level + 0.5 * (words == "he")[:, None]
+        columns = {key: v for key, v in plain.columns.items() if key != "checksum"}
+        blocks = [(columns, weights_ND.astype(np.float32))]
+        write_zoo(plain.path.parent / name, plain.facts, num_rows=60, blocks=blocks)
+    density = dataclasses.replace(conditioned.density, condition=("data", "initialisation"))
+    return dataclasses.replace(conditioned, zoo="mnist", more_zoos=("fashion",), density=density)
+
+
+def test_one_generator_of_two_datasets_draws_the_one_that_is_asked_for(by_words, tmp_path):
+    fit_generator(by_words, tmp_path, name="both")
+    levels = {}
+    for data, zoo in (("mnist", "mnist"), ("fashion_mnist", "fashion")):
+        asked = f"data={data}", "initialisation=each"
+        config = SampleConfig("both", count=20, condition=asked, guidance=("data=1.5",))
+        drawn = sample_networks(config, tmp_path, name=f"drawn-{data}")
+        told = drawn.facts.sampled
+        assert (told.zoo, drawn.facts.data.source) == (zoo, data)
+        assert told.learnt_from == ("mnist", "fashion")
+        assert told.condition == {"data": data, "initialisation": "each"}
+        assert told.guidance == {"data": 1.5, "initialisation": 1.0}
+        assert told.evaluations_per_sample == 16  # the dataset's guidance alone is another
+        words = drawn.columns["asked_initialisation"]
+        assert words.tolist() == ["he", "xavier"] * 10
+        assert set(drawn.columns["asked_data"]) == {data}
+        levels[data] = drawn.read().mean(1)
+        assert levels[data][words == "he"].mean() > levels[data][words != "he"].mean()
+    assert levels["fashion_mnist"].mean() > levels["mnist"].mean() + 1
+    mixed = "data=mnist:0.4,fashion_mnist:0.6"
+    between = sample_networks(SampleConfig("both", 4, condition=(mixed,)), tmp_path, name="between")
+    assert between.facts.sampled.zoo == "fashion"
+    with pytest.raises(ConfigError, match=r"condition data = each: all networks of a zoo of samp"):
+        sample_networks(SampleConfig("both", 4, condition=("data=each",)), tmp_path, name="no")
+    with pytest.raises(ConfigError, match=r"has 'cifar10': ask for data one of fashion_mnist, mn"):
+        sample_networks(SampleConfig("both", condition=("data=cifar10",)), tmp_path, name="no")
+    assert not (tmp_path / "zoos" / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("initialisation", r"has the architecture of mnist and other data, which .* not told: set"),
+        (("data", "optimizer"), "'optimizer': every training network has the same, adam, so that"),
+        (("data", "classes"), r"'classes': every training network has the same, 0\+1\+2"),
+        (("data", "depth"), r"'depth': .*mnist has no column depth: .* some of architecture"),
+    ],
+)
+def test_what_says_nothing_is_refused_before_anything_is_trained(
+    by_words, tmp_path, condition, said
+):
+    density = dataclasses.replace(by_words.density, condition=condition)
+    config = dataclasses.replace(by_words, density=density)
+    with pytest.raises(ConfigError, match=said):
+        fit_generator(config, tmp_path, name="fitted")
+    with pytest.raises(ConfigError, match=said):
+        plan(config, tmp_path, name="fitted")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_plan_counts_what_is_built_and_tells_of_frames(by_words, tmp_path):
+    said = plan(by_words, tmp_path, name="g")
+    assert "conditioned on data, initialisation, left out of 10% of the training networks" in said
+    training = dataclasses.replace(by_words.density.training, steps=2)
+    density = dataclasses.replace(by_words.density, training=training)
+    built = fit_generator(
+        dataclasses.replace(by_words, density=density), tmp_path, name="f"
+    ).density
+    counted = sum(parameter.numel() for parameter in built.module.parameters())
+    assert f"of {counted:,} parameters" in said and "WARNING" not in said
+    how = {"method": "git_rebasin", "scale": "none", "reference": "network", "seed": 0}
+    frames = {"mnist": ("other", "0" * 16, None), "fashion": ("plain", "1" * 16, "0" * 16)}
+    for reference in (0, 1):
+        for name, (before, fingerprint, of_reference) in frames.items():
+            zoo = Zoo.open(tmp_path / "zoos" / name)
+            place = Aligned(
+                before,
+                fingerprint,
+                **how,
+                reference_network=reference if name == "fashion" else 0,
+                reference_zoo=of_reference and "other",
+                reference_fingerprint=of_reference,
+            )
+            facts = dataclasses.replace(zoo.facts, provenance=place)
+            columns = {key: v for key, v in zoo.columns.items() if key != "checksum"}
+            path = tmp_path / f"framed-{reference}" / "zoos" / name
+            write_zoo(path, facts, num_rows=60, blocks=[(columns, zoo.read())])
+        said = plan(by_words, tmp_path / f"framed-{reference}", name="g")
+        wrong = "WARNING: mnist, fashion are of one architecture and in frames of their own"
+        assert (wrong in said) == (reference == 1)

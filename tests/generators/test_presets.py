@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dwf.codecs.config import SaneConfig
+from dwf.datasets.config import DataConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator
@@ -22,6 +23,7 @@ VECTORS = [
 ]
 FLOWS = [path for path in PRESETS if path not in (*SANE, *VECTORS)]
 WIDTHS = {"mnist14": (196, 16, 10), "fashion_mnist_neurons": (784, 32, 32, 10)}
+WIDTHS |= {"mnist_and_fashion_mnist": (784, 32, 32, 10)}
 WIDTHS |= {"fashion_mnist": (784, 128, 128, 10), "mnist": (784, 32, 32, 10), "iris": (4, 16, 3)}
 CNN_OF_DIGITS = CNNConfig((8, 16), (1, 8, 8), kernels=(3, 2), pools=(2, 0))
 FEW_STEPS = ("training.steps", "6"), ("training.batch-size", "8"), ("training.warm-up", "0")
@@ -56,15 +58,20 @@ def test_every_flow_trains_and_draws(preset, make_zoo, tmp_path):
     assert config.density.training.steps == 6
     widths = next((w for key, w in WIDTHS.items() if key in preset.stem), (64, 16, 10))
     network = CNN_OF_DIGITS if "cnn_digits" in preset.stem else None
-    asks = config.density.condition != "none"
-    more = {"val_accuracy": np.linspace(0.9, 0.99, 12)} if asks else {}
-    make_zoo(count=12, widths=widths, name=config.zoo, network=network, **more)
+    told = {"val_accuracy": np.linspace(0.9, 0.99, 12), "initialisation": ["he", "normal"] * 6}
+    told = {name: np.array(told[name]) for name in config.density.conditions if name in told}
+    make_zoo(count=12, widths=widths, name=config.zoo, network=network, **told)
+    for name, kind in zip(config.more_zoos, ("fashion_mnist",), strict=False):
+        make_zoo(count=12, widths=widths, name=name, seed=1, data=DataConfig(kind), **told)
     fit_generator(config, tmp_path, name=preset.stem)
-    drawn = sample_networks(SampleConfig(preset.stem, count=2), tmp_path, name="drawn")
+    asked = {"val_accuracy": 0.95, "initialisation": "each", "data": "digits"}
+    asked = tuple(f"{name}={asked[name]}" for name in config.density.conditions)
+    whole = SampleConfig(preset.stem, count=2, condition=asked or None)
+    drawn = sample_networks(whole, tmp_path, name="drawn")
     assert drawn.read().shape == (2, drawn.layout.size)
-    if asks:
-        better = SampleConfig(preset.stem, count=2, condition=0.95)
-        assert sample_networks(better, tmp_path, name="asked").read().shape == drawn.read().shape
+    if asked and config.density.drop_condition:
+        any_ = sample_networks(SampleConfig(preset.stem, count=2), tmp_path, name="any")
+        assert any_.read().shape == drawn.read().shape
     steps = density.training.steps
     is_long = "deepweightflow" in preset.stem or preset.stem == "mnist14_neurons"
     assert steps == 30_000 if is_long else steps <= 12_000

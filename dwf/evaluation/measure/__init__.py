@@ -6,6 +6,7 @@ from dwf.evaluation.measure.limits import DRAWN_IN, HALF_WAY, NEAR_COPY, Limits
 from dwf.evaluation.measure.nearness import Nearness
 from dwf.evaluation.measure.novelty import CONFIDENCE, Blocks, Rows, moments, nearest, overlap
 from dwf.evaluation.measure.recombined import Arm
+from dwf.evaluation.measure.retrieval import retrieved
 from dwf.evaluation.measure.scoring import (
     Scorer,
     check_accuracy,
@@ -37,5 +38,6 @@ __all__ = [
     "overlap",
     "refuse_broken_statistics",
     "refuse_without_statistics",
+    "retrieved",
     "vote_accuracy",
 ]

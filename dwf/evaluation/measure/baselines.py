@@ -148,9 +148,11 @@ FAMILIES = {
     ),
     "parts": Family("parts and copies of networks", "#009E73", marker="P", is_disguised=True),
     "nearest": Family("nearest originals", "#000000", marker="x"),
+    "retrieval": Family("originals nearest to what was asked for", "#555555", marker="+"),
 }
 """The baselines of every report, in order: a new one is a function and its name here.
 
 `parts`: the null arms of `recombined`. `nearest`: for each zoo of samples the training networks
-that are nearest to them.
+that are nearest to them. `retrieval`: for each that was drawn on conditions those that are nearest
+to what was asked for.
 """

@@ -1,5 +1,6 @@
 """The report: tables, marks, headline, figures and page of what was measured."""
 
+from dwf.evaluation.report.asked import asked_against_drawn
 from dwf.evaluation.report.columns import accuracy_cell, number_cell, share_cell
 from dwf.evaluation.report.figures import (
     HELD_OUT_COLOUR,
@@ -44,6 +45,7 @@ __all__ = [
     "Reconstruction",
     "Report",
     "accuracy_cell",
+    "asked_against_drawn",
     "beginning",
     "bullets",
     "details",

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dwf.evaluation.measure import FAMILIES, HALF_WAY
+from dwf.evaluation.report.asked import answers
 from dwf.evaluation.report.report import Report
 from dwf.evaluation.report.sets import NetworkSet
 from dwf.randomness import numpy_stream
@@ -52,6 +53,8 @@ def draw_figures(
             "accuracy.png": ("Accuracies of all networks", accuracy_distributions(report)),
             "map.png": ("Map of originals and samples", weight_map(report)),
         }
+        if report.asked.get("numbers"):
+            figures["asked.png"] = ("Asked for and drawn", asked_and_drawn(report))
         if curves:
             figures["curves.png"] = ("Training curves", training_curves(curves))
         return save_figures(figures, folder)
@@ -151,6 +154,29 @@ def weight_map(report: Report) -> Figure:
             f"axis {axis + 1} of the originals ({100 * share:.1f} % of their variance)"
         )
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.6)
+    return figure
+
+
+def asked_and_drawn(report: Report) -> Figure:
+    """One panel for each condition that is a number: what each network was asked for and is."""
+    rows = {(row["source"], row["condition"]): row for row in report.asked["numbers"]}
+    found = [each for each in answers(report.sets) if (each.source, each.condition) in rows]
+    names = list(dict.fromkeys(each.condition for each in found))
+    figure = Figure(figsize=(4.8 * len(names), 4.2))
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        colours = (*SAMPLE_COLOURS, ORIGINAL_COLOUR) * len(found)
+        of_name = [each for each in found if each.condition == name]
+        for colour, each in zip(colours, of_name, strict=False):
+            row = rows[each.source, name]
+            slope = "" if row["slope"] is None else f": slope {row['slope']:.2f}"
+            label = f"{each.source}{slope}"
+            axes.scatter(each.asked, each.drawn, s=14, color=colour, alpha=0.5, label=label)
+        axes.axline((each.asked[0], each.asked[0]), slope=1, color="#999999", linestyle=":")
+        axes.set_xlabel(f"{name} asked for")
+        axes.set_ylabel(f"{name} drawn")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15))
+    figure.tight_layout()
     return figure
 
 

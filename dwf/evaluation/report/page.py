@@ -48,6 +48,8 @@ _EXPLAINED = {
     "Accuracies of all networks": "Each dot is a network; none is left out.",
     "Map of originals and samples": "Only two of many directions: near-copies and lost variety can "
     "be seen here, novelty cannot.",
+    "Asked for and drawn": "Each dot is a network. On the dotted line it is as it was asked for; "
+    "of a condition that is not measured, the training network nearest to it is.",
     "Training curves": "How the zoo and the generators were trained.",
 }
 
@@ -71,6 +73,7 @@ def write_page(report: Report, environment: dict[str, Json], *, figures: dict[st
         "<h2>Which tests are passed</h2>",
         *paragraphs([report.limits_text]),
         table(report.tests_columns, report.tests_table, kinds=_kinds(report.sets)),
+        *_more_tables(report),
         *_marks(report),
         *_fits(report),
         *_running_statistics(report),
@@ -130,6 +133,18 @@ def _kinds(sets: Sequence[NetworkSet]) -> list[str]:
     first_baseline = next((i for i, one in enumerate(sets) if one.is_baseline), None)
     kinds = ["samples" if one.family == "samples" else "" for one in sets]
     return ["first-baseline" if i == first_baseline else kind for i, kind in enumerate(kinds)]
+
+
+def _more_tables(report: Report) -> list[str]:
+    return [
+        part
+        for title, words, tables in report.more_tables
+        for part in (
+            f"<h2>{escape(title)}</h2>",
+            *paragraphs([words]),
+            *(table(*each) for each in tables),
+        )
+    ]
 
 
 def _marks(report: Report) -> list[str]:

@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dwf.evaluation.measure import Limits
+from dwf.evaluation.report.asked import (
+    ASKED_TEXT,
+    CATEGORY_COLUMNS,
+    NUMBER_COLUMNS,
+)
 from dwf.evaluation.report.columns import (
     COLUMNS,
     STATISTICS_COLUMNS,
@@ -22,10 +27,14 @@ from dwf.evaluation.report.columns import (
     shown,
 )
 from dwf.evaluation.report.fits import FIT_COLUMNS, fit_rows
-from dwf.evaluation.report.sets import NetworkSet, plain
+from dwf.evaluation.report.sets import NetworkSet, asked_words, plain
+from dwf.evaluation.report.split import SPLIT_COLUMNS, split_rows, split_text
 from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT
 from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
+
+Cells = list[tuple[str, ...]]
+"""Rows of a table."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,8 @@ class Report:
     """Share of the training networks' variance along each axis of the map."""
     fits: dict[str, dict[str, Json]] = field(default_factory=dict)
     """Generator -> losses and likelihoods of training and held-out networks; see `fits`."""
+    asked: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
+    """What samples were asked for against what was drawn: see `asked.asked_against_drawn`."""
     limits_of: dict[str, dict[str, Json]] = field(default_factory=dict)
     """Which part of the training networks generators learnt from -> the limits that these set."""
 
@@ -80,11 +91,25 @@ class Report:
                 f"networks each, drawn from the set (mean of their logits): {each}."
             )
         for one in self.sets:
-            if one.summary.get("condition"):
+            if one.family == "samples" and one.summary.get("condition"):
                 notes.append(_on_condition(one.title, one.summary["condition"]))
             if one.summary.get("selection"):
                 notes.append(_on_selection(one.title, one.summary["selection"]))
         return tuple(notes)
+
+    @property
+    def more_tables(self) -> list[tuple[str, str, list[tuple[tuple[str, ...], Cells]]]]:
+        """Sections that not every report has: title, words, and tables (heading, cells)."""
+        found = []
+        if self.asked:
+            tables = ((NUMBER_COLUMNS, "numbers"), (CATEGORY_COLUMNS, "categories"))
+            tables = [(columns, self.asked[key]) for columns, key in tables if self.asked[key]]
+            made = [(headings(columns), cells(columns, rows)) for columns, rows in tables]
+            found.append(("What was asked for, and what was drawn", ASKED_TEXT, made))
+        if by := self.config.get("by"):
+            made = [(headings(SPLIT_COLUMNS), cells(SPLIT_COLUMNS, split_rows(self.sets, by)))]
+            found.append((f"By {by}", split_text(by), made))
+        return found
 
     @property
     def tests_columns(self) -> tuple[str, ...]:
@@ -156,6 +181,7 @@ class Report:
             "fits": self.fits,
             "sets": [vars(one) for one in self.sets],
         } | ({"limits_of": self.limits_of} if self.limits_of else {})
+        content |= {"asked": self.asked} if self.asked else {}
         write_json(folder / "report.json", plain(content))
         write_text(folder / "report.md", self.markdown())
 
@@ -174,6 +200,8 @@ class Report:
         parts += [markdown_table(self.columns, self.table), *self.notes]
         parts += ["## Which tests are passed", self.limits_text]
         parts += [markdown_table(self.tests_columns, self.tests_table)]
+        for title, words, tables in self.more_tables:
+            parts += [f"## {title}", words, *(markdown_table(*each) for each in tables)]
         if self.reasons:
             parts += ["## What the sets are", MARKS_TEXT, _bullets(MARK_RULES)]
             parts += ["These sets:", _bullets(self.reasons)]
@@ -224,11 +252,13 @@ def _ratio(limit: float | None, unit: float) -> str:
     return "without effect" if not limit or not unit else f"{limit / unit:.3f}"
 
 
-def _on_condition(title: str, asked: dict[str, float]) -> str:
+def _on_condition(title: str, told: dict[str, Json]) -> str:
+    guidance = told["guidance"]
+    words = asked_words(guidance) if isinstance(guidance, dict) else f"{guidance:g}"
     return (
-        f"{title} was drawn on a condition: networks of {100 * asked['val_accuracy']:.4g} % on "
-        f"validation images, with a guidance of {asked['guidance']:g}. That is a part of what the "
-        "generator has learnt; its dispersion is held against that of the whole zoo."
+        f"{title} was drawn on conditions: {asked_words(told['asked'])}, with a guidance of "
+        f"{words}. That is a part of what the generator has learnt; its dispersion is held against "
+        "that of the whole zoo."
     )
 
 

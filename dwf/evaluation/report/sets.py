@@ -69,7 +69,7 @@ class NetworkSet:
     (`copy`, `average`), its `mark` (name, why; see `marks`), and, of networks with BatchNorm,
     statistics of the accuracies with the running statistics that were compared. Of some sets
     `ensemble` (n, accuracy), of samples that were selected `selection` (how), of samples that were
-    drawn on a condition `condition` (val_accuracy, guidance). Where generators learnt from
+    drawn on conditions `condition` (generator, asked, guidance). Where generators learnt from
     different training networks: `learnt_from`, how many of them the set is held against, and
     `subset`, which, where not all (see `Subset.label`)."""
     networks: dict[str, list[Any]]
@@ -102,7 +102,7 @@ class NetworkSet:
         if self.subset and self.family == "samples":
             words.append(f"learnt from {self.subset}")
         if asked:
-            words.append(f"asked for {100 * asked['val_accuracy']:.4g} % on validation images")
+            words.append(f"asked for {asked_words(asked['asked'])}")
         if chosen:
             words.append(f"{chosen['drawn'] / chosen['kept']:.3g} drawn for each one kept")
         return f"{self.title} ({', '.join(words)})" if words else self.title
@@ -141,6 +141,12 @@ class NetworkSet:
         """Return one measure of all networks; NaN where a number was not finite."""
         numbers = self.networks[measure]
         return np.array([math.nan if v is None else v for v in numbers], float)
+
+
+def asked_words(asked: Mapping[str, float | str]) -> str:
+    """Return what samples were asked for in words, as the command takes it."""
+    told = {n: v if isinstance(v, str) else f"{v:g}" for n, v in asked.items()}
+    return " ".join(f"{name}={value}" for name, value in told.items())
 
 
 def network_set(
