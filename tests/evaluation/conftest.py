@@ -102,7 +102,7 @@ def zoo(trained, tmp_path) -> Zoo:
 def write_samples(zoo):
     """Write a zoo of generated networks: `write_samples(name, weights_SD) -> Zoo`."""
 
-    def write(name: str, weights_SD: np.ndarray, **told) -> Zoo:
+    def write(name: str, weights_SD: np.ndarray, asked=None, **told) -> Zoo:
         num = len(weights_SD)
         columns = {
             "network": np.arange(num),
@@ -110,8 +110,8 @@ def write_samples(zoo):
             "epoch": np.zeros(num, np.int64),
             "split": np.full(num, "sample"),
         }
-        asked = told.get("condition") or {}
-        columns |= {f"asked_{name}": np.resize(value, num) for name, value in asked.items()}
+        asked = asked or told.get("condition") or {}
+        columns |= {f"asked_{key}": np.resize(value, num) for key, value in asked.items()}
         origin = {"zoo": zoo.name, "zoo_fingerprint": origin_facts(zoo, 0)["fingerprint"]}
         facts = replace(bare_facts(zoo), provenance=sampled(**origin | told))
         block = (columns, weights_SD.astype(np.float32))

@@ -15,7 +15,7 @@ from dwf.evaluation.report import asked_against_drawn
 from dwf.evaluation.report.sets import NetworkSet
 from dwf.evaluation.stage import evaluate
 from dwf.zoo.store import write_zoo
-from tests.evaluation.by_hand import root_of, training_weights
+from tests.evaluation.reconstructing import root_of
 
 QUICK = {"noise": (0.1,), "averages": (2,), "count": 8}
 HELD = {
@@ -121,7 +121,9 @@ def test_a_report_says_what_was_asked_for_and_splits_sets(varied, write_samples,
     words = varied.columns["initialisation"][rows]
     accuracy = varied.columns["val_accuracy"][rows]
     asked = {"val_accuracy": accuracy[:10], "initialisation": words[:10]}
-    write_samples("s", training_weights(zoo)[:10], condition=asked, guidance=1.0)
+    words_of = {"val_accuracy": "0.5..1", "initialisation": "each"}
+    weights_ND = zoo.read(rows[:10])
+    write_samples("s", weights_ND, asked=asked, condition=words_of, guidance=1.0)
     config = EvaluateConfig("v", ("s",), by="initialisation", **QUICK)
     report = evaluate(config, root_of(zoo), name="r")
     # Copies of the networks that were asked for are what was asked for.
