@@ -108,8 +108,13 @@ class Asked:
     """How strongly: of all together, or of each condition by itself."""
 
     @classmethod
-    def of(cls, conditions: "Conditions", wanted: Wanted, guidance: Guidance) -> "Asked":
+    def of(cls, conditions: "Conditions", wanted: Wanted, *, guidance: Guidance = 1.0) -> "Asked":
         """Return what is asked for, understood.
+
+        Args:
+            conditions: of the density.
+            wanted: values of them.
+            guidance: how strongly they count.
 
         Raises:
             ConfigError: a condition that was not learnt, or a value of it; or one is asked twice.

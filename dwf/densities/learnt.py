@@ -325,7 +325,7 @@ class LearntDensity(Density):
             )
         asked = None
         if condition is not None:
-            asked = Asked.of(self.conditions, condition, guidance)
+            asked = Asked.of(self.conditions, condition, guidance=guidance)
         if not self.config.drop_condition and not (
             asked and asked.is_whole and not asked.is_guided
         ):

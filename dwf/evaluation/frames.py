@@ -30,8 +30,8 @@ def refuse_other_frame(zoo: Zoo, samples: Sequence[Zoo]) -> None:
         if zoo.name in sampled.learnt_from:
             own = sampled.zoo
             raise ConfigError(
-                f"zoo = {zoo.name!r}: the networks of {each.name} have architecture and data of "
-                f"{own!r}, another of the zoos that their generator learnt from: evaluate them "
+                f"zoo = {zoo.name!r}: the networks of {each.name} are drawn for {own!r}, "
+                f"another of the zoos that their generator learnt from: evaluate them "
                 f"against that one, with --zoo {own}"
             )
         raise ConfigError(

@@ -91,7 +91,7 @@ def test_networks_are_told_numbers_shares_and_classes():
 
 def test_a_sample_is_asked_for_the_same_however_many_are_drawn():
     wanted = "epoch=2..8", "initialisation=each", "classes=each"
-    asked = Asked.of(CONDITIONS, wanted, 1.0)
+    asked = Asked.of(CONDITIONS, wanted)
     whole = asked.values(0, 60)
     assert {name: v[20:25].tolist() for name, v in whole.items()} == {
         name: v.tolist() for name, v in asked.values(20, 5).items()
@@ -102,12 +102,12 @@ def test_a_sample_is_asked_for_the_same_however_many_are_drawn():
     counts, _ = np.histogram(whole["epoch"], bins=10, range=(2, 8))
     assert set(counts.tolist()) <= {5, 6, 7}
     torch.testing.assert_close(asked.rows(0, 60), CONDITIONS.encode(whole, 60))
-    assert Asked.of(CONDITIONS, 5.0, 1.0).rows(7, 50).shape == (1, 7)
+    assert Asked.of(CONDITIONS, 5.0).rows(7, 50).shape == (1, 7)
 
 
 def test_mixtures_are_shares():
     words = "initialisation=he:0.25,xavier:0.75", "classes=0+1:0.5,3:0.5"
-    asked = Asked.of(CONDITIONS, words, ("classes=2",))
+    asked = Asked.of(CONDITIONS, words, guidance=("classes=2",))
     row = asked.rows(0, 5)[0]
     assert row[0].isnan() and row[1:].tolist() == [0.25, 0.75, 0.5, 0.5, 0, 0.5]
     assert asked.facts == {
@@ -133,14 +133,14 @@ def test_mixtures_are_shares():
 )
 def test_what_was_not_learnt_is_refused(wanted, guidance, said):
     with pytest.raises(ConfigError, match=said):
-        Asked.of(CONDITIONS, wanted, guidance)
+        Asked.of(CONDITIONS, wanted, guidance=guidance)
 
 
 def test_a_number_alone_needs_one_number_among_the_conditions():
-    assert Asked.of(CONDITIONS, 5.0, 1.0).values(0, 1)["epoch"].tolist() == [5]
+    assert Asked.of(CONDITIONS, 5.0).values(0, 1)["epoch"].tolist() == [5]
     both = Conditions.fit(("a", "b"), {name: np.arange(3.0) for name in "ab"})
     with pytest.raises(ConfigError, match=r"give name=value, of a in \[0, 2\]; b in"):
-        Asked.of(both, 1.0, 1.0)
+        Asked.of(both, 1.0)
 
 
 class Sum(nn.Module):

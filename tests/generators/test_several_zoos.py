@@ -217,9 +217,7 @@ def test_several_architectures_are_fitted_drawn_and_held_against_their_own_zoos(
     about = EvaluateConfig("narrow", ("narrow-drawn",), **evaluation)
     report = evaluate(about, tmp_path, name="narrow")
     assert [one.n for one in report.sets if one.family == "samples"] == [5]
-    with pytest.raises(
-        ConfigError, match=r"have the architecture of 'narrow', another .* --zoo nar"
-    ):
+    with pytest.raises(ConfigError, match=r"are drawn for 'narrow', another .* --zoo nar"):
         evaluate(dataclasses.replace(about, zoo="small"), tmp_path, name="small")
 
 
