@@ -16,6 +16,7 @@ from dwf import preemption
 from dwf.densities.asked import Asked
 from dwf.densities.conditions import mixture
 from dwf.densities.config import DensitySettings
+from dwf.densities.density import Setting
 from dwf.errors import ConfigError
 from dwf.generators.architecture import of_network
 from dwf.generators.batchnorm import recalibration, source_of_statistics
@@ -54,7 +55,7 @@ class Drawing:
         zoo = config.zoo or _zoo_of(self.asked, generator)
         self.generator = of_network(generator.of_zoo(zoo), config)
         self.solver = _solver_settings(config, generator)
-        self.condition = {}
+        self.condition: dict[str, Setting] = {}
         if self.asked:
             self.condition = {"condition": config.condition, "guidance": config.guidance}
         drawn = self.generator.layout

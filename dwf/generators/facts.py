@@ -30,11 +30,11 @@ def _classes(subject: Subject) -> str:
 
 
 def _architecture(subject: Subject) -> str:
-    """Return the architecture's kind and what it sets, in few words."""
+    """Return the architecture's kind and what it sets, one word: `mlp-64x16x10-relu`."""
     told = flatten(to_dict(subject.network))
     values = [v for name, v in told.items() if name != "kind"]
     words = ["x".join(map(str, v)) if isinstance(v, list) else str(v) for v in values]
-    return " ".join([str(told["kind"]), *words])
+    return "-".join([str(told["kind"]), *words])
 
 
 FACTS: dict[str, Callable[[Subject], str]] = {

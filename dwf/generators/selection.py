@@ -20,6 +20,7 @@ import torch
 
 from dwf import preemption
 from dwf.errors import ConfigError
+from dwf.densities.density import Setting
 from dwf.generators.config import SampleConfig
 from dwf.generators.examiner import Examiner
 from dwf.generators.generator import Generator
@@ -94,7 +95,7 @@ def select(
     generator: Generator,
     config: SampleConfig,
     *,
-    how: dict[str, str | float],
+    how: dict[str, Setting],
     unusable: Unusable,
     folder: Path,
 ) -> Selected:

@@ -15,6 +15,7 @@ from dwf.datasets.config import DataConfig
 from dwf.densities.config import FlowConfig, GaussianConfig
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig, SampleConfig, SubsampleConfig
+from dwf.generators.facts import FACTS
 from dwf.generators.generator import Generator
 from dwf.generators.learning import learning_of_density
 from dwf.generators.sample_stage import sample_networks
@@ -284,3 +285,9 @@ def test_the_plan_counts_what_is_built_and_tells_of_frames(by_words, tmp_path):
         said = plan(by_words, tmp_path / f"framed-{reference}", name="g")
         wrong = "WARNING: mnist, fashion are of one architecture and in frames of their own"
         assert (wrong in said) == (reference == 1)
+
+
+def test_facts_of_a_zoo_are_words_that_a_command_takes(make_zoo):
+    zoo = make_zoo(data=DataConfig("digits", classes=(3, 1)))
+    found = {name: fact(zoo.facts) for name, fact in FACTS.items()}
+    assert found == {"data": "digits", "classes": "3+1", "architecture": "mlp-64x16x10-relu"}
