@@ -214,7 +214,7 @@ def forget(
         return condition_BP
     chance = {"generator": generator, "device": condition_BP.device}
     lost_B1 = torch.rand(len(condition_BP), **chance).unsqueeze(1) < share
-    if len(sizes) == 1:
+    if len(sizes) < 2:
         return condition_BP.masked_fill(lost_B1, math.nan)
     lost_BC = torch.rand(len(condition_BP), len(sizes), **chance) < share
     each_P = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(lost_BC.device)

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from dwf import preemption
-from dwf.errors import ConfigError
 from dwf.densities.density import Setting
+from dwf.errors import ConfigError
 from dwf.generators.config import SampleConfig
 from dwf.generators.examiner import Examiner
 from dwf.generators.generator import Generator

@@ -87,7 +87,7 @@ class OwnTask(Task):
     def _error(self, module, batch, generator):
         x_BK, t_B = batch.codes_NK, torch.rand(len(batch), generator=generator)
         noise_BK = torch.randn(x_BK.shape, generator=generator)
-        told = {"condition_B": batch.condition_N, "present_BK": batch.present_NK}
+        told = {"condition_BP": batch.condition_NP, "present_BK": batch.present_NK}
         told = {name: value for name, value in told.items() if value is not None}
         return mse_loss(module(torch.lerp(noise_BK, x_BK, t_B[:, None]), t_B, **told), x_BK)
 
@@ -101,8 +101,8 @@ class Own(LearntDensity):
     def task(self, train, val, seed, metric):
         return OwnTask(self.module, train, val=val, seed=seed)
 
-    def draw(self, noise_BK, solver, seed, first, condition_B=None, guidance=1.0, present_BK=None):
-        told = {"condition_B": condition_B, "present_BK": present_BK}
+    def draw(self, noise_BK, solver, seed, first, condition_BP=None, guidance=1.0, present_BK=None):
+        told = {"condition_BP": condition_BP, "present_BK": present_BK}
         told = {name: value for name, value in told.items() if value is not None}
         x_BK = noise_BK
         for step in range(1, solver.steps + 1):
@@ -172,9 +172,9 @@ def test_what_says_nothing_draws_the_mean():
 
 
 def test_conditions_are_learnt_and_what_was_not_is_refused(tmp_path):
-    accuracy = torch.linspace(0.5, 0.9, 20, dtype=torch.float64)
+    told = {"val_accuracy": np.linspace(0.5, 0.9, 20)}
     config = OwnConfig(condition="val_accuracy")
-    density, _ = fit(tmp_path / "told", config, train_conditions_N=accuracy)
+    density, _ = fit(tmp_path / "told", config, train_conditions=told)
     assert density.sample(3, seed=0, condition=0.7).values.isfinite().all()
     with pytest.raises(ConfigError, match=r"lies in \[0.5, 0.9\]"):
         density.sample(3, seed=0, condition=0.99)

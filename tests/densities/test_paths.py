@@ -141,11 +141,11 @@ def test_optimal_transport_straightens_paths():
 
 
 def test_conditions_are_forgotten_at_their_share_and_told_otherwise():
-    codes, conditions = torch.randn(100, 2), torch.arange(100.0)
+    codes, conditions = torch.randn(100, 2), torch.arange(100.0).unsqueeze(1)
     told = []
 
-    def answer(x_BK, t_B, condition_B):
-        told.append(condition_B)
+    def answer(x_BK, t_B, condition_BP):
+        told.append(condition_BP)
         return torch.zeros_like(x_BK, requires_grad=True)
 
     config = FlowConfig(condition="val_accuracy", drop_condition=0.3)
@@ -261,8 +261,8 @@ class Affine(nn.Module):
         super().__init__()
         self.gain, self.shift = nn.Parameter(torch.ones(10)), nn.Parameter(torch.zeros(10))
 
-    def forward(self, x_BK, t_B, condition_B=None, present_BK=None):
-        told = 0 if condition_B is None else condition_B.nan_to_num().unsqueeze(1)
+    def forward(self, x_BK, t_B, condition_BP=None, present_BK=None):
+        told = 0 if condition_BP is None else condition_BP.nan_to_num()
         found_BK = self.gain * x_BK * (1 + t_B.unsqueeze(1)) + self.shift + told
         return found_BK if present_BK is None else found_BK * present_BK
 
@@ -290,7 +290,7 @@ def test_ranks_that_share_a_batch_find_the_loss_and_gradient_of_one(settings, ha
         present_AK[1, 4:6] = False
         kind = (torch.arange(64) % 3).clamp(max=1)
         codes = codes * present_AK[kind]
-    condition = torch.randn(64, generator=generator(3)) if "condition" in settings else None
+    condition = torch.randn(64, 1, generator=generator(3)) if "condition" in settings else None
     examples = Examples(codes, condition, kind_N=kind, present_AK=present_AK)
     sections = [(3, 2, True), (1, 4, False)]
     metric = [torch.eye(2) * 3, torch.eye(4)] if "behaviour" in settings else ()
