@@ -138,10 +138,11 @@ def describe_sizes(
     density = config.density
     yield from density.describe()
     if density.takes_condition:
+        names, share = ", ".join(density.conditions), density.drop_condition
+        how = "with or without a condition" if share else "with all conditions, as learnt"
         yield (
-            f"conditioned on {', '.join(density.conditions)}, left out of "
-            f"{density.drop_condition:.0%} of the training networks: samples are drawn with or "
-            "without a condition"
+            f"conditioned on {names}, left out of {share:.0%} of the training networks: samples "
+            f"are drawn {how}"
         )
     if density.takes_metric:
         share = f"{density.behaviour:.0%}"
