@@ -87,7 +87,7 @@ class Diffusion(LearntDensity):
             said_BK = guided(
                 lambda told: self._answer(x_BK, step, condition_BP=told, present_BK=present_BK),
                 condition_BP,
-                guidance,
+                guidance=guidance,
                 sizes=self.conditions.sizes if self.conditions else (),
             )
             said_BK, *places = said_BK.split(x_BK.shape[1], dim=1)

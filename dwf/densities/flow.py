@@ -89,7 +89,7 @@ class Flow(LearntDensity):
             return guided(
                 lambda told: self.velocity(x_BK, t, condition_BP=told, present_BK=present_BK),
                 condition_BP,
-                guidance,
+                guidance=guidance,
                 sizes=self.conditions.sizes if self.conditions else (),
             )
 

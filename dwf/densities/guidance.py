@@ -15,8 +15,8 @@ Answer = Callable[[torch.Tensor | None], torch.Tensor]
 def guided(
     answer: Answer,
     condition_BP: torch.Tensor | None,
-    guidance: float | Sequence[float],
     *,
+    guidance: float | Sequence[float],
     sizes: Sequence[int] = (),
 ) -> torch.Tensor:
     """Return an answer under guidance, [B, K].

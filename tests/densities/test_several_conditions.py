@@ -160,7 +160,7 @@ def test_each_condition_is_exaggerated_given_the_others():
         return Sum()(x, t, condition_BP)
 
     def found(guidance):
-        return guided(answer, told, guidance, sizes=(1, 2))[0, 0].item()
+        return guided(answer, told, guidance=guidance, sizes=(1, 2))[0, 0].item()
 
     assert found((1.0, 1.0)) == found(1.0) == 110
     assert found(3.0) == 330
