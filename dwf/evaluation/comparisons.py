@@ -152,7 +152,7 @@ class _Measuring:
                     "held-out",
                     measured,
                     self._numbers[held_out],
-                    told=self._by(held_out),
+                    told=self._by(held_out) | self._own(held_out),
                 )
         nearest = {}
         for each in self.comparison.samples:
@@ -182,6 +182,12 @@ class _Measuring:
         title = f"nearest to what {samples.name} was asked for"
         condition = _how_drawn(samples)["condition"]
         yield self._set(title, "retrieval", copies, told=asked, condition=condition)
+
+    def _own(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what rows have of conditions that are measured by neighbours, if any is asked."""
+        names = {name for each in self.comparison.samples for name in asked_of(each)}
+        names = (names & set(self.zoo.columns)) - {"val_accuracy"}
+        return {name: self.zoo.columns[name][rows] for name in sorted(names)}
 
     def _by(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return what rows of the zoo have in the column that sets are split by."""
@@ -214,10 +220,11 @@ class _Measuring:
         labels = {} if network_S is None else {"network": network_S}
         nearest_S = self._rows[measured.nearest_S]
         labels["nearest"] = self._numbers[nearest_S]
-        if family in ("samples", "retrieval"):
-            known = [name for name in told if name in self.zoo.columns]
-            labels |= {f"asked_{name}": values_S for name, values_S in told.items()}
-            labels |= {f"nearest_{name}": self.zoo.columns[name][nearest_S] for name in known}
+        names = told if family in ("samples", "retrieval") else self._own(nearest_S)
+        for name in (name for name in names if name in told):
+            labels[f"{ASKED}{name}"] = told[name]
+            if name in self.zoo.columns:
+                labels[f"nearest_{name}"] = self.zoo.columns[name][nearest_S]
         if self.config.by is not None:
             by = self._by(nearest_S) | dict(told)
             labels[f"by_{self.config.by}"] = by[self.config.by]

@@ -88,20 +88,13 @@ def _may_be_told(zoo: Zoo) -> set[str]:
     return (columns | set(FACTS)) - {"checksum", "split"}
 
 
-def refuse_untold(
-    config: GeneratorConfig, one: Subject, other: Subject, *, names: tuple[str, str]
-) -> None:
+def refuse_untold(config: GeneratorConfig, pair: tuple[Zoo, Zoo]) -> None:
     """Refuse two zoos of one architecture that the density is not told apart by their data.
-
-    Args:
-        config: the generator's settings.
-        one: facts of one of them.
-        other: facts of the other.
-        names: their names.
 
     Raises:
         ConfigError: so it is; or they are of the same data.
     """
+    names, (one, other) = [zoo.name for zoo in pair], (zoo.facts for zoo in pair)
     differ = [name for name in ("data", CLASSES) if FACTS[name](one) != FACTS[name](other)]
     if not differ:
         raise ConfigError(

@@ -78,7 +78,7 @@ def open_more(config: GeneratorConfig, zoo: Zoo, *, zoos: Path) -> list[Zoo]:
     for name in config.more_zoos:
         other = Zoo.open(zoos / name)
         for like in (one for one in opened if one.layout.digest == other.layout.digest):
-            refuse_untold(config, like.facts, other.facts, names=(like.name, other.name))
+            refuse_untold(config, (like, other))
         opened.append(other)
     refuse_unmixed(config, [one.layout for one in opened])
     refuse_no_graphs(config, [one.layout for one in opened])
@@ -159,7 +159,7 @@ def learning_of_codec(
     _refuse_wider(config, (zoo, *more), others)
     train, val = (
         [
-            *((one, rows_of(one, split, config)) for one in (zoo, *more)),
+            *((one, rows_of(one, split, config=config)) for one in (zoo, *more)),
             *((one, one.rows(split, "last")) for one in others),
         ]
         for split in SPLITS
@@ -194,7 +194,9 @@ def learning_of_density(config: GeneratorConfig, zoo: Zoo, *, more: Sequence[Zoo
         ConfigError: see `Subset.rows_of`; or a zoo has no such epoch, or no `val_accuracy` to say
             which are best, or lacks a condition, or all networks have the same.
     """
-    train, val = ([(one, rows_of(one, split, config)) for one in (zoo, *more)] for split in SPLITS)
+    train, val = (
+        [(one, rows_of(one, split, config=config)) for one in (zoo, *more)] for split in SPLITS
+    )
     if config.best < 1:
         train = [(one, _best(one, rows, config.best)) for one, rows in train]
     if not config.density.takes_condition:
@@ -205,7 +207,7 @@ def learning_of_density(config: GeneratorConfig, zoo: Zoo, *, more: Sequence[Zoo
     return Learning(train, val, conditions=(told[0], told[1]))
 
 
-def rows_of(zoo: Zoo, split: str, config: GeneratorConfig) -> np.ndarray:
+def rows_of(zoo: Zoo, split: str, *, config: GeneratorConfig) -> np.ndarray:
     """Return the rows of a split, `train` or `val`, that are learnt from, but for `best`.
 
     Raises:

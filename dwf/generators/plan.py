@@ -307,7 +307,7 @@ def _count_rows(config: GeneratorConfig, path: Path) -> tuple[int, int, str]:
     from dwf.zoo.store import Zoo
 
     if (path / "zoo.json").exists():
-        train, val = (len(rows_of(Zoo.open(path), split, config)) for split in SPLITS)
+        train, val = (len(rows_of(Zoo.open(path), split, config=config)) for split in SPLITS)
         return train, val, str(path)
     file, zoo = _settings_of(path.name)
     num_train, num_val, _ = split_sizes(zoo.count, zoo.split.val, test=zoo.split.test)

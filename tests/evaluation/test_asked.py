@@ -131,6 +131,13 @@ def test_a_report_says_what_was_asked_for_and_splits_sets(varied, write_samples,
     assert number["slope"] == pytest.approx(1) == retrieval["slope"]
     assert (number["source"], retrieval["source"]) == ("flow", "retrieval for flow")
     shares = {(r["source"], r["asked"]): r["share"] for r in report.asked["categories"]}
+    held = report.of("held-out")[0].networks
+    number_of = dict(zip(varied.columns["network"], varied.columns["initialisation"], strict=True))
+    own = np.array([number_of[n] for n in held["network"]])
+    nearest = np.array([number_of[n] for n in held["nearest"]])
+    for word in ("he", "normal"):
+        wanted = (nearest[own == word] == word).mean()
+        assert shares.pop(("held-out networks", word)) == pytest.approx(wanted)
     assert shares == {(s, w): 1.0 for s in ("flow", "retrieval for flow") for w in ("he", "normal")}
     (looked_up,) = report.of("retrieval")
     assert looked_up.title == "nearest to what s was asked for" and looked_up.mark == "copying"

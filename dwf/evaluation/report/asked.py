@@ -24,8 +24,9 @@ ASKED_TEXT = (
     "is that of the training network nearest to it. Slope: of drawn on asked, by least squares, +- "
     "its standard error; 1 is a generator that follows, 0 one that does not hear. Of categories: "
     "the share of the networks whose nearest training network is of the one that was asked for, "
-    "and the accuracy that is scored here. Retrieval is no generator: the training network nearest "
-    "to what was asked for."
+    "and the accuracy that is scored here. Held-out networks, as asked for what they are, tell how "
+    "much neighbours can tell. Retrieval is no generator: the training network nearest to what was "
+    "asked for."
 )
 
 
@@ -34,7 +35,8 @@ class Answers:
     """Networks of one generator, or retrieved in its place, and one condition."""
 
     source: str
-    """The generator, with `retrieval for` before it where training networks stand for it."""
+    """The generator, with `retrieval for` before it where training networks stand for it; or held-
+    out networks, which count as asked for what they are."""
     condition: str
     asked: list[float | str]
     drawn: list[float | str] | None
@@ -46,11 +48,8 @@ def answers(sets: Sequence[NetworkSet]) -> Iterator[Answers]:
     """Yield what was asked for and drawn, of each generator, of each condition."""
     groups: dict[tuple[str, str], list[NetworkSet]] = {}
     for one in sets:
-        if told := one.summary.get("condition"):
-            before = "retrieval for " if one.family == "retrieval" else ""
-            for name in told["asked"]:
-                if ASKED + name in one.networks:
-                    groups.setdefault((before + told["generator"], name), []).append(one)
+        for key in (key for key in one.networks if key.startswith(ASKED)):
+            groups.setdefault((_source(one), key.removeprefix(ASKED)), []).append(one)
     for (source, name), group in groups.items():
         drawn = [one.networks.get(_drawn_in(one, name)) for one in group]
         yield Answers(
@@ -60,6 +59,14 @@ def answers(sets: Sequence[NetworkSet]) -> Iterator[Answers]:
             None if None in drawn else [value for each in drawn for value in each],
             np.concatenate([one.accuracy_S for one in group]),
         )
+
+
+def _source(one: NetworkSet) -> str:
+    """Return whose networks these are: a generator's, retrieved in its place, or trained."""
+    if "condition" not in one.summary:
+        return one.title
+    before = "retrieval for " if one.family == "retrieval" else ""
+    return before + one.summary["condition"]["generator"]
 
 
 def _drawn_in(one: NetworkSet, name: str) -> str:
