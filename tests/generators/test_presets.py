@@ -85,7 +85,10 @@ def test_every_autoencoder_of_vectors_trains_and_draws(preset, make_zoo, tmp_pat
     backbone = dataclasses.replace(codec.backbone, **narrow[codec.backbone.kind])
     tensors = codec.tensors and r"layers\.0\."
     config = dataclasses.replace(
-        config, codec=dataclasses.replace(codec, backbone=backbone, tensors=tensors), epochs="last"
+        config,
+        codec=dataclasses.replace(codec, backbone=backbone, tensors=tensors),
+        epochs="last",
+        gate=None,
     )
     make_zoo(count=20, name=config.zoo)
     fit_generator(config, tmp_path, name=preset.stem)
@@ -116,6 +119,7 @@ def test_every_sane_trains_and_draws(preset, make_zoo, tmp_path):
         make_zoo(count=20, name=name)
     # The small zoos have one epoch, and no accuracies.
     config = dataclasses.replace(config, codec=small(config.codec), epochs="last", best=1.0)
+    config = dataclasses.replace(config, gate=None)
     fit_generator(config, tmp_path, name=preset.stem)
     drawn = sample_networks(SampleConfig(preset.stem, count=2), tmp_path, name="drawn")
     assert drawn.read().shape == (2, drawn.layout.size)
