@@ -117,7 +117,7 @@ class Numbers:
         return spans_of(self.entries)
 
     def read(
-        self, zoo: Zoo, rows: np.ndarray, start: int = 0, *, stop: int | None = None
+        self, zoo: Zoo, rows: np.ndarray, *, start: int = 0, stop: int | None = None
     ) -> torch.Tensor:
         """Return standardised numbers [start, stop) of a zoo's networks: no others are read."""
         stop, parts, at = self.size if stop is None else stop, [], 0

@@ -59,7 +59,7 @@ class Networks:
             for chunk in np.unique(chunk_B):
                 mine, start = chunk_B == chunk, int(chunk) * self.size
                 stop = min(start + self.size, self.numbers.size)
-                found = self.numbers.read(zoo, rows[mine], start, stop=stop)
+                found = self.numbers.read(zoo, rows[mine], start=start, stop=stop)
                 out_BS[torch.from_numpy(at[mine]), : stop - start] = found
         return out_BS
 
