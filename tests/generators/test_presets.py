@@ -88,9 +88,19 @@ def test_every_autoencoder_of_vectors_trains_and_draws(preset, make_zoo, tmp_pat
     }
     backbone = dataclasses.replace(codec.backbone, **narrow[codec.backbone.kind])
     tensors = codec.tensors and r"layers\.0\."
+    density = config.density
+    if learns:
+        thin = {
+            "conv1d": {"channels": (4, 8)},
+            "transformer": {"width": 16, "heads": 2, "depth": 1},
+        }
+        narrowed = dataclasses.replace(density.backbone, **thin.get(density.backbone.kind, {}))
+        solver = dataclasses.replace(density.solver, steps=4)
+        density = dataclasses.replace(density, backbone=narrowed, solver=solver)
     config = dataclasses.replace(
         config,
         codec=dataclasses.replace(codec, backbone=backbone, tensors=tensors),
+        density=density,
         epochs="last",
         gate=None,
     )
