@@ -88,7 +88,7 @@ CASES: dict[str, tuple[str, ...]] = {
         " --data.validation 0.002 --data.test-images 200 --train-scores 50",
         "align.py --config configs/align/iterated_mean.yaml --zoo sane --num-pairs 4",
         "generator.py --config configs/generator/sane_cnn_mnist.yaml --name sane"
-        " --zoo sane-aligned --codec.training.steps 50 --codec.training.batch-size 8"
+        " --zoo sane-aligned --codec.training.steps 50 --codec.training.batch-size 8 --gate.anyway"
         " --codec.training.validate-every 25",
         "sample.py --config configs/sample/few.yaml --generator sane --count 6",
         "evaluate.py --config configs/evaluate/convolutional.yaml --zoo sane-aligned"

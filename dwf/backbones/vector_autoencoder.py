@@ -3,6 +3,10 @@
 Each is two halves, and between them the means of the latents. A variational one also says how far
 its latents may spread: these are then drawn in training, and are the means elsewhere.
 
+One of chunks, parts of a longer vector, is told which chunk it sees: sines of the chunk's number
+are added to what it sees and to the latents that it decodes. Its size does not depend on how many
+chunks there are.
+
 Sources: Wang et al., Neural Network Diffusion (p-diff, arXiv 2402.13144), whose parameter counts
 `Strided` and `Folded` have; VAE-Diffusion of CIFAR-10 TinyCNN, whose count `Perceptron` has.
 
@@ -22,11 +26,14 @@ from dwf.backbones.autoencoder_config import (
     VectorAutoencoderSettings,
 )
 from dwf.backbones.config import AUTOENCODERS
+from dwf.backbones.embedding import zeroed
+from dwf.backbones.positions import SinusoidalPositions
 from dwf.errors import ConfigError
 from dwf.settings import find
 
 # Larger ones are no spread any more, and their exponential soon is not finite.
 _MOST_LOG_VARIANCE = 20.0
+_PLACE_WIDTH = 32
 
 
 class LatentNoise(NamedTuple):
@@ -47,23 +54,36 @@ class VectorAutoencoder(nn.Module):
         config: its settings.
         numbers: K.
         variational: whether it says how far latents may spread.
+        chunks: whether vectors are chunks, and it is told which.
     """
 
-    def __init__(self, config: VectorAutoencoderSettings, numbers: int, *, variational: bool):
+    def __init__(
+        self,
+        config: VectorAutoencoderSettings,
+        numbers: int,
+        *,
+        variational: bool,
+        chunks: bool = False,
+    ):
         super().__init__()
         self.config, self.numbers, self.variational = config, numbers, variational
         self.num_latents = config.latents(numbers)
+        self.place = _Place(numbers, self.num_latents) if chunks else None
 
     def forward(
-        self, x_BK: torch.Tensor, noise: LatentNoise | None = None
+        self,
+        x_BK: torch.Tensor,
+        noise: LatentNoise | None = None,
+        chunk_B: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Return what is made of vectors [B, K], the latents' means and log variances [B, L].
 
         Args:
             x_BK: standardised numbers of networks.
             noise: on latents; None: they are their means.
+            chunk_B: which chunk each is, int64; of one of chunks alone.
         """
-        hidden = self._hidden(x_BK)
+        hidden = self._hidden(self._placed(x_BK, chunk_B))
         mean_BL, log_variance_BL = self._mean(hidden), None
         latent_BL = mean_BL
         if self.variational:
@@ -72,14 +92,22 @@ class VectorAutoencoder(nn.Module):
                 latent_BL = latent_BL + (0.5 * log_variance_BL).exp() * noise.drawn_BL
         if noise is not None:
             latent_BL = latent_BL * noise.kept + noise.added_BL
-        return self.decode(latent_BL), mean_BL, log_variance_BL
+        return self.decode(latent_BL, chunk_B), mean_BL, log_variance_BL
 
-    def encode(self, x_BK: torch.Tensor) -> torch.Tensor:
-        """Return the means of the latents, [B, L]."""
-        return self._mean(self._hidden(x_BK))
+    def encode(self, x_BK: torch.Tensor, chunk_B: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the means of the latents, [B, L]; arguments as of `forward`."""
+        return self._mean(self._hidden(self._placed(x_BK, chunk_B)))
 
-    def decode(self, latent_BL: torch.Tensor) -> torch.Tensor:
-        """Return vectors [B, K] of latents."""
+    def decode(self, latent_BL: torch.Tensor, chunk_B: torch.Tensor | None = None) -> torch.Tensor:
+        """Return vectors [B, K] of latents; arguments as of `forward`."""
+        if self.place is not None:
+            latent_BL = latent_BL + self.place.latents(chunk_B)
+        return self._decode(latent_BL)
+
+    def _placed(self, x_BK: torch.Tensor, chunk_B: torch.Tensor | None) -> torch.Tensor:
+        return x_BK if self.place is None else x_BK + self.place.numbers(chunk_B)
+
+    def _decode(self, latent_BL: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
     def _hidden(self, x_BK: torch.Tensor) -> torch.Tensor:
@@ -92,14 +120,43 @@ class VectorAutoencoder(nn.Module):
         return self.log_variance(hidden).clamp(-_MOST_LOG_VARIANCE, _MOST_LOG_VARIANCE)
 
 
+class _Place(nn.Module):
+    """What is added for the place of a chunk; nothing at first."""
+
+    def __init__(self, numbers: int, latents: int):
+        super().__init__()
+        self.waves = SinusoidalPositions(_PLACE_WIDTH)
+        self.to_numbers = zeroed(nn.Linear(_PLACE_WIDTH, numbers))
+        self.to_latents = zeroed(nn.Linear(_PLACE_WIDTH, latents))
+
+    def numbers(self, chunk_B: torch.Tensor) -> torch.Tensor:
+        """Return what is added to the numbers, [B, K]."""
+        return self.to_numbers(self._waves(chunk_B))
+
+    def latents(self, chunk_B: torch.Tensor) -> torch.Tensor:
+        """Return what is added to the latents, [B, L]."""
+        return self.to_latents(self._waves(chunk_B))
+
+    def _waves(self, chunk_B: torch.Tensor) -> torch.Tensor:
+        nowhere_B = torch.zeros_like(chunk_B)
+        return self.waves(torch.stack([chunk_B, nowhere_B, nowhere_B], 1))
+
+
 class Strided(VectorAutoencoder):
     """Convolutions of stride 2 with BatchNorm, and linear maps to the latents and back.
 
     The linear maps grow with numbers x latents: of long vectors they are nearly all parameters.
     """
 
-    def __init__(self, config: StridedAutoencoderConfig, numbers: int, *, variational: bool):
-        super().__init__(config, numbers, variational=variational)
+    def __init__(
+        self,
+        config: StridedAutoencoderConfig,
+        numbers: int,
+        *,
+        variational: bool,
+        chunks: bool = False,
+    ):
+        super().__init__(config, numbers, variational=variational, chunks=chunks)
         kernel, latent = config.kernel, config.latent
         options = {"stride": 2, "padding": kernel // 2}
         self.length = config.length(numbers)
@@ -129,21 +186,27 @@ class Strided(VectorAutoencoder):
     def _mean(self, hidden: torch.Tensor) -> torch.Tensor:
         return self.mean(hidden)
 
-    def decode(self, latent_BL: torch.Tensor) -> torch.Tensor:
-        """Return vectors [B, K] of latents."""
+    def _decode(self, latent_BL: torch.Tensor) -> torch.Tensor:
         x_BCW = self.from_latent(latent_BL).unflatten(1, (-1, self.length))
         return self.up(x_BCW).squeeze(1)[:, : self.numbers]
 
 
 class Folded(VectorAutoencoder):
-    """Stages of two convolutions, one of which folds; latents lie within -1 and 1.
+    """Stages of two convolutions, one of which folds; latents lie, or are clipped, within -1 and 1.
 
     Raises:
         ConfigError: a variational one, or vectors so short that one latent is left of them.
     """
 
-    def __init__(self, config: FoldedAutoencoderConfig, numbers: int, *, variational: bool):
-        super().__init__(config, numbers, variational=variational)
+    def __init__(
+        self,
+        config: FoldedAutoencoderConfig,
+        numbers: int,
+        *,
+        variational: bool,
+        chunks: bool = False,
+    ):
+        super().__init__(config, numbers, variational=variational, chunks=chunks)
         length = config.length(numbers)
         if variational:
             raise ConfigError(
@@ -180,8 +243,7 @@ class Folded(VectorAutoencoder):
     def _mean(self, hidden: torch.Tensor) -> torch.Tensor:
         return hidden
 
-    def decode(self, latent_BL: torch.Tensor) -> torch.Tensor:
-        """Return vectors [B, K] of latents, which are clipped to -1 and 1."""
+    def _decode(self, latent_BL: torch.Tensor) -> torch.Tensor:
         x_BCW = latent_BL.clamp(-1, 1).unflatten(1, (self.config.encoder[-1], -1))
         return self.up(x_BCW).squeeze(1)[:, : self.numbers]
 
@@ -189,8 +251,15 @@ class Folded(VectorAutoencoder):
 class Perceptron(VectorAutoencoder):
     """Two hidden layers each way, with ReLU."""
 
-    def __init__(self, config: PerceptronAutoencoderConfig, numbers: int, *, variational: bool):
-        super().__init__(config, numbers, variational=variational)
+    def __init__(
+        self,
+        config: PerceptronAutoencoderConfig,
+        numbers: int,
+        *,
+        variational: bool,
+        chunks: bool = False,
+    ):
+        super().__init__(config, numbers, variational=variational, chunks=chunks)
         hidden, latent = config.hidden, config.latent
         self.down = _hidden_layers(numbers, hidden)
         self.mean = nn.Linear(hidden, latent)
@@ -204,8 +273,7 @@ class Perceptron(VectorAutoencoder):
     def _mean(self, hidden: torch.Tensor) -> torch.Tensor:
         return self.mean(hidden)
 
-    def decode(self, latent_BL: torch.Tensor) -> torch.Tensor:
-        """Return vectors [B, K] of latents."""
+    def _decode(self, latent_BL: torch.Tensor) -> torch.Tensor:
         return self.up(latent_BL)
 
 
@@ -214,7 +282,7 @@ def _hidden_layers(enter: int, hidden: int) -> nn.Sequential:
 
 
 def build_autoencoder(
-    config: VectorAutoencoderSettings, numbers: int, *, variational: bool
+    config: VectorAutoencoderSettings, numbers: int, *, variational: bool, chunks: bool = False
 ) -> VectorAutoencoder:
     """Return an autoencoder of vectors.
 
@@ -222,8 +290,10 @@ def build_autoencoder(
         config: its settings.
         numbers: of a vector.
         variational: whether it says how far latents may spread.
+        chunks: whether vectors are chunks, and it is told which.
 
     Raises:
         ConfigError: it cannot be variational, or not for so short vectors.
     """
-    return find(AUTOENCODERS, config.kind)(config, numbers, variational=variational)
+    make = find(AUTOENCODERS, config.kind)
+    return make(config, numbers, variational=variational, chunks=chunks)

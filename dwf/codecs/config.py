@@ -354,6 +354,21 @@ class AutoencoderSettings(CodecSettings):
     """Steps over which that weight rises from 0."""
 
     backbone: ClassVar[VectorAutoencoderSettings]
+    chunk: ClassVar[int | None] = None
+    """Most numbers that the autoencoder sees at once; None: all of a network. A setting of some."""
+
+    def chunks(self, numbers: int) -> int:
+        """Return in how many chunks, of like size, so many numbers are coded."""
+        return 1 if self.chunk is None else -(-numbers // self.chunk)
+
+    def chunk_size(self, numbers: int) -> int:
+        """Return how many numbers a chunk has; what is missing at the end is filled with zeros."""
+        return -(-numbers // self.chunks(numbers))
+
+    def shape_of(self, numbers: int) -> Shape:
+        """Return the shape of codes of so many numbers."""
+        chunks, latents = self.chunks(numbers), self.backbone.latents(self.chunk_size(numbers))
+        return Shape(chunks * latents, ((chunks, latents),) if self.makes_tokens else None)
 
     def __post_init__(self):
         for name in ("input_noise", "latent_noise"):
@@ -378,7 +393,7 @@ class AutoencoderSettings(CodecSettings):
         """Return vectors of the latents; None where some tensors are chosen; see the base."""
         if self.tensors is not None:
             return None
-        return Shape(self.backbone.latents(_count_numbers(widths)))
+        return self.shape_of(_count_numbers(widths))
 
 
 @dataclass(frozen=True)
@@ -398,8 +413,26 @@ class ConvAutoencoderConfig(AutoencoderSettings):
     the largest of a range from which each step draws one."""
     latent_noise: tuple[NonNegative, ...] = (0.1,)
     """Deviation of the noise on latents in training; likewise."""
+    chunk: Count | None = None
+    """Most numbers that the autoencoder sees at once, for networks of 10^5 and more: it codes one
+    chunk after the other, told which, and its memory follows the chunk; default: all at once."""
+    codes: Literal["vector", "tokens"] = "vector"
+    """Codes of chunks: the latents of all as one vector, or a token for each chunk."""
     kind: Literal["conv_autoencoder"] = "conv_autoencoder"
     """The codec."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.makes_tokens and self.chunk is None:
+            raise ValueError(
+                "codes = 'tokens' has a token for each chunk, and chunk is not set: set it, or "
+                "codes = 'vector'"
+            )
+
+    @property
+    def makes_tokens(self) -> bool:
+        """Whether codes are sequences of tokens; else vectors."""
+        return self.codes == "tokens"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Codecs that train a module, on any engine, and what that takes."""
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,30 @@ from torch import nn
 from dwf.codecs.codec import Codec
 from dwf.codecs.config import CodecSettings
 from dwf.errors import ConfigError
-from dwf.run_folder import replacing
+from dwf.randomness import seed_of
+from dwf.run_folder import RunPart, replacing
 from dwf.training.forecast import describe_training
-from dwf.training.task import Share
+from dwf.training.loop import train as train_module
+from dwf.training.task import Share, Task
 from dwf.zoo.checksums import file_checksum
 from dwf.zoo.layout import Layout
+from dwf.zoo.moments import Source, Sources
 
 MODULE = "codec.safetensors"
+_BATCH_ALONE, _RATE_ALONE = 4, 1e-3
+_ALONE = {
+    "accumulate": 1,
+    "engine": "plain",
+    "optimizer": "adamw",
+    "weight_decay": 0.0,
+    "schedule": "cosine",
+    "step_size": None,
+    "warm_up": 0,
+    "clip_norm": 1.0,
+    "ema": None,
+    "keep": "last",
+}
+"""Training of a module on one network, whatever that of the codec is."""
 
 
 def save_module(
@@ -47,8 +66,8 @@ def load_module(folder: Path, checksum: int) -> dict[str, torch.Tensor]:
 class TrainedCodec(Codec):
     """Base of codecs that train; their settings have `training`.
 
-    A kind gives `planned_module`; `activation_bytes` and `how_to_save_activations` where it knows
-    how its memory grows.
+    A kind gives `planned_module`, `_new_module` and `_task`; `activation_bytes` and
+    `how_to_save_activations` where it knows how its memory grows.
     """
 
     module: nn.Module
@@ -65,6 +84,45 @@ class TrainedCodec(Codec):
         Raises:
             ConfigError: its shape is not known, or does not suit the layouts.
         """
+        raise NotImplementedError
+
+    def learn_alone(self, source: Source, steps: int, *, run: RunPart, seed: int) -> "TrainedCodec":
+        """Return a codec of these settings and scalings whose module, new, learnt one network.
+
+        It learns from few examples a step, at a rate of its own, in this process: can such a module
+        learn a network at all is the question, not how it is trained.
+
+        Args:
+            source: one network, of a layout that this codec was fitted to.
+            steps: updates.
+            run: takes the record of that training.
+            seed: of initialisation and noise.
+
+        Raises:
+            TrainingDiverged, Preempted: see `train`.
+        """
+        training = replace(
+            self.config.training,
+            steps=steps,
+            validate_every=steps,
+            batch_size=_BATCH_ALONE,
+            learning_rate=_RATE_ALONE,
+            **_ALONE,
+        )
+        alone = copy.copy(self)
+        alone.config = replace(self.config, training=training)
+        alone.module = self._new_module(seed_of(seed, "alone"))
+        task = alone._task([source], [], seed_of(seed, "alone"))
+        train_module(task, training, seed=seed, run=run, what=f"{self.config.kind} of one network")
+        alone.module = task.module
+        return alone
+
+    def _new_module(self, seed: int) -> nn.Module:
+        """Return the module with initial weights."""
+        raise NotImplementedError
+
+    def _task(self, train: Sources, val: Sources, seed: int) -> Task:
+        """Return what `module` is to learn; scalings are known."""
         raise NotImplementedError
 
     @classmethod

@@ -15,6 +15,28 @@ BATCHNORM_IMAGES = 2000
 
 
 @dataclass(frozen=True)
+class GateConfig:
+    """What a codec that learns must give back before a density is fitted to its codes.
+
+    Validation networks are coded, decoded and scored on validation images.
+    """
+
+    drop: Fraction = 0.05
+    """Largest accuracy that networks may lose by it, their mean; 0.05 is 5 points."""
+    same_answers: Fraction = 0.75
+    """Least share of the images that networks and their reconstructions must give the same class,
+    their mean."""
+    networks: Count = 16
+    """Validation networks at most, drawn by the seed where there are more."""
+    overfit_steps: Whole = 100
+    """Steps in which a codec of the same settings, else untrained, is also to learn one training
+    network alone, which tells a codec that cannot learn from one that learnt too little; 0: not
+    tried."""
+    anyway: bool = False
+    """Fit the density to a codec below the gate too; what was found is recorded as ever."""
+
+
+@dataclass(frozen=True)
 class GeneratorConfig:
     """Learn the distribution of a zoo's training networks."""
 
@@ -50,6 +72,9 @@ class GeneratorConfig:
     codec that takes windows (`sane`), else of the density's."""
     seed: Whole = 0
     """Seed of initialisation, batches and noise."""
+    gate: GateConfig | None = field(default_factory=GateConfig)
+    """Test of a codec that learns, without which no density is fitted; null: none, as the published
+    generators have none."""
     likelihood: Whole = 0
     """Number of training and of held-out networks, drawn by the seed, of which the density's
     likelihood is recorded once it is fitted; 0: of none."""

@@ -9,7 +9,7 @@ import torch
 from dwf.devices import find_device
 from dwf.errors import ConfigError
 from dwf.generators.batchnorm import has_statistics, recalibration
-from dwf.networks.functional import score_networks
+from dwf.networks.functional import Scores, score_networks
 from dwf.training.loop import SAMPLE_ACCURACY
 from dwf.zoo.facts import Subject
 from dwf.zoo.layout import Layout
@@ -45,12 +45,21 @@ class Examiner:
 
     def score(self, weights_BD: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return (accuracy_B, loss_B), float64; see `score_networks`."""
+        scores = self.scores(weights_BD)
+        return scores.accuracy_N, scores.loss_N
+
+    def scores(self, weights_BD: torch.Tensor, *, keep_answers: bool = False) -> Scores:
+        """Return all that `score_networks` finds, with the answers if they are asked for."""
         if self.recalibrate is not None:
             weights_BD = self.recalibrate(weights_BD)
-        state = self.layout.unflatten(weights_BD)
-        part, device = self.data.val, self.device
-        scores = score_networks(self.network, state, data=self.data, part=part, device=device)
-        return scores.accuracy_N, scores.loss_N
+        return score_networks(
+            self.network,
+            self.layout.unflatten(weights_BD),
+            data=self.data,
+            part=self.data.val,
+            device=self.device,
+            keep_answers=keep_answers,
+        )
 
     def summary(self, weights_BD: torch.Tensor) -> dict[str, float]:
         """Return mean and deviation of the accuracies of networks drawn in training.

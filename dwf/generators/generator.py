@@ -23,10 +23,12 @@ from dwf.densities.config import DENSITIES, DensitySettings
 from dwf.densities.density import Density, Setting
 from dwf.densities.learnt import Judge
 from dwf.errors import ConfigError, RunConflict
-from dwf.generators.config import BATCHNORM_IMAGES
+from dwf.generators.config import BATCHNORM_IMAGES, GateConfig
 from dwf.generators.examiner import Examiner
+from dwf.generators.gate import pass_gate
 from dwf.generators.learning import Learning
 from dwf.generators.likelihood import measure_likelihood
+from dwf.generators.round_trip import round_trip_error
 from dwf.generators.sensitivity import measure_sensitivity
 from dwf.metrics import logger
 from dwf.plain import Json
@@ -104,6 +106,7 @@ class Generator:
         run: RunFolder,
         seed: int,
         likelihood: int = 0,
+        gate: GateConfig | None = None,
     ) -> dict[str, Json]:
         """Fit codec and density in a run folder, or go on where the run stopped.
 
@@ -114,6 +117,8 @@ class Generator:
             run: takes `generator.json`, `codec/`, `density/`, checkpoints and metrics.
             seed: of initialisation, batches and noise.
             likelihood: of how many networks the likelihood is measured; see `measure_likelihood`.
+            gate: what a codec that learns must give back before the density is fitted; None: no
+                test; see `gate.pass_gate`.
 
         Ranks share the passes over the networks, and train together what has an engine for it. A
         density of the engine `plain`, or that does not train, is fitted by the first alone. Only
@@ -121,9 +126,11 @@ class Generator:
 
         Returns:
             What was measured, plain data: the codec's facts, its `round_trip` on held-out networks
-            (see `round_trip_error`), what the density says of its training, and its `likelihood`.
+            (see `round_trip_error`), what the density says of its training, and its `likelihood`;
+            and what the `gate` found, where there is one.
 
         Raises:
+            ConfigError: the codec does not pass the gate.
             TooFewNetworks, ShapeMismatch, CorruptShard: see `Codec.fit` and the density's `fit`.
         """
         ours, folder = world(), codec_folder(run)
@@ -136,10 +143,28 @@ class Generator:
         else:
             logger.info("codec %s is fitted already: %s", self.codec.config.kind, folder)
             self.codec = ours.on_all(lambda: Codec.load(folder))
+        found = {}
+        if gate is not None and self.codec.config.training is not None:
+            found = {"gate": ours.on_first(lambda: self._pass_gate(gate, for_density, run, seed))}
         training = self.density.config.training
         if training is None or training.engine == "plain":
-            return ours.on_first(lambda: self._fit_density(for_density, run, seed, likelihood))
-        return self._fit_density(for_density, run, seed, likelihood)
+            fitted = ours.on_first(lambda: self._fit_density(for_density, run, seed, likelihood))
+        else:
+            fitted = self._fit_density(for_density, run, seed, likelihood)
+        return fitted | found
+
+    def _pass_gate(
+        self, gate: GateConfig, learning: Learning, run: RunFolder, seed: int
+    ) -> dict[str, Json]:
+        def examine() -> Examiner:
+            return Examiner(
+                self.subject,
+                self.layout,
+                batchnorm_images=BATCHNORM_IMAGES,
+                wanted_by="gate scores reconstructed networks on",
+            )
+
+        return pass_gate(self.codec, learning, config=gate, examine=examine, run=run, seed=seed)
 
     def _fit_density(
         self, learning: Learning, run: RunFolder, seed: int, likelihood: int
@@ -346,29 +371,3 @@ def read_head(folder: Path) -> dict[str, Json]:
             f"{folder} and fit the generator again with launch/generator.py"
         )
     return head
-
-
-def round_trip_error(codec: Codec, sources: Sources) -> dict[str, float] | None:
-    """Return what is lost by encoding and decoding networks; None where there are none.
-
-    Returns:
-        `rmse`: root mean squared error of a weight; `relative`: root of the share of the networks'
-        squared distance to the training networks' mean that is lost; `covered` of `numbers`: how
-        many of a network's numbers the codec covers (of its first layout). Only these count.
-    """
-    lost, energy, count = 0.0, 0.0, 0
-    for zoo, rows in sources:
-        template_D, spans = codec.template_of(zoo.layout), codec.spans_of(zoo.layout)
-        for _, weights in zoo.stream(rows):
-            weights_BD = torch.from_numpy(weights)
-            decoded_BD = codec.decode(codec.encode(weights_BD, zoo.layout), zoo.layout)
-            for start, stop in spans:
-                part = slice(start, stop)
-                wanted = weights_BD[:, part]
-                lost += (decoded_BD[:, part] - wanted).double().square().sum().item()
-                energy += (wanted - template_D[part]).double().square().sum().item()
-                count += wanted.numel()
-    if not count:
-        return None
-    error = {"rmse": (lost / count) ** 0.5, "relative": (lost / energy) ** 0.5 if energy else 0.0}
-    return error | {"covered": codec.num_covered, "numbers": codec.layout.size}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dwf.codecs.config import CODECS
 from dwf.densities.config import DensitySettings
 from dwf.errors import ConfigError
-from dwf.generators.config import GeneratorConfig
+from dwf.generators.config import GateConfig, GeneratorConfig
 from dwf.settings import Parsed, build, find, load, read_yaml
 from dwf.training.config import LoopConfig
 
@@ -136,6 +136,8 @@ def describe_sizes(
         yield from _advise_positions(config, layouts[0])
         yield from _advise_frames(config, zoos)
     density = config.density
+    if config.gate is not None and config.codec.training is not None:
+        yield _describe_gate(config.gate)
     yield from density.describe()
     if density.takes_condition:
         names, share = ", ".join(density.conditions), density.drop_condition
@@ -149,6 +151,16 @@ def describe_sizes(
         yield f"{share} of the loss counts errors by what they change in networks' answers"
     if config.likelihood:
         yield f"likelihood of up to {config.likelihood} training and as many held-out networks"
+
+
+def _describe_gate(gate: GateConfig) -> str:
+    refused = (
+        "the density is fitted in any case" if gate.anyway else "no density is fitted to another"
+    )
+    return (
+        f"gate: validation networks lose at most {100 * gate.drop:g} points of accuracy by the "
+        f"codec and give {100 * gate.same_answers:g} % of their answers as before: {refused}"
+    )
 
 
 def _describe_density(
@@ -310,8 +322,9 @@ def _count_rows(config: GeneratorConfig, path: Path) -> tuple[int, int, str]:
         train, val = (len(rows_of(Zoo.open(path), split, config=config)) for split in SPLITS)
         return train, val, str(path)
     file, zoo = _settings_of(path.name)
-    num_train, num_val, _ = split_sizes(zoo.count, zoo.split.val, test=zoo.split.test)
-    num_train = min(num_train, config.networks or num_train)
+    rows = zoo.most_rows if zoo.count == 1 else zoo.count  # of one network its steps are split
+    num_train, num_val, _ = split_sizes(rows, zoo.split.val, test=zoo.split.test)
+    num_train = min(num_train, config.networks or config.rows or num_train)
     where = f"{path}, which is not there yet: sizes as {file.name} says"
     return num_train, num_val, where
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dwf.errors import RunConflict
 from dwf.generators.config import GeneratorConfig
+from dwf.generators.gate import FREE
 from dwf.generators.generator import HEAD, Generator, read_head
 from dwf.generators.learning import (
     Learning,
@@ -79,7 +80,7 @@ def fit_generator(config: GeneratorConfig, root: Path, *, name: str) -> Generato
             another process is at it.
         ConfigError: no such epoch in a zoo, or fewer networks than are to be learnt from, or
             nothing says which are best, or what their condition is; or codec or density cannot
-            learn from `more_zoos`.
+            learn from `more_zoos`; or the codec does not pass the gate.
         TrainingDiverged: the codec's or the density's loss is not finite.
         NotAZoo, IncompleteZoo, CorruptShard: a zoo cannot be read.
     """
@@ -89,12 +90,17 @@ def fit_generator(config: GeneratorConfig, root: Path, *, name: str) -> Generato
     origin = origin_facts(zoo, config.seed, more=more)
     origin |= choice_facts(learnt, for_codec, density=for_density)
     refuse = partial(_refuse_other_origin, origin=origin)
-    with stage(GENERATOR, path, config=config, refuse_other=refuse, ours=ours) as run:
+    with stage(GENERATOR, path, config=config, refuse_other=refuse, free=FREE, ours=ours) as run:
         if run is None:
             return ours.on_all(Generator.load, path)
         generator = Generator.of(config.codec, config.density, origin=origin)
         measured = generator.fit(
-            for_codec, for_density, run=run, seed=config.seed, likelihood=config.likelihood
+            for_codec,
+            for_density,
+            run=run,
+            seed=config.seed,
+            likelihood=config.likelihood,
+            gate=config.gate,
         )
         ours.on_first(run.finish, **measured, digest=generator.digest)
     return generator if ours.is_first else Generator.load(path)

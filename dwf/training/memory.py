@@ -7,6 +7,9 @@ do not keep.
 """
 
 import math
+from collections.abc import Callable, Iterable
+
+import torch
 
 from dwf.training.config import LoopConfig
 from dwf.training.deepspeed_config import read_settings
@@ -111,6 +114,28 @@ def activation_bytes(
     # its input; two dropout masks of a byte.
     block = tokens * width * ((8 + 2 * expansion) * size + 2)
     return block + depth * tokens * width * size if checkpointing else depth * block
+
+
+def saved_bytes(run: Callable[[], object], *, but: Iterable[torch.Tensor] = ()) -> int:
+    """Return the bytes of what a computation keeps for its backward, each tensor counted once.
+
+    Args:
+        run: the computation; on the device `meta` nothing is allocated.
+        but: tensors that are there in any case, as parameters.
+    """
+    there = {tensor.untyped_storage()._cdata for tensor in but}
+    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no other takes its place
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in there:
+            kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        held = run()  # what is returned keeps what it saved
+    del held
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def memory_of_training(

@@ -19,7 +19,7 @@ from dwf.codecs.autoencoder.task import AutoencoderTask, Networks, divergence
 from dwf.codecs.codec import Codec
 from dwf.codecs.config import CodecConfig, ConvAutoencoderConfig, VaeConfig
 from dwf.errors import ConfigError, Preempted, RunConflict, ShapeMismatch
-from dwf.generators.generator import round_trip_error
+from dwf.generators.round_trip import round_trip_error
 from dwf.run_folder import RunFolder
 from dwf.settings import build
 from dwf.training.config import LoopComputeConfig, LoopConfig
@@ -251,7 +251,7 @@ class Echo(torch.nn.Module):
 
     numbers, num_latents, seen = 55, 3, None
 
-    def forward(self, x, noise=None):
+    def forward(self, x, noise=None, chunk=None):
         self.seen = x, noise
         return x / 2, x[:, :3], x[:, 3:6]
 

@@ -29,7 +29,7 @@ from dwf.errors import (
     TooFewNetworks,
     TrainingDiverged,
 )
-from dwf.generators.generator import round_trip_error
+from dwf.generators.round_trip import round_trip_error
 from dwf.run_folder import RunFolder
 from dwf.settings import build
 

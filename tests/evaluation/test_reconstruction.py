@@ -35,7 +35,7 @@ from dwf.evaluation.reconstruction import choose_networks, report_fit
 from dwf.evaluation.report.reconstruction import Reconstruction
 from dwf.evaluation.report.sets import statistics
 from dwf.generators.config import GeneratorConfig
-from dwf.generators.generator import round_trip_error
+from dwf.generators.round_trip import round_trip_error
 from dwf.networks.batchnorm import recalibrate
 from dwf.networks.functional import batchnorm_layers, score_networks
 from dwf.zoo.facts import BLOCKS_OF_STEPS

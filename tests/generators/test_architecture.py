@@ -64,7 +64,8 @@ def made_root(tmp_path_factory) -> Path:
     write_zoo(root / "zoos" / "small", facts, num_rows=12, blocks=[(columns, weights_ND)])
     densities = {"tiny": TINY, "wide": KdeConfig(), "joint": KdeConfig(mode="joint")}
     for name, density in densities.items():
-        fit_generator(GeneratorConfig("small", codec=SANE, density=density), root, name=name)
+        config = GeneratorConfig("small", codec=SANE, density=density, gate=None)
+        fit_generator(config, root, name=name)
     return root
 
 

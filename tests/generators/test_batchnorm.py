@@ -12,7 +12,7 @@ from dwf.errors import ConfigError, WorkFailed
 from dwf.generators.batchnorm import has_negative_variance
 from dwf.generators.config import SampleConfig
 from dwf.generators.examiner import Examiner
-from dwf.generators.generator import round_trip_error
+from dwf.generators.round_trip import round_trip_error
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator
 from dwf.networks.batchnorm import recalibrate

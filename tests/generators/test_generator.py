@@ -18,7 +18,8 @@ from dwf.densities.config import KdeConfig
 from dwf.errors import RunConflict
 from dwf.generators import generator as module
 from dwf.generators.config import GeneratorConfig, SampleConfig
-from dwf.generators.generator import Generator, read_head, round_trip_error
+from dwf.generators.generator import Generator, read_head
+from dwf.generators.round_trip import round_trip_error
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator
 
@@ -133,7 +134,7 @@ def test_any_density_takes_any_tokens(make_zoo, tmp_path, flow_on_pca, codec, de
     backbone = TransformerConfig(width=16, heads=2, depth=1)
     flow = dataclasses.replace(flow_on_pca.density, backbone=backbone)
     chosen = KdeConfig() if density == "kde" else flow
-    config = dataclasses.replace(flow_on_pca, codec=codec, density=chosen)
+    config = dataclasses.replace(flow_on_pca, codec=codec, density=chosen, gate=None)
     fitted = fit_generator(config, tmp_path, name="fitted")
     codes = fitted.density.sample(3, seed=0)
     width = 25 if codec.kind == "tokens" else 6
@@ -149,7 +150,7 @@ def test_any_density_takes_any_tokens(make_zoo, tmp_path, flow_on_pca, codec, de
 def test_sane_learns_from_zoos_of_other_architectures_too(make_zoo, tmp_path):
     make_zoo()
     make_zoo(widths=(64, 8, 10), name="narrow")
-    config = GeneratorConfig("small", SANE, density=KdeConfig(), codec_zoos=("narrow",))
+    config = GeneratorConfig("small", SANE, density=KdeConfig(), codec_zoos=("narrow",), gate=None)
     fitted = fit_generator(config, tmp_path, name="fitted")
     assert len(fitted.codec.layouts) == 2 and len(fitted.density.rows_A) == 8
     drawn = sample_networks(SampleConfig("fitted", count=2), tmp_path, name="drawn")

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from dwf.backbones.config import build_backbone
+from dwf.backbones.shape import Shape
+from dwf.backbones.vector_autoencoder import build_autoencoder
 from dwf.codecs.config import SaneConfig
 from dwf.datasets.config import DataConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
@@ -91,13 +95,61 @@ def test_every_autoencoder_of_vectors_trains_and_draws(preset, make_zoo, tmp_pat
     }
     backbone = dataclasses.replace(codec.backbone, **narrow[codec.backbone.kind])
     tensors = codec.tensors and r"layers\.0\."
+    density = config.density
+    if learns:
+        thin = {
+            "conv1d": {"channels": (4, 8)},
+            "transformer": {"width": 16, "heads": 2, "depth": 1},
+        }
+        narrowed = dataclasses.replace(density.backbone, **thin.get(density.backbone.kind, {}))
+        solver = dataclasses.replace(density.solver, steps=4)
+        density = dataclasses.replace(density, backbone=narrowed, solver=solver)
     config = dataclasses.replace(
-        config, codec=dataclasses.replace(codec, backbone=backbone, tensors=tensors), epochs="last"
+        config,
+        codec=dataclasses.replace(codec, backbone=backbone, tensors=tensors),
+        density=density,
+        epochs="last",
+        gate=None,
     )
     make_zoo(count=20, name=config.zoo)
     fit_generator(config, tmp_path, name=preset.stem)
     drawn = sample_networks(SampleConfig(preset.stem, count=2), tmp_path, name="drawn")
     assert drawn.read().shape == (2, drawn.layout.size)
+
+
+def shipped(name: str) -> GeneratorConfig:
+    return SHIPPED[ROOT / "configs" / "generator" / f"{name}.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "autoencoder", "latents"),
+    [
+        ("pdiff_resnet18_cifar10", 2_199_201, 128),
+        ("pdiff_v1_resnet18_cifar10", 1_000_497, 12),
+        ("pdiff_v1_small_resnet18_cifar10", 39_393, 52),
+    ],
+)
+def test_p_diff_is_shipped_in_its_published_size(name, autoencoder, latents):
+    """Of 2,048 weights; counted with the linear map of a spread, which the second never uses."""
+    config = shipped(name)
+    backbone, is_second = config.codec.backbone, "v1" not in name
+    with torch.device("meta"):
+        first = build_autoencoder(backbone, 2048, variational=is_second)
+        denoiser = build_backbone(config.density.backbone, Shape(latents))
+    assert sum(p.numel() for p in first.parameters()) == autoencoder
+    assert first.num_latents == latents
+    if is_second:
+        assert sum(p.numel() for p in denoiser.parameters()) == 2_462_977
+    density = config.density
+    assert (density.diffusion_steps, density.schedule, density.prediction) == (
+        1000,
+        "linear",
+        "noise",
+    )
+    assert (density.beta_start, density.beta_end) == (1e-4, 0.02)
+    assert (density.solver.method, density.solver.steps) == ("ddpm", 1000)
+    assert (density.clip, density.training.ema) == ((None, None) if is_second else (1.0, 0.9999))
+    assert config.gate is None and density.standardise == "none"
 
 
 def small(codec: SaneConfig) -> SaneConfig:
@@ -123,6 +175,7 @@ def test_every_sane_trains_and_draws(preset, make_zoo, tmp_path):
         make_zoo(count=20, name=name)
     # The small zoos have one epoch, and no accuracies.
     config = dataclasses.replace(config, codec=small(config.codec), epochs="last", best=1.0)
+    config = dataclasses.replace(config, gate=None)
     fit_generator(config, tmp_path, name=preset.stem)
     drawn = sample_networks(SampleConfig(preset.stem, count=2), tmp_path, name="drawn")
     assert drawn.read().shape == (2, drawn.layout.size)

@@ -53,10 +53,10 @@ PUBLISHED = {
 SIMILAR = {
     # p-diff (arXiv 2402.13144) publishes the sizes of its small networks, not their architecture.
     "p-diff ConvNet": (CNNConfig((16, 32, 64), CIFAR, pools=2, head="average"), 24_234, 24_262),
-    "p-diff MLP": (MLPConfig((1024, 64, 10)), 66_250, 66_970),
-    "p-diff ResNet": (CifarResNetConfig(14, width=6), 25_168, 25_138),
+    "p-diff MLP": (MLPConfig((3072, 16, 96, 96, 64, 10)), 66_970, 66_970),
+    "p-diff ResNet": (CifarResNetConfig(8, width=9), 25_129, 25_138),
     "p-diff ViT": (ViTConfig(width=32, heads=4), 80_298, 80_714),
-    "p-diff ConvNeXt": (ConvNeXtConfig((24, 32, 64), (1, 2, 1)), 75_186, 74_970),
+    "p-diff ConvNeXt": (ConvNeXtConfig((16, 32, 32, 32), (1, 2, 2, 2), patch=4), 74_970, 74_970),
 }
 """Name -> (a network of our own, its parameters, those of the published one)."""
 

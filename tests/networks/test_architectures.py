@@ -18,7 +18,9 @@ from dwf.networks.config import (
     VGGConfig,
 )
 from dwf.networks.functional import build_network
-from dwf.settings import build, to_dict
+from dwf.settings import build, load, to_dict
+from dwf.zoo.config import ZooConfig
+from tests.documentation import ROOT
 from tests.networks.published import NARROW, PUBLISHED, SIMILAR, TORCHVISION, shape_of
 
 
@@ -42,6 +44,9 @@ def test_published_networks_have_their_published_size(name):
 def test_networks_in_place_of_unpublished_ones_have_about_their_size(name):
     config, count, published = SIMILAR[name]
     assert parameters_of(config) == count == pytest.approx(published, rel=0.02)
+    if name.startswith("p-diff"):
+        file = f"pdiff_{name.removeprefix('p-diff ').lower()}_cifar10.yaml"
+        assert load(ZooConfig, ROOT / "configs" / "zoo" / file).network == config
 
 
 @pytest.mark.parametrize("name", TORCHVISION)

@@ -105,7 +105,8 @@ def reconstructs(run: Path, at: Path) -> None:
     program = """
 import sys, torch
 from pathlib import Path
-from dwf.generators.generator import Generator, round_trip_error
+from dwf.generators.generator import Generator
+from dwf.generators.round_trip import round_trip_error
 from dwf.zoo.store import Zoo
 zoo = Zoo.open(Path(sys.argv[2]))
 generator = Generator.load(Path(sys.argv[1]))

@@ -6,18 +6,23 @@
 Modules are in evaluation mode whenever networks are coded: a network's latents are its own,
 whatever it is coded with (the published p-diff codes by the statistics of the batch).
 
+With `chunk` a network is coded in chunks of like size by one autoencoder, which is told which chunk
+it sees. A single chunk is the whole network, coded as without.
+
 Sources: p-diff (arXiv 2402.13144); VAE-Diffusion of CIFAR-10 TinyCNN.
 
-Shape suffixes: N networks, D numbers of a network, K numbers that are covered, L latents.
+Shape suffixes: N networks, D numbers of a network, K numbers that are covered, C chunks, S numbers
+of a chunk, E chunks of all networks, L latents of a chunk.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 
-from dwf.backbones.vector_autoencoder import VectorAutoencoder, build_autoencoder
+from dwf.backbones.vector_autoencoder import LatentNoise, VectorAutoencoder, build_autoencoder
 from dwf.codecs.autoencoder.numbers import Numbers, chosen
 from dwf.codecs.autoencoder.task import AutoencoderTask, Networks
 from dwf.codecs.codec import codec_folder
@@ -30,11 +35,13 @@ from dwf.randomness import seed_of, seeded
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, RunPart
 from dwf.training.loop import train as train_module
+from dwf.training.memory import saved_bytes
+from dwf.training.task import Share
 from dwf.zoo.layout import Layout, Span, spans_of
 from dwf.zoo.moments import Sources, common_layout, count_networks
 
 CODED_NUMBERS = 2**24
-"""Numbers of the widest layer of the networks that are coded at once."""
+"""Numbers of the widest layer of the networks, or chunks, that are coded at once."""
 
 
 class AutoencoderCodec(TrainedCodec):
@@ -47,17 +54,24 @@ class AutoencoderCodec(TrainedCodec):
     def planned_shape(
         cls, config: AutoencoderSettings, layouts: Sequence[Layout], *, num_train: int
     ) -> CodeShape:
-        """Return vectors of the latents; see `Codec.planned_shape`.
+        """Return vectors of the latents, or a token for each chunk; see `Codec.planned_shape`.
 
         Raises:
             ConfigError: see `numbers.chosen`.
         """
         (layout,) = layouts
-        return CodeShape.vectors(layout.digest, config.backbone.latents(_count(layout, config)))
+        shape = config.shape_of(_count(layout, config))
+        if shape.sections is None:
+            return CodeShape.vectors(layout.digest, shape.size)
+        ((chunks, latents),) = shape.sections
+        number_C = torch.arange(chunks)
+        positions_C3 = torch.stack([number_C, torch.zeros_like(number_C), number_C], 1)
+        mask = torch.ones(chunks, latents, dtype=torch.bool)
+        return CodeShape.sequences([layout.digest], positions_C3, mask=mask)
 
     @property
     def shape(self) -> CodeShape:
-        """Vectors of the latents."""
+        """Vectors of the latents, or a token for each chunk."""
         return self.planned_shape(self.config, [self.layout], num_train=0)
 
     @classmethod
@@ -73,6 +87,19 @@ class AutoencoderCodec(TrainedCodec):
             raise ConfigError("no zoo is there to take the networks' size from: train it first")
         with torch.device("meta"):
             return _autoencoder(config, layouts[0])
+
+    @classmethod
+    def activation_bytes(
+        cls, config: AutoencoderSettings, module: VectorAutoencoder, *, share: Share
+    ) -> int:
+        """Return what the backward needs of a micro-batch of networks, or chunks; see the base."""
+        num = max(share.micro, 2)  # BatchNorm takes no single number
+        with torch.device("meta"):
+            x_BK = torch.empty(num, module.numbers)
+            drawn_BL, added_BL = torch.empty(2, num, module.num_latents)
+            noise = LatentNoise(drawn_BL, added_BL, torch.empty(()))
+            chunk_B = torch.zeros(num, dtype=torch.int64)
+        return saved_bytes(lambda: module(x_BK, noise, chunk_B), but=module.parameters())
 
     def spans_of(self, layout: Layout) -> list[Span]:
         """Return the stretches of a row that it covers; see `Codec.spans_of`."""
@@ -99,21 +126,13 @@ class AutoencoderCodec(TrainedCodec):
             "scale_K": self.numbers.scale_K.numpy(),
             "variances": np.array(self.numbers.variances),
         }
-        with seeded(seed, "initialisation"):
-            self.module = _autoencoder(config, self.layout)
+        self.module = self._new_module(seed)
         self.facts = {
             "networks": count_networks(train),
             "parameters": sum(p.numel() for p in self.module.parameters()),
             "code_size": self.shape.size,
         }
-        task = AutoencoderTask(
-            config,
-            self.module,
-            train=Networks(train, self.numbers),
-            val=Networks(val, self.numbers),
-            device=find_device(config.training.compute.device),
-            seed=seed_of(seed, "training"),
-        )
+        task = self._task(train, val, seed)
         outcome = train_module(
             task, config.training, seed=seed, run=RunPart(codec_folder(run)), what=config.kind
         )
@@ -121,6 +140,21 @@ class AutoencoderCodec(TrainedCodec):
         if world().is_first:  # elsewhere it may be in pieces
             self.facts |= {"training": vars(outcome), "val": task.measure(self.module)}
         return self
+
+    def _new_module(self, seed: int) -> VectorAutoencoder:
+        with seeded(seed, "initialisation"):
+            return _autoencoder(self.config, self.layout)
+
+    def _task(self, train: Sources, val: Sources, seed: int) -> AutoencoderTask:
+        chunks = self.config.chunks(self.numbers.size)
+        return AutoencoderTask(
+            self.config,
+            self.module,
+            train=Networks(train, self.numbers, chunks=chunks),
+            val=Networks(val, self.numbers, chunks=chunks),
+            device=find_device(self.config.training.compute.device),
+            seed=seed_of(seed, "training"),
+        )
 
     def save(self, folder: Path) -> None:
         """Write it to a folder; `Codec.load` reads it, on any machine."""
@@ -142,29 +176,40 @@ class AutoencoderCodec(TrainedCodec):
         device = "cpu" if self.config.training.compute.device == "cpu" else "auto"
         self.module.eval().to(find_device(device))  # not the GPU of another machine
 
-    @torch.no_grad()
     def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
-        x_NK = self.numbers.take(weights_ND)
-        out_NL = torch.empty(len(x_NK), self.shape.size)
-        for x_BK, out_BL in zip(self._split(x_NK), self._split(out_NL), strict=True):
-            out_BL.copy_(self.module.encode(x_BK.to(self._device)))
-        return out_NL
+        x_NK, chunks, size = self.numbers.take(weights_ND), self._chunks, self.module.numbers
+        if missing := chunks * size - x_NK.shape[1]:
+            x_NK = functional.pad(x_NK, (0, missing))
+        out_EL = torch.empty(len(x_NK) * chunks, self.module.num_latents)
+        self._through(self.module.encode, x_NK.view(-1, size), out_EL)
+        return out_EL.view(len(x_NK), *self.shape.of_code)
+
+    def _decode_into(self, values: torch.Tensor, weights_ND: torch.Tensor) -> None:
+        latent_EL = values.reshape(-1, self.module.num_latents)
+        made_ES = torch.empty(len(latent_EL), self.module.numbers)
+        self._through(self.module.decode, latent_EL, made_ES)
+        made_NK = made_ES.view(len(weights_ND), self._chunks * self.module.numbers)
+        self.numbers.put(made_NK[:, : self.numbers.size], weights_ND)
 
     @torch.no_grad()
-    def _decode_into(self, values_NL: torch.Tensor, weights_ND: torch.Tensor) -> None:
-        for latent_BL, out_BD in zip(self._split(values_NL), self._split(weights_ND), strict=True):
-            made_BK = self.module.decode(latent_BL.to(self._device))
-            self.numbers.put(made_BK.cpu(), out_BD)
-
-    def _split(self, networks: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return what belongs to the networks that are coded at once, as views."""
-        return networks.split(
-            max(1, CODED_NUMBERS // self.config.backbone.widest(self.num_covered))
-        )
+    def _through(
+        self, half: Callable[..., torch.Tensor], given_E: torch.Tensor, out_E: torch.Tensor
+    ) -> None:
+        """Fill in what one half of the autoencoder makes of chunks, some at a time."""
+        most = max(1, CODED_NUMBERS // self.config.backbone.widest(self.module.numbers))
+        chunks, device = self._chunks, next(self.module.parameters()).device
+        for start in range(0, len(given_E), most):
+            part = slice(start, start + most)
+            told = given_E[part].to(device)
+            if chunks > 1:
+                number_B = torch.arange(start, start + len(told), device=device) % chunks
+                out_E[part] = half(told, number_B)
+            else:
+                out_E[part] = half(told)
 
     @property
-    def _device(self) -> torch.device:
-        return next(self.module.parameters()).device
+    def _chunks(self) -> int:
+        return self.config.chunks(self.numbers.size)
 
 
 def _count(layout: Layout, config: AutoencoderSettings) -> int:
@@ -172,4 +217,10 @@ def _count(layout: Layout, config: AutoencoderSettings) -> int:
 
 
 def _autoencoder(config: AutoencoderSettings, layout: Layout) -> VectorAutoencoder:
-    return build_autoencoder(config.backbone, _count(layout, config), variational=config.kl > 0)
+    count = _count(layout, config)
+    return build_autoencoder(
+        config.backbone,
+        config.chunk_size(count),
+        variational=config.kl > 0,
+        chunks=config.chunks(count) > 1,
+    )

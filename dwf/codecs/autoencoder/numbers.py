@@ -116,10 +116,17 @@ class Numbers:
         """The stretches of a row that are covered."""
         return spans_of(self.entries)
 
-    def read(self, zoo: Zoo, rows: np.ndarray) -> torch.Tensor:
-        """Return the standardised numbers of a zoo's networks; of a row only these are read."""
-        parts = [zoo.read(rows, start, stop=stop) for start, stop in self.spans]
-        return self._standardise(torch.from_numpy(np.concatenate(parts, 1)))
+    def read(
+        self, zoo: Zoo, rows: np.ndarray, *, start: int = 0, stop: int | None = None
+    ) -> torch.Tensor:
+        """Return standardised numbers [start, stop) of a zoo's networks: no others are read."""
+        stop, parts, at = self.size if stop is None else stop, [], 0
+        for first, last in self.spans:
+            low, high = max(start - at, 0), min(stop - at, last - first)
+            if low < high:
+                parts.append(zoo.read(rows, first + low, stop=first + high))
+            at += last - first
+        return self._standardise(torch.from_numpy(np.concatenate(parts, 1)), start)
 
     def take(self, weights_ND: torch.Tensor) -> torch.Tensor:
         """Return the standardised numbers of networks, [N, K].
@@ -141,10 +148,14 @@ class Numbers:
             weights_ND[:, start:stop] = values_NK[:, at : at + stop - start]
             at += stop - start
 
-    def _standardise(self, values_NK: torch.Tensor) -> torch.Tensor:
+    def _standardise(self, values: torch.Tensor, start: int = 0) -> torch.Tensor:
+        """Standardise, in place, numbers of K from `start` on."""
+        stop = start + values.shape[1]
         for part, mean, name in self._logged_parts():
-            values_NK[:, part] = _logarithm(values_NK[:, part], mean, name=name)
-        return values_NK.sub_(self.shift_K).div_(self.scale_K)
+            here = slice(max(part.start - start, 0), max(part.stop - start, 0))
+            if here.start < min(here.stop, values.shape[1]):
+                values[:, here] = _logarithm(values[:, here], mean, name=name)
+        return values.sub_(self.shift_K[start:stop]).div_(self.scale_K[start:stop])
 
     def _logged_parts(self) -> list[tuple[slice, float, str]]:
         """Return where among K each tensor of logarithms lies, its mean and its name."""

@@ -3,10 +3,11 @@
 Loss: the mean squared error of standardised numbers, plus, of a variational one, the divergence of
 the latents from a standard normal, in nats for each of these numbers.
 
-Examples are numbered: batch s takes the next networks of an order that is drawn anew whenever all
-have had their turn. So any number of ranks sees the same networks.
+Examples are numbered: batch s takes the next networks, or chunks of them, of an order that is drawn
+anew whenever all have had their turn. So any number of ranks sees the same ones. Behind the last
+number a chunk has zeros, fewer in all than there are chunks, which are learnt too.
 
-Shape suffixes: B networks of a micro-batch, K numbers of a network, L latents.
+Shape suffixes: B examples of a micro-batch, K numbers of one, S of a chunk, L latents.
 """
 
 from collections.abc import Iterator
@@ -30,37 +31,53 @@ _BLOCK = 64
 
 
 class Networks:
-    """Networks of zoos by number, standardised.
+    """Networks of zoos, or chunks of them, by number, standardised.
 
     Args:
         sources: their zoos and rows, of one layout.
         numbers: what is taken of them.
+        chunks: C, in how many chunks each network is seen.
     """
 
-    def __init__(self, sources: Sources, numbers: Numbers):
+    def __init__(self, sources: Sources, numbers: Numbers, *, chunks: int = 1):
         self.sources, self.numbers = [source for source in sources if len(source[1])], numbers
-        self.count = count_networks(sources)
+        self.chunks, self.size = chunks, -(-numbers.size // chunks)
+        self.count = count_networks(sources) * chunks
+        """How many examples there are: a network's chunks follow each other."""
         self._starts = np.cumsum([0, *(len(rows) for _, rows in self.sources)])
         self._held: torch.Tensor | None = None
-        if self.count and 4 * self.count * numbers.size <= MOST_HELD:
+        if self.count and 4 * self.count * self.size <= MOST_HELD:
             self._held = torch.cat(list(self.blocks()))
 
     def take(self, places: np.ndarray) -> torch.Tensor:
-        """Return networks by their numbers, float32 on the CPU, [B, K]."""
+        """Return examples by their numbers, float32 on the CPU, [B, S]; 0 past the last weight."""
         if self._held is not None:
             return self._held[torch.from_numpy(places)]
-        out_BK = torch.empty(len(places), self.numbers.size)
+        out_BS = torch.zeros(len(places), self.size)
         for zoo, rows, at in self._found(places):
-            out_BK[torch.from_numpy(at)] = self.numbers.read(zoo, rows)
-        return out_BK
+            chunk_B = places[at] % self.chunks
+            for chunk in np.unique(chunk_B):
+                mine, start = chunk_B == chunk, int(chunk) * self.size
+                stop = min(start + self.size, self.numbers.size)
+                found = self.numbers.read(zoo, rows[mine], start=start, stop=stop)
+                out_BS[torch.from_numpy(at[mine]), : stop - start] = found
+        return out_BS
+
+    def chunk_of(self, places: np.ndarray) -> torch.Tensor | None:
+        """Return which chunk of its network each example is, int64; None where each is whole."""
+        return None if self.chunks == 1 else torch.from_numpy(places % self.chunks)
 
     def blocks(self) -> Iterator[torch.Tensor]:
-        """Yield all networks, some at a time."""
+        """Yield all examples, some at a time."""
+        yield from map(self.take, self.places())
+
+    def places(self) -> Iterator[np.ndarray]:
+        """Yield the numbers of all examples, some at a time."""
         for start in range(0, self.count, _BLOCK):
-            yield self.take(np.arange(start, min(start + _BLOCK, self.count)))
+            yield np.arange(start, min(start + _BLOCK, self.count))
 
     def describe(self, places: np.ndarray) -> str:
-        """Return of which rows of which zoos networks are."""
+        """Return of which rows of which zoos examples are."""
         return "; ".join(
             f"rows {', '.join(map(str, np.unique(rows)))} of {zoo.path}"
             for zoo, rows, _ in self._found(places)
@@ -68,11 +85,12 @@ class Networks:
 
     def _found(self, places: np.ndarray) -> Iterator[tuple[Zoo, np.ndarray, np.ndarray]]:
         """Yield (zoo, rows, which of the places) of each source that has some."""
-        source_B = np.searchsorted(self._starts, places, side="right") - 1
+        network_B = places // self.chunks
+        source_B = np.searchsorted(self._starts, network_B, side="right") - 1
         for i in np.unique(source_B):
             zoo, rows = self.sources[i]
             at = np.flatnonzero(source_B == i)
-            yield zoo, rows[places[at] - self._starts[i]], at
+            yield zoo, rows[network_B[at] - self._starts[i]], at
 
 
 class AutoencoderTask(Task):
@@ -114,7 +132,8 @@ class AutoencoderTask(Task):
         config, share = self.config, self._share
         start, stop = share.examples(self._micro)
         first = self._step * share.batch_size
-        x_BK = self.train.take(self._places(first + start, first + stop)).to(self.device)
+        places = self._places(first + start, first + stop)
+        x_BK, chunk_B = self._seen(self.train, places)
         weight = self._kl_at(self._step)
         self._micro += 1
         if self._micro == share.accumulate:
@@ -123,12 +142,20 @@ class AutoencoderTask(Task):
         latent_shape = (len(x_BK), self.num_latents)
         drawn_BL = torch.randn(latent_shape, generator=generator, device=self.device)
         noise = LatentNoise(drawn_BL, *self._noise(latent_shape, config.latent_noise, generator))
-        made_BK, mean_BL, log_variance_BL = module(x_BK * kept + noise_BK, noise)
+        made_BK, mean_BL, log_variance_BL = module(x_BK * kept + noise_BK, noise, chunk_B)
         loss = (made_BK - x_BK).square().mean()
         if log_variance_BL is None:
             return loss
         nats = divergence(mean_BL, log_variance_BL).mean()
         return loss + weight * nats / self.num_numbers
+
+    def _seen(
+        self, networks: Networks, places: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return examples, and which chunks they are, where the module learns."""
+        chunk_B = networks.chunk_of(places)
+        chunk_B = None if chunk_B is None else chunk_B.to(self.device)
+        return networks.take(places).to(self.device), chunk_B
 
     def _noise(
         self, shape: tuple[int, ...], deviations: tuple[float, ...], generator: torch.Generator
@@ -162,9 +189,10 @@ class AutoencoderTask(Task):
         if not self.val.count:
             return {}
         total = 0.0
-        for block_BK in self.val.blocks():
-            x_BK = block_BK.to(self.device)
-            total += (module(x_BK)[0] - x_BK).square().mean(1).sum().item()
+        for places in self.val.places():
+            x_BK, chunk_B = self._seen(self.val, places)
+            made_BK, *_ = module(x_BK, None, chunk_B)
+            total += (made_BK - x_BK).square().mean(1).sum().item()
         return {"loss": total / self.val.count}
 
     def describe(self, step: int) -> str:

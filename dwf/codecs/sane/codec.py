@@ -130,8 +130,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
             self._refuse_other(zoo.layout.digest)
         for digest in self.layouts:
             self._measure([source for source in train if source[0].layout.digest == digest])
-        with seeded(seed, "initialisation"):
-            self.module = _autoencoder(self.config, list(self.geometries.values()))
+        self.module = self._new_module(seed)
         self.facts = {
             "networks": count_networks(train),
             "architectures": len(self.layouts),
@@ -152,6 +151,10 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         if world().is_first:  # elsewhere it may be in pieces
             self.facts |= {"training": vars(outcome), "val": task.measure(self.module)}
         return self
+
+    def _new_module(self, seed: int) -> TokenAutoencoder:
+        with seeded(seed, "initialisation"):
+            return _autoencoder(self.config, list(self.geometries.values()))
 
     def _take(self, layouts: dict[str, Layout], size: int | None = None) -> None:
         """Learn the shapes of the architectures, by digest; the first is the codec's own."""

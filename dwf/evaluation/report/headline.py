@@ -129,13 +129,8 @@ def _reasons(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
             f"They lie at {ratio(one):.3f} of {DISTANCE} from their nearest training networks "
             "(median)."
         )
-    match = _as_good_without_learning(one, baselines)
-    if match and one.mark != "noise":  # whose reason is the same
-        mean = 100 * match.accuracy["mean"]
-        reasons.append(
-            f'"{match.title}" is as accurate ({mean:.2f} %) and no closer ({ratio(match):.3f}), '
-            "and nothing had to be learnt for it."
-        )
+    if one.mark != "noise":  # whose reason is the same
+        reasons += _explained(one, baselines)
     failures = {
         "accurate": "not accurate enough",
         "distant": "too close to a training network in their weights",
@@ -151,18 +146,29 @@ def _reasons(one: NetworkSet, baselines: Sequence[NetworkSet]) -> str:
     return " ".join(reasons)
 
 
-def _as_good_without_learning(
-    one: NetworkSet, baselines: Sequence[NetworkSet]
-) -> NetworkSet | None:
-    """The most distant baseline that is as accurate, within the error, and no closer."""
-    as_good = [
+def _explained(one: NetworkSet, baselines: Sequence[NetworkSet]) -> list[str]:
+    """Say which baseline explains samples: the most distant that is as accurate, within the error.
+
+    It does where it is no closer; else, how close the baselines that are as accurate lie.
+    """
+    as_accurate = [
         other
         for other in baselines
-        if not FAMILIES[other.family].is_disguised
-        and _as_accurate(other, one)
-        and ratio(other) >= ratio(one)
+        if not FAMILIES[other.family].is_disguised and _as_accurate(other, one)
     ]
-    return max(as_good, key=ratio, default=None)
+    if not as_accurate:
+        return ["No baseline reaches their accuracy."]
+    match = max(as_accurate, key=ratio)
+    mean = f"{100 * match.accuracy['mean']:.2f} %"
+    if ratio(match) >= ratio(one):
+        return [
+            f'"{match.title}" is as accurate ({mean}) and no closer ({ratio(match):.3f}), and '
+            "nothing had to be learnt for it."
+        ]
+    return [
+        "No baseline as far away reaches their accuracy: the furthest that does is "
+        f'"{match.title}" ({mean} at {ratio(match):.3f}).'
+    ]
 
 
 def _as_accurate(other: NetworkSet, one: NetworkSet) -> bool:
