@@ -43,19 +43,18 @@ def write(folder, name, data):
     return str(file)
 
 
-def ways(folder, *names):
-    """Settings of pipelines that differ in their name alone, and the zoo of each."""
-    train_zoo(build(ZooConfig, ZOO, source="test"), folder, name="zoo")
-    for name in names:
-        (folder / "zoos" / name).symlink_to("zoo")
-    data = {"sample": write(folder, "sample", {"count": 4})}
-    data |= {"evaluate": write(folder, "evaluate", EVALUATE)}
-    data |= {"generators": [write(folder, "kde", KDE)], "seeds": 2}
-    return [write(folder, name, data) for name in names]
+def ways(folder):
+    """Settings of a way to a report under two seeds, and of one that ends with its generator."""
+    train_zoo(build(ZooConfig, ZOO, source="test"), folder, name="first")
+    (folder / "zoos" / "second").symlink_to("first")
+    parts = {"generators": [write(folder, "kde", KDE)]}
+    second = write(folder, "second", parts)
+    parts |= {"sample": write(folder, "sample", {"count": 4}), "seeds": 2}
+    return write(folder, "first", parts | {"evaluate": write(folder, "few", EVALUATE)}), second
 
 
 def test_a_failing_one_is_named_and_the_others_are_rows(pipeline, tmp_path, caplog):
-    first, second = ways(tmp_path, "first", "second")
+    first, second = ways(tmp_path)
     broken = write(tmp_path, "broken", {"zoo": write(tmp_path, "bad", ZOO | {"count": 0})})
     words = ["--config", first, broken, second, "--root", str(tmp_path)]
     with pytest.raises(WorkFailed, match=r"1 of 3 pipelines failed(?s:.*)  broken: .*count = 0"):
@@ -66,34 +65,32 @@ def test_a_failing_one_is_named_and_the_others_are_rows(pipeline, tmp_path, capl
 
     with open(tmp_path / "reports" / "summary.csv") as file:
         rows = list(csv.DictReader(file))
-    for name in ("first", "second"):
-        sets = json.loads((tmp_path / "reports" / name / "report.json").read_text())["sets"]
-        mine = [row for row in rows if row["pipeline"] == name]
-        assert [row["networks"] for row in mine[:-1]] == [one["title"] for one in sets]
-        for row, one in zip(mine, sets, strict=False):
-            accuracies = np.array(one["networks"]["test_accuracy"])
-            assert float(row["accuracy (%)"]) == pytest.approx(100 * accuracies.mean())
-            assert float(row["worst (%)"]) == pytest.approx(100 * accuracies.min())
-            assert row["mark"] == one["summary"].get("mark", {"name": "-"})["name"]
-            assert text.count(f"| {name} | {name} | {row['networks']} |") == 1
-        titles = {f"{name}-kde-s{seed}-samples" for seed in (1, 2)}
-        means = [np.mean(o["networks"]["test_accuracy"]) for o in sets if o["title"] in titles]
-        assert len(means) == 2
-        last = mine[-1]
-        assert last["networks"] == f"{name}-kde-samples, mean over 2 seeds"
-        assert float(last["accuracy (%)"]) == pytest.approx(100 * np.mean(means))
-        assert float(last["+- (%)"]) == pytest.approx(100 * np.std(means, ddof=1))
-        report = (tmp_path / "reports" / name / "report.md").read_text()
-        assert f"{name}-kde-samples over 2 seeds (1, 2): test accuracy" in report
+    sets = json.loads((tmp_path / "reports" / "first" / "report.json").read_text())["sets"]
+    assert [row["networks"] for row in rows[:-1]] == [one["title"] for one in sets]
+    for row, one in zip(rows[:-1], sets, strict=True):
+        accuracies = np.array(one["networks"]["test_accuracy"])
+        assert row["pipeline"] == row["report"] == "first"
+        assert float(row["accuracy (%)"]) == pytest.approx(100 * accuracies.mean())
+        assert float(row["worst (%)"]) == pytest.approx(100 * accuracies.min())
+        assert row["mark"] == one["summary"].get("mark", {"name": "-"})["name"]
+        assert text.count(f"| first | first | {row['networks']} |") == 1
+    titles = {f"first-kde-s{seed}-samples" for seed in (1, 2)}
+    means = [np.mean(o["networks"]["test_accuracy"]) for o in sets if o["title"] in titles]
+    assert len(means) == 2
+    assert rows[-1]["networks"] == "first-kde-samples, mean over 2 seeds"
+    assert float(rows[-1]["accuracy (%)"]) == pytest.approx(100 * np.mean(means))
+    assert float(rows[-1]["+- (%)"]) == pytest.approx(100 * np.std(means, ddof=1))
+    report = (tmp_path / "reports" / "first" / "report.md").read_text()
+    assert "first-kde-samples over 2 seeds (1, 2): test accuracy" in report
 
     before = len(caplog.text)
     pipeline.main(["--config", first, second, "--root", str(tmp_path)])
-    assert caplog.text[before:].count("is finished already") == 10  # five stages of each
+    assert caplog.text[before:].count("is finished already") == 6  # five stages, and one
     assert "failed" not in (tmp_path / "reports" / "summary.md").read_text()
 
 
 def test_name_and_resume_are_of_one_pipeline(pipeline, tmp_path):
-    files = ways(tmp_path, "first", "second")
+    files = [write(tmp_path, name, {"evaluate": "any"}) for name in ("first", "second")]
     for words in (["--name", "any"], ["--resume"]):
         with pytest.raises(ConfigError, match="are of one pipeline; --config has 2"):
             pipeline.main(["--config", *files, *words])
