@@ -51,11 +51,14 @@ def run(parsed: settings.Parsed[PipelineConfig]) -> None:
     """Give each command of a pipeline."""
     launch = parsed.launch
     begin(parsed)
+    given, elsewhere = list(commands(parsed.config, parsed.name)), words_of(launch)
+    if elsewhere and not any(STAGES[command.stage].submits for command in given):
+        raise ConfigError(f"{elsewhere[0]} is of stages that train networks; here is none")
     common = ["--root", str(launch.root)] + ["--dry-run"] * launch.dry_run
     common += ["--track", *launch.track] if launch.track else []
-    for command in commands(parsed.config, parsed.name):
+    for command in given:
         words = command.flags + common
-        words += words_of(launch) if STAGES[command.stage].submits else []
+        words += elsewhere if STAGES[command.stage].submits else []
         print(f"\n$ python launch/{command.stage}.py {shlex.join(words)}", flush=True)
         start = time.monotonic()
         importlib.import_module(command.stage).main(words)

@@ -96,6 +96,12 @@ def test_name_and_resume_are_of_one_pipeline(pipeline, tmp_path):
             pipeline.main(["--config", *files, *words])
 
 
+def test_a_cluster_is_for_stages_that_train_networks(pipeline, tmp_path):
+    file = write(tmp_path, "way", {"generators": [write(tmp_path, "kde", KDE)]})
+    with pytest.raises(ConfigError, match="--nodes is of stages that train networks; here is none"):
+        pipeline.main(["--config", file, "--root", str(tmp_path), "--nodes", "2", "--dry-run"])
+
+
 def test_whatever_becomes_of_one_is_told_and_only_a_stop_ends_all(tmp_path, capsys):
     summary = Summary(tmp_path)
     for name, error in (("ours", ValueError("a bug")), ("there", StillRunning("job 7 goes on"))):
