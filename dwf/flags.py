@@ -22,3 +22,26 @@ def without(argv: Sequence[str], name: str) -> list[str]:
         elif not word.startswith(f"{name}="):
             left.append(word)
     return left
+
+
+def values_of(argv: Sequence[str], name: str) -> tuple[list[str], list[str]]:
+    """Return the values of a flag that takes several, and the arguments without them.
+
+    Args:
+        argv: words of a command line.
+        name: the flag; given more than once, the values of all count.
+    """
+    values: list[str] = []
+    left: list[str] = []
+    takes = False
+    for word in argv:
+        if word.startswith("-"):
+            flag, _, value = word.partition("=")
+            takes = word == name
+            if flag == name:
+                values += [value] if value else []
+            else:
+                left.append(word)
+        else:
+            (values if takes else left).append(word)
+    return values, left

@@ -8,11 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dwf.align.config import AlignConfig
+from dwf.errors import NotAZoo
 from dwf.evaluation.config import EvaluateConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
-from dwf.settings import Whole, find
+from dwf.generators.plan import missing_zoos
+from dwf.plain import Json
+from dwf.run_folder import RunFolder
+from dwf.settings import Count, Parsed, Whole, find, read_yaml
 from dwf.transfer.config import FinetuneConfig
-from dwf.zoo.config import ZooConfig
+from dwf.trust import code_in, refuse_stranger
+from dwf.zoo.config import ZooConfig, zoos_in
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,30 @@ class Stage:
     """Setting that names what it reads -> stages that make such, the one preferred first."""
     reads_all: dict[str, str] = field(default_factory=dict)
     """Setting that names several things to read -> the stage that makes them."""
+    summary: str | None = None
+    """`"module:function"` of its rows in a summary of several pipelines: `function(root, name)`
+    yields each as column -> value, none of what is not finished. Default: it has no rows."""
+    submits: bool = False
+    """Whether its script takes the flags of a cluster, as `--nodes`, for units of work."""
 
     @property
     def run(self) -> Callable[..., object]:
         """The function that runs it; its module is imported on first use."""
         return find({"call": self.call}, "call")
 
+    def rows(self, root: Path, name: str) -> Iterator[dict[str, Json]]:
+        """Yield the rows that a summary has of what it made.
+
+        Args:
+            root: folder that holds zoos/, runs/ and reports/.
+            name: of what it made.
+        """
+        if self.summary:
+            yield from find({"rows": self.summary}, "rows")(root, name)
+
 
 STAGES = {
-    "zoo": Stage(ZooConfig, "dwf.zoo.stage:train_zoo"),
+    "zoo": Stage(ZooConfig, "dwf.zoo.stage:train_zoo", submits=True),
     "align": Stage(AlignConfig, "dwf.align.stage:align_zoo", reads={"zoo": ("zoo",)}),
     "generator": Stage(
         GeneratorConfig, "dwf.generators.stage:fit_generator", reads={"zoo": ("align", "zoo")}
@@ -50,12 +70,14 @@ STAGES = {
         "dwf.evaluation.stage:evaluate",
         reads={"zoo": ("align", "zoo")},
         reads_all={"samples": "sample"},
+        summary="dwf.evaluation.summary:rows",
     ),
     "finetune": Stage(
         FinetuneConfig,
         "dwf.transfer.stage:finetune",
         reads={"zoo": ("align", "zoo")},
         reads_all={"samples": "sample"},
+        submits=True,
     ),
 }
 """Every stage, in order; one that joins is a line here, and a field of `PipelineConfig`."""
@@ -94,6 +116,9 @@ class PipelineConfig:
     """Fine-tuning of the zoo's networks and the samples of all generators."""
     seed: Whole | None = None
     """Seed of every stage in place of its own."""
+    seeds: Count = 1
+    """Seeds that each generator is fitted and drawn from under, if more than 1: `seed` (or 0) plus
+    1, 2, ... in place of its own, as NAME-s1, NAME-s2, ..., with mean and spread in the report."""
 
     def __post_init__(self):
         stages = (self.zoo, self.align, self.generators, self.evaluate, self.finetune)
@@ -116,6 +141,8 @@ class Command:
     """Name of what it makes."""
     links: dict[str, str | tuple[str, ...]]
     """Settings that name what it reads."""
+    seed: int | None = None
+    """Seed in place of its own."""
 
     @property
     def flags(self) -> list[str]:
@@ -124,7 +151,29 @@ class Command:
         for setting, value in self.links.items():
             values = [value] if isinstance(value, str) else value
             words += [f"--{setting}", *values] if values else []
-        return words
+        return words if self.seed is None else [*words, "--seed", str(self.seed)]
+
+
+def begin(parsed: Parsed[PipelineConfig]) -> None:
+    """Open the records of a pipeline; of a dry run, only say which zoos are missing.
+
+    Raises:
+        NotAZoo: a generator learns from a zoo that is neither there nor made.
+        ConfigError: settings that a folder names, not the user, name code that is not trusted.
+        RunConflict: the folder holds a pipeline of other settings.
+    """
+    config, launch, name = parsed.config, parsed.launch, parsed.name
+    if launch.resume and config.zoo:
+        for target in code_in(zoos_in(read_yaml(config.zoo), source=config.zoo)):
+            refuse_stranger(target, f"{config.zoo}: network.target")
+    zoos, made = launch.root / "zoos", (name, f"{name}-aligned")
+    missing = [said for file in config.generators for said in missing_zoos(file, zoos, made=made)]
+    if missing and not launch.dry_run:
+        raise NotAZoo("\n".join(missing))
+    for said in missing:
+        print(said)
+    if not launch.dry_run:
+        RunFolder(launch.root / "pipelines" / name, config)
 
 
 def commands(config: PipelineConfig, name: str) -> Iterator[Command]:
@@ -135,23 +184,34 @@ def commands(config: PipelineConfig, name: str) -> Iterator[Command]:
         name: of the pipeline, of its zoo, and of its report.
     """
     made = {"zoo": [name]}
-    for stage, file, own in _named(config, name):
-        yield Command(stage, file, name=own, links=links(stage, made))
+    for stage, file, own, seed in _named(config, name):
+        yield Command(stage, file, name=own, links=links(stage, made), seed=seed)
         made.setdefault(stage, []).append(own)
 
 
-def _named(config: PipelineConfig, name: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (stage, its settings file, name of what it makes)."""
+def _named(config: PipelineConfig, name: str) -> Iterator[tuple[str, str, str, int | None]]:
+    """Yield (stage, its settings file, name of what it makes, seed in place of its own)."""
+    seed = config.seed
     if config.zoo:
-        yield "zoo", config.zoo, name
+        yield "zoo", config.zoo, name, seed
     if config.align:
-        yield "align", config.align, f"{name}-aligned"
+        yield "align", config.align, f"{name}-aligned", seed
     for file in config.generators:
         run = name if Path(file).stem == name else f"{name}-{Path(file).stem}"
-        yield "generator", file, run
-        if config.sample:
-            yield "sample", config.sample, f"{run}-samples"
+        for own, seed_of_own in _seeded(config, run):
+            yield "generator", file, own, seed_of_own
+            if config.sample:
+                yield "sample", config.sample, f"{own}-samples", seed_of_own
     if config.evaluate:
-        yield "evaluate", config.evaluate, name
+        yield "evaluate", config.evaluate, name, seed
     if config.finetune:
-        yield "finetune", config.finetune, name
+        yield "finetune", config.finetune, name, seed
+
+
+def _seeded(config: PipelineConfig, run: str) -> Iterator[tuple[str, int | None]]:
+    """Yield (name, seed) of a generator under each of its seeds."""
+    if config.seeds == 1:
+        yield run, config.seed
+        return
+    for seed in range(1, config.seeds + 1):
+        yield f"{run}-s{seed}", (config.seed or 0) + seed

@@ -1,45 +1,64 @@
-"""The whole way with one command; a finished stage is skipped.
+"""The whole way with one command; a finished stage is skipped. Several ways, one after the other.
 
 python launch/pipeline.py --config configs/pipeline/mnist_mlp.yaml
+python launch/pipeline.py --config FILE FILE    # then one summary: reports/summary.md, summary.csv
 """
 
 import importlib
 import shlex
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from dwf import settings
-from dwf.errors import NotAZoo, exit_cleanly
-from dwf.generators.plan import missing_zoos
-from dwf.pipeline import PipelineConfig, commands
-from dwf.run_folder import RunFolder
-from dwf.trust import code_in, refuse_stranger
-from dwf.zoo.config import zoos_in
+from dwf.cluster.config import ClusterLaunch, words_of
+from dwf.errors import ConfigError, exit_cleanly
+from dwf.flags import flag_of, values_of
+from dwf.pipeline import STAGES, PipelineConfig, begin, commands
+from dwf.summary import Summary
 
 DEFAULT = "configs/pipeline/mnist_mlp.yaml"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, then give each command."""
-    parsed = settings.parse(PipelineConfig, DEFAULT, argv=argv, folder="pipelines")
-    config, launch, name = parsed.config, parsed.launch, parsed.name
-    if launch.resume and config.zoo:  # a file that a folder names, not the user
-        zoos = zoos_in(settings.read_yaml(config.zoo), source=config.zoo)
-        for target in code_in(zoos):
-            refuse_stranger(target, f"{config.zoo}: network.target")
-    zoos, made = launch.root / "zoos", (name, f"{name}-aligned")
-    missing = [said for file in config.generators for said in missing_zoos(file, zoos, made=made)]
-    if missing and not launch.dry_run:
-        raise NotAZoo("\n".join(missing))
-    for said in missing:
-        print(said)
-    if not launch.dry_run:
-        RunFolder(launch.root / "pipelines" / name, config)
+    """Run one pipeline; or several, each whatever becomes of the others, and sum them up."""
+    files, others = values_of(sys.argv[1:] if argv is None else argv, "--config")
+    if len(files) < 2:
+        run(parse(argv))
+        return
+    if "--resume" in others or flag_of(others, "--name"):
+        raise ConfigError(f"--name and --resume are of one pipeline; --config has {len(files)}")
+    is_dry, root = "--dry-run" in others, Path(flag_of(others, "--root") or "")
+    summary = Summary(root, done="planned" if is_dry else "finished")
+    for file in files:
+        with summary.following(Path(file).stem) as given:
+            parsed = parse(["--config", file, *others])
+            given += commands(parsed.config, parsed.name)
+            run(parsed)
+    if not is_dry:
+        print(f"summary: {summary.write()}")
+    summary.refuse_failed()
+
+
+def parse(argv: Sequence[str] | None) -> settings.Parsed[PipelineConfig]:
+    """Understand the command line of one pipeline."""
+    how = {"folder": "pipelines", "flags": ClusterLaunch}
+    return settings.parse(PipelineConfig, DEFAULT, argv=argv, **how)
+
+
+def run(parsed: settings.Parsed[PipelineConfig]) -> None:
+    """Give each command of a pipeline."""
+    launch = parsed.launch
+    begin(parsed)
+    given, elsewhere = list(commands(parsed.config, parsed.name)), words_of(launch)
+    if elsewhere and not any(STAGES[command.stage].submits for command in given):
+        raise ConfigError(f"{elsewhere[0]} is of stages that train networks; here is none")
     common = ["--root", str(launch.root)] + ["--dry-run"] * launch.dry_run
     common += ["--track", *launch.track] if launch.track else []
-    common += [] if config.seed is None else ["--seed", str(config.seed)]
-    for command in commands(config, name):
+    for command in given:
         words = command.flags + common
+        words += elsewhere if STAGES[command.stage].submits else []
         print(f"\n$ python launch/{command.stage}.py {shlex.join(words)}", flush=True)
         start = time.monotonic()
         importlib.import_module(command.stage).main(words)

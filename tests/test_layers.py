@@ -27,6 +27,7 @@ PACKAGES = (
     "transfer",
     "predictors",
     "pipeline",
+    "summary",
     "sweeps",
     "cluster",
 )

@@ -57,6 +57,23 @@ def test_any_stage_may_be_absent():
     ]
 
 
+def test_each_generator_is_fitted_and_drawn_from_under_each_seed():
+    """Seeds 1 and 2 in place of its own, or as far above the seed of the whole way."""
+    wanted = [
+        "generator --config g.yaml --name way-g-s1 --zoo way --seed 1",
+        "sample --config s.yaml --name way-g-s1-samples --generator way-g-s1 --seed 1",
+        "generator --config g.yaml --name way-g-s2 --zoo way --seed 2",
+        "sample --config s.yaml --name way-g-s2-samples --generator way-g-s2 --seed 2",
+        "evaluate --config e.yaml --name way --zoo way --samples way-g-s1-samples way-g-s2-samples",
+    ]
+    few = ("zoo", "align", "finetune")
+    assert flags_of(*few, generators=["g.yaml"], seeds=2) == wanted
+    higher = flags_of(*few, generators=["g.yaml"], seeds=2, seed=7)
+    assert higher[2] == wanted[2].replace("--seed 2", "--seed 9")
+    assert higher[-1] == f"{wanted[-1]} --seed 7"
+    assert flags_of(*few, generators=["g.yaml"], seed=7)[0].endswith("way-g --zoo way --seed 7")
+
+
 def test_a_pipeline_of_nothing_and_samples_of_nothing_are_refused():
     with pytest.raises(ConfigError, match="names no stage: give a settings file to zoo"):
         build(PipelineConfig, {"seed": 1}, source="way.yaml")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 BACKBONES = {
     "mlp": "dwf.backbones.mlp:PublishedMLP",
     "residual_mlp": "dwf.backbones.mlp:ResidualMLP",
+    "block_mlp": "dwf.backbones.mlp:BlockMLP",
     "conv1d": "dwf.backbones.conv1d:Conv1d",
     "transformer": "dwf.backbones.transformer:Transformer",
     "neural_graph": "dwf.backbones.neural_graph:NeuralGraph",
@@ -123,6 +124,32 @@ class ResidualMLPConfig(BackboneSettings):
         width, depth = self.width, self.depth
         modulation = (3 * depth + 2) * self.time_features * width
         return 2 * shape.size * width + 2 * depth * self.expansion * width**2 + modulation
+
+
+@dataclass(frozen=True)
+class BlockMLPConfig(BackboneSettings):
+    """The denoiser of VAE-Diffusion: blocks of two layers, each with time added to its outputs."""
+
+    takes_condition: ClassVar[bool] = False
+
+    width: Count = 256
+    """Width of every layer."""
+    depth: Count = 3
+    """Blocks."""
+    time_features: Annotated[int, Bounds(2)] = 128
+    """Sines and cosines of time, and width of its embedding."""
+    kind: Literal["block_mlp"] = "block_mlp"
+    """The architecture."""
+
+    def __post_init__(self):
+        if self.time_features % 2:
+            raise ValueError(f"time_features = {self.time_features} must be even")
+
+    def multiplications(self, shape: Shape) -> float:
+        """Return the multiplications of one evaluation for one vector."""
+        width, depth = self.width, self.depth
+        time = self.time_features * (2 * self.time_features + depth * width)
+        return 2 * shape.size * width + (2 * depth - 1) * width**2 + time
 
 
 @dataclass(frozen=True)
@@ -362,7 +389,12 @@ class TokenAutoencoderConfig:
 
 
 BackboneConfig = (
-    PublishedMLPConfig | ResidualMLPConfig | Conv1dConfig | TransformerConfig | NeuralGraphConfig
+    PublishedMLPConfig
+    | ResidualMLPConfig
+    | BlockMLPConfig
+    | Conv1dConfig
+    | TransformerConfig
+    | NeuralGraphConfig
 )
 """Union of all backbones' settings."""
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dwf.backbones.config import PublishedMLPConfig, ResidualMLPConfig
+from dwf.backbones.config import BlockMLPConfig, PublishedMLPConfig, ResidualMLPConfig
 from dwf.backbones.embedding import ConditionEmbedding, FourierTime, embed, zeroed
 from dwf.backbones.hidden import WithHiddenMatrices
 from dwf.backbones.shape import Shape
@@ -150,3 +150,37 @@ class ResidualMLP(WithHiddenMatrices):
         shift, scale = self.modulate(time_BT).chunk(2, dim=1)
         normed = functional.layer_norm(hidden_BW, hidden_BW.shape[1:])
         return self.leave(torch.addcmul(shift, normed, 1 + scale))
+
+
+class BlockMLP(nn.Module):
+    """VAE-Diffusion's denoiser: blocks of two layers, each with time added to its outputs.
+
+    Its time is as everywhere here, sines and cosines of a number in [0, 1]; the published one takes
+    them of the number of the step.
+    """
+
+    def __init__(self, config: BlockMLPConfig, shape: Shape):
+        super().__init__()
+        width, num_time = config.width, config.time_features
+        self.embed_time = nn.Sequential(
+            FourierTime(num_time),
+            nn.Linear(num_time, num_time),
+            nn.GELU(),
+            nn.Linear(num_time, num_time),
+        )
+        entering = (shape.size, *[width] * (config.depth - 1))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(enter, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
+            for enter in entering
+        )
+        self.times = nn.ModuleList(
+            nn.Sequential(nn.Linear(num_time, width), nn.GELU()) for _ in entering
+        )
+        self.leave = nn.Linear(width, shape.size)
+
+    def forward(self, x_BK: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+        """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K]."""
+        time_BT, hidden = self.embed_time(t_B), x_BK
+        for block, time in zip(self.blocks, self.times, strict=True):
+            hidden = block(hidden) + time(time_BT)
+        return self.leave(hidden)

@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -122,6 +122,18 @@ def chosen_backend(launch: ClusterLaunch) -> Backend:
     if launch.local:
         return "local"
     return launch.backend or ("slurm" if launch.nodes else "local")
+
+
+def words_of(launch: ClusterLaunch) -> list[str]:
+    """Return the words of a command line by which another command does its units there."""
+    words = []
+    for each in fields(launch)[len(fields(Launch)) :]:
+        flag, value = each.name.replace("_", "-"), getattr(launch, each.name)
+        if isinstance(value, bool):
+            words += [f"--{flag}" if value else f"--no-{flag}"] * (value != each.default)
+        elif value is not None:
+            words += [f"--{flag}", str(value)]
+    return words
 
 
 def refuse_slurm_flags(launch: SlurmLaunch) -> None:

@@ -90,6 +90,9 @@ class Codec:
             run: large arrays, and the record of a codec that trains, go to its `codec_folder`.
             seed: of a codec that trains.
 
+        One whose settings say `has_prior` also takes a `judge`: with `training.sample_every`, what
+        scores codes drawn from its prior while it learns.
+
         Raises:
             TooFewNetworks: none, or fewer than the method needs.
             ShapeMismatch: the zoos differ in layout.

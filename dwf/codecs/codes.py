@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -210,6 +210,10 @@ def tokens_of(numbers_NK: torch.Tensor, sections: Sequence[tuple[int, ...]]) -> 
     """
     parts = numbers_NK.split([count * size for count, size, *_ in sections], dim=1)
     return [part.unflatten(1, section[:2]) for part, section in zip(parts, sections, strict=True)]
+
+
+Judge = Callable[[Codes], dict[str, float]]
+"""Function that says how good codes are, as numbers by name; ranks call it together."""
 
 
 def gather(blocks: Iterable[Codes], count: int, *, folder: Path | None = None) -> Codes:

@@ -51,6 +51,13 @@ class CodecSettings:
     """Whether BatchNorm's running statistics are covered; a setting of most codecs."""
     training: ClassVar[LoopConfig | None] = None
     """How it learns; a setting of those that train, see `TrainedCodec`."""
+    has_prior: ClassVar[bool] = False
+    """Whether it says how codes are distributed, so that it can draw networks while it learns."""
+
+    @property
+    def looks_at_samples(self) -> bool:
+        """Whether `fit` is given a judge of networks drawn in training."""
+        return self.training is not None and self.training.sample_every > 0
 
     @property
     def tells_graph(self) -> bool:
@@ -438,6 +445,8 @@ class ConvAutoencoderConfig(AutoencoderSettings):
 @dataclass(frozen=True)
 class VaeConfig(AutoencoderSettings):
     """A variational autoencoder of networks as vectors, of linear layers (VAE-Diffusion)."""
+
+    has_prior: ClassVar[bool] = True
 
     backbone: PerceptronAutoencoderConfig = field(default_factory=PerceptronAutoencoderConfig)
     """The autoencoder."""

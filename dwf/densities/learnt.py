@@ -7,7 +7,7 @@ Shape suffixes: N codes, B codes of a chunk, K numbers of a code, P numbers of a
 architectures.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from dwf.codecs.codes import Codes, CodeShape
+from dwf.codecs.codes import Codes, CodeShape, Judge
 from dwf.densities.asked import Asked, Guidance, Wanted
 from dwf.densities.conditions import Conditions, Told
 from dwf.densities.config import LearntSettings, SolverSettings
@@ -38,10 +38,6 @@ CHUNK_NUMBERS = 2**24
 # Of sequences on a CPU, numbers of the backbone's widest layer: more leave its caches, and take
 # half as long again for each sample.
 _CACHED_NUMBERS = 2**21
-
-
-Judge = Callable[[Codes], dict[str, float]]
-"""Function that says how good codes are, as numbers by name; ranks call it together."""
 
 
 class LearntDensity(Density):

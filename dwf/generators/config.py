@@ -8,7 +8,7 @@ from dwf.datasets.config import AnyDataConfig
 from dwf.densities.config import DensityConfig, FlowConfig
 from dwf.densities.solver_config import SamplingMethod
 from dwf.networks.config import NetworkConfig
-from dwf.settings import Bounds, Count, Positive, Whole
+from dwf.settings import Bounds, Count, Fraction, Positive, Whole
 
 BATCHNORM_IMAGES = 2000
 """Training images on which BatchNorm is re-estimated, where settings do not say how many."""
@@ -97,10 +97,11 @@ class GeneratorConfig:
                 f"of what they are decoded to, and codec.kind = {codec.kind!r} has no such "
                 "tokens: choose the codec neurons or tokens, or set it to 0"
             )
-        if codec.training is not None and codec.training.sample_every:
+        if codec.looks_at_samples and not codec.has_prior:
             raise ValueError(
-                f"codec.training.sample_every = {codec.training.sample_every}: a codec draws no "
-                "networks: set it to 0, and density.training.sample_every instead"
+                f"codec.training.sample_every = {codec.training.sample_every}: a codec "
+                f"{codec.kind} draws no networks, only vae does: set it to 0, and "
+                "density.training.sample_every instead"
             )
         if density.reads_graph and not codec.tells_graph:
             raise ValueError(

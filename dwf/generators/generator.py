@@ -17,17 +17,17 @@ import torch
 
 from dwf.codecs.codec import HEAD as CODEC_HEAD
 from dwf.codecs.codec import Codec, codec_folder
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import Judge
 from dwf.codecs.config import CODECS, CodecSettings
 from dwf.densities.config import DENSITIES, DensitySettings
 from dwf.densities.density import Density, Setting
-from dwf.densities.learnt import Judge
 from dwf.errors import ConfigError, RunConflict
 from dwf.generators.config import BATCHNORM_IMAGES, GateConfig
 from dwf.generators.examiner import Examiner
 from dwf.generators.gate import pass_gate
 from dwf.generators.learning import Learning
 from dwf.generators.likelihood import measure_likelihood
+from dwf.generators.looking import fit_codec, judge_of
 from dwf.generators.round_trip import round_trip_error
 from dwf.generators.sensitivity import measure_sensitivity
 from dwf.metrics import logger
@@ -136,7 +136,7 @@ class Generator:
         ours, folder = world(), codec_folder(run)
         ours.on_first(lambda: write_json(run.path / HEAD, self.head))
         if not ours.on_first((folder / CODEC_HEAD).exists):
-            self.codec.fit(for_codec.train, for_codec.val, run=run, seed=seed)
+            fit_codec(self.codec, for_codec, subject=self.subject, run=run, seed=seed)
             ours.on_first(lambda: self.codec.save(folder))
             # Of a codec that trained in pieces, the first rank's alone is whole.
             self.codec = ours.on_all(lambda: self.codec if ours.is_first else Codec.load(folder))
@@ -201,27 +201,14 @@ class Generator:
         return ours.on_first(finish)
 
     def _judge(self) -> Judge:
-        """Return what scores codes on validation images: the first rank does, for all."""
-        ours = world()
-        wanted_by = f"density.training.sample_every = {self.density.config.training.sample_every}"
-        examiners: list[Examiner] = []
-
-        def prepare() -> None:  # at once: that there are no such images is told before the training
-            examiners.append(
-                Examiner(
-                    self.subject,
-                    self.layout,
-                    batchnorm_images=BATCHNORM_IMAGES,
-                    wanted_by=f"{wanted_by} scores samples on",
-                )
-            )
-
-        def judge(codes: Codes) -> dict[str, float]:
-            decode = self.codec.decode
-            return ours.on_first(lambda: examiners[0].summary(decode(codes, self.layout)))
-
-        ours.on_first(prepare)
-        return judge
+        """Return what scores codes on validation images; see `looking.judge_of`."""
+        return judge_of(
+            self.subject,
+            self.layout,
+            training=self.density.config.training,
+            key="density.training",
+            decode=lambda codes: self.codec.decode(codes, self.layout),
+        )
 
     def _metric(self, train: Sources, run: RunFolder, seed: int) -> list[torch.Tensor]:
         """Return what a flow's errors count: as first measured, so that resuming is exact."""

@@ -209,6 +209,7 @@ def _fit_codec(config: GeneratorConfig, folder: Path, name: str) -> None:
     from dwf.codecs.codec import codec_folder
     from dwf.codecs.config import CODECS
     from dwf.generators.learning import learning_of_codec
+    from dwf.generators.looking import fit_codec
     from dwf.run_folder import RunFolder
     from dwf.zoo.store import Zoo
 
@@ -216,9 +217,10 @@ def _fit_codec(config: GeneratorConfig, folder: Path, name: str) -> None:
     run = RunFolder(folder / "runs" / name, settings)
     if run.summary is not None:
         return
-    learning = learning_of_codec(config, Zoo.open(zoos / config.zoo), zoos=zoos)
+    zoo = Zoo.open(zoos / config.zoo)
+    learning = learning_of_codec(config, zoo, zoos=zoos)
     codec = find(CODECS, config.codec.kind)(config.codec)
-    codec.fit(learning.train, learning.val, run=run, seed=settings["seed"])
+    fit_codec(codec, learning, subject=zoo.facts.subject, run=run, seed=settings["seed"])
     codec.save(codec_folder(run))
     run.finish()
 

@@ -66,8 +66,8 @@ class LoopConfig:
     validate_every: Count = 500
     """Steps between two validations, each a line of the metrics."""
     sample_every: Whole = 0
-    """Steps between two looks at networks drawn from a density in training, scored on validation
-    images: a multiple of `validate_every`; 0: none."""
+    """Steps between two looks at networks drawn from a density, or a VAE's prior, in training,
+    scored on validation images: a multiple of `validate_every`; 0: none."""
     sample_count: Count = 16
     """Networks drawn at each such look."""
     keep: Literal["last", "best", "best_samples"] = "last"

@@ -97,7 +97,7 @@ def train(
     if config.sample_every and look is None:
         raise ConfigError(
             f"training.sample_every = {config.sample_every}: {what} draws no networks while it "
-            "learns, only a density does: set 0 here, and sample_every of the density's training"
+            "learns: set 0 here, and sample_every of the density's training"
         )
     with threads(config.compute.threads), seeded(seed, *_of_rank("dropout")):
         return _Loop(task, config, seed=seed, run=run, what=what, look=look).train()

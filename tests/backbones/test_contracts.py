@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dwf.backbones.config import (
     BACKBONES,
     BackboneConfig,
+    BlockMLPConfig,
     Conv1dConfig,
     NeuralGraphConfig,
     PublishedMLPConfig,
@@ -31,6 +32,7 @@ VECTORS = Shape(54)
 CONFIGS = [
     PublishedMLPConfig(hidden=64),
     ResidualMLPConfig(width=32, depth=2, time_features=16),
+    BlockMLPConfig(width=32, depth=2, time_features=16),
     Conv1dConfig(channels=(4, 8, 16), kernel=3, time_features=16, time_width=16),
     Conv1dConfig(channels=(4, 8), kernel=3, stage="double", time_features=16, time_width=16),
     TransformerConfig(width=16, heads=2, depth=2),

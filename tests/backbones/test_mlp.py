@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from dwf.backbones.config import PublishedMLPConfig, ResidualMLPConfig, build_backbone
+from dwf.backbones.config import (
+    BlockMLPConfig,
+    PublishedMLPConfig,
+    ResidualMLPConfig,
+    build_backbone,
+)
 from dwf.backbones.shape import Shape
 from dwf.errors import ConfigError
 from dwf.settings import build
@@ -36,6 +41,24 @@ def test_published_sizes(num_features, hidden, time_features, published):
     by_hand += (h * h // 2 + h // 2 + h) + (h // 2 * h + h + 2 * h) + (h * d + d)
     assert count(module) == by_hand
     assert count(module) == pytest.approx(published, rel=0.015)
+
+
+def test_vae_diffusions_denoiser_has_its_published_size_and_arithmetic():
+    """0.48 million parameters of 32 latents; each block as the two formulas of its docstring."""
+    torch.manual_seed(0)
+    module = build_backbone(BlockMLPConfig(), Shape(32))
+    time, width = 128, 256
+    by_hand = 2 * (time * time + time) + 3 * (time * width + width)
+    by_hand += (32 * width + width) + 5 * (width * width + width) + (width * 32 + 32)
+    assert count(module) == by_hand == 477_728
+
+    gelu = torch.nn.functional.gelu
+    x, t = torch.randn(7, 32), torch.rand(7)
+    embedded = module.embed_time[3](gelu(module.embed_time[1](module.embed_time[0](t))))
+    hidden = x
+    for block, of_time in zip(module.blocks, module.times, strict=True):
+        hidden = gelu(block[2](gelu(block[0](hidden)))) + gelu(of_time[0](embedded))
+    torch.testing.assert_close(module(x, t), module.leave(hidden))
 
 
 def test_split_entrance_is_the_published_joined_layer():

@@ -9,10 +9,18 @@ import pytest
 
 from dwf.cluster import backend, submit
 from dwf.cluster import slurm as slurm_module
-from dwf.cluster.config import ClusterLaunch, SiteConfig, chosen_backend, minutes, read_site
+from dwf.cluster.config import (
+    ClusterLaunch,
+    SiteConfig,
+    chosen_backend,
+    minutes,
+    read_site,
+    words_of,
+)
 from dwf.cluster.watch import Slurm
 from dwf.errors import ConfigError
-from dwf.settings import load, to_dict
+from dwf.settings import load, parse, to_dict
+from dwf.zoo.config import ZooConfig
 from tests.cluster.test_local import Work
 
 SITES = sorted((Path(__file__).parents[2] / "configs" / "cluster").glob("*.yaml"))
@@ -22,6 +30,24 @@ SITES = sorted((Path(__file__).parents[2] / "configs" / "cluster").glob("*.yaml"
 def test_every_site_is_understood(file):
     load(SiteConfig, file)
     assert file.read_text().startswith("# ") and "python launch/" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--workers", "1"],
+        ["--nodes", "16", "--cluster", str(SITES[0]), "--time", "1:00:00", "--no-wait"],
+        ["--nodes", "2", "--gpus-per-node", "0", "--local"],
+        ["--backend", "ray"],
+    ],
+)
+def test_a_launch_hands_on_where_it_works(words):
+    """What a second command understands of its words is what the first was told."""
+    file = "configs/zoo/iris_mlp.yaml"
+    told = parse(ZooConfig, file, argv=words, flags=ClusterLaunch).launch
+    assert sorted(words_of(told)) == sorted(words)
+    assert parse(ZooConfig, file, argv=words_of(told), flags=ClusterLaunch).launch == told
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dwf import ranks
+from dwf.codecs.codes import Codes
 from dwf.datasets.config import DataConfig
 from dwf.densities import paths
 from dwf.errors import ConfigError
@@ -18,7 +19,7 @@ from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator
 from dwf.metrics import read_metrics
 from dwf.networks.config import MLPConfig
-from dwf.randomness import seed_of
+from dwf.randomness import seed_of, torch_stream
 from dwf.settings import build
 from dwf.training.config import LoopComputeConfig
 from dwf.zoo.config import RecipeConfig, SplitConfig, ZooConfig
@@ -56,7 +57,10 @@ def looking(flow_on_pca: GeneratorConfig, **training) -> GeneratorConfig:
 def accuracies(generator: Generator) -> np.ndarray:
     """Accuracies of the looked-at networks, by a loop over plain modules."""
     codes = generator.density.sample(COUNT, seed_of(0, "look"))
-    weights_ND = generator.codec.decode(codes, generator.layout)
+    return accuracies_of(generator, generator.codec.decode(codes, generator.layout))
+
+
+def accuracies_of(generator: Generator, weights_ND: torch.Tensor) -> np.ndarray:
     data, network = generator.subject.load_data(), generator.subject.build_network()
     images, labels = data.val.batch(torch.arange(len(data.val)))
     found = []
@@ -150,12 +154,33 @@ class Second:
 def test_the_first_rank_alone_builds_what_scores_for_all(root, flow_on_pca, monkeypatch):
     generator = fit_generator(looking(flow_on_pca), root, name="shared")
     monkeypatch.setattr(ranks, "_world", ranks.World(Second()))
-    monkeypatch.setattr("dwf.generators.generator.Examiner", None)
+    monkeypatch.setattr("dwf.generators.looking.Examiner", None)
     judge = generator._judge()
     assert judge(generator.density.sample(1, 0)) == {"sample_accuracy": 0.5}
 
 
-def test_a_codec_draws_no_networks():
+def test_a_vae_is_looked_at_by_its_prior(root):
+    """The last look of the codec is what a standard normal over its latents decodes to."""
+    loop = {"steps": 20, "batch_size": 4, "validate_every": 10, "sample_count": COUNT}
+    loop |= {"compute": {"device": "cpu"}}
+    codec = {"kind": "vae", "backbone": {"kind": "perceptron", "hidden": 8, "latent": 3}}
+    prior = {"kind": "kde", "mode": "gaussian", "sigma": 1.0}
+    found = {}
+    for name, every in (("vae", 10), ("vae_plain", 0)):
+        training = loop | {"sample_every": every}
+        data = {"zoo": "small", "codec": codec | {"training": training}, "density": prior}
+        generator = fit_generator(build(GeneratorConfig, data, source="t"), root, name=name)
+        found[name] = generator.codec, curve(root / "runs" / name / "codec")
+    (looked, seen), (plain, none) = found.values()
+    drawn_NL = torch.randn((COUNT, 3), generator=torch_stream(0, "look"))
+    weights_ND = looked.decode(Codes(drawn_NL, looked.shape), looked.layout)
+    assert list(seen) == [10, 20] and none == {}
+    assert seen[20] == pytest.approx(accuracies_of(generator, weights_ND).mean(), abs=1e-6)
+    for tensor, other in zip(looked.module.parameters(), plain.module.parameters(), strict=True):
+        assert torch.equal(tensor, other)  # a look changes nothing
+
+
+def test_other_codecs_draw_no_networks():
     data = {"zoo": "any", "codec": {"kind": "sane", "training": {"sample_every": 500}}}
-    with pytest.raises(ConfigError, match=r"codec.training.sample_every = 500: a codec draws no"):
+    with pytest.raises(ConfigError, match=r"sample_every = 500: a codec sane draws no networks"):
         build(GeneratorConfig, data, source="test")

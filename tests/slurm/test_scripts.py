@@ -169,6 +169,22 @@ def test_a_preempted_pipeline_goes_on(slurm, submit, tmp_path):
         assert files_of(tmp_path, f"zoos/{zoo}/*.*") == expected, zoo
 
 
+def test_several_pipelines_are_one_job_and_one_summary(submit, slurm, here, tmp_path):
+    """Of zoos that are there already, under two seeds."""
+    parts = {"sample": write(tmp_path, "sample", data={"count": 4}), "seeds": 2}
+    parts |= {"generators": [write(tmp_path, "flow", data=FLOW)]}
+    parts |= {"evaluate": write(tmp_path, "evaluate", data={"count": 2, "averages": [2]})}
+    (tmp_path / "zoos").mkdir(exist_ok=True)
+    for name in ("first", "second"):
+        (tmp_path / "zoos" / name).symlink_to(here / "zoos" / "zoo")
+    files = [write(tmp_path, name, data=parts) for name in ("first", "second")]
+    finish(slurm, submit("pipeline.sh", "--config", *files), folder=tmp_path)
+    text = (tmp_path / "reports" / "summary.md").read_text()
+    for name in ("first", "second"):
+        assert f"| {name} | finished |" in text
+        assert f"| {name} | {name} | {name}-flow-samples, mean over 2 seeds |" in text
+
+
 def test_the_sites_file_is_understood_by_sbatch(slurm):
     """It asks for whole nodes: all 64 cores of each."""
     asked = "source slurm/site.sh && sbatch --test-only --nodes 2 slurm/zoo.sh 2>&1"

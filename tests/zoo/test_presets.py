@@ -61,3 +61,25 @@ def test_widths_fit_resized_images():
         pytest.skip("MNIST is not on this machine")
     assert load_dataset(config.data).shape == (1, 14, 14)
     refuse_misfit(config)
+
+
+TINY = {"dense": "", "sparse": "sparse_", "regularised": "regularised_"}
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_vae_diffusions_zoos_are_full_and_narrow(kind):
+    """Parameters by hand: of the published network, and of half its filters at 16 x 16."""
+    full, narrow = (read(f"tiny_cnn_{size}{TINY[kind]}cifar10") for size in ("", "narrow_"))
+    sizes = [Layout.of(build_network(config.network)).size for config in (full, narrow)]
+    by_hand = [
+        (27 * a + a) + (9 * a * b + b) + (b * side**2 * h + h) + (h * 10 + 10)
+        for a, b, side, h in ((16, 32, 8, 100), (8, 16, 4, 32))
+    ]
+    assert sizes == by_hand == [210_998, 9_946]
+    for config in (full, narrow):
+        recipe = config.recipe
+        assert config.keep.kind == "above" and config.count in (40, 16)
+        assert recipe.weight_decay == (1e-3 if kind == "regularised" else 1e-4)
+        assert recipe.dropout == (0.3 if kind == "regularised" else 0.0)
+        assert (recipe.prune is not None) == (kind == "sparse")
+        assert (config.vary.prune_share is not None) == (kind == "sparse")

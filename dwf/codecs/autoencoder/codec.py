@@ -16,6 +16,7 @@ of a chunk, E chunks of all networks, L latents of a chunk.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,12 @@ from dwf.backbones.vector_autoencoder import LatentNoise, VectorAutoencoder, bui
 from dwf.codecs.autoencoder.numbers import Numbers, chosen
 from dwf.codecs.autoencoder.task import AutoencoderTask, Networks
 from dwf.codecs.codec import codec_folder
-from dwf.codecs.codes import CodeShape
+from dwf.codecs.codes import Codes, CodeShape, Judge
 from dwf.codecs.config import AutoencoderSettings
 from dwf.codecs.trained import TrainedCodec, load_module, save_module
 from dwf.devices import find_device
 from dwf.errors import ConfigError
-from dwf.randomness import seed_of, seeded
+from dwf.randomness import seed_of, seeded, torch_stream
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, RunPart
 from dwf.training.loop import train as train_module
@@ -107,7 +108,13 @@ class AutoencoderCodec(TrainedCodec):
         return spans_of(chosen(layout, self.config))
 
     def fit(
-        self, train: Sources, val: Sources, *, run: RunFolder, seed: int = 0
+        self,
+        train: Sources,
+        val: Sources,
+        *,
+        run: RunFolder,
+        seed: int = 0,
+        judge: Judge | None = None,
     ) -> "AutoencoderCodec":
         """Learn from the training networks; see `Codec.fit`.
 
@@ -134,7 +141,12 @@ class AutoencoderCodec(TrainedCodec):
         }
         task = self._task(train, val, seed)
         outcome = train_module(
-            task, config.training, seed=seed, run=RunPart(codec_folder(run)), what=config.kind
+            task,
+            config.training,
+            seed=seed,
+            run=RunPart(codec_folder(run)),
+            what=config.kind,
+            look=partial(self._look, judge, seed) if judge else None,
         )
         self.module = task.module
         if world().is_first:  # elsewhere it may be in pieces
@@ -155,6 +167,19 @@ class AutoencoderCodec(TrainedCodec):
             device=find_device(self.config.training.compute.device),
             seed=seed_of(seed, "training"),
         )
+
+    def _look(self, judge: Judge, seed: int, module: VectorAutoencoder) -> dict[str, float]:
+        """Return what the judge says of latents of the prior, as the module decodes them now.
+
+        From the same latents at each look.
+        """
+        trained, self.module = self.module, module
+        try:
+            size = (self.config.training.sample_count, self.shape.size)
+            drawn_NL = torch.randn(size, generator=torch_stream(seed, "look"))
+            return judge(Codes(drawn_NL, self.shape))
+        finally:
+            self.module = trained
 
     def save(self, folder: Path) -> None:
         """Write it to a folder; `Codec.load` reads it, on any machine."""

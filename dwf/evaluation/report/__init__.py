@@ -31,6 +31,7 @@ from dwf.evaluation.report.reconstruction import (
     write_reconstruction,
 )
 from dwf.evaluation.report.report import Report, markdown_table
+from dwf.evaluation.report.seeds import SeedGroup, seed_groups
 from dwf.evaluation.report.sets import NetworkSet, network_set
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "ReconstructedSet",
     "Reconstruction",
     "Report",
+    "SeedGroup",
     "accuracy_cell",
     "asked_against_drawn",
     "beginning",
@@ -62,6 +64,7 @@ __all__ = [
     "read_fit",
     "reconstructed_set",
     "save_figures",
+    "seed_groups",
     "share_cell",
     "table",
     "whole_page",

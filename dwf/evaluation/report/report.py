@@ -27,6 +27,7 @@ from dwf.evaluation.report.columns import (
     shown,
 )
 from dwf.evaluation.report.fits import FIT_COLUMNS, fit_rows
+from dwf.evaluation.report.seeds import seed_groups
 from dwf.evaluation.report.sets import NetworkSet, asked_words, plain
 from dwf.evaluation.report.split import SPLIT_COLUMNS, split_rows, split_text
 from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT
@@ -81,7 +82,7 @@ class Report:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes under the main table: ensembles, and how samples were drawn."""
+        """Notes under the main table: ensembles, means over seeds, and how samples were drawn."""
         found = [(one, one.summary["ensemble"]) for one in self.sets if "ensemble" in one.summary]
         notes = [_on_subsets(self.limits_of)] if self.limits_of else []
         if found:
@@ -90,6 +91,7 @@ class Report:
                 f"{self.config['split'].capitalize()} accuracy of ensembles of {found[0][1]['n']} "
                 f"networks each, drawn from the set (mean of their logits): {each}."
             )
+        notes += [group.note for group in seed_groups(self.sets, self.facts)]
         for one in self.sets:
             if one.family == "samples" and one.summary.get("condition"):
                 notes.append(_on_condition(one.title, one.summary["condition"]))
