@@ -220,8 +220,8 @@ class _Measuring:
         labels = {} if network_S is None else {"network": network_S}
         nearest_S = self._rows[measured.nearest_S]
         labels["nearest"] = self._numbers[nearest_S]
-        names = told if family in ("samples", "retrieval") else self._own(nearest_S)
-        for name in (name for name in names if name in told):
+        own = self._own(nearest_S) if family == "held-out" else {}
+        for name in told if family in ("samples", "retrieval") else own:
             labels[f"{ASKED}{name}"] = told[name]
             if name in self.zoo.columns:
                 labels[f"nearest_{name}"] = self.zoo.columns[name][nearest_S]
