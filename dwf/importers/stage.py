@@ -151,9 +151,8 @@ def _identified(data: ImportedData) -> ImportedData:
     Raises:
         ConfigError, DataUnavailable: as `own.identified` and `keep_split`.
     """
-    dataset = None if data.dataset is None else identified(data.dataset)
     split = data.split if data.split == UNKNOWN else keep_split(Path(data.split))
-    return ImportedData(dataset, split=split)
+    return ImportedData(identified(data.dataset), split=split)
 
 
 def _refuse_other_data(survey: Survey) -> None:
