@@ -8,7 +8,7 @@ import pytest
 
 from dwf.cluster import local
 from dwf.datasets.config import DataConfig
-from dwf.errors import ConfigError, RunConflict, ShapeMismatch
+from dwf.errors import ConfigError, CorruptCheckpoint, RunConflict, ShapeMismatch
 from dwf.settings import build, to_dict
 from dwf.transfer.config import FinetuneConfig, FreezeConfig
 from dwf.transfer.report import TransferReport
@@ -164,9 +164,10 @@ def test_a_plan_says_networks_and_time_and_touches_nothing(root):
 
 def test_a_network_that_diverges_counts_as_wrong(root):
     wild = RecipeConfig(epochs=2, batch_size=64, optimizer="sgd", learning_rate=1e30)
-    made = finetune(config(arms=("originals",), recipe=wild), root, name="wild")
+    made = finetune(config(arms=("originals",), recipe=wild, members=2), root, name="wild")
     (arm,) = made.arms
     assert (arm.diverged_N > 0).all() and not arm.test_EN[1:].any() and arm.test_EN[0].all()
+    assert not any(arm.ensemble_E[1:]) and not any(arm.soup_E[1:]) and arm.ensemble_E[0] > 0.5
     assert made.reach is None and "steps to" not in " ".join(made.columns)
     assert made.table[0][-1] == "6"
 
@@ -225,6 +226,15 @@ def test_the_zoo_before_alignment_must_be_there_for_its_averages(root):
     with pytest.raises(ConfigError, match="there is no zoo: leave average_unaligned out"):
         finetune(config(), root, name="bad")
     finetune(config(arms=("average",), recipe=RecipeConfig(epochs=2)), root, name="good")
+
+
+def test_a_damaged_list_of_starts_is_told(root):
+    finetune(config(arms=("random",)), root, name="t")
+    (root / "finetunes" / "t" / "starts.json").write_text('{"method": ')
+    with pytest.raises(
+        CorruptCheckpoint, match=r"starts\.json is damaged.*: remove .*finetunes/t "
+    ):
+        finetune(config(arms=("random",)), root, name="t")
 
 
 def test_networks_that_changed_since_are_refused(root):
