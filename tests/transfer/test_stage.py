@@ -13,6 +13,7 @@ from dwf.settings import build, to_dict
 from dwf.transfer.config import FinetuneConfig, FreezeConfig
 from dwf.transfer.report import TransferReport
 from dwf.transfer.stage import describe_cost, finetune, plan
+from dwf.transfer.starts import Starts
 from dwf.zoo.cohorts import Cohort
 from dwf.zoo.config import RecipeConfig
 from dwf.zoo.store import Zoo
@@ -105,6 +106,16 @@ def test_the_bytes_do_not_depend_on_the_workers(whole, root):
     assert first.keys() == second.keys()
     differing = {name for name in first if first[name] != second[name]}
     assert differing <= {"report.html"}, "which tells what ran it"
+
+
+def test_units_are_as_large_as_they_are_asked_to_be_and_change_no_network(root):
+    """Cohorts of two in units of two, against the same cohorts in one unit."""
+    one = finetune(config(arms=("random",), cohort=2), root, name="one")
+    three = finetune(config(arms=("random",), cohort=2, shard=2), root, name="three")
+    units = [len(Starts.read(root / "finetunes" / name).units) for name in ("one", "three")]
+    assert units == [1, 3]
+    assert np.array_equal(one.arms[0].test_EN, three.arms[0].test_EN)
+    assert np.array_equal(one.arms[0].looks_LN, three.arms[0].looks_LN)
 
 
 def test_given_again_it_says_so_and_does_nothing(root, caplog):
