@@ -12,7 +12,7 @@ from harness import Result, interleave
 from torch import nn
 
 from dwf.datasets.config import DataConfig
-from dwf.importers.config import ImportConfig
+from dwf.importers.config import ImportConfig, ImportedData
 from dwf.importers.stage import import_zoo
 from dwf.networks.config import MLPConfig
 
@@ -35,9 +35,8 @@ def run(quick: bool) -> list[Result]:
         def ours(score: tuple[str, ...] = ()) -> None:
             config = ImportConfig(
                 str(source),
-                "unknown",
+                ImportedData(DataConfig("digits"), split="unknown"),
                 network=MLPConfig(_WIDTHS),
-                data=DataConfig("digits"),
                 score=score,
             )
             import_zoo(config, Path(folder), name=f"zoo-{next(numbers)}")

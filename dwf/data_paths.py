@@ -12,6 +12,7 @@ from dwf.errors import ConfigError
 
 ENVIRONMENT = "DWF_DATA_PATHS"
 """Variable that hands the files on to worker processes and jobs, quoted as a shell's words."""
+DATA_HELP = "place of own data that a zoo names, as NAME=FILE"
 
 
 def give_data(*told: str) -> None:

@@ -392,12 +392,11 @@ def _convert_dataclass(value: object, cls: type, source: _Source, key: str) -> o
                 f"{prefix}{name}: no such setting in {cls.__name__}"
                 f"{nearest(str(name), list(hints))}; it has {', '.join(hints)}",
             )
-    missing = [f.name for f in dataclasses.fields(cls) if f.name not in value and _required(f)]
-    if missing:
-        flag = (prefix + missing[0]).replace("_", "-")
-        raise source.error(
-            prefix + missing[0], f"{prefix}{missing[0]} is missing; set it there or by --{flag}"
-        )
+    for field in _missing(cls, value):
+        is_flag = not key and _is_word(field)
+        flag = f" or by --{field.name.replace('_', '-')}" if is_flag else ""
+        name = prefix + field.name
+        raise source.error(name, f"{name} is missing; set it there{flag}")
     try:
         return cls(**{n: _convert(v, hints[n], source, prefix + n) for n, v in value.items()})
     except ValueError as error:  # a rule between settings, in __post_init__
@@ -461,14 +460,18 @@ def _missing(cls: type, data: dict[str, Json]) -> list[dataclasses.Field]:
     return [f for f in dataclasses.fields(cls) if _required(f) and f.name not in data]
 
 
+def _is_word(f: dataclasses.Field) -> bool:
+    return f.type in (str, "str")
+
+
 def _fill_required(cls: type, data: dict[str, Json]) -> dict[str, Json]:
     """For `--help` only: a stand-in for required words that the file leaves to flags."""
-    return data | {f.name: "REQUIRED" for f in _missing(cls, data) if f.type in (str, "str")}
+    return data | {f.name: "REQUIRED" for f in _missing(cls, data) if _is_word(f)}
 
 
 def _flags_for_missing(cls: type, data: dict[str, Json], argv: Sequence[str]) -> dict[str, Json]:
     """Required words that the file leaves out and a flag gives."""
-    words = (f.name for f in _missing(cls, data) if f.type in (str, "str"))
+    words = (f.name for f in _missing(cls, data) if _is_word(f))
     values = {name: flag_of(argv, "--" + name.replace("_", "-")) for name in words}
     return {name: value for name, value in values.items() if value is not None}
 

@@ -13,7 +13,9 @@ from torch import nn
 from dwf.align.groups import Group
 from dwf.align.symmetry import describe, symmetry_of
 from dwf.align.verify import verify_symmetry
-from dwf.errors import DwfError
+from dwf.data_paths import DATA_HELP, give_data
+from dwf.datasets.known import input_shape
+from dwf.errors import DwfError, exit_cleanly
 from dwf.networks.functional import build_network
 from dwf.settings import load
 from dwf.trust import TRUST_HELP, trust_code
@@ -29,8 +31,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--shape", nargs="+", type=int, help="of one image, where it is not known")
     parser.add_argument("--members", action="store_true", help="also list what each group moves")
     parser.add_argument("--trust-code", action="append", default=[], help=TRUST_HELP)
+    parser.add_argument("--data-path", action="append", default=[], help=DATA_HELP)
     options = parser.parse_args(argv)
     trust_code(*options.trust_code)
+    give_data(*options.data_path)
     print("| network | parameters | symmetry groups | deviation |\n| --- | --- | --- | --- |")
     for path in options.paths:
         try:
@@ -51,13 +55,7 @@ def _read(path: Path, shape: Sequence[int] | None) -> tuple[nn.Module, tuple[int
         zoo = Zoo.open(path)
         return zoo.build_network(), tuple(shape or zoo.input_shape)
     config = load(ZooConfig, path)
-    return build_network(config.network), tuple(shape or _input_shape(config))
-
-
-def _input_shape(config: ZooConfig) -> tuple[int, ...]:
-    from dwf.datasets.load import load_dataset
-
-    return load_dataset(config.data).shape
+    return build_network(config.network), tuple(shape or input_shape(config.data))
 
 
 def _lines(groups: Sequence[Group]) -> list[str]:
@@ -71,4 +69,4 @@ def _lines(groups: Sequence[Group]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)

@@ -6,6 +6,7 @@ Shape suffixes: M images of a part.
 import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,14 @@ def keep_split(file: Path) -> str:
 
     Args:
         file: JSON or npz, with `train`, and where there are some `val` and `test`: indices of the
-            published training images; of test images, where these are published apart.
+            published training images; of test images, where these are published apart. Or the
+            digest of one that is kept here.
 
     Raises:
         ConfigError: there is no such file, or it has no such indices.
     """
+    if re.fullmatch("[0-9a-f]{16}", str(file)) and _kept(str(file)).exists():
+        return str(file)
     indices = _read(file)
     digest = hashlib.sha256()
     for name, values_M in indices.items():
@@ -65,12 +69,12 @@ def take_split(data: Dataset, digest: str) -> Dataset:
         indices["val"] = torch.tensor(rest, dtype=torch.int64)
     if "test" not in indices and not is_published:
         raise ConfigError(
-            "data_split has no `test`, and the dataset has no published test images: add them"
+            "data.split has no `test`, and the dataset has no published test images: add them"
         )
     for name, index_M in indices.items():
         _refuse_out_of_range(name, index_M, len(parts[name].labels))
     if taken & set(indices["val"].tolist()):
-        raise ConfigError("data_split: train and val have images in common")
+        raise ConfigError("data.split: train and val have images in common")
     return dataclasses.replace(
         data, **{name: _part(parts[name], index_M) for name, index_M in indices.items()}
     )
@@ -87,7 +91,7 @@ def _none() -> torch.Tensor:
 def _refuse_out_of_range(name: str, index_M: torch.Tensor, count: int) -> None:
     if len(index_M) and not 0 <= int(index_M.min()) <= int(index_M.max()) < count:
         raise ConfigError(
-            f"data_split: {name} goes from {int(index_M.min())} to {int(index_M.max())}, the "
+            f"data.split: {name} goes from {int(index_M.min())} to {int(index_M.max())}, the "
             f"dataset has images 0 to {count - 1}: give the indices of this dataset"
         )
 
@@ -95,7 +99,7 @@ def _refuse_out_of_range(name: str, index_M: torch.Tensor, count: int) -> None:
 def _read(file: Path) -> dict[str, np.ndarray]:
     if not file.is_file():
         raise ConfigError(
-            f"data_split = {str(file)!r}: no such file; give one with the indices `train`, or "
+            f"data.split = {str(file)!r}: no such file; give one with the indices `train`, or "
             "`unknown`"
         )
     try:

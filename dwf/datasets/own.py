@@ -14,6 +14,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -29,6 +30,8 @@ from dwf.settings import find, to_dict
 
 logger = logging.getLogger("dwf")
 
+Data = TypeVar("Data", bound=AnyDataConfig | None)
+
 _KEY_DIGITS = 16
 
 
@@ -42,11 +45,12 @@ class Decoded:
     """Labels in the source, in the order of the classes 0, 1, ..."""
 
 
-def identified(config: AnyDataConfig) -> AnyDataConfig:
+def identified(config: Data) -> Data:
     """Return settings by which data are found again on any machine: without a path.
 
     Own data are read and prepared; their settings then have name and digest. Published data are
-    found by their name as they are.
+    found by their name as they are, and so is None, no data. Each stage begins with this, so that
+    no record of it has a path.
 
     Raises:
         ConfigError, DataUnavailable: as `open_own`.

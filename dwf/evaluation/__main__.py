@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from dwf import preemption, trust
+from dwf.data_paths import give_data
 from dwf.errors import exit_cleanly
 from dwf.evaluation.config import ReconstructionConfig
 from dwf.metrics import log_to_stderr
@@ -17,15 +18,23 @@ Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 _DEFAULT = ReconstructionConfig()
 
 
-def reconstruction(run: Run, settings: Settings = _DEFAULT, *, trust_code: Repeated = ()) -> None:
+def reconstruction(
+    run: Run,
+    settings: Settings = _DEFAULT,
+    *,
+    trust_code: Repeated = (),
+    data_path: Repeated = (),
+) -> None:
     """Say what the codec of a generator loses, whichever codec: ROOT/reports/NAME-reconstruction.
 
     Args:
         run: folder of the generator, ROOT/runs/NAME.
         settings: which networks and images.
         trust_code: code that may be imported though a folder names it, as package.module:factory.
+        data_path: place of own data that a zoo names, as NAME=FILE.
     """
     trust.trust_code(*trust_code)
+    give_data(*data_path)
     from dwf.evaluation.reconstruction import report_reconstruction
 
     folder, config = (

@@ -13,7 +13,6 @@ import torch
 
 from dwf.datasets.config import AnyDataConfig
 from dwf.datasets.load import load_dataset
-from dwf.datasets.own import identified
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.generators.config import SampleConfig
 from dwf.networks.config import NetworkConfig
@@ -104,7 +103,7 @@ def new_head(
     """
     classes, data = config.classes, subject.data
     if config.data is not None:
-        data = identified(config.data)
+        data = config.data
         classes = _classes_of(data, classes, subject.input_shape)
     if classes is None:
         return None, subject

@@ -1,8 +1,10 @@
 """The stage that draws networks from a generator, as a zoo."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from dwf.datasets.own import identified
 from dwf.errors import RunConflict
 from dwf.generators.config import SampleConfig
 from dwf.generators.drawing import Drawing
@@ -44,6 +46,7 @@ def sample_networks(config: SampleConfig, root: Path, *, name: str) -> Zoo:
         ConfigError, ShapeMismatch: see `Drawing` and `selection.select`.
         WorkFailed: samples are not finite, or have variances below zero; none is written.
     """
+    config = replace(config, data=identified(config.data))
     path, runs = _folder(root, name), Path(root) / "runs"
     generator = Generator.load(runs / config.generator)
     drawing = Drawing(config, generator)

@@ -37,22 +37,41 @@ Format = Literal[
 ]
 
 
+NO_DATASET = (
+    "data.dataset is missing: give the dataset of the networks, as `data: {dataset: {kind: mnist}, "
+    "split: unknown}`"
+)
+"""Words about networks that could be run, if one knew on what."""
+
+
+@dataclass(frozen=True)
+class ImportedData:
+    """Data that networks of others were trained on: a dataset, and which of its images."""
+
+    dataset: AnyDataConfig | None = None
+    """Dataset that the networks were trained on; needed unless `network.kind` is `none`."""
+    split: str = field(kw_only=True)
+    """Images that the networks were trained on: a JSON or npz file with indices `train`, `val` and,
+    where none is published, `test`; or `unknown`, which every report then says."""
+
+    def __post_init__(self):
+        if self.dataset is None and self.split != UNKNOWN:
+            raise ValueError(f"split = {self.split!r} without a dataset: give data.dataset.kind")
+
+
 @dataclass(frozen=True)
 class ImportConfig:
     """A folder of networks that becomes a zoo."""
 
     source: str
     """Folder that holds the networks, or a pattern of files such as `runs/*/last.pt`."""
-    data_split: str
-    """Images that the networks were trained on: a JSON or npz file with indices `train`, `val` and,
-    where none is published, `test`; or `unknown`, which every report then says."""
+    data: ImportedData
+    """Data that the networks were trained on."""
     format: Format = "state_dict"
     """How the networks are stored."""
     network: NetworkConfig | None = None
     """The architecture; kind `none` takes tensors as they are. Left out, the import is refused with
     the settings that fit."""
-    data: AnyDataConfig | None = None
-    """Dataset that the networks were trained on; needed unless `network.kind` is `none`."""
     permutations: str | None = None
     """YAML file, tensor -> list of a group or null for each axis: what can be reordered together
     where `network.kind` is `none`."""
@@ -79,12 +98,9 @@ class ImportConfig:
     """Members of a shard, which is held in memory; default: 64 MiB of weights."""
 
     def __post_init__(self):
-        if not self.is_scored and self.data is None and self.data_split != UNKNOWN:
-            raise ValueError(f"data_split = {self.data_split!r} without data: give data.kind")
-        if self.network is not None and self.is_scored and self.data is None:
+        if self.network is not None and self.is_scored and self.data.dataset is None:
             raise ValueError(
-                "data is missing: give the dataset of the networks, as `data: {kind: mnist}`; "
-                "without one, `network: {kind: none}` takes them unscored"
+                f"{NO_DATASET}; without one, `network: {{kind: none}}` takes the networks unscored"
             )
         if self.permutations and self.is_scored:
             raise ValueError(

@@ -14,7 +14,7 @@ from dwf.datasets.image_split import keep_split
 from dwf.datasets.load import load_dataset
 from dwf.datasets.own import identified
 from dwf.errors import ConfigError, RunConflict
-from dwf.importers.config import IMPORTERS, ImportConfig, has_source
+from dwf.importers.config import IMPORTERS, ImportConfig, ImportedData, has_source
 from dwf.importers.permutations import read_permutations
 from dwf.importers.rows import Reader, import_shard, measured
 from dwf.importers.survey import Survey, list_members
@@ -54,7 +54,7 @@ def plan(config: ImportConfig, root: Path, *, name: str) -> str:
         f"{len(survey.members)} members of {len(survey.runs)} runs ({parts}) of {config.source}, "
         f"{survey.layout.size:,} weights each -> {_folder(root, name)}\n"
         f"{survey.num_shards} shards of up to {survey.shard_size} members; scored on: "
-        f"{scored or 'nothing'}; trained on: {_images(config)}"
+        f"{scored or 'nothing'}; trained on: {_images(config.data)}"
     )
 
 
@@ -97,8 +97,7 @@ def import_zoo(config: ImportConfig, root: Path, *, name: str) -> Zoo:
         RunConflict: the folder is another zoo, or the source has changed since; or another process
             is at it.
     """
-    if config.data is not None:
-        config = replace(config, data=identified(config.data))
+    config = replace(config, data=_identified(config.data))
     folder, survey = _folder(root, name), None
     if not (folder / "run").exists():  # before a folder of these settings is there
         survey = Survey.of(config)
@@ -146,14 +145,24 @@ def _folder(root: Path, name: str) -> Path:
     return Path(root) / "zoos" / name
 
 
+def _identified(data: ImportedData) -> ImportedData:
+    """Return settings by which data and images are found again without a path, as zoos have them.
+
+    Raises:
+        ConfigError, DataUnavailable: as `own.identified` and `keep_split`.
+    """
+    split = data.split if data.split == UNKNOWN else keep_split(Path(data.split))
+    return ImportedData(identified(data.dataset), split=split)
+
+
 def _refuse_other_data(survey: Survey) -> None:
-    if survey.network.is_known and survey.config.data is not None:
-        data = load_dataset(survey.config.data)
-        refuse_other_data(survey.network, data, title=survey.config.data.title)
+    dataset = survey.config.data.dataset
+    if survey.network.is_known and dataset is not None:
+        refuse_other_data(survey.network, load_dataset(dataset), title=dataset.title)
 
 
-def _images(config: ImportConfig) -> str:
-    return "unknown images" if config.data_split == UNKNOWN else f"images of {config.data_split}"
+def _images(data: ImportedData) -> str:
+    return "unknown images" if data.split == UNKNOWN else f"images of {data.split}"
 
 
 def _create(survey: Survey, folder: Path) -> Facts:
@@ -174,17 +183,16 @@ def _create(survey: Survey, folder: Path) -> Facts:
 
 
 def _facts(survey: Survey) -> Facts:
-    config = survey.config
+    config, dataset = survey.config, survey.config.data.dataset
     permutations = None
     if config.permutations is not None:
         permutations = read_permutations(Path(config.permutations), survey.layout)
-    is_unknown = config.data_split == UNKNOWN
     told = {
         "network": survey.network,
-        "data": config.data,
-        "image_split": UNKNOWN if is_unknown else keep_split(Path(config.data_split)),
+        "data": dataset,
+        "image_split": config.data.split,
         "permutations": permutations,
-        "input_shape": load_dataset(config.data).shape if config.data else (),
+        "input_shape": load_dataset(dataset).shape if dataset else (),
         "count": len(survey.runs),
         "split": config.split,
         "seed": config.seed,

@@ -16,7 +16,7 @@ import numpy as np
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
 from dwf.importers.columns import column_types, split_by_column
-from dwf.importers.config import IMPORTERS, ImportConfig, refuse_missing_source
+from dwf.importers.config import IMPORTERS, NO_DATASET, ImportConfig, refuse_missing_source
 from dwf.importers.facts_file import with_facts
 from dwf.importers.importer import Importer, Member, Unusable, natural
 from dwf.importers.naming import match_names
@@ -69,10 +69,8 @@ class Survey:
         network = config.network or importer.network(members)
         if network is None:
             raise ConfigError(_unnamed(config, importer, found))
-        if network.is_known and config.data is None:
-            raise ConfigError(
-                "data is missing: give the dataset of the networks, as `data: {kind: mnist}`"
-            )
+        if network.is_known and config.data.dataset is None:
+            raise ConfigError(NO_DATASET)
         layout = _layout_of(network, found)
         _tell_others(config, importer, layout, found)
         return cls(config, importer, members=tuple(members), network=network, layout=layout)
@@ -244,7 +242,8 @@ def _named(config: ImportConfig) -> str:
 
 def _unnamed(config: ImportConfig, importer: Importer, found: list[tuple[Shapes, int, str]]) -> str:
     """Say which network a source holds, for settings that do not name it."""
-    image = load_dataset(config.data).shape if config.data else None
+    dataset = config.data.dataset
+    image = load_dataset(dataset).shape if dataset else None
     several = ""
     if len(found) > 1:
         counts = "; ".join(f"{n} like {name}" for _, n, name in found[:_MOST_NAMED])

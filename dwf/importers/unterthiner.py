@@ -111,8 +111,8 @@ class Unterthiner(Importer):
             )
         convs = [v.shape for v in self._variables if len(v.shape) == 4]
         dense = [v.shape for v in self._variables if len(v.shape) == 2]
-        data = self.config.data
-        image = load_dataset(data).shape if data else (convs[0][2], 28, 28)
+        dataset = self.config.data.dataset
+        image = load_dataset(dataset).shape if dataset else (convs[0][2], 28, 28)
         return CNNConfig(
             channels=tuple(shape[3] for shape in convs),
             input=image,

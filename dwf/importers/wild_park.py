@@ -65,8 +65,8 @@ class WildPark(Importer):
         told = members[0].columns
         activations = set(str(told["activation"]).split())
         residuals = set(str(told["residual"]).split())
-        data = self.config.data
-        if len(activations) > 1 or residuals != {"-1"} or data is None:
+        dataset = self.config.data.dataset
+        if len(activations) > 1 or residuals != {"-1"} or dataset is None:
             return UnknownConfig()
         channels, kernels, strides, paddings = (
             tuple(map(int, str(told[name]).split()))
@@ -74,7 +74,7 @@ class WildPark(Importer):
         )
         return CNNConfig(
             channels=channels[1:],
-            input=load_dataset(data).shape,
+            input=load_dataset(dataset).shape,
             kernels=kernels,
             strides=strides,
             paddings=paddings,

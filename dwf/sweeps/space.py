@@ -64,6 +64,10 @@ def _refuse_unknown(key: str, config: SweepConfig) -> None:
         raise ConfigError(f"space.{key}: no such stage; there are {', '.join(SWEPT)}{meant}")
     if rest.split(".")[0] in FILLED[stage]:
         raise ConfigError(f"space.{key}: the sweep fills this in; leave it out of the space")
+    if key == "zoo.data.path":
+        raise ConfigError(
+            f"space.{key}: records hold no path: give settings files, one a dataset, as space.zoo"
+        )
     if not rest and not config.axes[key].is_list:
         raise ConfigError(f"space.{key}: give a list of settings files, as grid or choice")
     for value in config.axes[key].values if not rest else ():

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING
 import yaml
 
 from dwf import preemption
+from dwf.datasets.config import AnyDataConfig
+from dwf.datasets.own import identified
 from dwf.errors import RunConflict, WorkFailed
 from dwf.metrics import table_console
 from dwf.plain import Json
 from dwf.ranks import alone
 from dwf.run_folder import RunFolder, differences, hold, write_json, write_text
-from dwf.settings import flatten, load, to_dict
+from dwf.settings import build, flatten, load, to_dict
 from dwf.stages import Product, Runner, run_here, stage
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.report import SweepReport, write_report
@@ -87,7 +90,8 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
     from dwf.sweeps.figures import draw_trials
 
     bases = read_bases(config)
-    list_trials(config, bases)  # what is refused leaves no folder behind
+    trials = list_trials(config, bases)  # what is refused leaves no folder behind
+    bases = without_paths(bases, trials)
     folder = (Path(root) / "sweeps" / name).absolute()
     done = replace(SWEEP, is_whole=lambda folder: not _todo(*_as_recorded(folder, bases), folder))
     free = config.widened_by
@@ -109,6 +113,30 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
         _show_trials(record, read_records(folder))
         record.finish(best=made.best, trials=len(made.rows))
         return made
+
+
+def without_paths(bases: Bases, trials: Sequence[Trial]) -> Bases:
+    """Return stages' settings by which own data are found without a path, and prepare these.
+
+    Args:
+        bases: as the files say.
+        trials: that the data are for; each has them in its own size.
+
+    Raises:
+        ConfigError, DataUnavailable: as `own.identified`.
+    """
+    for data in dict.fromkeys(trial.zoo.data for trial in trials):
+        identified(data)
+    zoos = {file: _with_identified(said, file) for file, said in bases["zoo"].items()}
+    return bases | {"zoo": zoos}
+
+
+def _with_identified(said: dict[str, Json], file: str) -> dict[str, Json]:
+    if "data" not in said:
+        return said
+    data = build(AnyDataConfig, said["data"], source=file, key="data")
+    found = identified(data)
+    return said if found == data else said | {"data": to_dict(found)}
 
 
 def _show_trials(record: RunFolder, records: dict[int, dict[str, Json]]) -> None:

@@ -49,8 +49,11 @@ class Pool:
     """Networks that arms are made of."""
 
     config: FinetuneConfig
+    """Settings of the fine-tuning."""
     zoo: Zoo
+    """The originals."""
     samples: tuple[Zoo, ...]
+    """Generated networks, a zoo for each arm of them."""
     unaligned: Zoo | None
     """Zoo that the zoo was aligned from; None where it was not, or no arm asks for it."""
 

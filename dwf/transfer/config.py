@@ -82,6 +82,8 @@ class FinetuneConfig:
     """Training images on which BatchNorm's statistics of averages and soups are measured."""
     cohort: Count | None = None
     """Networks trained together in one batched program; default: as for a zoo."""
+    shard: Count | None = None
+    """Networks of an arm that are one unit of work; default: as for a zoo of `count` networks."""
     seed: Whole = 0
     """Seed of the choice of networks and images, of new heads and of shuffles."""
     compute: ZooComputeConfig = field(default_factory=ZooComputeConfig)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from dwf.datasets.dataset import Dataset
+from dwf.errors import CorruptCheckpoint
 from dwf.evaluation.measure import Rows, moments
 from dwf.networks.batchnorm import recalibrate
 from dwf.networks.functional import batchnorm_buffers, build_network
@@ -63,9 +64,21 @@ class Starts:
 
     @classmethod
     def read(cls, folder: Path) -> "Starts":
-        """Return what the folder of a fine-tuning says."""
+        """Return what the folder of a fine-tuning says.
+
+        Raises:
+            CorruptCheckpoint: the file is damaged.
+            ConfigError: it is not as this dwf writes it.
+        """
         file = folder / FILE
-        return build(cls, json.loads(file.read_text()), source=str(file))
+        try:
+            told = json.loads(file.read_text())
+        except ValueError:
+            raise CorruptCheckpoint(
+                f"{file} is damaged, and says which networks were begun: remove {folder} and give "
+                "the command again"
+            ) from None
+        return build(cls, told, source=str(file))
 
     @property
     def num_networks(self) -> int:
@@ -101,10 +114,13 @@ class StartReader:
     """Reads, mixes and initialises the networks of arms."""
 
     config: FinetuneConfig
+    """Settings of the fine-tuning."""
     root: Path
+    """Folder that holds zoos/."""
     target: Target
+    """The task."""
     unit_D: np.ndarray | None
-    """Of `noise_unit`; None where no arm has noise."""
+    """Unit of the noise, see `noise_unit`; None where no arm has noise."""
 
     def read(self, arm: Arm, networks: Sequence[int]) -> torch.Tensor:
         """Return the weights that some networks of an arm begin from, float32_NE.

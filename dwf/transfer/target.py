@@ -71,6 +71,7 @@ def find_target(config: FinetuneConfig, facts: Facts) -> Target:
         keep_epochs=config.recorded,
         train_scores=config.train_scores,
         cohort=config.cohort,
+        shard=config.shard,
         compute=config.compute,
     )
     return Target(zoo, data, head=head, frozen=_frozen(config.freeze, network))

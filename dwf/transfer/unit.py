@@ -82,9 +82,13 @@ class Job:
     """A fine-tuning in work, as its folder tells."""
 
     folder: Path
+    """Its folder, finetunes/NAME."""
     config: FinetuneConfig
+    """Its settings."""
     starts: Starts
+    """Networks that its arms begin from."""
     target: Target
+    """Its task."""
 
     @classmethod
     def read(cls, folder: Path) -> "Job":
@@ -140,7 +144,8 @@ def look_steps(config: FinetuneConfig, target: Target) -> list[int]:
 def gather(job: Job, arm: Arm, *, cohorts: list[Cohort]) -> Columns:
     """Return the numbers of a unit's networks.
 
-    A network that diverged answers nothing: its accuracy is 0 from then on.
+    A network that diverged answers nothing: its accuracy is 0 from then on, and so is that of an
+    ensemble or a soup with it.
 
     Returns:
         `network_N`, `diverged_N` (the step, or -1), `train_EN`, `val_EN`, `test_EN` (accuracies),

@@ -4,10 +4,14 @@ The shards of all zoos are units of one work, so one launch, one job array and o
 theirs together. Each zoo is as `train_zoo` alone would make it, to the same bytes.
 """
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from dwf.settings import build, read_yaml
+from dwf.datasets.own import identified
+from dwf.run_folder import hold
+from dwf.settings import build, read_yaml, to_dict
 from dwf.stages import Runner, Work, run_here, stage
 from dwf.zoo import stage as one
 from dwf.zoo.cohorts import describe_cost as cost_of_one
@@ -54,6 +58,7 @@ def train_zoos(
         WorkFailed: shards failed; the others are whole.
         StillRunning: the runner left the work to others; call again to look.
     """
+    config = _identified(config)
     folder, members = Path(root) / "zoos" / name, config.members
     with stage(FAMILY, folder, config=config, has_workers=True) as record:
         for label, each in members.items():
@@ -63,7 +68,9 @@ def train_zoos(
     zoos = {
         label: one.train_zoo(each, root, name=f"{name}-{label}") for label, each in members.items()
     }
-    record.finish(**_summary(zoos))
+    with hold(record.path, math.inf):  # of two that watched the same jobs, one after the other
+        if record.summary is None:
+            record.finish(**_summary(zoos))
     return zoos
 
 
@@ -115,6 +122,14 @@ def training_progress(folder: Path) -> tuple[float, str]:
             done += config.count * one.training_progress(member)[0]
         total += config.count
     return done / total, ""
+
+
+def _identified(config: FamilyConfig) -> FamilyConfig:
+    """Return settings in which each zoo has its own data, found again without a path."""
+    data = {label: to_dict(identified(each.data)) for label, each in config.members.items()}
+    zoos = {label: own | {"data": data[label]} for label, own in config.zoos.items()}
+    shared = {key: value for key, value in config.shared.items() if key != "data"}
+    return replace(config, zoos=zoos, shared=shared)
 
 
 def _places(folder: Path) -> list[tuple[ZooConfig, Path, int]]:

@@ -20,10 +20,11 @@ from dwf.datasets.config import DataConfig
 from dwf.networks.config import MLPConfig
 from dwf.run_folder import load_state
 from dwf.settings import to_dict
-from dwf.zoo import stage
+from dwf.zoo import family, stage
 from dwf.zoo.config import RecipeConfig, ZooComputeConfig, ZooConfig
 from dwf.zoo.store import Zoo
 from tests.signals import end_soon, held, stopped
+from tests.zoo.test_family import FAMILY, SHARED, ZOOS, bytes_of
 
 pytestmark = pytest.mark.cluster
 
@@ -203,6 +204,21 @@ def test_the_whole_way(slurm, launch, whole):
     used = slurm("sacct", "-j", job, "-X", "-n", "-P", "-o", "NodeList").split()
     assert len(set(used)) == 4, used
     assert "finished already" in launch("--name", "zoo", "--resume").wait(slurm)
+
+
+def test_a_family_is_one_array(slurm, launch, tmp_path):
+    """The shards of both zoos, on whichever node; the same bytes as here."""
+    said = {"zoos": ZOOS, "shared": SHARED, "seed": FAMILY.seed}
+    (tmp_path / "zoo.yaml").write_text(yaml.safe_dump(said))
+    one = launch("--name", "zoo", "--nodes", "4")
+    here = family.train_zoos(FAMILY, tmp_path / "here", name="zoo")
+    one.wait(slurm)
+    (submitted,) = (one.folder / "run" / "jobs").glob("*_submission.sh")
+    assert "#SBATCH --array=0-3%4" in submitted.read_text()
+    for zoo in here.values():
+        assert bytes_of(one.root / "zoos" / zoo.name) == bytes_of(zoo.path)
+    assert bytes_of(one.folder) == bytes_of(tmp_path / "here" / "zoos" / "zoo")
+    assert not list(one.root.glob("zoos/*/*.partial-*"))
 
 
 def test_a_preempted_job_goes_on_from_its_last_save(slurm, launch, whole):

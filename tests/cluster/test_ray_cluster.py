@@ -22,8 +22,9 @@ from dwf.cluster import ray_cluster
 from dwf.errors import ConfigError, Preempted, RunConflict, WorkFailed
 from dwf.run_folder import hold
 from dwf.settings import to_dict
-from dwf.zoo import stage
+from dwf.zoo import family, stage
 from tests.cluster.test_local import Work
+from tests.zoo.test_family import FAMILY, bytes_of
 from tests.zoo.test_stage import CONFIG, files_of
 
 pytestmark = pytest.mark.ray
@@ -131,6 +132,13 @@ def test_a_node_that_is_removed_loses_nothing(nodes, whole, tmp_path):
     nodes.add_node(num_cpus=1)
     assert whole_then == [0], "the node was removed too late to show anything"
     assert files_of(zoo.path) == whole
+
+
+def test_a_family_of_zoos_has_the_same_bytes(nodes, tmp_path):
+    here = family.train_zoos(FAMILY, tmp_path / "here", name="both")
+    there = family.train_zoos(FAMILY, tmp_path, name="both", run=ray_cluster.runner())
+    for label, zoo in here.items():
+        assert bytes_of(there[label].path) == bytes_of(zoo.path)
 
 
 def test_a_signal_saves_the_units_in_work_and_the_next_call_goes_on(

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
-from dwf.importers.config import IMPORTERS, ImportConfig
+from dwf.importers.config import IMPORTERS, ImportConfig, ImportedData
 from dwf.importers.stage import import_zoo, zoos_of
 from dwf.networks.config import MLPConfig
 from dwf.trust import trust_pickle
@@ -24,8 +24,8 @@ WRITERS = {
 }
 
 
-def settings(folder, kind, **more) -> ImportConfig:
-    usual = {"network": MLP, "data": DIGITS, "data_split": "unknown"} | more
+def settings(folder, kind, data=DIGITS, **more) -> ImportConfig:
+    usual = {"network": MLP, "data": ImportedData(data, split="unknown")} | more
     return ImportConfig(str(folder), format=kind, **usual)
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from dwf import preemption
 from dwf.datasets.config import DataConfig
 from dwf.errors import ConfigError, Preempted, RunConflict
-from dwf.importers.config import ImportConfig
+from dwf.importers.config import ImportConfig, ImportedData
 from dwf.importers.stage import TABLE, import_zoo, plan
 from dwf.networks.config import MLPConfig
 from dwf.trust import trust_pickle
@@ -25,6 +25,7 @@ from dwf.zoo.config import SplitConfig
 from tests.importers.written import Named, state_dicts
 
 MLP = MLPConfig((64, 16, 10))
+DIGITS = ImportedData(DataConfig("digits"), split="unknown")
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def source(tmp_path):
 
 
 def settings(source, **more) -> ImportConfig:
-    usual = {"network": MLP, "data": DataConfig("digits"), "data_split": "unknown", "score": ()}
+    usual = {"network": MLP, "data": DIGITS, "score": ()}
     return ImportConfig(str(source), **usual | more)
 
 
@@ -242,21 +243,26 @@ def test_members_of_a_run_stay_together(source, tmp_path):
 def test_images_that_networks_were_trained_on_are_kept_by_digest(source, tmp_path, monkeypatch):
     from dwf.datasets.load import load_dataset
 
-    config = DataConfig("digits")
-    data = load_dataset(config)
+    def config(file) -> ImportConfig:
+        return settings(source, data=ImportedData(DataConfig("digits"), split=str(file)))
+
+    data, file = load_dataset(DataConfig("digits")), tmp_path / "split.json"
     monkeypatch.setattr("dwf.datasets.image_split.data_folder", lambda: tmp_path / "data")
     split = {"train": list(range(0, 900)), "test": list(range(1500, 1797))}
-    (tmp_path / "split.json").write_text(json.dumps(split))
-    zoo = import_zoo(settings(source, data_split=str(tmp_path / "split.json")), tmp_path, name="z")
+    file.write_text(json.dumps(split))
+    zoo = import_zoo(config(file), tmp_path, name="z")
     loaded = zoo.load_data()
     assert loaded.train.index.tolist() == split["train"]
     assert loaded.val.index.tolist() == list(range(900, 1500))
     assert loaded.test.index.tolist() == split["test"]
-    assert len(zoo.facts.image_split) == 16 and loaded.shape == data.shape
-    (tmp_path / "split.json").write_text('{"train": [5000], "test": [1]}')
+    digest = zoo.facts.image_split
+    assert len(digest) == 16 and loaded.shape == data.shape
+    assert str(tmp_path / "split") not in (zoo.path / "run" / "config.yaml").read_text()
+    file.write_text('{"train": [5000], "test": [1]}')
+    assert len(import_zoo(config(digest), tmp_path, name="z")) == len(zoo)
+    with pytest.raises(RunConflict, match=rf"data\.split = '{digest}', this one has"):
+        import_zoo(config(file), tmp_path, name="z")
     with pytest.raises(ConfigError, match="images 0 to 1796"):
-        import_zoo(
-            settings(source, data_split=str(tmp_path / "split.json")), tmp_path, name="bad"
-        ).load_data()
-    with pytest.raises(ConfigError, match="no such file"):
-        import_zoo(settings(source, data_split="nowhere.json"), tmp_path, name="none")
+        import_zoo(config(file), tmp_path, name="bad").load_data()
+    with pytest.raises(ConfigError, match=r"data\.split = .nowhere.json.: no such file"):
+        import_zoo(config("nowhere.json"), tmp_path, name="none")

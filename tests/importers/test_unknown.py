@@ -18,7 +18,7 @@ from dwf.evaluation.stage import evaluate
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator
-from dwf.importers.config import ImportConfig
+from dwf.importers.config import ImportConfig, ImportedData
 from dwf.importers.stage import import_zoo
 from dwf.networks.config import MLPConfig, UnknownConfig
 from tests.importers.written import Named
@@ -46,7 +46,7 @@ def source(tmp_path):
 
 
 def settings(source, **more) -> ImportConfig:
-    usual = {"network": UnknownConfig(), "data_split": "unknown"}
+    usual = {"network": UnknownConfig(), "data": ImportedData(split="unknown")}
     usual |= {"permutations": str(source.parent / "groups.yaml")} | more
     return ImportConfig(str(source), **usual)
 
@@ -74,7 +74,8 @@ def test_groups_are_those_of_the_trace(source, tmp_path):
     more = {"network": MLPConfig((64, 16, 10)), "permutations": None, "score": ()}
     from dwf.datasets.config import DataConfig
 
-    known = import_zoo(settings(source, data=DataConfig("digits"), **more), tmp_path, name="known")
+    data = ImportedData(DataConfig("digits"), split="unknown")
+    known = import_zoo(settings(source, data=data, **more), tmp_path, name="known")
     (one,), (other,) = zoo_symmetry(given), zoo_symmetry(known)
     names = {"fc1.weight": "layers.0.weight", "fc1.bias": "layers.0.bias"}
     names |= {"fc2.weight": "layers.1.weight"}

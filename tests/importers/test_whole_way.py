@@ -14,15 +14,18 @@ from dwf.evaluation.stage import evaluate
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator
-from dwf.importers.config import ImportConfig
+from dwf.importers.config import ImportConfig, ImportedData
 from dwf.importers.stage import import_zoo, report, zoos_of
 from dwf.networks.config import MLPConfig
 from dwf.trust import trust_pickle
 from dwf.zoo.facts import UNKNOWN_IMAGES
 from tests.importers import written
 
-MLP = {"network": MLPConfig((64, 16, 10)), "data": DataConfig("digits")}
-SMALL = DataConfig("mnist", scaling="symmetric", train_images=100, test_images=100)
+DIGITS = ImportedData(DataConfig("digits"), split="unknown")
+MLP = {"network": MLPConfig((64, 16, 10)), "data": DIGITS}
+SMALL = ImportedData(
+    DataConfig("mnist", scaling="symmetric", train_images=100, test_images=100), split="unknown"
+)
 FORMATS = {
     "state_dict": (written.state_dicts, MLP),
     "deepweightflow": (written.deepweightflow, MLP),
@@ -31,7 +34,7 @@ FORMATS = {
     "modelzoos": (written.modelzoos, MLP),
     "huggingface": (written.huggingface, MLP),
     "unterthiner": (written.unterthiner, {"data": SMALL, "where": ("activation=relu",)}),
-    "wild_park": (written.wild_park, {"data": DataConfig("digits")}),
+    "wild_park": (written.wild_park, {"data": DIGITS}),
 }
 
 
@@ -41,7 +44,7 @@ def test_import_align_generator_report(kind, tmp_path, capsys):
     write, more = FORMATS[kind]
     write(tmp_path / "source")
     trust_pickle(tmp_path / "source")
-    config = ImportConfig(str(tmp_path / "source"), "unknown", format=kind, score=("test",), **more)
+    config = ImportConfig(str(tmp_path / "source"), format=kind, score=("test",), **more)
     name, config = list(zoos_of(config, "zoo").items())[-1]
     zoo = import_zoo(config, tmp_path, name=name)
     report(zoo)

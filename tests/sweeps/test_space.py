@@ -124,6 +124,7 @@ def test_the_ends_of_what_optuna_may_propose_are_checked(make):
         ({WIDTH: {"uniform": [1, 2]}}, r"search is grid: list its values as `grid`"),
         ({"generator.zoo": {"grid": ["other"]}}, r"the sweep fills this in"),
         ({"evaluate.split": {"grid": ["test"]}}, r"the sweep fills this in"),
+        ({"zoo.data.path": {"grid": ["a.npz"]}}, r"hold no path: give settings files"),
         ({"zoo": {"grid": [True]}}, r"true and false are for align"),
         ({"generator": {"grid": ["nowhere.yaml"]}}, r"nowhere.yaml: no such file"),
         ({}, r"space is empty"),

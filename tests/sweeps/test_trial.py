@@ -146,6 +146,43 @@ def test_a_finished_zoo_of_equal_settings_is_linked(make, tmp_path):
     assert before == {p: p.read_bytes() for p in zoo.path.rglob("*") if p.is_file()}
 
 
+def test_own_data_are_decoded_before_the_trials_which_find_them_without_a_path(
+    make, way, tmp_path, monkeypatch
+):
+    """Moved meanwhile, in two sizes; zoos are named by what the data are, not by where they lay."""
+    monkeypatch.setenv("DWF_DATA", str(tmp_path / "cache"))
+    stream = np.random.default_rng(0)
+    x, y = stream.integers(0, 256, (60, 4, 4), np.uint8), np.arange(60) % 2
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y)
+    said = yaml.safe_load(Path(way["zoo"]).read_text()) | {"count": 2, "split": {}}
+    said |= {"data": {"kind": "arrays", "path": str(tmp_path / "mine.npz"), "validation": 0.2}}
+    (tmp_path / "zoo.yaml").write_text(yaml.safe_dump(said))
+    sizes = {
+        "zoo.data.size": {"grid": [4, 2]},
+        "generator.density.training.batch_size": {"grid": [1]},
+    }
+    both = [{"kind": "mlp", "widths": [size * size, 3, 2]} for size in (4, 2)]
+    config = make(
+        sizes | {"zoo.network": {"grid": both}}, zoo=str(tmp_path / "zoo.yaml"), align=None
+    )
+    bases = read_bases(config)
+    trials = list_trials(config, bases)
+    kept = stage.without_paths(bases, trials)
+    (tmp_path / "mine.npz").rename(tmp_path / "elsewhere.npz")
+    folder = tmp_path / "sweeps" / "own"
+    stage.begin_trials(config, kept, folder=folder)
+    assert str(tmp_path / "mine") not in (folder / "stages.yaml").read_text()
+    for trial in list_trials(config, kept):
+        shape = trial.zoo.network.widths[0]
+        if shape == trial.zoo.data.size**2:
+            train_zoo(trial.zoo, folder, name=trial.zoo_name)
+            assert Zoo.open(folder / "zoos" / trial.zoo_name).load_data().shape[1] ** 2 == shape
+    moved = said["data"] | {"path": str(tmp_path / "elsewhere.npz"), "name": "mine.npz"}
+    (tmp_path / "zoo.yaml").write_text(yaml.safe_dump(said | {"data": moved}))
+    bases = read_bases(config)
+    assert stage.without_paths(bases, list_trials(config, bases)) == kept
+
+
 def test_stage_files_that_changed_meanwhile_are_refused(swept, tmp_path):
     config, folder, _ = swept
     bases = read_bases(config)

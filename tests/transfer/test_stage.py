@@ -8,11 +8,12 @@ import pytest
 
 from dwf.cluster import local
 from dwf.datasets.config import DataConfig
-from dwf.errors import ConfigError, RunConflict, ShapeMismatch
+from dwf.errors import ConfigError, CorruptCheckpoint, RunConflict, ShapeMismatch
 from dwf.settings import build, to_dict
 from dwf.transfer.config import FinetuneConfig, FreezeConfig
 from dwf.transfer.report import TransferReport
 from dwf.transfer.stage import describe_cost, finetune, plan
+from dwf.transfer.starts import Starts
 from dwf.zoo.cohorts import Cohort
 from dwf.zoo.config import RecipeConfig
 from dwf.zoo.store import Zoo
@@ -107,6 +108,16 @@ def test_the_bytes_do_not_depend_on_the_workers(whole, root):
     assert differing <= {"report.html"}, "which tells what ran it"
 
 
+def test_units_are_as_large_as_they_are_asked_to_be_and_change_no_network(root):
+    """Cohorts of two in units of two, against the same cohorts in one unit."""
+    one = finetune(config(arms=("random",), cohort=2), root, name="one")
+    three = finetune(config(arms=("random",), cohort=2, shard=2), root, name="three")
+    units = [len(Starts.read(root / "finetunes" / name).units) for name in ("one", "three")]
+    assert units == [1, 3]
+    assert np.array_equal(one.arms[0].test_EN, three.arms[0].test_EN)
+    assert np.array_equal(one.arms[0].looks_LN, three.arms[0].looks_LN)
+
+
 def test_given_again_it_says_so_and_does_nothing(root, caplog):
     few = config(arms=("originals",), epochs=(0, 2))
     first = finetune(few, root, name="t")
@@ -164,9 +175,10 @@ def test_a_plan_says_networks_and_time_and_touches_nothing(root):
 
 def test_a_network_that_diverges_counts_as_wrong(root):
     wild = RecipeConfig(epochs=2, batch_size=64, optimizer="sgd", learning_rate=1e30)
-    made = finetune(config(arms=("originals",), recipe=wild), root, name="wild")
+    made = finetune(config(arms=("originals",), recipe=wild, members=2), root, name="wild")
     (arm,) = made.arms
     assert (arm.diverged_N > 0).all() and not arm.test_EN[1:].any() and arm.test_EN[0].all()
+    assert not any(arm.ensemble_E[1:]) and not any(arm.soup_E[1:]) and arm.ensemble_E[0] > 0.5
     assert made.reach is None and "steps to" not in " ".join(made.columns)
     assert made.table[0][-1] == "6"
 
@@ -225,6 +237,15 @@ def test_the_zoo_before_alignment_must_be_there_for_its_averages(root):
     with pytest.raises(ConfigError, match="there is no zoo: leave average_unaligned out"):
         finetune(config(), root, name="bad")
     finetune(config(arms=("average",), recipe=RecipeConfig(epochs=2)), root, name="good")
+
+
+def test_a_damaged_list_of_starts_is_told(root):
+    finetune(config(arms=("random",)), root, name="t")
+    (root / "finetunes" / "t" / "starts.json").write_text('{"method": ')
+    with pytest.raises(
+        CorruptCheckpoint, match=r"starts\.json is damaged.*: remove .*finetunes/t "
+    ):
+        finetune(config(arms=("random",)), root, name="t")
 
 
 def test_networks_that_changed_since_are_refused(root):

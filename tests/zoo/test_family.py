@@ -5,6 +5,7 @@ import json
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dwf
@@ -102,6 +103,24 @@ def test_a_family_that_is_stopped_goes_on_to_the_same_bytes(tmp_path, caplog):
     with pytest.raises(RunConflict, match=r"count = None, this one has 3"):
         other = dataclasses.replace(FAMILY, count=3)
         dwf.train_zoos(other, tmp_path / "parts", name="both")
+
+
+def test_a_family_on_own_data_has_no_path_and_goes_on_where_they_moved(tmp_path, monkeypatch):
+    monkeypatch.setenv("DWF_DATA", str(tmp_path / "cache"))
+    stream = np.random.default_rng(0)
+    np.savez(tmp_path / "a.npz", x_train=stream.random((40, 4)), y_train=np.arange(40) % 3)
+    own = SHARED | {"data": {"kind": "arrays", "path": str(tmp_path / "a.npz"), "validation": 0.2}}
+    zoos = dwf.train_zoos(FamilyConfig(ZOOS, own), tmp_path, name="own")
+    for file in (file for file in tmp_path.glob("zoos/*/**/*") if file.is_file()):
+        typed = file.name in ("command.txt", "lock")
+        assert typed or str(tmp_path / "a.npz").encode() not in file.read_bytes(), file
+    (tmp_path / "a.npz").rename(tmp_path / "b.npz")
+    moved = own["data"] | {"path": str(tmp_path / "b.npz"), "name": "a.npz"}
+    again = dwf.train_zoos(FamilyConfig(ZOOS, own | {"data": moved}), tmp_path, name="own")
+    assert {label: len(zoo) for label, zoo in again.items()} == {"thin": 6, "wide": 5}
+    assert zoos["thin"].facts.data.sha256 == again["wide"].facts.data.sha256
+    recorded = settings.load(FamilyConfig, tmp_path / "zoos" / "own" / "run" / "config.yaml")
+    assert dwf.train_zoos(recorded, tmp_path, name="own").keys() == zoos.keys()
 
 
 def test_a_plan_tells_of_each_zoo_and_touches_nothing(tmp_path):
