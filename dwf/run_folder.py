@@ -21,6 +21,7 @@ import sys
 import time
 import uuid
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
@@ -43,6 +44,9 @@ LEFTOVERS = "*.partial-*"
 """Pattern of the temporary names of `replacing`."""
 _BLOCK_BYTES = 16 * 2**20
 _FLUSHES = 16  # files that wait for the disk at a time
+_DAMAGED = (
+    ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError,
+)  # fmt: skip
 _NO_CODE = "it holds pickled objects, which would run code and are never read"
 _RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK}
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -229,7 +233,7 @@ def reading_arrays(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except _DAMAGED as error:
         reason = _NO_CODE if "pickle" in str(error) or "Python objects" in str(error) else error
         raise CorruptCheckpoint(
             f"{path} is damaged ({reason}): remove it and give the command again"

@@ -5,6 +5,7 @@ Shape suffixes: M images of a part.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 
 from dwf.datasets.cache import data_folder
 from dwf.datasets.dataset import Dataset, Part
-from dwf.errors import ConfigError, DataUnavailable
+from dwf.errors import ConfigError, CorruptCheckpoint, DataUnavailable
 from dwf.run_folder import reading_arrays, replacing
 
 _PARTS = ("train", "val", "test")
@@ -68,9 +69,11 @@ def take_split(data: Dataset, digest: str) -> Dataset:
             "data_split has no `test`, and the dataset has no published test images: add them"
         )
     for name, index_M in indices.items():
-        _refuse_out_of_range(name, index_M, len(parts[name].labels))
-    if taken & set(indices["val"].tolist()):
-        raise ConfigError("data_split: train and val have images in common")
+        _refuse_no_index(name, index_M, parts[name].labels)
+    of_train = ("train", "val") if is_published else ("train", "val", "test")
+    for one, other in itertools.combinations(of_train, 2):
+        if set(indices[one].tolist()) & set(indices[other].tolist()):
+            raise ConfigError(f"data_split: {one} and {other} have images in common")
     return dataclasses.replace(
         data, **{name: _part(parts[name], index_M) for name, index_M in indices.items()}
     )
@@ -84,11 +87,21 @@ def _none() -> torch.Tensor:
     return torch.zeros(0, dtype=torch.int64)
 
 
-def _refuse_out_of_range(name: str, index_M: torch.Tensor, count: int) -> None:
-    if len(index_M) and not 0 <= int(index_M.min()) <= int(index_M.max()) < count:
+def _refuse_no_index(name: str, index_M: torch.Tensor, labels_A: torch.Tensor) -> None:
+    if not len(index_M):
+        return
+    if not 0 <= int(index_M.min()) <= int(index_M.max()) < len(labels_A):
         raise ConfigError(
             f"data_split: {name} goes from {int(index_M.min())} to {int(index_M.max())}, the "
-            f"dataset has images 0 to {count - 1}: give the indices of this dataset"
+            f"dataset has images 0 to {len(labels_A) - 1}: give the indices of this dataset"
+        )
+    if name != "train" and len(index_M.unique()) < len(index_M):  # bagging trains on some twice
+        raise ConfigError(f"data_split: {name} has an image twice: give each once")
+    others = int((labels_A[index_M] < 0).sum())
+    if others:
+        raise ConfigError(
+            f"data_split: {others} images of {name} are of classes that data.classes leaves out: "
+            "give the indices of the others"
         )
 
 
@@ -100,14 +113,14 @@ def _read(file: Path) -> dict[str, np.ndarray]:
         )
     try:
         if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as held:
+            with reading_arrays(file), np.load(file, allow_pickle=False) as held:
                 told = {name: held[name] for name in held.files}
         else:
             told = json.loads(file.read_text())
         found = {name: np.asarray(told[name]) for name in _PARTS if name in told}
         if "train" in found and all(v.ndim == 1 and v.dtype.kind in "iu" for v in found.values()):
             return {name: values.astype("<i8") for name, values in found.items()}
-    except (ValueError, TypeError, UnicodeDecodeError):
+    except (ValueError, TypeError, CorruptCheckpoint):
         pass
     raise ConfigError(f"{file}: expected lists of indices called train, val and test")
 

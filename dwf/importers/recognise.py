@@ -46,10 +46,13 @@ def recognise(
         image: shape of one input, if the data are known: by it strides and pools are guessed.
         order_is_known: whether they come in the order of layers.
     """
-    for guess in _GUESSES:
-        for config in guess(shapes, image):
-            if fits(config, shapes, order_is_known=order_is_known):
-                return config
+    for guess in _GUESSES if all(map(all, shapes.values())) else ():  # an axis may be empty
+        try:
+            for config in guess(shapes, image):
+                if fits(config, shapes, order_is_known=order_is_known):
+                    return config
+        except (ValueError, IndexError, ZeroDivisionError):
+            continue  # a tensor of one axis where two were taken for granted, or of none
     return None
 
 

@@ -75,7 +75,9 @@ class Survey:
             )
         layout = _layout_of(network, found)
         _tell_others(config, importer, layout, found)
-        return cls(config, importer, members=tuple(members), network=network, layout=layout)
+        made = cls(config, importer, members=tuple(members), network=network, layout=layout)
+        made.splits.flags.writeable = False  # a column that is no split is refused here, too
+        return made
 
     @cached_property
     def runs(self) -> dict[str, int]:
@@ -140,7 +142,7 @@ def list_members(config: ImportConfig) -> Listing:
     importer: Importer = find(IMPORTERS, config.format)(config)
     members = importer.members()
     if not members:
-        raise ConfigError(f"source = {config.source!r} holds 0 networks of {config.format}")
+        raise importer.empty("it is empty")
     return importer, with_facts(members, Path(config.facts)) if config.facts else members
 
 

@@ -125,8 +125,13 @@ def read_state(file: Path) -> dict[str, "torch.Tensor"]:
         with reading_arrays(file), np.load(file, allow_pickle=False) as saved:
             return {name: torch.from_numpy(saved[name]) for name in saved.files}
     state = load_state(file)
-    if not all(isinstance(value, torch.Tensor) for value in state.values()):
-        odd = next(name for name, value in state.items() if not isinstance(value, torch.Tensor))
+    if not isinstance(state, dict):
+        raise CorruptCheckpoint(
+            f"{file} holds a {type(state).__name__}: expected name -> tensor, as `state_dict()` "
+            "gives"
+        )
+    odd = next((name for name, value in state.items() if not isinstance(value, torch.Tensor)), None)
+    if odd is not None:
         raise CorruptCheckpoint(
             f"{file}: {odd!r} is no tensor: expected name -> tensor, as `state_dict()` gives"
         )
