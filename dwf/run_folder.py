@@ -197,12 +197,18 @@ def save_state(path: Path, state: State) -> None:
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
-def load_state(path: Path, device: "torch.device | str" = "cpu") -> dict[str, State]:
+def load_state(
+    path: Path,
+    device: "torch.device | str" = "cpu",
+    *,
+    cure: str = "remove it and give the command again",
+) -> dict[str, State]:
     """Read what `save_state` wrote; nothing in the file is executed.
 
     Args:
         path: the file.
         device: where its tensors go.
+        cure: what to do about a damaged one, for the error.
 
     Raises:
         CorruptCheckpoint: the file is truncated or altered.
@@ -221,7 +227,7 @@ def load_state(path: Path, device: "torch.device | str" = "cpu") -> dict[str, St
         reason = _NO_CODE
     except Exception as error:  # what altered bytes raise depends on where they lie
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise CorruptCheckpoint(f"{path} is damaged ({reason}): remove it and give the command again")
+    raise CorruptCheckpoint(f"{path} is damaged ({reason}): {cure}")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from torch import nn
 
 from dwf import trust
 from dwf.importers.importer import Unusable
+from dwf.zoo.network_files import unfit
 
 State = dict[str, torch.Tensor]
 _WANTS_CODE = ("Unsupported global", "Unsupported class", "Trying to instantiate")
@@ -165,12 +166,8 @@ def as_float32(state: State) -> tuple[State, set[str]]:
     """
     made, said = {}, set()
     for name, tensor in state.items():
-        if tensor.is_complex():
-            raise Unusable(f"{name} is complex")
-        if tensor.layout != torch.strided or tensor.is_quantized:
-            raise Unusable(f"{name} is sparse or quantised")
-        if tensor.is_meta:
-            raise Unusable(f"{name} has a shape and no values (device meta)")
+        if why := unfit(tensor):
+            raise Unusable(f"{name} {why}")
         if not tensor.is_floating_point():
             if not name.endswith("num_batches_tracked"):
                 said.add(f"{name} of integers left out")
