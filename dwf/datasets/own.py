@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,7 +200,7 @@ def _find(config: OwnSettings) -> Path | None:
 
 
 def _cure(config: OwnSettings) -> str:
-    return f"give its file by --data-path {config.source}=FILE"
+    return f"give its file by --data-path {shlex.quote(f'{config.source}=FILE')}"
 
 
 def _digest_of(arrays: Arrays) -> str:
