@@ -59,11 +59,6 @@ def take_split(data: Dataset, digest: str) -> Dataset:
         indices = {name: torch.from_numpy(held[name]) for name in held.files}
     parts = {"train": data.train, "val": data.train, "test": data.test}
     is_published = data.test.images is not data.train.images
-    taken = set(indices["train"].tolist())
-    if "val" not in indices:
-        others = taken if is_published else taken | set(indices.get("test", _none()).tolist())
-        rest = sorted(set(range(len(data.train.labels))) - others)
-        indices["val"] = torch.tensor(rest, dtype=torch.int64)
     if "test" not in indices and not is_published:
         raise ConfigError(
             "data_split has no `test`, and the dataset has no published test images: add them"
@@ -71,6 +66,11 @@ def take_split(data: Dataset, digest: str) -> Dataset:
     for name, index_M in indices.items():
         _refuse_no_index(name, index_M, parts[name].labels)
     of_train = ("train", "val") if is_published else ("train", "val", "test")
+    if "val" not in indices:
+        is_left_A = data.train.labels >= 0  # those of classes that the settings leave out are not
+        for name in set(of_train) & set(indices):
+            is_left_A[indices[name]] = False
+        indices["val"] = is_left_A.nonzero().flatten()
     for one, other in itertools.combinations(of_train, 2):
         if set(indices[one].tolist()) & set(indices[other].tolist()):
             raise ConfigError(f"data_split: {one} and {other} have images in common")
@@ -81,10 +81,6 @@ def take_split(data: Dataset, digest: str) -> Dataset:
 
 def _part(part: Part, index_M: torch.Tensor) -> Part:
     return Part(part.images, part.labels, index=index_M)
-
-
-def _none() -> torch.Tensor:
-    return torch.zeros(0, dtype=torch.int64)
 
 
 def _refuse_no_index(name: str, index_M: torch.Tensor, labels_A: torch.Tensor) -> None:

@@ -8,11 +8,11 @@ named, so that the user looks at it.
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from dwf.errors import ConfigError
 from dwf.importers.importer import Unusable
-from dwf.importers.naming import match_names
+from dwf.importers.naming import Shapes, match_names
 from dwf.networks.config import (
     CifarResNetConfig,
     CNNConfig,
@@ -26,7 +26,6 @@ from dwf.plain import Json
 from dwf.settings import to_dict
 from dwf.zoo.layout import Layout
 
-Shapes = Mapping[str, tuple[int, ...]]
 _HEAD_WIDTH = 64
 _UNSEEN = {
     MLPConfig: "activation",

@@ -28,7 +28,7 @@ def read_tensors(path: Path, *, nested: str | None = None) -> State:
     Raises:
         Unusable: it is damaged, a pickle that wants more, or holds no tensors, or several sets.
     """
-    return find_state(load_file(path), nested=nested)
+    return _find_state(load_file(path), nested=nested)
 
 
 def load_file(path: Path) -> object:
@@ -94,7 +94,7 @@ def _refuse_altered(path: Path) -> None:
         raise Unusable("a TorchScript archive, which is code: save the network's state_dict()")
 
 
-def find_state(held: object, *, nested: str | None = None) -> State:
+def _find_state(held: object, *, nested: str | None = None) -> State:
     """Return the tensors in what a file holds, which may lie under keys such as `state_dict`.
 
     Fewer numbers beside such a key (a best accuracy, the mean of the images) are not the network's.

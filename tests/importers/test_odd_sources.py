@@ -15,9 +15,12 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from dwf import preemption
 from dwf.datasets.config import DataConfig
+from dwf.datasets.image_split import keep_split, take_split
+from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError, Preempted
 from dwf.importers.config import ImportConfig
 from dwf.importers.stage import RENAMED, TABLE, import_zoo
@@ -196,7 +199,8 @@ def test_facts_that_are_none_are_refused(source, tmp_path, text, encoding, said)
     assert not (tmp_path / "zoos").exists()
 
 
-def test_settings_that_cannot_be_met_are_refused_before_a_folder_is_there(source, tmp_path):
+def test_what_cannot_be_met_is_refused_before_a_folder_is_there(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("dwf.datasets.image_split.data_folder", lambda: tmp_path / "data")
     data = DataConfig("digits", validation=0.0)
     lines = "member,part\n" + "\n".join(f"net_{i},validation" for i in range(4))
     config = settings(source, facts=facts(tmp_path, lines), split_column="part")
@@ -222,6 +226,10 @@ def test_settings_that_cannot_be_met_are_refused_before_a_folder_is_there(source
             tmp_path,
             name="zoo",
         )
+    zeros, ones = (np.flatnonzero(load_digits().target == k).tolist() for k in (0, 1))
+    (tmp_path / "split.json").write_text(json.dumps({"train": zeros, "test": ones[:5]}))
+    found = take_split(load_dataset(few), keep_split(tmp_path / "split.json"))
+    assert found.val.index.tolist() == ones[5:], "the rest of the classes that are picked"
     np.savez(tmp_path / "split.npz", train=np.arange(9))
     (tmp_path / "split.npz").write_bytes((tmp_path / "split.npz").read_bytes()[:100])
     with pytest.raises(ConfigError, match="expected lists of indices"):
