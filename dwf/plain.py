@@ -1,9 +1,10 @@
-"""Types of plain data and of settings, for annotations.
+"""Plain data: types of them and of settings, for annotations; names of files as text.
 
 No torch is imported here.
 """
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, ClassVar, Protocol, Union
 
 if TYPE_CHECKING:
@@ -14,6 +15,11 @@ Json = str | int | float | bool | None | list["Json"] | tuple["Json", ...] | dic
 
 State = Union["torch.Tensor", Json, list["State"], tuple["State", ...], dict[int | str, "State"]]
 """Value that a checkpoint holds: tensors beside what JSON holds."""
+
+
+def as_text(name: str) -> str:
+    r"""Return the name of a file as text that can be written: bytes that are no UTF-8 as `\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 class Settings(Protocol):

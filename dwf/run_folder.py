@@ -21,6 +21,7 @@ import sys
 import time
 import uuid
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
@@ -43,6 +44,9 @@ LEFTOVERS = "*.partial-*"
 """Pattern of the temporary names of `replacing`."""
 _BLOCK_BYTES = 16 * 2**20
 _FLUSHES = 16  # files that wait for the disk at a time
+_DAMAGED = (
+    ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError,
+)  # fmt: skip
 _NO_CODE = "it holds pickled objects, which would run code and are never read"
 _RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK}
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -193,12 +197,18 @@ def save_state(path: Path, state: State) -> None:
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
-def load_state(path: Path, device: "torch.device | str" = "cpu") -> dict[str, State]:
+def load_state(
+    path: Path,
+    device: "torch.device | str" = "cpu",
+    *,
+    cure: str = "remove it and give the command again",
+) -> dict[str, State]:
     """Read what `save_state` wrote; nothing in the file is executed.
 
     Args:
         path: the file.
         device: where its tensors go.
+        cure: what to do about a damaged one, for the error.
 
     Raises:
         CorruptCheckpoint: the file is truncated or altered.
@@ -217,7 +227,7 @@ def load_state(path: Path, device: "torch.device | str" = "cpu") -> dict[str, St
         reason = _NO_CODE
     except Exception as error:  # what altered bytes raise depends on where they lie
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise CorruptCheckpoint(f"{path} is damaged ({reason}): remove it and give the command again")
+    raise CorruptCheckpoint(f"{path} is damaged ({reason}): {cure}")
 
 
 @contextlib.contextmanager
@@ -229,7 +239,7 @@ def reading_arrays(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except _DAMAGED as error:
         reason = _NO_CODE if "pickle" in str(error) or "Python objects" in str(error) else error
         raise CorruptCheckpoint(
             f"{path} is damaged ({reason}): remove it and give the command again"

@@ -17,6 +17,11 @@ from dwf.errors import ConfigError
 
 _PARTS = ("train", "test")
 _CHANNELS = (1, 3)
+_DAMAGED = (
+    ValueError, OSError, EOFError, MemoryError, NotImplementedError, RuntimeError, zlib.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
+"""What NumPy raises of an archive that is altered, encrypted, or claims more than there is."""
 _EXACT = 1e-3  # of one grey value, by which an image in [0, 1] may miss it: float16 misses it less
 
 
@@ -34,6 +39,8 @@ def read_arrays(config: ArraysConfig, path: Path) -> Decoded:
     arrays = {}
     for part in _PARTS[: 2 if "x_test" in found else 1]:
         x, y = found[f"x_{part}"], found[f"y_{part}"]
+        if not x.ndim or not y.ndim:
+            raise ConfigError(f"{path}: x_{part} or y_{part} is a single number: give arrays")
         if len(x) != len(y) or not len(x):
             raise ConfigError(
                 f"{path}: x_{part} has {len(x)} rows and y_{part} {len(y)} labels: give one label "
@@ -55,9 +62,9 @@ def _load(path: Path) -> Arrays:
         raise ConfigError(f"{path} is no .npz file, which numpy.savez writes")
     try:
         with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in names if name in file}
+            found = {name: file[name] for name in names if f"{name}.npy" in file.zip.namelist()}
             others = ", ".join(sorted(file))
-    except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         if "Object arrays" in str(error):
             raise ConfigError(
                 f"{path} holds pickled objects, which would run code and are never read: save "
@@ -83,7 +90,7 @@ def _inputs(x: np.ndarray, what: str) -> np.ndarray:
             f"{what} has {(~np.isfinite(x)).sum()} values that are not finite: fill them, or leave "
             "their rows out"
         )
-    if x.ndim == 2:
+    if x.ndim == 2 and x.shape[1]:
         return x.astype(np.float32)
     if x.ndim not in (3, 4) or 0 in x.shape:
         raise ConfigError(

@@ -19,6 +19,7 @@ from dwf.datasets.resize import resize
 from dwf.datasets.tree import Tree, open_tree
 from dwf.errors import ConfigError
 from dwf.metrics import Progress
+from dwf.plain import as_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -90,7 +91,7 @@ def _files_of(tree: Tree, path: Path) -> list[tuple[str, str]]:
             raise ConfigError(
                 f"{path}: class {folder} has no images: remove its folder, or fill it"
             )
-        found += [(f"{folder}/{name}", folder) for name in images]
+        found += [(f"{folder}/{name}", as_text(folder)) for name in images]
     if not found:
         raise ConfigError(
             f"{path} has no class folders: put the images of each class into a folder of its own"
@@ -130,10 +131,12 @@ def _looks(
 def _open(tree: Tree, name: str) -> "Image":
     from PIL import Image
 
+    content = tree.read(name)
     try:
-        image = Image.open(io.BytesIO(tree.read(name)))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"{tree.path}: {name} is no image that can be read ({error})") from None
+        image = Image.open(io.BytesIO(content))
+    except Exception as error:  # what altered bytes raise depends on where they lie
+        why = str(error).partition(" <_io")[0]  # without the place in memory
+        raise ConfigError(f"{tree.path}: {name} is no image that can be read ({why})") from None
     if image.mode not in (*_GREY, *_COLOURED):
         raise ConfigError(
             f"{tree.path}: {name} has pixels of mode {image.mode}: give images of bytes, grey or "
@@ -157,6 +160,6 @@ def _pixels(tree: Tree, name: str, *, channels: int) -> np.ndarray:
     image = _open(tree, name)
     try:
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # as above
         raise ConfigError(f"{tree.path}: {name} is damaged ({error})") from None
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

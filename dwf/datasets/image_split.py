@@ -5,6 +5,7 @@ Shape suffixes: M images of a part.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from dwf.datasets.cache import data_folder
 from dwf.datasets.dataset import Dataset, Part
-from dwf.errors import ConfigError, DataUnavailable
+from dwf.errors import ConfigError, CorruptCheckpoint, DataUnavailable
 from dwf.run_folder import reading_arrays, replacing
 
 _PARTS = ("train", "val", "test")
@@ -62,19 +63,21 @@ def take_split(data: Dataset, digest: str) -> Dataset:
         indices = {name: torch.from_numpy(held[name]) for name in held.files}
     parts = {"train": data.train, "val": data.train, "test": data.test}
     is_published = data.test.images is not data.train.images
-    taken = set(indices["train"].tolist())
-    if "val" not in indices:
-        others = taken if is_published else taken | set(indices.get("test", _none()).tolist())
-        rest = sorted(set(range(len(data.train.labels))) - others)
-        indices["val"] = torch.tensor(rest, dtype=torch.int64)
     if "test" not in indices and not is_published:
         raise ConfigError(
             "data.split has no `test`, and the dataset has no published test images: add them"
         )
     for name, index_M in indices.items():
-        _refuse_out_of_range(name, index_M, len(parts[name].labels))
-    if taken & set(indices["val"].tolist()):
-        raise ConfigError("data.split: train and val have images in common")
+        _refuse_no_index(name, index_M, parts[name].labels)
+    of_train = ("train", "val") if is_published else ("train", "val", "test")
+    if "val" not in indices:
+        is_left_A = data.train.labels >= 0  # those of classes that the settings leave out are not
+        for name in set(of_train) & set(indices):
+            is_left_A[indices[name]] = False
+        indices["val"] = is_left_A.nonzero().flatten()
+    for one, other in itertools.combinations(of_train, 2):
+        if set(indices[one].tolist()) & set(indices[other].tolist()):
+            raise ConfigError(f"data.split: {one} and {other} have images in common")
     return dataclasses.replace(
         data, **{name: _part(parts[name], index_M) for name, index_M in indices.items()}
     )
@@ -84,15 +87,21 @@ def _part(part: Part, index_M: torch.Tensor) -> Part:
     return Part(part.images, part.labels, index=index_M)
 
 
-def _none() -> torch.Tensor:
-    return torch.zeros(0, dtype=torch.int64)
-
-
-def _refuse_out_of_range(name: str, index_M: torch.Tensor, count: int) -> None:
-    if len(index_M) and not 0 <= int(index_M.min()) <= int(index_M.max()) < count:
+def _refuse_no_index(name: str, index_M: torch.Tensor, labels_A: torch.Tensor) -> None:
+    if not len(index_M):
+        return
+    if not 0 <= int(index_M.min()) <= int(index_M.max()) < len(labels_A):
         raise ConfigError(
             f"data.split: {name} goes from {int(index_M.min())} to {int(index_M.max())}, the "
-            f"dataset has images 0 to {count - 1}: give the indices of this dataset"
+            f"dataset has images 0 to {len(labels_A) - 1}: give the indices of this dataset"
+        )
+    if name != "train" and len(index_M.unique()) < len(index_M):  # bagging trains on some twice
+        raise ConfigError(f"data.split: {name} has an image twice: give each once")
+    others = int((labels_A[index_M] < 0).sum())
+    if others:
+        raise ConfigError(
+            f"data.split: {others} images of {name} are of classes that data.classes leaves out: "
+            "give the indices of the others"
         )
 
 
@@ -104,14 +113,14 @@ def _read(file: Path) -> dict[str, np.ndarray]:
         )
     try:
         if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as held:
+            with reading_arrays(file), np.load(file, allow_pickle=False) as held:
                 told = {name: held[name] for name in held.files}
         else:
             told = json.loads(file.read_text())
         found = {name: np.asarray(told[name]) for name in _PARTS if name in told}
         if "train" in found and all(v.ndim == 1 and v.dtype.kind in "iu" for v in found.values()):
             return {name: values.astype("<i8") for name, values in found.items()}
-    except (ValueError, TypeError, UnicodeDecodeError):
+    except (ValueError, TypeError, CorruptCheckpoint):
         pass
     raise ConfigError(f"{file}: expected lists of indices called train, val and test")
 

@@ -8,6 +8,7 @@ import numpy as np
 from dwf.datasets.config import Label
 from dwf.errors import ConfigError
 
+_MOST = 2.0**63
 # Rows of a class on average: where there are fewer, labels are measurements.
 _LEAST_ROWS, _LEAST_ROWS_OF_FLOATS = 2, 4
 
@@ -62,7 +63,13 @@ def _flat(labels: np.ndarray, what: str) -> np.ndarray:
         )
     if labels.dtype.kind not in "iubfUS":
         raise ConfigError(f"{what}: its labels are of type {labels.dtype}: give numbers or words")
-    return labels.astype(str) if labels.dtype.kind == "S" else labels
+    if labels.dtype.kind == "S":
+        return np.char.decode(labels, "utf-8", "backslashreplace")
+    if labels.dtype.kind == "f" and np.abs(labels).max() >= _MOST:
+        raise ConfigError(
+            f"{what}: it has the label {np.abs(labels).max():g}: give smaller numbers"
+        )
+    return labels
 
 
 def _refuse_measurements(labels_A: np.ndarray, distinct: np.ndarray, *, what: str) -> None:

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -117,7 +118,7 @@ def _make(config: OwnSettings) -> Arrays:
 def _read(config: OwnSettings) -> Arrays:
     """Decode the source, in memory; what the user did not point at now is held to its digest."""
     path = _find(config)
-    decoded = find(OWN, config.kind)(config, path)
+    decoded = _decode(config, path)
     arrays = decoded.arrays
     if _given(config) is None:
         _refuse_other(config, path, found=digest_of(path) if path else _digest_of(arrays))
@@ -126,6 +127,17 @@ def _read(config: OwnSettings) -> Arrays:
     _refuse_few(config, arrays)
     _tell_labels(config, decoded.labels)
     return arrays | {"labels": np.array(decoded.labels)}
+
+
+def _decode(config: OwnSettings, path: Path | None) -> Decoded:
+    with np.errstate(over="ignore"):  # told as an error below
+        decoded = find(OWN, config.kind)(config, path)
+    for name, array in decoded.arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ConfigError(
+                f"{config.source}: {name} has numbers beyond float32's largest, 3.4e38: scale them"
+            )
+    return decoded
 
 
 def _tell_labels(config: OwnSettings, labels: tuple[Label, ...]) -> None:
@@ -154,7 +166,7 @@ def _digest(config: OwnSettings) -> str:
     if config.sha256 and _given(config) is None:
         return config.sha256
     path = _find(config)
-    found = digest_of(path) if path else _digest_of(find(OWN, config.kind)(config, None).arrays)
+    found = digest_of(path) if path else _digest_of(_decode(config, None).arrays)
     _refuse_other(config, path, found=found)
     return found
 
@@ -192,7 +204,7 @@ def _find(config: OwnSettings) -> Path | None:
 
 
 def _cure(config: OwnSettings) -> str:
-    return f"give its file by --data-path {config.source}=FILE"
+    return f"give its file by --data-path {shlex.quote(f'{config.source}=FILE')}"
 
 
 def _digest_of(arrays: Arrays) -> str:

@@ -3,6 +3,7 @@
 Shape suffixes: A rows of a table, F features.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,16 +41,29 @@ def read_table(config: TableConfig, path: Path | None) -> Decoded:
         return Decoded({"x_train": x_AF, "y_train": y_A}, labels)
     parts = _tables(config, path)
     target = config.target or str(parts["train"].columns[-1])
+    features = config.features or _all_but(target, parts, path)
     arrays, words = {}, {}
     for part, table in parts.items():
         what = f"{path}" if len(parts) == 1 or path.is_file() else f"{path}/{part}"
         words[part] = _labels(_column(table, target, what), f"{what}: {target}")
-        arrays[f"x_{part}"] = _features(config, table, target=target, what=what)
-    if arrays["x_train"].shape[1] != arrays.get("x_test", arrays["x_train"]).shape[1]:
-        raise ConfigError(f"{path}: train and test tables have different columns: make them alike")
+        arrays[f"x_{part}"] = _features(table, features, target=target, what=what)
     train, test, labels = relabelled(words["train"], words.get("test"), what=f"{path}: {target}")
     arrays |= {"y_train": train} | ({} if test is None else {"y_test": test})
     return Decoded(arrays, labels)
+
+
+def _all_but(target: str, parts: dict[str, "DataFrame"], path: Path) -> list[str]:
+    """Return the columns beside the labels, in the order of the training table."""
+    every = list(parts["train"].columns)
+    if any(set(table.columns) != set(every) for table in parts.values()):
+        raise ConfigError(f"{path}: train and test tables have different columns: make them alike")
+    unnamed = [name for name in every if name.startswith("Unnamed: ") and name != target]
+    if unnamed:
+        raise ConfigError(
+            f"{path}: column {every.index(unnamed[0]) + 1} has no name, as numbers of rows have "
+            "none: remove it, or name the columns that networks see in data.features"
+        )
+    return [name for name in every if name != target]
 
 
 def _tables(config: TableConfig, path: Path) -> dict[str, "DataFrame"]:
@@ -96,7 +110,32 @@ def _read_file(path: Path) -> "DataFrame":
     if not len(table):
         raise ConfigError(f"{path} has no rows")
     table.columns = [str(name) for name in table.columns]
+    _refuse_no_header(table, path)
     return table
+
+
+def _refuse_no_header(table: "DataFrame", path: Path) -> None:
+    """Raise where the names of columns are none: a row of numbers, or cut at the wrong sign."""
+    names = list(table.columns)
+    counted = [[str(i + first) for i in range(len(names) - 1)] for first in (0, 1)]
+    if names[:-1] and names[:-1] not in counted and all(map(_is_number, names[:-1])):
+        raise ConfigError(
+            f"{path} begins with the numbers {', '.join(names[:3])}: give it a first line with the "
+            "names of the columns"
+        )
+    sign = next((sign for sign in ";\t|" if sign in names[0]), None)
+    if len(names) == 1 and sign:
+        raise ConfigError(
+            f"{path} has a single column, {names[0]!r}: part the columns by commas, not {sign!r}"
+        )
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _column(table: "DataFrame", name: str, what: str) -> "Series":
@@ -114,9 +153,8 @@ def _labels(column: "Series", what: str) -> np.ndarray:
     return values if is_number else column.astype(str).to_numpy(dtype=str)
 
 
-def _features(config: TableConfig, table: "DataFrame", *, target: str, what: str) -> np.ndarray:
-    """Return the columns that networks see: float32 [A, F]."""
-    names = config.features or [name for name in table.columns if name != target]
+def _features(table: "DataFrame", names: Sequence[str], *, target: str, what: str) -> np.ndarray:
+    """Return the columns that networks see, in this order: float32 [A, F]."""
     if target in names or not len(names):
         raise ConfigError(
             f"{what}: features are {', '.join(names) or 'none'}, labels are {target!r}"

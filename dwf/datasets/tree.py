@@ -1,9 +1,13 @@
 """Files below a folder, or within a zip or tar file, which is read and never unpacked."""
 
 import contextlib
+import gzip
 import hashlib
+import lzma
+import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +15,12 @@ from pathlib import Path, PurePosixPath
 from dwf.errors import ConfigError
 from dwf.run_folder import sha256_of
 
+DAMAGED = (
+    zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, zlib.error, lzma.LZMAError,
+    gzip.BadGzipFile,
+)  # fmt: skip
+"""What reading an archive raises that is altered, cut short, or packed in an unknown way."""
+_ENCRYPTED = 1  # bit of a zip member's flags
 _NOISE = ("__MACOSX", "Thumbs.db")
 
 
@@ -58,25 +68,57 @@ def open_tree(path: Path) -> Iterator[Tree]:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                infos = archive.infolist()
-                names = [info.filename for info in infos if not info.is_dir()]
-                folders = _kept([info.filename for info in infos if info.is_dir()], path)
-                yield Tree(path, _kept(names, path), archive.read, frozenset(folders))
+                yield _tree_of_zip(path, archive)
         elif tarfile.is_tarfile(path):
             with tarfile.open(path) as archive:
-                every = archive.getmembers()
-                files = {_relative(one.name, path): one for one in every if one.isfile()}
-                folders = _kept([one.name for one in every if one.isdir()], path)
-                yield Tree(
-                    path,
-                    _kept(list(files), path),
-                    lambda name: archive.extractfile(files[name]).read(),
-                    frozenset(folders),
-                )
+                yield _tree_of_tar(path, archive)
         else:
             raise ConfigError(f"{path} is no folder, and no zip or tar file of one")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+    except DAMAGED as error:
         raise ConfigError(f"{path} is damaged ({error}): get it again") from None
+
+
+def _tree_of_zip(path: Path, archive: zipfile.ZipFile) -> Tree:
+    files = {_relative(one.filename, path): one for one in archive.infolist() if not one.is_dir()}
+    locked = next((name for name, one in files.items() if one.flag_bits & _ENCRYPTED), None)
+    if locked is not None:
+        raise ConfigError(f"{path}: {locked} is encrypted: unpack it, and give the folder")
+    folders = [one.filename for one in archive.infolist() if one.is_dir()]
+    names, folders = _kept(list(files), path), _kept(folders, path)
+    return Tree(path, names, lambda name: archive.read(files[name]), frozenset(folders))
+
+
+def _tree_of_tar(path: Path, archive: tarfile.TarFile) -> Tree:
+    every = members_of(archive)
+    # A hard link is the file that it names, which lies in the archive; other links are left out.
+    files = {_relative(one.name, path): one for one in every if one.isfile() or one.islnk()}
+    folders = _kept([one.name for one in every if one.isdir()], path)
+    names = _kept(list(files), path)
+    return Tree(path, names, lambda name: _extracted(archive, files[name]), frozenset(folders))
+
+
+def members_of(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """Return the members of a tar file, all of them.
+
+    Raises:
+        tarfile.ReadError: it has no end; tarfile itself takes an altered header for one.
+    """
+    every = archive.getmembers()
+    archive.fileobj.seek(archive.offset)
+    end = archive.fileobj.read(tarfile.BLOCKSIZE)
+    if len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):
+        raise tarfile.ReadError(f"cut short or altered behind its {len(every)} members")
+    return every
+
+
+def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    try:
+        opened = archive.extractfile(member)
+    except KeyError:
+        opened = None
+    if opened is None:
+        raise tarfile.ReadError(f"{member.name} is a link to what the archive has not")
+    return opened.read()
 
 
 def _names_in(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -86,7 +128,11 @@ def _names_in(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
         [one.relative_to(path).as_posix() for one, is_folder in below if is_folder == wanted]
         for wanted in (False, True)
     )
-    return _kept(files, path), _kept(folders, path)
+    kept = _kept(files, path)
+    odd = next((name for name in kept if not (path / name).is_file()), None)
+    if odd is not None:
+        raise ConfigError(f"{path / odd} is no file, or a link to nothing: remove it")
+    return kept, _kept(folders, path)
 
 
 def _below(folder: Path, above: frozenset[Path]) -> Iterator[tuple[Path, bool]]:
@@ -129,4 +175,4 @@ def digest_of(path: Path) -> str:
     if not path.is_dir():
         return sha256_of(path)
     lines = [f"{sha256_of(path / name)}  {name}\n" for name in _names_in(path)[0]]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()

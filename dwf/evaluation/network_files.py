@@ -65,7 +65,8 @@ def _open(sample: str, zoo: Zoo, *, root: Path, folder: Path) -> Zoo:
             "with launch/export.py"
         )
     facts = Facts(layout=zoo.layout, num_shards=1, **vars(zoo.facts.subject))
-    target = folder / path.resolve().name.removesuffix(path.suffix)
+    whole = path.resolve()
+    target = folder / (whole.name if path.is_dir() else whole.stem)
     blocks = (_block(zoo, number, file) for number, file in enumerate(files))
     return write_zoo(target, facts, num_rows=len(files), blocks=blocks)
 

@@ -85,14 +85,15 @@ class ArchiveExporter(Exporter):
             file[f"about/{name}"] = np.bytes_(text.encode())
 
     def _readme(self, told: dict[str, Json]) -> str:
-        zoo, layout = self.zoo, self.zoo.layout
+        zoo, layout, data = self.zoo, self.zoo.layout, self.zoo.facts.data
         split_R = zoo.columns["split"][self.rows_R]
         counts = {str(one): int((split_R == one).sum()) for one in np.unique(split_R)}
         splits = ", ".join(f"{count} {name}" for name, count in counts.items())
         tensors = "\n".join(f"- `{e.name}` {list(e.shape)}, {e.role}" for e in layout.entries)
+        on = data.title if data else "data that nobody told of"
         return (
             f"# {zoo.name}\n\n{len(split_R)} rows of {layout.size} weights, float32: networks of "
-            f"kind `{told['network']['kind']}` on {told['data']['kind']}. Licence: "
+            f"kind `{told['network']['kind']}` on {on}. Licence: "
             f"{self.config.licence}. Fingerprint of the zoo: {zoo.fingerprint}.\n\n"
             f"Splits (`columns/split`), by network: {splits}. Choose by validation networks and "
             "images; the test split is for reports.\n\n"

@@ -71,7 +71,9 @@ def export_networks(config: ExportConfig, root: Path, *, name: str) -> Path:
                 progress.update(done)
                 if preemption.is_asked():
                     preemption.stop()
-        (folder / LOCK).unlink()  # what is whole has no writer: nothing of this machine stays
+        (folder / LOCK).unlink(
+            missing_ok=True
+        )  # what is whole has no writer: nothing of this machine stays
     return folder
 
 

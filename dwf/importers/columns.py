@@ -1,17 +1,22 @@
 """Columns of an imported zoo: what the sources tell of members, with one type for all shards."""
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from dwf.errors import ConfigError
 from dwf.importers.importer import Member, Value
+from dwf.plain import as_text
 from dwf.zoo.shard import Columns
 
-RESERVED = ("network", "epoch", "step", "split", "batchnorm", "checksum", "member", "weights")
-"""Columns that dwf fills itself."""
+RESERVED = (
+    "network", "epoch", "step", "split", "batchnorm", "checksum", "member", "weights", "diverged",
+)  # fmt: skip
+"""Columns that dwf fills itself, and other parts of a shard."""
 SPLITS = ("train", "val", "test")
+_MOST = 2**63 - 1
 
 
 def column_types(members: Sequence[Member]) -> dict[str, np.dtype]:
@@ -31,11 +36,16 @@ def column_types(members: Sequence[Member]) -> dict[str, np.dtype]:
 
 
 def _type_of(values: Sequence[Value], is_whole: bool) -> np.dtype:
-    if any(isinstance(value, str) and value for value in values):
+    if any(_is_word(value) for value in values):
         return np.dtype(f"<U{max(len(str(value)) for value in values)}")
     if is_whole and all(isinstance(value, int) for value in values):
         return np.dtype(np.int64)
     return np.dtype(np.float64)
+
+
+def _is_word(value: Value) -> bool:
+    """Whether a column that holds a value holds words: names, and whole numbers beyond int64."""
+    return bool(value) if isinstance(value, str) else isinstance(value, int) and abs(value) > _MOST
 
 
 def column_values(
@@ -50,12 +60,19 @@ def column_values(
     """
     columns: Columns = {}
     for name, dtype in types.items():
-        empty: Value = "" if dtype.kind == "U" else math.nan
-        values = [member.columns.get(name, empty) for member in members]
-        values = [empty if value == "" else value for value in values]
+        values = [member.columns.get(name, "") for member in members]
+        if dtype.kind == "U":
+            values = [str(value) for value in values]
+        else:
+            values = [math.nan if value == "" else value for value in values]
         own = f"given_{name}" if name in measured else name
-        columns[own] = np.array(values).astype(dtype) if values else np.zeros(0, dtype)
+        columns[_storable(own)] = np.array(values).astype(dtype) if values else np.zeros(0, dtype)
     return columns
+
+
+def _storable(name: str) -> str:
+    """The name of a column as HDF5 takes it, to which `/` is a folder and `.` this one."""
+    return re.sub(r"[/\0]", "_", as_text(name)) if name.strip(".") else "_" * len(name)
 
 
 def split_by_column(members: Sequence[Member], column: str) -> dict[str, str]:

@@ -25,6 +25,9 @@ IMPORTERS = {
 }
 """Format -> the class that reads it."""
 
+WILD = "*?["
+"""Signs of which one makes a source, that is no file or folder, a pattern."""
+
 Format = Literal[
     "state_dict",
     "deepweightflow",
@@ -126,7 +129,7 @@ class ImportLaunch(Launch):
 
 def has_source(config: ImportConfig) -> bool:
     """Tell whether `source` is there; a pattern is taken to be."""
-    return any(sign in config.source for sign in "*?[") or Path(config.source).exists()
+    return any(sign in config.source for sign in WILD) or Path(config.source).exists()
 
 
 def refuse_missing_source(config: ImportConfig) -> None:

@@ -5,37 +5,26 @@
 """
 
 import re
+from pathlib import Path
 
-from dwf.errors import ConfigError
 from dwf.importers.importer import Member, Value
-from dwf.importers.state_dict import StateDicts
-
-_NAME = re.compile(
-    r"(?P<network>[a-z]+\d*)(?:_(?P<initialisation>(?!weights|seed)[a-z]+))?_"
-    r"(?:seed|weights_)?(?P<seed>\d+)\.pt"
-)
+from dwf.importers.state_dict import NamedFiles
 
 
-class DeepWeightFlow(StateDicts):
+class DeepWeightFlow(NamedFiles):
     """Files named by seed, and those of Iris by initialisation too; each is a run."""
 
     endings = (".pt",)
+    example = "mlp_seed0.pt"
+    pattern = re.compile(
+        r"[a-z]+\d*(?:_(?P<initialisation>(?!weights|seed)[a-z]+))?_"
+        r"(?:seed|weights_)?(?P<seed>\d+)\.pt"
+    )
 
-    def members(self) -> list[Member]:
-        """Return a member for each file of such a name; `seed` and `initialisation` are columns."""
-        made = []
-        for file in self.files(*self.endings):
-            found = _NAME.fullmatch(file.name)
-            if found is None:
-                continue
-            columns: dict[str, Value] = {"seed": int(found["seed"])}
-            if found["initialisation"]:
-                columns["initialisation"] = found["initialisation"]
-            name = self.name_of(file)
-            made.append(Member(name, file, self.run_of(file, name), columns=columns))
-        if not made:
-            raise ConfigError(
-                f"source = {self.config.source!r} holds 0 networks of deepweightflow: no file is "
-                "called as mlp_seed0.pt; for other names give `format: state_dict`"
-            )
-        return made
+    def member(self, file: Path, match: re.Match) -> Member:
+        """Return the member that a file is; `seed` and `initialisation` are columns."""
+        columns: dict[str, Value] = {"seed": int(match["seed"])}
+        if match["initialisation"]:
+            columns["initialisation"] = match["initialisation"]
+        name = self.name_of(file)
+        return Member(name, file, self.run_of(file, name), columns=columns)

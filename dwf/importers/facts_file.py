@@ -1,12 +1,16 @@
 """Columns from a CSV file of the user's: a line for each member, or for each run."""
 
 import csv
-from collections.abc import Mapping
+import gzip
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from dwf.errors import ConfigError
+from dwf.importers.columns import RESERVED
 from dwf.importers.importer import Member, Value
+from dwf.metrics import logger
 
 _KEYS = ("member", "run")
 
@@ -47,26 +51,42 @@ def _read(file: Path) -> tuple[Mapping[str, Mapping[str, Value]], str]:
     if not file.is_file():
         raise ConfigError(f"facts = {str(file)!r}: no such file")
     lines: dict[str, dict[str, Value]] = {}
-    with open(file, newline="") as opened:
-        reader = csv.DictReader(opened)
-        names = reader.fieldnames or []
-        key = next((name for name in _KEYS if name in names), None)
-        if key is None:
-            raise ConfigError(
-                f"{file} has the columns {', '.join(names)}: one called member or run is needed, "
-                "which says whom a line is about"
-            )
-        for number, line in enumerate(reader, 2):
-            name = line.pop(key)
-            if name in lines:
-                raise ConfigError(f"{file}, line {number}: {key} {name} is there twice")
-            lines[name] = {column: typed(value or "") for column, value in line.items() if column}
+    rows = list(read_table(file))
+    names = [name for name in rows[0] if name] if rows else []
+    key = next((name for name in _KEYS if name in names), None)
+    if key is None:
+        raise ConfigError(
+            f"{file} has {len(rows)} lines with the columns {', '.join(names) or 'none'}: one "
+            "called member or run is needed, which says whom a line is about, parted by commas"
+        )
+    for number, line in enumerate(rows, 2):
+        name = line.pop(key)
+        if name in lines:
+            raise ConfigError(f"{file}, line {number}: {key} {name} is there twice")
+        lines[name] = {column: typed(value or "") for column, value in line.items() if column}
+    own = [name for name in names if name in RESERVED and name not in (key, "split")]
+    if own:
+        logger.warning("%s: %s: dwf fills such columns itself, so they are not taken", file, own)
     return lines, key
+
+
+def read_table(file: Path) -> Iterator[dict[str, str]]:
+    """Yield a mapping for each line of a CSV file with a header; `.gz` is unpacked as it is read.
+
+    Raises:
+        ConfigError: it is no such file, or damaged.
+    """
+    try:
+        opener = gzip.open if file.suffix == ".gz" else open
+        with opener(file, "rt", newline="", encoding="utf-8-sig") as opened:  # Excel's mark goes
+            yield from csv.DictReader(opened)
+    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ConfigError(f"{file} is no CSV file in UTF-8 ({error}): save it as one") from None
 
 
 def typed(text: str) -> Value:
     """Return a number where a text is one, else the text."""
-    for kind in (int, float):
+    for kind in () if "_" in text else (int, float):  # 2021_10 is a name, which Python reads as one
         try:
             return kind(text)
         except ValueError:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from dwf.datasets.sources import receive
+from dwf.datasets.tree import DAMAGED, members_of
 from dwf.errors import DataUnavailable
 from dwf.importers.sources import SOURCES, Source
 from dwf.metrics import logger
@@ -24,7 +25,8 @@ from dwf.run_folder import replacing, sha256_of, write_json
 
 RECORD = "fetched.json"
 _SECONDS = 30.0
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError)
+_DAMAGED = (*DAMAGED, OSError, RuntimeError)
+"""What unpacking raises of a damaged archive or, as `RuntimeError`, of an encrypted one."""
 
 
 def fetch(name: str, folder: Path) -> None:
@@ -65,20 +67,22 @@ def fetch(name: str, folder: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar or zip archive into a folder; links and devices are left out.
+    """Unpack a tar or zip archive into a folder; a zip's links are left out.
 
     Raises:
-        DataUnavailable: it is damaged, or a member of it would lie outside the folder.
+        DataUnavailable: it is damaged, or a member of it is a device or would lie outside the
+            folder.
     """
     try:
         if zipfile.is_zipfile(archive):
             _unzip(archive, folder)
         else:
             with tarfile.open(archive) as packed:
-                packed.extractall(folder, filter="data")
+                packed.extractall(folder, members=members_of(packed), filter="data")
     except tarfile.FilterError as error:
         raise DataUnavailable(
-            f"{archive} would write outside of {folder}: {error}; nothing good writes such archives"
+            f"{archive} would write a device, or outside of {folder}: {error}; nothing good writes "
+            "such archives"
         ) from None
     except _DAMAGED as error:
         raise DataUnavailable(f"{archive} is damaged ({error}): remove it, fetch again") from None
@@ -103,12 +107,19 @@ def _archives(source: Source) -> Iterator[tuple[str, str | None]]:
     if source.record is None:
         yield source.address, None
         return
-    with _open(f"https://zenodo.org/api/records/{source.record}") as answer:
-        told = json.load(answer)
-    for file in told["files"]:
-        if file["key"].endswith((".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")):
-            kind, _, checksum = str(file.get("checksum", "")).partition(":")
-            yield file["links"]["self"], checksum if kind == "md5" else None
+    address = f"https://zenodo.org/api/records/{source.record}"
+    try:
+        with _open(address) as answer:
+            files = [(one["key"], one["links"]["self"], one) for one in json.load(answer)["files"]]
+    except (ValueError, KeyError, TypeError):
+        raise DataUnavailable(
+            f"{address} tells of no files: fetch {source.address} yourself, and give its folder as "
+            "source"
+        ) from None
+    for name, place, told in files:
+        if name.endswith((".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")):
+            kind, _, checksum = str(told.get("checksum", "")).partition(":")
+            yield place, checksum if kind == "md5" else None
 
 
 def _download(address: str, path: Path, *, md5: str | None) -> None:

@@ -4,13 +4,12 @@ A model that is cut into several files is read by its index. Where `config.json`
 settings of dwf's own, these are the architecture.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from dwf.errors import ConfigError
-from dwf.importers.importer import Importer, Member, Unusable, natural, walk
-from dwf.importers.tensors import State, find_state, load_file
+from dwf.importers.importer import Importer, Member, Unusable, read_object
+from dwf.importers.tensors import State, read_tensors
+from dwf.metrics import logger
 from dwf.networks.config import NetworkConfig
 from dwf.plain import Json
 from dwf.settings import build
@@ -26,23 +25,16 @@ class HuggingFace(Importer):
 
     def members(self) -> list[Member]:
         """Return a member for each folder; numbers and words of its configuration are columns."""
-        folders = sorted(
-            (file.parent for file in walk(self.folder) if file.name == _CONFIG),
-            key=lambda path: natural(path.as_posix()),
-        )
+        folders = [file.parent for file in self.files(_CONFIG) if file.name == _CONFIG]
         made = [self._member(folder) for folder in folders if _file_of(folder)]
         if not made:
-            raise ConfigError(
-                f"source = {self.config.source!r} holds 0 networks of huggingface: no folder with "
-                f"{_CONFIG} and {_FILES[0]}"
-            )
+            raise self.empty(f"no folder with {_CONFIG} and {_FILES[0]}")
         return made
 
     def _member(self, folder: Path) -> Member:
-        told = _read(folder / _CONFIG)
         columns = {
-            name.replace("/", "_"): value
-            for name, value in told.items()
+            name: value
+            for name, value in _read(folder / _CONFIG).items()
             if isinstance(value, (int, float, str)) and not isinstance(value, bool)
         }
         name = self.name_of(folder) if folder != self.folder else folder.name
@@ -52,19 +44,21 @@ class HuggingFace(Importer):
     def read(self, member: Member) -> State:
         """Return the tensors of a folder's file, or of all that its index names."""
         if member.path.name != _INDEX:
-            return find_state(load_file(member.path), member.path)
+            return read_tensors(member.path, nested=self.config.nested)
         state: State = {}
-        for name in sorted(set(_read(member.path).get("weight_map", {}).values())):
+        for name in _pieces(member.path):
             if Path(name).name != name:
                 raise Unusable(f"its index names {name!r}, which is outside of its folder")
-            state |= find_state(load_file(member.path.parent / name), member.path)
+            state |= read_tensors(member.path.parent / name)
         return state
 
     def network(self, members: Sequence[Member]) -> NetworkConfig | None:
         """Return the architecture, where `config.json` holds dwf's own settings of it."""
-        file = members[0].path.parent / _CONFIG
-        told = _read(file).get("network")
-        return build(NetworkConfig, told, source=str(file), key="network") if told else None
+        for file in (member.path.parent / _CONFIG for member in members):
+            if (told := read_object(file)) is not None:
+                own = told.get("network")
+                return build(NetworkConfig, own, source=str(file), key="network") if own else None
+        return None
 
 
 def _file_of(folder: Path) -> Path | None:
@@ -72,10 +66,20 @@ def _file_of(folder: Path) -> Path | None:
 
 
 def _read(file: Path) -> dict[str, Json]:
-    try:
-        told = json.loads(file.read_text())
-    except (ValueError, UnicodeDecodeError):
-        told = None
-    if not isinstance(told, dict):
-        raise ConfigError(f"{file} is no JSON object")
-    return told
+    """Settings in a file; where it is damaged, which is told, there are none."""
+    told = read_object(file)
+    if told is None:
+        logger.warning("%s is no JSON object: nothing is known of its network", file)
+    return told or {}
+
+
+def _pieces(index: Path) -> list[str]:
+    """Names of the files that hold the parts of a network.
+
+    Raises:
+        Unusable: the index is damaged.
+    """
+    told = (read_object(index) or {}).get("weight_map")
+    if not isinstance(told, dict) or not all(isinstance(name, str) for name in told.values()):
+        raise Unusable(f"damaged: {index.name} has no `weight_map`")
+    return sorted(set(told.values()))

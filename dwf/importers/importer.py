@@ -4,6 +4,7 @@ An importer lists its members without reading weights, then reads them one at a 
 of any size passes through the memory of one shard.
 """
 
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from dwf.errors import ConfigError
-from dwf.importers.config import ImportConfig
+from dwf.importers.config import WILD, ImportConfig
 from dwf.networks.config import NetworkConfig
+from dwf.plain import Json, as_text
 
 if TYPE_CHECKING:
     import torch
@@ -87,10 +89,9 @@ class Importer(ABC):
     def folder(self) -> Path:
         """Folder that names of members are relative to: what a pattern begins with."""
         path = Path(self.config.source)
-        fixed = [part for part in path.parts]
-        wild = next((i for i, part in enumerate(fixed) if any(c in part for c in "*?[")), None)
-        if wild is not None:
-            return Path(*fixed[:wild]) if wild else Path()
+        if not path.exists():
+            wild = next(i for i, part in enumerate(path.parts) if any(c in part for c in WILD))
+            return Path(*path.parts[:wild])
         return path if path.is_dir() else path.parent
 
     def files(self, *endings: str) -> list[Path]:
@@ -99,21 +100,28 @@ class Importer(ABC):
         A folder is walked once, whatever links lead back to it.
 
         Args:
-            endings: as `.pt`; of a pattern, all that it finds.
+            endings: as `.pt`, or whole names; a file that the source itself names, or its pattern,
+                may have any.
         """
         folder, path = self.folder, Path(self.config.source)
-        if path.is_file():
-            return [path]
-        if path != folder:
-            pattern = path.relative_to(folder).as_posix()
-            found = [one for one in folder.glob(pattern) if one.is_file()]
-        else:
-            found = [one for one in walk(folder) if one.name.endswith(endings)]
+        named = [path] if path.exists() else folder.glob(path.relative_to(folder).as_posix())
+        found: set[Path] = set()
+        for one in named:
+            if one.is_file():
+                found.add(one)
+            elif one.is_dir():
+                found |= {below for below in walk(one) if below.name.endswith(endings)}
         return sorted(found, key=lambda one: natural(one.as_posix()))
 
     def name_of(self, path: Path) -> str:
         """Return a file's path in the source."""
-        return path.relative_to(self.folder).as_posix()
+        return as_text(path.relative_to(self.folder).as_posix())
+
+    def empty(self, why: str) -> ConfigError:
+        """Return the error of a source that holds no networks of this format."""
+        return ConfigError(
+            f"source = {self.config.source!r} holds 0 networks of {self.config.format}: {why}"
+        )
 
     def run_of(self, path: Path, default: str) -> str:
         """Return the run of a file: as the settings' pattern says, else as the format does.
@@ -146,6 +154,15 @@ def walk(folder: Path) -> Iterator[Path]:
                 waiting.append(one)
             elif one.is_file():
                 yield one
+
+
+def read_object(file: Path) -> dict[str, Json] | None:
+    """Return the object in a JSON file; None where it holds something else, or is damaged."""
+    try:
+        told = json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        return None
+    return told if isinstance(told, dict) else None
 
 
 def natural(text: str) -> list[tuple[int, int | str]]:

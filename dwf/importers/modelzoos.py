@@ -9,9 +9,9 @@ import json
 import re
 from pathlib import Path
 
-from dwf.errors import ConfigError
-from dwf.importers.importer import Importer, Member, Value, natural, walk
-from dwf.importers.tensors import State, find_state, load_file
+from dwf.importers.importer import Importer, Member, Value, natural, read_object
+from dwf.importers.tensors import State, read_tensors
+from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.settings import flatten
 
@@ -37,21 +37,15 @@ class ModelZoos(Importer):
 
     def members(self) -> list[Member]:
         """Return the checkpoints that are there, with their lines where there are some."""
-        trials = sorted(
-            (file.parent for file in walk(self.folder) if file.name == _PARAMS),
-            key=lambda path: natural(path.as_posix()),
-        )
+        trials = [file.parent for file in self.files(_PARAMS) if file.name == _PARAMS]
         made = [member for trial in trials for member in self._of_trial(trial)]
         if not made:
-            raise ConfigError(
-                f"source = {self.config.source!r} holds 0 networks of modelzoos: no folder with "
-                f"{_PARAMS} and checkpoint_*/{_STATE} in it"
-            )
+            raise self.empty(f"no folder with {_PARAMS} and checkpoint_*/{_STATE} in it")
         return made
 
     def read(self, member: Member) -> State:
         """Return the tensors of a checkpoint."""
-        return find_state(load_file(member.path), member.path, nested=self.config.nested)
+        return read_tensors(member.path, nested=self.config.nested)
 
     def _of_trial(self, trial: Path) -> list[Member]:
         told, told_at = _settings(trial / _PARAMS), _results(trial / _RESULT)
@@ -59,7 +53,7 @@ class ModelZoos(Importer):
         for folder in sorted(trial.glob("checkpoint_*"), key=lambda path: natural(path.name)):
             number = folder.name.removeprefix("checkpoint_")
             file = folder / _STATE
-            if not number.isdigit() or not file.is_file():
+            if not re.fullmatch("[0-9]{1,9}", number) or not file.is_file():
                 continue
             columns = told | told_at.get(int(number), {})
             run, name = self.run_of(file, self.name_of(trial)), self.name_of(file)
@@ -69,10 +63,11 @@ class ModelZoos(Importer):
 
 def _settings(file: Path) -> dict[str, Value]:
     """Numbers and words of a trial's settings; no paths of the machine that they come from."""
-    try:
-        told = flatten(json.loads(file.read_text()))
-    except (ValueError, AttributeError):
-        raise ConfigError(f"{file} is no JSON object: the trial's settings are expected") from None
+    told = read_object(file)
+    if told is None:
+        logger.warning("%s is no JSON object: the settings of its trial are not known", file)
+        return {}
+    told = flatten(told)
     return {
         _RENAMED.get(name, re.sub(r"\W+", "_", name)): _plain(value)
         for name, value in told.items()
@@ -87,11 +82,11 @@ def _plain(value: Json) -> Value:
 def _results(file: Path) -> dict[int, dict[str, Value]]:
     """training_iteration -> measured columns; a line that was cut off at the end is passed by."""
     found: dict[int, dict[str, Value]] = {}
-    for line in file.read_text().splitlines() if file.is_file() else ():
+    for line in file.read_bytes().splitlines() if file.is_file() else ():
         try:
             told = json.loads(line)
             at = int(told["training_iteration"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
         found[at] = {
             ours: float(told[theirs])

@@ -12,9 +12,11 @@ from dwf.importers.importer import Unusable, natural
 from dwf.zoo.layout import Layout
 
 Shapes = Mapping[str, tuple[int, ...]]
+"""Name -> shape of the floating-point tensors of a network."""
 Leaves = dict[str, tuple[int, ...]]
 """Last name -> shape of the tensors of a module."""
-_MOST_NAMED = 3
+MOST_NAMED = 3
+"""Most tensors, modules or values that a sentence names."""
 
 
 def match_names(found: Shapes, layout: Layout, *, order_is_known: bool = True) -> dict[str, str]:
@@ -82,7 +84,7 @@ def _difference(missing: Mapping[str, Leaves], extra: Mapping[str, Leaves]) -> s
 def _named(modules: Mapping[str, Leaves]) -> str:
     """Name modules with their tensors: `fc2 (weight [10, 16], bias [10])`."""
     named = []
-    for owner, leaves in list(modules.items())[:_MOST_NAMED]:
+    for owner, leaves in list(modules.items())[:MOST_NAMED]:
         inner = ", ".join(f"{leaf} {list(shape)}" for leaf, shape in leaves.items())
         named.append(f"{owner} ({inner})" if owner else inner)
     more = len(modules) - len(named)

@@ -8,38 +8,30 @@ import functools
 import re
 from pathlib import Path
 
-from dwf.errors import ConfigError
-from dwf.importers.importer import Member
-from dwf.importers.state_dict import StateDicts
-from dwf.importers.tensors import State, find_state, load_file
+from dwf.importers.importer import Member, Unusable
+from dwf.importers.state_dict import NamedFiles
+from dwf.importers.tensors import State, read_tensors
 
-_NAME = re.compile(r"(?P<step>\d+)_acc(?P<acc>\d*\.?\d+)_seed(?P<seed>\d+)(?:_(?P<tag>.*))?\.pth?")
 PRETRAINED = "pretrained.pth"
 
 
-class Checkpoints(StateDicts):
+class Checkpoints(NamedFiles):
     """Files named by step, accuracy on test images, and seed; a seed and a tag are a run."""
 
     endings = (".pth", ".pt")
+    example = "0012_acc0.9345_seed0020_tag.pth"
+    beside = (PRETRAINED,)
+    pattern = re.compile(
+        r"(?P<step>\d{1,9})_acc(?P<acc>\d*\.?\d+)_seed(?P<seed>\d+)(?:_(?P<tag>.*))?\.pth?"
+    )
 
-    def members(self) -> list[Member]:
-        """Return a member for each file of such a name, its `epoch` the step."""
-        made = []
-        for file in self.files(*self.endings):
-            found = _NAME.fullmatch(file.name)
-            if found is None:
-                continue
-            name = self.name_of(file)
-            run = f"{Path(name).parent.as_posix()}/seed{found['seed']}_{found['tag'] or ''}"
-            columns = {"test_accuracy": float(found["acc"]), "seed": int(found["seed"])}
-            step, run = int(found["step"]), self.run_of(file, run)
-            made.append(Member(name, file, run, epoch=step, columns=columns))
-        if not made:
-            raise ConfigError(
-                f"source = {self.config.source!r} holds 0 networks of pdiff: no file is called as "
-                "0012_acc0.9345_seed0020_tag.pth; for other names give `format: state_dict`"
-            )
-        return made
+    def member(self, file: Path, match: re.Match) -> Member:
+        """Return the member that a file is, its `epoch` the step."""
+        name = self.name_of(file)
+        run = f"{Path(name).parent.as_posix()}/seed{match['seed']}_{match['tag'] or ''}"
+        columns = {"test_accuracy": float(match["acc"]), "seed": int(match["seed"])}
+        step = int(match["step"])
+        return Member(name, file, self.run_of(file, run), epoch=step, columns=columns)
 
     def read(self, member: Member) -> State:
         """Return the tensors of a checkpoint over those that it began from."""
@@ -49,7 +41,10 @@ class Checkpoints(StateDicts):
 
     @functools.lru_cache(maxsize=1)  # noqa: B019  of one import, as long as it runs
     def _pretrained(self, file: Path) -> State:
-        return find_state(load_file(file), file, nested=self.config.nested)
+        try:
+            return read_tensors(file, nested=self.config.nested)
+        except Unusable as error:
+            raise Unusable(f"{file.name}, from which it began: {error}") from None
 
 
 def _beside(file: Path) -> tuple[Path, Path]:

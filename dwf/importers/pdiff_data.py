@@ -37,14 +37,17 @@ class Stacked(Importer):
         except Unusable as error:
             raise ConfigError(f"{files[0]}: {error}") from None
         rows = held.get(_FLAT) if isinstance(held, Mapping) else None
-        if not isinstance(rows, torch.Tensor) or rows.dim() != 2:
+        if not isinstance(rows, torch.Tensor) or rows.dim() != 2 or not rows.is_floating_point():
             raise ConfigError(f"{files[0]} has no matrix `{_FLAT}`: it is no data.pt of p-diff")
         return {"path": files[0]} | dict(held)
 
     def members(self) -> list[Member]:
         """Return a member for each row, its `epoch` the place."""
         path, scores = self._held["path"], self._held.get("performance")
-        given = [float(score) for score in scores] if scores is not None else []
+        try:
+            given = [float(score) for score in scores] if scores is not None else []
+        except (TypeError, ValueError):
+            raise ConfigError(f"{path}: `performance` is no list of numbers") from None
         scale = 100.0 if any(score > 1 for score in given) else 1.0
         made = []
         for row in range(len(self._held[_FLAT])):
@@ -83,4 +86,6 @@ class Stacked(Importer):
             return {_FLAT: tuple(self._held[_FLAT].shape[1:])}
         shapes = {n: tuple(p.shape) for n, p in self._network.named_parameters()}
         layers = self._held.get("train_layer", "all")
+        if layers != "all" and not isinstance(layers, (list, tuple)):
+            raise ConfigError(f"{self._held['path']}: `train_layer` is no list of names, nor `all`")
         return {n: s for n, s in shapes.items() if layers == "all" or n in layers}

@@ -8,11 +8,11 @@ named, so that the user looks at it.
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from dwf.errors import ConfigError
 from dwf.importers.importer import Unusable
-from dwf.importers.naming import match_names
+from dwf.importers.naming import Shapes, match_names
 from dwf.networks.config import (
     CifarResNetConfig,
     CNNConfig,
@@ -26,7 +26,6 @@ from dwf.plain import Json
 from dwf.settings import to_dict
 from dwf.zoo.layout import Layout
 
-Shapes = Mapping[str, tuple[int, ...]]
 _HEAD_WIDTH = 64
 _UNSEEN = {
     MLPConfig: "activation",
@@ -46,10 +45,13 @@ def recognise(
         image: shape of one input, if the data are known: by it strides and pools are guessed.
         order_is_known: whether they come in the order of layers.
     """
-    for guess in _GUESSES:
-        for config in guess(shapes, image):
-            if fits(config, shapes, order_is_known=order_is_known):
-                return config
+    for guess in _GUESSES if all(map(all, shapes.values())) else ():  # an axis may be empty
+        try:
+            for config in guess(shapes, image):
+                if fits(config, shapes, order_is_known=order_is_known):
+                    return config
+        except (ValueError, IndexError, ZeroDivisionError):
+            continue  # a tensor of one axis where two were taken for granted, or of none
     return None
 
 

@@ -33,13 +33,20 @@ class Reader:
 
     Args:
         survey: what the source holds.
-        seen: digest of a row -> the member that has it, of the shards before.
     """
 
     survey: Survey
-    seen: dict[str, str]
+    seen: dict[str, str] = field(default_factory=dict)
+    """Digest of a row -> the member that has it."""
+    renamed: dict[str, str] = field(default_factory=dict)
+    """Name of each tensor of the network -> that in the files, where they differ."""
     names: dict[tuple, dict[str, str] | str] = field(default_factory=dict)
     """Names and shapes in a file -> name in the file of each tensor, or why they do not fit."""
+
+    def go_on(self, told: dict[str, Json]) -> None:
+        """Take what became of a shard that was written before: its `members`, and `renamed`."""
+        self.seen |= {one["digest"]: one["member"] for one in told["members"] if one["row"]}
+        self.renamed |= told["renamed"]
 
     def row(self, member: Member, out_D: np.ndarray) -> tuple[str, str]:
         """Fill a row with a member's weights; return its digest, and what was done, in words.
@@ -71,18 +78,15 @@ class Reader:
             try:
                 matched = match_names(shapes, self.survey.layout, order_is_known=known)
                 self.names[key] = matched
+                for ours, theirs in matched.items():
+                    if ours != theirs:
+                        self.renamed.setdefault(ours, theirs)
             except Unusable as error:
                 self.names[key] = str(error)
         found = self.names[key]
         if isinstance(found, str):
             raise Unusable(found)
         return found
-
-    @property
-    def renamed(self) -> dict[str, str]:
-        """Name of each tensor of the network -> that in the files, where they differ."""
-        matched = [names for names in self.names.values() if isinstance(names, dict)]
-        return {k: v for names in matched for k, v in names.items() if k != v}
 
 
 def import_shard(

@@ -101,8 +101,7 @@ def import_zoo(config: ImportConfig, root: Path, *, name: str) -> Zoo:
     folder, survey = _folder(root, name), None
     if not (folder / "run").exists():  # before a folder of these settings is there
         survey = Survey.of(config)
-        _refuse_other_data(survey)
-        _facts(survey)
+        _refuse_other_data(survey, _facts(survey))
     started = time.monotonic()
     with stage(ZOO, folder, config=config) as run:
         if run is None:
@@ -155,10 +154,17 @@ def _identified(data: ImportedData) -> ImportedData:
     return ImportedData(identified(data.dataset), split=split)
 
 
-def _refuse_other_data(survey: Survey) -> None:
-    dataset = survey.config.data.dataset
-    if survey.network.is_known and dataset is not None:
-        refuse_other_data(survey.network, load_dataset(dataset), title=dataset.title)
+def _refuse_other_data(survey: Survey, facts: Facts) -> None:
+    """Raise where the images are not of the network, or a part to score on has none."""
+    if not survey.network.is_known:
+        return
+    data = facts.load_data()
+    refuse_other_data(survey.network, data, title=facts.data.title)
+    for name in survey.config.score:
+        if not len(data.part(name)):
+            raise ConfigError(
+                f"score = {name}: {facts.data.title} has no {name} images: leave {name} out"
+            )
 
 
 def _images(data: ImportedData) -> str:
@@ -211,7 +217,7 @@ def _facts(survey: Survey) -> Facts:
 
 def _import_shards(survey: Survey, facts: Facts, folder: Path, run: RunFolder) -> list[Outcome]:
     """Write the shards that are missing; return what became of every member, in order."""
-    reader = Reader(survey, seen={})
+    reader = Reader(survey)
     data = facts.load_data() if survey.network.is_known else None
     total, outcomes = len(survey.members), []
     with Progress(f"import {folder.name}", total, unit="members") as progress:
@@ -219,12 +225,12 @@ def _import_shards(survey: Survey, facts: Facts, folder: Path, run: RunFolder) -
             target = folder / shard_name(index, survey.num_shards)
             kept = run.path / "outcomes" / f"{index:05d}.json"
             done = len(outcomes)
-            if target.exists() and kept.exists():
-                told = json.loads(kept.read_text())
-                reader.seen |= {one["digest"]: one["member"] for one in told if one["row"]}
-            else:
+            told = json.loads(kept.read_text()) if target.exists() and kept.exists() else {}
+            if any(one["row"] for one in told.get("members", ())):
+                reader.go_on(told)
+            else:  # also where no member could be a row: its files may be mended
                 target.unlink(missing_ok=True)
-                told = import_shard(
+                members = import_shard(
                     target,
                     facts,
                     index=index,
@@ -232,8 +238,9 @@ def _import_shards(survey: Survey, facts: Facts, folder: Path, run: RunFolder) -
                     data=data,
                     progress=lambda count, done=done: progress.update(done + count),
                 )
+                told = {"members": members, "renamed": reader.renamed}
                 write_json(kept, told)
-            outcomes += told
+            outcomes += told["members"]
             progress.update(len(outcomes))
     if reader.renamed:
         write_json(run.path / RENAMED, reader.renamed)

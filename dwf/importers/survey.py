@@ -6,7 +6,6 @@ Shape suffixes: N runs.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ from dwf.importers.columns import column_types, split_by_column
 from dwf.importers.config import IMPORTERS, NO_DATASET, ImportConfig, refuse_missing_source
 from dwf.importers.facts_file import with_facts
 from dwf.importers.importer import Importer, Member, Unusable, natural
-from dwf.importers.naming import match_names
+from dwf.importers.naming import MOST_NAMED, Shapes, match_names
 from dwf.importers.recognise import block_of, recognise
 from dwf.importers.tensors import as_float32, without_prefixes
 from dwf.metrics import logger
@@ -30,14 +29,8 @@ from dwf.zoo.layout import Layout
 from dwf.zoo.store import split_networks, split_steps
 
 _LOOKED_AT = 64
-_MOST_NAMED = 3
 _SHARD_BYTES = 64 * 2**20
 _MOST_OF_SHARD = 4096
-Shapes = Mapping[str, tuple[int, ...]]
-
-
-Listing = tuple[Importer, list[Member]]
-"""An importer and all members of its source."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +44,17 @@ class Survey:
     layout: Layout
 
     @classmethod
-    def of(cls, config: ImportConfig, listed: Listing | None = None) -> "Survey":
+    def of(cls, config: ImportConfig) -> "Survey":
         """Look through a source; some of its members are read.
 
         Args:
             config: settings of the import.
-            listed: what `list_members` returned; None: it is called here.
 
         Raises:
             ConfigError: it is not of this format, holds no networks, or networks of another
                 architecture than the settings', or these name none.
         """
-        importer, members = listed or list_members(config)
+        importer, members = list_members(config)
         members = _where(members, config.where)
         members.sort(key=lambda one: (natural(one.run), one.epoch, natural(one.name)))
         found = _architectures(importer, members)
@@ -73,7 +65,9 @@ class Survey:
             raise ConfigError(NO_DATASET)
         layout = _layout_of(network, found)
         _tell_others(config, importer, layout, found)
-        return cls(config, importer, members=tuple(members), network=network, layout=layout)
+        made = cls(config, importer, members=tuple(members), network=network, layout=layout)
+        made.splits.flags.writeable = False  # a column that is no split is refused here, too
+        return made
 
     @cached_property
     def runs(self) -> dict[str, int]:
@@ -128,7 +122,7 @@ class Survey:
         return digest.hexdigest()[:16]
 
 
-def list_members(config: ImportConfig) -> Listing:
+def list_members(config: ImportConfig) -> tuple[Importer, list[Member]]:
     """Return the importer of a source, and its members with their facts; no weights read.
 
     Raises:
@@ -138,7 +132,7 @@ def list_members(config: ImportConfig) -> Listing:
     importer: Importer = find(IMPORTERS, config.format)(config)
     members = importer.members()
     if not members:
-        raise ConfigError(f"source = {config.source!r} holds 0 networks of {config.format}")
+        raise importer.empty("it is empty")
     return importer, with_facts(members, Path(config.facts)) if config.facts else members
 
 
@@ -152,7 +146,7 @@ def _where(members: list[Member], conditions: tuple[str, ...]) -> list[Member]:
         column, equals, value = condition.partition("=")
         found = Counter(str(one.columns[column]) for one in members if column in one.columns)
         if not equals or value not in found:
-            values = ", ".join(f"{v} ({n})" for v, n in found.most_common(_MOST_NAMED))
+            values = ", ".join(f"{v} ({n})" for v, n in found.most_common(MOST_NAMED))
             raise ConfigError(
                 f"where = {condition!r}: expected column=value; {column} has "
                 f"{values or 'no values: no member has this column'}"
@@ -161,7 +155,7 @@ def _where(members: list[Member], conditions: tuple[str, ...]) -> list[Member]:
     return members
 
 
-def shapes_of(importer: Importer, member: Member) -> Shapes:
+def _shapes_of(importer: Importer, member: Member) -> Shapes:
     """Return name -> shape of the floating-point tensors of a member.
 
     Raises:
@@ -184,7 +178,7 @@ def _architectures(importer: Importer, members: list[Member]) -> list[tuple[Shap
     why = ""
     for member in (members[i] for i in at.tolist()):
         try:
-            key = tuple(shapes_of(importer, member).items())
+            key = tuple(_shapes_of(importer, member).items())
         except Unusable as error:
             why = why or f"{member.path}: {error}"
             continue
@@ -223,7 +217,7 @@ def _tell_others(
             others.append((count, name, error))
     if not others:
         return
-    counts = "; ".join(f"{count} like {name} ({why})" for count, name, why in others[:_MOST_NAMED])
+    counts = "; ".join(f"{count} like {name} ({why})" for count, name, why in others[:MOST_NAMED])
     if len(others) == len(found):
         raise ConfigError(
             f"{_named(config)} has the tensors of none of the networks in {config.source!r}: "
@@ -246,11 +240,11 @@ def _unnamed(config: ImportConfig, importer: Importer, found: list[tuple[Shapes,
     image = load_dataset(dataset).shape if dataset else None
     several = ""
     if len(found) > 1:
-        counts = "; ".join(f"{n} like {name}" for _, n, name in found[:_MOST_NAMED])
+        counts = "; ".join(f"{n} like {name}" for _, n, name in found[:MOST_NAMED])
         several = f" (of {len(found)} architectures among those looked at: {counts})"
     best = recognise(found[0][0], image=image, order_is_known=importer.order_is_known)
     if best is None:
-        named = ", ".join(f"{k} {list(v)}" for k, v in list(found[0][0].items())[:_MOST_NAMED])
+        named = ", ".join(f"{k} {list(v)}" for k, v in list(found[0][0].items())[:MOST_NAMED])
         own = 'network: {kind: python, target: "package.module:factory"}'
         return (
             f"network is missing, and dwf has no architecture with the tensors {named}, ...: give "

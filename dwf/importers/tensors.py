@@ -9,11 +9,26 @@ import torch
 from torch import nn
 
 from dwf import trust
-from dwf.errors import ConfigError
 from dwf.importers.importer import Unusable
+from dwf.zoo.network_files import unfit
 
 State = dict[str, torch.Tensor]
 _WANTS_CODE = ("Unsupported global", "Unsupported class", "Trying to instantiate")
+_DEEPEST = 2  # levels of keys above the tensors that are looked through
+_OWN_STATE = "_extra_state"  # name that torch gives to what a module keeps beside its tensors
+
+
+def read_tensors(path: Path, *, nested: str | None = None) -> State:
+    """Return the tensors of a file: those of the network in it, by the names that it has for them.
+
+    Args:
+        path: a file of PyTorch or safetensors.
+        nested: dotted keys under which they lie; None: found.
+
+    Raises:
+        Unusable: it is damaged, a pickle that wants more, or holds no tensors, or several sets.
+    """
+    return _find_state(load_file(path), nested=nested)
 
 
 def load_file(path: Path) -> object:
@@ -23,8 +38,10 @@ def load_file(path: Path) -> object:
     see `dwf.trust.trust_pickle`.
 
     Raises:
-        Unusable: the file is damaged, or a pickle that wants more.
+        Unusable: the file is damaged or not there, or a pickle that wants more.
     """
+    if not path.is_file():
+        raise Unusable(f"damaged: {path.name} is not there")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file as load
@@ -35,57 +52,88 @@ def load_file(path: Path) -> object:
     except pickle.UnpicklingError as error:
         if not any(words in str(error) for words in _WANTS_CODE):
             raise Unusable("damaged: it is no file of torch.save") from None
-        if trust.is_trusted_pickle(path):
-            return torch.load(path, map_location="cpu", weights_only=False)
+    except (PermissionError, Unusable):
+        raise
+    except Exception as error:  # what altered bytes raise depends on where they lie
+        raise Unusable(f"damaged: {_in_short(error)}") from None
+    return _unpickle(path)
+
+
+def _unpickle(path: Path) -> object:
+    """Return what a pickle holds that wants more than tensors; its code is run."""
+    if not trust.is_trusted_pickle(path):
         raise Unusable(
             "a pickle with more than tensors, which would run code; read it, and where you trust "
             f"it give --trust-pickle {path}"
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # whatever its code raises
+        raise Unusable(
+            f"a pickle whose code cannot be run here: {_in_short(error)}; put what it imports into "
+            "PYTHONPATH"
         ) from None
-    except (FileNotFoundError, PermissionError, Unusable):
-        raise
-    except Exception as error:  # what altered bytes raise depends on where they lie
-        raise Unusable(f"damaged: {' '.join(str(error).split())[:120]}") from None
+
+
+def _in_short(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def _refuse_altered(path: Path) -> None:
     """Hold a zip archive to its checksums, which torch itself does not look at."""
+    if not path.stat().st_size:
+        raise Unusable("damaged: it is empty")
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
         altered = archive.testzip()
+        is_script = any(name.endswith("/constants.pkl") for name in archive.namelist())
     if altered is not None:
         raise Unusable(f"damaged: {altered} does not match its checksum")
+    if is_script:
+        raise Unusable("a TorchScript archive, which is code: save the network's state_dict()")
 
 
-def find_state(held: object, path: Path, *, nested: str | None = None) -> State:
-    """Return the tensors in what a file holds, which may lie under a key such as `state_dict`.
+def _find_state(held: object, *, nested: str | None = None) -> State:
+    """Return the tensors in what a file holds, which may lie under keys such as `state_dict`.
+
+    Fewer numbers beside such a key (a best accuracy, the mean of the images) are not the network's.
 
     Args:
         held: what the file holds.
-        path: the file, for errors.
         nested: dotted keys to follow; None: the one part that has tensors.
 
     Raises:
-        Unusable: it holds no tensors.
-        ConfigError: several parts have tensors, and none is named.
+        Unusable: it holds no tensors, or several parts of it do and none is named.
     """
-    if nested is not None:
-        for key in nested.split("."):
-            if not isinstance(held, Mapping) or key not in held:
-                raise Unusable(f"it has no {nested!r}")
-            held = held[key]
-    state = _tensors_of(held)
-    if state:
-        return state
-    parts = {k: v for k, v in held.items() if _tensors_of(v)} if isinstance(held, Mapping) else {}
-    if len(parts) > 1:
-        raise ConfigError(
-            f"{path} holds tensors under {' and '.join(map(repr, parts))}: say which are the "
-            f"network's, as --nested {next(iter(parts))}"
+    for key in nested.split(".") if nested else ():
+        if not isinstance(held, Mapping) or key not in held:
+            raise Unusable(f"it has no {nested!r}")
+        held = held[key]
+    own = _tensors_of(held)
+    found = {key: state for key, state in _below(held).items() if _size(state) > _size(own)}
+    if len(found) > 1:
+        raise Unusable(
+            f"it holds tensors under {' and '.join(map(repr, found))}: say which are the "
+            f"network's, as --nested {next(iter(found))}"
         )
-    if not parts:
+    if not own and not found:
         raise Unusable("it holds no tensors")
-    return _tensors_of(next(iter(parts.values())))
+    return next(iter(found.values()), own)
+
+
+def _below(held: object, depth: int = _DEEPEST) -> dict[str, State]:
+    """Dotted key -> tensors of the parts of a mapping; one level deeper where none has any."""
+    if not isinstance(held, Mapping) or not depth:
+        return {}
+    parts = {str(key): part for key, part in held.items() if not str(key).endswith(_OWN_STATE)}
+    found = {key: state for key, part in parts.items() if (state := _tensors_of(part))}
+    deeper = ((key, _below(part, depth - 1)) for key, part in parts.items())
+    return found or {f"{key}.{name}": s for key, states in deeper for name, s in states.items()}
+
+
+def _size(state: State) -> int:
+    return sum(tensor.numel() for tensor in state.values())
 
 
 def _tensors_of(held: object) -> State:
@@ -114,14 +162,12 @@ def as_float32(state: State) -> tuple[State, set[str]]:
     Integer and boolean tensors, as BatchNorm's counters, are no part of a row.
 
     Raises:
-        Unusable: a tensor is complex, sparse or quantised.
+        Unusable: a tensor is complex, sparse, quantised, or of no values.
     """
     made, said = {}, set()
     for name, tensor in state.items():
-        if tensor.is_complex():
-            raise Unusable(f"{name} is complex")
-        if tensor.layout != torch.strided or tensor.is_quantized:
-            raise Unusable(f"{name} is sparse or quantised")
+        if why := unfit(tensor):
+            raise Unusable(f"{name} {why}")
         if not tensor.is_floating_point():
             if not name.endswith("num_batches_tracked"):
                 said.add(f"{name} of integers left out")

@@ -8,8 +8,8 @@ Shape suffixes: N rows.
 """
 
 import ast
-import csv
-import gzip
+import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ import torch
 
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
-from dwf.importers.facts_file import typed
-from dwf.importers.importer import Importer, Member, walk
+from dwf.importers.facts_file import read_table, typed
+from dwf.importers.importer import Importer, Member
 from dwf.importers.tensors import State
 from dwf.networks.config import CNNConfig
 from dwf.run_folder import reading_arrays
@@ -47,45 +47,64 @@ class Unterthiner(Importer):
     """A matrix of rows; `modeldir` is the run, `step` the epoch."""
 
     @cached_property
-    def folder(self) -> Path:
+    def _place(self) -> Path:
         """Folder with the matrix: the source, or the one folder in it that has it."""
-        top = super().folder
-        found = [file.parent for file in walk(top) if file.name == _WEIGHTS]
-        return found[0] if len(found) == 1 else top
+        found = [file.parent for file in self.files(_WEIGHTS) if file.name == _WEIGHTS]
+        return found[0] if len(found) == 1 else self.folder
 
     @cached_property
     def _rows(self) -> np.ndarray:
-        with reading_arrays(self.folder / _WEIGHTS):
-            return np.load(self.folder / _WEIGHTS, mmap_mode="r", allow_pickle=False)
+        path = self._place / _WEIGHTS
+        with reading_arrays(path):
+            rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        if rows.ndim != 2 or rows.dtype.kind != "f":
+            raise ConfigError(
+                f"{path} has shape {list(rows.shape)} of {rows.dtype}: a matrix of floating-point "
+                "numbers is expected"
+            )
+        return rows
 
     @cached_property
     def _variables(self) -> list[_Variable]:
-        with open(self.folder / _LAYOUT, newline="") as file:
-            return [_variable(line, self.folder / _LAYOUT) for line in csv.DictReader(file)]
+        path, width = self._place / _LAYOUT, self._rows.shape[1]
+        variables = [_variable(line, path) for line in read_table(path)]
+        for one in variables:
+            size = math.prod(one.shape)
+            if not 0 <= one.start <= one.stop <= width or one.stop - one.start != size:
+                raise ConfigError(
+                    f"{path}: {one.name} of shape {list(one.shape)} lies at {one.start} to "
+                    f"{one.stop}: expected {size} numbers of the {width} of a row"
+                )
+        return variables
 
     def members(self) -> list[Member]:
         """Return a member for each row, the line of the metrics its columns."""
         for name in (_WEIGHTS, _METRICS, _LAYOUT):
-            if not (self.folder / name).is_file():
+            if not (self._place / name).is_file():
                 raise ConfigError(
                     f"source = {self.config.source!r} lacks {name}: give the folder with "
                     f"{_WEIGHTS}, {_METRICS} and {_LAYOUT}"
                 )
-        made, path = [], self.folder / _WEIGHTS
-        with gzip.open(self.folder / _METRICS, "rt", newline="") as file:
-            for row, line in enumerate(csv.DictReader(file)):
-                run, step = line.pop(_RUN), line.pop(_STEP)
-                columns = {_column(name): typed(value) for name, value in line.items() if name}
-                name = f"{_WEIGHTS}#{row}"
-                made.append(
-                    Member(name, path, run, epoch=int(float(step)), row=row, columns=columns)
-                )
+        path = self._place / _METRICS
+        made = [self._member(row, line, path) for row, line in enumerate(read_table(path))]
         if len(made) != len(self._rows):
             raise ConfigError(
-                f"{self.folder / _METRICS} has {len(made)} lines, {_WEIGHTS} {len(self._rows)} "
-                "rows: take both from one download"
+                f"{path} has {len(made)} lines, {_WEIGHTS} {len(self._rows)} rows: take both from "
+                "one download"
             )
         return made
+
+    def _member(self, row: int, line: dict[str, str], path: Path) -> Member:
+        columns = {_column(name): typed(value or "") for name, value in line.items() if name}
+        run, step = line.get(_RUN), _whole(line.get(_STEP))
+        if not run or step is None:
+            raise ConfigError(
+                f"{path}, line {row + 2}: {_RUN} is {run!r} and {_STEP} {line.get(_STEP)!r}: the "
+                "run of a row and its epoch are expected"
+            )
+        own = {name: value for name, value in columns.items() if name not in (_RUN, _STEP)}
+        weights = self._place / _WEIGHTS
+        return Member(f"{_WEIGHTS}#{row}", weights, run, epoch=step, row=row, columns=own)
 
     def read(self, member: Member) -> State:
         """Return a row as PyTorch's tensors."""
@@ -124,14 +143,20 @@ class Unterthiner(Importer):
         )
 
 
+def _whole(text: str | None) -> int | None:
+    """Return the epoch that a cell tells, as `86` or `86.0`; None where it tells none."""
+    found = re.fullmatch(r"([0-9]{1,9})(?:\.0*)?", text or "")
+    return int(found[1]) if found else None
+
+
 def _variable(line: dict[str, str], file: Path) -> _Variable:
     try:
         shape = ast.literal_eval(line["shape"])
-        shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+        shape = tuple(map(int, shape if isinstance(shape, (tuple, list)) else (shape,)))
         return _Variable(
             _name(line["varname"]), int(line["start_idx"]), int(line["end_idx"]), shape
         )
-    except (KeyError, ValueError, SyntaxError):
+    except (KeyError, ValueError, SyntaxError, TypeError, AttributeError):
         raise ConfigError(
             f"{file}: expected the columns varname, start_idx, end_idx and shape, found {line}"
         ) from None

@@ -9,15 +9,18 @@ import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
 from dwf.importers.importer import Importer, Member, Unusable, Value, natural
-from dwf.importers.tensors import State, find_state, load_file
+from dwf.importers.tensors import State, load_file, read_tensors
 from dwf.metrics import logger
 from dwf.networks.config import CNNConfig, NetworkConfig, UnknownConfig
 
 ARCHITECTURE = "architecture"
-_FILE, _ACCURACY, _LOSS = "checkpoint.pt", "test/acc", "test/loss"
+_FILE = "checkpoint.pt"
+_MEASURED = {"test/acc": "test_accuracy", "test/loss": "test_loss"}
 _LISTS = ("channels", "kernel_size", "stride", "padding", "residual", "activation")
 
 
@@ -29,21 +32,20 @@ class WildPark(Importer):
     def members(self) -> list[Member]:
         """Return a member for each checkpoint; each is read once for what it tells of itself."""
         made, unreadable = [], []
-        for file in self.files(_FILE):
+        for file in (one for one in self.files(_FILE) if one.name == _FILE):
             try:
                 made.append(self._member(file))
             except Unusable as error:
                 unreadable.append(f"{file}: {error}")
         if not made:
-            why = f": {unreadable[0]}" if unreadable else f": no file is called {_FILE}"
-            raise ConfigError(f"source = {self.config.source!r} holds 0 networks of wild_park{why}")
+            raise self.empty(unreadable[0] if unreadable else f"no file is called {_FILE}")
         if unreadable:
             logger.warning("%d checkpoints left out: %s", len(unreadable), unreadable[0])
         return made
 
     def read(self, member: Member) -> State:
         """Return the tensors of a checkpoint."""
-        return find_state(load_file(member.path), member.path, nested="model")
+        return read_tensors(member.path, nested="model")
 
     def _member(self, file: Path) -> Member:
         columns, epoch = _read_told(file, file.stat().st_mtime_ns)
@@ -90,19 +92,24 @@ def _read_told(file: Path, changed: int) -> tuple[dict[str, Value], int]:
     if not isinstance(held, Mapping) or "config" not in held:
         raise Unusable("it has no `config`")
     told = _told(held["config"])
-    result = held.get("last_result") or {}
-    columns: dict[str, Value] = {ARCHITECTURE: _architecture(told)}
-    columns |= {name: _words(told[name]) for name in _LISTS}
-    if _ACCURACY in result:
-        columns["test_accuracy"] = float(result[_ACCURACY])
-    if _LOSS in result:
-        columns["test_loss"] = float(result[_LOSS])
-    return columns, int(held.get("iteration", 0))
+    try:
+        columns: dict[str, Value] = {ARCHITECTURE: _architecture(told)}
+        columns |= {name: _words(told[name]) for name in _LISTS}
+        result = held.get("last_result") or {}
+        for theirs, ours in _MEASURED.items():
+            if theirs in result:
+                columns[ours] = float(result[theirs])
+        return columns, np.int32(held.get("iteration", 0)).item()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Unusable(f"what it tells of itself is not as published ({error})") from None
 
 
 def _told(config: object) -> Mapping[str, Sequence[Value]]:
     """Return the settings in a checkpoint: a mapping, or the fields of an object."""
-    told = config if isinstance(config, Mapping) else vars(config)
+    try:
+        told = config if isinstance(config, Mapping) else vars(config)
+    except TypeError:
+        raise Unusable("its config is neither a mapping nor an object") from None
     missing = [name for name in _LISTS if name not in told]
     if missing:
         raise Unusable(f"its config lacks {', '.join(missing)}")

@@ -105,10 +105,31 @@ def read_row(file: Path, layout: Layout) -> np.ndarray:
         ShapeMismatch: a tensor is missing, of another shape, or of no place in the layout.
         CorruptCheckpoint: the file is truncated or altered.
     """
+    state = read_state(file)
+    for name, tensor in state.items():
+        why = unfit(tensor)
+        if name in layout.by_name and not tensor.is_floating_point():
+            why = why or f"is of {tensor.dtype}, expected floating-point numbers"
+        if why:
+            raise ShapeMismatch(f"{file}: {name} {why}")
     try:
-        return layout.flatten(read_state(file)).numpy()
+        rows = layout.flatten(state)
     except ShapeMismatch as error:
         raise ShapeMismatch(f"{file}: {error}") from None
+    if rows.dim() > 1:
+        raise ShapeMismatch(f"{file} holds {len(rows)} networks in one: a file holds one network")
+    return rows.numpy()
+
+
+def unfit(tensor: "torch.Tensor") -> str | None:
+    """Return why the numbers of a tensor cannot be part of a row, in words; None where they can."""
+    import torch
+
+    if tensor.is_complex():
+        return "is complex"
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return "is sparse or quantised"
+    return "has a shape and no values (device meta)" if tensor.is_meta else None
 
 
 def read_state(file: Path) -> dict[str, "torch.Tensor"]:
@@ -123,10 +144,19 @@ def read_state(file: Path) -> dict[str, "torch.Tensor"]:
         return _read_safetensors(file)
     if file.suffix == ".npz":
         with reading_arrays(file), np.load(file, allow_pickle=False) as saved:
-            return {name: torch.from_numpy(saved[name]) for name in saved.files}
-    state = load_state(file)
-    if not all(isinstance(value, torch.Tensor) for value in state.values()):
-        odd = next(name for name, value in state.items() if not isinstance(value, torch.Tensor))
+            arrays = {name: saved[name] for name in saved.files}
+        odd = next((name for name, one in arrays.items() if one.dtype.kind not in "biufc"), None)
+        if odd is not None:
+            raise CorruptCheckpoint(f"{file}: {odd!r} is of {arrays[odd].dtype}: give numbers")
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    state = load_state(file, cure="get it again, or write it anew by torch.save(state_dict)")
+    if not isinstance(state, dict):
+        raise CorruptCheckpoint(
+            f"{file} holds a {type(state).__name__}: expected name -> tensor, as `state_dict()` "
+            "gives"
+        )
+    odd = next((name for name, value in state.items() if not isinstance(value, torch.Tensor)), None)
+    if odd is not None:
         raise CorruptCheckpoint(
             f"{file}: {odd!r} is no tensor: expected name -> tensor, as `state_dict()` gives"
         )

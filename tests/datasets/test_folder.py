@@ -1,7 +1,9 @@
 """Own images in folders and archives: as torchvision's `ImageFolder` reads them; bad input."""
 
 import io
+import os
 import tarfile
+import warnings
 import zipfile
 
 import numpy as np
@@ -80,6 +82,35 @@ def test_an_archive_is_the_folder_in_it(flowers, tmp_path, ending):
     config = FolderConfig(path=write(flowers, tmp_path / f"flowers{ending}"), validation=0.0)
     check(config, "train", flowers / "train")
     check(config, "test", flowers / "test")
+
+
+@pytest.mark.parametrize("form", ["windows", "dots", "twice"])
+def test_names_in_a_zip_are_those_of_its_files(flowers, tmp_path, form):
+    """With backslashes, from here, or one written again, of which the last is meant."""
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for file in sorted(flowers.rglob("*.[pP]*")):
+            name = file.relative_to(flowers).as_posix()
+            if form == "twice" and name == "train/rose/0.png":
+                archive.writestr(name, b"no image")
+            changed = {"windows": name.replace("/", "\\"), "dots": f"./{name}"}
+            archive.writestr(changed.get(form, name), file.read_bytes())
+    check(FolderConfig(path=tmp_path / "some.zip", validation=0.0), "train", flowers / "train")
+
+
+def test_hard_links_in_a_tar_are_the_files_that_they_name(flowers, tmp_path):
+    os.link(flowers / "train/rose/0.png", flowers / "train/rose/x.png")
+    config = FolderConfig(path=tarred(flowers, tmp_path / "some.tar.gz"), validation=0.0)
+    check(config, "train", flowers / "train")
+
+
+def test_names_that_are_no_utf8_are_read(tmp_path):
+    for i in range(4):
+        put(tmp_path / f"some/{i % 2}/{i}.png", seed=i)
+    top = os.fsencode(tmp_path / "some")
+    os.rename(top + b"/1/3.png", top + b"/1/\xff.png")
+    os.rename(top + b"/1", top + b"/\xfe")
+    assert known.known(FolderConfig(path=tmp_path / "some")).labels == ("0", "\\xfe")
 
 
 def test_without_parts_the_test_part_is_cut(flowers):
@@ -187,4 +218,33 @@ def test_links_are_followed_and_a_circle_is_refused(flowers, tmp_path):
     assert len(load_dataset(FolderConfig(path=tmp_path / "linked", validation=0.0)).train) == 16
     (flowers / "train/rose/round").symlink_to(flowers)
     with pytest.raises(ConfigError, match="round is a link to a folder that it lies in"):
+        load_dataset(FolderConfig(path=flowers))
+
+
+def test_archives_that_are_damaged_are_refused(flowers, tmp_path):
+    """Packed bytes that changed; a tar whose header changed, which tarfile takes for its end."""
+    with zipfile.ZipFile(tmp_path / "some.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(flowers.rglob("*.[pP]*")):
+            archive.writestr(str(file.relative_to(flowers)), file.read_bytes() + bytes(200))
+        at = archive.infolist()[3].header_offset + 60
+    content = bytearray((tmp_path / "some.zip").read_bytes())
+    content[at : at + 20] = bytes([255]) * 20
+    (tmp_path / "some.zip").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"some.zip is damaged .*: get it again"):
+        load_dataset(FolderConfig(path=tmp_path / "some.zip"))
+    with tarfile.open(tmp_path / "some.tar", "w") as archive:
+        archive.add(flowers, "flowers")
+    with tarfile.open(tmp_path / "some.tar") as archive:
+        at = archive.getmembers()[9].offset
+    content = bytearray((tmp_path / "some.tar").read_bytes())
+    for changed in (content[:at], content[:at] + b"?" * 8 + content[at + 8 :]):
+        (tmp_path / "some.tar").write_bytes(changed)
+        with pytest.raises(ConfigError, match="cut short or altered behind its 9 members"):
+            load_dataset(FolderConfig(path=tmp_path / "some.tar"))
+
+
+def test_what_is_no_file_is_refused(flowers):
+    """A pipe would be read for ever."""
+    os.mkfifo(flowers / "train/rose/pipe.png")
+    with pytest.raises(ConfigError, match=r"pipe.png is no file, or a link to nothing: remove it"):
         load_dataset(FolderConfig(path=flowers))

@@ -1,5 +1,8 @@
 """Own data: arrays against the published digits, found again by digest, bad input refused."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -221,6 +224,11 @@ def test_a_path_is_given_as_name_and_file(tmp_path):
         ({"x_train": images()[:, :, :, :, None]}, r"has shape \[40, 1, 6, 6, 1\]: give images"),
         ({"x_train": np.zeros((40, 2, 6, 6), np.uint8)}, "can be channels"),
         ({"x_train": np.full((40, 3), np.nan)}, "120 values that are not finite"),
+        ({"x_train": np.full((40, 3), 1e300)}, "x_train has numbers beyond float32's largest"),
+        ({"x_train": np.zeros((40, 0))}, r"has shape \[40, 0\]: give images"),
+        ({"x_train": np.array(5)}, "x_train or y_train is a single number"),
+        ({"y_train": np.array(5)}, "x_train or y_train is a single number"),
+        ({"y_train": np.array([1e30, 0] * 20)}, r"has the label 1e\+30: give smaller"),
         (
             {"y_train": np.linspace(0, 1, 40)},
             r"measurements .*: dwf trains classifiers, no regress",
@@ -246,6 +254,27 @@ def test_other_files_are_refused(tmp_path):
     np.save(tmp_path / "one.npy", images())
     with pytest.raises(ConfigError, match=r"one.npy is no .npz file"):
         load_dataset(ArraysConfig(path=tmp_path / "one.npy"))
+
+
+def test_archives_that_claim_or_hold_other_things_are_refused(tmp_path):
+    """A header of 100 TB, and members that are no arrays."""
+    header, path = io.BytesIO(), tmp_path / "some.npz"
+    told = {"descr": "<f4", "fortran_order": False, "shape": (10**7, 10**7)}
+    np.lib.format.write_array_header_1_0(header, told)
+    for ending, content, said in (
+        (".npy", header.getvalue(), "is damaged .Unable to allocate"),
+        ("", b"words", "has no x_train"),
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in ("x_train", "y_train"):
+                archive.writestr(f"{name}{ending}", content)
+        with pytest.raises(ConfigError, match=said):
+            load_dataset(ArraysConfig(path=path))
+
+
+def test_words_of_other_bytes_are_labels_too(save):
+    y = np.array([b"th\xe9", b"tea"] * 20)
+    assert known.known(save(x_train=images(), y_train=y)).labels == ("tea", "th\\xe9")
 
 
 def test_a_damaged_file_is_named(save, tmp_path):

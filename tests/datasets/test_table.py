@@ -70,6 +70,9 @@ def test_a_second_file_is_the_test_part(tmp_path):
     rows, labels = stored(load_dataset(config), "test")
     np.testing.assert_allclose(rows, held[["a", "b"]].to_numpy(np.float32))
     assert labels.tolist() == [2, 1, 0, 2, 1, 0]
+    write(held[["kind", "b", "a"]], tmp_path / "plants/test.csv")
+    config = TableConfig(path=tmp_path / "plants", target="kind", validation=0.0)
+    np.testing.assert_array_equal(stored(load_dataset(config), "test")[0], rows), "by names"
     write(held.drop(columns="a"), tmp_path / "plants/test.csv")
     with pytest.raises(ConfigError, match="different columns"):
         load_dataset(config)
@@ -114,6 +117,7 @@ def test_regression_and_what_is_no_table_is_refused(monkeypatch):
     [
         ({"a": np.nan}, {}, "column 'a' is missing or not finite in 30 of 30 rows"),
         ({"b": np.inf}, {}, "column 'b' is missing or not finite"),
+        ({"a": 1e300}, {}, "x_train has numbers beyond float32's largest"),
         ({"a": "high"}, {}, "column 'a' holds .*, such as 'high': give numbers, or name"),
         ({"kind": np.linspace(0, 1, 30)}, {}, "labels are measurements"),
         ({"kind": [None, *["oak", "elm"] * 14, "elm"]}, {}, "kind is missing in 1 of 30 rows"),
@@ -136,7 +140,15 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
         ("a.parquet", b"none", r"a.parquet cannot be read"),
         ("a.csv", b"", r"a.csv cannot be read"),
         ("b.csv", b"a,b\n", r"b.csv has no rows"),
+        ("c.csv", b"5.1,3.5,0\n4.9,3.0,1\n", "c.csv begins with the numbers 5.1, 3.5, 0: give it"),
+        ("d.csv", b",a,k\n0,1,0\n1,2,1\n", "column 1 has no name, as numbers of rows have none"),
+        ("e.csv", b"a;b;k\n0;1;0\n", "a single column, 'a;b;k': part the columns by commas"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ConfigError, match=said):
             load_dataset(TableConfig(path=tmp_path / name))
+
+
+def test_columns_that_are_counted_have_names(tmp_path):
+    table = plants().rename(columns={"a": "0", "b": "1"})
+    assert load_dataset(TableConfig(path=write(table, tmp_path / "plants.csv"))).shape == (2,)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 import dwf
 from dwf.align.config import AlignConfig
 from dwf.align.stage import align_zoo
-from dwf.errors import CorruptShard, ShapeMismatch, TooFewNetworks
+from dwf.errors import CorruptCheckpoint, CorruptShard, ShapeMismatch, TooFewNetworks
 from dwf.evaluation.config import BatchNormConfig, EvaluateConfig
 from dwf.evaluation.network_files import open_samples
 from dwf.evaluation.stage import evaluate
@@ -111,3 +111,32 @@ def test_files_that_are_not_there_or_of_no_network(zoo, files, tmp_path):
     save_file(state, tmp_path / "nan.safetensors")
     with pytest.raises(CorruptShard, match=r"nan.safetensors holds weights that are not finite"):
         opened([str(tmp_path / "nan.safetensors")], zoo, tmp_path)
+
+
+def tensors(zoo) -> dict[str, torch.Tensor]:
+    return dict(zoo.network(0).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: [state], "holds a list: expected name -> tensor"),
+        (lambda state: {n: t.cfloat() for n, t in state.items()}, "weight is complex"),
+        (lambda state: {n: t.int() for n, t in state.items()}, "torch.int32, expected floating"),
+        (lambda state: {n: t.to("meta") for n, t in state.items()}, "no values"),
+        (lambda state: {n: t.to_sparse() for n, t in state.items()}, "is sparse or quantised"),
+        (lambda state: {n: torch.stack([t, t]) for n, t in state.items()}, "holds 2 networks in"),
+    ],
+)
+def test_files_that_hold_no_network_are_refused_by_name(zoo, tmp_path, change, said):
+    torch.save(change(tensors(zoo)), tmp_path / "odd.pt")
+    with pytest.raises((ShapeMismatch, CorruptCheckpoint), match=rf"odd.pt.*{said}"):
+        opened([str(tmp_path / "odd.pt")], zoo, tmp_path)
+
+
+def test_folders_are_told_apart_by_their_whole_names(zoo, tmp_path):
+    for name in ("v1.0", "v1.1"):
+        (tmp_path / name).mkdir()
+        torch.save(tensors(zoo), tmp_path / name / "one.pt")
+    names = [str(tmp_path / name) for name in ("v1.0", "v1.1")]
+    assert opened(names, zoo, tmp_path) == ["v1.0", "v1.1"]

@@ -67,6 +67,29 @@ def test_a_damaged_archive_is_named(tmp_path):
         unpack(tmp_path / "zoo.tar", tmp_path / "out")
 
 
+def test_archives_that_cannot_be_unpacked_are_named(tmp_path):
+    """Cut short between two members, a device, and one that asks for a password."""
+    write_tar(tmp_path / "cut.tar", ["a.pt", "b.pt"])
+    content = (tmp_path / "cut.tar").read_bytes()
+    (tmp_path / "cut.tar").write_bytes(content[:1024])
+    with tarfile.open(tmp_path / "device.tar", "w") as packed:
+        info = tarfile.TarInfo("null")
+        info.type = tarfile.CHRTYPE
+        packed.addfile(info)
+    write_zip(tmp_path / "locked.zip", ["a.pt"])
+    content = bytearray((tmp_path / "locked.zip").read_bytes())
+    for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + at] |= 1
+    (tmp_path / "locked.zip").write_bytes(content)
+    for name, said in (
+        ("cut.tar", "cut short or altered behind its 1 members"),
+        ("device.tar", "would write a device"),
+        ("locked.zip", "is encrypted"),
+    ):
+        with pytest.raises(DataUnavailable, match=said):
+            unpack(tmp_path / name, tmp_path / "out")
+
+
 @pytest.fixture
 def published(tmp_path, monkeypatch):
     write_zip(tmp_path / "zoo.zip", ["net.pt"])

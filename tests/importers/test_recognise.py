@@ -59,3 +59,12 @@ def test_other_networks_are_not_taken_for_known_ones():
     shapes = shapes_of(nn.Sequential(nn.Conv1d(3, 4, 3), nn.Linear(4, 2)))
     assert recognise(shapes) is None
     assert recognise(shapes_of(nn.LSTM(3, 4))) is None
+
+
+def test_odd_shapes_are_no_network():
+    """Names of a vision transformer's, of too few axes; and axes without numbers."""
+    names = ("conv_proj.weight", "encoder.pos_embedding", "heads.head.weight")
+    names += ("encoder.layers.encoder_layer_0.mlp.0.weight",)
+    for shape in ((), (3,), (0, 0, 0, 0)):
+        assert recognise(dict.fromkeys(names, shape)) is None
+    assert recognise({"a.weight": (0, 0, 0, 0), "b.weight": (0, 0)}) is None and not recognise({})

@@ -3,6 +3,7 @@
 The alignment is held to a known shuffle of the units, undone by hand.
 """
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,8 @@ from dwf.densities.config import GaussianConfig
 from dwf.errors import ConfigError
 from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.stage import evaluate
+from dwf.exporters.config import ExportConfig
+from dwf.exporters.stage import export_networks
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator
@@ -107,3 +110,10 @@ def test_without_a_specification_nothing_is_reordered(source, tmp_path):
 def test_a_specification_beside_a_network_is_refused(source):
     with pytest.raises(ValueError, match="its groups are traced"):
         settings(source, network=None)
+
+
+def test_they_are_published_as_an_archive_without_data(source, tmp_path):
+    import_zoo(settings(source), tmp_path, name="zoo")
+    config = ExportConfig("zoo", "archive", licence="MIT", to=str(tmp_path / "out"))
+    with h5py.File(export_networks(config, tmp_path, name="out") / "zoo.h5") as file:
+        assert "of kind `none` on data that nobody told of" in file["about/readme"][()].decode()
