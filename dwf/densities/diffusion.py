@@ -93,7 +93,8 @@ class Diffusion(LearntDensity):
             said_BK, *places = said_BK.split(x_BK.shape[1], dim=1)
             step_B = torch.tensor([step], device=x_BK.device)
             codes_BK = self.noising.codes(self.config.prediction, said_BK, x_BK=x_BK, step_B=step_B)
-            codes_BK, beyond = self._clip(codes_BK)
+            codes_BK, share = self._clip(codes_BK)
+            beyond = max(beyond, share)  # of the step that cuts most
             return torch.cat([codes_BK, *places], dim=1)
 
         drawn_BK = denoise(
@@ -106,7 +107,7 @@ class Diffusion(LearntDensity):
                 torch_stream(seed, "on the way", first + i) for i in range(len(noise_BK))
             ],
         )
-        self._warn_of_clipping(beyond, "a code drawn")
+        self._warn_of_clipping(beyond, "a code on its way")
         return drawn_BK
 
     def _ask_network(

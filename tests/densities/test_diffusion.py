@@ -386,9 +386,34 @@ def test_clipping_keeps_codes_within_and_says_so_where_it_cuts(tmp_path, caplog)
     tight = exact(replace(clip=0.8))
     drawn = tight.sample(20, seed=0).values
     assert drawn.abs().max() <= 0.8 + 1e-6 and (drawn == 0.8).any()
-    assert "clip = 0.8 cuts" in caplog.text and "of a code drawn" in caplog.text
+    assert "clip = 0.8 cuts" in caplog.text and "of a code on its way" in caplog.text
     fit(tmp_path, replace(clip=0.8))
     assert "of a training network's code" in caplog.text
+
+
+class Far(Exact):
+    """Answers that stand for a code far out, after so many other steps."""
+
+    def __init__(self, config, at, **known):
+        super().__init__(config, **known)
+        self.at, self.calls = at, 0
+
+    def forward(self, x_BK, t_B):
+        said_BK = super().forward(x_BK, t_B)
+        self.calls += 1
+        if self.calls == self.at + 1:
+            said_BK[:, 0] += 100  # one number of four
+        return said_BK
+
+
+@pytest.mark.parametrize("at", [0, 4, 9])
+def test_clipping_at_any_step_is_told_with_the_share_of_that_step(at, caplog):
+    caplog.set_level(logging.WARNING)
+    config = replace(clip=3.0, prediction="sample", steps=10, method="ddim")
+    density = exact(config)
+    density.module = Far(config, at)
+    density.sample(20, seed=0)
+    assert "clip = 3 cuts 25.0 % of a code on its way" in caplog.text
 
 
 # --- the rest of the contract -----------------------------------------------------------------
