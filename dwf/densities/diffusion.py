@@ -18,6 +18,7 @@ from dwf.densities.denoising import Denoising, Noising
 from dwf.densities.examples import Examples
 from dwf.densities.learnt import LearntDensity
 from dwf.densities.samplers import denoise
+from dwf.densities.solver import Watch
 from dwf.errors import ConfigError
 from dwf.metrics import logger
 from dwf.plain import Json
@@ -81,6 +82,7 @@ class Diffusion(LearntDensity):
         condition_B: torch.Tensor | None = None,
         guidance: float = 1.0,
         present_BK: torch.Tensor | None = None,
+        watch: Watch | None = None,
     ) -> torch.Tensor:
         """Return the standardised codes that noise becomes; see the base."""
         beyond = 0.0
@@ -89,6 +91,8 @@ class Diffusion(LearntDensity):
             nonlocal beyond
             if present_BK is not None:
                 x_BK = x_BK * present_BK
+            if watch is not None:
+                watch(1 - (step + 1) / self.noising.num_steps, x_BK)
             said_BK = self._ask_network(x_BK, step, condition_B, guidance, present_BK)
             said_BK, *places = said_BK.split(x_BK.shape[1], dim=1)
             step_B = torch.tensor([step], device=x_BK.device)

@@ -26,7 +26,7 @@ from dwf.densities.flow_matching import (
 from dwf.densities.learnt import CHUNK_NUMBERS, LearntDensity
 from dwf.densities.likelihood import log_density
 from dwf.densities.scaling import check_codes
-from dwf.densities.solver import solve
+from dwf.densities.solver import Watch, solve
 from dwf.randomness import torch_stream
 
 # Up to this many numbers, a likelihood takes the exact trace of the Jacobian.
@@ -112,6 +112,7 @@ class Flow(LearntDensity):
         condition_B: torch.Tensor | None = None,
         guidance: float = 1.0,
         present_BK: torch.Tensor | None = None,
+        watch: Watch | None = None,
     ) -> torch.Tensor:
         """Return the standardised codes that noise flows to, without chance; see the base."""
         start_BK = noise_BK * self.config.source_std
@@ -120,6 +121,7 @@ class Flow(LearntDensity):
                 lambda t, x: self.velocity(x, t, condition_B=condition_B, present_BK=present_BK),
                 start_BK,
                 config=solver,
+                watch=watch,
             )
         return solve(
             lambda t, x: self.guided(
@@ -127,6 +129,7 @@ class Flow(LearntDensity):
             ),
             start_BK,
             config=solver,
+            watch=watch,
         )
 
     def log_prob(

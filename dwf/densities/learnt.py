@@ -23,7 +23,7 @@ from dwf.densities.density import Density, Setting
 from dwf.densities.examples import Examples
 from dwf.densities.pairing import PairedSections
 from dwf.densities.scaling import Scaling, check_codes, vectors
-from dwf.densities.solver import draw_noise
+from dwf.densities.solver import Watch, draw_noise
 from dwf.devices import find_device
 from dwf.errors import ConfigError, TooFewNetworks
 from dwf.randomness import seed_of, seeded
@@ -82,6 +82,7 @@ class LearntDensity(Density):
         condition_B: torch.Tensor | None = None,
         guidance: float = 1.0,
         present_BK: torch.Tensor | None = None,
+        watch: Watch | None = None,
     ) -> torch.Tensor:
         """Return standardised codes made of standard normal noise, [B, K].
 
@@ -93,6 +94,7 @@ class LearntDensity(Density):
             condition_B: standardised conditions, or that of all, [1]; None: none.
             guidance: how strongly; 1: as learnt.
             present_BK: which numbers codes have, [1, K]; None: all.
+            watch: is shown each point on the way: (share of the way done, x_BK).
         """
         raise NotImplementedError
 
@@ -249,6 +251,7 @@ class LearntDensity(Density):
         *,
         first: int = 0,
         chunk: int | None = None,
+        watch: Watch | None = None,
         condition: float | None = None,
         guidance: float = 1.0,
         kind: int = 0,
@@ -261,6 +264,8 @@ class LearntDensity(Density):
             seed: sample i of a seed starts from the same noise, whatever `count` and `chunk`.
             first: number of the first sample.
             chunk: how many are drawn at once; default by their size.
+            watch: is shown the points of each chunk on their way: (share of it done, from 0, noise;
+                their numbers [B, K] in the units of the codes).
             condition: what to ask for, as the zoo has it; None: nothing.
             guidance: how strongly; 1: as learnt.
             kind: number of the architecture, of codes of several.
@@ -275,6 +280,7 @@ class LearntDensity(Density):
         settings = replace(self.config.solver, **solver)
         condition_B = self.ask(condition, guidance)
         present_BK = self._present_of(kind)
+        shown = watch and (lambda done, x_BK: watch(done, self.scaling.undo(x_BK)))
         noise_NK = draw_noise(count, self.shape.size, seed=seed, first=first)
         chunk = chunk or self._chunk()
         for place, x_BK in enumerate(noise_NK.split(chunk)):  # views: noise becomes the samples
@@ -288,6 +294,7 @@ class LearntDensity(Density):
                 condition_B=condition_B,
                 guidance=guidance,
                 present_BK=present_BK,
+                watch=shown,
             )
             x_BK.copy_(self.scaling.undo(drawn_BK))
         return self.shape.fill(noise_NK, torch.full((count,), kind))

@@ -330,6 +330,20 @@ def test_a_learnt_variance_is_trained_saved_and_used(tmp_path):
     torch.testing.assert_close(learnt.sample(3, seed=0).values, fixed.sample(3, seed=0).values)
 
 
+def test_points_that_are_shown_lie_on_the_path_of_a_gaussian():
+    """Its deterministic path keeps z in x = sqrt(abar) m + sqrt(abar c^2 + 1 - abar) z."""
+    density, shown = exact(replace(method="ddim", steps=1000)), []
+    density.sample(3, seed=0, watch=lambda done, x_BK: shown.append((done, x_BK)))
+    assert len(shown) == 1000 and shown[0][0] == 0
+    torch.testing.assert_close(shown[0][1], draw_noise(3, 4, seed=0))
+    start, z = shown[0][1], None
+    for done, x_BK in shown[::100]:
+        kept = density.config.kept_S[round((1 - done) * 1000) - 1]
+        mean, std = kept**0.5 * MEAN, (kept * STD**2 + 1 - kept) ** 0.5
+        z = (start - mean) / std if z is None else z
+        torch.testing.assert_close(x_BK, mean + std * z, rtol=2e-2, atol=2e-2)
+
+
 # --- conditions, architectures, clipping ------------------------------------------------------
 
 
