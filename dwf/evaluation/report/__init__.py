@@ -1,5 +1,6 @@
 """The report: tables, marks, headline, figures and page of what was measured."""
 
+from dwf.evaluation.report.analysed import Analysed
 from dwf.evaluation.report.columns import accuracy_cell, number_cell, share_cell
 from dwf.evaluation.report.figures import (
     HELD_OUT_COLOUR,
@@ -7,7 +8,9 @@ from dwf.evaluation.report.figures import (
     SAMPLE_MARKERS,
     STYLE,
     draw_figures,
+    look_of,
     save_figures,
+    scatter_networks,
 )
 from dwf.evaluation.report.fits import read_fit
 from dwf.evaluation.report.headline import ONE_NETWORK, STEPS, headline
@@ -30,7 +33,7 @@ from dwf.evaluation.report.reconstruction import (
     write_reconstruction,
 )
 from dwf.evaluation.report.report import Report, markdown_table
-from dwf.evaluation.report.sets import NetworkSet, network_set
+from dwf.evaluation.report.sets import NetworkSet, network_set, plain, statistics
 
 __all__ = [
     "HELD_OUT_COLOUR",
@@ -39,6 +42,7 @@ __all__ = [
     "SAMPLE_MARKERS",
     "STEPS",
     "STYLE",
+    "Analysed",
     "NetworkSet",
     "ReconstructedSet",
     "Reconstruction",
@@ -51,16 +55,20 @@ __all__ = [
     "figure",
     "hardware",
     "headline",
+    "look_of",
     "markdown_table",
     "marked",
     "network_set",
     "number_cell",
     "paragraphs",
+    "plain",
     "print_reconstruction",
     "read_fit",
     "reconstructed_set",
     "save_figures",
+    "scatter_networks",
     "share_cell",
+    "statistics",
     "table",
     "whole_page",
     "write_page",
