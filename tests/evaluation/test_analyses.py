@@ -17,9 +17,11 @@ from dwf.evaluation.analyses.classes import _precision_recall, confusion
 from dwf.evaluation.analyses.logits import apart
 from dwf.evaluation.analyses.material import Material
 from dwf.evaluation.analyses.table import ANALYSES
-from dwf.evaluation.config import AnalysisName, EvaluateConfig
+from dwf.evaluation.config import AnalysisName, BatchNormConfig, EvaluateConfig
+from dwf.evaluation.measure import Yardstick
 from dwf.evaluation.measure.novelty import overlaps
 from dwf.evaluation.report.report import Report
+from dwf.evaluation.report.sets import NetworkSet
 from dwf.evaluation.stage import evaluate
 
 QUICK = {"noise": (0.03,), "averages": (2,), "count": 6}
@@ -105,7 +107,22 @@ def one_class(zoo, weights_ND):
 
 
 @pytest.fixture
-def seen(zoo, write_samples, monkeypatch):
+def looked(monkeypatch):
+    """What analyses look at, kept; reports have no other figures."""
+    kept: list[Material] = []
+
+    class Kept(Material):
+        def __init__(self, *about, **more):
+            super().__init__(*about, **more)
+            kept.append(self)
+
+    monkeypatch.setattr("dwf.evaluation.stage.Material", Kept)
+    monkeypatch.setattr("dwf.evaluation.stage.draw_figures", lambda *_, **__: {})
+    return kept
+
+
+@pytest.fixture
+def seen(zoo, write_samples, looked):
     """A report with all analyses, and what they looked at."""
     training_ND = zoo.read(zoo.rows("train", "last"))
     broken_ND = training_ND[:4].copy()
@@ -115,15 +132,6 @@ def seen(zoo, write_samples, monkeypatch):
         write_samples("biased", one_class(zoo, training_ND[5:9])),
         write_samples("broken", broken_ND),
     ]
-    looked: list[Material] = []
-
-    class Kept(Material):
-        def __init__(self, *about, **more):
-            super().__init__(*about, **more)
-            looked.append(self)
-
-    monkeypatch.setattr("dwf.evaluation.stage.Material", Kept)
-    monkeypatch.setattr("dwf.evaluation.stage.draw_figures", lambda *_, **__: {})
     names = tuple(one.name for one in samples)
     config = EvaluateConfig(zoo.name, names, analyses=("all",), **QUICK)
     report = evaluate(config, zoo.path.parent.parent, name="r")
@@ -133,16 +141,37 @@ def seen(zoo, write_samples, monkeypatch):
 def test_a_report_with_all_analyses_says_what_is_known(seen, zoo):
     report, material = seen
     assert list(report.analyses) == list(ANALYSES)
-    for one in material.scored:  # by another way than the report's
-        accuracy_S = 1 - material.wrong_SM(one).mean(1)
-        (row,) = [each for each in report.sets if each.title == one.title]
-        np.testing.assert_allclose(accuracy_S, row.accuracy_S, atol=1e-12)
-        assert len(one) == row.n
+    _scored_as_the_report(report, material)
     _similar(report)
     _classes(report)
     _logits(report)
     _the_rest(report)
     _written(report, zoo.path.parent.parent / "reports" / "r")
+
+
+def test_networks_with_batchnorm_are_scored_as_the_report_does(
+    batchnorm_zoo, batchnorm_networks, write_batchnorm
+):
+    """One by one; samples with statistics of their own, as `measure_zoo` has them."""
+    samples = write_batchnorm("s", 1.1 * batchnorm_networks[1][:2], batchnorm="generated")
+    data, batchnorm = batchnorm_zoo.load_data(), BatchNormConfig(images=100, compare=())
+    yardstick = Yardstick(batchnorm_zoo, data, batchnorm=batchnorm)
+    originals = NetworkSet("originals", "originals", summary={}, networks={})
+    report = Report("r", {}, limits={}, sets=(originals,), headline=())
+    material = Material(report, yardstick, samples=[samples], root=samples.path)
+    measured = (yardstick.originals, yardstick.measure_zoo(samples, np.arange(2)))
+    for one, found in zip(material.scored, measured, strict=True):
+        accuracy_S = 1 - material.wrong_SM(one).mean(1)
+        np.testing.assert_allclose(accuracy_S, found.accuracy_S, atol=1e-12)
+
+
+def _scored_as_the_report(report, material):
+    """By another way than the report's own accuracies."""
+    for one in material.scored:
+        accuracy_S = 1 - material.wrong_SM(one).mean(1)
+        (row,) = [each for each in report.sets if each.title == one.title]
+        np.testing.assert_allclose(accuracy_S, row.accuracy_S, atol=1e-12)
+        assert len(one) == row.n
 
 
 def _similar(report):
