@@ -76,7 +76,7 @@ def test_a_report_follows_flow_and_diffusion_from_noise_to_their_samples(fitted,
     for name in ("flow", "diffusion"):
         (samples,) = [one for one in report.sets if one.title == f"{name}-samples"]
         accuracies = found.numbers[f"{name}-samples"]["networks"]
-        assert accuracies[-1] == samples.networks["test_accuracy"]
+        assert accuracies[-1] == pytest.approx(samples.networks["test_accuracy"], abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["flow", "diffusion"])

@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import softmax
 
 from dwf import preemption
-from dwf.evaluation.measure import Rows, Yardstick, behaviour_images
+from dwf.evaluation.measure import Rows, Source, Yardstick, behaviour_images
 from dwf.evaluation.report import Report
 from dwf.metrics import Progress
 from dwf.zoo.store import Zoo
@@ -110,22 +110,32 @@ class Material:
         stored, _ = self.part.batch(torch.arange(len(self.part)))
         return torch.cat([self.yardstick.data.prepare(stored), self._compared_VX])
 
+    def accuracy_of(self, weights_BD: np.ndarray) -> np.ndarray:
+        """Return the accuracy of generated networks on the split's images, float64_B."""
+        images_MX, source = self._images[: len(self.part)], self.yardstick.batchnorm.score
+        logits = self._logits(weights_BD, source, images_MX)
+        right = [_answers(logits_BMK)[0] == self.labels_M for logits_BMK in logits]
+        return np.concatenate(right).mean(1)
+
     def _score(self, zoo: Zoo, rows: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield (answers_BM, confidence_BM, logits_BF) of a few networks at a time."""
         yardstick, num = self.yardstick, len(self.part)
         source = "own" if zoo is yardstick.zoo else yardstick.batchnorm.score
-        step = max(1, _LOGIT_BYTES // (4 * len(self._images) * self.num_classes))
         for _, weights_BD in Rows(zoo, rows):
-            for first in range(0, len(weights_BD), step):
-                logits_BIK = yardstick.scorer.logits(
-                    weights_BD[first : first + step], source, images_MX=self._images
-                )
-                yield (
-                    *_answers(logits_BIK[:, :num]),
-                    logits_BIK[:, num:].reshape(len(logits_BIK), -1),
-                )
-                if preemption.is_asked():
-                    preemption.stop()
+            for logits_BIK in self._logits(weights_BD, source, self._images):
+                compared_BF = logits_BIK[:, num:].reshape(len(logits_BIK), -1)
+                yield *_answers(logits_BIK[:, :num]), compared_BF
+
+    def _logits(
+        self, weights_BD: np.ndarray, source: Source, images_MX: torch.Tensor
+    ) -> Iterator[np.ndarray]:
+        """Yield logits_BMK of a few networks at a time."""
+        step = max(1, _LOGIT_BYTES // (4 * len(images_MX) * self.num_classes))
+        for first in range(0, len(weights_BD), step):
+            some_BD = weights_BD[first : first + step]
+            yield self.yardstick.scorer.logits(some_BD, source, images_MX=images_MX)
+            if preemption.is_asked():
+                preemption.stop()
 
 
 def _answers(logits_BMK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,15 +6,15 @@ Shape suffixes: B networks of a block, D numbers of a network, L looks.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from dwf import preemption
 from dwf.evaluation.analyses.analysis import Findings
 from dwf.evaluation.analyses.material import Material
-from dwf.evaluation.report import SAMPLE_COLOURS, SAMPLE_MARKERS, number_cell, statistics
+from dwf.evaluation.report import SAMPLE_COLOURS, SAMPLE_MARKERS, statistics
 from dwf.generators.generator import Generator
 from dwf.plain import Json
 from dwf.zoo.provenance import Sampled
@@ -29,10 +29,10 @@ MOST_NETWORKS = 100
 def reverse(material: Material) -> Findings:
     """Draw the samples' networks again and score them on their way."""
     words = (
-        f"Networks are drawn again as the samples were (the first {MOST_NETWORKS} at most), and "
-        "their codes are decoded and scored as they stand at several places of the way, from noise "
-        f"(0) to the network (1), on {material.split} images. All of them count. A look shows the "
-        "last state at or before its place.",
+        f"Networks are drawn again as the samples were (the first {MOST_NETWORKS} at most, before "
+        "any selection), and their codes are decoded and scored as they stand at several places of "
+        f"the way, from noise (0) to the network (1): mean {material.split} accuracy in percent. "
+        "All of them count. A look shows the last state at or before its place.",
     )
     numbers: dict[str, Json] = {}
     for zoo in material.samples:
@@ -45,7 +45,7 @@ def reverse(material: Material) -> Findings:
         return Findings(words)
     columns = ("networks", "n", *(f"{place:g}" for place in LOOKS))
     rows = [
-        (title, str(found["n"]), *(number_cell(each["mean"]) for each in found["accuracy"]))
+        (title, str(found["n"]), *(f"{100 * each['mean']:.1f}" for each in found["accuracy"]))
         for title, found in numbers.items()
     ]
     figure = _curves(material, numbers)
@@ -59,14 +59,14 @@ def reverse(material: Material) -> Findings:
 
 
 def on_the_way(
-    draw: Callable[[Callable[[float, torch.Tensor], None]], torch.Tensor],
+    draw: Callable[..., torch.Tensor],
     decode: Callable[[torch.Tensor], torch.Tensor],
 ) -> list[torch.Tensor]:
     """Return weights_BD of networks at each of `LOOKS`; the last are those that are drawn.
 
     Args:
-        draw: draws networks and shows what it is given the share of the way done, rising from 0 for
-            each chunk of them, and the numbers of their codes there.
+        draw: draws networks and shows a `watch` the share of the way done, rising from 0 for each
+            chunk of them, and the numbers of their codes there.
         decode: makes networks of these numbers.
     """
     places = LOOKS[:-1]
@@ -82,7 +82,7 @@ def on_the_way(
             elif done <= place + 1e-6:
                 kept[look][-1] = numbers_BK
 
-    drawn_BD = draw(note)
+    drawn_BD = draw(watch=note)
     return [*(decode(torch.cat(parts)) for parts in kept), drawn_BD]
 
 
@@ -107,7 +107,7 @@ def _generator(material: Material, zoo: Zoo) -> tuple[str, Generator | None]:
 
 def _follow(material: Material, generator: Generator, zoo: Zoo) -> dict[str, Json]:
     """Return the accuracies of networks at each of `LOOKS`."""
-    told, yardstick = zoo.facts.sampled, material.yardstick
+    told = zoo.facts.sampled
     how = {"method": told.solver, "steps": told.steps}
     how |= {"condition": told.condition, "guidance": told.guidance}
     how = {name: value for name, value in how.items() if value is not None}
@@ -116,17 +116,9 @@ def _follow(material: Material, generator: Generator, zoo: Zoo) -> dict[str, Jso
     parts: list[list[np.ndarray]] = [[] for _ in LOOKS]
     for first in range(0, count, step):
         num = min(step, count - first)
-
-        def draw(
-            watch: Callable[[float, torch.Tensor], None], num: int = num, first: int = first
-        ) -> torch.Tensor:
-            return generator.sample(num, told.seed, first=first, watch=watch, **how)
-
+        draw = partial(generator.sample, num, told.seed, first=first, **how)
         for part, weights_BD in zip(parts, on_the_way(draw, generator.decode), strict=True):
-            source = yardstick.batchnorm.score
-            part.append(yardstick.scorer.score(weights_BD.numpy(), source)["accuracy_S"])
-            if preemption.is_asked():
-                preemption.stop()
+            part.append(material.accuracy_of(weights_BD.numpy()))
     accuracies = [np.concatenate(part) for part in parts]
     return {
         "n": count,

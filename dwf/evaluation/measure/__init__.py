@@ -17,6 +17,7 @@ from dwf.evaluation.measure.novelty import (
 from dwf.evaluation.measure.recombined import Arm
 from dwf.evaluation.measure.scoring import (
     Scorer,
+    Source,
     check_accuracy,
     refuse_broken_statistics,
     refuse_without_statistics,
@@ -38,6 +39,7 @@ __all__ = [
     "Nearness",
     "Rows",
     "Scorer",
+    "Source",
     "Yardstick",
     "behaviour_images",
     "check_accuracy",
