@@ -87,8 +87,8 @@ class Spread(Choice):
 
     @property
     def told(self) -> str:
-        """Both ends in words."""
-        return f"{self.low:g}..{self.high:g}"
+        """Both ends in words, to the last digit."""
+        return f"{self.low}..{self.high}"
 
     def at(self, numbers_N: np.ndarray, *, stride: int, place: int) -> np.ndarray:
         """Return the number of each sample."""
@@ -180,6 +180,23 @@ class Asked:
         if self.is_constant:
             first, count = 0, 1
         return self.conditions.encode(self.values(first, count), count)
+
+
+def again(
+    condition: dict[str, Json] | None, guidance: float | dict[str, float] | None
+) -> tuple[Wanted, Guidance]:
+    """Return how to ask for what samples were asked for before.
+
+    Args:
+        condition: what their provenance tells, see `Asked.facts`; None: nothing was asked for.
+        guidance: likewise.
+    """
+    if condition is None:
+        return None, 1.0
+    wanted = [f"{name}={told}" for name, told in condition.items()]
+    if not isinstance(guidance, dict):
+        return wanted, guidance
+    return wanted, [f"{name}={weight}" for name, weight in guidance.items() if name in condition]
 
 
 def _listed(wanted: Wanted) -> Sequence[str]:

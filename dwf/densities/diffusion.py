@@ -20,6 +20,7 @@ from dwf.densities.guidance import guided
 from dwf.densities.learnt import LearntDensity
 from dwf.densities.paths import PathTask
 from dwf.densities.samplers import denoise
+from dwf.densities.solver import Watch
 from dwf.errors import ConfigError
 from dwf.metrics import logger
 from dwf.plain import Json
@@ -76,6 +77,7 @@ class Diffusion(LearntDensity):
         condition_BP: torch.Tensor | None = None,
         guidance: float | tuple[float, ...] = 1.0,
         present_BK: torch.Tensor | None = None,
+        watch: Watch | None = None,
     ) -> torch.Tensor:
         """Return the standardised codes that noise becomes; see the base."""
         beyond = 0.0
@@ -84,6 +86,8 @@ class Diffusion(LearntDensity):
             nonlocal beyond
             if present_BK is not None:
                 x_BK = x_BK * present_BK
+            if watch is not None:
+                watch(1 - (step + 1) / self.noising.num_steps, x_BK)
             said_BK = guided(
                 lambda told: self._answer(x_BK, step, condition_BP=told, present_BK=present_BK),
                 condition_BP,
@@ -93,7 +97,8 @@ class Diffusion(LearntDensity):
             said_BK, *places = said_BK.split(x_BK.shape[1], dim=1)
             step_B = torch.tensor([step], device=x_BK.device)
             codes_BK = self.noising.codes(self.config.prediction, said_BK, x_BK=x_BK, step_B=step_B)
-            codes_BK, beyond = self._clip(codes_BK)
+            codes_BK, share = self._clip(codes_BK)
+            beyond = max(beyond, share)  # of the step that cuts most
             return torch.cat([codes_BK, *places], dim=1)
 
         drawn_BK = denoise(
@@ -106,7 +111,7 @@ class Diffusion(LearntDensity):
                 torch_stream(seed, "on the way", first + i) for i in range(len(noise_BK))
             ],
         )
-        self._warn_of_clipping(beyond, "a code drawn")
+        self._warn_of_clipping(beyond, "a code on its way")
         return drawn_BK
 
     def _answer(

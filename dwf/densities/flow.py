@@ -26,7 +26,7 @@ from dwf.densities.guidance import guided
 from dwf.densities.learnt import CHUNK_NUMBERS, LearntDensity
 from dwf.densities.likelihood import log_density
 from dwf.densities.scaling import check_codes
-from dwf.densities.solver import solve
+from dwf.densities.solver import Watch, solve
 from dwf.errors import ConfigError
 from dwf.randomness import torch_stream
 
@@ -82,6 +82,7 @@ class Flow(LearntDensity):
         condition_BP: torch.Tensor | None = None,
         guidance: float | tuple[float, ...] = 1.0,
         present_BK: torch.Tensor | None = None,
+        watch: Watch | None = None,
     ) -> torch.Tensor:
         """Return the standardised codes that noise flows to, without chance; see the base."""
 
@@ -93,7 +94,8 @@ class Flow(LearntDensity):
                 sizes=self.conditions.sizes if self.conditions else (),
             )
 
-        return solve(velocity, noise_BK * self.config.source_std, config=solver)
+        start_BK = noise_BK * self.config.source_std
+        return solve(velocity, start_BK, config=solver, watch=watch)
 
     def log_prob(
         self,

@@ -25,7 +25,7 @@ from dwf.densities.examples import Examples
 from dwf.densities.pairing import PairedSections
 from dwf.densities.paths import PathTask
 from dwf.densities.scaling import Scaling, check_codes, vectors
-from dwf.densities.solver import draw_noise
+from dwf.densities.solver import Watch, draw_noise
 from dwf.devices import find_device
 from dwf.errors import ConfigError, TooFewNetworks
 from dwf.randomness import seed_of, seeded
@@ -89,6 +89,7 @@ class LearntDensity(Density):
         condition_BP: torch.Tensor | None = None,
         guidance: float | tuple[float, ...] = 1.0,
         present_BK: torch.Tensor | None = None,
+        watch: Watch | None = None,
     ) -> torch.Tensor:
         """Return standardised codes made of standard normal noise, [B, K].
 
@@ -100,6 +101,7 @@ class LearntDensity(Density):
             condition_BP: standardised conditions, or those of all, [1, P]; None: none.
             guidance: how strongly, see `guidance.guided`; 1: as learnt.
             present_BK: which numbers codes have, [1, K]; None: all.
+            watch: is shown each point on the way: (share of the way done, x_BK).
         """
         raise NotImplementedError
 
@@ -259,6 +261,7 @@ class LearntDensity(Density):
         *,
         first: int = 0,
         chunk: int | None = None,
+        watch: Watch | None = None,
         condition: Wanted = None,
         guidance: Guidance = 1.0,
         kind: int = 0,
@@ -271,6 +274,8 @@ class LearntDensity(Density):
             seed: sample i of a seed starts from the same noise, whatever `count` and `chunk`.
             first: number of the first sample.
             chunk: how many are drawn at once; default by their size.
+            watch: is shown the points of each chunk on their way: (share of it done, from 0, noise;
+                their numbers [B, K] in the units of the codes).
             condition: what to ask for, see `ask`; None: nothing.
             guidance: how strongly; 1: as learnt.
             kind: number of the architecture, of codes of several.
@@ -285,6 +290,7 @@ class LearntDensity(Density):
         settings = replace(self.config.solver, **solver)
         asked = self.ask(condition, guidance)
         present_BK = self._present_of(kind)
+        shown = watch and (lambda done, x_BK: watch(done, self.scaling.undo(x_BK)))
         noise_NK = draw_noise(count, self.shape.size, seed=seed, first=first)
         chunk = chunk or self._chunk()
         for place, x_BK in enumerate(noise_NK.split(chunk)):  # views: noise becomes the samples
@@ -299,6 +305,7 @@ class LearntDensity(Density):
                 condition_BP=asked and asked.rows(number, len(x_BK)).to(self.device),
                 guidance=asked.guidance if asked else 1.0,
                 present_BK=present_BK,
+                watch=shown,
             )
             x_BK.copy_(self.scaling.undo(drawn_BK))
         return self.shape.fill(noise_NK, torch.full((count,), kind))

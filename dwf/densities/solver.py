@@ -13,6 +13,8 @@ from dwf.errors import SolverFailed
 from dwf.randomness import torch_stream
 
 State = torch.Tensor | tuple[torch.Tensor, ...]
+Watch = Callable[[float, torch.Tensor], None]
+"""Function that is shown each state on the way: (time, x_BK)."""
 
 
 def solve(
@@ -22,6 +24,7 @@ def solve(
     config: SolverConfig,
     start: float = 0.0,
     end: float = 1.0,
+    watch: Watch | None = None,
 ) -> State:
     """Return the solution at `end` of d state / d time = velocity(time, state).
 
@@ -31,6 +34,7 @@ def solve(
         config: method, and number of equal intervals or tolerances.
         start: first time.
         end: last time; may be the earlier one.
+        watch: is shown the state, a tensor, before each step that is taken.
 
     Raises:
         SolverFailed: `dopri5` finds no step short enough.
@@ -43,10 +47,9 @@ def solve(
     else:
         options = {"grid_constructor": lambda func, y0, t: _equal_steps(t, config.steps)}
     tolerances = {"rtol": config.rtol, "atol": config.atol}
+    slope = velocity if watch is None else _Watched(velocity, watch, is_adaptive=config.is_adaptive)
     try:
-        solution = odeint(
-            velocity, state, times, method=config.method, options=options, **tolerances
-        )
+        solution = odeint(slope, state, times, method=config.method, options=options, **tolerances)
     except AssertionError as error:  # torchdiffeq's word for a step that cannot be short enough
         raise SolverFailed(
             f"{config.method} with rtol = {config.rtol:g}, atol = {config.atol:g}: {error}: the "
@@ -54,6 +57,18 @@ def solve(
             "them, or choose rk4"
         ) from None
     return solution[-1] if isinstance(state, torch.Tensor) else tuple(s[-1] for s in solution)
+
+
+class _Watched:
+    """A velocity with torchdiffeq's call before each step; of adaptive ones, each that it keeps."""
+
+    def __init__(self, velocity: Callable, watch: Watch, *, is_adaptive: bool):
+        self._velocity = velocity
+        name = "callback_accept_step" if is_adaptive else "callback_step"
+        setattr(self, name, lambda time, state, _: watch(float(time), state))
+
+    def __call__(self, time: torch.Tensor, state: State) -> State:
+        return self._velocity(time, state)
 
 
 def _equal_steps(times: torch.Tensor, steps: int) -> torch.Tensor:

@@ -6,6 +6,10 @@ from typing import Annotated, Literal
 from dwf.settings import Bounds, Count, Positive, Whole
 
 Strategy = Literal["none", "reference", "recalibrated"]
+AnalysisName = Literal[
+    "reverse", "wrong_answers", "classes", "checkpoints", "logits", "methods", "all"
+]
+"""Analyses that a report may have beside its tables; `all`: every one."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,11 @@ class EvaluateConfig:
     by: str | None = None
     """Column of the zoo (`initialisation`) by whose values a table splits every set. Samples count
     as what they were asked for, else, as baselines, as the training network nearest to them."""
+    analyses: tuple[AnalysisName, ...] = ()
+    """Sections that the report has besides, with figures: accuracy on the way from noise
+    (`reverse`), similarity of `wrong_answers`, `classes` that are answered, similarity against the
+    number of `checkpoints` learnt from, distances of `logits`, all `methods` by all measures; or
+    `all`."""
     workers: Count | None = None
     """Networks that are scored at a time, where they are not computed together (on a CPU all but
     MLPs); default: one for each thread that torch may use."""

@@ -1,6 +1,7 @@
 """The stage: score generated networks against the zoo that their generators learnt from."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from dwf.devices import find_device
 from dwf.errors import ConfigError, RunConflict
+from dwf.evaluation.analyses import Material, analyse, chosen
 from dwf.evaluation.comparisons import comparisons_of, measure_all
 from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.frames import refuse_other_frame
@@ -42,7 +44,8 @@ _MOST_PARTS = 32
 def plan(config: EvaluateConfig, root: Path, *, name: str) -> str:
     """Return in words what `evaluate` would score, and where the report would lie."""
     sets = ", ".join(config.samples) or "no samples"
-    return f"evaluate zoo {config.zoo}: {sets}, and the baselines -> {_folder(root, name)}"
+    more = f"; analyses: {', '.join(chosen(config.analyses))}" if config.analyses else ""
+    return f"evaluate zoo {config.zoo}: {sets}, and the baselines{more} -> {_folder(root, name)}"
 
 
 def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
@@ -117,10 +120,15 @@ def _evaluate(
             map_share=tuple(yardstick.axes_share_C.tolist()),
             fits={each: read_fit(path) for each, path in _generators(root, samples).items()},
         )
+        material = Material(made, yardstick, samples=samples, root=Path(root))
+        made = replace(made, analyses=analyse(config.analyses, material, folder=run.path))
         made.save(run.path)
         figures = draw_figures(made, run.path, curves=_curves(root, zoo, samples))
         environment = json.loads((run.path / "environment.json").read_text())
-        write_text(run.path / "report.html", write_page(made, environment, figures=figures))
+        write_text(
+            run.path / "report.html",
+            write_page(made, environment, figures=figures, folder=run.path),
+        )
         run.finish(headline=list(made.headline), fingerprints=fingerprints)
         return made
 

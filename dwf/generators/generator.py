@@ -21,6 +21,7 @@ from dwf.codecs.codes import Judge
 from dwf.codecs.config import CODECS, CodecSettings
 from dwf.densities.config import DENSITIES, DensitySettings
 from dwf.densities.density import Density, Setting
+from dwf.densities.solver import Watch
 from dwf.errors import ConfigError, RunConflict
 from dwf.generators.config import BATCHNORM_IMAGES, GateConfig
 from dwf.generators.examiner import Examiner
@@ -263,7 +264,15 @@ class Generator:
         """B: how many networks a block of bounded memory has; codes are as long as the widest."""
         return max(1, _BLOCK_BYTES // (4 * self.numbers))
 
-    def sample(self, count: int, seed: int, *, first: int = 0, **how: Setting) -> torch.Tensor:
+    def sample(
+        self,
+        count: int,
+        seed: int,
+        *,
+        first: int = 0,
+        watch: Watch | None = None,
+        **how: Setting,
+    ) -> torch.Tensor:
         """Draw networks, of the architecture of one of its zoos; see `of_zoo`.
 
         Args:
@@ -271,15 +280,28 @@ class Generator:
             seed: sample i of a seed is the same network, up to rounding (and an adaptive solver's
                 tolerance), whatever `count` is.
             first: number of the first sample.
+            watch: is shown codes on their way, of a density with a solver; see
+                `LearntDensity.sample`, and `decode` for networks.
             how: settings of the density's solver other than its own; `condition`, `guidance`.
 
         Returns:
             weights_ND, float32; not held to be finite.
         """
         if self.density.shape.is_mixed:
-            how["kind"] = self.density.shape.layouts.index(self.source["layout"])
-        codes = self.density.sample(count, seed, first=first, **how)
+            how["kind"] = self._kind
+        watching = {} if watch is None else {"watch": watch}
+        codes = self.density.sample(count, seed, first=first, **how, **watching)
         return self.codec.decode(codes, self.layout)
+
+    def decode(self, numbers_BK: torch.Tensor) -> torch.Tensor:
+        """Return the networks of codes that are given by their numbers, weights_BD, float32."""
+        kind_B = torch.full((len(numbers_BK),), self._kind if self.density.shape.is_mixed else 0)
+        codes = self.density.shape.fill(numbers_BK.cpu(), kind_B)
+        return self.codec.decode(codes, self.layout)
+
+    @property
+    def _kind(self) -> int:
+        return self.density.shape.layouts.index(self.source["layout"])
 
     def stream(
         self, count: int, seed: int, *, first: int = 0, **how: Setting

@@ -330,6 +330,20 @@ def test_a_learnt_variance_is_trained_saved_and_used(tmp_path):
     torch.testing.assert_close(learnt.sample(3, seed=0).values, fixed.sample(3, seed=0).values)
 
 
+def test_points_that_are_shown_lie_on_the_path_of_a_gaussian():
+    """Its deterministic path keeps z in x = sqrt(abar) m + sqrt(abar c^2 + 1 - abar) z."""
+    density, shown = exact(replace(method="ddim", steps=1000)), []
+    density.sample(3, seed=0, watch=lambda done, x_BK: shown.append((done, x_BK)))
+    assert len(shown) == 1000 and shown[0][0] == 0
+    torch.testing.assert_close(shown[0][1], draw_noise(3, 4, seed=0))
+    start, z = shown[0][1], None
+    for done, x_BK in shown[::100]:
+        kept = density.config.kept_S[round((1 - done) * 1000) - 1]
+        mean, std = kept**0.5 * MEAN, (kept * STD**2 + 1 - kept) ** 0.5
+        z = (start - mean) / std if z is None else z
+        torch.testing.assert_close(x_BK, mean + std * z, rtol=2e-2, atol=2e-2)
+
+
 # --- conditions, architectures, clipping ------------------------------------------------------
 
 
@@ -385,9 +399,34 @@ def test_clipping_keeps_codes_within_and_says_so_where_it_cuts(tmp_path, caplog)
     tight = exact(replace(clip=0.8))
     drawn = tight.sample(20, seed=0).values
     assert drawn.abs().max() <= 0.8 + 1e-6 and (drawn == 0.8).any()
-    assert "clip = 0.8 cuts" in caplog.text and "of a code drawn" in caplog.text
+    assert "clip = 0.8 cuts" in caplog.text and "of a code on its way" in caplog.text
     fit(tmp_path, replace(clip=0.8))
     assert "of a training network's code" in caplog.text
+
+
+class Far(Exact):
+    """Answers that stand for a code far out, after so many other steps."""
+
+    def __init__(self, config, at, **known):
+        super().__init__(config, **known)
+        self.at, self.calls = at, 0
+
+    def forward(self, x_BK, t_B):
+        said_BK = super().forward(x_BK, t_B)
+        self.calls += 1
+        if self.calls == self.at + 1:
+            said_BK[:, 0] += 100  # one number of four
+        return said_BK
+
+
+@pytest.mark.parametrize("at", [0, 4, 9])
+def test_clipping_at_any_step_is_told_with_the_share_of_that_step(at, caplog):
+    caplog.set_level(logging.WARNING)
+    config = replace(clip=3.0, prediction="sample", steps=10, method="ddim")
+    density = exact(config)
+    density.module = Far(config, at)
+    density.sample(20, seed=0)
+    assert "clip = 3 cuts 25.0 % of a code on its way" in caplog.text
 
 
 # --- the rest of the contract -----------------------------------------------------------------

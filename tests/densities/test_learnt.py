@@ -28,6 +28,7 @@ from dwf.densities.config import (
 )
 from dwf.densities.learnt import LearntDensity
 from dwf.densities.scaling import Scaling
+from dwf.densities.solver import draw_noise
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.generator import Generator
@@ -101,11 +102,23 @@ class Own(LearntDensity):
     def task(self, train, val, seed, metric):
         return OwnTask(self.module, train, val=val, seed=seed)
 
-    def draw(self, noise_BK, solver, seed, first, condition_BP=None, guidance=1.0, present_BK=None):
+    def draw(
+        self,
+        noise_BK,
+        solver,
+        seed,
+        first,
+        condition_BP=None,
+        guidance=1.0,
+        present_BK=None,
+        watch=None,
+    ):
         told = {"condition_BP": condition_BP, "present_BK": present_BK}
         told = {name: value for name, value in told.items() if value is not None}
         x_BK = noise_BK
         for step in range(1, solver.steps + 1):
+            if watch is not None:
+                watch((step - 1) / solver.steps, x_BK)
             t = torch.tensor([step / solver.steps])
             x_BK = torch.lerp(noise_BK, self.module(x_BK, t, **told), t)
         return x_BK
@@ -138,6 +151,17 @@ def test_it_is_trained_saved_and_loaded(tmp_path):
     drawn = density.sample(7, seed=2)
     assert torch.equal(loaded.sample(7, seed=2).values, drawn.values)
     assert loaded.loss(codes(6), 1) == density.loss(codes(6), 1)
+
+
+def test_points_on_the_way_are_shown_chunk_by_chunk_in_the_units_of_codes(tmp_path):
+    density, _ = fit(tmp_path)
+    shown = []
+    drawn = density.sample(5, seed=2, chunk=3, watch=lambda done, x_BK: shown.append((done, x_BK)))
+    assert torch.equal(drawn.values, density.sample(5, seed=2, chunk=3).values)
+    steps = density.config.solver.steps
+    assert [done for done, _ in shown] == [i / steps for i in range(steps)] * 2
+    first = torch.cat([x_BK for done, x_BK in shown if done == 0])
+    torch.testing.assert_close(first, density.scaling.undo(draw_noise(5, 5, seed=2)))
 
 
 def test_training_goes_on_where_it_stopped_to_the_same_bits(tmp_path, monkeypatch):

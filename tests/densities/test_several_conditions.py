@@ -14,7 +14,7 @@ from scipy.stats import linregress
 from torch import nn
 
 from dwf.backbones.config import PublishedMLPConfig, ResidualMLPConfig
-from dwf.densities.asked import Asked
+from dwf.densities.asked import Asked, again
 from dwf.densities.conditions import Conditions
 from dwf.densities.config import DiffusionConfig, FlowConfig, SolverConfig
 from dwf.densities.flow import Flow
@@ -103,6 +103,22 @@ def test_a_sample_is_asked_for_the_same_however_many_are_drawn():
     assert set(counts.tolist()) <= {5, 6, 7}
     torch.testing.assert_close(asked.rows(0, 60), CONDITIONS.encode(whole, 60))
     assert Asked.of(CONDITIONS, 5.0).rows(7, 50).shape == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "guidance"),
+    [
+        (("epoch=2.1..7.7", "initialisation=each"), ("initialisation=2.5",)),
+        (("initialisation=he:0.25,xavier:0.75", "classes=0+1:0.5,3:0.5"), 1.5),
+        (("epoch=1.1",), 1.0),
+    ],
+)
+def test_what_was_asked_for_can_be_asked_again_from_its_facts(wanted, guidance):
+    asked = Asked.of(CONDITIONS, wanted, guidance=guidance)
+    words, strength = again(**asked.facts)
+    twin = Asked.of(CONDITIONS, words, guidance=strength)
+    assert twin.guidance == asked.guidance
+    torch.testing.assert_close(twin.rows(3, 9), asked.rows(3, 9), rtol=0, atol=0, equal_nan=True)
 
 
 def test_mixtures_are_shares():

@@ -61,3 +61,21 @@ def test_a_sample_is_the_same_in_any_company():
 def test_a_velocity_that_is_not_finite_is_said():
     with pytest.raises(SolverFailed, match=r"dopri5 with rtol = 0\.0001.*not finite.*choose rk4"):
         solve(lambda t, x: x * float("nan"), torch.ones(1, 1), config=SolverConfig())
+
+
+@pytest.mark.parametrize("method", [*ORDERS, "dopri5"])
+def test_states_that_are_shown_lie_on_the_solution_and_change_nothing(method):
+    shown, x0 = [], torch.tensor([[1.0, 3.0]], dtype=torch.float64)
+    config = SolverConfig(method=method, steps=400, rtol=1e-8, atol=1e-8)
+
+    def slope(t, x):
+        return -2 * t * x**2
+
+    x1 = solve(slope, x0, config=config, watch=lambda t, x: shown.append((t, x)))
+    assert torch.equal(x1, solve(slope, x0, config=config))
+    times = [t for t, _ in shown]
+    assert times[0] == 0 and times == sorted(set(times)) and times[-1] < 1
+    assert method == "dopri5" or len(times) == 400
+    allowed = 2e-2 if method == "euler" else 1e-4
+    for t, x in shown:
+        torch.testing.assert_close(x, x0 / (1 + x0 * t**2), atol=allowed, rtol=0)

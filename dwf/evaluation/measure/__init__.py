@@ -1,14 +1,24 @@
 """Measurements of a set of networks: accuracy, novelty, baselines."""
 
 from dwf.evaluation.measure.baselines import FAMILIES, Baseline, Drawn
+from dwf.evaluation.measure.behaviour import behaviour_images
 from dwf.evaluation.measure.ensembles import ensemble_size, vote_accuracy
 from dwf.evaluation.measure.limits import DRAWN_IN, HALF_WAY, NEAR_COPY, Limits
 from dwf.evaluation.measure.nearness import Nearness
-from dwf.evaluation.measure.novelty import CONFIDENCE, Blocks, Rows, moments, nearest, overlap
+from dwf.evaluation.measure.novelty import (
+    CONFIDENCE,
+    Blocks,
+    Rows,
+    moments,
+    nearest,
+    overlap,
+    overlaps,
+)
 from dwf.evaluation.measure.recombined import Arm
 from dwf.evaluation.measure.retrieval import retrieved
 from dwf.evaluation.measure.scoring import (
     Scorer,
+    Source,
     check_accuracy,
     refuse_broken_statistics,
     refuse_without_statistics,
@@ -30,12 +40,15 @@ __all__ = [
     "Nearness",
     "Rows",
     "Scorer",
+    "Source",
     "Yardstick",
+    "behaviour_images",
     "check_accuracy",
     "ensemble_size",
     "moments",
     "nearest",
     "overlap",
+    "overlaps",
     "refuse_broken_statistics",
     "refuse_without_statistics",
     "retrieved",

@@ -118,21 +118,34 @@ def overlap(
     Returns:
         (with the nearest training network, the highest with any of them), float64, shape [S] each.
     """
-    theirs_NM = torch.from_numpy(wrong_NM).float()  # counts are exact up to 2^24 images
-    theirs_N = theirs_NM.sum(1)
     with_nearest_S, highest_S = np.empty(len(wrong_SM)), np.empty(len(wrong_SM))
-    for start in range(0, len(wrong_SM), _OVERLAP_ROWS):
-        part = slice(start, start + _OVERLAP_ROWS)
-        mine_BM = torch.from_numpy(wrong_SM[part]).float()
-        both_BN = mine_BM @ theirs_NM.T
-        either_BN = (mine_BM.sum(1, keepdim=True) + theirs_N - both_BN).double()
-        shares_BN = torch.where(either_BN == 0, 1.0, both_BN.double() / either_BN).numpy()
+    for part, shares_BN in overlaps(wrong_SM, wrong_NM):
         row_B = np.arange(len(shares_BN))
         with_nearest_S[part] = shares_BN[row_B, nearest_S[part]]
         if own_S is not None:
             shares_BN[row_B, own_S[part]] = -1
         highest_S[part] = shares_BN.max(1)
     return with_nearest_S, highest_S
+
+
+def overlaps(wrong_SM: np.ndarray, wrong_NM: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield (which networks, shares_BN) of a few networks at a time, each against all others.
+
+    One product of matrices gives the mistakes that two networks share, two networks without any
+    overlap wholly: 1.
+
+    Args:
+        wrong_SM: which images each network gets wrong, bool.
+        wrong_NM: the same of the others.
+    """
+    theirs_NM = torch.from_numpy(wrong_NM).float()  # counts are exact up to 2^24 images
+    theirs_N = theirs_NM.sum(1)
+    for start in range(0, len(wrong_SM), _OVERLAP_ROWS):
+        part = slice(start, start + _OVERLAP_ROWS)
+        mine_BM = torch.from_numpy(wrong_SM[part]).float()
+        both_BN = mine_BM @ theirs_NM.T
+        either_BN = (mine_BM.sum(1, keepdim=True) + theirs_N - both_BN).double()
+        yield part, torch.where(either_BN == 0, 1.0, both_BN.double() / either_BN).numpy()
 
 
 def principal_axes(training: Blocks, count: int = 2) -> tuple[np.ndarray, np.ndarray]:

@@ -113,6 +113,34 @@ class Scorer:
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return found if votes.total is None else found | {"votes_MK": votes.total}
 
+    def logits(
+        self, weights_BD: np.ndarray, source: Source = "own", *, images_MX: torch.Tensor
+    ) -> np.ndarray:
+        """Return the logits_BMK of a block of networks on prepared images, float32.
+
+        Args:
+            weights_BD: float32, whole rows; few enough that memory holds what they answer.
+            source: the statistics they are judged with.
+            images_MX: any.
+        """
+        source, images_MX = source if self.buffers else "own", images_MX.to(self.device)
+
+        def answer(network: nn.Module, rows: slice) -> np.ndarray:
+            state = self.layout.unflatten(torch.from_numpy(weights_BD[rows]).to(self.device))
+            judged = self._with(network, state, source)
+            return network_logits(network, judged, images_MX=images_MX).cpu().numpy()
+
+        if computed_together(self.network, self.device):
+            return answer(self.network, slice(None))
+        return np.concatenate(
+            side_by_side(
+                self.network,
+                len(weights_BD),
+                compute=lambda network, i: answer(network, slice(i, i + 1)),
+                workers=self._workers,
+            )
+        )
+
     def _score(
         self,
         network: nn.Module,

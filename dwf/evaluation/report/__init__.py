@@ -1,5 +1,6 @@
 """The report: tables, marks, headline, figures and page of what was measured."""
 
+from dwf.evaluation.report.analysed import Analysed
 from dwf.evaluation.report.asked import asked_against_drawn
 from dwf.evaluation.report.columns import accuracy_cell, number_cell, share_cell
 from dwf.evaluation.report.figures import (
@@ -8,7 +9,9 @@ from dwf.evaluation.report.figures import (
     SAMPLE_MARKERS,
     STYLE,
     draw_figures,
+    look_of,
     save_figures,
+    scatter_networks,
 )
 from dwf.evaluation.report.fits import read_fit
 from dwf.evaluation.report.headline import ONE_NETWORK, STEPS, headline
@@ -32,7 +35,7 @@ from dwf.evaluation.report.reconstruction import (
 )
 from dwf.evaluation.report.report import Report, markdown_table
 from dwf.evaluation.report.seeds import SeedGroup, seed_groups
-from dwf.evaluation.report.sets import NetworkSet, network_set
+from dwf.evaluation.report.sets import NetworkSet, network_set, plain, statistics
 
 __all__ = [
     "HELD_OUT_COLOUR",
@@ -41,6 +44,7 @@ __all__ = [
     "SAMPLE_MARKERS",
     "STEPS",
     "STYLE",
+    "Analysed",
     "NetworkSet",
     "ReconstructedSet",
     "Reconstruction",
@@ -55,17 +59,21 @@ __all__ = [
     "figure",
     "hardware",
     "headline",
+    "look_of",
     "markdown_table",
     "marked",
     "network_set",
     "number_cell",
     "paragraphs",
+    "plain",
     "print_reconstruction",
     "read_fit",
     "reconstructed_set",
     "save_figures",
+    "scatter_networks",
     "seed_groups",
     "share_cell",
+    "statistics",
     "table",
     "whole_page",
     "write_page",

@@ -79,7 +79,7 @@ def accuracy_distributions(report: Report) -> Figure:
     for row, one in enumerate(report.sets):
         accuracy_S = 100 * one.accuracy_S
         jitter_S = numpy_stream(0, "jitter", row).uniform(-0.28, 0.28, len(accuracy_S))
-        colour = _look(report, one)[0]
+        colour = look_of(report, one)[0]
         for axes in (whole, close):
             axes.scatter(accuracy_S, row + jitter_S, s=7, color=colour, alpha=0.45, linewidths=0)
             axes.vlines(np.median(accuracy_S), row - 0.36, row + 0.36, color="black", linewidth=1.6)
@@ -108,20 +108,7 @@ def novelty_against_accuracy(report: Report) -> Figure:
     limit = report.limits["distance"]
     ratio = None if limit is None else limit / report.limits["unit"]
     for axes in (whole, close):
-        seen: set[str] = set()
-        for one in _samples_last(report.sets):
-            colour, marker, label = _look(report, one)
-            axes.scatter(
-                one.values("distance_ratio"),
-                100 * one.accuracy_S,
-                s=16,
-                color=colour,
-                marker=marker,
-                alpha=0.6,
-                linewidths=0.8 if marker == "x" else 0,
-                label=None if label in seen else label,
-            )
-            seen.add(label)
+        scatter_networks(axes, report, measure="distance_ratio")
         axes.set_xlabel("distance to the nearest training network\n(zoo's own median = 1)")
         _mark_region(axes, ratio, 100 * report.limits["accuracy"])
     whole.set_ylabel(f"{report.config['split']} accuracy (%)")
@@ -136,6 +123,24 @@ def novelty_against_accuracy(report: Report) -> Figure:
     return figure
 
 
+def scatter_networks(axes: Axes, report: Report, *, measure: str) -> None:
+    """Put each network's accuracy (%) against one of its measures, with a label for each look."""
+    seen: set[str] = set()
+    for one in _samples_last(report.sets):
+        colour, marker, label = look_of(report, one)
+        axes.scatter(
+            one.values(measure),
+            100 * one.accuracy_S,
+            s=16,
+            color=colour,
+            marker=marker,
+            alpha=0.6,
+            linewidths=0.8 if marker == "x" else 0,
+            label=None if label in seen else label,
+        )
+        seen.add(label)
+
+
 def weight_map(report: Report) -> Figure:
     """Originals, held-out networks and samples on the training networks' first two axes."""
     figure = Figure(figsize=(7, 5.2))
@@ -143,7 +148,7 @@ def weight_map(report: Report) -> Figure:
     for one in _samples_last(report.sets):
         if one.is_baseline:
             continue
-        colour, marker, label = _look(report, one)
+        colour, marker, label = look_of(report, one)
         places_SC = np.array(one.networks["map"], float)
         axes.scatter(
             *places_SC.T, s=16, color=colour, marker=marker, alpha=0.6, linewidths=0, label=label
@@ -200,7 +205,7 @@ def training_curves(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
     return figure
 
 
-def _look(report: Report, one: NetworkSet) -> tuple[str, str, str]:
+def look_of(report: Report, one: NetworkSet) -> tuple[str, str, str]:
     """Colour, marker and label of a set."""
     if one.family == "originals":
         return ORIGINAL_COLOUR, "o", "originals (training)"

@@ -54,13 +54,16 @@ _EXPLAINED = {
 }
 
 
-def write_page(report: Report, environment: dict[str, Json], *, figures: dict[str, Path]) -> str:
+def write_page(
+    report: Report, environment: dict[str, Json], *, figures: dict[str, Path], folder: Path
+) -> str:
     """Return the page.
 
     Args:
         report: the numbers.
         environment: what ran it: `environment.json` of the run folder.
         figures: caption -> PNG file.
+        folder: where the figures of its analyses lie.
     """
     body = [
         *beginning(report.name, report.headline),
@@ -77,6 +80,7 @@ def write_page(report: Report, environment: dict[str, Json], *, figures: dict[st
         *_marks(report),
         *_fits(report),
         *_running_statistics(report),
+        *_analyses(report, folder),
         "<h2>How to read this</h2>",
         bullets(report.words),
         "<h2>What was run</h2>",
@@ -176,6 +180,16 @@ def _running_statistics(report: Report) -> list[str]:
         *paragraphs([report.statistics_text]),
         table(headings(STATISTICS_COLUMNS), report.statistics_table, kinds=_kinds(compared)),
     ]
+
+
+def _analyses(report: Report, folder: Path) -> list[str]:
+    parts: list[str] = []
+    for found in report.analyses.values():
+        parts += [f"<h2>{escape(found.title)}</h2>", *paragraphs(found.words)]
+        if found.rows:
+            parts.append(table(found.columns, found.rows))
+        parts += [figure(caption, folder / file) for caption, file in found.figures.items()]
+    return parts
 
 
 def figure(caption: str, file: Path, *, explained: str = "") -> str:

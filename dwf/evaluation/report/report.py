@@ -7,11 +7,12 @@ Shape suffixes: S networks of a set, C axes of the map.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dwf.evaluation.measure import Limits
+from dwf.evaluation.report.analysed import Analysed
 from dwf.evaluation.report.asked import (
     ASKED_TEXT,
     CATEGORY_COLUMNS,
@@ -60,6 +61,8 @@ class Report:
     """What samples were asked for against what was drawn: see `asked.asked_against_drawn`."""
     limits_of: dict[str, dict[str, Json]] = field(default_factory=dict)
     """Which part of the training networks generators learnt from -> the limits that these set."""
+    analyses: dict[str, Analysed] = field(default_factory=dict)
+    """Name of an analysis that settings ask for -> what it found."""
 
     def of(self, family: str) -> list[NetworkSet]:
         """Return the sets of a family, in order."""
@@ -184,6 +187,8 @@ class Report:
             "sets": [vars(one) for one in self.sets],
         } | ({"limits_of": self.limits_of} if self.limits_of else {})
         content |= {"asked": self.asked} if self.asked else {}
+        if self.analyses:
+            content["analyses"] = {name: vars(found) for name, found in self.analyses.items()}
         write_json(folder / "report.json", plain(content))
         write_text(folder / "report.md", self.markdown())
 
@@ -194,6 +199,8 @@ class Report:
         content["sets"] = tuple(NetworkSet(**one) for one in content["sets"])
         content["headline"] = tuple(content["headline"])
         content["map_share"] = tuple(content["map_share"])
+        found = content.pop("analyses", {})
+        content["analyses"] = {name: Analysed(**each) for name, each in found.items()}
         return cls(**content)
 
     def markdown(self) -> str:
@@ -214,6 +221,11 @@ class Report:
             parts += ["## Running statistics of BatchNorm", self.statistics_text]
             heading = headings(STATISTICS_COLUMNS)
             parts += [markdown_table(heading, self.statistics_table)]
+        for found in self.analyses.values():
+            parts += [f"## {found.title}", *found.words]
+            if found.rows:
+                parts += [markdown_table(found.columns, found.rows)]
+            parts += [f"![{caption}]({file})" for caption, file in found.figures.items()]
         parts += ["## How to read this", _bullets(self.words)]
         parts += ["## What was evaluated"]
         for title, facts in self.facts.items():
@@ -283,7 +295,7 @@ def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def markdown_table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table, its first column to the left and the others to the right."""
     rule = "|".join(["---"] + ["---:"] * (len(heading) - 1))
     lines = [" | ".join(heading), rule, *(" | ".join(row) for row in rows)]
