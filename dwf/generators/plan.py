@@ -136,8 +136,6 @@ def describe_sizes(
         yield from _advise_positions(config, layouts[0])
         yield from _advise_frames(config, zoos)
     density = config.density
-    if config.gate is not None and config.codec.training is not None:
-        yield _describe_gate(config.gate)
     yield from density.describe()
     if density.takes_condition:
         names, share = ", ".join(density.conditions), density.drop_condition
@@ -153,7 +151,8 @@ def describe_sizes(
         yield f"likelihood of up to {config.likelihood} training and as many held-out networks"
 
 
-def _describe_gate(gate: GateConfig) -> str:
+def describe_gate(gate: GateConfig) -> str:
+    """Return in words what a codec that learns must give back, and what becomes of another."""
     refused = (
         "the density is fitted in any case" if gate.anyway else "no density is fitted to another"
     )

@@ -17,7 +17,7 @@ from dwf.generators.learning import (
     origin_facts,
     with_zoos_named,
 )
-from dwf.generators.plan import describe_sizes, describe_training
+from dwf.generators.plan import describe_gate, describe_sizes, describe_training
 from dwf.plain import Json
 from dwf.ranks import world
 from dwf.run_folder import RunFolder
@@ -58,6 +58,7 @@ def plan(
     ]
     if config.codec.training is not None:
         lines.append(describe_training(config, zoos, ranks=ranks, gpu_memory_gb=gpu_memory_gb))
+        lines += [] if config.gate is None else [describe_gate(config.gate)]
     return "\n".join(lines)
 
 
