@@ -1,8 +1,19 @@
 """The report: tables, marks, headline, figures and page of what was measured."""
 
-from dwf.evaluation.report.columns import accuracy_cell, number_cell, share_cell
+from dwf.evaluation.report.columns import (
+    COLUMNS,
+    PROFILE_COLUMNS,
+    Column,
+    accuracy_cell,
+    cells,
+    headings,
+    number_cell,
+    share_cell,
+    shown,
+)
 from dwf.evaluation.report.figures import (
     HELD_OUT_COLOUR,
+    ORIGINAL_COLOUR,
     SAMPLE_COLOURS,
     SAMPLE_MARKERS,
     STYLE,
@@ -11,7 +22,7 @@ from dwf.evaluation.report.figures import (
 )
 from dwf.evaluation.report.fits import read_fit
 from dwf.evaluation.report.headline import ONE_NETWORK, STEPS, headline
-from dwf.evaluation.report.marks import marked
+from dwf.evaluation.report.marks import MARKS, accuracy_error, mark, marked, percent
 from dwf.evaluation.report.page import (
     beginning,
     bullets,
@@ -30,38 +41,53 @@ from dwf.evaluation.report.reconstruction import (
     write_reconstruction,
 )
 from dwf.evaluation.report.report import Report, markdown_table
+from dwf.evaluation.report.schema import validate_report
 from dwf.evaluation.report.sets import NetworkSet, network_set
+from dwf.evaluation.report.words import PROFILE_TEXT
 
 __all__ = [
+    "COLUMNS",
     "HELD_OUT_COLOUR",
+    "MARKS",
     "ONE_NETWORK",
+    "ORIGINAL_COLOUR",
+    "PROFILE_COLUMNS",
+    "PROFILE_TEXT",
     "SAMPLE_COLOURS",
     "SAMPLE_MARKERS",
     "STEPS",
     "STYLE",
+    "Column",
     "NetworkSet",
     "ReconstructedSet",
     "Reconstruction",
     "Report",
     "accuracy_cell",
+    "accuracy_error",
     "beginning",
     "bullets",
+    "cells",
     "details",
     "draw_figures",
     "figure",
     "hardware",
+    "headings",
     "headline",
+    "mark",
     "markdown_table",
     "marked",
     "network_set",
     "number_cell",
     "paragraphs",
+    "percent",
     "print_reconstruction",
     "read_fit",
     "reconstructed_set",
     "save_figures",
     "share_cell",
+    "shown",
     "table",
+    "validate_report",
     "whole_page",
     "write_page",
     "write_reconstruction",

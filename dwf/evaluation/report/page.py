@@ -9,7 +9,7 @@ from dwf.evaluation.report.columns import STATISTICS_COLUMNS, headings
 from dwf.evaluation.report.fits import FIT_COLUMNS, fit_rows
 from dwf.evaluation.report.report import Report
 from dwf.evaluation.report.sets import NetworkSet
-from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT
+from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT, PROFILE_TEXT
 from dwf.plain import Json
 
 _STYLE = """
@@ -71,6 +71,7 @@ def write_page(report: Report, environment: dict[str, Json], *, figures: dict[st
         "<h2>Which tests are passed</h2>",
         *paragraphs([report.limits_text]),
         table(report.tests_columns, report.tests_table, kinds=_kinds(report.sets)),
+        *_profile(report),
         *_marks(report),
         *_fits(report),
         *_running_statistics(report),
@@ -130,6 +131,15 @@ def _kinds(sets: Sequence[NetworkSet]) -> list[str]:
     first_baseline = next((i for i, one in enumerate(sets) if one.is_baseline), None)
     kinds = ["samples" if one.family == "samples" else "" for one in sets]
     return ["first-baseline" if i == first_baseline else kind for i, kind in enumerate(kinds)]
+
+
+def _profile(report: Report) -> list[str]:
+    if not report.profile_table:
+        return []
+    heading = "<h2>Under other limits</h2>"
+    kinds = _kinds([one for one in report.sets if "profile" in one.summary])
+    words = paragraphs([PROFILE_TEXT])
+    return [heading, *words, table(report.profile_columns, report.profile_table, kinds=kinds)]
 
 
 def _marks(report: Report) -> list[str]:
