@@ -28,6 +28,7 @@ PACKAGES = (
     "predictors",
     "pipeline",
     "sweeps",
+    "audit",
     "cluster",
 )
 GROUND = (
