@@ -152,11 +152,11 @@ def do_row(folder: Path, index: int) -> None:
                 told |= {"steps": _make(audit, unit, folder, seconds).steps, "state": "finished"}
         except (Preempted, OSError):
             raise
-        except Exception as error:
-            known = isinstance(error, DwfError)
-            reason = str(error) if known else f"{type(error).__name__}: {error}"
-            logger.exception("row %s failed", unit.row) if not known else None
-            told |= {"state": "failed", "reason": reason}
+        except DwfError as error:
+            told |= {"state": "failed", "reason": str(error)}
+        except Exception as error:  # a bug, which the log tells in full
+            logger.exception("row %s failed", unit.row)
+            told |= {"state": "failed", "reason": f"{type(error).__name__}: {error}"}
         told["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
         write_json(record_path(folder, unit), told)
 
