@@ -16,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from dwf import preemption
 from dwf.audit.budget import Budget, decide, with_steps
 from dwf.audit.config import AuditConfig, RowConfig
 from dwf.errors import DwfError, Preempted
@@ -191,6 +192,9 @@ def _budget(audit: Audit, unit: Unit, folder: Path, config: GeneratorConfig) -> 
 
 @contextmanager
 def _clock(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Take the time of a part of a row; none is begun once a signal asked to stop."""
+    if preemption.is_asked():
+        preemption.stop()
     began = time.monotonic()
     yield
     seconds[name] = time.monotonic() - began

@@ -44,7 +44,7 @@ from dwf.evaluation.report import (
     whole_page,
 )
 from dwf.evaluation.stage import evaluate
-from dwf.generators.plan import describe_sizes, parts_that_train
+from dwf.generators.plan import describe_sizes, layout_of, parts_that_train
 from dwf.metrics import print_report
 from dwf.pipeline import STAGES
 from dwf.run_folder import LEFTOVERS, RunFolder, differences, hold, sweep, write_text
@@ -187,9 +187,9 @@ def _describe(audit: Audit, unit: Unit, folder: Path) -> Iterator[str]:
         told = list(describe_sizes(config, zoos, ranks=1, gpu_memory_gb=None))
     except ConfigError as error:
         raise ConfigError(f"rows.{unit.row}: {error}") from None
-    made_of, *rest = told[1:] or told  # after what it learns from, where sizes are known
-    yield f"    {made_of}"
-    yield from (f"    {line}" for line in rest if line.startswith("WARNING"))
+    known = layout_of(zoos / config.zoo) is not None
+    yield f"    {told[1] if known else told[0]}"
+    yield from (f"    {line}" for line in told if line.startswith("WARNING"))
 
 
 def _refuse_wrong_settings(audit: Audit) -> None:
