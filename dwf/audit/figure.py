@@ -27,6 +27,7 @@ EXPLAINED = (
     "arms of one kind are joined by a line."
 )
 _QUARTILES = (25, 50, 75)
+_FAR = 2.0  # times the zoo's own distance: beyond it nothing is told apart that matters
 
 
 def draw(report: AuditReport, folder: Path) -> dict[str, Path]:
@@ -58,6 +59,8 @@ def _panel(axes: Axes, lines: list[Line], *, title: str) -> None:
             x, y, **own, fmt=marker, color=colour, markersize=size, elinewidth=0.8, label=given
         )
         labelled.add(label)
+    if max(_middle(line)[0, 1] for line in lines) > _FAR:
+        axes.set_xscale("symlog", linthresh=_FAR)  # one row that went astray hides no other
     axes.set_title(title)
     axes.set_xlabel("distance to the nearest training network (zoo's own median = 1)")
     axes.set_ylabel("test accuracy (%)")

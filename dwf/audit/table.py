@@ -177,10 +177,13 @@ def sentences(zoo: str, lines: Sequence[Line]) -> tuple[str, ...]:
     by_mark = {mark: [row.one.title for row in rows if row.one.mark == mark] for mark in MARKS}
     each = "; ".join(f"{mark}: {', '.join(names)}" for mark, names in by_mark.items() if names)
     best = max(arms, key=lambda one: one.share)
-    said = [
-        f"{zoo}, {len(rows)} rows by their marks: {each or 'none'}. The best null arm is "
-        f"{best.title}, {percent(best.share)} of whose networks are good and novel."
-    ]
+    null = "No network of a null arm is good and novel."
+    if best.share:
+        null = (
+            f"The best null arm is {best.title}, {percent(best.share)} of whose networks are good "
+            "and novel."
+        )
+    said = [f"{zoo}, {len(rows)} rows by their marks: {each or 'none'}. {null}"]
     late = [row.one.title for row in rows if row.verdict == "under budget"]
     if late:
         said.append(
