@@ -11,6 +11,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["dwf", "dwf.*"]),
+    package_data={"dwf.evaluation.report": ["*.json"]},
     install_requires=[
         "torch>=2.9,<3",
         "torchvision>=0.24,<1",
@@ -37,6 +38,7 @@ setup(
         "onnxruntime>=1.24,<2",
         "onnxscript>=0.7,<1",
         "huggingface_hub>=1,<3",
+        "jsonschema>=4.20,<5",
     ],
     extras_require={
         "track": TRACK,

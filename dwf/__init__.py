@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
     from dwf.align.stage import align_zoo
+    from dwf.audit.stage import audit_generators
     from dwf.data_paths import give_data
     from dwf.evaluation.stage import evaluate
     from dwf.exporters.stage import export_networks
@@ -32,6 +33,7 @@ PUBLIC = {
     "Generator": "dwf.generators.generator:Generator",
     "Zoo": "dwf.zoo.store:Zoo",
     "align_zoo": "dwf.align.stage:align_zoo",
+    "audit_generators": "dwf.audit.stage:audit_generators",
     "evaluate": "dwf.evaluation.stage:evaluate",
     "export_networks": "dwf.exporters.stage:export_networks",
     "finetune": "dwf.transfer.stage:finetune",
@@ -53,6 +55,7 @@ __all__ = [
     "Generator",
     "Zoo",
     "align_zoo",
+    "audit_generators",
     "evaluate",
     "export_networks",
     "finetune",

@@ -21,6 +21,7 @@ FOLDERS = {
     "export": ("Networks for other tools: `launch/export.py`.", "import_export"),
     "finetune": ("Further training on another task: `launch/finetune.py`.", "transfer"),
     "sweep": ("Many settings: `launch/sweep.py`.", "sweeps"),
+    "audit": ("Many generators under one budget: `launch/audit.py`.", "audit"),
     "cluster": ("A site, for `--cluster` or `$DWF_CLUSTER`.", "cluster"),
 }
 """Folder -> what its files are for, and the page about it."""

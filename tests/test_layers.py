@@ -29,6 +29,7 @@ PACKAGES = (
     "pipeline",
     "summary",
     "sweeps",
+    "audit",
     "cluster",
 )
 GROUND = (

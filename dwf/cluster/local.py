@@ -118,7 +118,7 @@ def _run_pool(work: Work, units: list[int], workers: int, bar: Progress) -> dict
                 show(work, bar)
                 next_look = time.monotonic() + 50 * (time.monotonic() - began)
             if preemption.is_asked():
-                _stop_workers(pool)
+                _stop_workers(pool, waiting)
     errors = {index: future.exception() for future, index in futures.items()}
     if preemption.is_asked() and any(errors.values()):  # told just after the last look
         preemption.stop()
@@ -150,8 +150,9 @@ def _begin(parent: int, devices: SimpleQueue | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
 
 
-def _stop_workers(pool: ProcessPoolExecutor) -> None:
-    pool.shutdown(wait=False, cancel_futures=True)
+def _stop_workers(pool: ProcessPoolExecutor, waiting: set[Future]) -> None:
+    for future in waiting:  # a pool's own cancelling is taken back by whatever shuts it down next
+        future.cancel()
     for worker in multiprocessing.active_children():
         worker.terminate()  # SIGTERM: the step boundary saves, then the unit ends
     pool.shutdown(wait=True)

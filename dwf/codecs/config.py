@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from dwf.backbones.autoencoder_config import (
     FoldedAutoencoderConfig,
@@ -28,6 +28,7 @@ CODECS = {
 }
 
 Packing = Literal["rows", "dense"]
+Settings = TypeVar("Settings", bound="CodecSettings")
 
 
 class CodecSettings:
@@ -73,6 +74,10 @@ class CodecSettings:
     def words(self) -> str:
         """Name of the kind, with what tells it apart, for an error."""
         return self.kind
+
+    def with_steps(self: Settings, steps: int) -> Settings:
+        """Return those of a codec that trains with so many steps; see `LoopConfig.with_steps`."""
+        return replace(self, training=self.training.with_steps(steps))
 
     def shape_of_mlp(self, widths: Sequence[int], num_train: int) -> Shape | None:
         """Return the shape of codes of MLPs, the largest it can be; None where it is not known.
@@ -395,6 +400,11 @@ class AutoencoderSettings(CodecSettings):
                 raise ValueError(
                     f"tensors = {self.tensors!r} is no regular expression: {error}"
                 ) from None
+
+    def with_steps(self: Settings, steps: int) -> Settings:
+        """Return them with so many steps; the divergence's weight rises over the same share."""
+        shorter = super().with_steps(steps)
+        return replace(shorter, kl_steps=round(self.kl_steps * steps / self.training.steps))
 
     def shape_of_mlp(self, widths: Sequence[int], num_train: int) -> Shape | None:
         """Return vectors of the latents; None where some tensors are chosen; see the base."""

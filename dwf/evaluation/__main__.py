@@ -1,4 +1,4 @@
-"""Reports by hand: `python -m dwf.evaluation reconstruction runs/NAME`."""
+"""Reports by hand: `python -m dwf.evaluation reconstruction runs/NAME`, `validate REPORT.JSON`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ from dwf.metrics import log_to_stderr
 from dwf.settings import build, to_dict
 
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Report = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="REPORT.JSON")]
 Settings = Annotated[ReconstructionConfig, tyro.conf.arg(name="")]
 Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 _DEFAULT = ReconstructionConfig()
@@ -44,12 +45,27 @@ def reconstruction(
     report_reconstruction(folder.parent.parent, folder.name, config=config)
 
 
+def validate(file: Report) -> None:
+    """Hold a report.json to the schema of reports, and its statistics to its networks' numbers.
+
+    Args:
+        file: the report.json, as of who adds a generator of their own to an audit.
+    """
+    from dwf.evaluation.report import validate_report
+
+    told = validate_report(file)
+    sets = ", ".join(f"{one['title']} ({one['summary']['n']})" for one in told["sets"])
+    print(f"{file}: {told['format']} {told['version']}, {len(told['sets'])} sets: {sets}")
+
+
 def main() -> None:
     """Run the command that the command line names."""
     log_to_stderr()
     preemption.watch()
     tyro.extras.subcommand_cli_from_dict(
-        {"reconstruction": reconstruction}, prog="python -m dwf.evaluation", description=__doc__
+        {"reconstruction": reconstruction, "validate": validate},
+        prog="python -m dwf.evaluation",
+        description=__doc__,
     )
 
 

@@ -9,12 +9,13 @@ Shape suffixes: S networks of a set.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dwf import preemption
 from dwf.evaluation.config import EvaluateConfig
+from dwf.evaluation.frames import open_unaligned
 from dwf.evaluation.measure import (
     FAMILIES,
     Arm,
@@ -22,6 +23,7 @@ from dwf.evaluation.measure import (
     Drawn,
     Measured,
     Yardstick,
+    average_of,
     retrieved,
 )
 from dwf.evaluation.report import NetworkSet, marked, network_set
@@ -41,6 +43,9 @@ class Comparison:
     samples: tuple[Zoo, ...]
     baselines: tuple[tuple[str, Baseline], ...]
     """Made of these networks, each with its family."""
+    plain: Zoo | None = None
+    """These networks as they were trained, of which `plain_averages` are made; see the settings."""
+    plain_averages: tuple[Baseline, ...] = ()
     arms: tuple[Arm, ...] = ()
     """Null arms that are made of parts of these networks."""
     subset: str = ""
@@ -60,6 +65,8 @@ def comparisons_of(
     Raises:
         ConfigError, TooFewNetworks: see `Subset.rows_of` and `Yardstick`.
     """
+    asked = config.plain_averages
+    plain = open_unaligned(whole.zoo, wanted_by="plain_averages") if asked else None
     parts: dict[bytes, tuple[Yardstick, list[Zoo], str]]
     parts = {whole.training.rows.tobytes(): (whole, [], "")}
     for each in samples:
@@ -72,6 +79,8 @@ def comparisons_of(
             yardstick,
             tuple(mine),
             baselines=tuple(_baselines(config, yardstick)),
+            plain=plain,
+            plain_averages=_plain_averages(config, yardstick) if plain else (),
             arms=tuple(yardstick.arms(config.count, seed=config.seed)),
             subset=subset,
         )
@@ -86,6 +95,12 @@ def _baselines(config: EvaluateConfig, yardstick: Yardstick) -> Iterator[tuple[s
                 yield family, baseline
 
 
+def _plain_averages(config: EvaluateConfig, yardstick: Yardstick) -> tuple[Baseline, ...]:
+    """Return the averages of the same networks, without alignment."""
+    aligned = average_of(config, len(yardstick.training))
+    return tuple(replace(one, title=f"{one.title}, plain") for one in aligned)
+
+
 def measure_all(config: EvaluateConfig, comparisons: Sequence[Comparison]) -> list[NetworkSet]:
     """Return all sets of a report, with their marks.
 
@@ -96,7 +111,10 @@ def measure_all(config: EvaluateConfig, comparisons: Sequence[Comparison]) -> li
     zoo, is_alone = comparisons[0].yardstick.zoo, len(comparisons) == 1
     held_out = zoo.rows(split=config.split, epoch="last")
     total = 1 + bool(len(held_out))
-    total += sum(2 * len(one.samples) + len(one.baselines) + len(one.arms) for one in comparisons)
+    total += sum(
+        2 * len(one.samples) + len(one.baselines) + len(one.plain_averages) + len(one.arms)
+        for one in comparisons
+    )
     total += sum(bool(asked_of(each)) for one in comparisons for each in one.samples)
     sets: list[NetworkSet] = []
     with Progress(f"evaluate {zoo.name}", total, unit="sets of networks") as progress:
@@ -163,6 +181,8 @@ class _Measuring:
             yield self._set(each.name, "samples", measured, network_S, told=told, **more)
         for family, baseline in self.comparison.baselines:
             yield self._of_baseline(family, baseline)
+        for baseline in self.comparison.plain_averages:
+            yield self._of_baseline("average", baseline, self.comparison.plain)
         for arm in self.comparison.arms:
             measured = self.yardstick.measure_arm(arm)
             yield self._set(self._titled(arm.title), "parts", measured)
@@ -194,12 +214,18 @@ class _Measuring:
         by = self.config.by
         return {} if by is None else {by: self.zoo.columns[by][rows]}
 
-    def _of_baseline(self, family: str, baseline: Baseline) -> NetworkSet:
+    def _of_baseline(self, family: str, baseline: Baseline, plain: Zoo | None = None) -> NetworkSet:
+        """Measure a baseline of the training networks, or of these as they lie in another zoo."""
         yardstick = self.yardstick
+        training = yardstick.training
         drawn = Drawn(
-            baseline, yardstick.training, deviation_D=yardstick.deviation_K, seed=self.config.seed
+            baseline,
+            replace(training, zoo=plain) if plain else training,
+            deviation_D=yardstick.deviation_K,
+            seed=self.config.seed,
         )
-        measured = yardstick.measure_drawn(drawn, FAMILIES[family].is_compared)
+        compare = FAMILIES[family].is_compared
+        measured = yardstick.measure_drawn(drawn, compare, in_frame=plain is None)
         return self._set(self._titled(baseline.title), family, measured)
 
     def _titled(self, title: str) -> str:
@@ -217,6 +243,7 @@ class _Measuring:
         **more: Json,
     ) -> NetworkSet:
         yardstick, told = self.yardstick, told or {}
+        more["profile"] = yardstick.profile(measured, self.config.bar)
         labels = {} if network_S is None else {"network": network_S}
         nearest_S = self._rows[measured.nearest_S]
         labels["nearest"] = self._numbers[nearest_S]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from dwf.settings import Bounds, Count, Positive, Whole
+from dwf.settings import Bounds, Count, Fraction, Positive, Whole
 
 Strategy = Literal["none", "reference", "recalibrated"]
 AnalysisName = Literal[
@@ -45,6 +45,11 @@ class EvaluateConfig:
     """Baselines: noise around a training network, in standard deviations of each weight."""
     averages: tuple[Count | Literal["all"], ...] = (2, 4, 16, "all")
     """Baselines: averages of k random training networks; `all` is one network."""
+    plain_averages: bool = False
+    """Make the same averages of the networks as they were trained, too; of an aligned zoo, beside
+    which that zoo lies."""
+    bar: Fraction = 0.9
+    """Accuracy of the fixed bar in the profile, beside those that the originals set."""
     count: Annotated[int, Bounds(2)] = 100
     """Networks drawn for each baseline."""
     seed: Whole = 0

@@ -1,10 +1,33 @@
-"""Whether samples can be held against a zoo: the one that their generator learnt from."""
+"""Frames of zoos: whether samples can be held against one, and the zoo as it was before."""
 
 from collections.abc import Sequence
 
 from dwf.errors import ConfigError
 from dwf.generators.learning import origin_facts
 from dwf.zoo.store import Zoo
+
+
+def open_unaligned(zoo: Zoo, *, wanted_by: str) -> Zoo | None:
+    """Return the zoo that a zoo was aligned from, which lies beside it; None of one that was not.
+
+    Args:
+        zoo: any zoo.
+        wanted_by: the setting that asks for it, for an error.
+
+    Raises:
+        ConfigError: it is not there, or has other networks by now.
+    """
+    aligned = zoo.facts.aligned
+    if aligned is None:
+        return None
+    path = zoo.path.parent / aligned.aligned_from
+    found = Zoo.open(path).fingerprint if path.exists() else "no zoo"
+    if found != aligned.fingerprint:
+        raise ConfigError(
+            f"{wanted_by} takes the zoo that {zoo.name} was aligned from, {path} with "
+            f"fingerprint {aligned.fingerprint}; there is {found}: leave {wanted_by} out"
+        )
+    return Zoo.open(path)
 
 
 def refuse_other_frame(zoo: Zoo, samples: Sequence[Zoo]) -> None:

@@ -117,7 +117,7 @@ def _evaluate(
             sets=tuple(sets),
             headline=(*said, *[ONE_NETWORK] * zoo.is_one_network, *zoo.facts.caveats),
             facts=_facts(root, zoo, samples) | {"evaluation": {"device": device} | _how(yardstick)},
-            map_share=tuple(yardstick.axes_share_C.tolist()),
+            map_share=tuple(yardstick.axes_share_C[:2].tolist()),
             fits={each: read_fit(path) for each, path in _generators(root, samples).items()},
         )
         material = Material(made, yardstick, samples=samples, root=Path(root))

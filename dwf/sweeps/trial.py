@@ -167,14 +167,22 @@ def _stage(folder: Path, stage: str, name: str, seconds: dict[str, float]) -> It
         seconds[stage] = time.monotonic() - begun
 
 
-def make_zoo(config: ZooConfig, folder: Path, *, name: str, run: Runner = run_here) -> None:
-    """Link a finished zoo of the same settings from the root's zoos, or train one.
+def make_zoo(
+    config: ZooConfig,
+    folder: Path,
+    *,
+    name: str,
+    run: Runner = run_here,
+    known: Path | None = None,
+) -> None:
+    """Link a finished zoo of the same settings that is known, or train one.
 
     Args:
         config: the zoo's settings.
-        folder: the sweep's.
+        folder: holds `zoos/`, as a sweep's does.
         name: the zoo's.
         run: runs the units of training; default: one after the other, here.
+        known: folder of the zoos that are known; default: those of the root that the sweep is in.
     """
     from dwf.zoo.stage import train_zoo
     from dwf.zoo.store import is_whole
@@ -184,7 +192,8 @@ def make_zoo(config: ZooConfig, folder: Path, *, name: str, run: Runner = run_he
         if is_whole(path):
             return
         path.unlink()  # the zoo was removed
-    there = None if path.exists() else _finished_zoo(config, folder.parent.parent / "zoos")
+    known = known or folder.parent.parent / "zoos"
+    there = None if path.exists() else _finished_zoo(config, known)
     if there is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(os.path.relpath(there, path.parent))

@@ -1,6 +1,6 @@
 """Settings of the training loop."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dwf.compute import ComputeConfig
@@ -107,6 +107,25 @@ class LoopConfig:
             raise ValueError("optimizer = muon is for the engines plain and ddp: set adamw")
         if self.compute.compile and self.engine == "deepspeed":
             raise ValueError("compute.compile = true is for the engines plain and ddp: set false")
+
+    def with_steps(self, steps: int) -> "LoopConfig":
+        """Return it with so many steps; what counts in steps keeps its share of them.
+
+        So the learning rate has run its whole course at the last step. Validations come as often,
+        but a short training has five at most.
+        """
+        share = steps / self.steps
+        every = max(round(share * self.validate_every), min(self.validate_every, -(-steps // 5)))
+        step_size = self.step_size and max(1, round(share * self.step_size))
+        looks = self.sample_every // self.validate_every
+        return replace(
+            self,
+            steps=steps,
+            warm_up=min(round(share * self.warm_up), steps - 1),
+            step_size=step_size,
+            validate_every=every,
+            sample_every=every * looks,
+        )
 
     @property
     def shared_engine(self) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from dwf.errors import ConfigError, ShapeMismatch
-from dwf.evaluation.frames import refuse_other_frame
+from dwf.evaluation.frames import open_unaligned, refuse_other_frame
 from dwf.evaluation.measure import Rows, nearest
 from dwf.randomness import numpy_stream
 from dwf.transfer.config import FinetuneConfig, Origin
@@ -89,7 +89,9 @@ def open_pool(config: FinetuneConfig, root: Path) -> Pool:
                 f"{zoo.layout.digest}: {cure}"
             )
     refuse_other_frame(zoo, [each for each in samples if not _is_new_architecture(each)])
-    return Pool(config, zoo, samples=samples, unaligned=_unaligned(config, root, zoo))
+    asked = "average_unaligned" in config.arms
+    unaligned = open_unaligned(zoo, wanted_by="average_unaligned") if asked else None
+    return Pool(config, zoo, samples=samples, unaligned=unaligned)
 
 
 def _is_new_architecture(samples: Zoo) -> bool:
@@ -99,20 +101,6 @@ def _is_new_architecture(samples: Zoo) -> bool:
     """
     sampled = samples.facts.sampled
     return sampled is not None and sampled.architecture is not None
-
-
-def _unaligned(config: FinetuneConfig, root: Path, zoo: Zoo) -> Zoo | None:
-    aligned = zoo.facts.aligned
-    if aligned is None or "average_unaligned" not in config.arms:
-        return None
-    path = root / "zoos" / aligned.aligned_from
-    found = Zoo.open(path).fingerprint if path.exists() else "no zoo"
-    if found != aligned.fingerprint:
-        raise ConfigError(
-            f"arms: average_unaligned takes the zoo that {zoo.name} was aligned from, {path} with "
-            f"fingerprint {aligned.fingerprint}; there is {found}: leave average_unaligned out"
-        )
-    return Zoo.open(path)
 
 
 def arms_of(pool: Pool) -> tuple[Arm, ...]:

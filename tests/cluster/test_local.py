@@ -1,13 +1,16 @@
 """Units in processes of this machine: each is tried, and those that fail or die are named."""
 
 import os
+import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from dwf import preemption
 from dwf.cluster import local
-from dwf.errors import ConfigError, WorkFailed
+from dwf.errors import ConfigError, Preempted, WorkFailed
 
 
 def unit(folder: Path, index: int) -> None:
@@ -20,6 +23,15 @@ def unit(folder: Path, index: int) -> None:
 
 def unit_that_dies(folder: Path, index: int) -> None:
     os.kill(os.getpid(), 9)
+
+
+def unit_that_waits(folder: Path, index: int) -> None:
+    (folder / f"begun-{index}").touch()
+    if index == 0:
+        os.kill(os.getppid(), signal.SIGTERM)
+    while not preemption.is_asked():
+        time.sleep(0.01)
+    preemption.stop()
 
 
 def finished(folder: Path) -> set[int]:
@@ -59,3 +71,19 @@ def test_every_unit_is_tried_and_failures_are_listed(tmp_path):
 def test_a_worker_that_is_killed_is_reported(tmp_path):
     with pytest.raises(WorkFailed, match=r"a worker process died .* fewer --workers"):
         local.runner(workers=1)(Work(tmp_path, unit=unit_that_dies, count=1))
+
+
+def test_after_a_signal_no_more_units_are_begun_than_lay_ready(tmp_path):
+    """A pool keeps one unit more ready than it has workers; the twenty behind these stay away."""
+    handlers = {number: signal.getsignal(number) for number in preemption.SIGNALS}
+    preemption.watch()
+    try:
+        work = Work(tmp_path, unit=unit_that_waits, finished=lambda _: set(), count=23)
+        work.progress = lambda _: (0.0, "")
+        with pytest.raises(Preempted):
+            local.runner(workers=1)(work)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        preemption.forget()
+    assert 1 <= len(list(tmp_path.glob("begun-*"))) <= 3

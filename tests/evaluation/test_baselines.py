@@ -8,6 +8,7 @@ from dwf.evaluation.measure.baselines import (
     FAMILIES,
     Drawn,
     average_of,
+    interpolation_of,
     noise_around,
     pca_gaussian,
     per_weight_gaussian,
@@ -41,6 +42,20 @@ def test_averages_are_exact():
 def test_averages_of_more_networks_than_there_are_are_left_out():
     baselines = average_of(EvaluateConfig("z", averages=(2, 16)), NUM)
     assert [one.title for one in baselines] == ["average of 2"]
+
+
+def test_interpolations_lie_at_uniform_places_between_two_networks():
+    """The larger share is uniform from 1/2 to 1: mean 3/4, variance 1/48."""
+    (baseline,) = interpolation_of(EvaluateConfig("z", count=4000), NUM)
+    shares_S2 = np.sort(baseline.mixture_SN, 1)[:, -2:]
+    np.testing.assert_allclose(shares_S2.sum(1), 1)
+    assert (np.sort(baseline.mixture_SN, 1)[:, :-2] == 0).all()
+    assert shares_S2[:, 1].mean() == pytest.approx(0.75, abs=4 * np.sqrt(1 / 48 / 4000))
+    assert shares_S2[:, 1].var() == pytest.approx(1 / 48, rel=0.1)
+    first, second = np.flatnonzero(baseline.mixture_SN[0])
+    place, training_ND = baseline.mixture_SN[0, first], training_weights().astype(np.float64)
+    wanted = place * training_ND[first] + (1 - place) * training_ND[second]
+    np.testing.assert_allclose(draw(baseline)[0], wanted, rtol=1e-6)
 
 
 def test_noise_around_one_of_very_many_networks_takes_no_square_of_their_number():

@@ -137,7 +137,7 @@ def test_statistics_take_no_part_in_distances_map_spread_and_noise(zoo, write):
     yardstick = Yardstick(zoo, zoo.load_data())
     found, expected = yardstick.measure_zoo(other, np.arange(8)), yardstick.originals
     assert (found.distance_S == 0).all() and found.spread == expected.spread
-    np.testing.assert_array_equal(found.map_SC, expected.map_SC)
+    np.testing.assert_array_equal(found.map_S2, expected.map_S2)
     num_learnt = sum(e.size for e in zoo.layout.entries if e.role != "buffer")
     assert yardstick.deviation_K.shape == (num_learnt,) and num_learnt < zoo.layout.size
 

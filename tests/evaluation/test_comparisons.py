@@ -144,7 +144,7 @@ def test_sets_that_learnt_from_the_same_networks_share_a_yardstick(zoo, write_sa
     report = run(zoo, *(write_samples(name, weights_SD, subset=one) for name, one in told.items()))
     assert len(made) == 3, "all, the first twelve, a random twelve; the first thirty are all"
     baselines = ["a network + noise of 0.03 std", "average of 2", f"average of all {N}"]
-    baselines += ["per-weight Gaussian", "PCA + Gaussian"]
+    baselines += ["interpolation of two", "per-weight Gaussian", "PCA + Gaussian"]
     baselines += ["first layer of another", "each unit of another", "shuffled copies"]
     for subset, samples in (("first 12", ["a", "c"]), ("random 12, seed 1", ["b"])):
         expected = [*samples, *(f"{title} ({subset})" for title in baselines)]

@@ -1,5 +1,7 @@
 """A copy is a copy in whatever order its units stand, and at whatever scale."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,11 @@ import torch
 from dwf.align.config import AlignConfig
 from dwf.align.stage import align_zoo
 from dwf.align.symmetry import permute, symmetry_of
+from dwf.errors import ConfigError
+from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.measure.yardstick import Measured, Yardstick
+from dwf.evaluation.stage import evaluate
+from dwf.networks.functional import score_networks
 from dwf.zoo.store import Zoo, write_zoo
 from tests.zoos import bare_facts
 
@@ -57,3 +63,27 @@ def test_copies_are_found_out_without_a_frame_too(zoo, tmp_path):
     typical = np.median(yardstick.originals.distance_S)
     assert (measured.distance_S < 1e-3 * typical).all()
     assert (measured.behaviour_S < 1e-3).all() and (measured.units_SL < 1e-3).all()
+
+
+def test_plain_averages_are_of_the_networks_as_they_were_trained(zoo, tmp_path, no_figures):
+    """The same networks as the aligned ones: their mean before alignment, put into the frame."""
+    align_zoo(AlignConfig("z", reference="iterated_mean", num_pairs=0), tmp_path, name="aligned")
+    config = EvaluateConfig("aligned", noise=(0.1,), averages=("all",), count=4)
+    plain = replace(config, plain_averages=True)
+    titles = {one.title for one in evaluate(config, tmp_path, name="a").of("average")}
+    found = {one.title: one for one in evaluate(plain, tmp_path, name="p").of("average")}
+    assert titles == {"average of all 30"} and found.keys() == {*titles, "average of all 30, plain"}
+    mean_1D = zoo.read(zoo.rows("train", "last")).astype(np.float64).mean(0)[None]
+    state = zoo.layout.unflatten(torch.from_numpy(mean_1D).float())
+    data = zoo.load_data()
+    scores = score_networks(zoo.build_network(), state, data=data, part=data.test)
+    plain_accuracy = found["average of all 30, plain"].networks["test_accuracy"]
+    assert plain_accuracy == pytest.approx(scores.accuracy_N, abs=2 / len(data.test))
+    assert plain_accuracy[0] < found["average of all 30"].networks["test_accuracy"][0]
+
+
+def test_plain_averages_without_the_zoo_of_before_are_refused(zoo, tmp_path):
+    align_zoo(AlignConfig("z", num_pairs=0), tmp_path, name="aligned")
+    zoo.path.rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"plain_averages takes the zoo that aligned was aligned"):
+        evaluate(EvaluateConfig("aligned", plain_averages=True), tmp_path, name="p")

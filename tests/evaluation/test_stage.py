@@ -119,6 +119,7 @@ def test_all_baselines_are_there(zoo, write_samples):
         "a network + noise of 0.03 std",
         "average of 2",
         "average of all 30",
+        "interpolation of two",
         "per-weight Gaussian",
         "PCA + Gaussian",
         "first layer of another",
@@ -126,7 +127,9 @@ def test_all_baselines_are_there(zoo, write_samples):
         "shuffled copies",
         "nearest originals of s",
     ]
-    assert [one.n for one in report.sets if one.is_baseline] == [20, 20, 1, 20, 20, 20, 20, 20, 30]
+    assert [one.n for one in report.sets if one.is_baseline] == [
+        *(20, 20, 1, 20, 20, 20, 20, 20, 20, 30)
+    ]
     assert row(report, "average of all 30").summary["dispersion"] is None
 
 

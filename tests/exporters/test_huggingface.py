@@ -19,6 +19,8 @@ from dwf.zoo.store import Zoo, write_zoo
 from tests.zoos import bare_facts, sampled
 
 JUDGED = {
+    "format": "dwf-report",
+    "version": 1,
     "name": "r",
     "headline": [],
     "config": {},

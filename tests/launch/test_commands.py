@@ -15,7 +15,7 @@ from tests.documentation import ROOT, commands, programs
 SCRIPTS = {"zoo": [], "align": ["--zoo", "any"], "generator": [], "sample": ["--generator", "any"]}
 SCRIPTS |= {"evaluate": ["--zoo", "any"], "pipeline": [], "sweep": []}
 SCRIPTS |= {"import": ["--source", "any"], "export": ["--zoo", "any"]}
-SCRIPTS |= {"finetune": ["--zoo", "any"]}
+SCRIPTS |= {"finetune": ["--zoo", "any"], "audit": []}
 CONFIGS = sorted(  # a site's file is for all commands: tests/cluster/test_config.py
     path
     for path in (p.relative_to(ROOT) for p in (ROOT / "configs").glob("*/**/*.yaml"))

@@ -63,3 +63,23 @@ def test_short_runs_have_rates(warm_up):
 def test_warm_up_longer_than_the_run_is_refused():
     with pytest.raises(ValueError, match="warm_up = 10 must be below steps = 10"):
         LoopConfig(steps=10, warm_up=10)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "step", "constant"])
+def test_fewer_steps_take_the_same_course(schedule):
+    """At the same share of the steps the rate is the same, warm-up and falls among them."""
+    own = {"warm_up": 100, "step_size": 250} if schedule == "step" else {"warm_up": 100}
+    config = LoopConfig(steps=1000, schedule=schedule, validate_every=100, sample_every=300, **own)
+    fewer = config.with_steps(200)
+    assert fewer.steps == 200 and fewer.validate_every == 40 and fewer.sample_every == 120
+    for share in (0.05, 0.1, 0.2, 0.49, 0.51, 0.9):
+        wanted = rate_at(round(1000 * share), config)
+        assert rate_at(round(200 * share), fewer) == pytest.approx(wanted, rel=0.08)
+
+
+def test_of_very_few_steps_all_settings_still_go_together():
+    config = LoopConfig(steps=10_000, warm_up=500, validate_every=10, sample_every=40)
+    for steps in (1, 2, 7, 99):
+        fewer = config.with_steps(steps)
+        assert fewer.steps == steps > fewer.warm_up and 1 <= fewer.validate_every <= 10
+    assert config.with_steps(10_000) == config

@@ -1,6 +1,6 @@
 """Measurements of a set of networks: accuracy, novelty, baselines."""
 
-from dwf.evaluation.measure.baselines import FAMILIES, Baseline, Drawn
+from dwf.evaluation.measure.baselines import FAMILIES, Baseline, Drawn, average_of
 from dwf.evaluation.measure.behaviour import behaviour_images
 from dwf.evaluation.measure.ensembles import ensemble_size, vote_accuracy
 from dwf.evaluation.measure.limits import DRAWN_IN, HALF_WAY, NEAR_COPY, Limits
@@ -14,6 +14,7 @@ from dwf.evaluation.measure.novelty import (
     overlap,
     overlaps,
 )
+from dwf.evaluation.measure.profile import DEVIATIONS, RATIOS
 from dwf.evaluation.measure.recombined import Arm
 from dwf.evaluation.measure.retrieval import retrieved
 from dwf.evaluation.measure.scoring import (
@@ -27,10 +28,12 @@ from dwf.evaluation.measure.yardstick import Measured, Yardstick
 
 __all__ = [
     "CONFIDENCE",
+    "DEVIATIONS",
     "DRAWN_IN",
     "FAMILIES",
     "HALF_WAY",
     "NEAR_COPY",
+    "RATIOS",
     "Arm",
     "Baseline",
     "Blocks",
@@ -42,6 +45,7 @@ __all__ = [
     "Scorer",
     "Source",
     "Yardstick",
+    "average_of",
     "behaviour_images",
     "check_accuracy",
     "ensemble_size",

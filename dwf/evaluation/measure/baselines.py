@@ -97,6 +97,17 @@ def average_of(config: EvaluateConfig, num_training: int) -> list[Baseline]:
     return found
 
 
+def interpolation_of(config: EvaluateConfig, num_training: int) -> list[Baseline]:
+    """Two random training networks, interpolated at a random place of the line between them."""
+    title = "interpolation of two"
+    stream = numpy_stream(config.seed, title)
+    mixture_SN = np.zeros((config.count, num_training))
+    for row_N in mixture_SN:
+        place = stream.uniform()
+        row_N[stream.choice(num_training, 2, replace=False)] = place, 1 - place
+    return [Baseline(title, mixture_SN)]
+
+
 def per_weight_gaussian(config: EvaluateConfig, num_training: int) -> list[Baseline]:
     """Each weight drawn by itself, with its mean and standard deviation."""
     mean_SN = np.full((config.count, num_training), 1 / num_training)
@@ -142,6 +153,9 @@ FAMILIES = {
     "noise": Family("noise around a network", "#56B4E9", marker="v", draws=(noise_around,)),
     "average": Family(
         "average of k networks", "#009E73", marker="s", draws=(average_of,), is_compared=True
+    ),
+    "interpolation": Family(
+        "interpolation of two", "#882255", marker="<", draws=(interpolation_of,)
     ),
     "gaussian": Family(
         "Gaussians", "#CC79A7", marker="D", draws=(per_weight_gaussian, pca_gaussian), is_far=True

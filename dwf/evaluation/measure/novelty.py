@@ -148,6 +148,23 @@ def overlaps(wrong_SM: np.ndarray, wrong_NM: np.ndarray) -> Iterator[tuple[slice
         yield part, torch.where(either_BN == 0, 1.0, both_BN.double() / either_BN).numpy()
 
 
+def disagreement(
+    answers_SM: np.ndarray, answers_NM: np.ndarray, *, nearest_S: np.ndarray
+) -> np.ndarray:
+    """Return the share of images that each network answers otherwise than its nearest one.
+
+    Args:
+        answers_SM: class that each network answers for each image, int16.
+        answers_NM: the same of the training networks.
+        nearest_S: position of each network's nearest training network.
+
+    Returns:
+        disagreement_S, float64.
+    """
+    pairs = zip(answers_SM, nearest_S.tolist(), strict=True)
+    return np.array([np.mean(mine_M != answers_NM[position]) for mine_M, position in pairs])
+
+
 def principal_axes(training: Blocks, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Return the first principal axes of networks, through their Gram matrix.
 

@@ -4,8 +4,8 @@ BatchNorm's running statistics follow from weights and images. So they take no p
 spread and map, and are given anew to networks that nobody trained (see `scoring`).
 
 Shape suffixes: N training networks, J of them that limits are taken from, S networks of a set, B of
-one block of it, D numbers of one network, K of them that are learnt, M images of the split, C axes
-of the map, L layers.
+one block of it, D numbers of one network, K of them that are learnt, M images of the split, C
+principal axes, L layers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,11 +30,13 @@ from dwf.evaluation.measure.nearness import Nearness
 from dwf.evaluation.measure.novelty import (
     Blocks,
     Rows,
+    disagreement,
     moments,
     nearest,
     overlap,
     principal_axes,
 )
+from dwf.evaluation.measure.profile import accuracy_bars, num_axes, profile_of
 from dwf.evaluation.measure.recombined import Arm, Recombiner
 from dwf.evaluation.measure.scoring import (
     Scorer,
@@ -43,13 +45,14 @@ from dwf.evaluation.measure.scoring import (
     refuse_broken_statistics,
     refuse_without_statistics,
 )
+from dwf.plain import Json
 from dwf.zoo.moments import Moments
 from dwf.zoo.store import Zoo
 
 MIN_TRAINING = 4
 """Fewer training networks have no spread of nearest distances to speak of."""
 MAP_NETWORKS = 1000
-"""The map's axes come from at most so many training networks: its cost grows with the cube."""
+"""Principal axes come from at most so many training networks: their cost grows with the cube."""
 _TINY = 1e-300  # the reach of networks that are all at their mean; `_refuse_copies` says so
 
 
@@ -77,8 +80,13 @@ class Measured:
     """Highest overlap of wrong answers with any training network, float64."""
     reach_S: np.ndarray
     """Distance to the training networks' mean, in the median of theirs, float64."""
-    map_SC: np.ndarray
-    """Place on the first principal axes of the training networks, float64."""
+    disagreement_S: np.ndarray
+    """Share of the images that it answers otherwise than that network, float64."""
+    map_S2: np.ndarray
+    """Place on the first two principal axes of all training networks of the zoo, float64."""
+    places_SC: np.ndarray
+    """Place on the principal axes of the training networks, those of most variance first,
+    float64."""
     spread: float
     """Root mean square distance to the set's own mean; NaN for one network."""
     wrong_SM: np.ndarray
@@ -144,9 +152,9 @@ class Yardstick:
         self.mean_D = gathered.mean_D
         self.deviation_K = zoo.layout.learnt(gathered.deviation_D)
         self._whole = whole
-        if whole is None:
-            first = Rows(zoo, rows[:MAP_NETWORKS], learnt=True)
-            self.axes_CK, self.axes_share_C = principal_axes(first)
+        first = Rows(zoo, rows[:MAP_NETWORKS], learnt=True)
+        count = num_axes(len(first), self.zoo.layout.learnt(self.mean_D).size)
+        self.axes_CK, self.axes_share_C = principal_axes(first, count)
         self.groups = self._groups_of_frame()
         signs = any(group.signs for group in self.groups)
         self._match = Matcher(zoo.layout, self.groups, signs=signs, heads_again=True)
@@ -160,10 +168,12 @@ class Yardstick:
             template_D=self.mean_D,
             device=device,
             workers=workers,
+            keep_answers=True,
             compared_MX=behaviour_images(data, num_networks=len(rows)),
         )
         self.nearness = Nearness(self.training, zoo.build_network(), data=data, device=device)
         self._wrong_NM: np.ndarray | None = None
+        self._answers_NM: np.ndarray | None = None
         self._reach: float | None = None
         self.originals = self.measure_zoo(zoo, rows, leave_one_out=True)
         self.limits = Limits.of(
@@ -193,6 +203,24 @@ class Yardstick:
             ensemble=self.ensemble,
             rows=rows,
             whole=self,
+        )
+
+    def profile(self, measured: Measured, bar: float) -> dict[str, Json]:
+        """Return the profile of a set; see `profile_of`.
+
+        Args:
+            measured: the set.
+            bar: accuracy of the fixed bar.
+        """
+        return profile_of(
+            accuracy_S=measured.accuracy_S,
+            novelty=measured.novelty,
+            places_SC=measured.places_SC,
+            disagreement_S=measured.disagreement_S,
+            limits=self.limits,
+            bars=accuracy_bars(self._accuracy_N, bar),
+            zoo_places_NC=self.originals.places_SC,
+            zoo_disagreement_N=self.originals.disagreement_S,
         )
 
     @property
@@ -279,14 +307,24 @@ class Yardstick:
         )
         return measured
 
-    def measure_drawn(self, drawn: Drawn, compare: bool = False) -> Measured:
-        """Measure a baseline; see `measure_zoo`."""
+    def measure_drawn(
+        self, drawn: Drawn, compare: bool = False, *, in_frame: bool = True
+    ) -> Measured:
+        """Measure a baseline; see `measure_zoo`.
+
+        Args:
+            drawn: the baseline.
+            compare: see `measure_zoo`.
+            in_frame: whether it is made of networks in the frame; else it is put there first.
+        """
         sources = self.batchnorm.compare if compare else ()
         most_S = drawn.baseline.mixture_SN.argmax(1)
         blocks = (
             (positions_B, self._with_constants(self._filled(weights_BK), most_S[positions_B]))
             for positions_B, weights_BK in drawn
         )
+        if not in_frame:
+            blocks = ((at_B, self.into_frame(weights_BD)) for at_B, weights_BD in blocks)
         return self.measure(blocks, False, source=self.batchnorm.score, compare=sources)
 
     def arms(self, count: int, *, seed: int) -> list[Arm]:
@@ -339,6 +377,9 @@ class Yardstick:
         centre_S = columns.pop("centre_S")
         if leave_one_out:
             columns, centre_S = self._learn(columns, centre_S)
+        disagreement_S = disagreement(
+            columns.pop("answers_SM"), self._answers_NM, nearest_S=columns["nearest_S"]
+        )
         overlap_S, highest_S = overlap(
             columns["wrong_SM"],
             self._wrong_NM,
@@ -350,6 +391,7 @@ class Yardstick:
             **columns,
             overlap_S=overlap_S,
             highest_overlap_S=highest_S,
+            disagreement_S=disagreement_S,
             reach_S=centre_S / self._reach,
             spread=gathered.spread,
             compared=compared,
@@ -365,6 +407,8 @@ class Yardstick:
             The columns of these networks, and their distances from the mean.
         """
         self._wrong_NM, self._accuracy_N = columns["wrong_SM"], columns["accuracy_S"]
+        smallest = np.min_scalar_type(-self.data.num_classes)  # they are kept of all networks
+        self._answers_NM = columns["answers_SM"].astype(smallest)
         self._reach = max(float(np.median(centre_N)), _TINY)
         judged_J = self.nearness.judged_J
         found = self.nearness.learn(columns.pop("behaviour_SF"))
@@ -430,18 +474,15 @@ class Yardstick:
         return np.where((after_B < before_B)[:, None], matched_BD, given_BD)
 
     def _place(self, learnt_BK: np.ndarray) -> dict[str, np.ndarray]:
-        """Return where networks lie: distance from the mean, place on the map."""
+        """Return where networks lie: distance from the mean, places on principal axes."""
         centred_BK = learnt_BK - self.zoo.layout.learnt(self.mean_D)
-        return {
-            "centre_S": np.linalg.norm(centred_BK, axis=1),
-            "map_SC": self._on_map(learnt_BK, centred_BK),
-        }
-
-    def _on_map(self, learnt_BK: np.ndarray, centred_BK: np.ndarray) -> np.ndarray:
-        """Return places_BC on the principal axes: of all training networks, for one report."""
-        if self._whole is None:
-            return centred_BK @ self.axes_CK.T
-        return (learnt_BK - self.zoo.layout.learnt(self._whole.mean_D)) @ self._whole.axes_CK.T
+        places_BC = centred_BK @ self.axes_CK.T
+        distance_B = np.linalg.norm(centred_BK, axis=1)
+        map_B2, whole = places_BC[:, :2], self._whole
+        if whole is not None:  # one map for a report
+            centred_BK = learnt_BK - self.zoo.layout.learnt(whole.mean_D)
+            map_B2 = (centred_BK @ whole.axes_CK.T)[:, :2]
+        return {"centre_S": distance_B, "places_SC": places_BC, "map_S2": map_B2}
 
 
 def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -2,9 +2,20 @@
 
 from dwf.evaluation.report.analysed import Analysed
 from dwf.evaluation.report.asked import asked_against_drawn
-from dwf.evaluation.report.columns import accuracy_cell, number_cell, share_cell
+from dwf.evaluation.report.columns import (
+    COLUMNS,
+    PROFILE_COLUMNS,
+    Column,
+    accuracy_cell,
+    cells,
+    headings,
+    number_cell,
+    share_cell,
+    shown,
+)
 from dwf.evaluation.report.figures import (
     HELD_OUT_COLOUR,
+    ORIGINAL_COLOUR,
     SAMPLE_COLOURS,
     SAMPLE_MARKERS,
     STYLE,
@@ -15,7 +26,7 @@ from dwf.evaluation.report.figures import (
 )
 from dwf.evaluation.report.fits import read_fit
 from dwf.evaluation.report.headline import ONE_NETWORK, STEPS, headline
-from dwf.evaluation.report.marks import marked
+from dwf.evaluation.report.marks import MARKS, accuracy_error, mark, marked, percent
 from dwf.evaluation.report.page import (
     beginning,
     bullets,
@@ -34,37 +45,50 @@ from dwf.evaluation.report.reconstruction import (
     write_reconstruction,
 )
 from dwf.evaluation.report.report import Report, markdown_table
+from dwf.evaluation.report.schema import validate_report
 from dwf.evaluation.report.seeds import SeedGroup, seed_groups
 from dwf.evaluation.report.sets import NetworkSet, network_set, plain, statistics
+from dwf.evaluation.report.words import PROFILE_TEXT
 
 __all__ = [
+    "COLUMNS",
     "HELD_OUT_COLOUR",
+    "MARKS",
     "ONE_NETWORK",
+    "ORIGINAL_COLOUR",
+    "PROFILE_COLUMNS",
+    "PROFILE_TEXT",
     "SAMPLE_COLOURS",
     "SAMPLE_MARKERS",
     "STEPS",
     "STYLE",
     "Analysed",
+    "Column",
     "NetworkSet",
     "ReconstructedSet",
     "Reconstruction",
     "Report",
     "SeedGroup",
     "accuracy_cell",
+    "accuracy_error",
     "asked_against_drawn",
     "beginning",
     "bullets",
+    "cells",
     "details",
     "draw_figures",
     "figure",
     "hardware",
+    "headings",
     "headline",
     "look_of",
+    "mark",
     "markdown_table",
     "marked",
     "network_set",
     "number_cell",
     "paragraphs",
+    "percent",
     "plain",
     "print_reconstruction",
     "read_fit",
@@ -73,8 +97,10 @@ __all__ = [
     "scatter_networks",
     "seed_groups",
     "share_cell",
+    "shown",
     "statistics",
     "table",
+    "validate_report",
     "whole_page",
     "write_page",
     "write_reconstruction",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from dwf.evaluation.measure import DEVIATIONS, RATIOS
 from dwf.evaluation.report.sets import NetworkSet
 
 Row = TypeVar("Row")
@@ -86,6 +87,22 @@ def _passed(test: str) -> Callable[[NetworkSet], str]:
 
 def _with_statistics(source: str) -> Callable[[NetworkSet], str]:
     return lambda one: accuracy_cell(one.summary["batchnorm"].get(source))
+
+
+def _far(ratio: float) -> Callable[[NetworkSet], str]:
+    return lambda one: share_cell(one.summary["profile"]["far"][f"{ratio:g}"])
+
+
+def _above(bar: str) -> Callable[[NetworkSet], str]:
+    return lambda one: share_cell(one.summary["profile"]["bars"][bar]["share"])
+
+
+def _beside_zoo(measure: str) -> Callable[[NetworkSet], str]:
+    def cell(one: NetworkSet) -> str:
+        found = one.summary["profile"][measure]
+        return f"{number_cell(found['set'])} ({number_cell(found['zoo'])})"
+
+    return cell
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -191,6 +208,16 @@ TEST_COLUMNS: tuple[Column[NetworkSet], ...] = (
     Column("averages", _passed("average")),
 )
 """Which share of a set passes each test, and is of each kind."""
+PROFILE_COLUMNS: tuple[Column[NetworkSet], ...] = (
+    _NETWORKS,
+    _N,
+    *(Column(f"good at {ratio:g}", _far(ratio)) for ratio in RATIOS),
+    *(Column(f"above mean - {k} std", _above(f"mean - {k} std")) for k in DEVIATIONS),
+    Column("above the bar", _above("fixed")),
+    Column("disagreement (zoo)", _beside_zoo("disagreement")),
+    Column("effective rank (zoo)", _beside_zoo("effective_rank")),
+)
+"""How a set fares under other limits than those of good and novel; of sets that have a profile."""
 STATISTICS_COLUMNS: tuple[Column[NetworkSet], ...] = (
     Column("networks", lambda one: one.title),
     _N,

@@ -9,7 +9,7 @@ from dwf.evaluation.report.columns import STATISTICS_COLUMNS, headings
 from dwf.evaluation.report.fits import FIT_COLUMNS, fit_rows
 from dwf.evaluation.report.report import Report
 from dwf.evaluation.report.sets import NetworkSet
-from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT
+from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT, PROFILE_TEXT
 from dwf.plain import Json
 
 _STYLE = """
@@ -77,6 +77,7 @@ def write_page(
         *paragraphs([report.limits_text]),
         table(report.tests_columns, report.tests_table, kinds=_kinds(report.sets)),
         *_more_tables(report),
+        *_profile(report),
         *_marks(report),
         *_fits(report),
         *_running_statistics(report),
@@ -149,6 +150,15 @@ def _more_tables(report: Report) -> list[str]:
             *(table(*each) for each in tables),
         )
     ]
+
+
+def _profile(report: Report) -> list[str]:
+    if not report.profile_table:
+        return []
+    heading = "<h2>Under other limits</h2>"
+    kinds = _kinds([one for one in report.sets if "profile" in one.summary])
+    words = paragraphs([PROFILE_TEXT])
+    return [heading, *words, table(report.profile_columns, report.profile_table, kinds=kinds)]
 
 
 def _marks(report: Report) -> list[str]:

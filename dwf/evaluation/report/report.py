@@ -6,7 +6,6 @@
 Shape suffixes: S networks of a set, C axes of the map.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from dwf.evaluation.report.asked import (
 )
 from dwf.evaluation.report.columns import (
     COLUMNS,
+    PROFILE_COLUMNS,
     STATISTICS_COLUMNS,
     TEST_COLUMNS,
     cells,
@@ -28,10 +28,11 @@ from dwf.evaluation.report.columns import (
     shown,
 )
 from dwf.evaluation.report.fits import FIT_COLUMNS, fit_rows
+from dwf.evaluation.report.schema import FORMAT, VERSION, read_report
 from dwf.evaluation.report.seeds import seed_groups
 from dwf.evaluation.report.sets import NetworkSet, asked_words, plain
 from dwf.evaluation.report.split import SPLIT_COLUMNS, split_rows, split_text
-from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT
+from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT, PROFILE_TEXT
 from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
 
@@ -127,6 +128,16 @@ class Report:
         return cells(shown(TEST_COLUMNS, self.sets), self.sets)
 
     @property
+    def profile_columns(self) -> tuple[str, ...]:
+        """The heading of the table of profiles."""
+        return headings(PROFILE_COLUMNS)
+
+    @property
+    def profile_table(self) -> list[tuple[str, ...]]:
+        """The cells of the table of profiles."""
+        return cells(PROFILE_COLUMNS, (one for one in self.sets if "profile" in one.summary))
+
+    @property
     def reasons(self) -> tuple[str, ...]:
         """Each marked set with its mark and why."""
         marked = [(one.title, one.summary["mark"]) for one in self.sets if "mark" in one.summary]
@@ -177,6 +188,8 @@ class Report:
     def save(self, folder: Path) -> None:
         """Write `report.json` and `report.md`."""
         content = {
+            "format": FORMAT,
+            "version": VERSION,
             "name": self.name,
             "headline": list(self.headline),
             "config": self.config,
@@ -194,8 +207,13 @@ class Report:
 
     @classmethod
     def load(cls, folder: Path) -> "Report":
-        """Return the report that `save` wrote."""
-        content = json.loads((folder / "report.json").read_text())
+        """Return the report that `save` wrote.
+
+        Raises:
+            ConfigError: see `read_report`.
+        """
+        content = read_report(folder / "report.json")
+        del content["format"], content["version"]
         content["sets"] = tuple(NetworkSet(**one) for one in content["sets"])
         content["headline"] = tuple(content["headline"])
         content["map_share"] = tuple(content["map_share"])
@@ -211,6 +229,9 @@ class Report:
         parts += [markdown_table(self.tests_columns, self.tests_table)]
         for title, words, tables in self.more_tables:
             parts += [f"## {title}", words, *(markdown_table(*each) for each in tables)]
+        if self.profile_table:
+            parts += ["## Under other limits", PROFILE_TEXT]
+            parts += [markdown_table(self.profile_columns, self.profile_table)]
         if self.reasons:
             parts += ["## What the sets are", MARKS_TEXT, _bullets(MARK_RULES)]
             parts += ["These sets:", _bullets(self.reasons)]

@@ -41,6 +41,7 @@ MEASURES = (
     Measure("units_ratio", lambda found, limits: _least_units(found, limits), figure="median"),
     Measure("overlap", lambda found, _: found.overlap_S),
     Measure("highest_overlap", lambda found, _: found.highest_overlap_S),
+    Measure("disagreement", lambda found, _: found.disagreement_S),
     Measure("reach", lambda found, _: found.reach_S, figure="median"),
 )
 """Measures that `report.json` holds of every network, with statistics in each set's summary."""
@@ -66,8 +67,9 @@ class NetworkSet:
     """`originals`, `held-out`, `samples`, or a baseline's family."""
     summary: dict[str, Json]
     """n, statistics of each measure, dispersion, the share that passes each test and of each kind
-    (`copy`, `average`), its `mark` (name, why; see `marks`), and, of networks with BatchNorm,
-    statistics of the accuracies with the running statistics that were compared. Of some sets
+    (`copy`, `average`), its `mark` (name, why; see `marks`), its `profile` (see
+    `measure.profile`), and, of networks with BatchNorm, statistics of the accuracies with the
+    running statistics that were compared. Of some sets
     `ensemble` (n, accuracy), of samples that were selected `selection` (how), of samples that were
     drawn on conditions `condition` (generator, asked, guidance). Where generators learnt from
     different training networks: `learnt_from`, how many of them the set is held against, and
@@ -188,7 +190,7 @@ def network_set(
     compared = {f"{split}_accuracy_{s}": values_S for s, values_S in measured.compared.items()}
     columns = dict(labels) | numbers | compared | passed
     networks = {name: values_S.tolist() for name, values_S in columns.items()}
-    networks["map"] = measured.map_SC.tolist()
+    networks["map"] = measured.map_S2.tolist()
     networks["units"] = measured.units_SL.tolist()
     return NetworkSet(title, family, summary=plain(summary), networks=plain(networks))
 

@@ -22,6 +22,17 @@ MARK_RULES = (
     "Undecided: what is left, and mixtures, in which neither copies, nor averages, nor the others "
     "are most.",
 )
+PROFILE_TEXT = (
+    "How the rows fare under other limits. Good at 1, 1.5, 2, 3: share of networks that are "
+    "accurate (mean minus two standard deviations) and at least so far by weights from the "
+    "training networks, in these networks' own median distance from each other. Above a bar: share "
+    "of networks that pass the tests of novelty and are at least as accurate as that bar, of the "
+    "training networks' mean and standard deviation, or the fixed one. Disagreement: share of "
+    "images that a network answers otherwise than the training network at its distance, the mean, "
+    "in brackets that of training networks with the nearest other one. Effective rank: over how "
+    "many principal directions of the training networks a set spreads (exponential of the entropy "
+    "of its variances), in brackets that of as many training networks."
+)
 FIT_TEXT = (
     "What generators make of networks that they learnt from and of held-out ones (of validation: "
     "not those that a report on test networks scores). The training loss is the mean over the "

@@ -1,0 +1,1 @@
+"""The audit: many generators on one zoo under one budget, in one table beside every null arm."""
