@@ -159,7 +159,7 @@ class BlockMLP(nn.Module):
     them of the number of the step.
     """
 
-    def __init__(self, config: BlockMLPConfig, shape: Shape):
+    def __init__(self, config: BlockMLPConfig, shape: Shape, *, told: Sequence[int] = ()):
         super().__init__()
         width, num_time = config.width, config.time_features
         self.embed_time = nn.Sequential(
@@ -177,10 +177,20 @@ class BlockMLP(nn.Module):
             nn.Sequential(nn.Linear(num_time, width), nn.GELU()) for _ in entering
         )
         self.leave = nn.Linear(width, shape.size)
+        self.embed_condition = ConditionEmbedding(num_time, told) if told else None
 
-    def forward(self, x_BK: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
-        """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K]."""
-        time_BT, hidden = self.embed_time(t_B), x_BK
+    def forward(
+        self, x_BK: torch.Tensor, t_B: torch.Tensor, condition_BP: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K].
+
+        Args:
+            x_BK: points.
+            t_B: their times, or, of shape [1], the one time of all.
+            condition_BP: standardised conditions, NaN for none; or, of shape [1, P], those of all.
+        """
+        time_BT = embed(self.embed_time, self.embed_condition, t_B=t_B, condition_BP=condition_BP)
+        hidden = x_BK
         for block, time in zip(self.blocks, self.times, strict=True):
             hidden = block(hidden) + time(time_BT)
         return self.leave(hidden)

@@ -26,6 +26,7 @@ MODULE = "codec.safetensors"
 _BATCH_ALONE, _RATE_ALONE = 4, 1e-3
 _ALONE = {
     "accumulate": 1,
+    "sample_every": 0,
     "engine": "plain",
     "optimizer": "adamw",
     "weight_decay": 0.0,

@@ -323,8 +323,8 @@ def test_command_prints_the_report(tmp_path):
 
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "configs/align").glob("*.yaml")), ids=str)
 def test_shipped_settings_are_understood(file, tmp_path):
-    stand_in = tmp_path / file.name
-    stand_in.write_text("zoo: some\n" + file.read_text())
+    stand_in = tmp_path / "own.yaml"
+    stand_in.write_text(f"extends: {file}\nzoo: some\n")
     assert load(AlignConfig, stand_in).zoo == "some"
 
 

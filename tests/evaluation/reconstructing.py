@@ -21,7 +21,7 @@ def root_of(zoo):
 
 def fit(zoo, codec=LOSSY, *codec_zoos) -> Codec:
     names = {"zoo": zoo.name, "codec_zoos": codec_zoos}
-    config = GeneratorConfig(**names, codec=codec, density=GaussianConfig())
+    config = GeneratorConfig(**names, codec=codec, density=GaussianConfig(), gate=None)
     return fit_generator(config, root_of(zoo), name="g").codec
 
 

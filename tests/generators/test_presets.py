@@ -25,7 +25,12 @@ SANE = [path for path, config in SHIPPED.items() if config.codec.kind == "sane"]
 VECTORS = [
     path for path, config in SHIPPED.items() if config.codec.kind in ("conv_autoencoder", "vae")
 ]
-FLOWS = [path for path in PRESETS if path not in (*SANE, *VECTORS)]
+AT_ONCE = [
+    path
+    for path, config in SHIPPED.items()
+    if path not in (*SANE, *VECTORS) and config.density.training is None
+]
+FLOWS = [path for path in PRESETS if path not in (*SANE, *VECTORS, *AT_ONCE)]
 WIDTHS = {"mnist14": (196, 16, 10), "fashion_mnist_neurons": (784, 32, 32, 10)}
 WIDTHS |= {"mnist_and_fashion_mnist": (784, 32, 32, 10)}
 WIDTHS |= {"fashion_mnist": (784, 128, 128, 10), "mnist": (784, 32, 32, 10), "iris": (4, 16, 3)}
@@ -79,6 +84,15 @@ def test_every_flow_trains_and_draws(preset, make_zoo, tmp_path):
     steps = density.training.steps
     is_long = "deepweightflow" in preset.stem or preset.stem == "mnist14_neurons"
     assert steps == 30_000 if is_long else steps <= 12_000
+
+
+@pytest.mark.parametrize("preset", AT_ONCE, ids=lambda path: path.stem)
+def test_every_density_that_trains_nothing_draws(preset, make_zoo, tmp_path):
+    check_header(preset)
+    make_zoo(count=12, name=SHIPPED[preset].zoo)
+    fit_generator(SHIPPED[preset], tmp_path, name=preset.stem)
+    drawn = sample_networks(SampleConfig(preset.stem, count=2), tmp_path, name="drawn")
+    assert drawn.read().shape == (2, drawn.layout.size)
 
 
 @pytest.mark.parametrize("preset", VECTORS, ids=lambda path: path.stem)
