@@ -43,7 +43,7 @@ LOCK = "lock"
 LEFTOVERS = "*.partial-*"
 """Pattern of the temporary names of `replacing`."""
 _BLOCK_BYTES = 16 * 2**20
-_FLUSHES = 16  # files that wait for the disk at a time
+_FLUSHES = 64  # files that wait for the disk at a time
 _DAMAGED = (
     ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError,
 )  # fmt: skip

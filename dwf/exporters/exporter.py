@@ -19,7 +19,7 @@ from dwf.settings import to_dict
 from dwf.zoo.network_files import METADATA
 from dwf.zoo.store import Zoo
 
-_BLOCK = 512  # files that are flushed to disk together
+_BLOCK = 2048  # networks whose files are flushed to disk together
 
 
 class Exporter(ABC):

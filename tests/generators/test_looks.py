@@ -169,6 +169,7 @@ def test_a_vae_is_looked_at_by_its_prior(root):
     for name, every in (("vae", 10), ("vae_plain", 0)):
         training = loop | {"sample_every": every}
         data = {"zoo": "small", "codec": codec | {"training": training}, "density": prior}
+        data |= {"gate": None}
         generator = fit_generator(build(GeneratorConfig, data, source="t"), root, name=name)
         found[name] = generator.codec, curve(root / "runs" / name / "codec")
     (looked, seen), (plain, none) = found.values()
