@@ -107,7 +107,7 @@ def _timed(config: GeneratorConfig, root: Path, steps: Mapping[str, int]) -> dic
     """Fit it for a few steps elsewhere; of the second half of each part's the rate counts."""
     from dwf.generators.stage import fit_generator
 
-    brief = with_steps(replace(config, likelihood=0), steps)
+    brief = with_steps(replace(config, likelihood=0, gate=None), steps)
     codec, density = (
         part if part.training is None else replace(part, training=_half_way(part.training))
         for part in (brief.codec, brief.density)

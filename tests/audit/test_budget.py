@@ -48,3 +48,14 @@ def test_a_step_is_timed_without_a_trace_and_takes_time(make_zoo, tmp_path):
     (seconds,) = seconds_of_steps(config, tmp_path).items()
     assert seconds[0] == "density" and 0 < seconds[1] < 10
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_timing_asks_no_gate(make_zoo, tmp_path):
+    """After a few steps no codec would pass one."""
+    make_zoo(16, (64, 8, 10), name="z")
+    loop = {"steps": 24, "batch_size": 4, "validate_every": 12}
+    codec = {"kind": "vae", "backbone": {"kind": "perceptron", "hidden": 4, "latent": 2}}
+    told = {"zoo": "z", "codec": codec | {"training": loop}, "density": {"kind": "gaussian"}}
+    config = build(GeneratorConfig, told, source="test")
+    assert config.gate is not None and not config.gate.anyway
+    assert list(seconds_of_steps(config, tmp_path)) == ["codec"]
