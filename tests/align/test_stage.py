@@ -304,20 +304,16 @@ def test_weights_that_are_not_finite_are_found(tmp_path):
         align_zoo(AlignConfig("zoo"), tmp_path, name="aligned")
 
 
-def test_command_prints_the_report(tmp_path):
+def test_command_prints_the_report(tmp_path, monkeypatch, capsys):
     write_zoo(tmp_path)
-    command = [sys.executable, "launch/align.py", "--config", "configs/align/git_rebasin.yaml"]
-    command += ["--zoo", "zoo", "--root", str(tmp_path)]
-    environment = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "PATH": ""}
-    dry, real = (
-        subprocess.run(
-            [*command, *more], cwd=REPOSITORY, env=environment, capture_output=True, text=True
-        )
-        for more in (["--dry-run"], ["--num-pairs", "0"])
-    )
-    assert "zoos/zoo-aligned" in dry.stdout, dry.stderr
-    assert "36 rows; 1 group: 1 units (16)" in dry.stdout
-    assert "L2 distance to the reference" in real.stdout, real.stderr
+    monkeypatch.syspath_prepend(str(REPOSITORY / "launch"))
+    words = ["--config", str(REPOSITORY / "configs/align/git_rebasin.yaml")]
+    words += ["--zoo", "zoo", "--root", str(tmp_path)]
+    __import__("align").main([*words, "--dry-run"])
+    said = capsys.readouterr().out
+    assert "zoos/zoo-aligned" in said and "36 rows; 1 group: 1 units (16)" in said
+    __import__("align").main([*words, "--num-pairs", "0"])
+    assert "L2 distance to the reference" in capsys.readouterr().out
     assert Zoo.open(tmp_path / "zoos" / "zoo-aligned").facts.aligned.aligned_from == "zoo"
 
 

@@ -61,6 +61,9 @@ def test_every_flow_trains_and_draws(preset, make_zoo, tmp_path):
         small = {"width": "32", "heads": "2", "depth": "2"}
         argv += [word for name, v in small.items() for word in (f"--density.backbone.{name}", v)]
         argv += ["--density.solver.steps", "4"]
+    if density.backbone.kind == "neural_graph":
+        argv += ["--density.backbone.width", "16", "--density.backbone.depth", "2"]
+        argv += ["--density.solver.steps", "4"]
     unlike = density.takes_metric and "mnist" in preset.stem  # the images here are digits
     argv += ["--density.behaviour", "0"] if unlike else []
     config = parse(GeneratorConfig, str(preset), argv=argv).config

@@ -130,7 +130,12 @@ def test_every_documented_command_runs_dry(command, tmp_path, monkeypatch, capsy
     assert not list(tmp_path.iterdir()), "a dry run touched something"
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+OF_SCRIPT = [
+    pytest.param(script, marks=() if script == "zoo" else pytest.mark.slow) for script in SCRIPTS
+]
+
+
+@pytest.mark.parametrize("script", OF_SCRIPT)
 def test_the_first_documented_command_of_each_script_runs_by_itself(script, tmp_path):
     command = next(each for each in commands() if f"launch/{script}.py" in each)
     ran = run([*shlex.split(command)[1:], "--dry-run", "--root", str(tmp_path)])

@@ -89,6 +89,7 @@ def test_other_settings_are_refused_by_name(whole):
         stage.train_zoo(other, whole.path.parent.parent, name="zoo")
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(whole, tmp_path):
     zoo = stage.train_zoo(CONFIG, tmp_path, name="zoo", run=local.runner(workers=2))
     assert files_of(zoo.path) == files_of(whole.path)

@@ -2,6 +2,7 @@
 
 import h5py
 import numpy as np
+import pytest
 from pytest import raises
 
 from dwf.errors import CorruptShard, NotAZoo, ShapeMismatch
@@ -43,6 +44,7 @@ def test_the_view_is_the_same_file_whether_or_not_there_was_one(make_sharded):
     assert (path / "zoo.h5").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_any_byte_of_a_shard_or_of_the_view_that_changed_is_noticed(make_sharded):
     path = make_sharded("zoo").path
     honest = Zoo.open(path)
