@@ -1,5 +1,6 @@
 """Settings of an import, and the table of formats."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -101,6 +102,12 @@ class ImportConfig:
     """Members of a shard, which is held in memory; default: 64 MiB of weights."""
 
     def __post_init__(self):
+        try:
+            re.compile(self.run_pattern or "")
+        except re.error as error:
+            raise ValueError(
+                f"run_pattern = {self.run_pattern!r}: no regular expression: {error}"
+            ) from None
         if self.network is not None and self.is_scored and self.data.dataset is None:
             raise ValueError(
                 f"{NO_DATASET}; without one, `network: {{kind: none}}` takes the networks unscored"

@@ -50,15 +50,25 @@ class Importer(ABC):
 
     Args:
         config: settings of the import.
+
+    Raises:
+        ConfigError: `run_pattern` is given, and the format `tells_runs`.
     """
 
     order_is_known: bool = True
     """Whether tensors come in the order of the network's layers, not of their names."""
     several: ClassVar[str | None] = None
     """Column by which members become a zoo each; None: all are one zoo."""
+    tells_runs: ClassVar[bool] = False
+    """Whether one file holds all members and says which run each is of, so that no path can."""
 
     def __init__(self, config: ImportConfig):
         self.config = config
+        if config.run_pattern and self.tells_runs:
+            raise ConfigError(
+                f"run_pattern = {config.run_pattern!r}: the format {config.format} says which run "
+                "each row is of: leave run_pattern out"
+            )
         self._pattern = re.compile(config.run_pattern) if config.run_pattern else None
 
     @abstractmethod

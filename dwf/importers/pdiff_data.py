@@ -24,6 +24,8 @@ _FLAT = "pdata"
 class Stacked(Importer):
     """A file that holds the rows of one run."""
 
+    tells_runs = True
+
     @cached_property
     def _held(self) -> Mapping[str, object]:
         files = self.files(".pt")

@@ -46,6 +46,8 @@ class _Variable:
 class Unterthiner(Importer):
     """A matrix of rows; `modeldir` is the run, `step` the epoch."""
 
+    tells_runs = True
+
     @cached_property
     def _place(self) -> Path:
         """Folder with the matrix: the source, or the one folder in it that has it."""

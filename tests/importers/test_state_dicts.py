@@ -240,6 +240,15 @@ def test_members_of_a_run_stay_together(source, tmp_path):
     assert columns["split"][twins[0]] == columns["split"][twins[1]]
 
 
+def test_a_pattern_of_runs_that_cannot_be_heeded_is_refused(source, tmp_path):
+    with pytest.raises(ValueError, match="no regular expression"):
+        settings(source, run_pattern="net_(")
+    for kind in ("unterthiner", "pdiff_data"):
+        config = settings(source, format=kind, run_pattern=r"(\d)\.pt")
+        with pytest.raises(ConfigError, match="says which run each row is of"):
+            import_zoo(config, tmp_path, name="zoo")
+
+
 def test_images_that_networks_were_trained_on_are_kept_by_digest(source, tmp_path, monkeypatch):
     from dwf.datasets.load import load_dataset
 
