@@ -27,7 +27,7 @@ from dwf.cluster.work import (
     show,
 )
 from dwf.errors import Preempted
-from dwf.metrics import Progress, log_to_stderr, logger
+from dwf.metrics import SECONDS_BETWEEN_LINES, Progress, log_to_stderr, logger
 from dwf.run_folder import hold
 from dwf.stages import Runner, Work
 
@@ -116,7 +116,7 @@ def _run_pool(work: Work, units: list[int], workers: int, bar: Progress) -> dict
             began = time.monotonic()
             if began >= next_look or not waiting:  # tens of thousands of units take long to list
                 show(work, bar)
-                next_look = time.monotonic() + 50 * (time.monotonic() - began)
+                next_look = time.monotonic() + pause_after(time.monotonic() - began)
             if preemption.is_asked():
                 _stop_workers(pool, waiting)
     errors = {index: future.exception() for future, index in futures.items()}
@@ -125,6 +125,15 @@ def _run_pool(work: Work, units: list[int], workers: int, bar: Progress) -> dict
     if any(isinstance(error, Preempted) for error in errors.values()):
         raise Preempted(f"workers of {work.folder} were stopped by a signal")
     return {index: _reason(error) for index, error in errors.items() if error}
+
+
+def pause_after(took: float) -> float:
+    """Return the seconds until the next look at a folder, after one that took so long.
+
+    Looks are to cost little, but a single one that a stalled disk (or a stopped process) held up
+    must not silence the progress for hours.
+    """
+    return min(50 * took, max(took, SECONDS_BETWEEN_LINES))
 
 
 def _devices(context: SpawnContext, workers: int) -> SimpleQueue | None:

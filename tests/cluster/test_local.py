@@ -87,3 +87,11 @@ def test_after_a_signal_no_more_units_are_begun_than_lay_ready(tmp_path):
             signal.signal(number, handler)
         preemption.forget()
     assert 1 <= len(list(tmp_path.glob("begun-*"))) <= 3
+
+
+def test_a_look_that_was_held_up_silences_nothing():
+    """Looks cost a fiftieth of the time; after one of 100 s the next is no 5,000 s away."""
+    assert local.pause_after(0.01) == pytest.approx(0.5)
+    assert local.pause_after(1.0) == pytest.approx(50)
+    assert local.pause_after(20.0) == pytest.approx(60)
+    assert local.pause_after(100.0) == pytest.approx(100)
