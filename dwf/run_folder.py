@@ -23,7 +23,7 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -43,8 +43,7 @@ LOCK = "lock"
 LEFTOVERS = "*.partial-*"
 """Pattern of the temporary names of `replacing`."""
 _BLOCK_BYTES = 16 * 2**20
-_FLUSHES = 64  # threads that wait for the disk
-_FLUSHED_TOGETHER = 16  # files that one of them flushes
+_FLUSHES = 64  # files that wait for the disk at a time
 _DAMAGED = (
     ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError,
 )  # fmt: skip
@@ -75,40 +74,24 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replacing_all(paths: Sequence[Path]) -> Iterator[Iterator[Path]]:
-    """Yield an iterator over a temporary path for each of many small files; see `replacing`.
+def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Yield a temporary path for each of many small files; see `replacing`.
 
-    A file is to be written before the next one's path is asked for. Files are flushed side by side,
-    which costs a disk about as much as one of them, and while the next ones are written.
+    They are flushed side by side, which costs a disk about as much as one of them.
     """
     tag = f"partial-{uuid.uuid4().hex[:12]}"
     partials = [path.with_name(f"{path.name}.{tag}") for path in paths]
     for folder in {path.parent for path in paths}:
         folder.mkdir(parents=True, exist_ok=True)
     try:
+        yield partials
         with ThreadPoolExecutor(_FLUSHES) as pool:
-            flushed: list[Future] = []
-            waiting = _flushed_behind(partials, pool, flushed)
-            yield waiting
-            for _ in waiting:  # the last ones
-                pass
-            for each in flushed:
-                each.result()
+            list(pool.map(_flush, (partials[start::_FLUSHES] for start in range(_FLUSHES))))
         for partial, path in zip(partials, paths, strict=True):
             os.replace(partial, path)
     except BaseException:
         sweep(partials)
         raise
-
-
-def _flushed_behind(
-    paths: Sequence[Path], pool: ThreadPoolExecutor, flushed: list[Future]
-) -> Iterator[Path]:
-    """Yield paths; the pool flushes the files of those that are behind."""
-    for start in range(0, len(paths), _FLUSHED_TOGETHER):
-        some = paths[start : start + _FLUSHED_TOGETHER]
-        yield from some
-        flushed.append(pool.submit(_flush, some))
 
 
 def _flush(paths: Iterable[Path]) -> None:

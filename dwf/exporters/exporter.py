@@ -3,7 +3,6 @@
 Shape suffixes: R rows that are exported, B rows of a block, D numbers of one network.
 """
 
-import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -111,8 +110,8 @@ class OneByOne(Exporter):
         paths = [folder / name for row in rows for name in self.files_of(row)]
         with replacing_all(paths) as partials:
             each = len(paths) // len(rows)
-            for row, weights_D in zip(rows, weights_BD, strict=True):
-                self.save(self._member(row, weights_D), list(itertools.islice(partials, each)))
+            for i, row in enumerate(rows):
+                self.save(self._member(row, weights_BD[i]), partials[i * each : (i + 1) * each])
 
     def _member(self, row: int, weights_D: np.ndarray) -> Member:
         """Return a row by the names of its tensors; integer buffers are those of a new network."""
