@@ -39,7 +39,7 @@ class Outcome:
 
 
 class Summary:
-    """What became of several pipelines.
+    """Fate of several pipelines.
 
     Args:
         root: folder that holds reports/.

@@ -23,7 +23,7 @@ _SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Budget:
-    """What a row trains, and how it was decided."""
+    """Steps that a row trains for, and how they were decided."""
 
     steps: dict[str, int]
     """Part (`codec`, `density`) -> steps of training."""

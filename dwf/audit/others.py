@@ -8,8 +8,9 @@ from pathlib import Path
 from dwf.audit.config import RowConfig
 from dwf.errors import ConfigError, DwfError
 from dwf.evaluation.measure import Limits
-from dwf.evaluation.network_files import open_samples
+from dwf.evaluation.network_files import open_samples, title_of
 from dwf.evaluation.report import NetworkSet, Report, mark, validate_report
+from dwf.plain import Json
 from dwf.zoo.store import Zoo
 
 _SAME = 1e-4
@@ -22,15 +23,15 @@ class Others:
 
     folders: dict[str, str] = field(default_factory=dict)
     """Row -> files of networks, which a report takes as samples."""
-    reports: dict[str, Path] = field(default_factory=dict)
-    """Row -> a report.json, whose samples are taken as they are."""
+    reports: dict[str, tuple[Path, dict[str, Json]]] = field(default_factory=dict)
+    """Row -> a report.json and what it says, whose samples are taken as they are."""
     failed: dict[str, str] = field(default_factory=dict)
     """Row -> why its networks cannot be had."""
 
     @property
     def titles(self) -> dict[str, str]:
         """Title in a report -> that of the audit, of the rows of files."""
-        found = {_title_of(path): row for row, path in self.folders.items()}
+        found = {title_of(Path(path)): row for row, path in self.folders.items()}
         nearest = {
             f"nearest originals of {title}": f"nearest originals of {row}"
             for title, row in found.items()
@@ -45,9 +46,9 @@ class Others:
         """
         wrong: dict[str, str] = {}
         theirs: list[NetworkSet] = []
-        for row, file in self.reports.items():
+        for row, (file, told) in self.reports.items():
             try:
-                theirs += _samples_of(row, file, report)
+                theirs += _samples_of(row, file, told, report)
             except ConfigError as error:
                 wrong[row] = str(error)
         whole = [one for one in report.sets if not one.subset]
@@ -73,8 +74,7 @@ def find_others(rows: Mapping[str, RowConfig], root: Path, *, zoo: str) -> Other
         path = Path(row.samples)
         try:
             if path.suffix == ".json":
-                validate_report(path)
-                found.reports[name] = path
+                found.reports[name] = path, validate_report(path)
             else:
                 with open_samples((str(path.absolute()),), opened, root=root):
                     found.folders[name] = str(path.absolute())
@@ -83,14 +83,8 @@ def find_others(rows: Mapping[str, RowConfig], root: Path, *, zoo: str) -> Other
     return found
 
 
-def _title_of(path: str) -> str:
-    resolved = Path(path).resolve()
-    return resolved.name.removesuffix(resolved.suffix)
-
-
-def _samples_of(row: str, file: Path, report: Report) -> list[NetworkSet]:
+def _samples_of(row: str, file: Path, told: dict[str, Json], report: Report) -> list[NetworkSet]:
     """Return the samples of another report; refuse one on another zoo, or on other images."""
-    told = validate_report(file)
     mine, theirs = (Limits.from_json(each) for each in (report.limits, told["limits"]))
     pairs = [(mine.accuracy, theirs.accuracy), (mine.unit, theirs.unit)]
     pairs.append((mine.behaviour_unit, theirs.behaviour_unit))

@@ -103,7 +103,7 @@ class AuditReport:
     name: str
     config: dict[str, Json]
     lines: tuple[Line, ...]
-    """Of each zoo in turn: originals, held-out networks, rows, null arms."""
+    """Lines of each zoo in turn: originals, held-out networks, rows, null arms."""
     failed: tuple[Failure, ...]
     headline: tuple[str, ...]
     """Sentences on what the numbers say."""
@@ -227,4 +227,4 @@ TRAINED: tuple[Column[Line], ...] = (
     Column("source", lambda line: line.published.source if line.published else "-"),
     _VERDICT,
 )
-"""What each row was trained for, and what its method reached where it was published."""
+"""Columns of steps, and of the accuracy that a row's method reached where it was published."""

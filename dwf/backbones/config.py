@@ -130,8 +130,6 @@ class ResidualMLPConfig(BackboneSettings):
 class BlockMLPConfig(BackboneSettings):
     """The denoiser of VAE-Diffusion: blocks of two layers, each with time added to its outputs."""
 
-    takes_condition: ClassVar[bool] = False
-
     width: Count = 256
     """Width of every layer."""
     depth: Count = 3

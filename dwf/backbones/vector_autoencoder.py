@@ -121,7 +121,7 @@ class VectorAutoencoder(nn.Module):
 
 
 class _Place(nn.Module):
-    """What is added for the place of a chunk; nothing at first."""
+    """Learned numbers that are added for the place of a chunk; 0 at first."""
 
     def __init__(self, numbers: int, latents: int):
         super().__init__()

@@ -21,7 +21,7 @@ _DAMAGED = (
     ValueError, OSError, EOFError, MemoryError, NotImplementedError, RuntimeError, zlib.error,
     zipfile.BadZipFile,
 )  # fmt: skip
-"""What NumPy raises of an archive that is altered, encrypted, or claims more than there is."""
+"""Errors that NumPy raises of an archive that is altered, encrypted, or claims more than it has."""
 _EXACT = 1e-3  # of one grey value, by which an image in [0, 1] may miss it: float16 misses it less
 
 

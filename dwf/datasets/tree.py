@@ -19,7 +19,7 @@ DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, zlib.error, lzma.LZMAError,
     gzip.BadGzipFile,
 )  # fmt: skip
-"""What reading an archive raises that is altered, cut short, or packed in an unknown way."""
+"""Errors of reading an archive that is altered, cut short, or packed in an unknown way."""
 _ENCRYPTED = 1  # bit of a zip member's flags
 _NOISE = ("__MACOSX", "Thumbs.db")
 

@@ -1,4 +1,4 @@
-"""What samples are asked for: values of conditions for each sample, and how strongly.
+"""Requests to a density: values of conditions for each sample, and how strongly.
 
 The value of a sample depends on its number alone, however many are drawn.
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dwf.densities.conditions import Condition, Conditions
 
 Wanted = float | Sequence[str] | None
-"""What is asked for: the number of the one condition that is a number; or `name=value` of some."""
+"""Request for samples: the number of the one that is a number, or `name=value` of some."""
 Guidance = float | Sequence[str]
 """How strongly: one number for all conditions together, or `name=number` of some."""
 # Multiples of their roots fill [0, 1] evenly, and independently of each other.
@@ -98,7 +98,7 @@ class Spread(Choice):
 
 @dataclass(frozen=True)
 class Asked:
-    """What samples are asked for."""
+    """Request for samples, understood."""
 
     conditions: "Conditions"
     """Conditions of the density."""
@@ -144,7 +144,7 @@ class Asked:
 
     @property
     def facts(self) -> dict[str, Json]:
-        """What provenance tells of it: `condition`, name -> words, and `guidance`."""
+        """Plain data for provenance: `condition`, name -> words, and `guidance`."""
         guidance = self.guidance
         if isinstance(guidance, tuple):
             guidance = dict(zip(self.conditions.names, guidance, strict=True))

@@ -305,7 +305,12 @@ def _fitted(name: str, values_N: np.ndarray | None) -> Condition:
     values_N = np.zeros(0) if values_N is None else np.asarray(values_N)
     if name == CLASSES:
         return ClassSet.fit(name, values_N)
-    return (Category if values_N.dtype.kind in "US" else Number).fit(name, values_N)
+    return (Category if are_words(values_N) else Number).fit(name, values_N)
+
+
+def are_words(values_N: np.ndarray) -> bool:
+    """Whether a condition's values are words: of a category, not numbers."""
+    return values_N.dtype.kind in "US"
 
 
 def _refuse_few(name: str, values: list) -> tuple:

@@ -19,6 +19,7 @@ from dwf.densities.solver_config import (
 )
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive
 from dwf.training.config import LoopConfig
+from dwf.zoo.config import is_test_score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +124,7 @@ class LearntSettings(DensitySettings):
     def check_condition(self) -> None:
         """Raise ValueError for conditions that may not be, and settings of them without effect."""
         for name in self.conditions:
-            if "test" in name.split("_"):
+            if is_test_score(name):
                 raise ValueError(
                     f"condition = {name!r}: scores on test images are read by reports alone, and a "
                     "generator that had learnt them could not be judged by them: choose "

@@ -54,6 +54,12 @@ def are_files(sample: str, root: Path) -> bool:
     return Path(sample).suffix in SUFFIXES or Path(sample).is_dir()
 
 
+def title_of(path: Path) -> str:
+    """Return the title that a report gives to files of networks: a folder's name, a file's stem."""
+    whole = path.resolve()
+    return whole.name if path.is_dir() else whole.stem
+
+
 def _open(sample: str, zoo: Zoo, *, root: Path, folder: Path) -> Zoo:
     if not are_files(sample, root):
         return Zoo.open(root / "zoos" / sample)
@@ -65,10 +71,8 @@ def _open(sample: str, zoo: Zoo, *, root: Path, folder: Path) -> Zoo:
             "with launch/export.py"
         )
     facts = Facts(layout=zoo.layout, num_shards=1, **vars(zoo.facts.subject))
-    whole = path.resolve()
-    target = folder / (whole.name if path.is_dir() else whole.stem)
     blocks = (_block(zoo, number, file) for number, file in enumerate(files))
-    return write_zoo(target, facts, num_rows=len(files), blocks=blocks)
+    return write_zoo(folder / title_of(path), facts, num_rows=len(files), blocks=blocks)
 
 
 def _files_in(path: Path) -> list[Path]:

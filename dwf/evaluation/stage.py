@@ -30,6 +30,7 @@ from dwf.run_folder import RunFolder, write_text
 from dwf.settings import flatten, read_yaml, to_dict
 from dwf.stages import Product, stage
 from dwf.training.loop import SAMPLE_ACCURACY
+from dwf.zoo.config import is_test_score
 from dwf.zoo.facts import Facts
 from dwf.zoo.manifest import zoos_named
 from dwf.zoo.store import Zoo
@@ -189,7 +190,7 @@ def _refuse_no_split(zoo: Zoo, config: EvaluateConfig) -> None:
     by = config.by
     if by is None:
         return
-    words = [n for n in sorted(zoo.columns) if "test" not in n.split("_") and n != "checksum"]
+    words = [n for n in sorted(zoo.columns) if not is_test_score(n) and n != "checksum"]
     if by not in words:
         raise ConfigError(
             f"by = {by!r}: {zoo.path} has no such column to split by; it has {', '.join(words)}"

@@ -16,7 +16,7 @@ BATCHNORM_IMAGES = 2000
 
 @dataclass(frozen=True)
 class GateConfig:
-    """What a codec that learns must give back before a density is fitted to its codes.
+    """Limits of what a codec that learns may lose before a density is fitted to its codes.
 
     Validation networks are coded, decoded and scored on validation images.
     """

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 
 from dwf.datasets.known import known
-from dwf.densities.conditions import CLASSES
+from dwf.densities.conditions import CLASSES, are_words
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
 from dwf.settings import flatten, to_dict
+from dwf.zoo.config import is_test_score
 from dwf.zoo.facts import Subject
 from dwf.zoo.moments import Sources
 from dwf.zoo.store import Zoo
@@ -52,7 +53,7 @@ def conditions_of(sources: Sources, name: str) -> np.ndarray:
         ConfigError: a zoo has no such column, or rows without a value of it.
     """
     parts = [_values(zoo, rows, name) for zoo, rows in sources]
-    if len({part.dtype.kind in "US" for part in parts if len(part)}) > 1:
+    if len({are_words(part) for part in parts if len(part)}) > 1:
         raise ConfigError(
             f"density.condition = {name!r}: it is a number in some of the zoos "
             f"{', '.join(zoo.name for zoo, _ in sources)} and a word in others: leave it out"
@@ -70,7 +71,7 @@ def _values(zoo: Zoo, rows: np.ndarray, name: str) -> np.ndarray:
             "zoo is trained with data.validation above 0"
         )
     found = zoo.columns[name][rows]
-    if found.dtype.kind in "US":
+    if are_words(found):
         return found
     found = found.astype(np.float64)
     if num_bad := int((~np.isfinite(found)).sum()):
@@ -84,7 +85,7 @@ def _values(zoo: Zoo, rows: np.ndarray, name: str) -> np.ndarray:
 
 def _may_be_told(zoo: Zoo) -> set[str]:
     """Return what networks of a zoo can be told apart by."""
-    columns = {name for name in zoo.columns if "test" not in name.split("_")}
+    columns = {name for name in zoo.columns if not is_test_score(name)}
     return (columns | set(FACTS)) - {"checksum", "split"}
 
 

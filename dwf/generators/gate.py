@@ -27,7 +27,7 @@ from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.randomness import numpy_stream
 from dwf.run_folder import RunFolder, write_json
-from dwf.zoo.moments import Source, count_networks
+from dwf.zoo.moments import Source
 
 FILE = "gate.json"
 FREE = ("gate.drop", "gate.same_answers", "gate.anyway")
@@ -165,7 +165,7 @@ def _measure(codec: TrainedCodec, source: Source, examiner: Examiner) -> dict[st
         same_BM = before.answers_NM == after.answers_NM
         each = (before.accuracy_N, after.accuracy_N, same_BM.mean(1))
         totals += [values_B.sum() for values_B in each]
-    num = count_networks([source])
+    num = len(rows)
     original, reconstructed, same = (float(total) / num for total in totals)
     error = round_trip_error(codec, [source]) or {}
     return {

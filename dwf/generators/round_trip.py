@@ -1,4 +1,4 @@
-"""What encoding and decoding networks loses, in weights.
+"""Error of encoding and decoding networks, in weights.
 
 Shape suffixes: B networks of a block, D numbers of a network.
 """

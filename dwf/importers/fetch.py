@@ -26,7 +26,7 @@ from dwf.run_folder import replacing, sha256_of, write_json
 RECORD = "fetched.json"
 _SECONDS = 30.0
 _DAMAGED = (*DAMAGED, OSError, RuntimeError)
-"""What unpacking raises of a damaged archive or, as `RuntimeError`, of an encrypted one."""
+"""Errors of unpacking a damaged archive or, as `RuntimeError`, of an encrypted one."""
 
 
 def fetch(name: str, folder: Path) -> None:

@@ -417,3 +417,8 @@ def zoos_in(data: dict[str, Json], source: str) -> tuple[ZooConfig, ...]:
     """
     config = build(class_of(data), data, source=source)
     return tuple(config.members.values()) if isinstance(config, FamilyConfig) else (config,)
+
+
+def is_test_score(column: str) -> bool:
+    """Whether a column was measured on test images, which reports alone may read."""
+    return "test" in column.split("_")

@@ -228,7 +228,7 @@ class Facts(Subject):
 
     @property
     def frame(self) -> tuple[str | int, ...]:
-        """What networks' units were matched to: equal of zoos that lie in one frame."""
+        """Reference that networks were matched to: equal of zoos that lie in one frame."""
         told = self.aligned
         if told is None:
             return ()

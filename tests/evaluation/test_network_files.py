@@ -10,7 +10,7 @@ from dwf.align.config import AlignConfig
 from dwf.align.stage import align_zoo
 from dwf.errors import CorruptCheckpoint, CorruptShard, ShapeMismatch, TooFewNetworks
 from dwf.evaluation.config import BatchNormConfig, EvaluateConfig
-from dwf.evaluation.network_files import open_samples
+from dwf.evaluation.network_files import open_samples, title_of
 from dwf.evaluation.stage import evaluate
 from dwf.exporters.config import ExportConfig
 from dwf.exporters.stage import export_networks
@@ -24,6 +24,16 @@ def files(zoo, tmp_path):
     rows = (*zoo.rows("test", "last")[:3].tolist(), int(zoo.rows("train", "last")[4]))
     config = ExportConfig(zoo.name, rows=rows, to=str(tmp_path / "files"))
     return rows, export_networks(config, tmp_path, name="unused")
+
+
+def test_files_have_one_title_wherever_it_is_asked_for(zoo, files, tmp_path):
+    """A dot in a folder's name is no ending."""
+    rows, folder = files
+    dotted = folder.rename(tmp_path / "mine.v2")
+    single = dotted / f"row-{rows[0]:07d}.safetensors"
+    with open_samples((str(dotted), str(single)), zoo, root=tmp_path) as opened:
+        assert [one.name for one in opened] == [title_of(dotted), title_of(single)]
+        assert [one.name for one in opened] == ["mine.v2", f"row-{rows[0]:07d}"]
 
 
 def test_a_file_is_scored_as_its_row_is(zoo, files, tmp_path):

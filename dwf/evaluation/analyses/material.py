@@ -41,7 +41,7 @@ class Scored:
 
 
 class Material:
-    """What analyses look at.
+    """Numbers, networks and images that analyses look at.
 
     Args:
         report: the numbers of all sets.

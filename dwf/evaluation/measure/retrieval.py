@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dwf.densities.conditions import mixture
+from dwf.densities.conditions import are_words, mixture
 
 _EQUALLY_NEAR = 1e-9
 
@@ -37,7 +37,7 @@ def retrieved(asked: Mapping[str, np.ndarray], held: Mapping[str, np.ndarray]) -
 
 def _apart(wanted: float | str, held_N: np.ndarray) -> np.ndarray:
     """Return the squared distance of one condition to each training network."""
-    if held_N.dtype.kind not in "US":
+    if not are_words(held_N):
         return ((held_N.astype(np.float64) - wanted) / (held_N.std() or 1.0)) ** 2
     words = str(wanted)
     parts = [(words, 1.0)] if words in held_N else mixture(words)

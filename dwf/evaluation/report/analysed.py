@@ -1,4 +1,4 @@
-"""What an analysis found, as a report keeps and shows it."""
+"""Findings of an analysis, as a report keeps and shows them."""
 
 from dataclasses import dataclass
 

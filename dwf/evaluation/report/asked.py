@@ -1,4 +1,4 @@
-"""What samples were asked for, against what was drawn.
+"""Conditions that samples were asked for, against what was drawn.
 
 Of a number that the report measures (an accuracy) that is what each network has; of other
 conditions it is what the training network nearest to it has. A generator that hears a number draws
@@ -40,7 +40,7 @@ class Answers:
     condition: str
     asked: list[float | str]
     drawn: list[float | str] | None
-    """What they are; None where nothing tells."""
+    """Values that they have; None where nothing tells."""
     accuracy_S: np.ndarray
 
 

@@ -59,7 +59,7 @@ class Report:
     fits: dict[str, dict[str, Json]] = field(default_factory=dict)
     """Generator -> losses and likelihoods of training and held-out networks; see `fits`."""
     asked: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
-    """What samples were asked for against what was drawn: see `asked.asked_against_drawn`."""
+    """Conditions asked for against what was drawn: see `asked.asked_against_drawn`."""
     limits_of: dict[str, dict[str, Json]] = field(default_factory=dict)
     """Which part of the training networks generators learnt from -> the limits that these set."""
     analyses: dict[str, Analysed] = field(default_factory=dict)
