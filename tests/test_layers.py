@@ -23,6 +23,7 @@ PACKAGES = (
     "densities",
     "generators",
     "evaluation",
+    "measurements",
     "exporters",
     "transfer",
     "predictors",

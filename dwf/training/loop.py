@@ -362,6 +362,9 @@ class _Loop:
         if self.config.keep == "last":
             state = self.engine.whole_state()
             kept = {"val_loss": self.val_loss, "step": self.step, "state": state}
+        else:
+            last = self.engine.whole_state()  # which `finish` writes over
+            self.task.last = last and {name: value.clone() for name, value in last.items()}
         self.task.module = self.engine.finish(kept["state"])
         return Outcome(self.step, kept["step"], val_loss=kept["val_loss"], device=str(self.device))
 

@@ -57,6 +57,8 @@ class Task:
     """Tokens that the module sees of an example, for the rate in the metrics."""
     flops_per_example: float | None = None
     """Floating-point operations of forward and backward for an example, counted from shapes."""
+    last: dict[str, torch.Tensor] | None = None
+    """Weights after the last step, where training kept those of another; on the first rank."""
     draws_whole_rounds: bool = False
     """Whether each rank draws the micro-batches of all ranks, from one stream, and takes its own:
     so any number of ranks learns from one batch, where examples are drawn and not numbered."""

@@ -1,0 +1,1 @@
+"""Properties of networks told from their weights: predictors, baselines, and what is possible."""
