@@ -44,6 +44,7 @@ from dwf.codecs.config import (
     PcaConfig,
     SaneConfig,
     SaneLoopConfig,
+    StridedAutoencoderConfig,
     VaeConfig,
 )
 from dwf.datasets.config import DataConfig
@@ -97,6 +98,17 @@ ROWS = {
     "p-diff": Row(
         ConvAutoencoderConfig(training=_loop(50)),
         DiffusionConfig(Conv1dConfig(), _loop(50), _DIFFUSION),
+    ),
+    "p-diff, in chunks": Row(
+        ConvAutoencoderConfig(
+            backbone=StridedAutoencoderConfig(latent=128),
+            training=_loop(64),
+            chunk=16_384,
+            codes="tokens",
+        ),
+        DiffusionConfig(
+            TransformerConfig(width=256, heads=8, depth=6, positions=True), _loop(16), _DIFFUSION
+        ),
     ),
     "VAE-Diffusion": Row(
         VaeConfig(training=_loop(32)),
@@ -168,7 +180,7 @@ def _planned(row: Row, layout: Layout) -> float:
 
 def _of_density(density: DensitySettings, shape: object) -> int:
     with torch.device("meta"):
-        module = density.build_network(shape, conditioned=False)
+        module = density.build_network(shape)
     batch = density.training.batch_size
     if shape.sections is None:
         inputs = _meta(batch, shape.size), torch.rand(batch, device="meta")
