@@ -21,3 +21,11 @@ def find_device(choice: str, *, elsewhere: bool = False) -> torch.device:
     if choice == "auto":
         choice = "cuda" if there else "cpu"
     return torch.device(choice)
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for products of bf16; emulated they are slow."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    knows = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # private: another may lack it
+    return knows is not None and knows()

@@ -249,7 +249,7 @@ def test_signatures_say_more_than_any(capsys):
 # A part is asked what it is or can by its own properties, so that a new one needs no other change.
 PROBES = {
     "dwf/align/groups.py": "where a group of units says of its kind what others ask",
-    "dwf/training/engine.py": "a private function of torch, which another version may lack",
+    "dwf/devices.py": "a private function of torch, which another version may lack",
 }
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from dwf.devices import multiplies_bf16
 from dwf.errors import WrongLaunch
 from dwf.plain import Json, State
 from dwf.ranks import world
@@ -221,14 +222,6 @@ class DdpEngine(Engine):
         if self.ours.size == 1 or micro == self.config.accumulate - 1:
             return contextlib.nullcontext()
         return self.called.no_sync()
-
-
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether a device has instructions for products of bf16; emulated they are slow."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    knows = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # private: another may lack it
-    return knows is not None and knows()
 
 
 def refuse_strangers(engine: str) -> None:
