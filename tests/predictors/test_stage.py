@@ -93,8 +93,9 @@ def test_a_killed_experiment_and_any_number_of_workers_end_with_the_same_bytes(
     def stop_in_a_row(units) -> None:
         """Do a row, and half of the next that trains; a launch that is killed then."""
         units.unit(units.folder, 0)
-        monkeypatch.setattr("dwf.training.loop.preemption.is_asked", lambda: True)
-        monkeypatch.setattr("dwf.training.loop.preemption.agreed", lambda: True)
+        looks = iter(range(9))  # the last of them in the middle of the training
+        monkeypatch.setattr(preemption, "is_asked", lambda: next(looks, 9) == 9)
+        monkeypatch.setattr(preemption, "agreed", lambda: True)
         do_row(units.folder, 2)
 
     with pytest.raises(Preempted):
@@ -257,7 +258,7 @@ def test_what_cannot_be_told_is_refused_and_leaves_nothing(tmp_path):
     cases = [
         (experiment(properties=["some"]), "some of 1 of the 60 networks of .* row 3"),
         (experiment(properties=["same"]), "same is 1 of all 36 networks for train"),
-        (experiment(properties=["lost"]), r"no property 'lost'; it has generalisation_gap, "),
+        (experiment(properties=["lost"]), r"no property 'lost'; it has epoch, generalisation_gap, "),
         (experiment(properties=["optimizer"]), r"optimizer of .*zoos/a holds words \(as 'adam'\)"),
         (experiment(zoos=["a", "b"]), r"zoos/b has no property 'sum'"),
         (experiment(zoos=["few"]), r"held apart as test: give --split.by network"),
