@@ -13,6 +13,7 @@ from dwf.evaluation.config import EvaluateConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.plan import missing_zoos
 from dwf.plain import Json
+from dwf.predictors.config import ExperimentConfig
 from dwf.run_folder import RunFolder
 from dwf.settings import Count, Parsed, Whole, find, read_yaml
 from dwf.transfer.config import FinetuneConfig
@@ -79,6 +80,13 @@ STAGES = {
         reads_all={"samples": "sample"},
         submits=True,
     ),
+    "predictor": Stage(
+        ExperimentConfig,
+        "dwf.predictors.stage:fit_predictors",
+        reads={"zoos": ("align", "zoo")},
+        summary="dwf.predictors.summary:rows",
+        submits=True,
+    ),
 }
 """Every stage, in order; one that joins is a line here, and a field of `PipelineConfig`."""
 
@@ -114,6 +122,8 @@ class PipelineConfig:
     """Report on the samples of all generators."""
     finetune: str | None = None
     """Fine-tuning of the zoo's networks and the samples of all generators."""
+    predictor: str | None = None
+    """Predictors of the zoo's properties, as NAME-predictors."""
     seed: Whole | None = None
     """Seed of every stage in place of its own."""
     seeds: Count = 1
@@ -122,9 +132,9 @@ class PipelineConfig:
 
     def __post_init__(self):
         stages = (self.zoo, self.align, self.generators, self.evaluate, self.finetune)
-        if not any(stages):
+        if not any((*stages, self.predictor)):
             raise ValueError(
-                "it names no stage: give a settings file to zoo, align, ... or finetune"
+                "it names no stage: give a settings file to zoo, align, ... or predictor"
             )
         if self.sample and not self.generators:
             raise ValueError(f"sample = {self.sample!r} has nothing to draw from: add generators")
@@ -206,6 +216,8 @@ def _named(config: PipelineConfig, name: str) -> Iterator[tuple[str, str, str, i
         yield "evaluate", config.evaluate, name, seed
     if config.finetune:
         yield "finetune", config.finetune, name, seed
+    if config.predictor:
+        yield "predictor", config.predictor, f"{name}-predictors", seed
 
 
 def _seeded(config: PipelineConfig, run: str) -> Iterator[tuple[str, int | None]]:

@@ -5,16 +5,18 @@ python launch/predictor.py --config FILE --rows constant    # some rows of an ex
 python launch/predictor.py --config FILE --evaluate-only    # the report again
 python launch/predictor.py --config FILE --predict ZOO      # columns of what is told of another zoo
 python launch/predictor.py --config FILE --nodes 4          # rows through Slurm
+torchrun --nproc-per-node 2 launch/predictor.py --engine ddp --config FILE    # ranks train together
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from dwf import preemption, settings
 from dwf.cluster.config import ClusterLaunch
-from dwf.errors import exit_cleanly
 from dwf.metrics import log_to_stderr
 from dwf.predictors.config import ExperimentConfig
+from dwf.ranks import exit_together, find_ranks
 
 DEFAULT = "configs/predictor/digits.yaml"
 
@@ -25,6 +27,8 @@ class PredictorLaunch(ClusterLaunch):
 
     evaluate_only: bool = False
     """Write the report again from what rows have left; fit none."""
+    engine: Literal["plain", "ddp", "deepspeed"] | None = None
+    """Engine of all rows that train; several ranks: ddp, deepspeed."""
     predict: tuple[str, ...] = ()
     """Zoos, also of samples, of which the rows that are fitted tell; fit none."""
 
@@ -33,27 +37,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, fit the rows, report; or report, or predict, with those that are fitted."""
     parsed = settings.parse(ExperimentConfig, DEFAULT, argv=argv, flags=PredictorLaunch)
     config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
+    ranks, root = find_ranks(), launch.root
+    from dwf import distributed
     from dwf.cluster import backend
     from dwf.predictors.prediction import predict_zoo
-    from dwf.predictors.stage import fit_predictors, plan, report, report_again
+    from dwf.predictors.row import do_together
+    from dwf.predictors.stage import fit_predictors, plan, report, report_again, with_engine
 
-    folder = launch.root / "runs" / name
+    config = with_engine(config, launch.engine) if launch.engine else config
+    if ranks.is_first:
+        log_to_stderr()
+        if not (launch.predict or launch.evaluate_only):
+            print(plan(config, root, name=name, ranks=ranks.world))
     if launch.dry_run:
-        print(plan(config, launch.root, name=name))
-        print(parsed.describe())
+        print(*[parsed.describe()] * ranks.is_first)
         return
     preemption.watch()
+    distributed.begin()
     if launch.predict:
         for zoo in launch.predict:
-            print(*predict_zoo(config, launch.root, name=name, zoo=zoo).lines(), sep="\n")
-    elif launch.evaluate_only:
-        report(report_again(config, launch.root, name=name), folder)
+            print(*predict_zoo(config, root, name=name, zoo=zoo).lines(), sep="\n")
+        return
+    if launch.evaluate_only:
+        made = report_again(config, root, name=name)
     else:
-        print(plan(config, launch.root, name=name))
-        run = backend.runner(launch, folder)
-        report(fit_predictors(config, launch.root, name=name, run=run), folder)
+        run = do_together if ranks.world > 1 else backend.runner(launch, root / "runs" / name)
+        made = fit_predictors(config, root, name=name, run=run)
+    if ranks.is_first:
+        report(made, root / "runs" / name)
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    exit_together(main)

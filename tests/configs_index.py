@@ -20,6 +20,7 @@ FOLDERS = {
     "evaluate": ("The report: `launch/evaluate.py`.", "evaluation"),
     "export": ("Networks for other tools: `launch/export.py`.", "import_export"),
     "finetune": ("Further training on another task: `launch/finetune.py`.", "transfer"),
+    "predictor": ("Properties told from weights: `launch/predictor.py`.", "predictors"),
     "sweep": ("Many settings: `launch/sweep.py`.", "sweeps"),
     "audit": ("Many generators under one budget: `launch/audit.py`.", "audit"),
     "cluster": ("A site, for `--cluster` or `$DWF_CLUSTER`.", "cluster"),

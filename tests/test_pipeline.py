@@ -55,6 +55,9 @@ def test_any_stage_may_be_absent():
         "evaluate --config e.yaml --name way --zoo way",
         "finetune --config f.yaml --name way --zoo way",
     ]
+    assert flags_of(*WHOLE, zoo="z.yaml", predictor="p.yaml")[1:] == [
+        "predictor --config p.yaml --name way-predictors --zoos way",
+    ]
 
 
 def test_each_generator_is_fitted_and_drawn_from_under_each_seed():

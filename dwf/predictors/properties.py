@@ -73,8 +73,7 @@ class Columns:
 
     def __init__(self, zoo: Zoo, root: Path):
         self.zoo, self.root = zoo, root
-        self.measured = _measured(zoo, root)
-        self.all = zoo.columns | self.measured
+        self.all = zoo.columns | measured(zoo, root)
 
     def has(self, name: str) -> bool:
         """Whether it is a column, or can be computed of some."""
@@ -111,21 +110,21 @@ class Columns:
 
     def images(self, name: str) -> int | None:
         """Return the number of images behind a share; None where it is none, or nobody knows."""
-        if name in self.measured:
-            return _images_of(self.zoo, self.root, name)
-        part, _, what = name.partition("_")
-        facts = self.zoo.facts
-        if what != "accuracy" or part not in ("train", "val", "test"):
-            return None
-        if facts.data is None or not is_here(facts.data):
-            return None
-        images = len(self.zoo.load_data().part(part))
-        return min(images, facts.train_scores or images) if part == "train" else images
+        return images_of(self.zoo, self.root, column=name)
 
 
-def _measured(zoo: Zoo, root: Path) -> dict[str, np.ndarray]:
+def measured(zoo: Zoo, root: Path) -> dict[str, np.ndarray]:
+    """Return the measured columns of a zoo; none as yet."""
     return {}
 
 
-def _images_of(zoo: Zoo, root: Path, column: str) -> int | None:
-    return None
+def images_of(zoo: Zoo, root: Path, *, column: str) -> int | None:
+    """Return how many images an accuracy of a zoo's own is a share of; None of what is none."""
+    part, _, what = column.partition("_")
+    facts = zoo.facts
+    if what != "accuracy" or part not in ("train", "val", "test"):
+        return None
+    if facts.data is None or not is_here(facts.data):
+        return None
+    images = len(zoo.load_data().part(part))
+    return min(images, facts.train_scores or images) if part == "train" else images

@@ -1,8 +1,8 @@
 """A report of an experiment: what each row tells of the test networks, in one table."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +16,46 @@ FILE = "report.json"
 
 
 @dataclass(frozen=True)
+class Row:
+    """Scores of a row under a seed on one property."""
+
+    name: str
+    seed: int
+    property: str
+    mae: float
+    tau: float | None
+
+
+@dataclass(frozen=True)
 class Report:
     """Scores of every row."""
 
     name: str
-    rows: tuple[dict[str, Json], ...]
+    rows: tuple[Row, ...]
 
     @classmethod
     def load(cls, folder: Path) -> "Report":
         """Read what `write_report` wrote."""
         told = json.loads((folder / FILE).read_text())
-        return cls(told["name"], tuple(told["rows"]))
+        return cls(told["name"], tuple(Row(**row) for row in told["rows"]))
 
-    def lines(self) -> Iterator[str]:
-        """Yield what it says, for a terminal."""
-        for row in self.rows:
-            yield ", ".join(f"{name} {value}" for name, value in row.items())
+    def lines(self) -> list[str]:
+        """Return what it says, for a terminal."""
+        return [
+            ", ".join(f"{name} {value}" for name, value in vars(row).items()) for row in self.rows
+        ]
 
 
-def write_report(folder: Path, name: str, *, truth: Truth, told: Sequence[Told]) -> Report:
+def write_report(
+    folder: Path,
+    name: str,
+    *,
+    truth: Truth,
+    told: Sequence[Told],
+    facts: Mapping[str, dict[str, Json]] | None = None,
+    environment: dict[str, Json] | None = None,
+    seed: int = 0,
+) -> Report:
     """Write the report of an experiment and return it."""
     rows = []
     for one in told:
@@ -42,13 +63,13 @@ def write_report(folder: Path, name: str, *, truth: Truth, told: Sequence[Told])
             said_N, true_N = one.values_NP[:, place], truth.values_NP[:, place]
             tau = kendalltau(said_N, true_N).statistic
             rows.append(
-                {
-                    "row": one.row,
-                    "seed": one.seed,
-                    "property": property_,
-                    "mae": round(float(np.abs(said_N - true_N).mean()), 6),
-                    "tau": None if np.isnan(tau) else round(float(tau), 6),
-                }
+                Row(
+                    name=one.row,
+                    seed=one.seed,
+                    property=property_,
+                    mae=round(float(np.abs(said_N - true_N).mean()), 6),
+                    tau=None if np.isnan(tau) else round(float(tau), 6),
+                )
             )
-    write_json(folder / FILE, {"name": name, "rows": rows})
+    write_json(folder / FILE, {"name": name, "rows": [asdict(row) for row in rows]})
     return Report(name, tuple(rows))

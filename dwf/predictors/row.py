@@ -21,18 +21,20 @@ import numpy as np
 import yaml
 
 from dwf import preemption
-from dwf.errors import DwfError, Preempted
+from dwf.errors import DwfError, Preempted, WorkFailed
 from dwf.metrics import logger
 from dwf.plain import Json
-from dwf.predictors.config import PREDICTORS, ExperimentConfig, PredictorConfig
+from dwf.predictors.config import PREDICTORS, ExperimentConfig, PredictorSettings
 from dwf.predictors.experiment import Experiment
 from dwf.predictors.predictor import Predictor
 from dwf.predictors.start import start_of
 from dwf.predictors.told import Told
 from dwf.randomness import threads
-from dwf.ranks import alone
+from dwf.ranks import alone, world
 from dwf.run_folder import RunPart, hold, reading_arrays, replacing, write_json
 from dwf.settings import build, find, to_dict
+from dwf.stages import Work
+from dwf.zoo.moments import Sources
 
 RECORD, VALUES, SECONDS = "told.json", "told.npz", "seconds.json"
 
@@ -88,55 +90,84 @@ def do_row(run: Path, index: int) -> None:
     unit = units_of(config)[index]
     folder = unit.folder(run)
     # Of a worker whose driver was killed one waits, then finds the row over, or goes on with it.
-    with hold(folder, seconds=math.inf):
-        if (folder / RECORD).exists():
-            return
-        write_json(folder / RECORD, _outcome(config, unit, run))
+    with hold(folder, seconds=math.inf), alone():
+        if not (folder / RECORD).exists():
+            write_json(folder / RECORD, _outcome(config, unit, run))
+
+
+def do_together(work: Work) -> None:
+    """Do the units of an experiment one after the other, by ranks that all call it.
+
+    They train together what has an engine that they share; all else the first does alone.
+    """
+    ours = world()
+    config = ours.on_first(read_config, work.folder)
+    units = units_of(config)
+    for index in sorted(set(range(work.count)) - ours.on_first(work.finished, work.folder)):
+        unit = units[index]
+        training = config.rows[unit.row].training
+        if training is None or training.engine == "plain":
+            ours.on_first(do_row, work.folder, index)
+            continue
+        record = _outcome(config, unit, work.folder)
+        ours.on_first(write_json, unit.folder(work.folder) / RECORD, record)
 
 
 def _outcome(config: ExperimentConfig, unit: Unit, run: Path) -> dict[str, Json]:
     """Fit it and let it tell; return its record."""
     head = {"row": unit.row, "seed": unit.seed, "config": to_dict(config.rows[unit.row])}
     try:
-        with alone(), threads(1):  # the bytes depend on it
+        with threads(1):  # the bytes depend on it
             facts = _fit_and_tell(config, unit, run)
     except (Preempted, OSError):
         raise
     except DwfError as error:
         return head | {"state": "failed", "reason": str(error)}
     except Exception as error:  # a bug, which the log tells in full
+        if world().size > 1:
+            raise  # of one rank, perhaps, for which the others would wait
         logger.exception("row %s failed", unit.row)
         return head | {"state": "failed", "reason": f"{type(error).__name__}: {error}"}
     return head | {"state": "finished", "facts": facts}
 
 
 def _fit_and_tell(config: ExperimentConfig, unit: Unit, run: Path) -> dict[str, Json]:
-    if preemption.is_asked():
+    if preemption.agreed():
         preemption.stop()
-    folder, seconds = unit.folder(run), dict[str, float]()
-    experiment = Experiment.read(run, root=run.parents[1])
+    ours, seconds = world(), dict[str, float]()
+    experiment = ours.on_all(Experiment.read, run, root=run.parents[1])
     settings = config.rows[unit.row]
     predictor: Predictor = find(PREDICTORS, settings.kind)(settings)
     if (start := start_of(config, settings)) is not None:
         predictor.start_from(start)
-    part = RunPart(folder, to_dict(settings))
+    part = RunPart(unit.folder(run), to_dict(settings))
     with _clock(seconds, "fit"):
         train, val = experiment.examples("train"), experiment.examples("val")
         facts = predictor.fit(train, val, run=part, seed=unit.seed)
-    predictor.save(folder)
     sources = experiment.examples("test").sources
-    with _clock(seconds, "predict"):
-        values_NP = predictor.predict(sources)
-    arrays = {"values": values_NP}
-    if _keeps_best(settings):
-        arrays["last"] = predictor.predict_last(sources)
-    with replacing(folder / VALUES) as partial, open(partial, "wb") as file:
-        np.savez(file, **arrays)
-    write_json(folder / SECONDS, {name: round(value, 2) for name, value in seconds.items()})
+    ours.on_first(_tell, predictor, unit.folder(run), sources=sources, seconds=seconds)
     return facts
 
 
-def _keeps_best(settings: PredictorConfig) -> bool:
+def _tell(
+    predictor: Predictor, folder: Path, *, sources: Sources, seconds: dict[str, float]
+) -> None:
+    """Save a fitted predictor, and what it tells of the test networks."""
+    predictor.save(folder)
+    with _clock(seconds, "predict"):
+        values_NP = predictor.predict(sources)
+    arrays = {"values": values_NP}
+    if _keeps_best(predictor.config):
+        arrays["last"] = predictor.predict_last(sources)
+    for told_NP in arrays.values():
+        if num := int((~np.isfinite(told_NP)).any(1).sum()):
+            raise WorkFailed(f"it tells no number of {num} of {len(told_NP)} test networks")
+    with replacing(folder / VALUES) as partial, open(partial, "wb") as file:
+        np.savez(file, **arrays)
+    write_json(folder / SECONDS, {name: round(value, 2) for name, value in seconds.items()})
+
+
+def _keeps_best(settings: PredictorSettings) -> bool:
     """Whether what it tells is of a step that was chosen among several."""
     return settings.training is not None and settings.training.keep != "last"
 

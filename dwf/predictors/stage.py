@@ -9,13 +9,15 @@ What the networks are: see `experiment`; what a row leaves: see `row`. Whoever c
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import yaml
 
 from dwf.devices import find_device
-from dwf.errors import RunConflict, WorkFailed
+from dwf.errors import ConfigError, RunConflict, WorkFailed
+from dwf.plain import Json
 from dwf.predictors import plan as planned
 from dwf.predictors.config import ExperimentConfig
 from dwf.predictors.experiment import FILE, Experiment, Origin, read_truth
@@ -30,6 +32,7 @@ from dwf.predictors.row import (
     read_told,
     units_of,
 )
+from dwf.ranks import world
 from dwf.run_folder import (
     RunFolder,
     differences,
@@ -49,6 +52,24 @@ def _is_whole(folder: Path) -> bool:
 
 
 EXPERIMENT = Product("experiment", records="run", head=FILE, is_whole=_is_whole)
+
+
+def with_engine(config: ExperimentConfig, engine: str) -> ExperimentConfig:
+    """Return an experiment whose rows that train do so by an engine.
+
+    Raises:
+        ConfigError: none trains, or not by this engine.
+    """
+    rows = dict(config.rows)
+    for name, row in config.rows.items():
+        if row.training is not None:
+            try:
+                rows[name] = replace(row, training=replace(row.training, engine=engine))
+            except ValueError as error:
+                raise ConfigError(f"rows.{name}.training.engine = {engine!r}: {error}") from None
+    if engine != "plain" and not any(r.training for r in rows.values()):
+        raise ConfigError(f"--engine {engine}: no row trains ({', '.join(rows)}): leave it out")
+    return replace(config, rows=rows)
 
 
 def plan(
@@ -93,7 +114,8 @@ def fit_predictors(
         config: which networks, which properties, which rows.
         root: folder that holds zoos/, runs/ and reports/.
         name: the experiment's name; it is written to root/runs/NAME and root/reports/NAME.
-        run: runs the rows: `run_here`, or a runner of `dwf.cluster`.
+        run: runs the rows: `run_here`, a runner of `dwf.cluster`, or, of ranks that all call it,
+            `row.do_together`.
 
     Returns:
         The report; read from disk where it is finished already.
@@ -105,23 +127,25 @@ def fit_predictors(
         WorkFailed: rows failed; names each with its reason. The report is on the others.
         Preempted: a signal asked to stop.
     """
-    root, folder = Path(root), _folder(root, name)
-    _refuse_other_products(folder)
-    experiment = Experiment.decide(config, root)  # what is refused leaves no folder behind
-    _take_changed_rows(folder, config)
+    ours, root, folder = world(), Path(root), _folder(root, name)
+    ours.on_first(_refuse_other_products, folder)
+    experiment = ours.on_all(Experiment.decide, config, root)  # what is refused leaves no folder
+    ours.on_first(_take_changed_rows, folder, config)
     refuse = partial(_refuse_other_networks, origin=experiment.origin)
     with stage(
-        EXPERIMENT, folder, config=config, refuse_other=refuse, free=FREE, has_workers=True
+        EXPERIMENT,
+        folder,
+        config=config,
+        refuse_other=refuse,
+        free=FREE,
+        has_workers=True,
+        ours=ours,
     ) as record:
         if record is None:
-            return Report.load(_report_folder(folder))
-        for unit in _failed_units(folder, config):
-            forget(folder, unit)
-        if not (folder / FILE).exists():
-            experiment.write(folder)
+            return ours.on_first(Report.load, _report_folder(folder))
+        ours.on_first(_begin, experiment, folder, config=config)
     problem = _run_rows(work(root, name=name), run)
-    with hold(record.path, math.inf):  # of two that watched the same jobs, one after the other
-        return _finish(record, problem)
+    return ours.on_first(_finish, record, problem)
 
 
 def report_again(config: ExperimentConfig, root: Path, *, name: str) -> Report:
@@ -245,10 +269,18 @@ def _words(origin: Origin) -> str:
     return f"{zoos}, networks and values of digest {origin.digest}, start {origin.start}"
 
 
+def _begin(experiment: Experiment, folder: Path, *, config: ExperimentConfig) -> None:
+    """Keep what rows need; forget those that failed."""
+    for unit in _failed_units(folder, config):
+        forget(folder, unit)
+    if not (folder / FILE).exists():
+        experiment.write(folder)
+
+
 def _run_rows(work: Work, run: Runner) -> str:
     """Run the rows; return what kept some from being over, in words."""
     try:
-        if work.count > len(work.finished(work.folder)):
+        if world().on_first(work.finished, work.folder) != set(range(work.count)):
             run(work)
     except WorkFailed as error:  # those that are over are reported
         return str(error)
@@ -259,6 +291,11 @@ def _run_rows(work: Work, run: Runner) -> str:
 
 
 def _finish(record: RunFolder, problem: str) -> Report:
+    with hold(record.path, math.inf):  # of two that watched the same jobs, one after the other
+        return _finish_alone(record, problem)
+
+
+def _finish_alone(record: RunFolder, problem: str) -> Report:
     folder = record.path.parent
     config = read_config(folder)
     made = _report(folder, config, units_of(config, every=True))
@@ -284,4 +321,22 @@ def _report(folder: Path, config: ExperimentConfig, units: tuple[Unit, ...]) -> 
     if not told:
         reasons = {_reason(folder, unit, "it is not over") for unit in units}
         raise WorkFailed(f"no row of {folder} is finished:\n  " + "\n  ".join(sorted(reasons)))
-    return write_report(_report_folder(folder), folder.name, truth=read_truth(folder), told=told)
+    return write_report(
+        _report_folder(folder),
+        folder.name,
+        truth=read_truth(folder),
+        told=told,
+        facts=_facts(folder, config),
+        environment=json.loads((folder / "run" / "environment.json").read_text()),
+        seed=config.seed,
+    )
+
+
+def _facts(folder: Path, config: ExperimentConfig) -> dict[str, dict[str, Json]]:
+    """Return what the experiment is on, by title, for the reader."""
+    origin = Origin.read(folder)
+    return {
+        "zoos": {one.name: f"{one.architecture}, {one.fingerprint}" for one in origin.zoos},
+        "networks": origin.counts | {"left out": origin.left_out},
+        "split": {name: value for name, value in to_dict(config.split).items() if value},
+    }

@@ -39,6 +39,7 @@ from dwf.zoo.config import VaryConfig
 from dwf.zoo.manifest import write_manifest
 from dwf.zoo.store import Zoo
 from tests.predictors.kinds import do_any_row, experiment, line, write_made_zoo
+from tests.zoos import sampled
 
 ROOT = Path(__file__).parents[2]
 BYTES = ("predictor.pt", "told.npz", "told.json")
@@ -95,7 +96,6 @@ def test_a_killed_experiment_and_any_number_of_workers_end_with_the_same_bytes(
         units.unit(units.folder, 0)
         looks = iter(range(9))  # the last of them in the middle of the training
         monkeypatch.setattr(preemption, "is_asked", lambda: next(looks, 9) == 9)
-        monkeypatch.setattr(preemption, "agreed", lambda: True)
         do_row(units.folder, 2)
 
     with pytest.raises(Preempted):
@@ -146,13 +146,13 @@ def test_some_rows_now_others_and_more_seeds_later_and_the_report_again(lines, t
     folder = tmp_path / "runs/run/rows"
     assert not (folder / "line").exists()
     made = fit_predictors(experiment(rows=TWO, only=["line"], seeds=2), tmp_path, name="run")
-    assert {row["row"] for row in made.rows} == {"constant", "line"}
+    assert {row.name for row in made.rows} == {"constant", "line"}
     assert (folder / "line/seed-1").exists() and not (folder / "constant/seed-1").exists()
 
     shutil.rmtree(tmp_path / "zoos")
     shutil.rmtree(tmp_path / "reports")
     again = report_again(experiment(rows=TWO, only=["line"]), tmp_path, name="run")
-    assert {row["row"] for row in again.rows} == {"line"}
+    assert {row.name for row in again.rows} == {"line"}
     with pytest.raises(RunConflict, match="holds no experiment"):
         report_again(config, tmp_path, name="nowhere")
     with pytest.raises(ConfigError, match=r"rows = \['lines'\]: the rows are constant, line"):
@@ -258,7 +258,10 @@ def test_what_cannot_be_told_is_refused_and_leaves_nothing(tmp_path):
     cases = [
         (experiment(properties=["some"]), "some of 1 of the 60 networks of .* row 3"),
         (experiment(properties=["same"]), "same is 1 of all 36 networks for train"),
-        (experiment(properties=["lost"]), r"no property 'lost'; it has epoch, generalisation_gap, "),
+        (
+            experiment(properties=["lost"]),
+            r"no property 'lost'; it has epoch, generalisation_gap, ",
+        ),
         (experiment(properties=["optimizer"]), r"optimizer of .*zoos/a holds words \(as 'adam'\)"),
         (experiment(zoos=["a", "b"]), r"zoos/b has no property 'sum'"),
         (experiment(zoos=["few"]), r"held apart as test: give --split.by network"),
@@ -328,6 +331,9 @@ def test_networks_that_are_far_or_of_another_layout_are_flagged(tmp_path):
     made = predict_zoo(experiment(), tmp_path, name="run", zoo="far")
     assert made.out_of_distribution == 120 and not made.scores
     assert any("measured of this zoo" in text for text in made.lines())
+    write_made_zoo(tmp_path, "drawn", provenance=sampled())
+    made = predict_zoo(experiment(), tmp_path, name="run", zoo="drawn")
+    assert made.out_of_distribution == 120 and "a generator drew them" in made.why
     write_made_zoo(tmp_path, "wide", width=20)
     made = predict_zoo(experiment(), tmp_path, name="run", zoo="wide")
     assert made.out_of_distribution == 120 and "no such layout" in made.why
