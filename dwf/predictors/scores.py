@@ -100,12 +100,12 @@ class Ranked:
         self._tied_SG = np.add.reduceat(in_order_SN, starts_G, axis=1)
 
     @cached_property
-    def tied_pairs_S(self) -> np.ndarray:
+    def tied_pairs(self) -> np.ndarray:
         """How many ordered pairs of each draw are tied."""
         return (self._tied_SG * (self._tied_SG - 1)).sum(1)
 
     @cached_property
-    def centred_SN(self) -> np.ndarray:
+    def centred(self) -> np.ndarray:
         """Mean rank of each network in each draw, less the mean of all ranks."""
         upto_SG = self._tied_SG.cumsum(1)
         middle_SG = upto_SG - (self._tied_SG - 1) / 2
@@ -137,9 +137,9 @@ class Yardstick:
         """Kendall's tau-b: (concordant - discordant pairs) / geometric mean of untied pairs."""
         num_S = self.counts_SN.sum(1, dtype=np.float64)
         pairs_S = num_S * (num_S - 1)
-        untied_S = pairs_S - self._truth.tied_pairs_S
+        untied_S = pairs_S - self._truth.tied_pairs
         difference_S = self._concordant_less_discordant(told)
-        return _ratio(difference_S, untied_S * (pairs_S - told.tied_pairs_S), untied_S)
+        return _ratio(difference_S, untied_S * (pairs_S - told.tied_pairs), untied_S)
 
     def _concordant_less_discordant(self, told: Ranked) -> np.ndarray:
         counts_NS = np.ascontiguousarray(self.counts_SN.T)
@@ -157,7 +157,7 @@ class Yardstick:
 
     def _spearman(self, told: Ranked) -> np.ndarray:
         """Pearson's correlation of the ranks within each draw, the mean rank of ties."""
-        a_SN, b_SN = self._truth.centred_SN, told.centred_SN
+        a_SN, b_SN = self._truth.centred, told.centred
         both_S, a_S, b_S = (self._sum(x * y) for x, y in ((a_SN, b_SN), (a_SN, a_SN), (b_SN, b_SN)))
         return _ratio(both_S, a_S * b_S, a_S)
 
@@ -167,7 +167,7 @@ class Yardstick:
         num_S = self.counts_SN.sum(1, dtype=np.float64)
         squared_S, absolute_S = self._sum(error_N**2), self._sum(np.abs(error_N))
         spread_S = self._sum(centred_N**2) - self._sum(centred_N) ** 2 / num_S
-        varied_S = num_S * (num_S - 1) > self._truth.tied_pairs_S
+        varied_S = num_S * (num_S - 1) > self._truth.tied_pairs
         with np.errstate(divide="ignore", invalid="ignore"):
             r2_S = np.where(varied_S, 1 - squared_S / spread_S, np.nan)
         return {"r2": r2_S, "mae": absolute_S / num_S, "rmse": np.sqrt(squared_S / num_S)}
