@@ -11,7 +11,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["dwf", "dwf.*"]),
-    package_data={"dwf.evaluation.report": ["*.json"]},
+    package_data={"dwf.evaluation.report": ["*.json"], "dwf.predictors.report": ["*.json"]},
     install_requires=[
         "torch>=2.9,<3",
         "torchvision>=0.24,<1",

@@ -19,6 +19,9 @@ itself, which it may run on inputs of its own (function access)."""
 Symmetry = Literal["permutations", "scales", "signs"]
 """Changes of the weights that leave the function a network computes as it is."""
 
+Group = Literal["zoo", "architecture"]
+"""Parts that test networks are looked at in."""
+
 
 class PredictorSettings:
     """Base of a predictor's settings: what it can do, and settings that not all have."""
