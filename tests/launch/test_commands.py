@@ -16,6 +16,7 @@ SCRIPTS = {"zoo": [], "align": ["--zoo", "any"], "generator": [], "sample": ["--
 SCRIPTS |= {"evaluate": ["--zoo", "any"], "pipeline": [], "sweep": []}
 SCRIPTS |= {"import": ["--source", "any"], "export": ["--zoo", "any"]}
 SCRIPTS |= {"finetune": ["--zoo", "any"], "audit": []}
+SCRIPTS |= {"measure": ["--zoo", "any"]}
 CONFIGS = sorted(  # a site's file is for all commands: tests/cluster/test_config.py
     path
     for path in (p.relative_to(ROOT) for p in (ROOT / "configs").glob("*/**/*.yaml"))
