@@ -148,9 +148,10 @@ def _plan(config: MeasureConfig, root: Path, name: str) -> str:
 
 def _measure(config: MeasureConfig, root: Path, name: str, run: Runner) -> Findings:
     zoo, began = _open(root / "zoos" / config.zoo), time.monotonic()
-    folder = _writable(root, config.zoo, name)
     refuse = partial(_refuse_other_weights, zoo=zoo)
-    decided = None if (folder / FILE).exists() else _decide(config, zoo, root)
+    begun = (folder_of(root, config.zoo, name=name) / FILE).exists()
+    decided = None if begun else _decide(config, zoo, root)  # what is refused leaves no folder
+    folder = _writable(root, config.zoo, name)
     with stage(MEASUREMENT, folder, config=config, refuse_other=refuse, has_workers=True) as record:
         if record is None:
             return _findings(folder, zoo, root)

@@ -34,5 +34,6 @@ def made_root(tmp_path_factory) -> Path:
 @pytest.fixture
 def root(made_root, tmp_path) -> Path:
     """The same zoo, for a test to write beside."""
-    shutil.copytree(made_root / "zoos", tmp_path / "zoos", symlinks=True)
+    without = shutil.ignore_patterns("measured")
+    shutil.copytree(made_root / "zoos", tmp_path / "zoos", symlinks=True, ignore=without)
     return tmp_path
