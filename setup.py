@@ -31,6 +31,7 @@ setup(
         "tyro>=1,<2",
         "rich>=13,<16",
         "matplotlib>=3.9,<4",
+        "foolbox>=3.3.4,<4",
         "scikit-learn>=1.6,<2",
         "safetensors>=0.5,<1",
         "tensorboard>=2.18,<3",

@@ -18,6 +18,7 @@ FOLDERS = {
     "generator": ("Codec and density: `launch/generator.py`.", "generators"),
     "sample": ("Drawing networks: `launch/sample.py`.", "generators"),
     "evaluate": ("The report: `launch/evaluate.py`.", "evaluation"),
+    "measure": ("Properties of a zoo's networks: `launch/measure.py`.", "predictors"),
     "export": ("Networks for other tools: `launch/export.py`.", "import_export"),
     "finetune": ("Further training on another task: `launch/finetune.py`.", "transfer"),
     "predictor": ("Properties told from weights: `launch/predictor.py`.", "predictors"),

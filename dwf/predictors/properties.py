@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dwf.datasets.known import is_here
 from dwf.errors import ConfigError
+from dwf.measurements.columns import images_of, measured
 from dwf.zoo.store import Zoo
 
 GAP = "generalisation_gap"
@@ -111,20 +111,3 @@ class Columns:
     def images(self, name: str) -> int | None:
         """Return the number of images behind a share; None where it is none, or nobody knows."""
         return images_of(self.zoo, self.root, column=name)
-
-
-def measured(zoo: Zoo, root: Path) -> dict[str, np.ndarray]:
-    """Return the measured columns of a zoo; none as yet."""
-    return {}
-
-
-def images_of(zoo: Zoo, root: Path, *, column: str) -> int | None:
-    """Return how many images an accuracy of a zoo's own is a share of; None of what is none."""
-    part, _, what = column.partition("_")
-    facts = zoo.facts
-    if what != "accuracy" or part not in ("train", "val", "test"):
-        return None
-    if facts.data is None or not is_here(facts.data):
-        return None
-    images = len(zoo.load_data().part(part))
-    return min(images, facts.train_scores or images) if part == "train" else images

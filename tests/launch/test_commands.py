@@ -16,6 +16,7 @@ SCRIPTS = {"zoo": [], "align": ["--zoo", "any"], "generator": [], "sample": ["--
 SCRIPTS |= {"evaluate": ["--zoo", "any"], "pipeline": [], "sweep": []}
 SCRIPTS |= {"import": ["--source", "any"], "export": ["--zoo", "any"]}
 SCRIPTS |= {"finetune": ["--zoo", "any"], "audit": [], "predictor": []}
+SCRIPTS |= {"measure": ["--zoo", "any"]}
 OTHERS = ("PipelineConfig", "ExperimentConfig")  # settings that are not called as their script
 CONFIGS = sorted(  # a site's file is for all commands: tests/cluster/test_config.py
     path
