@@ -11,7 +11,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["dwf", "dwf.*"]),
-    package_data={"dwf.evaluation.report": ["*.json"]},
+    package_data={"dwf.evaluation.report": ["*.json"], "dwf.predictors.report": ["*.json"]},
     install_requires=[
         "torch>=2.9,<3",
         "torchvision>=0.24,<1",
@@ -31,6 +31,7 @@ setup(
         "tyro>=1,<2",
         "rich>=13,<16",
         "matplotlib>=3.9,<4",
+        "foolbox>=3.3.4,<4",
         "scikit-learn>=1.6,<2",
         "safetensors>=0.5,<1",
         "tensorboard>=2.18,<3",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.generators.sample_stage import sample_networks
     from dwf.generators.stage import fit_generator
     from dwf.importers.stage import import_zoo
+    from dwf.measurements.stage import measure_zoo
     from dwf.settings import load as load_settings
     from dwf.trackers import track_with
     from dwf.transfer.stage import finetune
@@ -42,6 +43,7 @@ PUBLIC = {
     "load_network": "dwf.zoo.network_files:load_network",
     "import_zoo": "dwf.importers.stage:import_zoo",
     "load_settings": "dwf.settings:load",
+    "measure_zoo": "dwf.measurements.stage:measure_zoo",
     "sample_networks": "dwf.generators.sample_stage:sample_networks",
     "track_with": "dwf.trackers:track_with",
     "train_zoo": "dwf.zoo.stage:train_zoo",
@@ -64,6 +66,7 @@ __all__ = [
     "import_zoo",
     "load_network",
     "load_settings",
+    "measure_zoo",
     "sample_networks",
     "track_with",
     "train_zoo",

@@ -12,9 +12,11 @@ from dwf.errors import NotAZoo
 from dwf.evaluation.config import EvaluateConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.plan import missing_zoos
+from dwf.measurements.config import MeasureConfig
 from dwf.plain import Json
+from dwf.predictors.config import ExperimentConfig
 from dwf.run_folder import RunFolder
-from dwf.settings import Count, Parsed, Whole, find, read_yaml
+from dwf.settings import Count, Parsed, Whole, build, find, read_yaml
 from dwf.transfer.config import FinetuneConfig
 from dwf.trust import code_in, refuse_stranger
 from dwf.zoo.config import ZooConfig, zoos_in
@@ -72,11 +74,24 @@ STAGES = {
         reads_all={"samples": "sample"},
         summary="dwf.evaluation.summary:rows",
     ),
+    "measure": Stage(
+        MeasureConfig,
+        "dwf.measurements.stage:measure_zoo",
+        reads={"zoo": ("align", "zoo")},
+        submits=True,
+    ),
     "finetune": Stage(
         FinetuneConfig,
         "dwf.transfer.stage:finetune",
         reads={"zoo": ("align", "zoo")},
         reads_all={"samples": "sample"},
+        submits=True,
+    ),
+    "predictor": Stage(
+        ExperimentConfig,
+        "dwf.predictors.stage:fit_predictors",
+        reads={"zoos": ("align", "zoo")},
+        summary="dwf.predictors.summary:rows",
         submits=True,
     ),
 }
@@ -112,8 +127,12 @@ class PipelineConfig:
     """Drawing of networks from each generator."""
     evaluate: str | None = None
     """Report on the samples of all generators."""
+    measure: str | None = None
+    """Measures of the zoo's networks."""
     finetune: str | None = None
     """Fine-tuning of the zoo's networks and the samples of all generators."""
+    predictor: str | None = None
+    """Predictors of the zoo's properties, as NAME-predictors."""
     seed: Whole | None = None
     """Seed of every stage in place of its own."""
     seeds: Count = 1
@@ -121,10 +140,10 @@ class PipelineConfig:
     1, 2, ... in place of its own, as NAME-s1, NAME-s2, ..., with mean and spread in the report."""
 
     def __post_init__(self):
-        stages = (self.zoo, self.align, self.generators, self.evaluate, self.finetune)
-        if not any(stages):
+        stages = (self.zoo, self.align, self.generators, self.evaluate, self.measure)
+        if not any((*stages, self.finetune, self.predictor)):
             raise ValueError(
-                "it names no stage: give a settings file to zoo, align, ... or finetune"
+                "it names no stage: give a settings file to zoo, align, ... or predictor"
             )
         if self.sample and not self.generators:
             raise ValueError(f"sample = {self.sample!r} has nothing to draw from: add generators")
@@ -166,6 +185,11 @@ def begin(parsed: Parsed[PipelineConfig]) -> None:
     if launch.resume and config.zoo:
         for target in code_in(zoos_in(read_yaml(config.zoo), source=config.zoo)):
             refuse_stranger(target, f"{config.zoo}: network.target")
+    if launch.resume and config.measure:
+        for target in code_in(
+            build(MeasureConfig, {"zoo": name} | read_yaml(config.measure), source=config.measure)
+        ):
+            refuse_stranger(target, f"{config.measure}: measures")
     zoos, made = launch.root / "zoos", (name, f"{name}-aligned")
     missing = [said for file in config.generators for said in missing_zoos(file, zoos, made=made)]
     if missing and not launch.dry_run:
@@ -204,8 +228,12 @@ def _named(config: PipelineConfig, name: str) -> Iterator[tuple[str, str, str, i
                 yield "sample", config.sample, f"{own}-samples", seed_of_own
     if config.evaluate:
         yield "evaluate", config.evaluate, name, seed
+    if config.measure:
+        yield "measure", config.measure, name, seed
     if config.finetune:
         yield "finetune", config.finetune, name, seed
+    if config.predictor:
+        yield "predictor", config.predictor, f"{name}-predictors", seed
 
 
 def _seeded(config: PipelineConfig, run: str) -> Iterator[tuple[str, int | None]]:

@@ -49,6 +49,8 @@ def code_in(config: object) -> set[str]:
     """Return what the settings in a dataclass name as code, however deep."""
     if isinstance(config, (tuple, list)):
         return {target for one in config for target in code_in(one)}
+    if isinstance(config, dict):
+        return code_in(list(config.values()))
     if not dataclasses.is_dataclass(config):
         return set()
     hints = typing.get_type_hints(type(config), include_extras=True)

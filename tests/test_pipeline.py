@@ -12,6 +12,7 @@ WHOLE = {
     "generators": ["way.yaml", "g/flat.yaml"],
     "sample": "s.yaml",
     "evaluate": "e.yaml",
+    "measure": "m.yaml",
     "finetune": "f.yaml",
 }
 
@@ -33,19 +34,20 @@ def test_each_command_is_told_what_those_before_it_make():
         "sample --config s.yaml --name way-flat-samples --generator way-flat",
         "evaluate --config e.yaml --name way --zoo way-aligned --samples way-samples "
         "way-flat-samples",
+        "measure --config m.yaml --name way --zoo way-aligned",
         "finetune --config f.yaml --name way --zoo way-aligned --samples way-samples "
         "way-flat-samples",
     ]
 
 
 def test_any_stage_may_be_absent():
-    assert flags_of("align", "evaluate", "finetune", generators=["flat.yaml"]) == [
+    assert flags_of("align", "evaluate", "measure", "finetune", generators=["flat.yaml"]) == [
         "zoo --config z.yaml --name way",
         "generator --config flat.yaml --name way-flat --zoo way",
         "sample --config s.yaml --name way-flat-samples --generator way-flat",
     ]
     assert flags_of(
-        "zoo", "sample", "finetune", generators=["flat.yaml"]
+        "zoo", "sample", "measure", "finetune", generators=["flat.yaml"]
     ) == [  # a zoo that is there
         "align --config a.yaml --name way-aligned --zoo way",
         "generator --config flat.yaml --name way-flat --zoo way-aligned",
@@ -53,7 +55,11 @@ def test_any_stage_may_be_absent():
     ]
     assert flags_of("zoo", "align", "generators", "sample") == [
         "evaluate --config e.yaml --name way --zoo way",
+        "measure --config m.yaml --name way --zoo way",
         "finetune --config f.yaml --name way --zoo way",
+    ]
+    assert flags_of(*WHOLE, zoo="z.yaml", predictor="p.yaml")[1:] == [
+        "predictor --config p.yaml --name way-predictors --zoos way",
     ]
 
 
@@ -66,7 +72,7 @@ def test_each_generator_is_fitted_and_drawn_from_under_each_seed():
         "sample --config s.yaml --name way-g-s2-samples --generator way-g-s2 --seed 2",
         "evaluate --config e.yaml --name way --zoo way --samples way-g-s1-samples way-g-s2-samples",
     ]
-    few = ("zoo", "align", "finetune")
+    few = ("zoo", "align", "measure", "finetune")
     assert flags_of(*few, generators=["g.yaml"], seeds=2) == wanted
     higher = flags_of(*few, generators=["g.yaml"], seeds=2, seed=7)
     assert higher[2] == wanted[2].replace("--seed 2", "--seed 9")

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss, l1_loss, mse_loss
 
 from dwf.devices import find_device
-from dwf.errors import ConfigError, TooFewNetworks
+from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
 from dwf.plain import Json, State
 from dwf.predictors.config import LearntPredictorSettings
 from dwf.predictors.examples import Examples
@@ -47,6 +47,8 @@ class LearntPredictor(Predictor, Generic[Inputs]):
     and `std_P`, or logits under the loss `bce`."""
     last_module: nn.Module | None = None
     """The module after the last step, where that of another was kept."""
+    start: "LearntPredictor[Inputs] | None" = None
+    """A fitted one, at whose weights, inputs and units `fit` begins."""
     mean_P: torch.Tensor
     std_P: torch.Tensor
 
@@ -57,6 +59,17 @@ class LearntPredictor(Predictor, Generic[Inputs]):
     def _prepare(self, train: Examples) -> None:
         """Learn what is needed before the module is built: layouts, scalings of inputs."""
         raise NotImplementedError
+
+    def planned_module(self, few: Examples) -> nn.Module:
+        """Return the module that would learn, for its sizes; called on the device `meta`.
+
+        Args:
+            few: some networks of each zoo that it would learn from.
+        """
+        self.properties = few.properties
+        with torch.device("cpu"):
+            self._prepare(few)
+        return self._new_module()
 
     def _new_module(self) -> nn.Module:
         """Return the module with initial weights; called after `_prepare` or `_take_own`."""
@@ -88,15 +101,41 @@ class LearntPredictor(Predictor, Generic[Inputs]):
             )
         self.properties = train.properties
         self._fit_units(train)
-        self._prepare(train)
+        if self.start is None:
+            self._prepare(train)
+        else:
+            self._take_start(self.start)
         with seeded(seed, "initialisation"):
             self.module = self._new_module().to(self.device)
+        if self.start is not None:
+            self._take_weights(self.start)
         task = PredictionTask(self, train=train, val=val)
         outcome = train_module(task, config, seed=seed, run=run, what=self.config.kind)
         self.module = task.module.to(self.device).eval()
         if task.last is not None:
             self.last_module = self._with_weights(task.last)
         return {"parameters": sum(p.numel() for p in self.module.parameters()), **vars(outcome)}
+
+    def start_from(self, fitted: "LearntPredictor[Inputs]") -> None:
+        """Begin the next `fit` at what another has learnt; see the base."""
+        self.start = fitted
+
+    def _take_start(self, start: "LearntPredictor[Inputs]") -> None:
+        if start.properties != self.properties:
+            raise ConfigError(
+                f"it would begin at weights that tell {', '.join(start.properties)}, and is to "
+                f"tell {', '.join(self.properties)}: set the same properties"
+            )
+        self.mean_P, self.std_P = start.mean_P, start.std_P
+        self._take_own(start._own())
+
+    def _take_weights(self, start: "LearntPredictor[Inputs]") -> None:
+        try:
+            self.module.load_state_dict(start.module.state_dict())
+        except RuntimeError as error:
+            raise ShapeMismatch(
+                f"{self.config.kind}: it would begin at weights of another module: {error}"
+            ) from None
 
     def _fit_units(self, train: Examples) -> None:
         values_NP = train.values_NP

@@ -55,6 +55,14 @@ class Predictor:
         """
         raise NotImplementedError
 
+    def start_from(self, fitted: "Predictor") -> None:
+        """Begin the next `fit` at what one of the same kind has learnt.
+
+        Raises:
+            ConfigError: it does not train, so there is nothing to begin at.
+        """
+        raise ConfigError(f"{self.config.kind} does not train: it begins at no other's weights")
+
     def predict(self, sources: Sources) -> np.ndarray:
         """Return values_NP, float64, of networks in order.
 

@@ -15,7 +15,9 @@ from tests.documentation import ROOT, commands, programs
 SCRIPTS = {"zoo": [], "align": ["--zoo", "any"], "generator": [], "sample": ["--generator", "any"]}
 SCRIPTS |= {"evaluate": ["--zoo", "any"], "pipeline": [], "sweep": []}
 SCRIPTS |= {"import": ["--source", "any"], "export": ["--zoo", "any"]}
-SCRIPTS |= {"finetune": ["--zoo", "any"], "audit": []}
+SCRIPTS |= {"finetune": ["--zoo", "any"], "audit": [], "predictor": []}
+SCRIPTS |= {"measure": ["--zoo", "any"]}
+OTHERS = ("PipelineConfig", "ExperimentConfig")  # settings that are not called as their script
 CONFIGS = sorted(  # a site's file is for all commands: tests/cluster/test_config.py
     path
     for path in (p.relative_to(ROOT) for p in (ROOT / "configs").glob("*/**/*.yaml"))
@@ -48,7 +50,7 @@ def test_every_config_is_understood_by_its_script(config):
     cls = next(
         value
         for name, value in ({"ZooConfig": class_of(data)} | vars(script)).items()
-        if name.lower() == f"{config.parts[1]}config" or name == "PipelineConfig"
+        if name.lower() == f"{config.parts[1]}config" or name in OTHERS
     )
     missing = dict.fromkeys(
         (flag.strip("-") for flag in SCRIPTS[config.parts[1]] if flag.startswith("--")), "any"
@@ -71,7 +73,7 @@ def test_a_dry_run_of_the_whole_way_shows_every_command_and_touches_nothing(
     shown = re.findall(r"^\$ python launch/(\w+).py", said, re.MULTILINE)
     aligned = ["align"] if "align:" in pipeline.read_text() else []  # steps of one network are not
     assert shown[: 1 + len(aligned)] == ["zoo", *aligned]
-    assert {"generator", "evaluate"} <= set(shown)
+    assert {"generator", "evaluate"} <= set(shown) or "predictor" in shown
     assert not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,96 @@
+"""Measured columns of a zoo, read: in the order of its rows, whichever measurement they are of.
+
+Shape suffixes: R rows of the zoo, N rows of a block.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from dwf.errors import ConfigError, DataUnavailable
+from dwf.measurements.folder import FILE, Measured, block_file, finished_blocks, places
+from dwf.metrics import logger
+from dwf.run_folder import reading_arrays
+from dwf.zoo.store import Zoo
+
+_PARTS = ("train", "val", "test")
+
+
+def measured(zoo: Zoo, root: Path) -> dict[str, np.ndarray]:
+    """Return all measured columns of a zoo: name -> float64_R.
+
+    Values belong to a row by its number and its checksum. A row that was not measured, or has other
+    weights than when it was, is NaN.
+
+    Args:
+        zoo: the zoo.
+        root: folder that holds zoos/ and runs/, where columns lie of a zoo that cannot be written.
+
+    Raises:
+        CorruptCheckpoint: a file of values is damaged.
+        ConfigError: two measurements have a column of one name.
+    """
+    found: dict[str, np.ndarray] = {}
+    for folder, told in measurements(zoo, root):
+        for name in told.columns:
+            if name in found:
+                raise ConfigError(
+                    f"{name} is measured twice for {zoo.path}, once in {folder}: remove one folder"
+                )
+            found[name] = np.full(len(zoo), np.nan)
+        _fill(found, folder, zoo=zoo)
+    return found
+
+
+def images_of(zoo: Zoo, root: Path, *, column: str) -> int | None:
+    """Return how many images a column is a share of; None of what is no share.
+
+    Of the accuracies in the zoo's own table, too, where its data are here.
+
+    Args:
+        zoo: the zoo.
+        root: see `measured`.
+        column: its name.
+    """
+    for _, told in measurements(zoo, root):
+        if column in told.columns:
+            one = told.columns[column]
+            return one.images if one.is_share else None
+    part, _, what = column.partition("_")
+    if what != "accuracy" or part not in _PARTS or column not in zoo.columns:
+        return None
+    try:
+        images = len(zoo.load_data().part(part))
+    except (ConfigError, DataUnavailable):
+        return None
+    return min(images, zoo.facts.train_scores or images) if part == "train" else images
+
+
+def measurements(zoo: Zoo, root: Path) -> Iterator[tuple[Path, Measured]]:
+    """Yield (folder, what it says) of each measurement of a zoo, by name."""
+    for place in places(root, zoo.path):
+        for file in sorted(place.glob(f"*/{FILE}")):
+            yield file.parent, Measured.read(file.parent)
+
+
+def _fill(found: dict[str, np.ndarray], folder: Path, *, zoo: Zoo) -> None:
+    """Put the values of all blocks into their rows."""
+    checksum_R, strangers = zoo.columns["checksum"], 0
+    told = Measured.read(folder)
+    for index in sorted(finished_blocks(folder)):
+        file = block_file(folder, index)
+        with reading_arrays(file), np.load(file, allow_pickle=False) as held:
+            row_N, own_N = held["row"], held["checksum"]
+            there_N = row_N < len(zoo)
+            there_N[there_N] = checksum_R[row_N[there_N]] == own_N[there_N]
+            strangers += int((~there_N).sum())
+            for name in told.columns:
+                found[name][row_N[there_N]] = held[name][there_N]
+    if strangers:
+        logger.warning(
+            "%s: %d rows have other weights than when they were measured and are left out: remove "
+            "the folder and measure again",
+            folder,
+            strangers,
+        )

@@ -1,0 +1,82 @@
+"""Plan of an experiment, in words: networks, properties, rows, and what those that train take."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from dwf.errors import DwfError
+from dwf.generators.plan import layout_of
+from dwf.predictors.config import PREDICTORS, ExperimentConfig, LearntPredictorSettings
+from dwf.predictors.examples import Examples
+from dwf.predictors.experiment import Experiment
+from dwf.predictors.learnt import LearntPredictor
+from dwf.settings import find
+from dwf.training.forecast import describe_training
+from dwf.training.task import Share
+from dwf.zoo.facts import FILE
+from dwf.zoo.manifest import zoos_named
+
+_FEW = 8
+"""Networks of each zoo that a module's sizes are taken from."""
+
+
+def describe(
+    config: ExperimentConfig, root: Path, *, ranks: int, gpu_memory_gb: float | None
+) -> Iterator[str]:
+    """Yield what rows learn from, and what those that train take; nothing is trained or written.
+
+    Raises:
+        ConfigError, TooFewNetworks, NotAZoo: of zoos that are there, see `Experiment.decide`.
+    """
+    names = zoos_named(root / "zoos", config.zoos)
+    missing = [name for name in names if not (root / "zoos" / name / FILE).exists()]
+    for name in missing:
+        layout = layout_of(root / "zoos" / name)
+        size = "" if layout is None else f" ({layout.size:,} weights, as configs/zoo says)"
+        yield f"zoo {root / 'zoos' / name}: not there yet{size}"
+    if missing:
+        yield from (f"  {name}: {config.rows[name].kind}" for name in config.chosen)
+        return
+    experiment = Experiment.decide(config, root)
+    counts, out = experiment.origin.counts, experiment.origin.left_out
+    yield (
+        f"{counts['train']} networks for training, {counts['val']} for choices and "
+        f"{counts['test']} for the test, split by {config.split.by}, epochs: {config.epochs}"
+        + (f"; {out} without a value are left out" if out else "")
+    )
+    yield f"tells {', '.join(config.properties)}"
+    few = _few(experiment.examples("train"))
+    for name in config.chosen:
+        settings = config.rows[name]
+        yield f"  {name}: {settings.kind}, of {settings.access}"
+        if isinstance(settings, LearntPredictorSettings):
+            told = _describe_row(name, settings, few, ranks, gpu_memory_gb)
+            yield from (f"    {line}" for line in told.splitlines())
+
+
+def _few(train: Examples) -> Examples:
+    sources = [(zoo, rows[:_FEW]) for zoo, rows in train.sources]
+    count = sum(len(rows) for _, rows in sources)
+    return Examples(sources, train.properties, train.values_NP[:count])
+
+
+def _describe_row(
+    name: str,
+    settings: LearntPredictorSettings,
+    few: Examples,
+    ranks: int,
+    gpu_memory_gb: float | None,
+) -> str:
+    training = settings.training
+    predictor: LearntPredictor = find(PREDICTORS, settings.kind)(settings)
+    try:
+        with torch.device("meta"):  # shapes alone
+            module = predictor.planned_module(few)
+    except DwfError as error:
+        return f"WARNING: it cannot be built: {error}"
+    together = 1 if training.engine == "plain" else ranks
+    share = Share(0, together, batch_size=training.batch_size, accumulate=training.accumulate)
+    return describe_training(
+        module, training, share=share, key=f"rows.{name}.training", gpu_memory_gb=gpu_memory_gb
+    )

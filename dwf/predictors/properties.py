@@ -1,0 +1,113 @@
+"""Properties of networks: columns of their zoos, measured ones, and what is computed of these.
+
+Scores on test images may be told: they are targets here, never shown to a predictor.
+
+Shape suffixes: N rows of a zoo, P properties.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dwf.errors import ConfigError
+from dwf.measurements.columns import images_of, measured
+from dwf.zoo.store import Zoo
+
+GAP = "generalisation_gap"
+"""Training accuracy less test accuracy, of any zoo that has both."""
+_OF_GAP = ("train_accuracy", "test_accuracy")
+_NO_PROPERTIES = ("network", "seed", "split", "checksum")
+
+
+@dataclass(frozen=True)
+class Property:
+    """One property of the networks of several zoos."""
+
+    name: str
+    values: tuple[np.ndarray, ...]
+    """Values of each zoo's rows, float64; NaN where it was not measured."""
+    images: int | None
+    """Number of images behind a share; None: it is no share of images."""
+
+
+def read_properties(zoos: Sequence[Zoo], names: Sequence[str], *, root: Path) -> list[Property]:
+    """Return properties of all rows of some zoos.
+
+    Args:
+        zoos: whose.
+        names: of the properties.
+        root: folder that holds zoos/ and runs/, where measured columns are.
+
+    Raises:
+        ConfigError: a zoo has no such column, or one of words; or two zoos of the same data
+            measured it on different numbers of images. Names the zoo and what it has.
+    """
+    tables = [Columns(zoo, root) for zoo in zoos]
+    return [_read(name, tables) for name in names]
+
+
+def _read(name: str, tables: Sequence["Columns"]) -> Property:
+    values = tuple(table.read(name) for table in tables)
+    images = [table.images(name) for table in tables]
+    known = [count for count in images if count is not None]
+    for table, count in zip(tables, images, strict=True):
+        first = tables[0]
+        if table.zoo.facts.data == first.zoo.facts.data and count != images[0]:
+            raise ConfigError(
+                f"{name} of {first.zoo.path} is of {images[0]} images and that of "
+                f"{table.zoo.path} of {count}, of the same data: measure both alike, with python "
+                "launch/measure.py"
+            )
+    return Property(name, values, max(known) if len(known) == len(images) else None)
+
+
+class Columns:
+    """All columns of a zoo, its own and those that were measured, which come first.
+
+    Args:
+        zoo: the zoo.
+        root: folder that holds zoos/ and runs/.
+    """
+
+    def __init__(self, zoo: Zoo, root: Path):
+        self.zoo, self.root = zoo, root
+        self.all = zoo.columns | measured(zoo, root)
+
+    def has(self, name: str) -> bool:
+        """Whether it is a column, or can be computed of some."""
+        return name in self.all or (name == GAP and all(each in self.all for each in _OF_GAP))
+
+    def read(self, name: str) -> np.ndarray:
+        """Return values_N of a property, float64.
+
+        Raises:
+            ConfigError: there is no such column, or it holds words.
+        """
+        if name == GAP and name not in self.all and self.has(name):
+            train_N, test_N = (self.read(each) for each in _OF_GAP)
+            return train_N - test_N
+        if name not in self.all or name in _NO_PROPERTIES:
+            raise ConfigError(
+                f"properties: {self.zoo.path} has no property {name!r}; it has "
+                f"{', '.join(self.names)}; others are measured with python launch/measure.py"
+            )
+        values_N = self.all[name]
+        if values_N.dtype.kind not in "fiub":
+            raise ConfigError(
+                f"properties: {name} of {self.zoo.path} holds words (as {str(values_N[0])!r}), and "
+                f"what is told is a number; numbers are {', '.join(self.names)}"
+            )
+        return values_N.astype(np.float64)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all properties that are numbers."""
+        found = [name for name, v in self.all.items() if v.dtype.kind in "fiub"]
+        found += [GAP] * (GAP not in found and self.has(GAP))
+        return sorted(set(found) - set(_NO_PROPERTIES))
+
+    def images(self, name: str) -> int | None:
+        """Return the number of images behind a share; None where it is none, or nobody knows."""
+        return images_of(self.zoo, self.root, column=name)

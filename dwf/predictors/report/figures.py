@@ -1,0 +1,302 @@
+"""Pictures of a report: predicted against true, errors, rows side by side, calibration, attention.
+
+Shape suffixes: N networks, P properties, R rows, C bins.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dwf.evaluation.report import (
+    HELD_OUT_COLOUR,
+    ORIGINAL_COLOUR,
+    SAMPLE_COLOURS,
+    STYLE,
+    number_cell,
+    save_figures,
+)
+from dwf.predictors.report.report import Report, Row
+from dwf.predictors.told import Told, Truth
+
+MANY = 2000
+"""From so many networks on a panel has hexagons, not dots."""
+_PANELS = 6
+_BINS = 10
+EXPLAINED = {
+    "Rows side by side": "Tau of each row with its 95 % interval over draws of test networks; the "
+    "dotted line is the ceiling of ties and label noise. Blue: shown weights; orange: function "
+    "access; grey: baselines.",
+    "Rows and properties": "Tau as a share of the ceiling.",
+    "Errors": "Predicted less true, in standard deviations of the property over the test networks: "
+    "median, middle half, and the range from 5 to 95 %.",
+    "Correlation of properties": "Rank correlations (Spearman) over the test networks, as measured "
+    "and as the row tells them.",
+    "Calibration": "Test networks in ten bins of equal number by what is predicted: mean predicted "
+    "against mean true value, with 1.96 standard errors. On the dotted line a prediction is right "
+    "on the mean.",
+    "Attention by layer": "Share of the pooled attention that falls on each layer's tokens.",
+}
+_DOTS = (
+    "Each dot (or hexagon, of many) is a test network, under the first seed; what is told further "
+    "out than the true values are wide lies on the edge. The best baseline first, then the rows "
+    "with the highest tau. Blue: shown weights; orange: function access; grey: baselines."
+)
+
+
+def draw(report: Report, folder: Path, *, truth: Truth, told: Sequence[Told]) -> dict[str, Path]:
+    """Write all pictures as PNG files; return caption -> file, in reading order.
+
+    Args:
+        report: the figures.
+        folder: where to write.
+        truth: the test networks.
+        told: what the rows said of them; of each row that of the first seed is drawn.
+    """
+    first: dict[str, Told] = {}
+    for one in told:
+        first.setdefault(one.row, one)
+    with matplotlib.rc_context(STYLE):
+        made = {
+            "rows.png": ("Rows side by side", side_by_side(report)),
+            "heat.png": ("Rows and properties", heat(report)),
+        }
+        for p, name in enumerate(report.properties):
+            file = f"predicted-{p}-{re.sub('[^a-zA-Z0-9]+', '-', name)}.png"
+            figure = predicted(report, truth, told=first, name=name)
+            made[file] = (f"Predicted against true: {name}", figure)
+        made["errors.png"] = ("Errors", errors(report, truth, told=first))
+        made["calibration.png"] = ("Calibration", calibration(report, truth, told=first))
+        if len(report.properties) > 1:
+            figure = correlations(report, truth, told=first)
+            made["correlation.png"] = ("Correlation of properties", figure)
+        if any("attention" in row.facts for row in report.rows):
+            made["attention.png"] = ("Attention by layer", attention(report.rows))
+        return save_figures(made, folder)
+
+
+def explained(caption: str) -> str:
+    """Return what a picture shows."""
+    return _DOTS if caption.startswith("Predicted against true") else EXPLAINED[caption]
+
+
+def best_rows(report: Report, name: str, *, most: int = _PANELS) -> list[Row]:
+    """Return the best baseline of a property, then the other rows of highest tau."""
+    entries = {row.name: report.entry(row.name, name) for row in report.rows}
+    tau = {row: -2.0 if e is None or e.tau is None else e.tau for row, e in entries.items()}
+    ordered = sorted(report.rows, key=lambda row: -tau[row.name])
+    own = [row for row in ordered if not row.is_baseline]
+    others = [row for row in ordered if row.is_baseline]
+    return (others[:1] + own)[:most]
+
+
+def predicted(report: Report, truth: Truth, *, told: dict[str, Told], name: str) -> Figure:
+    """One panel for each of the best rows: each network's predicted against its true value."""
+    rows, p = best_rows(report, name), truth.properties.index(name)
+    figure, panels = _panels(len(rows))
+    for axes, row in zip(panels, rows, strict=False):
+        x_N, y_N = truth.values_NP[:, p], told[row.name].values_NP[:, p]
+        wide = np.ptp(x_N) or 1.0
+        y_N = np.clip(y_N, x_N.min() - wide, x_N.max() + wide)
+        if len(x_N) >= MANY:
+            axes.hexbin(x_N, y_N, gridsize=40, bins="log", cmap="viridis", mincnt=1, linewidths=0)
+        else:
+            axes.scatter(x_N, y_N, s=9, color=_colour(row), alpha=0.5, linewidths=0)
+        axes.axline((x_N.mean(), x_N.mean()), slope=1, color="black", linestyle=":", linewidth=1)
+        entry = report.entry(row.name, name)
+        axes.set_title(f"{row.label}\ntau {number_cell(entry and entry.tau)}", fontsize=10)
+        axes.set_xlabel(f"{name}, true")
+        axes.set_ylabel("predicted")
+    figure.tight_layout()
+    return figure
+
+
+def errors(report: Report, truth: Truth, *, told: dict[str, Told]) -> Figure:
+    """One panel for each property: the distribution of each row's errors."""
+    names, rows = report.properties, report.rows
+    figure = Figure(figsize=(max(3.6 * len(names), 6), 0.34 * len(rows) + 1.4))
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for p, (axes, name) in enumerate(zip(panels, names, strict=True)):
+        unit = truth.values_NP[:, p].std() or 1.0
+        each = [(told[row.name].values_NP - truth.values_NP)[:, p] / unit for row in rows]
+        boxes = axes.boxplot(
+            each,
+            orientation="horizontal",
+            whis=(5, 95),
+            showfliers=False,
+            patch_artist=True,
+            medianprops={"color": "black"},
+        )
+        for box, row in zip(boxes["boxes"], rows, strict=True):
+            box.set(facecolor=_colour(row), alpha=0.6)
+        axes.axvline(0, color="black", linestyle=":", linewidth=1)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("error (std)")
+    _name_rows(panels[0], rows, start=1)
+    figure.tight_layout()
+    return figure
+
+
+def side_by_side(report: Report) -> Figure:
+    """One panel for each property: tau of each row as a bar, with interval and ceiling."""
+    names, rows = report.properties, report.rows
+    figure = Figure(figsize=(max(3.6 * len(names), 6), 0.34 * len(rows) + 1.4))
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        for place, row in enumerate(rows):
+            entry = report.entry(row.name, name)
+            if entry is None or entry.tau is None:
+                continue
+            tau = entry.scores["tau"]
+            axes.barh(place, tau.mean, color=_colour(row), alpha=0.8)
+            if tau.low is not None:
+                axes.plot([tau.low, tau.high], [place, place], color="black", linewidth=1.2)
+        most = report.target(name).ceiling.tau
+        if most is not None:
+            axes.axvline(most, color="black", linestyle=":", linewidth=1.2)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("tau")
+    _name_rows(panels[0], rows)
+    figure.tight_layout()
+    return figure
+
+
+def heat(report: Report) -> Figure:
+    """A cell for each row and property: tau over the ceiling."""
+    entries = [[report.entry(row.name, name) for name in report.properties] for row in report.rows]
+    shares = [[None if e is None else report.over_ceiling(e) for e in row] for row in entries]
+    labels = [row.label for row in report.rows]
+    return heat_map(np.array(shares, float), labels, columns=report.properties)
+
+
+def heat_map(
+    values_RC: np.ndarray, rows: Sequence[str], *, columns: Sequence[str], title: str = ""
+) -> Figure:
+    """A matrix of shares as colours with numbers; NaN stays empty."""
+    figure = Figure(figsize=(1.1 * len(columns) + 3.2, 0.36 * len(rows) + 1.8))
+    axes = figure.subplots()
+    _matrix(axes, values_RC, limits=(0, 1), colours="viridis")
+    axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_title(title)
+    figure.tight_layout()
+    return figure
+
+
+def _matrix(
+    axes: Axes, values_RC: np.ndarray, *, limits: tuple[float, float], colours: str
+) -> None:
+    low, high = limits
+    axes.imshow(values_RC, vmin=low, vmax=high, cmap=colours, aspect="auto")
+    for (r, c), value in np.ndenumerate(values_RC):
+        if np.isfinite(value):
+            place = (value - low) / (high - low)
+            is_dark = place < 0.6 if colours == "viridis" else not 0.2 < place < 0.8
+            colour = "white" if is_dark else "black"
+            axes.text(c, r, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
+
+
+def correlations(report: Report, truth: Truth, *, told: dict[str, Told]) -> Figure:
+    """Rank correlations of the properties: true ones, and those that the best row tells."""
+    rows = best_rows(report, report.properties[0])
+    row = next((each for each in rows if not each.is_baseline), rows[0])
+    shown = {"true": truth.values_NP, f"told by {row.label}": told[row.name].values_NP}
+    count = len(report.properties)
+    figure = Figure(figsize=(2 * (0.62 * count + 2.2), 0.62 * count + 2))
+    for axes, (title, values_NP) in zip(figure.subplots(1, 2), shown.items(), strict=True):
+        limits = (-1, 1)
+        _matrix(axes, rank_correlation(values_NP), limits=limits, colours="RdBu_r")
+        axes.set_xticks(range(count), report.properties, rotation=35, ha="right")
+        axes.set_yticks(range(count), report.properties)
+        axes.set_title(title, fontsize=10)
+    figure.tight_layout()
+    return figure
+
+
+def rank_correlation(values_NP: np.ndarray) -> np.ndarray:
+    """Return Spearman's correlation of each two properties, [P, P]; NaN of one that is constant."""
+    from scipy.stats import rankdata
+
+    ranks_NP = rankdata(values_NP, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.corrcoef(ranks_NP, rowvar=False)
+
+
+def calibration(report: Report, truth: Truth, *, told: dict[str, Told]) -> Figure:
+    """One panel for each property: mean true value of networks that are told alike."""
+    figure, panels = _panels(len(report.properties))
+    colours = (HELD_OUT_COLOUR, *SAMPLE_COLOURS)
+    for p, (axes, name) in enumerate(zip(panels, report.properties, strict=False)):
+        for colour, row in zip(colours, best_rows(report, name, most=4), strict=False):
+            said_N = told[row.name].values_NP[:, p]
+            said_C, true_C, error_C = binned(said_N, truth.values_NP[:, p])
+            colour = ORIGINAL_COLOUR if row.is_baseline else colour
+            look = {"fmt": "o-", "color": colour, "markersize": 4, "linewidth": 1}
+            axes.errorbar(said_C, true_C, yerr=1.96 * error_C, **look, label=row.label)
+        middle = float(truth.values_NP[:, p].mean())
+        axes.axline((middle, middle), slope=1, color="black", linestyle=":", linewidth=1)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("mean predicted")
+        axes.set_ylabel("mean true")
+        axes.legend(fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def binned(
+    told_N: np.ndarray, truth_N: np.ndarray, *, bins: int = _BINS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return of bins of equal number, by what is told: mean told, mean true, its standard error.
+
+    Networks that are told the same stay together, so there may be fewer bins.
+    """
+    cuts_C = np.quantile(told_N, np.arange(1, bins) / bins)
+    bin_N = np.searchsorted(np.unique(cuts_C), told_N, side="left")
+    said, true, error = [], [], []
+    for number in np.unique(bin_N):
+        mine_N = truth_N[bin_N == number]
+        said.append(told_N[bin_N == number].mean())
+        true.append(mine_N.mean())
+        error.append(mine_N.std(ddof=1) / np.sqrt(len(mine_N)) if len(mine_N) > 1 else 0.0)
+    return np.array(said), np.array(true), np.array(error)
+
+
+def attention(rows: Sequence[Row]) -> Figure:
+    """One panel for each row that pools by attention: the share of each layer."""
+    some = [row for row in rows if "attention" in row.facts]
+    figure, panels = _panels(len(some))
+    for axes, row in zip(panels, some, strict=False):
+        shares = row.facts["attention"]
+        axes.barh(range(len(shares)), list(shares.values()), color=SAMPLE_COLOURS[0], alpha=0.8)
+        axes.set_yticks(range(len(shares)), list(shares), fontsize=8)
+        axes.invert_yaxis()
+        axes.set_title(row.label, fontsize=10)
+        axes.set_xlabel("share of attention")
+    figure.tight_layout()
+    return figure
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure of `count` panels, three in a line."""
+    across = min(count, 3)
+    down = -(-count // across)
+    figure = Figure(figsize=(4.0 * across, 3.6 * down))
+    panels = figure.subplots(down, across, squeeze=False).ravel().tolist()
+    for spare in panels[count:]:
+        spare.set_axis_off()
+    return figure, panels[:count]
+
+
+def _name_rows(axes: Axes, rows: Sequence[Row], start: int = 0) -> None:
+    axes.set_yticks(range(start, start + len(rows)), [row.label for row in rows])
+    axes.invert_yaxis()
+
+
+def _colour(row: Row) -> str:
+    if row.is_baseline:
+        return ORIGINAL_COLOUR
+    return HELD_OUT_COLOUR if row.access == "weights" else SAMPLE_COLOURS[0]

@@ -1,0 +1,342 @@
+"""The predictor stage: the networks, the rows one at a time or many at once, then one report.
+
+    runs/NAME/run/        records
+    reports/NAME/         the report, see `report`
+
+What the networks are: see `experiment`; what a row leaves: see `row`. Whoever calls
+`fit_predictors` says where rows run.
+"""
+
+import json
+import math
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import yaml
+
+from dwf.devices import find_device
+from dwf.errors import ConfigError, RunConflict, WorkFailed
+from dwf.plain import Json
+from dwf.predictors import plan as planned
+from dwf.predictors.config import ExperimentConfig
+from dwf.predictors.experiment import FILE, Experiment, Origin, read_truth
+from dwf.predictors.report import Report, write_report
+from dwf.predictors.row import (
+    Unit,
+    do_row,
+    finished_units,
+    forget,
+    read_config,
+    read_record,
+    read_told,
+    units_of,
+)
+from dwf.ranks import world
+from dwf.run_folder import (
+    RunFolder,
+    differences,
+    hold,
+    refuse_other_settings,
+    write_text,
+)
+from dwf.settings import to_dict
+from dwf.stages import Product, Runner, Work, run_here, stage
+
+FREE = ("only", "seeds")
+"""Settings by which an experiment is widened."""
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / FILE).exists() and (_report_folder(folder) / "report.json").exists()
+
+
+EXPERIMENT = Product("experiment", records="run", head=FILE, is_whole=_is_whole)
+
+
+def with_engine(config: ExperimentConfig, engine: str) -> ExperimentConfig:
+    """Return an experiment whose rows that train do so by an engine.
+
+    Raises:
+        ConfigError: none trains, or not by this engine.
+    """
+    rows = dict(config.rows)
+    for name, row in config.rows.items():
+        if row.training is not None:
+            try:
+                rows[name] = replace(row, training=replace(row.training, engine=engine))
+            except ValueError as error:
+                raise ConfigError(f"rows.{name}.training.engine = {engine!r}: {error}") from None
+    if engine != "plain" and not any(r.training for r in rows.values()):
+        raise ConfigError(f"--engine {engine}: no row trains ({', '.join(rows)}): leave it out")
+    return replace(config, rows=rows)
+
+
+def plan(
+    config: ExperimentConfig,
+    root: Path,
+    *,
+    name: str,
+    ranks: int = 1,
+    gpu_memory_gb: float | None = None,
+) -> str:
+    """Return in words what `fit_predictors` would fit: networks, rows, parameters, memory.
+
+    Args:
+        config: which networks, which properties, which rows.
+        root: folder that holds zoos/ and runs/.
+        name: the experiment's name.
+        ranks: how many train together, one for each GPU.
+        gpu_memory_gb: memory of a GPU, where it is known.
+
+    Raises:
+        ConfigError, TooFewNetworks, NotAZoo: of zoos that are there, see `Experiment.decide`.
+    """
+    folder, units = _folder(root, name), units_of(config)
+    over = sum(read_record(folder, unit) is not None for unit in units)
+    lines = [
+        f"{len(config.chosen)} rows under {config.seeds} seeds on {', '.join(config.zoos)} -> "
+        f"{folder}" + (f"; {over} of {len(units)} are over and kept" if over else ""),
+        *planned.describe(config, Path(root), ranks=ranks, gpu_memory_gb=gpu_memory_gb),
+    ]
+    return "\n".join(lines)
+
+
+def fit_predictors(
+    config: ExperimentConfig, root: Path, *, name: str, run: Runner = run_here
+) -> Report:
+    """Fit all rows and write the report, or go on with an experiment; rows that are over are kept.
+
+    Rows that failed are tried again from their beginning, and their settings may have changed; so
+    may be which rows are asked for, and how many seeds: the report is on all that are finished.
+
+    Args:
+        config: which networks, which properties, which rows.
+        root: folder that holds zoos/, runs/ and reports/.
+        name: the experiment's name; it is written to root/runs/NAME and root/reports/NAME.
+        run: runs the rows: `run_here`, a runner of `dwf.cluster`, or, of ranks that all call it,
+            `row.do_together`.
+
+    Returns:
+        The report; read from disk where it is finished already.
+
+    Raises:
+        ConfigError, TooFewNetworks, NotAZoo, IncompleteZoo: see `Experiment.decide`.
+        RunConflict: the folder holds something else, or zoos have changed since it began; or
+            another process is at it.
+        WorkFailed: rows failed; names each with its reason. The report is on the others.
+        Preempted: a signal asked to stop.
+    """
+    ours, root, folder = world(), Path(root), _folder(root, name)
+    ours.on_first(_refuse_other_products, folder)
+    experiment = ours.on_all(Experiment.decide, config, root)  # what is refused leaves no folder
+    ours.on_first(_take_changed_rows, folder, config)
+    refuse = partial(_refuse_other_networks, origin=experiment.origin)
+    with stage(
+        EXPERIMENT,
+        folder,
+        config=config,
+        refuse_other=refuse,
+        free=FREE,
+        has_workers=True,
+        ours=ours,
+    ) as record:
+        if record is None:
+            return ours.on_first(Report.load, _report_folder(folder))
+        ours.on_first(_begin, experiment, folder, config=config)
+    problem = _run_rows(work(root, name=name), run)
+    return ours.on_first(_finish, record, problem)
+
+
+def report_again(config: ExperimentConfig, root: Path, *, name: str) -> Report:
+    """Write the report of an experiment from what its rows have left; none is fitted.
+
+    Args:
+        config: its settings; the rows that are chosen are reported.
+        root: folder that holds runs/ and reports/; the zoos may be gone.
+        name: the experiment's name.
+
+    Raises:
+        RunConflict: no such experiment, or one of other settings.
+        WorkFailed: none of the rows is finished.
+    """
+    folder = _folder(root, name)
+    if not (folder / FILE).exists():
+        raise RunConflict(f"{folder} holds no experiment: fit one without --evaluate-only")
+    refuse_other_settings(folder / "run", config, free=FREE)
+    with hold(folder / "run"):
+        return _report(folder, config, units_of(config))
+
+
+def work(root: Path, *, name: str) -> Work:
+    """Return the rows of an experiment that has been begun, as units of work."""
+    folder = _folder(root, name)
+    config = read_config(folder)
+    count = len(units_of(config))
+    trains = any(config.rows[row].training is not None for row in config.chosen)
+    return Work(
+        folder=folder,
+        count=count,
+        unit=do_row,
+        finished=finished_units,
+        progress=progress,
+        what=f"experiment {name}",
+        size=count,
+        unit_name="rows",
+        uses_gpu=trains and find_device("auto").type == "cuda",
+    )
+
+
+def progress(folder: Path) -> tuple[float, str]:
+    """Return the share of the rows that are over, and how many of these failed."""
+    config = read_config(folder)
+    units = units_of(config)
+    over, failed = len(finished_units(folder)), len(_failed_units(folder, config))
+    return over / len(units), f"{failed} failed" if failed else ""
+
+
+def report(made: Report, folder: Path) -> None:
+    """Print what `fit_predictors` found, and where it lies."""
+    print(*made.lines(), sep="\n")
+    print(f"predictors in {folder}, report in {_report_folder(folder)}")
+
+
+# --- before ---------------------------------------------------------------------------------------
+
+
+def _folder(root: Path, name: str) -> Path:
+    return (Path(root) / "runs" / name).absolute()
+
+
+def _report_folder(folder: Path) -> Path:
+    return folder.parents[1] / "reports" / folder.name
+
+
+def _refuse_other_products(folder: Path) -> None:
+    """Refuse names that a generator, or a report on generators, has."""
+    for other in (folder, _report_folder(folder)):
+        if (other / "config.yaml").exists():
+            raise RunConflict(f"{other} is of another stage: give another --name, or remove it")
+
+
+def _failed_units(folder: Path, config: ExperimentConfig) -> list[Unit]:
+    records = {unit: read_record(folder, unit) for unit in units_of(config)}
+    return [unit for unit, record in records.items() if record and "reason" in record]
+
+
+def _take_changed_rows(folder: Path, config: ExperimentConfig) -> None:
+    """Take new rows, and new settings of rows that have not finished under any seed."""
+    file = folder / "run" / "config.yaml"
+    if not file.exists():
+        return
+    with hold(folder / "run"):
+        begun = yaml.safe_load(file.read_text())
+        now = to_dict(config)
+        before, rows = begun["rows"], now["rows"]
+        changed = [name for name in before | rows if before.get(name) != rows.get(name)]
+        others = [key for key, *_ in differences(begun | {"rows": rows}, now) if key not in FREE]
+        if not changed or others or any(_is_finished(folder, name) for name in changed):
+            return  # where something else differs, the folder's settings say what
+        for name in changed:
+            for unit in (Unit(name, seed) for seed in config.all_seeds):
+                forget(folder, unit)
+        write_text(file, yaml.safe_dump(begun | {"rows": rows}, sort_keys=False))
+
+
+def _is_finished(folder: Path, row: str) -> bool:
+    files = (folder / "rows" / row).glob("seed-*/told.json")
+    return any("reason" not in json.loads(file.read_text()) for file in files)
+
+
+def _refuse_other_networks(run: RunFolder, origin: Origin) -> None:
+    """Refuse to go on with other networks than it began with; reopen one that is widened."""
+    folder = run.path.parent
+    if not (folder / FILE).exists():
+        return
+    begun = Origin.read(folder)
+    if begun != origin:
+        raise RunConflict(
+            f"{folder} was begun with {_words(begun)}, and now has {_words(origin)}: give another "
+            "--name, or remove the folder"
+        )
+    config = read_config(folder)
+    if run.summary is not None and len(finished_units(folder)) < len(units_of(config)):
+        run.reopen()
+
+
+def _words(origin: Origin) -> str:
+    zoos = ", ".join(f"{one.name} of fingerprint {one.fingerprint}" for one in origin.zoos)
+    return f"{zoos}, networks and values of digest {origin.digest}, start {origin.start}"
+
+
+def _begin(experiment: Experiment, folder: Path, *, config: ExperimentConfig) -> None:
+    """Keep what rows need; forget those that failed."""
+    for unit in _failed_units(folder, config):
+        forget(folder, unit)
+    if not (folder / FILE).exists():
+        experiment.write(folder)
+
+
+def _run_rows(work: Work, run: Runner) -> str:
+    """Run the rows; return what kept some from being over, in words."""
+    try:
+        if world().on_first(work.finished, work.folder) != set(range(work.count)):
+            run(work)
+    except WorkFailed as error:  # those that are over are reported
+        return str(error)
+    return ""
+
+
+# --- afterwards -----------------------------------------------------------------------------------
+
+
+def _finish(record: RunFolder, problem: str) -> Report:
+    with hold(record.path, math.inf):  # of two that watched the same jobs, one after the other
+        return _finish_alone(record, problem)
+
+
+def _finish_alone(record: RunFolder, problem: str) -> Report:
+    folder = record.path.parent
+    config = read_config(folder)
+    made = _report(folder, config, units_of(config, every=True))
+    reasons = {unit: _reason(folder, unit, problem) for unit in units_of(config)}
+    failed = {unit: reason for unit, reason in reasons.items() if reason}
+    if failed:
+        raise WorkFailed(
+            f"{len(failed)} of the rows of {folder} failed; {_report_folder(folder)} is on the "
+            "others. Mend the cause and give the same command again:\n"
+            + "\n".join(f"  {one.row} (seed {one.seed}): {why}" for one, why in failed.items())
+        )
+    record.finish(rows=len(config.chosen), seeds=config.seeds)
+    return made
+
+
+def _reason(folder: Path, unit: Unit, problem: str) -> str:
+    record = read_record(folder, unit)
+    return record.get("reason", "") if record else problem or "it is not over"
+
+
+def _report(folder: Path, config: ExperimentConfig, units: tuple[Unit, ...]) -> Report:
+    told = [one for unit in units if (one := read_told(folder, unit, config=config)) is not None]
+    if not told:
+        reasons = {_reason(folder, unit, "it is not over") for unit in units}
+        raise WorkFailed(f"no row of {folder} is finished:\n  " + "\n  ".join(sorted(reasons)))
+    return write_report(
+        _report_folder(folder),
+        folder.name,
+        truth=read_truth(folder),
+        told=told,
+        facts=_facts(folder, config),
+        environment=json.loads((folder / "run" / "environment.json").read_text()),
+        seed=config.seed,
+    )
+
+
+def _facts(folder: Path, config: ExperimentConfig) -> dict[str, dict[str, Json]]:
+    """Return what the experiment is on, by title, for the reader."""
+    origin = Origin.read(folder)
+    return {
+        "zoos": {one.name: f"{one.architecture}, {one.fingerprint}" for one in origin.zoos},
+        "networks": origin.counts | {"left out": origin.left_out},
+        "split": {name: value for name, value in to_dict(config.split).items() if value},
+    }

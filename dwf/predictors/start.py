@@ -1,0 +1,40 @@
+"""Weights of a fitted predictor as the start of rows that train: fine-tuning."""
+
+from pathlib import Path
+
+from dwf.errors import ConfigError
+from dwf.predictors.config import ExperimentConfig, PredictorConfig
+from dwf.predictors.learnt import LearntPredictor
+from dwf.predictors.predictor import FILE, Predictor
+from dwf.run_folder import sha256_of
+
+
+def digest_of(config: ExperimentConfig) -> str | None:
+    """Return the SHA-256 of the file that rows of an experiment begin from, if there is one.
+
+    Raises:
+        ConfigError: no such file, or no row begins from it.
+        CorruptCheckpoint: it is damaged.
+    """
+    if config.resume_from is None:
+        return None
+    file = Path(config.resume_from)
+    if file.name != FILE or not file.is_file():
+        raise ConfigError(f"resume_from = {config.resume_from!r}: no such file, called {FILE}")
+    if not any(start_of(config, settings) for settings in config.rows.values()):
+        kind = Predictor.load(file.parent).config.kind
+        told = ", ".join(f"{name} ({row.kind})" for name, row in config.rows.items())
+        raise ConfigError(
+            f"resume_from = {config.resume_from!r} is of the kind {kind}, and no row of that kind "
+            f"trains: {told}"
+        )
+    return sha256_of(file)
+
+
+def start_of(config: ExperimentConfig, settings: PredictorConfig) -> LearntPredictor | None:
+    """Return the fitted predictor that a row begins from; None where it begins anew."""
+    if config.resume_from is None or settings.training is None:
+        return None
+    found = Predictor.load(Path(config.resume_from).parent)
+    is_same = isinstance(settings, type(found.config)) and isinstance(found, LearntPredictor)
+    return found if is_same else None

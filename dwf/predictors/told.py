@@ -1,0 +1,48 @@
+"""The test networks of an experiment, and what each row says of them.
+
+Shape suffixes: N networks, P properties.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dwf.plain import Json
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The test networks of an experiment, in a fixed order."""
+
+    properties: tuple[str, ...]
+    """Names of the properties, P of them."""
+    values_NP: np.ndarray
+    """Values, float64, finite."""
+    zoo_N: np.ndarray
+    """Label of each network's zoo, words."""
+    architecture_N: np.ndarray
+    """Architecture of each network, words."""
+    images_P: tuple[int | None, ...]
+    """Number of images behind each share, whose choice is its noise; None: no share of images."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one row says of them under one seed."""
+
+    row: str
+    """Name of the row."""
+    seed: int
+    """Seed that it was fitted under."""
+    access: str
+    """How much of a network it is shown: `columns`, `weights` or `networks`."""
+    invariances: tuple[str, ...]
+    """Symmetries that change no prediction of it, sorted."""
+    values_NP: np.ndarray
+    """Values of the chosen step, float64."""
+    last_NP: np.ndarray | None
+    """Values of the last step, where the step was chosen; None else."""
+    seconds: dict[str, float]
+    """Seconds of `fit` and `predict`."""
+    facts: dict[str, Json]
+    """What its fit chose and measured, plain data."""
