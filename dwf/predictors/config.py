@@ -1,8 +1,8 @@
 """Settings of the predictors, and the table of them."""
 
 import re
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import tyro
 
@@ -19,6 +19,8 @@ itself, which it may run on inputs of its own (function access)."""
 Symmetry = Literal["permutations", "scales", "signs"]
 """Changes of the weights that leave the function a network computes as it is."""
 
+Settings = TypeVar("Settings", bound="PredictorSettings")
+
 
 class PredictorSettings:
     """Base of a predictor's settings: what it can do, and settings that not all have."""
@@ -33,6 +35,10 @@ class PredictorSettings:
     def invariances(self) -> frozenset[Symmetry]:
         """Symmetries under which no prediction changes, by more than 1e-5 of the unit."""
         return frozenset()
+
+    def with_training(self: Settings, training: LoopConfig) -> Settings:
+        """Return those of a predictor whose module learns so, where it has one."""
+        return replace(self, training=training)
 
 
 class LearntPredictorSettings(PredictorSettings):
