@@ -1,7 +1,7 @@
 """Settings of the predictors, and the table of them."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, TypeVar
 
 from dwf.settings import Count, Fraction, NonNegative, Positive
 from dwf.training.config import LoopConfig
@@ -27,6 +27,8 @@ itself, which it may run on inputs of its own (function access)."""
 Symmetry = Literal["permutations", "scales", "signs"]
 """Changes of the weights that leave the function a network computes as it is."""
 
+Settings = TypeVar("Settings", bound="PredictorSettings")
+
 
 class PredictorSettings:
     """Base of a predictor's settings: what it can do, and settings that not all have."""
@@ -41,6 +43,10 @@ class PredictorSettings:
     def invariances(self) -> frozenset[Symmetry]:
         """Symmetries under which no prediction changes, by more than 1e-5 of the unit."""
         return frozenset()
+
+    def with_training(self: Settings, training: LoopConfig) -> Settings:
+        """Return those of a predictor whose module learns so, where it has one."""
+        return replace(self, training=training)
 
 
 class LearntPredictorSettings(PredictorSettings):
@@ -140,6 +146,10 @@ class HeadedSettings(PredictorSettings):
     def training(self) -> LoopConfig | None:
         """How the head's module learns, where it has one."""
         return self.head.training
+
+    def with_training(self: Settings, training: LoopConfig) -> Settings:
+        """Return those of a predictor whose head learns so; see the base."""
+        return replace(self, head=replace(self.head, training=training))
 
 
 @dataclass(frozen=True)

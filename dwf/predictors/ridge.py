@@ -13,6 +13,7 @@ window, P properties, A penalties, K the smaller of N and F.
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from dwf.errors import ConfigError
 from dwf.plain import Json, State
@@ -40,7 +41,8 @@ class Ridge(Head):
         penalties_A = np.geomspace(config.smallest, config.largest, config.penalties)
         is_dual = len(train) < train.features.shape[1]
         solve = self._solve_dual if is_dual else self._solve_primal
-        chosen_P, errors_P = solve(train, val, penalties_A)
+        with _one_thread():
+            chosen_P, errors_P = solve(train, val, penalties_A)
         return {
             "features": int((self.scaling.factor_F > 0).sum()),
             "form": "dual" if is_dual else "primal",
@@ -103,13 +105,19 @@ class Ridge(Head):
         return errors_AP.argmin(0), errors_AP.min(0)
 
     def _units(self, features_BF: np.ndarray, last: bool) -> np.ndarray:
-        return self.scaling.apply(features_BF) @ self.weights_FP
+        with _one_thread():
+            return self.scaling.apply(features_BF) @ self.weights_FP
 
     def _own(self) -> State:
         return {"scaling": self.scaling.state(), "weights_FP": torch.from_numpy(self.weights_FP)}
 
     def _take_own(self, own: State) -> None:
         self.scaling, self.weights_FP = Scaling.restore(own["scaling"]), own["weights_FP"].numpy()
+
+
+def _one_thread() -> threadpool_limits:
+    """Within the block NumPy's products take one thread: with more, sums have other last bits."""
+    return threadpool_limits(1, user_api="blas")
 
 
 def _under_every(

@@ -273,3 +273,10 @@ def test_the_architecture_is_told_by_its_zoo(run, tmp_path):
     np.testing.assert_allclose(predictor.predict(sources), values, atol=1e-4)
     new = made_zoo(tmp_path / "new", MLPConfig((8, 9, 4)), count=2)
     assert np.isfinite(predictor.predict([(new, np.arange(2))])).all()
+
+
+def test_how_a_head_learns_is_how_its_predictor_does():
+    config = StatisticsConfig(head=PERCEPTRON)
+    assert config.training is PERCEPTRON.training
+    assert config.with_training(LoopConfig(steps=7)).head.training.steps == 7
+    assert FlatConfig().training is None

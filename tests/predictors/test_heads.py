@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge as TheirRidge
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from dwf import preemption
 from dwf.errors import ConfigError, Preempted, ShapeMismatch, TooFewNetworks
@@ -197,3 +198,15 @@ def test_a_ridge_without_a_range_and_too_small_a_batch_are_refused(run):
         RidgeConfig(smallest=10, largest=1)
     with pytest.raises(TooFewNetworks, match="batch_size = 16"):
         make_head(PERCEPTRON).fit(examples(count=8), examples(), run=run, seed=0)
+
+
+@pytest.mark.parametrize("size", [40, 900], ids=["primal", "dual"])
+def test_ridge_is_the_same_on_any_number_of_threads(run, size):
+    train, val = (examples(count=400, size=size, seed=seed) for seed in range(2))
+    told = []
+    for count in (1, 2):
+        head = make_head(RidgeConfig())
+        with threadpool_limits(count, user_api="blas"):
+            head.fit(train, val, run=run, seed=0)
+            told.append(head.predict(val.features))
+    np.testing.assert_array_equal(*told)
