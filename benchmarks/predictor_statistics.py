@@ -1,4 +1,4 @@
-"""Statistics and tokens of a zoo of small CNNs: time and memory of a pass, and a loop over networks.
+"""Statistics and tokens of a zoo of small CNNs: a pass over them, against a loop.
 
 Target: 10,000 CNNs of 4,970 weights (arXiv 2002.11448) in under 30 s on two cores, and under 1 GB
 of anonymous memory. A pass reads the zoo from its files; one thread.
