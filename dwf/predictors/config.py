@@ -6,11 +6,22 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 import tyro
 
-from dwf.settings import Count, Fraction, Whole
+from dwf.settings import Count, Fraction, NonNegative, Positive, Whole
 from dwf.training.config import LoopConfig
 
 PREDICTORS = {
+    "architecture": "dwf.predictors.columns:Architecture",
+    "codes": "dwf.predictors.codes:Codes",
     "constant": "dwf.predictors.constant:Constant",
+    "flat": "dwf.predictors.flat:Flat",
+    "hyper_parameters": "dwf.predictors.columns:HyperParameters",
+    "norms": "dwf.predictors.statistics:Norms",
+    "statistics": "dwf.predictors.statistics:Statistics",
+}
+HEADS = {
+    "boosting": "dwf.predictors.boosting:Boosting",
+    "perceptron": "dwf.predictors.perceptron:Perceptron",
+    "ridge": "dwf.predictors.ridge:Ridge",
 }
 
 Access = Literal["columns", "weights", "networks"]
@@ -54,11 +65,141 @@ class LearntPredictorSettings(PredictorSettings):
     are."""
 
 
+class HeadSettings:
+    """Base of the settings of a head: the function from features to properties."""
+
+    kind: ClassVar[str]
+    training: ClassVar[LoopConfig | None] = None
+    """How its module learns, where it has one."""
+
+
+@dataclass(frozen=True)
+class BoostingConfig(HeadSettings):
+    """Gradient-boosted trees, an ensemble for each property; how many, validation networks say."""
+
+    trees: Count = 2000
+    """Most trees of a property."""
+    patience: Count = 50
+    """Trees without a lower error on validation networks after which no more are grown."""
+    learning_rate: Positive = 0.05
+    """Share of its own answer that each tree adds."""
+    leaves: Count = 31
+    """Most leaves of a tree."""
+    least_in_leaf: Count = 20
+    """Fewest training networks in a leaf."""
+    features: Fraction = 0.5
+    """Share of the features, drawn anew, among which each tree may choose."""
+    networks: Fraction = 0.8
+    """Share of the training networks, drawn anew, that each tree is grown from."""
+    penalty: NonNegative = 1.0
+    """Penalty on the squares of the leaves' answers."""
+    kind: Literal["boosting"] = "boosting"
+    """The head."""
+
+
+@dataclass(frozen=True)
+class PerceptronConfig(HeadSettings):
+    """A perceptron with hidden layers, one for all properties."""
+
+    width: Count = 256
+    """Units of a hidden layer."""
+    depth: Count = 2
+    """Hidden layers."""
+    dropout: Fraction = 0.1
+    """Share of hidden activations dropped while training."""
+    loss: Literal["mse", "mae", "huber"] = "mse"
+    """Loss in units of each property's standard deviation."""
+    training: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=4000, weight_decay=0.01, validate_every=200, keep="best"
+        )
+    )
+    """How it learns; validation networks choose the step, unless `keep` is `last`."""
+    kind: Literal["perceptron"] = "perceptron"
+    """The head."""
+
+
+@dataclass(frozen=True)
+class RidgeConfig(HeadSettings):
+    """A linear map with a penalty on its squares, of each property that of the validation networks.
+
+    Penalties count as scikit-learn's `alpha`: beside the sum of squared errors, of features and
+    values in units of their standard deviations.
+    """
+
+    smallest: Positive = 1e-4
+    """Smallest penalty."""
+    largest: Positive = 1e6
+    """Largest penalty."""
+    penalties: Count = 41
+    """Number of penalties, evenly spaced by their logarithms."""
+    kind: Literal["ridge"] = "ridge"
+    """The head."""
+
+    def __post_init__(self):
+        if self.smallest > self.largest:
+            raise ValueError(f"smallest = {self.smallest:g} is above largest = {self.largest:g}")
+
+
+HeadConfig = BoostingConfig | PerceptronConfig | RidgeConfig
+
+
+class HeadedSettings(PredictorSettings):
+    """Base of the settings of a predictor that gives features to a `head`, which is a field."""
+
+    head: HeadConfig
+
+    @property
+    def training(self) -> LoopConfig | None:
+        """How the head's module learns, where it has one."""
+        return self.head.training
+
+    def with_training(self: Settings, training: LoopConfig) -> Settings:
+        """Return those of a predictor whose head learns so; see the base."""
+        return replace(self, head=replace(self.head, training=training))
+
+
+@dataclass(frozen=True)
+class ArchitectureConfig(HeadedSettings):
+    """The architecture alone: which of those that were learnt, parameters and depth."""
+
+    access: ClassVar[Access] = "columns"
+    is_baseline: ClassVar[bool] = True
+
+    data: bool = True
+    """Whether it is also told which data a network is for."""
+    head: HeadConfig = field(default_factory=RidgeConfig)
+    """Function from features to properties."""
+    kind: Literal["architecture"] = "architecture"
+    """The predictor."""
+
+    @property
+    def invariances(self) -> frozenset[Symmetry]:
+        """All: it does not look at weights."""
+        return frozenset(("permutations", "scales", "signs"))
+
+
+@dataclass(frozen=True)
+class CodesConfig(HeadedSettings):
+    """Codes of a generator that was fitted before: embeddings of SANE, scores on components."""
+
+    generator: str
+    """Run of the generator whose codec is used: its name, or its folder."""
+    pool: Literal["mean", "layers", "none"] = "mean"
+    """Embedding made of a sequence: the mean over its tokens, over those of each layer, or all its
+    numbers; codes that are vectors are taken as they are."""
+    head: HeadConfig = field(default_factory=RidgeConfig)
+    """Function from embeddings to properties."""
+    kind: Literal["codes"] = "codes"
+    """The predictor."""
+
+
 @dataclass(frozen=True)
 class ConstantConfig(PredictorSettings):
     """The mean of the training networks: what predicts without looking."""
 
     access: ClassVar[Access] = "columns"
+    is_baseline: ClassVar[bool] = True
     is_baseline: ClassVar[bool] = True
 
     kind: Literal["constant"] = "constant"
@@ -69,7 +210,101 @@ class ConstantConfig(PredictorSettings):
         return frozenset(("permutations", "scales", "signs"))
 
 
-PredictorConfig = ConstantConfig
+@dataclass(frozen=True)
+class FlatConfig(HeadedSettings):
+    """The weights themselves, as they lie in a row, each in units of its standard deviation."""
+
+    is_baseline: ClassVar[bool] = True
+
+    head: PerceptronConfig | RidgeConfig = field(default_factory=RidgeConfig)
+    """Function from weights to properties."""
+    kind: Literal["flat"] = "flat"
+    """The predictor."""
+
+
+@dataclass(frozen=True)
+class HyperParametersConfig(HeadedSettings):
+    """How networks were trained, and nothing else: columns of the zoo, settings of several zoos."""
+
+    access: ClassVar[Access] = "columns"
+    is_baseline: ClassVar[bool] = True
+
+    columns: tuple[str, ...] = ()
+    """Columns of the zoo that it is told; default: the epoch and what the zoo's `vary` lists. No
+    score is allowed."""
+    head: HeadConfig = field(default_factory=BoostingConfig)
+    """Function from columns to properties."""
+    kind: Literal["hyper_parameters"] = "hyper_parameters"
+    """The predictor."""
+
+    def __post_init__(self):
+        for name in self.columns:
+            if is_measured(name):
+                raise ValueError(
+                    f"columns has {name!r}, which is measured on networks or names them: "
+                    "hyper_parameters is told only how they were trained"
+                )
+
+    @property
+    def invariances(self) -> frozenset[Symmetry]:
+        """All: it does not look at weights."""
+        return frozenset(("permutations", "scales", "signs"))
+
+
+@dataclass(frozen=True)
+class NormsConfig(HeadedSettings):
+    """Norms of the weights: of the whole network, and of each layer."""
+
+    is_baseline: ClassVar[bool] = True
+
+    layers: bool = True
+    """Whether it is also shown the norm of each layer."""
+    head: HeadConfig = field(default_factory=RidgeConfig)
+    """Function from norms to properties."""
+    kind: Literal["norms"] = "norms"
+    """The predictor."""
+
+    @property
+    def invariances(self) -> frozenset[Symmetry]:
+        """Orders and signs of units change no norm; their scales do."""
+        return frozenset(("permutations", "signs"))
+
+
+@dataclass(frozen=True)
+class StatisticsConfig(HeadedSettings):
+    """Statistics of each tensor, so of weights and biases apart: StatNN (arXiv 2002.11448)."""
+
+    is_baseline: ClassVar[bool] = True
+
+    head: HeadConfig = field(default_factory=BoostingConfig)
+    """Function from statistics to properties."""
+    kind: Literal["statistics"] = "statistics"
+    """The predictor."""
+
+    @property
+    def invariances(self) -> frozenset[Symmetry]:
+        """Orders of units alone: scales and signs change moments and quantiles."""
+        return frozenset(("permutations",))
+
+
+_MEASURED = frozenset(["accuracy", "loss", "error", "gap", "calibration", "robustness", "test"])
+_OF_THE_ROW = frozenset(("network", "seed", "split", "checksum"))
+
+
+def is_measured(column: str) -> bool:
+    """Whether a column is measured on networks or names them: nothing of how they were trained."""
+    return column in _OF_THE_ROW or not _MEASURED.isdisjoint(column.replace(".", "_").split("_"))
+
+
+PredictorConfig = (
+    ArchitectureConfig
+    | CodesConfig
+    | ConstantConfig
+    | FlatConfig
+    | HyperParametersConfig
+    | NormsConfig
+    | StatisticsConfig
+)
 
 
 # --- an experiment ------------------------------------------------------------------------------
