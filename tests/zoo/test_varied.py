@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from dwf.networks.functional import build_network
 from dwf.settings import parse
@@ -32,7 +33,8 @@ def members(name: str) -> dict[str, ZooConfig]:
 
 
 def parameters(config: ZooConfig) -> int:
-    layout = Layout.of(build_network(config.network))
+    with torch.device("meta"):
+        layout = Layout.of(build_network(config.network))
     return sum(entry.size for entry in layout.entries if entry.is_learnt)
 
 
