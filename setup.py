@@ -50,6 +50,7 @@ setup(
             "pytest-xdist>=3.6",
             "ruff==0.17.6",
             "codespell>=2.3",
+            "powerlaw>=2,<3",
             "mpich>=4.3,<5",  # 5.0 sends lines to Slurm that its pmi2 cuts, see docs/cluster.md
             "nbclient>=0.10,<1",
             "nbformat>=5.10,<6",

@@ -38,7 +38,9 @@ class CNN(nn.Module):
         self.linears = nn.ModuleList(
             nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.drops_maps = config.dropout_behind == "all"
+        drops = self.drops_maps or config.hidden
+        self.dropout = nn.Dropout(config.dropout) if drops else nn.Identity()
         self.activation = ACTIVATIONS[config.activation]
         self.pools = config.per_layer("pools")
         self.pool_first, self.average = config.pool_first, config.head == "average"
@@ -55,6 +57,7 @@ class CNN(nn.Module):
             else:
                 hidden = self.activation(hidden)
                 hidden = max_pool2d(hidden, pool) if pool else hidden
+            hidden = self.dropout(hidden) if self.drops_maps else hidden
         hidden = hidden.mean((2, 3)) if self.average else hidden.flatten(1)
         for layer in self.linears[:-1]:
             hidden = self.dropout(self.activation(layer(hidden)))

@@ -114,6 +114,9 @@ class CNNConfig(ImageArchitecture):
     """Whether convolutions have a bias; linear layers always do."""
     dropout: Fraction = 0.0
     """Share of activations of the hidden linear layers dropped in training."""
+    dropout_behind: Literal["linear", "all"] | None = None
+    """Layers behind which activations are dropped: the hidden `linear` layers (the default), or
+    `all`, the convolutions too."""
     kind: Literal["cnn"] = "cnn"
     """The architecture."""
 

@@ -8,7 +8,7 @@ Shape suffixes: N networks, B images of a batch, M images of a part, K classes.
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -257,6 +257,7 @@ def score_networks(
     device: str = "cpu",
     keep_answers: bool = False,
     voting_N: np.ndarray | None = None,
+    counted_NM: torch.Tensor | None = None,
 ) -> Scores:
     """Score N networks on every image of a part.
 
@@ -269,6 +270,7 @@ def score_networks(
         device: where to compute.
         keep_answers: also return which class each network answers.
         voting_N: networks whose logits are also returned, summed, bool.
+        counted_NM: images that each network is scored on, bool; default: all.
 
     Networks whose logits are not finite count as wrong on those images. Scored in evaluation
     mode, with the running statistics in `state`.
@@ -280,16 +282,17 @@ def score_networks(
     num, num_images = len(next(iter(state.values()))), len(part)
     at_once = portion(network, state, shape=data.shape, device=device)
     tally = _Tally.of(num, num_images, device=device, keep_answers=keep_answers)
+    tally = replace(tally, counted_NM=None if counted_NM is None else counted_NM.to(device))
     for first in range(0, num, at_once.networks):
         rows = slice(first, first + at_once.networks)
         some = {name: tensor[rows].to(device) for name, tensor in state.items()}
         voting = np.flatnonzero(voting_N[rows]) if voting_N is not None else []
         with evaluating(network):
             _score_some(network, some, data, part, at_once.images, tally.of_rows(rows, voting))
-    accuracy_N = 1 - tally.wrong_NM.double().mean(1)
+    accuracy_N, loss_N = tally.means()
     return Scores(
         accuracy_N.cpu().numpy(),
-        (tally.loss_N / num_images).cpu().numpy(),
+        loss_N.cpu().numpy(),
         wrong_NM=tally.wrong_NM.cpu().numpy() if keep_wrong else None,
         answers_NM=tally.answers_NM.cpu().numpy() if keep_answers else None,
         votes_MK=torch.cat(list(tally.votes.values())).cpu().numpy() if tally.votes else None,
@@ -332,6 +335,8 @@ class _Tally:
     """Number of a batch's first image -> votes_BK."""
     voting: Sequence[int] = ()
     """Which of the networks vote."""
+    counted_NM: torch.Tensor | None = None
+    """Images that each network is scored on; None: all."""
 
     @classmethod
     def of(cls, num: int, num_images: int, *, device: str, keep_answers: bool) -> "_Tally":
@@ -350,7 +355,17 @@ class _Tally:
             answers_NM=answers_NM,
             votes=self.votes,
             voting=voting,
+            counted_NM=None if self.counted_NM is None else self.counted_NM[rows],
         )
+
+    def means(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return accuracy_N and the mean loss_N of the images that count."""
+        if self.counted_NM is None:
+            num_images = self.wrong_NM.shape[1]
+            return 1 - self.wrong_NM.double().mean(1), self.loss_N / num_images
+        num_N = self.counted_NM.sum(1)
+        right_N = (self.counted_NM & ~self.wrong_NM).sum(1)
+        return right_N.double() / num_N, self.loss_N / num_N
 
 
 def _score_some(
@@ -368,7 +383,10 @@ def _score_some(
         logits_NBK = run_networks(network, state, inputs=data.prepare(images.to(device)))
         logits_NKB = logits_NBK.transpose(1, 2)
         labels_NB = labels.to(device).expand(num, -1)
-        tally.loss_N.add_(cross_entropy(logits_NKB, labels_NB, reduction="none").double().sum(1))
+        losses_NB = cross_entropy(logits_NKB, labels_NB, reduction="none").double()
+        if tally.counted_NM is not None:
+            losses_NB = losses_NB * tally.counted_NM[:, start : start + batch]
+        tally.loss_N.add_(losses_NB.sum(1))
         best_NB = logits_NKB.argmax(1)
         finite_NB = logits_NKB.isfinite().all(1)
         tally.wrong_NM[:, start : start + batch] = (best_NB != labels_NB) | ~finite_NB

@@ -1,14 +1,21 @@
-"""Reports by hand: `python -m dwf.predictors transfer reports/A reports/B --to reports/AB`."""
+"""Predictors by hand: `transfer` joins reports, `layers` looks at networks layer by layer.
+
+python -m dwf.predictors transfer reports/A reports/B --to reports/AB
+python -m dwf.predictors layers zoos/NAME --codec runs/NAME
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
+from dwf import trust
 from dwf.errors import ConfigError, exit_cleanly
+from dwf.metrics import log_to_stderr
 from dwf.predictors.config import Group
 
 Reports = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="REPORT")]
+Folder = Annotated[Path, tyro.conf.Positional]
 
 
 def transfer(reports: Reports, *, to: Path, by: Group = "zoo") -> None:
@@ -31,10 +38,46 @@ def transfer(reports: Reports, *, to: Path, by: Group = "zoo") -> None:
     print((to / "transfer.md").read_text())
 
 
+def layers(
+    zoo: Annotated[Folder, tyro.conf.arg(metavar="ZOO")],
+    codec: Path,
+    *,
+    split: Literal["train", "val", "test", "all"] = "test",
+    out: Path | None = None,
+    trust_code: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
+) -> None:
+    """Set SANE's embeddings of each layer beside spectral features of its weights.
+
+    Writes a figure and its numbers, and prints rank correlations.
+
+    Args:
+        zoo: folder of the zoo; all epochs of its networks are looked at.
+        codec: folder of a generator with the codec `sane`, fitted to the zoo's architecture.
+        split: networks that are looked at; those of `test` the codec did not learn from.
+        out: folder of the files; default: that of the generator.
+        trust_code: code that may be imported though a folder names it, as package.module:factory.
+    """
+    from dwf.codecs.codec import Codec
+    from dwf.predictors.layers import compare_layers, table, write_layers
+    from dwf.zoo.store import Zoo
+
+    trust.trust_code(*trust_code)
+    opened = Zoo.open(zoo)
+    rows = opened.rows(None if split == "all" else split)
+    found = compare_layers(Codec.load(codec / "codec"), opened, rows=rows)
+    for file in write_layers(found, out or codec, name=f"layers-{opened.name}"):
+        print(file)
+    print(table(found))
+
+
+COMMANDS = {"layers": layers, "transfer": transfer}
+
+
 def main() -> None:
     """Run the command that the command line names."""
+    log_to_stderr()
     tyro.extras.subcommand_cli_from_dict(
-        {"transfer": transfer}, prog="python -m dwf.predictors", description=__doc__
+        COMMANDS, prog="python -m dwf.predictors", description=__doc__
     )
 
 

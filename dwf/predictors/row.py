@@ -144,9 +144,22 @@ def _fit_and_tell(config: ExperimentConfig, unit: Unit, run: Path) -> dict[str, 
     with _clock(seconds, "fit"):
         train, val = experiment.examples("train"), experiment.examples("val")
         facts = predictor.fit(train, val, run=part, seed=unit.seed)
+        facts = facts | ours.on_first(_invariance, predictor, train, seed=unit.seed)
     sources = experiment.examples("test").sources
     ours.on_first(_tell, predictor, unit.folder(run), sources=sources, seconds=seconds)
     return facts
+
+
+def _invariance(predictor: Predictor, train: Examples, *, seed: int) -> dict[str, Json]:
+    """Return by how much symmetries of a few networks of each zoo change what it tells."""
+    unit_P = train.values_NP.std(0)
+    changes = [
+        largest_changes(predictor, (zoo, rows[:_LOOKED_AT]), unit_P=unit_P, seed=seed)
+        for zoo, rows in train.sources
+        if len(rows)
+    ]
+    most = max(changes, key=lambda found: [one["largest"] for one in found.values()], default={})
+    return {"invariance": most} if most else {}
 
 
 def _tell(

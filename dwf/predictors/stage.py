@@ -326,6 +326,7 @@ def _report(folder: Path, config: ExperimentConfig, units: tuple[Unit, ...]) -> 
         folder.name,
         truth=read_truth(folder),
         told=told,
+        baselines=[name for name, row in config.rows.items() if row.is_baseline],
         facts=_facts(folder, config),
         environment=json.loads((folder / "run" / "environment.json").read_text()),
         seed=config.seed,

@@ -1,5 +1,6 @@
 """Settings of a zoo: which networks, how each is trained, which rows are kept."""
 
+import math
 import re
 import typing
 from collections.abc import Iterator
@@ -14,13 +15,24 @@ from dwf.datasets.config import AnyDataConfig
 from dwf.errors import ConfigError
 from dwf.networks.config import NetworkConfig
 from dwf.plain import Json
-from dwf.settings import Count, Fraction, NonNegative, Positive, Whole, build
+from dwf.settings import Count, Fraction, NonNegative, Positive, Share, Whole, build
 from dwf.yaml_files import laid_over
 
 Optimizer = Literal["sgd", "adam", "adamw"]
-Initialisation = Literal["default", "he", "xavier", "uniform", "normal"]
+Initialisation = Literal[
+    "default",
+    "he",
+    "he_normal",
+    "xavier",
+    "xavier_normal",
+    "orthogonal",
+    "uniform",
+    "normal",
+    "truncated_normal",
+]
 
 _MLPS_OF_SHARD, _OTHERS_OF_SHARD, _LEAST_SHARDS = 64, 8, 16
+_FEWEST_SCORED = 100  # training images of its own that a network's accuracy is measured on
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,12 @@ class RecipeConfig:
     its own, 0 leaves them as they are."""
     initialisation: Initialisation = "default"
     """`default` is PyTorch's; the others set biases to 0 (see initialisation.py)."""
+    initialisation_scale: Positive | None = None
+    """Factor of the initial weights of linear, convolution and attention layers, biases left alone:
+    `normal` has a deviation of 0.02 times this; default: 1."""
+    data_share: Share | None = None
+    """Share of the training images that a network sees, its own, drawn by its seed; an epoch keeps
+    the steps of the whole part, so that fewer images are seen more often; default: all."""
     label_smoothing: Fraction = 0.0
     """Share of a label's probability that is spread over all classes."""
     clip_norm: Positive | None = None
@@ -217,6 +235,10 @@ class VaryConfig:
     """Optimisers."""
     initialisation: tuple[Initialisation, ...] | None = None
     """Initialisations."""
+    initialisation_scale: tuple[Positive, ...] | RangeConfig | None = None
+    """Factors of the initial weights, see `recipe.initialisation_scale`."""
+    data_share: tuple[Share, ...] | RangeConfig | None = None
+    """Shares of the training images, see `recipe.data_share`."""
     flip: tuple[Fraction, ...] | RangeConfig | None = None
     """Probabilities of `recipe.augment.flip`."""
     pad: tuple[Whole, ...] | None = None
@@ -229,7 +251,7 @@ class VaryConfig:
     def __post_init__(self):
         allowed = typing.get_type_hints(RecipeConfig, include_extras=True)
         allowed |= typing.get_type_hints(AugmentConfig, include_extras=True)
-        allowed |= {"prune_share": Fraction}
+        allowed |= {"prune_share": Fraction, "initialisation_scale": Positive, "data_share": Share}
         for name, values in vars(self).items():
             if values == ():
                 raise ValueError(f"{name} = []: a list of at least one value, or a range")
@@ -330,6 +352,33 @@ class ZooConfig:
                 f"vary.{varied[0]} with recipe.data_order = 'shared': a cohort then sees the same "
                 "changed images; give data_order: own"
             )
+        self._refuse_shares()
+
+    def _refuse_shares(self) -> None:
+        """Raise if networks cannot have training images of their own, or too few are scored."""
+        least = self.least_share
+        if least is None:
+            return
+        if self.recipe.data_order == "shared":
+            raise ValueError(
+                "data_share with recipe.data_order = 'shared': a cohort then sees the same images; "
+                "give data_order: own"
+            )
+        if self.train_scores is not None and least * self.train_scores < _FEWEST_SCORED:
+            enough = math.ceil(_FEWEST_SCORED / least)
+            raise ValueError(
+                f"train_scores = {self.train_scores} with a data_share of {least:g}: a network is "
+                f"scored on those of them that are its own, about {least * self.train_scores:.0f}; "
+                f"give train_scores of at least {enough}, or leave it out"
+            )
+
+    @property
+    def least_share(self) -> float | None:
+        """The smallest share of the training images that a network may have; None: all see all."""
+        varied = self.vary.data_share
+        if varied is None:
+            return self.recipe.data_share
+        return varied.low if isinstance(varied, RangeConfig) else min(varied)
 
     @property
     def shard_size(self) -> int:

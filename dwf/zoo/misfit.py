@@ -115,11 +115,19 @@ def _refuse_recipe(config: ZooConfig, data: Dataset, network: torch.nn.Module) -
             )
     _refuse_dropout(config, network)
     _refuse_pruning(config, network)
+    _refuse_initialisation(config, network)
+
+
+def _refuse_initialisation(config: ZooConfig, network: torch.nn.Module) -> None:
+    if layer_parameters(network):
+        return
     kinds = config.vary.initialisation or (config.recipe.initialisation,)
-    if set(kinds) != {"default"} and not layer_parameters(network):
+    scale = config.vary.initialisation_scale or config.recipe.initialisation_scale
+    if set(kinds) != {"default"} or scale:
+        said = "_scale" if scale else f" = {', '.join(kinds)}"
         raise ConfigError(
-            f"recipe.initialisation = {', '.join(kinds)} sets linear, convolution and attention "
-            f"layers, and this network has none: it has {_tensors(network)}; leave it out"
+            f"recipe.initialisation{said} sets linear, convolution and attention layers, and this "
+            f"network has none: it has {_tensors(network)}; leave it out"
         )
 
 

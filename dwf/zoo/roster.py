@@ -27,6 +27,7 @@ _ALWAYS = (
     "initialisation",
 )
 _AUGMENTED = ("flip", "pad", "jitter")
+_IF_GIVEN = ("initialisation_scale", "data_share")
 
 # What a cohort's step touches should stay in a core's share of the last-level cache: measured on
 # 784-32-32-10 networks, 8 at a time train 1.1 to 1.4 times as fast each as 64 at a time.
@@ -40,6 +41,8 @@ _OF_THE_MACHINE = ("shard", "compute")
 def hyper_parameter_names(config: ZooConfig) -> tuple[str, ...]:
     """Return what is told of each network: a column of the zoo each."""
     names = _ALWAYS + _AUGMENTED * (config.recipe.augment is not None)
+    given = vars(config.recipe), vars(config.vary)
+    names += tuple(n for n in _IF_GIVEN if any(each[n] is not None for each in given))
     return names + ("prune_share",) * (config.recipe.prune is not None)
 
 

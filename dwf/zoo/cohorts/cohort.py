@@ -30,6 +30,7 @@ from dwf.zoo.cohorts.augment import augmented_batch, draw, join
 from dwf.zoo.cohorts.keep import Keeper
 from dwf.zoo.cohorts.program import GROUPED_BY, Drop, Method, Program, Start
 from dwf.zoo.cohorts.schedule import cycled_momentum, learning_rate_factor
+from dwf.zoo.cohorts.share import own_images, shuffled
 from dwf.zoo.config import KeepBest, KeepSteps, ZooConfig
 
 Report = Callable[[float, float | None], None]
@@ -66,7 +67,7 @@ class Cohort:
         order = np.lexsort([table[name] for name in reversed(GROUPED_BY)])
         self.networks = np.array(networks)[order]
         self.table = {name: values[order] for name, values in table.items()}
-        self.start = start
+        self.start, self.own = start, self._own_images()
         self._order = order
         self.looks: list[tuple[int, list[float]]] = []
         self.name = f"cohort-{networks.start:07d}"
@@ -223,11 +224,21 @@ class Cohort:
     def _shuffle(self) -> torch.Tensor:
         """Each network's order of the training images in this epoch, int64 [N or 1, M]."""
         num, seed = len(self.data.train), self.config.seed
-        orders = [
-            torch.randperm(num, generator=torch_stream(seed, "shuffle", owner, self.epoch))
-            for owner in self._owners
-        ]
+        streams = [torch_stream(seed, "shuffle", owner, self.epoch) for owner in self._owners]
+        if self.own is None:
+            orders = [torch.randperm(num, generator=stream) for stream in streams]
+        else:
+            pairs = zip(self.own, streams, strict=True)
+            orders = [shuffled(own_S, num, generator=stream) for own_S, stream in pairs]
         return torch.stack(orders).to(self.method.device)
+
+    def _own_images(self) -> list[torch.Tensor] | None:
+        """Which training images each network sees, int64_S; None where all see all."""
+        if "data_share" not in self.table:
+            return None
+        num, seed = len(self.data.train), self.config.seed
+        pairs = zip(self.networks.tolist(), self.table["data_share"].tolist(), strict=True)
+        return [own_images(seed, network, num=num, share=share) for network, share in pairs]
 
     def _step(self, positions_NB: torch.Tensor) -> None:
         images, labels = self._take(positions_NB)
@@ -343,11 +354,33 @@ class Cohort:
         val = self._score(state, self.data.val)
         self._write_snapshot(path, keeper.best_ND, found_N, val, state, epochs_N, pruned_N)
 
-    def _score(self, state: dict[str, torch.Tensor], part: Part) -> Scores:
+    def _score(
+        self,
+        state: dict[str, torch.Tensor],
+        part: Part,
+        *,
+        counted_NM: torch.Tensor | None = None,
+    ) -> Scores:
         detached = {name: tensor.detach() for name, tensor in state.items()}
         return score_networks(
-            self.program.network, detached, data=self.data, part=part, device=self.method.device
+            self.program.network,
+            detached,
+            data=self.data,
+            part=part,
+            device=self.method.device,
+            counted_NM=counted_NM,
         )
+
+    def _score_train(self, state: dict[str, torch.Tensor]) -> Scores:
+        """Score on the first training images, of each network on those that it sees."""
+        train = self.data.train
+        part = dataclasses.replace(train, index=train.index[: self.config.train_scores])
+        if self.own is None:
+            return self._score(state, part)
+        counted_NM = torch.zeros(len(self.own), len(train), dtype=torch.bool)
+        for counted_M, own_S in zip(counted_NM, self.own, strict=True):
+            counted_M[own_S] = True
+        return self._score(state, part, counted_NM=counted_NM[:, : len(part)])
 
     def _write_snapshot(
         self,
@@ -370,7 +403,7 @@ class Cohort:
             steps_N = epochs_N * self.steps_per_epoch
         columns = {"network": self.networks, "epoch": epochs_N, "step": steps_N}
         columns |= {"pruned": pruned_N} if self.recipe.prune else {}
-        parts = {"train": self._score(state, self._scored_train()), "val": val}
+        parts = {"train": self._score_train(state), "val": val}
         parts["test"] = self._score(state, self.data.test)
         columns |= {f"{part}_accuracy": scores.accuracy_N for part, scores in parts.items()}
         columns |= {f"{part}_loss": scores.loss_N for part, scores in parts.items()}
@@ -381,10 +414,6 @@ class Cohort:
             np.savez(file, weights=weights_ND.numpy()[places], **columns)
         if path.name not in self.keeper.snapshots:
             self.keeper.snapshots.append(path.name)
-
-    def _scored_train(self) -> Part:
-        train = self.data.train
-        return dataclasses.replace(train, index=train.index[: self.config.train_scores])
 
     # --- saves ---------------------------------------------------------------------------------
 

@@ -94,10 +94,13 @@ class Program:
 
     def _initial(self, networks: Sequence[int]) -> list[torch.Tensor]:
         """Return initial rows; of a network alone none, since the module holds them."""
-        rows = []
-        for network, kind in zip(networks, self.table["initialisation"], strict=True):
+        rows, kinds = [], self.table["initialisation"]
+        scales = self.table.get("initialisation_scale", np.ones(self.num))
+        for network, kind, scale in zip(networks, kinds, scales, strict=True):
             seed = roster.network_seed(self.config, int(network))
-            initialise(self.network, self.config.network, kind=str(kind), seed=seed)
+            initialise(
+                self.network, self.config.network, kind=str(kind), seed=seed, scale=float(scale)
+            )
             if not self.is_alone:
                 rows.append(self.layout.flatten(floats_of(self.network)))
         return rows
