@@ -32,8 +32,6 @@ setup(
         "rich>=13,<16",
         "matplotlib>=3.9,<4",
         "scikit-learn>=1.6,<2",
-        "lightgbm>=4.6,<5",
-        "threadpoolctl>=3.5,<4",
         "safetensors>=0.5,<1",
         "tensorboard>=2.18,<3",
         "onnx>=1.20,<2",
@@ -49,6 +47,7 @@ setup(
             "pytest-xdist>=3.6",
             "ruff==0.17.6",
             "codespell>=2.3",
+            "powerlaw>=2,<3",
             "mpich>=4.3,<5",  # 5.0 sends lines to Slurm that its pmi2 cuts, see docs/cluster.md
             "nbclient>=0.10,<1",
             "nbformat>=5.10,<6",
