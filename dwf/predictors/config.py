@@ -16,6 +16,7 @@ PREDICTORS = {
     "flat": "dwf.predictors.flat:Flat",
     "hyper_parameters": "dwf.predictors.columns:HyperParameters",
     "norms": "dwf.predictors.statistics:Norms",
+    "spectra": "dwf.predictors.spectral:Spectral",
     "statistics": "dwf.predictors.statistics:Statistics",
 }
 HEADS = {
@@ -271,6 +272,21 @@ class NormsConfig(HeadedSettings):
 
 
 @dataclass(frozen=True)
+class SpectraConfig(HeadedSettings):
+    """Spectra of the weight matrices: tail exponent, norms, stable rank and entropy of each."""
+
+    head: HeadConfig = field(default_factory=BoostingConfig)
+    """Function from spectral features to properties."""
+    kind: Literal["spectra"] = "spectra"
+    """The predictor."""
+
+    @property
+    def invariances(self) -> frozenset[Symmetry]:
+        """Orders and signs of units turn a matrix, which leaves its singular values."""
+        return frozenset(("permutations", "signs"))
+
+
+@dataclass(frozen=True)
 class StatisticsConfig(HeadedSettings):
     """Statistics of each tensor, so of weights and biases apart: StatNN (arXiv 2002.11448)."""
 
@@ -303,6 +319,7 @@ PredictorConfig = (
     | FlatConfig
     | HyperParametersConfig
     | NormsConfig
+    | SpectraConfig
     | StatisticsConfig
 )
 

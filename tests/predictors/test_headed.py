@@ -20,6 +20,7 @@ from dwf.predictors.config import (
     NormsConfig,
     PerceptronConfig,
     RidgeConfig,
+    SpectraConfig,
     StatisticsConfig,
 )
 from dwf.predictors.examples import Examples
@@ -46,6 +47,8 @@ OF_WEIGHTS = [
     NormsConfig(layers=False),
     FlatConfig(),
     FlatConfig(head=PERCEPTRON),
+    SpectraConfig(),
+    SpectraConfig(head=RidgeConfig()),
 ]
 
 
