@@ -25,7 +25,9 @@ from dwf.errors import DwfError, Preempted, WorkFailed
 from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.predictors.config import PREDICTORS, ExperimentConfig, PredictorSettings
+from dwf.predictors.examples import Examples
 from dwf.predictors.experiment import Experiment
+from dwf.predictors.invariance import largest_changes
 from dwf.predictors.predictor import Predictor
 from dwf.predictors.start import start_of
 from dwf.predictors.told import Told
@@ -37,6 +39,8 @@ from dwf.stages import Work
 from dwf.zoo.moments import Sources
 
 RECORD, VALUES, SECONDS = "told.json", "told.npz", "seconds.json"
+_LOOKED_AT = 8
+"""Networks of each zoo that a predictor's invariances are tried on."""
 
 
 @dataclass(frozen=True)
@@ -151,14 +155,13 @@ def _fit_and_tell(config: ExperimentConfig, unit: Unit, run: Path) -> dict[str, 
 
 
 def _invariance(predictor: Predictor, train: Examples, *, seed: int) -> dict[str, Json]:
-    """Return by how much symmetries of a few networks of each zoo change what it tells."""
-    unit_P = train.values_NP.std(0)
-    changes = [
-        largest_changes(predictor, (zoo, rows[:_LOOKED_AT]), unit_P=unit_P, seed=seed)
-        for zoo, rows in train.sources
-        if len(rows)
-    ]
-    most = max(changes, key=lambda found: [one["largest"] for one in found.values()], default={})
+    """Return by how much symmetries of a few networks of each zoo change what it tells, at most."""
+    unit_P, most = train.values_NP.std(0), dict[str, Json]()
+    for zoo, rows in train.sources:
+        source = zoo, rows[:_LOOKED_AT]
+        for symmetry, found in largest_changes(predictor, source, unit_P=unit_P, seed=seed).items():
+            if symmetry not in most or found["largest"] > most[symmetry]["largest"]:
+                most[symmetry] = found
     return {"invariance": most} if most else {}
 
 
