@@ -76,8 +76,8 @@ class ProbingConfig:
     width: Count = 128
     """Numbers between two maps of the generator."""
     responses: Literal["logits", "probabilities", "both"] = "both"
-    """Responses that the head is given of each network on each probe; logits are drawn together by
-    the area hyperbolic sine."""
+    """Responses that the head is given of each network on each probe; logits x as
+    x / (1 + |x| / 8)."""
 
 
 @dataclass(frozen=True)

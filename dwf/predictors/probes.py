@@ -30,6 +30,9 @@ from dwf.predictors.joined import Joined, Reader, Reading
 from dwf.zoo.moments import Sources
 from dwf.zoo.store import Zoo
 
+LARGE = 8.0
+"""Logits are bent so that the largest come to this: those of networks that nearly diverged too."""
+
 
 @dataclass(frozen=True)
 class Runnable:
@@ -76,11 +79,11 @@ class Probing(Reading):
         return torch.cat([self._vectors(logits_NQK) for logits_NQK in answers])
 
     def _vectors(self, logits_NQK: torch.Tensor) -> torch.Tensor:
-        found = []
+        found, logits_NKQ = [], logits_NQK.transpose(1, 2)  # as stacked MLPs leave them in memory
         if self.responses != "probabilities":
-            found.append(logits_NQK.asinh().flatten(1))
+            found.append((logits_NKQ / (1 + logits_NKQ.abs() / LARGE)).flatten(1))
         if self.responses != "logits":
-            found.append(logits_NQK.softmax(2).flatten(1))
+            found.append(logits_NKQ.softmax(1).flatten(1))
         return torch.cat(found, 1)
 
 
