@@ -16,11 +16,14 @@ import torch
 
 from dwf.align.groups import Group
 from dwf.align.symmetry import zoo_symmetry
-from dwf.codecs.neurons import read_layers
+from dwf.codecs.neurons import NeuronLayer, read_layers
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.zoo.layout import Entry, Layout
 from dwf.zoo.store import Zoo
 
+KINDS = ("other", "scaled", "turned")
+"""Kinds of units, by which the activation behind them is told apart: of `scaled` ones, as of ReLU,
+the scale is free, of `turned` ones, as of tanh, the sign."""
 # Squared norms below this are those of dead units.
 _LEAST_SQUARE = 1e-6
 
@@ -65,6 +68,8 @@ class ChainLayer:
     own: tuple[Entry, ...]
     before: int
     """S."""
+    kind: int
+    """Number of the kind of its units among `KINDS`."""
 
     def edges(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return [N, U, S, E], or, of the first layer, [N, U, E], scaled by the root of fan-in.
@@ -97,19 +102,38 @@ def read_chain(zoo: Zoo) -> tuple[tuple[ChainLayer, ...], tuple[Group, ...]]:
     except ConfigError as error:
         raise _refusal(zoo) from error
     groups = zoo_symmetry(zoo)
-    made = [{m.name for m in group.members if m.axis == 0 and m.cost} for group in groups]
     chain = []
     for place, layer in enumerate(layers):
-        names = {layer.weight.name, *(entry.name for entry in layer.own)}
         is_last = place == len(layers) - 1
-        if layer.units > 1 and not is_last and names not in made:
+        group = _group_of(layer, groups)
+        if group is None and layer.units > 1 and not is_last:
             raise _refusal(zoo)
+        kind = (
+            "scaled" if group and group.scales else "turned" if group and group.signs else "other"
+        )
         own = (*layer.own, *_statistics(layout, layer.own))
         size = math.prod(layer.weight.shape[1:]) // (layer.units_before if place else 1)
         classes = layer.units if is_last else 0
         role = Role(place, len(layers), edge=size, own=len(own) + 1, classes=classes)
-        chain.append(ChainLayer(role, layer.weight, own=own, before=layer.units_before))
+        chain.append(
+            ChainLayer(
+                role,
+                layer.weight,
+                own=own,
+                before=layer.units_before,
+                kind=KINDS.index(kind),
+            )
+        )
     return tuple(chain), groups
+
+
+def _group_of(layer: NeuronLayer, groups: Sequence[Group]) -> Group | None:
+    """Return the group of units that this layer alone makes."""
+    names = {layer.weight.name, *(entry.name for entry in layer.own)}
+    for group in groups:
+        if {m.name for m in group.members if m.axis == 0 and m.cost} == names:
+            return group
+    return None
 
 
 def _statistics(layout: Layout, own: Sequence[Entry]) -> list[Entry]:

@@ -3,11 +3,11 @@
 A network is a graph: its units are nodes, described by bias, norm and the norm of their incoming
 weights; its weights are edges, a convolution's kernel one edge. In a round each edge hears its two
 ends, and each node the mean of what the edges into it and out of it say. Maps are shared between
-all edges and all nodes, and layers are told apart by what is learnt for the kind of each
-(`chain.Role`); so reordering hidden units changes nothing. Scales and signs are fixed before
-(`gauge`). Weights are scaled by the root of fan-in and messages are means, so that one module reads
-wide and narrow networks. Inputs have places: units of the first layer begin as a linear map of
-their row.
+all edges and all nodes; layers are told apart by what is learnt for the role of each
+(`chain.Role`), and units of ReLU from those of tanh by the symmetries that tracing finds. So
+reordering hidden units changes nothing. Scales and signs are fixed before (`gauge`). Weights are
+scaled by the root of fan-in and messages are means, so that one module reads wide and narrow
+networks. Inputs have places: units of the first layer begin as a linear map of their row.
 
 Source: Kofinas et al., Graph Neural Networks for Learning Equivariant Representations of Neural
 Networks, arXiv 2403.12143, sections 3.1 and 3.3; fan-in scaling over widths arXiv 2610.00420.
@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn import functional
 
 from dwf.plain import State
-from dwf.predictors.chain import ChainLayer, Role, read_chain, refuse_unknown
+from dwf.predictors.chain import KINDS, ChainLayer, Role, read_chain, refuse_unknown
 from dwf.predictors.config import GraphConfig, MessagesConfig
 from dwf.predictors.examples import Examples
 from dwf.predictors.gauge import Gauge
@@ -40,6 +40,8 @@ class Chained:
 
     roles: tuple[int, ...]
     """Number of each layer's role among those learnt."""
+    kinds: tuple[int, ...]
+    """Number of each layer's kind of units."""
     units: tuple[torch.Tensor, ...]
     """[B, U, F] of each layer."""
     edges: tuple[torch.Tensor, ...]
@@ -111,6 +113,7 @@ class Messages(Reading):
         super().__init__()
         self.size = config.vector
         self.entries = nn.ModuleList(_Entry(role, config) for role in roles)
+        self.kinds_W = nn.Parameter(0.5 * torch.randn(len(KINDS), config.width))
         self.rounds = nn.ModuleList(_Round(config.width) for _ in range(config.rounds))
 
     def forward(self, parts: list[Chained]) -> torch.Tensor:
@@ -124,8 +127,8 @@ class Messages(Reading):
     def _read(self, part: Chained) -> torch.Tensor:
         entries = [self.entries[role] for role in part.roles]
         nodes = [
-            entry.of_unit(units) + entry.places_UW
-            for entry, units in zip(entries, part.units, strict=True)
+            entry.of_unit(units) + entry.places_UW + self.kinds_W[kind]
+            for entry, units, kind in zip(entries, part.units, part.kinds, strict=True)
         ]
         first, *between = zip(entries, part.edges, strict=True)
         nodes[0] = nodes[0] + first[0].of_edge(first[1])
@@ -194,6 +197,7 @@ class GraphReader(Reader[MessagesConfig, list[Chained]]):
         layers = [(layer, self.scalings[r]) for layer, r in zip(chain, roles, strict=True)]
         return Chained(
             roles,
+            tuple(layer.kind for layer in chain),
             tuple(scaling.of_units(layer.units(tensors)) for layer, scaling in layers),
             tuple(scaling.of_edges(layer.edges(tensors)) for layer, scaling in layers),
         )
