@@ -32,6 +32,8 @@ setup(
         "rich>=13,<16",
         "matplotlib>=3.9,<4",
         "scikit-learn>=1.6,<2",
+        "lightgbm>=4.6,<5",
+        "threadpoolctl>=3.5,<4",
         "safetensors>=0.5,<1",
         "tensorboard>=2.18,<3",
         "onnx>=1.20,<2",

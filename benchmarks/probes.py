@@ -15,8 +15,8 @@ from torch.nn.functional import softmax
 
 from dwf.networks.config import CNNConfig, MLPConfig, NetworkConfig
 from dwf.networks.functional import build_network, run_one_by_one
-from dwf.predictors.config import ProbingConfig
 from dwf.predictors.probes import LARGE, Probing, Runnable
+from dwf.predictors.reading_config import ProbingConfig
 from dwf.zoo.layout import Layout
 
 SHAPE, CLASSES = (1, 14, 14), 10

@@ -1,20 +1,33 @@
 """Settings of the predictors, and the table of them."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, TypeVar
 
-from dwf.settings import Count, Fraction
+from dwf.predictors.reading_config import MessagesConfig, ProbingConfig
+from dwf.settings import Count, Fraction, NonNegative, Positive
 from dwf.training.config import LoopConfig
 
 PREDICTORS = {
+    "architecture": "dwf.predictors.columns:Architecture",
+    "codes": "dwf.predictors.codes:Codes",
     "combined": "dwf.predictors.combined:Combined",
     "constant": "dwf.predictors.constant:Constant",
+    "flat": "dwf.predictors.flat:Flat",
     "graph": "dwf.predictors.graph:Graph",
+    "hyper_parameters": "dwf.predictors.columns:HyperParameters",
+    "norms": "dwf.predictors.statistics:Norms",
     "probes": "dwf.predictors.probes:Probes",
+    "statistics": "dwf.predictors.statistics:Statistics",
+}
+HEADS = {
+    "boosting": "dwf.predictors.boosting:Boosting",
+    "perceptron": "dwf.predictors.perceptron:Perceptron",
+    "ridge": "dwf.predictors.ridge:Ridge",
 }
 READERS = {
     "graph": "dwf.predictors.graph:GraphReader",
     "probes": "dwf.predictors.probes:ProbesReader",
+    "statistics": "dwf.predictors.combined:StatisticsReader",
 }
 """What reads a vector off a network, for the predictors that join such vectors in one head."""
 
@@ -23,6 +36,8 @@ Access = Literal["columns", "weights", "networks"]
 itself, which it may run on inputs of its own (function access)."""
 Symmetry = Literal["permutations", "scales", "signs"]
 """Changes of the weights that leave the function a network computes as it is."""
+
+Settings = TypeVar("Settings", bound="PredictorSettings")
 
 
 class PredictorSettings:
@@ -39,6 +54,10 @@ class PredictorSettings:
         """Symmetries under which no prediction changes, by more than 1e-5 of the unit."""
         return frozenset()
 
+    def with_training(self: Settings, training: LoopConfig) -> Settings:
+        """Return those of a predictor whose module learns so, where it has one."""
+        return replace(self, training=training)
+
 
 class LearntPredictorSettings(PredictorSettings):
     """Base of the settings of a `LearntPredictor`, which have these as fields."""
@@ -47,6 +66,134 @@ class LearntPredictorSettings(PredictorSettings):
     loss: Literal["mse", "mae", "huber", "bce"]
     """Loss in units of each property's standard deviation; `bce`: of values from 0 to 1, as they
     are."""
+
+
+class HeadSettings:
+    """Base of the settings of a head: the function from features to properties."""
+
+    kind: ClassVar[str]
+    training: ClassVar[LoopConfig | None] = None
+    """How its module learns, where it has one."""
+
+
+@dataclass(frozen=True)
+class BoostingConfig(HeadSettings):
+    """Gradient-boosted trees, an ensemble for each property; how many, validation networks say."""
+
+    trees: Count = 2000
+    """Most trees of a property."""
+    patience: Count = 50
+    """Trees without a lower error on validation networks after which no more are grown."""
+    learning_rate: Positive = 0.05
+    """Share of its own answer that each tree adds."""
+    leaves: Count = 31
+    """Most leaves of a tree."""
+    least_in_leaf: Count = 20
+    """Fewest training networks in a leaf."""
+    features: Fraction = 0.5
+    """Share of the features, drawn anew, among which each tree may choose."""
+    networks: Fraction = 0.8
+    """Share of the training networks, drawn anew, that each tree is grown from."""
+    penalty: NonNegative = 1.0
+    """Penalty on the squares of the leaves' answers."""
+    kind: Literal["boosting"] = "boosting"
+    """The head."""
+
+
+@dataclass(frozen=True)
+class PerceptronConfig(HeadSettings):
+    """A perceptron with hidden layers, one for all properties."""
+
+    width: Count = 256
+    """Units of a hidden layer."""
+    depth: Count = 2
+    """Hidden layers."""
+    dropout: Fraction = 0.1
+    """Share of hidden activations dropped while training."""
+    loss: Literal["mse", "mae", "huber"] = "mse"
+    """Loss in units of each property's standard deviation."""
+    training: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=4000, weight_decay=0.01, validate_every=200, keep="best"
+        )
+    )
+    """How it learns; validation networks choose the step, unless `keep` is `last`."""
+    kind: Literal["perceptron"] = "perceptron"
+    """The head."""
+
+
+@dataclass(frozen=True)
+class RidgeConfig(HeadSettings):
+    """A linear map with a penalty on its squares, of each property that of the validation networks.
+
+    Penalties count as scikit-learn's `alpha`: beside the sum of squared errors, of features and
+    values in units of their standard deviations.
+    """
+
+    smallest: Positive = 1e-4
+    """Smallest penalty."""
+    largest: Positive = 1e6
+    """Largest penalty."""
+    penalties: Count = 41
+    """Number of penalties, evenly spaced by their logarithms."""
+    kind: Literal["ridge"] = "ridge"
+    """The head."""
+
+    def __post_init__(self):
+        if self.smallest > self.largest:
+            raise ValueError(f"smallest = {self.smallest:g} is above largest = {self.largest:g}")
+
+
+HeadConfig = BoostingConfig | PerceptronConfig | RidgeConfig
+
+
+class HeadedSettings(PredictorSettings):
+    """Base of the settings of a predictor that gives features to a `head`, which is a field."""
+
+    head: HeadConfig
+
+    @property
+    def training(self) -> LoopConfig | None:
+        """How the head's module learns, where it has one."""
+        return self.head.training
+
+    def with_training(self: Settings, training: LoopConfig) -> Settings:
+        """Return those of a predictor whose head learns so; see the base."""
+        return replace(self, head=replace(self.head, training=training))
+
+
+@dataclass(frozen=True)
+class ArchitectureConfig(HeadedSettings):
+    """The architecture alone: which of those that were learnt, parameters and depth."""
+
+    access: ClassVar[Access] = "columns"
+
+    data: bool = True
+    """Whether it is also told which data a network is for."""
+    head: HeadConfig = field(default_factory=RidgeConfig)
+    """Function from features to properties."""
+    kind: Literal["architecture"] = "architecture"
+    """The predictor."""
+
+    @property
+    def invariances(self) -> frozenset[Symmetry]:
+        """All: it does not look at weights."""
+        return frozenset(("permutations", "scales", "signs"))
+
+
+@dataclass(frozen=True)
+class CodesConfig(HeadedSettings):
+    """Codes of a generator that was fitted before: embeddings of SANE, scores on components."""
+
+    generator: str
+    """Run of the generator whose codec is used: its name, or its folder."""
+    pool: Literal["mean", "layers", "none"] = "mean"
+    """Embedding made of a sequence: the mean over its tokens, over those of each layer, or all its
+    numbers; codes that are vectors are taken as they are."""
+    head: HeadConfig = field(default_factory=RidgeConfig)
+    """Function from embeddings to properties."""
+    kind: Literal["codes"] = "codes"
+    """The predictor."""
 
 
 @dataclass(frozen=True)
@@ -64,42 +211,79 @@ class ConstantConfig(PredictorSettings):
 
 
 @dataclass(frozen=True)
-class ProbingConfig:
-    """Learnt inputs on which every network is run."""
+class FlatConfig(HeadedSettings):
+    """The weights themselves, as they lie in a row, each in units of its standard deviation."""
 
-    count: Count = 128
-    """Probes."""
-    latent: Count = 32
-    """Numbers of the latent code that a probe is made of."""
-    depth: Count = 3
-    """Linear maps, one after the other, of the generator that makes probes of codes."""
-    width: Count = 128
-    """Numbers between two maps of the generator."""
-    responses: Literal["logits", "probabilities", "both"] = "both"
-    """Responses that the head is given of each network on each probe; logits x as
-    x / (1 + |x| / 8)."""
+    head: PerceptronConfig | RidgeConfig = field(default_factory=RidgeConfig)
+    """Function from weights to properties."""
+    kind: Literal["flat"] = "flat"
+    """The predictor."""
 
 
 @dataclass(frozen=True)
-class MessagesConfig:
-    """Messages between the units of a network along its weights."""
+class HyperParametersConfig(HeadedSettings):
+    """How networks were trained, and nothing else: columns of the zoo, settings of several zoos."""
 
-    width: Count = 64
-    """Numbers that describe a unit, and a weight or a filter's kernel."""
-    rounds: Count = 3
-    """Rounds of messages."""
-    vector: Count = 128
-    """Numbers that the head is given of a network."""
-    gauge: Literal["fixed", "kept"] = "fixed"
-    """Scales and signs of units: `fixed`, units of ReLU balanced and those of tanh turned so that
-    what makes them sums to no less than 0; `kept`, as they are."""
+    access: ClassVar[Access] = "columns"
+
+    columns: tuple[str, ...] = ()
+    """Columns of the zoo that it is told; default: the epoch and what the zoo's `vary` lists. No
+    score is allowed."""
+    head: HeadConfig = field(default_factory=BoostingConfig)
+    """Function from columns to properties."""
+    kind: Literal["hyper_parameters"] = "hyper_parameters"
+    """The predictor."""
+
+    def __post_init__(self):
+        for name in self.columns:
+            if is_measured(name):
+                raise ValueError(
+                    f"columns has {name!r}, which is measured on networks or names them: "
+                    "hyper_parameters is told only how they were trained"
+                )
 
     @property
     def invariances(self) -> frozenset[Symmetry]:
-        """Symmetries under which a network's vector stays."""
-        if self.gauge == "kept":
-            return frozenset(("permutations",))
+        """All: it does not look at weights."""
         return frozenset(("permutations", "scales", "signs"))
+
+
+@dataclass(frozen=True)
+class NormsConfig(HeadedSettings):
+    """Norms of the weights: of the whole network, and of each layer."""
+
+    layers: bool = True
+    """Whether it is also shown the norm of each layer."""
+    head: HeadConfig = field(default_factory=RidgeConfig)
+    """Function from norms to properties."""
+    kind: Literal["norms"] = "norms"
+    """The predictor."""
+
+    @property
+    def invariances(self) -> frozenset[Symmetry]:
+        """Orders and signs of units change no norm; their scales do."""
+        return frozenset(("permutations", "signs"))
+
+
+@dataclass(frozen=True)
+class StatisticsConfig(HeadedSettings):
+    """Statistics of each tensor, so of weights and biases apart: StatNN (arXiv 2002.11448)."""
+
+    head: HeadConfig = field(default_factory=BoostingConfig)
+    """Function from statistics to properties."""
+    kind: Literal["statistics"] = "statistics"
+    """The predictor."""
+
+    @property
+    def invariances(self) -> frozenset[Symmetry]:
+        """Orders of units alone: scales and signs change moments and quantiles."""
+        return frozenset(("permutations",))
+
+
+def _of_messages(messages: MessagesConfig) -> frozenset[Symmetry]:
+    if messages.gauge == "kept":
+        return frozenset(("permutations",))
+    return frozenset(("permutations", "scales", "signs"))
 
 
 def _peers_training() -> LoopConfig:
@@ -140,6 +324,7 @@ class ProbesConfig(JoinedSettings):
     """Loss in units of each property's standard deviation; `bce`: of values from 0 to 1, as they
     are."""
     kind: Literal["probes"] = "probes"
+    """The predictor."""
 
     @property
     def invariances(self) -> frozenset[Symmetry]:
@@ -168,11 +353,12 @@ class GraphConfig(JoinedSettings):
     """Loss in units of each property's standard deviation; `bce`: of values from 0 to 1, as they
     are."""
     kind: Literal["graph"] = "graph"
+    """The predictor."""
 
     @property
     def invariances(self) -> frozenset[Symmetry]:
         """Permutations; scales and signs where the gauge is fixed."""
-        return self.messages.invariances
+        return _of_messages(self.messages)
 
     @property
     def readers(self) -> dict[str, object]:
@@ -184,8 +370,9 @@ class GraphConfig(JoinedSettings):
 class CombinedConfig(JoinedSettings):
     """Combined: several readings of a network side by side in one head."""
 
-    parts: tuple[Literal["graph", "probes"], ...] = ("graph", "probes")
-    """Readings of a network: units and weights by messages, or responses to learnt probes."""
+    parts: tuple[Literal["graph", "probes", "statistics"], ...] = ("graph", "probes", "statistics")
+    """Readings of a network: its units and weights by messages, its responses to learnt probes, and
+    the statistics of its tensors."""
     messages: MessagesConfig = field(default_factory=MessagesConfig)
     """Messages between units, for the part `graph`."""
     probing: ProbingConfig = field(default_factory=ProbingConfig)
@@ -200,6 +387,7 @@ class CombinedConfig(JoinedSettings):
     """Loss in units of each property's standard deviation; `bce`: of values from 0 to 1, as they
     are."""
     kind: Literal["combined"] = "combined"
+    """The predictor."""
 
     def __post_init__(self):
         if not self.parts or len(set(self.parts)) < len(self.parts):
@@ -212,16 +400,37 @@ class CombinedConfig(JoinedSettings):
 
     @property
     def invariances(self) -> frozenset[Symmetry]:
-        """Those of all its parts."""
-        if "graph" in self.parts:
-            return self.messages.invariances
-        return frozenset(("permutations", "scales", "signs"))
+        """Those of all its parts; statistics change with scales and signs."""
+        if "statistics" in self.parts:
+            return frozenset(("permutations",))
+        every = frozenset(("permutations", "scales", "signs"))
+        return _of_messages(self.messages) if "graph" in self.parts else every
 
     @property
     def readers(self) -> dict[str, object]:
         """Its parts."""
-        known = {"graph": self.messages, "probes": self.probing}
+        known = {"graph": self.messages, "probes": self.probing, "statistics": None}
         return {part: known[part] for part in self.parts}
 
 
-PredictorConfig = CombinedConfig | ConstantConfig | GraphConfig | ProbesConfig
+_MEASURED = frozenset(["accuracy", "loss", "error", "gap", "calibration", "robustness", "test"])
+_OF_THE_ROW = frozenset(("network", "seed", "split", "checksum"))
+
+
+def is_measured(column: str) -> bool:
+    """Whether a column is measured on networks or names them: nothing of how they were trained."""
+    return column in _OF_THE_ROW or not _MEASURED.isdisjoint(column.replace(".", "_").split("_"))
+
+
+PredictorConfig = (
+    ArchitectureConfig
+    | CodesConfig
+    | CombinedConfig
+    | ConstantConfig
+    | FlatConfig
+    | GraphConfig
+    | HyperParametersConfig
+    | NormsConfig
+    | ProbesConfig
+    | StatisticsConfig
+)

@@ -26,10 +26,11 @@ from torch.nn import functional
 
 from dwf.plain import State
 from dwf.predictors.chain import KINDS, ChainLayer, Role, read_chain, refuse_unknown
-from dwf.predictors.config import GraphConfig, MessagesConfig
+from dwf.predictors.config import GraphConfig
 from dwf.predictors.examples import Examples
 from dwf.predictors.gauge import Gauge
 from dwf.predictors.joined import Joined, Reader, Reading
+from dwf.predictors.reading_config import MessagesConfig
 from dwf.zoo.moments import Sources, blocks_of
 from dwf.zoo.store import Zoo
 

@@ -93,7 +93,11 @@ class Predictor:
         predictor = find(PREDICTORS, config.kind)(config)
         predictor.properties = tuple(saved["properties"])
         predictor._restore(saved["state"])
+        predictor._open(Path(folder))
         return predictor
+
+    def _open(self, folder: Path) -> None:
+        """Open what a kind keeps beside the file."""
 
     def _refuse_empty(self, train: Examples) -> None:
         if not len(train):

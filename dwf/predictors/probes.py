@@ -24,9 +24,10 @@ from torch import nn
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.networks.functional import run_networks
 from dwf.plain import State
-from dwf.predictors.config import ProbesConfig, ProbingConfig
+from dwf.predictors.config import ProbesConfig
 from dwf.predictors.examples import Examples
 from dwf.predictors.joined import Joined, Reader, Reading
+from dwf.predictors.reading_config import ProbingConfig
 from dwf.zoo.moments import Sources
 from dwf.zoo.store import Zoo
 

@@ -12,10 +12,11 @@ from torch.nn.functional import layer_norm, silu
 from dwf.align.symmetry import zoo_symmetry
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.networks.config import CifarResNetConfig, CNNConfig, MLPConfig
-from dwf.predictors.config import GraphConfig, MessagesConfig
+from dwf.predictors.config import GraphConfig
 from dwf.predictors.gauge import Gauge
 from dwf.predictors.graph import Graph, _Round
 from dwf.predictors.predictor import Predictor
+from dwf.predictors.reading_config import MessagesConfig
 from dwf.run_folder import RunPart
 from dwf.training.config import LoopConfig
 from tests.predictors.networks import examples_of, moved, random_zoo, spread

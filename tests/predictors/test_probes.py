@@ -6,9 +6,10 @@ import torch
 
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.networks.config import CNNConfig, MLPConfig, UnknownConfig
-from dwf.predictors.config import ProbesConfig, ProbingConfig
+from dwf.predictors.config import ProbesConfig
 from dwf.predictors.predictor import Predictor
 from dwf.predictors.probes import Probes, ProbesReader, Probing
+from dwf.predictors.reading_config import ProbingConfig
 from dwf.run_folder import RunPart
 from dwf.training.config import LoopConfig
 from tests.predictors.networks import examples_of, first_class, moved, random_zoo, spread, written
