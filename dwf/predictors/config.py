@@ -6,16 +6,20 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 import tyro
 
+from dwf.predictors.reading_config import MessagesConfig, ProbingConfig
 from dwf.settings import Count, Fraction, NonNegative, Positive, Whole
 from dwf.training.config import LoopConfig
 
 PREDICTORS = {
     "architecture": "dwf.predictors.columns:Architecture",
     "codes": "dwf.predictors.codes:Codes",
+    "combined": "dwf.predictors.combined:Combined",
     "constant": "dwf.predictors.constant:Constant",
     "flat": "dwf.predictors.flat:Flat",
+    "graph": "dwf.predictors.graph:Graph",
     "hyper_parameters": "dwf.predictors.columns:HyperParameters",
     "norms": "dwf.predictors.statistics:Norms",
+    "probes": "dwf.predictors.probes:Probes",
     "spectra": "dwf.predictors.spectral:Spectral",
     "statistics": "dwf.predictors.statistics:Statistics",
 }
@@ -24,6 +28,12 @@ HEADS = {
     "perceptron": "dwf.predictors.perceptron:Perceptron",
     "ridge": "dwf.predictors.ridge:Ridge",
 }
+READERS = {
+    "graph": "dwf.predictors.graph:GraphReader",
+    "probes": "dwf.predictors.probes:ProbesReader",
+    "statistics": "dwf.predictors.combined:StatisticsReader",
+}
+"""What reads a vector off a network, for the predictors that join such vectors in one head."""
 
 Access = Literal["columns", "weights", "networks"]
 """How much of a network a predictor is shown: facts of its table, its weights, or the network
@@ -303,6 +313,139 @@ class StatisticsConfig(HeadedSettings):
         return frozenset(("permutations",))
 
 
+def _of_messages(messages: MessagesConfig) -> frozenset[Symmetry]:
+    if messages.gauge == "kept":
+        return frozenset(("permutations",))
+    return frozenset(("permutations", "scales", "signs"))
+
+
+def _peers_training() -> LoopConfig:
+    return LoopConfig(
+        steps=2000, batch_size=64, weight_decay=0.01, clip_norm=1.0, validate_every=100, keep="best"
+    )
+
+
+class JoinedSettings(LearntPredictorSettings):
+    """Base of the settings of predictors that join vectors read off a network in one head."""
+
+    hidden: tuple[Count, ...]
+    """Units of the head's hidden layers."""
+    dropout: Fraction
+    """Share of the head's hidden activations dropped in training."""
+
+    @property
+    def readers(self) -> dict[str, object]:
+        """What reads the vectors: kind of `READERS` -> its settings."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ProbesConfig(JoinedSettings):
+    """Probes: networks are run on learnt inputs, a perceptron judges their responses."""
+
+    access: ClassVar[Access] = "networks"
+
+    probing: ProbingConfig = field(default_factory=ProbingConfig)
+    """Probes, and what is looked at of the responses."""
+    hidden: tuple[Count, ...] = (256, 128)
+    """Units of the perceptron's hidden layers."""
+    dropout: Fraction = 0.1
+    """Share of the perceptron's hidden activations dropped in training."""
+    training: LoopConfig = field(default_factory=_peers_training)
+    """How probes and perceptron learn."""
+    loss: Literal["mse", "mae", "huber", "bce"] = "mse"
+    """Loss in units of each property's standard deviation; `bce`: of values from 0 to 1, as they
+    are."""
+    kind: Literal["probes"] = "probes"
+    """The predictor."""
+
+    @property
+    def invariances(self) -> frozenset[Symmetry]:
+        """All: it sees nothing but the function."""
+        return frozenset(("permutations", "scales", "signs"))
+
+    @property
+    def readers(self) -> dict[str, object]:
+        """Probes alone."""
+        return {"probes": self.probing}
+
+
+@dataclass(frozen=True)
+class GraphConfig(JoinedSettings):
+    """Graph: messages between the units of a network along its weights, pooled by layer."""
+
+    messages: MessagesConfig = field(default_factory=MessagesConfig)
+    """Messages between units."""
+    hidden: tuple[Count, ...] = (128,)
+    """Units of the head's hidden layers."""
+    dropout: Fraction = 0.1
+    """Share of the head's hidden activations dropped in training."""
+    training: LoopConfig = field(default_factory=_peers_training)
+    """How it learns."""
+    loss: Literal["mse", "mae", "huber", "bce"] = "mse"
+    """Loss in units of each property's standard deviation; `bce`: of values from 0 to 1, as they
+    are."""
+    kind: Literal["graph"] = "graph"
+    """The predictor."""
+
+    @property
+    def invariances(self) -> frozenset[Symmetry]:
+        """Permutations; scales and signs where the gauge is fixed."""
+        return _of_messages(self.messages)
+
+    @property
+    def readers(self) -> dict[str, object]:
+        """Messages alone."""
+        return {"graph": self.messages}
+
+
+@dataclass(frozen=True)
+class CombinedConfig(JoinedSettings):
+    """Combined: several readings of a network side by side in one head."""
+
+    parts: tuple[Literal["graph", "probes", "statistics"], ...] = ("graph", "probes", "statistics")
+    """Readings of a network: its units and weights by messages, its responses to learnt probes, and
+    the statistics of its tensors."""
+    messages: MessagesConfig = field(default_factory=MessagesConfig)
+    """Messages between units, for the part `graph`."""
+    probing: ProbingConfig = field(default_factory=ProbingConfig)
+    """Probes, for the part `probes`."""
+    hidden: tuple[Count, ...] = (256, 128)
+    """Units of the head's hidden layers."""
+    dropout: Fraction = 0.1
+    """Share of the head's hidden activations dropped in training."""
+    training: LoopConfig = field(default_factory=_peers_training)
+    """How all of it learns."""
+    loss: Literal["mse", "mae", "huber", "bce"] = "mse"
+    """Loss in units of each property's standard deviation; `bce`: of values from 0 to 1, as they
+    are."""
+    kind: Literal["combined"] = "combined"
+    """The predictor."""
+
+    def __post_init__(self):
+        if not self.parts or len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"parts = {list(self.parts)}: name at least one, and each once")
+
+    @property
+    def access(self) -> Access:
+        """Networks where they are run on probes, else their weights."""
+        return "networks" if "probes" in self.parts else "weights"
+
+    @property
+    def invariances(self) -> frozenset[Symmetry]:
+        """Those of all its parts; statistics change with scales and signs."""
+        if "statistics" in self.parts:
+            return frozenset(("permutations",))
+        every = frozenset(("permutations", "scales", "signs"))
+        return _of_messages(self.messages) if "graph" in self.parts else every
+
+    @property
+    def readers(self) -> dict[str, object]:
+        """Its parts."""
+        known = {"graph": self.messages, "probes": self.probing, "statistics": None}
+        return {part: known[part] for part in self.parts}
+
+
 _MEASURED = frozenset(["accuracy", "loss", "error", "gap", "calibration", "robustness", "test"])
 _OF_THE_ROW = frozenset(("network", "seed", "split", "checksum"))
 
@@ -315,10 +458,13 @@ def is_measured(column: str) -> bool:
 PredictorConfig = (
     ArchitectureConfig
     | CodesConfig
+    | CombinedConfig
     | ConstantConfig
     | FlatConfig
+    | GraphConfig
     | HyperParametersConfig
     | NormsConfig
+    | ProbesConfig
     | SpectraConfig
     | StatisticsConfig
 )
