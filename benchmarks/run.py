@@ -3,7 +3,7 @@
 python benchmarks/run.py [--quick] [TOPIC ...]
 
 Topics: zoo store align pca flow evaluation cluster sweep tokens sane neurons imports exports
-finetuning diffusion memory; default: all.
+finetuning diffusion memory weightnet; default: all.
 
 A record holds command, commit, hardware, n and spread: benchmarks/results/NAME.json. `--quick` does
 less work of each, to see that they run; its figures are not recorded.
@@ -40,6 +40,7 @@ TOPICS = (
     "finetuning",
     "diffusion",
     "memory",
+    "weightnet",
 )
 HERE = Path(__file__).parent
 

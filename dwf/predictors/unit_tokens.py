@@ -124,6 +124,16 @@ class NetworkTokens:
         """T."""
         return sum(len(layer.index_UC) for layer in self.layers)
 
+    def is_like(self, other: "NetworkTokens") -> bool:
+        """Whether another's tokens are these: zoos of one layout may tie their units otherwise."""
+        if self.layout.digest != other.layout.digest or len(self.layers) != len(other.layers):
+            return False
+        pairs = zip(self.layers, other.layers, strict=True)
+        return all(
+            (a.key, a.sets) == (b.key, b.sets) and np.array_equal(a.index_UC, b.index_UC)
+            for a, b in pairs
+        )
+
     @cached_property
     def _index_M(self) -> torch.Tensor:  # noqa: N802  a shape, not a word
         parts = [layer.index_UC.reshape(-1) for layer in self.layers]

@@ -76,9 +76,11 @@ class WeightNet(LearntPredictor[list[Part]]):
         self._scalings = {key: found.scaling() for key, found in gathered.items()}
 
     def tokens_of(self, zoo: Zoo) -> NetworkTokens:
-        """Return what the tokens of a zoo's networks are."""
+        """Return what the tokens of a zoo's networks are; the same object where they are alike."""
         if zoo not in self._tokens:
-            self._tokens[zoo] = tokens_of(self.config, zoo.layout, groups=self._groups_of(zoo))
+            found = tokens_of(self.config, zoo.layout, groups=self._groups_of(zoo))
+            alike = (other for other in self._tokens.values() if other.is_like(found))
+            self._tokens[zoo] = next(alike, found)
         return self._tokens[zoo]
 
     def _groups_of(self, zoo: Zoo) -> Sequence[Group] | None:
@@ -94,7 +96,7 @@ class WeightNet(LearntPredictor[list[Part]]):
     def inputs(self, sources: Sources) -> list[Part]:
         """Return the tokens of some networks; see the base."""
         parts = []
-        for _, alike in itertools.groupby(sources, key=lambda source: source[0].layout.digest):
+        for _, alike in itertools.groupby(sources, key=lambda s: id(self.tokens_of(s[0]))):
             alike = list(alike)
             tokens = self.tokens_of(alike[0][0])
             weights_ND = torch.cat([self.weights(zoo, rows) for zoo, rows in alike])

@@ -56,7 +56,7 @@ def test_a_units_token_is_its_incoming_weights_and_what_is_its_own():
     ("config", "shape"),
     [
         (CifarResNetConfig(depth=8, width=4), (3, 32, 32)),
-        (DenseNetConfig(growth=4), (3, 32, 32)),
+        (DenseNetConfig(blocks=(2, 2), growth=4), (3, 32, 32)),
     ],
     ids=["resnet_cifar", "densenet"],
 )

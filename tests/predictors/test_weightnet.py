@@ -16,7 +16,6 @@ from dwf.networks.config import (
     CNNConfig,
     DenseNetConfig,
     MLPConfig,
-    MobileNetV2Config,
     ViTConfig,
 )
 from dwf.networks.functional import build_network
@@ -114,15 +113,13 @@ def test_a_frame_keeps_the_function(tmp_path, network, frame):
     "network",
     [
         CifarResNetConfig(depth=8, width=4),
-        DenseNetConfig(growth=4),
-        MobileNetV2Config(),
-        ViTConfig(),
+        DenseNetConfig(blocks=(2, 2), growth=4),
+        ViTConfig(patch=16, width=12, depth=1, heads=2, mlp_ratio=1),
     ],
     ids=lambda network: network.kind,
 )
 def test_streams_heads_and_concatenations_are_units_too(tmp_path, network, frame):
-    data = "cifar10"
-    zoo = zoo_of_networks(tmp_path / "zoo", network, count=8, seed=0, data=data)
+    zoo = zoo_of_networks(tmp_path / "zoo", network, count=8, seed=0, data="cifar10")
     net = fitted(replace(SMALL, **FRAMES[frame]), tmp_path, zoo)
     before = told(net, zoo)
     after = told(net, changed(tmp_path / "moved", zoo, "permutations"))
