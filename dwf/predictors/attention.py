@@ -12,7 +12,7 @@ Shape suffixes: N networks of one layout, B networks of a batch, U tokens of a l
 network, W numbers of a token, M tokens of a batch, E features, H heads, P properties.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -192,7 +192,9 @@ class UnitAttention(nn.Module):
         return features
 
 
-def _in_blocks(sets: Sequence[torch.Tensor], run) -> list[torch.Tensor]:
+def _in_blocks(
+    sets: Sequence[torch.Tensor], run: Callable[[torch.Tensor, Blocks], torch.Tensor]
+) -> list[torch.Tensor]:
     """Run sets_NUE as one matrix in which sets of one size lie side by side, and cut it again."""
     order = sorted(range(len(sets)), key=lambda number: sets[number].shape[1])
     x_ME = torch.cat([sets[number].flatten(0, 1) for number in order])

@@ -1,6 +1,6 @@
 """Networks brought into the order, scale and signs of units in which a predictor looks at them.
 
-All of it keeps what a network computes. What is found of a row is kept: a byte or so for each unit,
+All of it keeps what a network computes. What is found of a row is kept: some bytes for each unit,
 not each weight.
 
 Shape suffixes: N rows of a zoo, B rows of a batch, D numbers of one network, U units of a group.

@@ -214,7 +214,7 @@ def test_an_unknown_layout_is_refused_or_taken_as_the_columns_say(tmp_path):
     assert np.isfinite(told(sets, zoos[2])).all()
     with pytest.raises(ShapeMismatch, match=r"3 layers, and those it learnt from at most 2"):
         told(sets, zoo_of_networks(tmp_path / "cnn", CNN, count=2, seed=0))
-    carried = fitted(replace(SMALL, canonical="optimal_transport"), tmp_path / "ot", zoos[0])
+    carried = fitted(replace(SMALL, canonical="optimal_transport"), tmp_path / "carried", zoos[0])
     with pytest.raises(ShapeMismatch, match="set canonical to norm_sort"):
         told(carried, zoos[1])
 
