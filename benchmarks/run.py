@@ -3,7 +3,7 @@
 python benchmarks/run.py [--quick] [TOPIC ...]
 
 Topics: zoo store align pca flow evaluation cluster sweep tokens sane neurons imports exports
-finetuning diffusion measure memory predictor_statistics probes; default: all.
+finetuning diffusion measure memory predictor_statistics probes weightnet; default: all.
 
 A record holds command, commit, hardware, n and spread: benchmarks/results/NAME.json. `--quick` does
 less work of each, to see that they run; its figures are not recorded.
@@ -43,6 +43,7 @@ TOPICS = (
     "memory",
     "predictor_statistics",
     "probes",
+    "weightnet",
 )
 HERE = Path(__file__).parent
 

@@ -92,23 +92,33 @@ def norm_orders(weights_ND: torch.Tensor, layout: Layout, *, groups: Sequence[Gr
 
 
 def transport_orders(
-    weights_ND: torch.Tensor, layout: Layout, *, groups: Sequence[Group], seed: int = 0
+    weights_ND: torch.Tensor,
+    layout: Layout,
+    *,
+    groups: Sequence[Group],
+    seed: int = 0,
+    onto_D: torch.Tensor | None = None,
 ) -> Orders:
     """Return the orders that carry each layer's units onto points drawn once, layer after layer.
 
     The points are standard normal, as many as a layer has units, with one coordinate for every
-    number that touches a unit. Units and points have equal mass, so that the best transport is an
-    assignment; the layers go from what stays in place inwards, and each sees those before it in
-    their new order. (Source: Singh and Jaggi, OTFusion, NeurIPS 2020, arXiv:1910.05653, which
-    carries the units of one network onto another's in this way.)
+    number that touches a unit; or they are the units of a network. Units and points have equal
+    mass, so that the best transport is an assignment; the layers go from what stays in place
+    inwards, and each sees those before it in their new order. (Source: Singh and Jaggi, OTFusion,
+    NeurIPS 2020, arXiv:1910.05653, which carries the units of one network onto another's in this
+    way.)
 
     Args:
         weights_ND: the networks, float32.
         layout: their layout.
         groups: the groups of their architecture.
         seed: seed of the points.
+        onto_D: a network whose units are the points, float32; none: they are drawn.
     """
-    points_D = numpy_stream(seed, "transport").standard_normal(layout.size, dtype="float32")
+    points_D = onto_D
+    if points_D is None:
+        drawn_D = numpy_stream(seed, "transport").standard_normal(layout.size, dtype="float32")
+        points_D = torch.from_numpy(drawn_D)
     # Units of which nothing is known yet, as those that all weights into are 0, fit every point
     # alike. Sorted first, they come in one order whatever order they had.
     sorted_first = norm_orders(weights_ND, layout, groups=groups)
@@ -117,7 +127,7 @@ def transport_orders(
     moved_ND = sorted_ND
     for some in (groups[:num], groups[num:]):
         if some:
-            ascent = Ascent(moved_ND, Target(torch.from_numpy(points_D), layout, groups=some))
+            ascent = Ascent(moved_ND, Target(points_D, layout, groups=some))
             ascent.start(keep_better=False)
             orders += ascent.coded_orders()
             moved_ND = permute(moved_ND, layout, groups=some, orders=orders[-len(some) :])
