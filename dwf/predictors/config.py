@@ -1,8 +1,8 @@
 """Settings of the predictors, and the table of them."""
 
 import re
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import tyro
 
@@ -21,6 +21,7 @@ Symmetry = Literal["permutations", "scales", "signs"]
 
 Group = Literal["zoo", "architecture"]
 """Parts that test networks are looked at in."""
+Settings = TypeVar("Settings", bound="PredictorSettings")
 
 
 class PredictorSettings:
@@ -36,6 +37,10 @@ class PredictorSettings:
     def invariances(self) -> frozenset[Symmetry]:
         """Symmetries under which no prediction changes, by more than 1e-5 of the unit."""
         return frozenset()
+
+    def with_training(self: Settings, training: LoopConfig) -> Settings:
+        """Return those of a predictor whose module learns so, where it has one."""
+        return replace(self, training=training)
 
 
 class LearntPredictorSettings(PredictorSettings):

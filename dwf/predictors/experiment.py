@@ -125,7 +125,7 @@ class Experiment:
         origin = Origin.read(folder)
         zoos = tuple(Zoo.open(root / "zoos" / one.name) for one in origin.zoos)
         for zoo, one in zip(zoos, origin.zoos, strict=True):
-            refuse_other_zoo(folder, one, zoo)
+            _refuse_other_zoo(folder, one, zoo)
         return cls(zoos, origin, _read_parts(folder, len(zoos)))
 
     def write(self, folder: Path) -> None:
@@ -183,7 +183,7 @@ def open_zoos(config: ExperimentConfig, root: Path) -> tuple[Zoo, ...]:
     return tuple(Zoo.open(root / "zoos" / name) for name in names)
 
 
-def refuse_other_zoo(folder: Path, begun: ZooFacts, zoo: Zoo) -> None:
+def _refuse_other_zoo(folder: Path, begun: ZooFacts, zoo: Zoo) -> None:
     """Raise `RunConflict` where a zoo has other networks than an experiment was begun with."""
     if zoo.fingerprint != begun.fingerprint:
         raise RunConflict(

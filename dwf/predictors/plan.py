@@ -53,6 +53,9 @@ def describe(
         if isinstance(settings, LearntPredictorSettings):
             told = _describe_row(name, settings, few, ranks, gpu_memory_gb)
             yield from (f"    {line}" for line in told.splitlines())
+        elif settings.training is not None:
+            loop = settings.training
+            yield f"    its head trains for {loop.steps} steps of {loop.batch_size} networks"
 
 
 def _few(train: Examples) -> Examples:

@@ -64,7 +64,7 @@ def with_engine(config: ExperimentConfig, engine: str) -> ExperimentConfig:
     for name, row in config.rows.items():
         if row.training is not None:
             try:
-                rows[name] = replace(row, training=replace(row.training, engine=engine))
+                rows[name] = row.with_training(replace(row.training, engine=engine))
             except ValueError as error:
                 raise ConfigError(f"rows.{name}.training.engine = {engine!r}: {error}") from None
     if engine != "plain" and not any(r.training for r in rows.values()):

@@ -14,7 +14,7 @@ def test_two_ranks_tell_what_one_process_does_and_a_row_fails_alone(lines, tmp_p
     rows = {"constant": {"kind": "constant"}, "line": line()}
     fit_predictors(experiment(rows=rows), tmp_path, name="one")
     ran = launch(2, "-m", "tests.predictors.ranked", tmp_path)
-    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert ran.returncode, "torchrun's own, where a rank ends with an error"
     assert "large (seed 0): 36 training networks are fewer than batch_size" in ran.stderr
     for row in rows:
         one, two = (
