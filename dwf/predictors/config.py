@@ -32,6 +32,8 @@ class PredictorSettings:
     """How much of a network it is shown."""
     training: ClassVar[LoopConfig | None] = None
     """How its module learns, where it has one."""
+    is_baseline: ClassVar[bool] = False
+    """Whether reports mark it as one to beat."""
 
     @property
     def invariances(self) -> frozenset[Symmetry]:
@@ -57,6 +59,7 @@ class ConstantConfig(PredictorSettings):
     """The mean of the training networks: what predicts without looking."""
 
     access: ClassVar[Access] = "columns"
+    is_baseline: ClassVar[bool] = True
 
     kind: Literal["constant"] = "constant"
 

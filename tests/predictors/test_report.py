@@ -13,6 +13,7 @@ from dwf.predictors.compare import compare, subsets_of
 from dwf.predictors.report import Report, write_report, write_transfer
 from dwf.predictors.report.figures import binned, rank_correlation
 from dwf.predictors.report.tables import headline, tables
+from dwf.predictors.report.write import score_report
 from dwf.predictors.summary import rows
 from dwf.predictors.told import Told, Truth
 
@@ -234,7 +235,7 @@ def test_transfer_is_a_matrix_of_who_learnt_where(planted, tmp_path):
     reports = {}
     for name, row in (("mnist", "weightnet"), ("fashion", "statistics")):
         renamed = [replace(one, row="net") for one in told if one.row == row and one.seed == 0]
-        reports[name] = write_report(tmp_path / name, name, truth=truth, told=renamed)
+        reports[name] = score_report(name, truth, told=renamed)
     made = write_transfer(tmp_path / "both", "digits", reports=reports)
     assert [one.title for one in made] == ["net: test_accuracy", "net: test_loss"]
     assert made[0].learnt_from == ("mnist", "fashion") and made[0].told == ("fashion", "mnist")
@@ -253,7 +254,7 @@ def test_transfer_is_a_matrix_of_who_learnt_where(planted, tmp_path):
 
 
 def test_the_command_joins_reports_and_refuses_to_write_over_them(made, tmp_path, capsys):
-    report, folder = made
+    _, folder = made
     (tmp_path / "again").symlink_to(folder)
     transfer((folder, tmp_path / "again"), to=tmp_path / "both")
     assert "## weightnet: test_loss" in capsys.readouterr().out

@@ -126,7 +126,7 @@ def errors(report: Report, truth: Truth, *, told: dict[str, Told]) -> Figure:
         boxes = axes.boxplot(
             each,
             orientation="horizontal",
-            whis=(5, 95),
+            whis=(5, 95),  # codespell:ignore whis
             showfliers=False,
             patch_artist=True,
             medianprops={"color": "black"},

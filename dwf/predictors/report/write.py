@@ -52,16 +52,9 @@ def write_report(
     Raises:
         ConfigError: there are too few networks, or a row does not tell a number of each of them.
     """
-    marked = {*baselines, *(one.row for one in told if one.access == "columns")}
     told = sorted(told, key=lambda one: one.seed)  # stable: rows stay in their order
-    entries, targets = compare(truth, told, baselines=marked, better_by=better_by, seed=seed)
-    report = Report(
-        name,
-        rows=tuple(_rows(told, marked)),
-        entries=tuple(entries),
-        targets=tuple(targets),
-        facts=dict(facts or {}),
-        seed=seed,
+    report = score_report(
+        name, truth, told=told, baselines=baselines, facts=facts, better_by=better_by, seed=seed
     )
     folder.mkdir(parents=True, exist_ok=True)
     drawn = draw(report, folder, truth=truth, told=told)
@@ -69,6 +62,29 @@ def write_report(
     write_text(folder / "report.md", markdown(report, drawn))
     report.save(folder)
     return report
+
+
+def score_report(
+    name: str,
+    truth: Truth,
+    *,
+    told: Sequence[Told],
+    baselines: Collection[str] = (),
+    facts: Mapping[str, dict[str, Json]] | None = None,
+    better_by: str = "test_accuracy",
+    seed: int = 0,
+) -> Report:
+    """Return what `write_report` writes, without writing it."""
+    marked = {*baselines, *(one.row for one in told if one.access == "columns")}
+    entries, targets = compare(truth, told, baselines=marked, better_by=better_by, seed=seed)
+    return Report(
+        name,
+        rows=tuple(_rows(told, marked)),
+        entries=tuple(entries),
+        targets=tuple(targets),
+        facts=dict(facts or {}),
+        seed=seed,
+    )
 
 
 def _rows(told: Sequence[Told], baselines: Collection[str]) -> list[Row]:
