@@ -20,47 +20,49 @@ from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
 
 DATA = DataConfig("mnist", size=14, validation=0.1)
-CNN = CNNConfig(channels=(16, 16, 16), input=(1, 14, 14), paddings=1)
+CNN = CNNConfig(channels=(16, 16, 16), input=(1, 14, 14), strides=2, paddings=1, head="average")
+"""4,970 weights."""
 MLP = MLPConfig((196, 16, 10))
-STEPS = 3
+IMAGES, STEPS, REPEATS = 200, 3, 3
+RATE = "rate of passes, plain evaluation = 1"
+PASSES = {"FGSM": 4, "PGD": 3 * STEPS + 1}
 
 
 def run(quick: bool) -> list[Result]:
-    """Time 1,000 CNNs (quick: 16) on 100 images, and MLPs 196-16-10 on as many."""
+    """Time FGSM of 1,000 CNNs and MLPs (quick: 16 and 64), PGD of 160 and 1,000."""
     torch.set_num_threads(1)
-    repeats = 1 if quick else 5
-    cnns = _time("small CNNs", CNN, 16 if quick else 1000, repeats)
-    if not quick:
-        for name in ("FGSM", "PGD"):
-            cnns.targets[f"{name}: rate of passes, plain evaluation = 1"] = (">=", 0.7)
-    return [cnns, _time("MLPs 196-16-10", MLP, 64 if quick else 1000, repeats)]
+    cases = [("FGSM", CNN, 1000), ("PGD", CNN, 160), ("FGSM", MLP, 1000), ("PGD", MLP, 1000)]
+    fewest = {CNN: 16, MLP: 64}
+    return [
+        _time(name, config, fewest[config] if quick else count, quick=quick)
+        for name, config, count in cases
+    ]
 
 
-def _time(what: str, config: NetworkConfig, count: int, repeats: int) -> Result:
-    """Time one plain evaluation and both attacks of all networks."""
-    images = 100
+def _time(name: str, config: NetworkConfig, count: int, *, quick: bool) -> Result:
+    """Time one plain evaluation and one attack of all networks."""
     blocks = _blocks(config, count)
-    measures = {
-        "FGSM": Fgsm(FgsmConfig(images=images), "fgsm", part="val"),
-        "PGD": Pgd(PgdConfig(images=images, steps=STEPS), "pgd", part="val"),
-    }
-    passes = {"FGSM": 4, "PGD": 3 * STEPS + 1}
+    attack = {
+        "FGSM": Fgsm(FgsmConfig(images=IMAGES), "fgsm", part="val"),
+        "PGD": Pgd(PgdConfig(images=IMAGES, steps=STEPS), "pgd", part="val"),
+    }[name]
+
+    def attacked() -> None:
+        for block in blocks:
+            attack.values(block)
 
     def plain() -> None:
         for block in blocks:
-            part = block.pictures.part("val", images)
+            part = block.pictures.part("val", IMAGES)
             score_networks(block.network, block.state, data=block.pictures.data, part=part)
 
-    def attack(name: str) -> None:
-        for block in blocks:
-            measures[name].values(block)
-
-    sides = {"plain": plain} | {name: lambda name=name: attack(name) for name in measures}
-    seconds = interleave(sides, repeats)
-    result = Result(f"robustness of {count} {what} on {images} images", seconds=seconds)
-    for name, num in passes.items():
-        rate = num * np.median(seconds["plain"]) / np.median(seconds[name])
-        result.figures[f"{name}: rate of passes, plain evaluation = 1"] = float(rate)
+    seconds = interleave({name: attacked, "plain": plain}, 1 if quick else REPEATS)
+    rate = PASSES[name] * np.median(seconds["plain"]) / np.median(seconds[name])
+    what = "CNNs of 4,970 weights" if config == CNN else "MLPs 196-16-10"
+    result = Result(f"{name} of {count:,} {what} on {IMAGES} images", seconds=seconds)
+    result.figures[RATE] = float(rate)
+    if not quick and config == CNN:
+        result.targets[RATE] = (">=", 0.7)
     return result
 
 

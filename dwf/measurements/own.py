@@ -61,7 +61,7 @@ class Own(Measure):
             )
         found = {}
         for name in self.config.columns:
-            values_N = np.asarray(told[name], np.float64)
+            values_N = torch.as_tensor(told[name]).detach().cpu().double().numpy()
             if values_N.shape != (num,):
                 raise self._error(
                     f"returned {name} of shape {list(values_N.shape)}, expected a number for each "
