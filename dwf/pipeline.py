@@ -14,7 +14,7 @@ from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.plan import missing_zoos
 from dwf.measurements.config import MeasureConfig
 from dwf.plain import Json
-from dwf.predictors.config import ExperimentConfig
+from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.run_folder import RunFolder
 from dwf.settings import Count, Parsed, Whole, build, find, read_yaml
 from dwf.transfer.config import FinetuneConfig

@@ -15,7 +15,7 @@ from typing import Literal
 from dwf import preemption, settings
 from dwf.cluster.config import ClusterLaunch
 from dwf.metrics import log_to_stderr
-from dwf.predictors.config import ExperimentConfig
+from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.ranks import exit_together, find_ranks
 
 DEFAULT = "configs/predictor/digits.yaml"

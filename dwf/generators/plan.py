@@ -304,11 +304,13 @@ def layout_of(path: Path) -> "Layout | None":
 
 
 def _settings_of(zoo: str) -> "tuple[Path, ZooConfig] | None":
-    """Return the file in configs/zoo/ that a zoo is called after, and what it says."""
-    from dwf.zoo.config import ZooConfig
+    """Return the file in configs/zoo/ that one zoo is called after, and what it says."""
+    from dwf.zoo.config import ZooConfig, class_of
 
     file = _CONFIGS / "zoo" / f"{zoo.removesuffix('-aligned')}.yaml"
-    return (file, load(ZooConfig, file)) if file.exists() else None
+    if not file.exists() or class_of(read_yaml(file)) is not ZooConfig:  # a family, of several
+        return None
+    return file, load(ZooConfig, file)
 
 
 def _count_rows(config: GeneratorConfig, path: Path) -> tuple[int, int, str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dwf.errors import ConfigError
 from dwf.plain import Json, State
-from dwf.predictors.config import BoostingConfig
+from dwf.predictors.head_config import BoostingConfig
 from dwf.predictors.heads import Head, Labelled, Table, refuse_no_choice, stop_if_asked
 from dwf.randomness import seed_of
 from dwf.run_folder import RunPart

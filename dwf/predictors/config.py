@@ -1,13 +1,11 @@
 """Settings of the predictors, and the table of them."""
 
-import re
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
-import tyro
-
+from dwf.predictors.head_config import BoostingConfig, HeadConfig, PerceptronConfig, RidgeConfig
 from dwf.predictors.reading_config import MessagesConfig, ProbingConfig
-from dwf.settings import Count, Fraction, NonNegative, Positive, Whole
+from dwf.settings import Count, Fraction
 from dwf.training.config import LoopConfig
 
 PREDICTORS = {
@@ -23,11 +21,6 @@ PREDICTORS = {
     "spectra": "dwf.predictors.spectral:Spectral",
     "statistics": "dwf.predictors.statistics:Statistics",
     "weightnet": "dwf.predictors.weightnet:WeightNet",
-}
-HEADS = {
-    "boosting": "dwf.predictors.boosting:Boosting",
-    "perceptron": "dwf.predictors.perceptron:Perceptron",
-    "ridge": "dwf.predictors.ridge:Ridge",
 }
 READERS = {
     "graph": "dwf.predictors.graph:GraphReader",
@@ -81,85 +74,6 @@ class LearntPredictorSettings(PredictorSettings):
     loss: Literal["mse", "mae", "huber", "bce"]
     """Loss in units of each property's standard deviation; `bce`: of values from 0 to 1, as they
     are."""
-
-
-class HeadSettings:
-    """Base of the settings of a head: the function from features to properties."""
-
-    kind: ClassVar[str]
-    training: ClassVar[LoopConfig | None] = None
-    """How its module learns, where it has one."""
-
-
-@dataclass(frozen=True)
-class BoostingConfig(HeadSettings):
-    """Gradient-boosted trees, an ensemble for each property; how many, validation networks say."""
-
-    trees: Count = 2000
-    """Most trees of a property."""
-    patience: Count = 50
-    """Trees without a lower error on validation networks after which no more are grown."""
-    learning_rate: Positive = 0.05
-    """Share of its own answer that each tree adds."""
-    leaves: Count = 31
-    """Most leaves of a tree."""
-    least_in_leaf: Count = 20
-    """Fewest training networks in a leaf."""
-    features: Fraction = 0.5
-    """Share of the features, drawn anew, among which each tree may choose."""
-    networks: Fraction = 0.8
-    """Share of the training networks, drawn anew, that each tree is grown from."""
-    penalty: NonNegative = 1.0
-    """Penalty on the squares of the leaves' answers."""
-    kind: Literal["boosting"] = "boosting"
-    """The head."""
-
-
-@dataclass(frozen=True)
-class PerceptronConfig(HeadSettings):
-    """A perceptron with hidden layers, one for all properties."""
-
-    width: Count = 256
-    """Units of a hidden layer."""
-    depth: Count = 2
-    """Hidden layers."""
-    dropout: Fraction = 0.1
-    """Share of hidden activations dropped while training."""
-    loss: Literal["mse", "mae", "huber"] = "mse"
-    """Loss in units of each property's standard deviation."""
-    training: LoopConfig = field(
-        default_factory=lambda: LoopConfig(
-            steps=4000, weight_decay=0.01, validate_every=200, keep="best"
-        )
-    )
-    """How it learns; validation networks choose the step, unless `keep` is `last`."""
-    kind: Literal["perceptron"] = "perceptron"
-    """The head."""
-
-
-@dataclass(frozen=True)
-class RidgeConfig(HeadSettings):
-    """A linear map with a penalty on its squares, of each property that of the validation networks.
-
-    Penalties count as scikit-learn's `alpha`: beside the sum of squared errors, of features and
-    values in units of their standard deviations.
-    """
-
-    smallest: Positive = 1e-4
-    """Smallest penalty."""
-    largest: Positive = 1e6
-    """Largest penalty."""
-    penalties: Count = 41
-    """Number of penalties, evenly spaced by their logarithms."""
-    kind: Literal["ridge"] = "ridge"
-    """The head."""
-
-    def __post_init__(self):
-        if self.smallest > self.largest:
-            raise ValueError(f"smallest = {self.smallest:g} is above largest = {self.largest:g}")
-
-
-HeadConfig = BoostingConfig | PerceptronConfig | RidgeConfig
 
 
 class HeadedSettings(PredictorSettings):
@@ -551,89 +465,3 @@ PredictorConfig = (
     | StatisticsConfig
     | WeightNetConfig
 )
-
-
-# --- an experiment ------------------------------------------------------------------------------
-
-SplitRule = Literal["own", "network", "draw", "zoo", "architecture", "data"]
-_NAME = re.compile(r"[\w.+-]+")
-
-
-@dataclass(frozen=True)
-class PartsConfig:
-    """Networks that rows learn from, that choices are made by, and that rows are judged by.
-
-    Rows of one network are never in two of these.
-    """
-
-    by: SplitRule = "own"
-    """`own`: as each zoo was split when it was made; `network`: drawn anew; `draw`: networks of one
-    draw of hyper-parameters stay together, over all zoos; `zoo`, `architecture`, `data`: whole
-    groups are held out for the test, and others are split as each zoo was."""
-    val: Fraction = 0.1
-    """Share of networks, or of draws, held out for choices; of `network` and `draw` alone."""
-    test: Fraction = 0.2
-    """Share of networks, or of draws, held out for the report; of `network` and `draw` alone."""
-    held_out: tuple[str, ...] = ()
-    """Names of the groups that are held out for the test: zoos, kinds of networks or data sets; of
-    `zoo`, `architecture` and `data` alone, which need one."""
-
-    def __post_init__(self):
-        if self.val + self.test >= 1:
-            raise ValueError(f"val + test = {self.val + self.test:g}: no network is left to learn")
-        if (self.by in ("zoo", "architecture", "data")) != bool(self.held_out):
-            raise ValueError(
-                f"by = {self.by!r} with held_out = {list(self.held_out)}: zoo, architecture and "
-                "data need the names of the groups that are held out, and no other takes them"
-            )
-
-
-@dataclass(frozen=True)
-class ExperimentConfig:
-    """Many predictors on the same networks and properties, side by side."""
-
-    zoos: tuple[str, ...]
-    """Zoos of the networks, or manifests of several, by name."""
-    rows: Annotated[dict[str, PredictorConfig], tyro.conf.Fixed, tyro.conf.SuppressFixed]
-    """Predictors by name."""
-    properties: tuple[str, ...] = ("test_accuracy",)
-    """Columns that are told: of the zoos, measured ones, or `generalisation_gap`."""
-    only: Annotated[tuple[str, ...], tyro.conf.arg(name="rows")] = ()
-    """Rows that are fitted now, by name; default: all."""
-    split: PartsConfig = field(default_factory=PartsConfig)
-    """Networks to learn from, to choose by, and to be judged by."""
-    epochs: Literal["last", "all"] = "last"
-    """Rows of each network that count: its last, or all that the zoo has kept."""
-    missing: Literal["refuse", "leave_out"] = "refuse"
-    """Fate of networks of which a property was not measured."""
-    resume_from: str | None = None
-    """File predictor.pt whose weights rows of its kind that train begin from; fine-tuning."""
-    seed: Whole = 0
-    """Seed of drawn splits, and the first that rows are fitted under."""
-    seeds: Count = 1
-    """Number of seeds that each row is fitted under: `seed`, `seed` + 1, ..."""
-
-    def __post_init__(self):
-        for name in ("zoos", "properties"):
-            values = vars(self)[name]
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name} = {list(values)}: give each once, and at least one")
-        if not self.rows:
-            raise ValueError("rows = {}: an experiment needs one or more")
-        for name in self.rows:
-            if not _NAME.fullmatch(name) or name.startswith("."):
-                raise ValueError(
-                    f"rows.{name}: its name must be letters, digits, and any of _ . + -"
-                )
-        if unknown := [name for name in self.only if name not in self.rows]:
-            raise ValueError(f"rows = {unknown}: the rows are {', '.join(self.rows)}")
-
-    @property
-    def chosen(self) -> tuple[str, ...]:
-        """Rows that are fitted now, in the order of the file."""
-        return tuple(name for name in self.rows if not self.only or name in self.only)
-
-    @property
-    def all_seeds(self) -> tuple[int, ...]:
-        """Seeds that each row is fitted under."""
-        return tuple(range(self.seed, self.seed + self.seeds))

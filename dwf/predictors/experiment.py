@@ -16,8 +16,8 @@ import numpy as np
 
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.predictors import distance
-from dwf.predictors.config import ExperimentConfig
 from dwf.predictors.examples import Examples
+from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.properties import Property, read_properties
 from dwf.predictors.splits import PARTS, architecture_of, parts_of
 from dwf.predictors.start import digest_of

@@ -18,7 +18,7 @@ import torch
 from dwf import preemption
 from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
 from dwf.plain import Json, State
-from dwf.predictors.config import HEADS, HeadConfig, HeadSettings
+from dwf.predictors.head_config import HEADS, HeadConfig, HeadSettings
 from dwf.run_folder import RunPart
 from dwf.settings import find
 

@@ -10,7 +10,7 @@ from torch import nn
 from dwf.devices import find_device
 from dwf.errors import TooFewNetworks
 from dwf.plain import Json, State
-from dwf.predictors.config import PerceptronConfig
+from dwf.predictors.head_config import PerceptronConfig
 from dwf.predictors.heads import Head, Labelled, Scaling
 from dwf.predictors.learnt import LOSSES
 from dwf.randomness import seeded

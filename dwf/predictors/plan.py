@@ -7,9 +7,10 @@ import torch
 
 from dwf.errors import DwfError
 from dwf.generators.plan import layout_of
-from dwf.predictors.config import PREDICTORS, ExperimentConfig, LearntPredictorSettings
+from dwf.predictors.config import PREDICTORS, LearntPredictorSettings
 from dwf.predictors.examples import Examples
 from dwf.predictors.experiment import Experiment
+from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.learnt import LearntPredictor
 from dwf.settings import find
 from dwf.training.forecast import describe_training

@@ -17,8 +17,8 @@ from sklearn.metrics import mean_absolute_error, r2_score
 
 from dwf.errors import RunConflict, ShapeMismatch, WorkFailed
 from dwf.predictors import distance
-from dwf.predictors.config import ExperimentConfig
 from dwf.predictors.experiment import FILE as HEAD
+from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.predictor import Predictor
 from dwf.predictors.properties import Columns
 from dwf.predictors.row import Unit, read_record, units_of

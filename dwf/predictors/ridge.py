@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from dwf.errors import ConfigError
 from dwf.plain import Json, State
-from dwf.predictors.config import RidgeConfig
+from dwf.predictors.head_config import RidgeConfig
 from dwf.predictors.heads import Head, Labelled, Scaling, Table, refuse_no_choice
 from dwf.run_folder import RunPart
 

@@ -24,9 +24,10 @@ from dwf import preemption
 from dwf.errors import DwfError, Preempted, WorkFailed
 from dwf.metrics import logger
 from dwf.plain import Json
-from dwf.predictors.config import PREDICTORS, ExperimentConfig, PredictorSettings
+from dwf.predictors.config import PREDICTORS, PredictorSettings
 from dwf.predictors.examples import Examples
 from dwf.predictors.experiment import Experiment
+from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.invariance import largest_changes
 from dwf.predictors.predictor import Predictor
 from dwf.predictors.start import start_of

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dwf.errors import ConfigError
-from dwf.predictors.config import PartsConfig
+from dwf.predictors.experiment_config import PartsConfig
 from dwf.randomness import numpy_stream
 from dwf.zoo.config import split_sizes
 from dwf.zoo.store import Zoo

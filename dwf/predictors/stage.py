@@ -19,8 +19,8 @@ from dwf.devices import find_device
 from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.plain import Json
 from dwf.predictors import plan as planned
-from dwf.predictors.config import ExperimentConfig
 from dwf.predictors.experiment import FILE, Experiment, Origin, read_truth
+from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.report import Report, write_report
 from dwf.predictors.row import (
     Unit,

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from dwf.errors import ConfigError
-from dwf.predictors.config import ExperimentConfig, PredictorConfig
+from dwf.predictors.config import PredictorConfig
+from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.learnt import LearntPredictor
 from dwf.predictors.predictor import FILE, Predictor
 from dwf.run_folder import sha256_of

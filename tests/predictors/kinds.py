@@ -9,13 +9,11 @@ import torch
 import tyro
 from torch import nn
 
+from dwf.networks.config import MLPConfig
+from dwf.networks.functional import build_network
 from dwf.predictors import predictor
-from dwf.predictors.config import (
-    PREDICTORS,
-    ExperimentConfig,
-    LearntPredictorSettings,
-    PredictorConfig,
-)
+from dwf.predictors.config import PREDICTORS, LearntPredictorSettings, PredictorConfig
+from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.learnt import LearntPredictor
 from dwf.predictors.row import do_row
 from dwf.settings import build
@@ -96,7 +94,8 @@ def write_made_zoo(root: Path, name: str = "a", count: int = 60, width: int = 10
     """
     seed, columns = told.pop("seed", 0), told.pop("columns", {})
     generator = np.random.default_rng(seed)
-    layout = Layout.of(nn.Linear(64, width))
+    network_config = MLPConfig((64, width))
+    layout = Layout.of(build_network(network_config))
     weights = generator.normal(size=(2 * count, layout.size)).astype(np.float32)
     network = np.repeat(np.arange(count), 2)
     split = np.array(["train", "train", "train", "val", "test"])[network % 5]
@@ -111,5 +110,5 @@ def write_made_zoo(root: Path, name: str = "a", count: int = 60, width: int = 10
         "optimizer": np.full(2 * count, "adam"),
     } | columns
     table = {name: values for name, values in table.items() if values is not None}
-    facts = replace(facts_of(layout), **told)
+    facts = replace(facts_of(layout, network_config), **told)
     return write_zoo(root / "zoos" / name, facts, num_rows=2 * count, blocks=[(table, weights)])

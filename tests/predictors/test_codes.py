@@ -21,8 +21,9 @@ from dwf.codecs.sane.codec import SaneCodec
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.networks.config import MLPConfig
 from dwf.predictors.codes import Codes
-from dwf.predictors.config import CodesConfig, RidgeConfig
+from dwf.predictors.config import CodesConfig
 from dwf.predictors.examples import Examples
+from dwf.predictors.head_config import RidgeConfig
 from dwf.predictors.predictor import Predictor
 from dwf.run_folder import RunFolder, RunPart
 from dwf.zoo.store import Zoo

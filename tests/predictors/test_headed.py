@@ -14,16 +14,14 @@ from dwf.networks.functional import build_network
 from dwf.predictors.config import (
     PREDICTORS,
     ArchitectureConfig,
-    BoostingConfig,
     FlatConfig,
     HyperParametersConfig,
     NormsConfig,
-    PerceptronConfig,
-    RidgeConfig,
     SpectraConfig,
     StatisticsConfig,
 )
 from dwf.predictors.examples import Examples
+from dwf.predictors.head_config import BoostingConfig, PerceptronConfig, RidgeConfig
 from dwf.predictors.predictor import Predictor
 from dwf.run_folder import RunPart
 from dwf.settings import find

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from dwf import preemption
 from dwf.errors import ConfigError, Preempted, ShapeMismatch, TooFewNetworks
-from dwf.predictors.config import BoostingConfig, PerceptronConfig, RidgeConfig
+from dwf.predictors.head_config import BoostingConfig, PerceptronConfig, RidgeConfig
 from dwf.predictors.heads import Labelled, Scaling, Table, make_head
 from dwf.run_folder import RunPart, load_state, save_state
 from dwf.training.config import LoopComputeConfig, LoopConfig
