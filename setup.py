@@ -33,6 +33,8 @@ setup(
         "matplotlib>=3.9,<4",
         "foolbox>=3.3.4,<4",
         "scikit-learn>=1.6,<2",
+        "lightgbm>=4.6,<5",
+        "threadpoolctl>=3.5,<4",
         "safetensors>=0.5,<1",
         "tensorboard>=2.18,<3",
         "onnx>=1.20,<2",

@@ -95,8 +95,9 @@ def plan(
     folder, units = _folder(root, name), units_of(config)
     over = sum(read_record(folder, unit) is not None for unit in units)
     lines = [
-        f"{len(config.chosen)} rows under {config.seeds} seeds on {', '.join(config.zoos)} -> "
-        f"{folder}" + (f"; {over} of {len(units)} are over and kept" if over else ""),
+        f"{len(config.chosen)} rows on {', '.join(config.zoos)}, seeds "
+        f"{', '.join(map(str, config.all_seeds))} -> {folder}"
+        + (f"; {over} of {len(units)} are over and kept" if over else ""),
         *planned.describe(config, Path(root), ranks=ranks, gpu_memory_gb=gpu_memory_gb),
     ]
     return "\n".join(lines)

@@ -353,6 +353,7 @@ def test_a_layout_that_no_row_knows_is_refused(lines, tmp_path, monkeypatch):
     assert not (tmp_path / "runs/run/predicted").exists()
 
 
+@pytest.mark.slow
 def test_the_script_plans_fits_and_predicts(tmp_path):
     write_made_zoo(tmp_path)
     told = {"zoos": ["a"], "properties": ["sum"], "rows": {"constant": {"kind": "constant"}}}
