@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import kendalltau
 from sklearn.metrics import mean_absolute_error, r2_score
 
-from dwf.errors import RunConflict, ShapeMismatch, WorkFailed
+from dwf.errors import ConfigError, RunConflict, ShapeMismatch, WorkFailed
 from dwf.predictors import distance
 from dwf.predictors.experiment import FILE as HEAD
 from dwf.predictors.experiment_config import ExperimentConfig
@@ -169,7 +169,7 @@ def _predict(units: list[Unit], run: Path, zoo: Zoo, folder: Path, root: Path) -
         predictor = Predictor.load(unit.folder(run))
         try:
             values_NP = predictor.predict([(zoo, np.arange(len(zoo)))])
-        except ShapeMismatch as error:
+        except (ConfigError, ShapeMismatch) as error:  # a column, or a layout, that it lacks
             refused[label] = str(error)
             continue
         _write(folder / f"{label}.npz", zoo, flags, _named(predictor, values_NP))

@@ -320,6 +320,17 @@ def test_fitted_rows_tell_of_another_zoo(lines, tmp_path):
         predict_zoo(experiment(rows=TWO), tmp_path, name="nowhere", zoo="other")
 
 
+def test_a_row_that_misses_a_column_is_refused_by_name_and_the_others_tell(tmp_path):
+    write_made_zoo(tmp_path)
+    told = {"kind": "hyper_parameters", "columns": ["learning_rate"], "head": {"kind": "ridge"}}
+    config = experiment(rows={"constant": {"kind": "constant"}, "rates": told})
+    fit_predictors(config, tmp_path, name="run")
+    write_made_zoo(tmp_path, "other", columns={"learning_rate": None})
+    made = predict_zoo(config, tmp_path, name="run", zoo="other")
+    assert made.rows == ("constant/seed-0",)
+    assert "has no column learning_rate" in made.refused["rates/seed-0"]
+
+
 def test_networks_that_are_far_or_of_another_layout_are_flagged(tmp_path):
     zoo = write_made_zoo(tmp_path)
     fit_predictors(experiment(), tmp_path, name="run")
