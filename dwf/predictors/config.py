@@ -1,7 +1,7 @@
 """Settings of the predictors, and the table of them."""
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar, get_args
 
 from dwf.predictors.head_config import BoostingConfig, HeadConfig, PerceptronConfig, RidgeConfig
 from dwf.predictors.reading_config import MessagesConfig, ProbingConfig
@@ -34,6 +34,7 @@ Access = Literal["columns", "weights", "networks"]
 itself, which it may run on inputs of its own (function access)."""
 Symmetry = Literal["permutations", "scales", "signs"]
 """Changes of the weights that leave the function a network computes as it is."""
+_EVERY: frozenset[Symmetry] = frozenset(get_args(Symmetry))
 Tokenisation = Literal["neuron", "global", "layer"]
 """Pieces of a network that are a token each: its units, chunks of its weights, its tensors."""
 Columns = Literal["ordered", "sorted"]
@@ -59,8 +60,11 @@ class PredictorSettings:
 
     @property
     def invariances(self) -> frozenset[Symmetry]:
-        """Symmetries under which no prediction changes, by more than 1e-5 of the unit."""
-        return frozenset()
+        """Symmetries under which no prediction changes, by more than 1e-5 of the unit.
+
+        Without a look at the weights none does; a kind that looks says which.
+        """
+        return frozenset() if self.access == "weights" else _EVERY
 
     def with_training(self: Settings, training: LoopConfig) -> Settings:
         """Return those of a predictor whose module learns so, where it has one."""
@@ -105,11 +109,6 @@ class ArchitectureConfig(HeadedSettings):
     kind: Literal["architecture"] = "architecture"
     """The predictor."""
 
-    @property
-    def invariances(self) -> frozenset[Symmetry]:
-        """All: it does not look at weights."""
-        return frozenset(("permutations", "scales", "signs"))
-
 
 @dataclass(frozen=True)
 class CodesConfig(HeadedSettings):
@@ -135,11 +134,6 @@ class ConstantConfig(PredictorSettings):
     is_baseline: ClassVar[bool] = True
 
     kind: Literal["constant"] = "constant"
-
-    @property
-    def invariances(self) -> frozenset[Symmetry]:
-        """All: it does not look."""
-        return frozenset(("permutations", "scales", "signs"))
 
 
 @dataclass(frozen=True)
@@ -176,11 +170,6 @@ class HyperParametersConfig(HeadedSettings):
                     f"columns has {name!r}, which is measured on networks or names them: "
                     "hyper_parameters is told only how they were trained"
                 )
-
-    @property
-    def invariances(self) -> frozenset[Symmetry]:
-        """All: it does not look at weights."""
-        return frozenset(("permutations", "scales", "signs"))
 
 
 @dataclass(frozen=True)
@@ -237,7 +226,7 @@ class StatisticsConfig(HeadedSettings):
 def _of_messages(messages: MessagesConfig) -> frozenset[Symmetry]:
     if messages.gauge == "kept":
         return frozenset(("permutations",))
-    return frozenset(("permutations", "scales", "signs"))
+    return _EVERY
 
 
 def _peers_training() -> LoopConfig:
@@ -256,7 +245,7 @@ class JoinedSettings(LearntPredictorSettings):
 
     @property
     def readers(self) -> dict[str, object]:
-        """What reads the vectors: kind of `READERS` -> its settings."""
+        """Settings of each reader of the network, by its kind in `READERS`."""
         raise NotImplementedError
 
 
@@ -279,11 +268,6 @@ class ProbesConfig(JoinedSettings):
     are."""
     kind: Literal["probes"] = "probes"
     """The predictor."""
-
-    @property
-    def invariances(self) -> frozenset[Symmetry]:
-        """All: it sees nothing but the function."""
-        return frozenset(("permutations", "scales", "signs"))
 
     @property
     def readers(self) -> dict[str, object]:
@@ -357,8 +341,7 @@ class CombinedConfig(JoinedSettings):
         """Those of all its parts; statistics change with scales and signs."""
         if "statistics" in self.parts:
             return frozenset(("permutations",))
-        every = frozenset(("permutations", "scales", "signs"))
-        return _of_messages(self.messages) if "graph" in self.parts else every
+        return _of_messages(self.messages) if "graph" in self.parts else super().invariances
 
     @property
     def readers(self) -> dict[str, object]:
