@@ -27,11 +27,12 @@ from dwf.densities.paths import PathTask
 from dwf.densities.scaling import Scaling, check_codes, vectors
 from dwf.densities.solver import Watch, draw_noise
 from dwf.devices import find_device
-from dwf.errors import ConfigError, TooFewNetworks
+from dwf.errors import ConfigError
 from dwf.randomness import seed_of, seeded
 from dwf.run_folder import RunFolder, load_state, save_state
 from dwf.settings import build, to_dict
 from dwf.training.loop import Outcome, train
+from dwf.training.task import refuse_few
 
 CHUNK_NUMBERS = 2**24
 """Numbers of the codes, or of a backbone's widest layer, that are worked on at once."""
@@ -139,12 +140,7 @@ class LearntDensity(Density):
             TrainingDiverged: the loss is not finite.
         """
         check_codes(val_codes, train_codes.shape)
-        batch_size = self.config.training.batch_size
-        if len(train_codes) < batch_size:
-            raise TooFewNetworks(
-                f"{len(train_codes)} training networks are fewer than batch_size = {batch_size}: "
-                f"lower training.batch_size to at most {len(train_codes)}, or train a larger zoo"
-            )
+        refuse_few(len(train_codes), self.config.training.batch_size)
         present_NK = train_codes.present_NK
         scaling = Scaling.fit(vectors(train_codes), self.config.standardise, present_NK=present_NK)
         conditions = None

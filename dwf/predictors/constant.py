@@ -31,8 +31,8 @@ class Constant(Predictor):
         count = sum(len(rows) for _, rows in sources)
         return np.tile(self.mean_P, (count, 1))
 
-    def _state(self) -> State:
+    def _own(self) -> State:
         return {"mean_P": torch.from_numpy(self.mean_P)}
 
-    def _restore(self, state: State) -> None:
-        self.mean_P = state["mean_P"].numpy()
+    def _take_own(self, own: State) -> None:
+        self.mean_P = own["mean_P"].numpy()

@@ -39,14 +39,6 @@ class HeadedPredictor(Predictor):
         """
         raise NotImplementedError
 
-    def _own(self) -> State:
-        """Return what `_prepare` learnt."""
-        raise NotImplementedError
-
-    def _take_own(self, own: State) -> None:
-        """Take what `_own` returned."""
-        raise NotImplementedError
-
     def fit(self, train: Examples, val: Examples, *, run: RunPart, seed: int) -> dict[str, Json]:
         """Make features of the networks, and fit the head to them; see the base."""
         self._refuse_empty(train)
@@ -67,8 +59,8 @@ class HeadedPredictor(Predictor):
         return self.head.predict_last(self.features(sources))
 
     def _state(self) -> State:
-        return {"own": self._own(), "head": self.head.state()}
+        return super()._state() | {"head": self.head.state()}
 
     def _restore(self, state: State) -> None:
-        self._take_own(state["own"])
+        super()._restore(state)
         self.head.restore(state["head"])

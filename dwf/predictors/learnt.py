@@ -6,35 +6,27 @@ zoos, so of several layouts: the kind's `inputs` says how they lie side by side.
 Shape suffixes: N networks, B networks of a batch, P properties.
 """
 
-from typing import Generic, TypeVar
+from collections.abc import Iterator
+from typing import Generic
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss, l1_loss, mse_loss
 
 from dwf.devices import find_device
-from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
+from dwf.errors import ConfigError, ShapeMismatch
 from dwf.plain import Json, State
 from dwf.predictors.config import LearntPredictorSettings
 from dwf.predictors.examples import Examples
 from dwf.predictors.predictor import Predictor
+from dwf.predictors.regression import Inputs, Regression, Trained
 from dwf.randomness import seeded
 from dwf.run_folder import RunPart
-from dwf.training.loop import train as train_module
-from dwf.training.task import Share, Task
-from dwf.zoo.moments import Sources
-
-Inputs = TypeVar("Inputs")
-LOSSES = {
-    "mse": mse_loss,
-    "mae": l1_loss,
-    "huber": huber_loss,
-    "bce": binary_cross_entropy_with_logits,
-}
+from dwf.training.task import refuse_few
+from dwf.zoo.moments import Source, Sources
 
 
-class LearntPredictor(Predictor, Generic[Inputs]):
+class LearntPredictor(Trained, Predictor, Generic[Inputs]):
     """Base of predictors that train; a kind gives `_prepare`, `_new_module`, `inputs`, and states.
 
     Args:
@@ -45,8 +37,6 @@ class LearntPredictor(Predictor, Generic[Inputs]):
     module: nn.Module
     """Called as `module(inputs)`, returns [B, P], in the order of the networks: units of `mean_P`
     and `std_P`, or logits under the loss `bce`."""
-    last_module: nn.Module | None = None
-    """The module after the last step, where that of another was kept."""
     start: "LearntPredictor[Inputs] | None" = None
     """A fitted one, at whose weights, inputs and units `fit` begins."""
     mean_P: torch.Tensor
@@ -71,10 +61,6 @@ class LearntPredictor(Predictor, Generic[Inputs]):
             self._prepare(few)
         return self._new_module()
 
-    def _new_module(self) -> nn.Module:
-        """Return the module with initial weights; called after `_prepare` or `_take_own`."""
-        raise NotImplementedError
-
     def inputs(self, sources: Sources) -> Inputs:
         """Return what the module takes of some networks, on the device, in their order.
 
@@ -83,22 +69,9 @@ class LearntPredictor(Predictor, Generic[Inputs]):
         """
         raise NotImplementedError
 
-    def _own(self) -> State:
-        """Return what `_prepare` learnt."""
-        raise NotImplementedError
-
-    def _take_own(self, own: State) -> None:
-        """Take what `_own` returned."""
-        raise NotImplementedError
-
     def fit(self, train: Examples, val: Examples, *, run: RunPart, seed: int) -> dict[str, Json]:
         """Train the module, or go on where the run stopped; see the base."""
-        config = self.config.training
-        if len(train) < config.batch_size:
-            raise TooFewNetworks(
-                f"{len(train)} training networks are fewer than batch_size = {config.batch_size}: "
-                f"lower training.batch_size to at most {len(train)}, or train a larger zoo"
-            )
+        refuse_few(len(train), self.config.training.batch_size)
         self.properties = train.properties
         self._fit_units(train)
         if self.start is None:
@@ -110,11 +83,7 @@ class LearntPredictor(Predictor, Generic[Inputs]):
         if self.start is not None:
             self._take_weights(self.start)
         task = PredictionTask(self, train=train, val=val)
-        outcome = train_module(task, config, seed=seed, run=run, what=self.config.kind)
-        self.module = task.module.to(self.device).eval()
-        if task.last is not None:
-            self.last_module = self._with_weights(task.last)
-        return {"parameters": sum(p.numel() for p in self.module.parameters()), **vars(outcome)}
+        return self._learn(task, self.config.training, run=run, seed=seed, what=self.config.kind)
 
     def start_from(self, fitted: "LearntPredictor[Inputs]") -> None:
         """Begin the next `fit` at what another has learnt; see the base."""
@@ -165,46 +134,30 @@ class LearntPredictor(Predictor, Generic[Inputs]):
 
     @torch.no_grad()
     def _predict(self, module: nn.Module, sources: Sources) -> np.ndarray:
-        parts = []
-        for zoo, rows in sources:
-            for rows_B in np.split(rows, range(self.chunk, len(rows), self.chunk)):
-                said_BP = module(self.inputs([(zoo, rows_B)]))
-                parts.append(said_BP.double().cpu())
+        parts = [module(self.inputs([one])).double().cpu() for one in self.chunks(sources)]
         said_NP = torch.cat(parts) if parts else torch.zeros(0, len(self.properties))
         if self.config.loss == "bce":
             return said_NP.double().sigmoid().numpy()
         return (said_NP.double() * self.std_P + self.mean_P).numpy()
 
-    @property
-    def chunk(self) -> int:
-        """Networks that are looked at at once outside training."""
-        return self.config.training.batch_size
-
-    def _with_weights(self, state: dict[str, torch.Tensor]) -> nn.Module:
-        with seeded(0, "restored"):  # its numbers are replaced
-            module = self._new_module()
-        module.load_state_dict(state)
-        return module.to(self.device).eval()
+    def chunks(self, sources: Sources) -> Iterator[Source]:
+        """Yield networks in order, of one zoo and as many as are looked at at once."""
+        size = self.config.training.batch_size
+        for zoo, rows in sources:
+            for rows_B in np.split(rows, range(size, len(rows), size)):
+                yield zoo, rows_B
 
     def _state(self) -> State:
-        last = self.last_module
-        return {
-            "own": self._own(),
-            "mean_P": self.mean_P,
-            "std_P": self.std_P,
-            "module": self.module.state_dict(),
-            "last_module": last and last.state_dict(),
-        }
+        units = {"mean_P": self.mean_P, "std_P": self.std_P}
+        return super()._state() | units | self._modules()
 
     def _restore(self, state: State) -> None:
         self.mean_P, self.std_P = state["mean_P"], state["std_P"]
-        self._take_own(state["own"])
-        self.module = self._with_weights(state["module"])
-        last = state["last_module"]
-        self.last_module = last and self._with_weights(last)
+        super()._restore(state)
+        self._take_modules(state)
 
 
-class PredictionTask(Task):
+class PredictionTask(Regression[Inputs]):
     """The regression of properties on networks drawn at random.
 
     Args:
@@ -213,55 +166,32 @@ class PredictionTask(Task):
         val: held-out networks; may be none.
     """
 
-    draws_whole_rounds = True
-
-    def __init__(self, predictor: LearntPredictor, *, train: Examples, val: Examples):
-        self.predictor, self.module = predictor, predictor.module
-        self.train, self.val = train, val
-        self.wanted_NP = predictor.units(train.values_NP)
-        self.val_wanted_NP = predictor.units(val.values_NP)
-        self.starts = np.cumsum([0] + [len(rows) for _, rows in train.sources])
-        self.share = Share()
-
-    def start(self, step: int, share: Share) -> None:
-        """Take note of which examples of a batch are this rank's; see `Task.start`."""
-        self.share = share
-
-    def loss(
-        self, module: nn.Module, batch_size: int, *, generator: torch.Generator
-    ) -> torch.Tensor:
-        """Return the loss of networks drawn with replacement."""
-        count = batch_size * self.share.world
-        drawn = torch.randint(
-            len(self.train), (count,), generator=generator, device=generator.device
+    def __init__(self, predictor: LearntPredictor[Inputs], *, train: Examples, val: Examples):
+        super().__init__(
+            predictor.module,
+            loss=predictor.config.loss,
+            wanted_NP=predictor.units(train.values_NP),
+            val_wanted_NP=predictor.units(val.values_NP),
         )
-        places_B = np.sort(drawn[self.share.of_round(batch_size)].cpu().numpy())
-        said_BP = module(self.predictor.inputs(self._sources_of(places_B)))
-        return self._error(said_BP, self.wanted_NP[places_B])
+        self.predictor, self.train, self.val = predictor, train, val
+        self.starts = np.cumsum([0] + [len(rows) for _, rows in train.sources])
 
-    def _sources_of(self, places_B: np.ndarray) -> Sources:
-        """Return networks by their places among all, in order."""
+    def inputs(self, places_B: np.ndarray) -> Inputs:
+        """Return what the predictor makes of training networks, zoo by zoo; see the base."""
         cuts = np.searchsorted(places_B, self.starts)
-        return [
+        sources = [
             (zoo, rows[places_B[a:b] - start])
             for (zoo, rows), start, a, b in zip(
                 self.train.sources, self.starts[:-1], cuts[:-1], cuts[1:], strict=True
             )
             if b > a
         ]
+        return self.predictor.inputs(sources)
 
-    def _error(self, said_BP: torch.Tensor, wanted_BP: torch.Tensor) -> torch.Tensor:
-        return LOSSES[self.predictor.config.loss](said_BP.float(), wanted_BP.to(said_BP.device))
-
-    def validate(self, module: nn.Module) -> float | None:
-        """Return the loss over held-out networks."""
-        if not len(self.val):
-            return None
-        total, first, chunk = 0.0, 0, self.predictor.chunk
-        for zoo, rows in self.val.sources:
-            for rows_B in np.split(rows, range(chunk, len(rows), chunk)):
-                said_BP = module(self.predictor.inputs([(zoo, rows_B)]))
-                wanted_BP = self.val_wanted_NP[first : first + len(rows_B)]
-                total += self._error(said_BP, wanted_BP).item() * len(rows_B)
-                first += len(rows_B)
-        return total / len(self.val)
+    def held_out(self) -> Iterator[tuple[slice, Inputs]]:
+        """Yield what the predictor makes of held-out networks, some of a zoo; see the base."""
+        first = 0
+        for source in self.predictor.chunks(self.val.sources):
+            stop = first + len(source[1])
+            yield slice(first, stop), self.predictor.inputs([source])
+            first = stop

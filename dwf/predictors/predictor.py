@@ -75,13 +75,20 @@ class Predictor:
         """Return what it told at its last step, where it was chosen among several: values_NP."""
         return self.predict(sources)
 
-    def _state(self) -> State:
-        """Return what was learnt: tensors, numbers, words, and lists and dicts of them."""
+    def _own(self) -> State:
+        """Return what a kind learnt: tensors, numbers, words, and lists and dicts of them."""
         raise NotImplementedError
 
-    def _restore(self, state: State) -> None:
-        """Take what `_state` returned."""
+    def _take_own(self, own: State) -> None:
+        """Take what `_own` returned."""
         raise NotImplementedError
+
+    def _state(self) -> State:
+        """Return all that was learnt; `_restore` takes it."""
+        return {"own": self._own()}
+
+    def _restore(self, state: State) -> None:
+        self._take_own(state["own"])
 
     def save(self, folder: Path) -> None:
         """Write it as one whole file."""

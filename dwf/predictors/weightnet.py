@@ -160,14 +160,12 @@ class WeightNet(LearntPredictor[list[Part]]):
         totals: dict[str, float] = {}
         count = 0
         each = max(1, most // max(1, len(sources)))
-        for zoo, rows in sources:
+        for zoo, rows_B in self.chunks([(zoo, _evenly(rows, each)) for zoo, rows in sources]):
             names = [layer.name for layer in self.tokens_of(zoo).layers]
-            rows = _evenly(rows, each)
-            for rows_B in np.split(rows, range(self.chunk, len(rows), self.chunk)):
-                (shares_NL,) = self.module.shares(self.inputs([(zoo, rows_B)]))
-                for name, share in zip(names, shares_NL.double().sum(0).tolist(), strict=True):
-                    totals[name] = totals.get(name, 0.0) + share
-                count += len(rows_B)
+            (shares_NL,) = self.module.shares(self.inputs([(zoo, rows_B)]))
+            for name, share in zip(names, shares_NL.double().sum(0).tolist(), strict=True):
+                totals[name] = totals.get(name, 0.0) + share
+            count += len(rows_B)
         return {name: total / count for name, total in totals.items()}
 
     def _own(self) -> State:
@@ -281,13 +279,11 @@ class _Gathered:
 def _measure(net: WeightNet, sources: Sources, gathered: dict[str, _Gathered]) -> None:
     """Add up the tokens of training networks of one layout, evenly spaced among all."""
     each = max(1, _MEASURED // len(sources))
-    for zoo, rows in sources:
+    for zoo, rows_B in net.chunks([(zoo, _evenly(rows, each)) for zoo, rows in sources]):
         tokens = net.tokens_of(zoo)
-        rows = _evenly(rows, each)
-        for rows_B in np.split(rows, range(net.chunk, len(rows), net.chunk)):
-            values = tokens.values(net.weights(zoo, rows_B))
-            for layer, values_NUW in zip(tokens.layers, values, strict=True):
-                gathered[layer.key].add(layer, values_NUW)
+        values = tokens.values(net.weights(zoo, rows_B))
+        for layer, values_NUW in zip(tokens.layers, values, strict=True):
+            gathered[layer.key].add(layer, values_NUW)
 
 
 def _evenly(rows: np.ndarray, most: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from dwf.errors import ConfigError
+from dwf.errors import ConfigError, TooFewNetworks
 
 
 @dataclass(frozen=True)
@@ -99,3 +99,18 @@ class Task:
     def describe(self, step: int) -> str | None:
         """Return where the batch of a step came from, for an error about it."""
         return None
+
+
+def refuse_few(count: int, batch_size: int, *, key: str = "training") -> None:
+    """Refuse fewer training networks than a batch has; raises `TooFewNetworks`.
+
+    Args:
+        count: training networks.
+        batch_size: of an update.
+        key: where these settings stand, for the error.
+    """
+    if count < batch_size:
+        raise TooFewNetworks(
+            f"{count} training networks are fewer than batch_size = {batch_size}: lower "
+            f"{key}.batch_size to at most {count}, or train a larger zoo"
+        )
