@@ -45,7 +45,7 @@ from dwf.evaluation.report.reconstruction import (
     write_reconstruction,
 )
 from dwf.evaluation.report.report import Report, markdown_table
-from dwf.evaluation.report.schema import validate_report
+from dwf.evaluation.report.schema import Schema, validate_report
 from dwf.evaluation.report.seeds import SeedGroup, seed_groups
 from dwf.evaluation.report.sets import NetworkSet, network_set, plain, statistics
 from dwf.evaluation.report.words import PROFILE_TEXT
@@ -68,6 +68,7 @@ __all__ = [
     "ReconstructedSet",
     "Reconstruction",
     "Report",
+    "Schema",
     "SeedGroup",
     "accuracy_cell",
     "accuracy_error",

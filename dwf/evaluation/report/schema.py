@@ -6,6 +6,7 @@ The schema itself is `report.schema.json` beside this file (JSON Schema, draft 2
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from dwf.errors import ConfigError
@@ -14,47 +15,94 @@ from dwf.plain import Json
 FORMAT, VERSION = "dwf-report", 1
 SCHEMA = Path(__file__).with_name("report.schema.json")
 _TOLERANCE = 1e-6
-_AGAIN = "make it again with python launch/evaluate.py, under another --name or without its folder"
+_MOST_LETTERS = 200
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A version of a kind of JSON file, and what is said of a file that is none."""
+
+    format: str
+    """Word by which such files are known."""
+    version: int
+    """Version that is read."""
+    file: Path
+    """JSON Schema of their content."""
+    wanted: str
+    """Words on what to give, where a file is missing."""
+    again: str
+    """Words on how to make a file anew."""
+
+    @property
+    def head(self) -> dict[str, Json]:
+        """Entries by which such a file is known."""
+        return {"format": self.format, "version": self.version}
+
+    def read(self, file: Path) -> dict[str, Json]:
+        """Return what a file of this version says; its content is not held to the schema.
+
+        Raises:
+            ConfigError: it is none, or of another version.
+        """
+        try:
+            told = json.loads(file.read_text())
+        except FileNotFoundError:
+            raise ConfigError(f"{file}: no such file: {self.wanted}") from None
+        except (UnicodeDecodeError, ValueError) as error:
+            raise ConfigError(f"{file} is no JSON ({error}): {self.again}") from None
+        is_object = isinstance(told, dict)
+        found = (told.get("format"), told.get("version")) if is_object else (None, None)
+        if found != (self.format, self.version):
+            raise ConfigError(
+                f"{file}: format = {found[0]!r}, version = {found[1]!r}, this dwf reads "
+                f"{self.format!r}, {self.version}: {self.again}"
+            )
+        return told
+
+    def validate(self, file: Path) -> dict[str, Json]:
+        """Return what a file says, held to the schema.
+
+        Raises:
+            ConfigError: it is of another schema; names the first place with the value found there.
+        """
+        from jsonschema import Draft202012Validator
+        from jsonschema.exceptions import best_match
+
+        told = self.read(file)
+        error = best_match(
+            Draft202012Validator(json.loads(self.file.read_text())).iter_errors(told)
+        )
+        if error is not None:
+            place = "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in error.path)
+            raise ConfigError(
+                f"{file}: {place.removeprefix('.') or 'the whole'}: {_shortened(error.message)}: "
+                f"expected as {self.file.name} has it: {self.again}"
+            )
+        return told
+
+
+_REPORT = Schema(
+    FORMAT,
+    VERSION,
+    file=SCHEMA,
+    wanted="give the report.json of a report",
+    again="make it again with python launch/evaluate.py, under another --name or without its "
+    "folder",
+)
 
 
 def read_report(file: Path) -> dict[str, Json]:
-    """Return what a `report.json` of this version says; its content is not held to the schema.
-
-    Raises:
-        ConfigError: it is none, or of another version.
-    """
-    try:
-        told = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such file: give the report.json of a report") from None
-    except (UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(f"{file} is no JSON ({error}): {_AGAIN}") from None
-    found = (told.get("format"), told.get("version")) if isinstance(told, dict) else (None, None)
-    if found != (FORMAT, VERSION):
-        raise ConfigError(
-            f"{file}: format = {found[0]!r}, version = {found[1]!r}, this dwf reads "
-            f"{FORMAT!r}, {VERSION}: {_AGAIN}"
-        )
-    return told
+    """Return what a `report.json` of this version says; see `Schema.read`."""
+    return _REPORT.read(file)
 
 
 def validate_report(file: Path) -> dict[str, Json]:
     """Return what a `report.json` says, held to the schema, and its statistics to its numbers.
 
     Raises:
-        ConfigError: it is of another schema; names the first place with the value found there.
+        ConfigError: see `Schema.validate`; or a statistic is not that of all networks.
     """
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    told = read_report(file)
-    error = best_match(Draft202012Validator(json.loads(SCHEMA.read_text())).iter_errors(told))
-    if error is not None:
-        place = "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in error.path)
-        raise ConfigError(
-            f"{file}: {place.removeprefix('.') or 'the whole'}: {_shortened(error.message)}: "
-            f"expected as {SCHEMA.name} has it: {_AGAIN}"
-        )
+    told = _REPORT.validate(file)
     for problem in _untrue(told):
         raise ConfigError(f"{file}: {problem}: every network counts, none is left out")
     return told
@@ -76,5 +124,5 @@ def _untrue(told: dict[str, Json]) -> Iterator[str]:
                 yield f"{title}: summary.{name}.mean = {said}, its networks have {mean:.6g}"
 
 
-def _shortened(message: str, most: int = 200) -> str:
-    return message if len(message) <= most else f"{message[:most]} ..."
+def _shortened(message: str) -> str:
+    return message if len(message) <= _MOST_LETTERS else f"{message[:_MOST_LETTERS]} ..."

@@ -4,12 +4,11 @@ report.json   all figures; equal inputs write equal bytes
 report.md     the tables;  report.html: one page with the pictures;  *.png
 """
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dwf.errors import ConfigError
+from dwf.evaluation.report import Schema
 from dwf.plain import Json
 from dwf.predictors.compare import ALL, CHOSEN, Entry, Target
 from dwf.predictors.invariance import TOLERANCE
@@ -17,9 +16,13 @@ from dwf.predictors.told import Told
 from dwf.run_folder import write_json
 
 FILE = "report.json"
-FORMAT, VERSION = "dwf-predictors", 1
-SCHEMA = Path(__file__).with_name("report.schema.json")
-_AGAIN = "make it again with python launch/predictor.py --evaluate-only"
+SCHEMA = Schema(
+    "dwf-predictors",
+    1,
+    file=Path(__file__).with_name("report.schema.json"),
+    wanted="give the folder of a report",
+    again="make it again with python launch/predictor.py --evaluate-only",
+)
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ class Report:
 
     def save(self, folder: Path) -> None:
         """Write `report.json`."""
-        write_json(folder / FILE, {"format": FORMAT, "version": VERSION} | asdict(self))
+        write_json(folder / FILE, SCHEMA.head | asdict(self))
 
     @staticmethod
     def load(folder: Path) -> "Report":
@@ -154,7 +157,7 @@ class Report:
         Raises:
             ConfigError: there is none, or it is of another version or schema.
         """
-        told = _read(Path(folder) / FILE)
+        told = SCHEMA.validate(Path(folder) / FILE)
         rows = (
             Row(**r | {"invariances": tuple(r["invariances"]), "seeds": tuple(r["seeds"])})
             for r in told["rows"]
@@ -167,29 +170,3 @@ class Report:
             facts=told["facts"],
             seed=told["seed"],
         )
-
-
-def _read(file: Path) -> dict[str, Json]:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    try:
-        told = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such file: give the folder of a report") from None
-    except (UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(f"{file} is no JSON ({error}): {_AGAIN}") from None
-    found = (told.get("format"), told.get("version")) if isinstance(told, dict) else (None, None)
-    if found != (FORMAT, VERSION):
-        raise ConfigError(
-            f"{file}: format = {found[0]!r}, version = {found[1]!r}, this dwf reads "
-            f"{FORMAT!r}, {VERSION}: {_AGAIN}"
-        )
-    error = best_match(Draft202012Validator(json.loads(SCHEMA.read_text())).iter_errors(told))
-    if error is not None:
-        place = "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in error.path)
-        raise ConfigError(
-            f"{file}: {place.removeprefix('.') or 'the whole'}: {error.message[:200]}: expected as "
-            f"{SCHEMA.name} has it: {_AGAIN}"
-        )
-    return told
