@@ -52,7 +52,7 @@ Whole = Annotated[int, Bounds(0)]
 Positive = Annotated[float, Bounds(0, open=True)]
 NonNegative = Annotated[float, Bounds(0)]
 Fraction = Annotated[float, Bounds(0, 1)]
-Share = Annotated[float, Bounds(0, 1, open=True)]
+PositiveFraction = Annotated[float, Bounds(0, 1, open=True)]
 
 
 @dataclass(frozen=True)

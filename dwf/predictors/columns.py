@@ -1,4 +1,4 @@
-"""What is told of networks without a look at their weights: how they were trained, what they are.
+"""Columns as predictors: how networks were trained and what they are, without a look at weights.
 
 Shape suffixes: N networks, F features, C categories.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dwf.densities.conditions import are_words
 from dwf.errors import ConfigError
 from dwf.plain import Json, State
 from dwf.predictors.config import ArchitectureConfig, HyperParametersConfig, is_measured
@@ -37,7 +38,7 @@ class Column:
     @classmethod
     def of(cls, name: str, values_N: np.ndarray) -> "Column":
         """Return that of training networks' values, numbers or words."""
-        if values_N.dtype.kind not in "fiub":
+        if are_words(values_N):
             categories = tuple(np.unique(values_N).tolist())
             if len(categories) > _MOST_WORDS:
                 raise ConfigError(
@@ -53,7 +54,7 @@ class Column:
         """Return features_NF, float64: NaN of numbers that are none, 0 of words not known."""
         if self.categories is not None:
             return (values_N.astype(str)[:, None] == np.array(self.categories)).astype(np.float64)
-        if values_N.dtype.kind not in "fiub":  # another zoo has a word there
+        if are_words(values_N):  # another zoo has a word there
             return np.full((len(values_N), 1), np.nan)
         numbers_N = values_N.astype(np.float64)
         numbers_N = np.where(np.isfinite(numbers_N), numbers_N, np.nan)
@@ -110,7 +111,7 @@ class ColumnPredictor(HeadedPredictor):
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Return one column of several zoos; where one has words, all are words."""
-    if len({part.dtype.kind in "fiub" for part in parts}) > 1:
+    if len({are_words(part) for part in parts}) > 1:
         parts = [part.astype(str) for part in parts]
     return np.concatenate(parts)
 
@@ -186,7 +187,7 @@ def _plain(value: Json) -> float | str:
 
 
 class Architecture(ColumnPredictor):
-    """What networks are: which architecture, for which data, parameters and depth."""
+    """Architecture of networks, the data that they are for, their parameters and depth."""
 
     settings = ArchitectureConfig
     config: ArchitectureConfig

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from dwf.errors import DwfError
@@ -61,8 +62,9 @@ def describe(
 
 def _few(train: Examples) -> Examples:
     sources = [(zoo, rows[:_FEW]) for zoo, rows in train.sources]
-    count = sum(len(rows) for _, rows in sources)
-    return Examples(sources, train.properties, train.values_NP[:count])
+    ends = np.cumsum([len(rows) for _, rows in train.sources])
+    of_zoos = np.split(train.values_NP, ends[:-1])
+    return Examples(sources, train.properties, np.concatenate([part[:_FEW] for part in of_zoos]))
 
 
 def _describe_row(

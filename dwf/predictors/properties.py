@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dwf.densities.conditions import are_words
 from dwf.errors import ConfigError
 from dwf.measurements.columns import images_of, measured
 from dwf.zoo.store import Zoo
@@ -94,7 +95,7 @@ class Columns:
                 f"{', '.join(self.names)}; others are measured with python launch/measure.py"
             )
         values_N = self.all[name]
-        if values_N.dtype.kind not in "fiub":
+        if are_words(values_N):
             raise ConfigError(
                 f"properties: {name} of {self.zoo.path} holds words (as {str(values_N[0])!r}), and "
                 f"what is told is a number; numbers are {', '.join(self.names)}"
@@ -104,7 +105,7 @@ class Columns:
     @property
     def names(self) -> list[str]:
         """Names of all properties that are numbers."""
-        found = [name for name, v in self.all.items() if v.dtype.kind in "fiub"]
+        found = [name for name, v in self.all.items() if not are_words(v)]
         found += [GAP] * (GAP not in found and self.has(GAP))
         return sorted(set(found) - set(_NO_PROPERTIES))
 

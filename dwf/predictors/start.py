@@ -1,6 +1,7 @@
 """Weights of a fitted predictor as the start of rows that train: fine-tuning."""
 
 from pathlib import Path
+from typing import TypeGuard
 
 from dwf.errors import ConfigError
 from dwf.predictors.config import PredictorConfig
@@ -22,8 +23,9 @@ def digest_of(config: ExperimentConfig) -> str | None:
     file = Path(config.resume_from)
     if file.name != FILE or not file.is_file():
         raise ConfigError(f"resume_from = {config.resume_from!r}: no such file, called {FILE}")
-    if not any(start_of(config, settings) for settings in config.rows.values()):
-        kind = Predictor.load(file.parent).config.kind
+    found = Predictor.load(file.parent)
+    if not any(_suits(found, settings) for settings in config.rows.values()):
+        kind = found.config.kind
         told = ", ".join(f"{name} ({row.kind})" for name, row in config.rows.items())
         raise ConfigError(
             f"resume_from = {config.resume_from!r} is of the kind {kind}, and no row of that kind "
@@ -37,5 +39,10 @@ def start_of(config: ExperimentConfig, settings: PredictorConfig) -> LearntPredi
     if config.resume_from is None or settings.training is None:
         return None
     found = Predictor.load(Path(config.resume_from).parent)
+    return found if _suits(found, settings) else None
+
+
+def _suits(found: Predictor, settings: PredictorConfig) -> TypeGuard[LearntPredictor]:
+    """Whether a row can begin at a fitted predictor: it trains, and is of its kind."""
     is_same = isinstance(settings, type(found.config)) and isinstance(found, LearntPredictor)
-    return found if is_same else None
+    return is_same and settings.training is not None

@@ -15,7 +15,7 @@ from dwf.datasets.config import AnyDataConfig
 from dwf.errors import ConfigError
 from dwf.networks.config import NetworkConfig
 from dwf.plain import Json
-from dwf.settings import Count, Fraction, NonNegative, Positive, Share, Whole, build
+from dwf.settings import Count, Fraction, NonNegative, Positive, PositiveFraction, Whole, build
 from dwf.yaml_files import laid_over
 
 Optimizer = Literal["sgd", "adam", "adamw"]
@@ -97,7 +97,7 @@ class RecipeConfig:
     initialisation_scale: Positive | None = None
     """Factor of the initial weights of linear, convolution and attention layers, biases left alone:
     `normal` has a deviation of 0.02 times this; default: 1."""
-    data_share: Share | None = None
+    data_share: PositiveFraction | None = None
     """Share of the training images that a network sees, its own, drawn by its seed; an epoch keeps
     the steps of the whole part, so that fewer images are seen more often; default: all."""
     label_smoothing: Fraction = 0.0
@@ -237,7 +237,7 @@ class VaryConfig:
     """Initialisations."""
     initialisation_scale: tuple[Positive, ...] | RangeConfig | None = None
     """Factors of the initial weights, see `recipe.initialisation_scale`."""
-    data_share: tuple[Share, ...] | RangeConfig | None = None
+    data_share: tuple[PositiveFraction, ...] | RangeConfig | None = None
     """Shares of the training images, see `recipe.data_share`."""
     flip: tuple[Fraction, ...] | RangeConfig | None = None
     """Probabilities of `recipe.augment.flip`."""
@@ -251,7 +251,11 @@ class VaryConfig:
     def __post_init__(self):
         allowed = typing.get_type_hints(RecipeConfig, include_extras=True)
         allowed |= typing.get_type_hints(AugmentConfig, include_extras=True)
-        allowed |= {"prune_share": Fraction, "initialisation_scale": Positive, "data_share": Share}
+        allowed |= {
+            "prune_share": Fraction,
+            "initialisation_scale": Positive,
+            "data_share": PositiveFraction,
+        }
         for name, values in vars(self).items():
             if values == ():
                 raise ValueError(f"{name} = []: a list of at least one value, or a range")
