@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.generators.stage import fit_generator
     from dwf.importers.stage import import_zoo
     from dwf.measurements.stage import measure_zoo
+    from dwf.predictors.stage import fit_predictors
     from dwf.settings import load as load_settings
     from dwf.trackers import track_with
     from dwf.transfer.stage import finetune
@@ -39,6 +40,7 @@ PUBLIC = {
     "export_networks": "dwf.exporters.stage:export_networks",
     "finetune": "dwf.transfer.stage:finetune",
     "fit_generator": "dwf.generators.stage:fit_generator",
+    "fit_predictors": "dwf.predictors.stage:fit_predictors",
     "give_data": "dwf.data_paths:give_data",
     "load_network": "dwf.zoo.network_files:load_network",
     "import_zoo": "dwf.importers.stage:import_zoo",
@@ -62,6 +64,7 @@ __all__ = [
     "export_networks",
     "finetune",
     "fit_generator",
+    "fit_predictors",
     "give_data",
     "import_zoo",
     "load_network",

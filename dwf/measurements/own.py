@@ -21,7 +21,7 @@ from dwf.zoo.facts import Facts
 
 
 class Own(Measure):
-    """What a function of the user's returns."""
+    """A measure by a function of the user's."""
 
     config: OwnConfig
 

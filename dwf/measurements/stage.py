@@ -60,7 +60,7 @@ class Findings:
     folder: Path
     """Where they lie."""
     told: Measured
-    """What they are."""
+    """Facts of the measurement."""
     values: dict[str, np.ndarray]
     """Name -> values of the rows that were measured, float64."""
 

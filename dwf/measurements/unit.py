@@ -33,7 +33,7 @@ class Job:
     config: MeasureConfig
     """Its settings."""
     told: Measured
-    """What it writes, and how."""
+    """Columns that it writes, and how they are computed."""
     zoo: Zoo
     """Networks."""
     pictures: Pictures

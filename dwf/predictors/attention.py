@@ -35,7 +35,7 @@ class Part:
     keys: tuple[str, ...]
     """Embedding of each layer."""
     tokens: tuple[torch.Tensor, ...]
-    """Of each layer tokens_NUW."""
+    """Tokens of each layer, tokens_NUW."""
 
     @property
     def num_networks(self) -> int:

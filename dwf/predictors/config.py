@@ -27,7 +27,7 @@ READERS = {
     "probes": "dwf.predictors.probes:ProbesReader",
     "statistics": "dwf.predictors.combined:StatisticsReader",
 }
-"""What reads a vector off a network, for the predictors that join such vectors in one head."""
+"""Readers by kind: each takes a vector off a network, and one head joins the vectors."""
 
 Access = Literal["columns", "weights", "networks"]
 """How much of a network a predictor is shown: facts of its table, its weights, or the network
