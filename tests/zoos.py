@@ -2,13 +2,16 @@
 
 import math
 
+import numpy as np
+
 from dwf.datasets.config import DataConfig
 from dwf.datasets.known import input_shape
 from dwf.networks.config import MLPConfig, NetworkConfig
 from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
 from dwf.zoo.provenance import Sampled
-from dwf.zoo.store import Zoo
+from dwf.zoo.shard import Columns
+from dwf.zoo.store import Zoo, write_zoo
 
 
 def facts_of(
@@ -21,6 +24,14 @@ def facts_of(
         shape = own
     told = {"input_shape": shape, "seed": 0} | told
     return Facts(layout=layout, num_shards=num_shards, network=network, data=data, **told)
+
+
+def write_rows(folder, facts: Facts, weights_ND: np.ndarray, columns: Columns | None = None) -> Zoo:
+    """A zoo of one shard with these weights, a network each."""
+    count = len(weights_ND)
+    table = {"network": np.arange(count), "epoch": np.zeros(count, int)} | (columns or {})
+    blocks = [(table, weights_ND.astype(np.float32))]
+    return write_zoo(folder, facts, num_rows=count, blocks=blocks)
 
 
 def bare_facts(zoo: Zoo) -> Facts:

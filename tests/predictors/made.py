@@ -9,8 +9,8 @@ from dwf.networks.config import MLPConfig, NetworkConfig
 from dwf.networks.functional import build_network
 from dwf.predictors.examples import Examples
 from dwf.zoo.layout import Layout
-from dwf.zoo.store import Zoo, write_zoo
-from tests.zoos import facts_of
+from dwf.zoo.store import Zoo
+from tests.zoos import facts_of, write_rows
 
 MLP = MLPConfig((8, 6, 4))
 
@@ -35,11 +35,7 @@ def made_zoo(
     if weights is None:
         weights = rng.normal(size=(count, layout.size)) * rng.uniform(0.5, 2, (count, 1))
         weights += rng.normal(size=(count, 1))
-    count = len(weights)
-    table = {"network": np.arange(count), "epoch": np.zeros(count, int)} | (columns or {})
-    facts = facts_of(layout, config, **told)
-    blocks = [(table, weights.astype(np.float32))]
-    return write_zoo(folder, facts, num_rows=count, blocks=blocks)
+    return write_rows(folder, facts_of(layout, config, **told), weights, columns)
 
 
 def split(zoo: Zoo, values_N: np.ndarray, num_val: int) -> tuple[Examples, Examples]:

@@ -10,8 +10,8 @@ from dwf.align.symmetry import zoo_symmetry
 from dwf.datasets.config import DataConfig
 from dwf.networks.functional import build_network
 from dwf.zoo.layout import Layout
-from dwf.zoo.store import Zoo, write_zoo
-from tests.zoos import facts_of
+from dwf.zoo.store import Zoo
+from tests.zoos import facts_of, write_rows
 
 
 def zoo_of_networks(folder, network, *, count: int, seed: int, data: str = "digits") -> Zoo:
@@ -31,13 +31,7 @@ def zoo_of_networks(folder, network, *, count: int, seed: int, data: str = "digi
         else:
             part *= 0.2
     facts = facts_of(layout, network, data=DataConfig(data))
-    return zoo_of_rows(folder, facts, weights_ND.astype(np.float32))
-
-
-def zoo_of_rows(folder, facts, weights_ND: np.ndarray) -> Zoo:
-    count = len(weights_ND)
-    columns = {"network": np.arange(count), "epoch": np.zeros(count, int)}
-    return write_zoo(folder, facts, num_rows=count, blocks=[(columns, weights_ND)])
+    return write_rows(folder, facts, weights_ND)
 
 
 def changed(folder, zoo: Zoo, symmetry: str, *, seed: int = 5) -> Zoo:
@@ -49,7 +43,7 @@ def changed(folder, zoo: Zoo, symmetry: str, *, seed: int = 5) -> Zoo:
         weights_ND = permute(weights_ND, zoo.layout, groups=groups, orders=orders)
     else:
         _rescale(zoo.layout.unflatten(weights_ND), groups, len(zoo), symmetry, seed)
-    return zoo_of_rows(folder, zoo.facts, weights_ND.float().numpy())
+    return write_rows(folder, zoo.facts, weights_ND.float().numpy())
 
 
 def _rescale(tensors, groups: Sequence[Group], count: int, symmetry: str, seed: int) -> None:

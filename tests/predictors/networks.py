@@ -9,8 +9,8 @@ from dwf.networks.config import NetworkConfig
 from dwf.networks.functional import build_network, network_logits
 from dwf.predictors.examples import Examples
 from dwf.zoo.layout import Layout
-from dwf.zoo.store import Zoo, write_zoo
-from tests.zoos import facts_of
+from dwf.zoo.store import Zoo
+from tests.zoos import facts_of, write_rows
 
 
 def random_zoo(folder, network: NetworkConfig, *, count: int, seed: int = 0, shape=None) -> Zoo:
@@ -30,12 +30,7 @@ def random_zoo(folder, network: NetworkConfig, *, count: int, seed: int = 0, sha
             tensor *= 0.3
             tensor += entry.role == "norm" and "weight" in entry.name
     told = {} if shape is None else {"input_shape": shape}
-    return written(folder, facts_of(layout, network, **told), weights)
-
-
-def written(folder, facts, weights: np.ndarray) -> Zoo:
-    columns = {"network": np.arange(len(weights)), "epoch": np.zeros(len(weights), int)}
-    return write_zoo(folder, facts, num_rows=len(weights), blocks=[(columns, weights)])
+    return write_rows(folder, facts_of(layout, network, **told), weights)
 
 
 def moved(zoo: Zoo, folder, *, seed: int = 1, how=("permutations", "scales", "signs")) -> Zoo:
@@ -53,7 +48,7 @@ def moved(zoo: Zoo, folder, *, seed: int = 1, how=("permutations", "scales", "si
         if group.signs and "signs" in how:
             factor_NU *= torch.randint(2, factor_NU.shape, generator=random) * 2 - 1
         scale_units(tensors, group, factor_NU=factor_NU)
-    return written(folder, zoo.facts, weights.float().numpy())
+    return write_rows(folder, zoo.facts, weights.float().numpy())
 
 
 def answers(zoo: Zoo) -> torch.Tensor:

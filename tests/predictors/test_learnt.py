@@ -1,63 +1,30 @@
 """The base of predictors that train, with a kind of the test's own, and the constant."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 from dwf.errors import ConfigError, TooFewNetworks
-from dwf.predictors.config import ConstantConfig, LearntPredictorSettings
+from dwf.predictors.config import ConstantConfig
 from dwf.predictors.constant import Constant
 from dwf.predictors.examples import Examples
-from dwf.predictors.learnt import LearntPredictor
 from dwf.predictors.predictor import Predictor
 from dwf.run_folder import RunPart
 from dwf.training.config import LoopConfig
 from dwf.zoo.layout import Layout
-from dwf.zoo.store import Zoo, write_zoo
-from tests.zoos import facts_of
+from dwf.zoo.store import Zoo
+from tests.predictors.kinds import Line, LineConfig
+from tests.zoos import facts_of, write_rows
 
-
-@dataclass(frozen=True)
-class LineConfig(LearntPredictorSettings):
-    """A linear function of the weights."""
-
-    training: LoopConfig = field(
-        default_factory=lambda: LoopConfig(
-            steps=40, batch_size=8, validate_every=10, learning_rate=0.05, keep="best"
-        )
-    )
-    loss: Literal["mse", "mae", "huber", "bce"] = "mse"
-    kind: Literal["line"] = "line"
-
-
-class Line(LearntPredictor[torch.Tensor]):
-    settings = LineConfig
-
-    def _prepare(self, train):
-        self.size = train.sources[0][0].layout.size
-
-    def _new_module(self):
-        return nn.Linear(self.size, len(self.properties))
-
-    def inputs(self, sources):
-        return torch.cat([torch.from_numpy(zoo.read(rows)) for zoo, rows in sources])
-
-    def _own(self):
-        return {"size": self.size}
-
-    def _take_own(self, own):
-        self.size = own["size"]
+FEW_STEPS = LoopConfig(steps=40, batch_size=8, validate_every=10, learning_rate=0.05, keep="best")
 
 
 def zoo_of(folder, count: int, seed: int) -> Zoo:
     layout = Layout.of(nn.Linear(64, 10))
     weights = np.random.default_rng(seed).normal(size=(count, layout.size)).astype(np.float32)
-    columns = {"network": np.arange(count), "epoch": np.zeros(count, int)}
-    return write_zoo(folder, facts_of(layout), num_rows=count, blocks=[(columns, weights)])
+    return write_rows(folder, facts_of(layout), weights)
 
 
 def examples_of(*zoos: Zoo) -> Examples:
@@ -85,15 +52,14 @@ def test_a_line_is_learnt_from_two_zoos_and_told_in_its_units(networks, tmp_path
 
 def test_the_chosen_step_and_the_last_one_are_both_kept(networks, tmp_path):
     train, val = networks
-    line = Line(LineConfig())
+    line = Line(LineConfig(training=FEW_STEPS))
     line.fit(train, val, run=RunPart(tmp_path / "run"), seed=0)
     # 80 networks do not tell 650 weights: the held-out error of the best step is no worse.
     errors = [
         np.square((said - val.values_NP) / line.std_P.numpy()).mean()
         for said in (line.predict(val.sources), line.predict_last(val.sources))
     ]
-    alone = Line(LineConfig(training=LoopConfig(steps=40, batch_size=8, validate_every=10,
-                                                learning_rate=0.05, keep="last")))  # fmt: skip
+    alone = Line(LineConfig(training=replace(FEW_STEPS, keep="last")))
     alone.fit(train, val, run=RunPart(tmp_path / "alone"), seed=0)
     assert errors[0] <= errors[1]
     np.testing.assert_array_equal(line.predict_last(val.sources), alone.predict(val.sources))
@@ -118,7 +84,7 @@ def test_bad_values_and_too_few_networks_are_refused(networks, tmp_path):
         Line(LineConfig(loss="bce")).fit(train, val, run=RunPart(tmp_path / "run"), seed=0)
     few = Examples([(train.sources[0][0], np.arange(3))], train.properties, train.values_NP[:3])
     with pytest.raises(TooFewNetworks, match="batch_size = 8"):
-        Line(LineConfig()).fit(few, val, run=RunPart(tmp_path / "run"), seed=0)
+        Line(LineConfig(training=FEW_STEPS)).fit(few, val, run=RunPart(tmp_path / "run"), seed=0)
     bad = train.values_NP.copy()
     bad[3, 1] = np.nan
     with pytest.raises(ConfigError, match="tenth of 1 of 80 networks is no number"):

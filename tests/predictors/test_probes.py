@@ -12,8 +12,8 @@ from dwf.predictors.probes import Probes, ProbesReader, Probing
 from dwf.predictors.reading_config import ProbingConfig
 from dwf.run_folder import RunPart
 from dwf.training.config import LoopConfig
-from tests.predictors.networks import examples_of, first_class, moved, random_zoo, spread, written
-from tests.zoos import facts_of
+from tests.predictors.networks import examples_of, first_class, moved, random_zoo, spread
+from tests.zoos import facts_of, write_rows
 
 IMAGE = (1, 6, 6)
 MLP, TANH = MLPConfig((36, 12, 4)), MLPConfig((36, 10, 8, 4), activation="tanh")
@@ -125,6 +125,6 @@ def test_other_inputs_or_classes_and_unknown_networks_are_refused(zoos, tmp_path
     other = random_zoo(tmp_path / "other", MLPConfig((36, 12, 5)), count=2, shape=IMAGE)
     with pytest.raises(ShapeMismatch, match=r"answer 5 classes, .* \[1, 6, 6\] and 4"):
         probes.predict([(other, np.arange(2))])
-    bare = written(tmp_path / "bare", facts_of(other.layout, UnknownConfig()), other.read())
+    bare = write_rows(tmp_path / "bare", facts_of(other.layout, UnknownConfig()), other.read())
     with pytest.raises(ConfigError, match=r"bare was imported without its network, .* statistics"):
         probes.predict([(bare, np.arange(2))])
