@@ -16,7 +16,7 @@ environment:
 	fi
 
 demo: environment
-	$(PYTHON) -m dwf.datasets.load mnist
+	$(PYTHON) -m dwf data mnist
 	$(PYTHON) launch/pipeline.py --config $(DEMO)
 
 test: environment

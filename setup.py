@@ -43,6 +43,7 @@ setup(
         "huggingface_hub>=1,<3",
         "jsonschema>=4.20,<5",
     ],
+    entry_points={"console_scripts": ["dwf = dwf.__main__:main"]},
     extras_require={
         "track": TRACK,
         "dev": [

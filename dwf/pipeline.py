@@ -151,7 +151,7 @@ class PipelineConfig:
 
 @dataclass(frozen=True)
 class Command:
-    """One command of a pipeline: `python launch/STAGE.py FLAGS`."""
+    """One command of a pipeline: `dwf STAGE FLAGS`."""
 
     stage: str
     file: str

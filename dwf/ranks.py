@@ -349,7 +349,7 @@ def _connect(ranks: Ranks) -> Communicator:
         raise WrongLaunch(
             f"{asked}, but this command's ranks work together by MPI: start it with `mpiexec -n "
             f"{ranks.world} python ...`, or as one process with `python ...`; to train on several "
-            "ranks give launch/generator.py --engine ddp or deepspeed"
+            "ranks give dwf generator --engine ddp or deepspeed"
         )
     try:
         comm = _mpi().COMM_WORLD

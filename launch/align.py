@@ -1,37 +1,10 @@
 """Align a zoo, or each of a family: one symmetry frame, as zoos/NAME (default ZOO-aligned).
 
-python launch/align.py --config configs/align/git_rebasin.yaml --zoo mnist_mlp
-mpirun -n 4 python launch/align.py --zoo mnist_mlp
+python launch/align.py --help
 """
 
-from collections.abc import Sequence
-
-from dwf import preemption, settings
-from dwf.align.config import AlignConfig
-from dwf.metrics import log_to_stderr
-from dwf.ranks import exit_together, find_ranks
-
-DEFAULT = "configs/align/git_rebasin.yaml"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, plan, align, report."""
-    parsed = settings.parse(AlignConfig, DEFAULT, argv=argv, folder="zoos", named="{zoo}-aligned")
-    config, launch, name = parsed.config, parsed.launch, parsed.name
-    is_first = find_ranks().is_first
-    if is_first:
-        log_to_stderr()
-    from dwf.align.family import align_zoos, plan, report
-
-    if launch.dry_run:
-        if is_first:
-            print(plan(config, launch.root, name=name), parsed.describe(), sep="\n")
-        return
-    preemption.watch()
-    aligned = align_zoos(config, launch.root, name=name)
-    if is_first:
-        report(aligned)
-
+from dwf.commands.align import main
+from dwf.ranks import exit_together
 
 if __name__ == "__main__":
     exit_together(main)

@@ -1,39 +1,10 @@
 """Hold many generators against each other and against every null arm: audits/NAME.
 
-python launch/audit.py --config configs/audit/digits.yaml
-python launch/audit.py --config configs/audit/mnist14.yaml --nodes 4    # rows through Slurm
+python launch/audit.py --help
 """
 
-from collections.abc import Sequence
-
-from dwf import preemption, settings
-from dwf.audit.config import AuditConfig
-from dwf.cluster.config import ClusterLaunch
-from dwf.errors import exit_cleanly
-from dwf.metrics import log_to_stderr
-
-DEFAULT = "configs/audit/digits.yaml"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, plan, train the rows, report."""
-    parsed = settings.parse(AuditConfig, DEFAULT, argv=argv, folder="audits", flags=ClusterLaunch)
-    config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
-    from dwf.audit.stage import audit_generators, plan, report, trust_named
-    from dwf.cluster import backend
-
-    if not launch.resume:  # else a folder's settings, which the user has not named
-        trust_named(config)
-    print(plan(config, launch.root, name=name))
-    if launch.dry_run:
-        print(parsed.describe())
-        return
-    preemption.watch()
-    folder = launch.root / "audits" / name
-    run = backend.runner(launch, folder)
-    report(audit_generators(config, launch.root, name=name, run=run), folder)
-
+from dwf.commands.audit import main
+from dwf.ranks import exit_together
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    exit_together(main)

@@ -1,32 +1,10 @@
 """Score generated networks against the zoo they were learnt from: reports/NAME/.
 
-python launch/evaluate.py --zoo mnist_mlp-aligned --samples mnist_mlp-samples
+python launch/evaluate.py --help
 """
 
-from collections.abc import Sequence
-
-from dwf import preemption, settings
-from dwf.errors import exit_cleanly
-from dwf.evaluation.config import EvaluateConfig
-from dwf.metrics import log_to_stderr
-
-DEFAULT = "configs/evaluate/default.yaml"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, plan, evaluate, report."""
-    parsed = settings.parse(EvaluateConfig, DEFAULT, argv=argv, folder="reports", named="{zoo}")
-    config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
-    from dwf.evaluation.stage import evaluate, plan, report
-
-    print(plan(config, launch.root, name=name))
-    if launch.dry_run:
-        print(parsed.describe())
-        return
-    preemption.watch()
-    report(evaluate(config, launch.root, name=name), launch.root / "reports" / name)
-
+from dwf.commands.evaluate import main
+from dwf.ranks import exit_together
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    exit_together(main)

@@ -1,34 +1,10 @@
 """Export networks of a zoo for other tools: exports/NAME (default ZOO-FORMAT), or any folder.
 
-python launch/export.py --zoo mnist_mlp --format safetensors --best 10
+python launch/export.py --help
 """
 
-from collections.abc import Sequence
-
-from dwf import preemption, settings
-from dwf.errors import exit_cleanly
-from dwf.exporters.config import ExportConfig
-from dwf.metrics import log_to_stderr
-
-DEFAULT = "configs/export/default.yaml"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, plan, export, report."""
-    parsed = settings.parse(
-        ExportConfig, DEFAULT, argv=argv, folder="exports", named="{zoo}-{format}"
-    )
-    config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
-    from dwf.exporters.stage import export_networks, plan, report
-
-    print(plan(config, launch.root, name=name))
-    if launch.dry_run:
-        print(parsed.describe())
-        return
-    preemption.watch()
-    report(export_networks(config, launch.root, name=name))
-
+from dwf.commands.export import main
+from dwf.ranks import exit_together
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    exit_together(main)

@@ -1,56 +1,10 @@
 """Fit a generator, codec and density, to a zoo's training networks: runs/NAME.
 
-python launch/generator.py --config configs/generator/mnist_mlp.yaml
-mpirun -n 4 python launch/generator.py    # ranks share the codec's passes over the zoo
-torchrun --nproc-per-node 2 launch/generator.py --engine ddp --config FILE    # ranks train together
-python launch/generator.py --engine deepspeed --nodes 4 --config FILE    # by slurm/generator.sh
+python launch/generator.py --help
 """
 
-from collections.abc import Sequence
-
-from dwf import preemption, settings
-from dwf.cluster import ranked
-from dwf.cluster.config import RankedLaunch
-from dwf.generators.config import GeneratorConfig
-from dwf.generators.plan import is_fitted, trains_on_ranks, with_engine
-from dwf.metrics import log_to_stderr
-from dwf.ranks import exit_together, find_ranks, world
-from dwf.trust import trust_pickle
-
-DEFAULT = "configs/generator/mnist_mlp.yaml"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, plan, fit or submit, report."""
-    parsed = with_engine(settings.parse(GeneratorConfig, DEFAULT, argv=argv, flags=RankedLaunch))
-    config, launch, name = parsed.config, parsed.launch, parsed.name
-    trust_pickle(*launch.trust_pickle)
-    folder, job, ranks = launch.root / "runs" / name, ranked.job_of(parsed), find_ranks()
-    from dwf import distributed
-    from dwf.evaluation.reconstruction import report_fit
-    from dwf.generators.stage import fit_generator, plan
-
-    if ranks.is_first:
-        log_to_stderr()
-        memory = job.site.gpu_memory_gb if job else None
-        num = job.ranks if job else ranks.world
-        print(plan(config, launch.root, name=name, ranks=num, gpu_memory_gb=memory))
-    if launch.dry_run:
-        if ranks.is_first:
-            print(*([job.describe()] if job else []), parsed.describe(), sep="\n")
-        return
-    preemption.watch()
-    if job:
-        ranked.run(job, config, is_done=is_fitted)
-    else:
-        ranked.refuse_while_submitted(folder)
-        if trains_on_ranks(config):
-            distributed.begin()
-        fit_generator(config, launch.root, name=name)
-        world().on_first(report_fit, launch.root, name, config=config)
-    if ranks.is_first:
-        print(f"generator in {folder}")
-
+from dwf.commands.generator import main
+from dwf.ranks import exit_together
 
 if __name__ == "__main__":
     exit_together(main)

@@ -1,44 +1,10 @@
 """Import a zoo of networks that others trained, as zoos/NAME.
 
-python launch/import.py --config configs/import/state_dict.yaml --source checkpoints
+python launch/import.py --help
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-
-from dwf import preemption, settings
-from dwf.errors import exit_cleanly
-from dwf.importers.config import ImportConfig, ImportLaunch
-from dwf.importers.fetch import fetch
-from dwf.metrics import log_to_stderr
-from dwf.trust import trust_pickle
-
-DEFAULT = "configs/import/state_dict.yaml"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, plan, import, report."""
-    parsed = settings.parse(ImportConfig, DEFAULT, argv=argv, folder="zoos", flags=ImportLaunch)
-    config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
-    trust_pickle(*launch.trust_pickle)
-    if launch.fetch and not launch.dry_run:
-        fetch(launch.fetch, Path(config.source))
-    from dwf.importers.stage import import_zoo, plan, report, zoos_of
-    from dwf.zoo.manifest import write_manifest
-
-    zoos = zoos_of(config, name)
-    if launch.dry_run:
-        plans = [plan(each, launch.root, name=own) for own, each in zoos.items()]
-        print(*plans, parsed.describe(), sep="\n")
-        return
-    preemption.watch()
-    for own, each in zoos.items():
-        report(import_zoo(each, launch.root, name=own))
-    if name not in zoos:  # several architectures: the name stands for all of them
-        labels = {own.removeprefix(f"{name}-"): own for own in zoos}
-        write_manifest(launch.root / "zoos" / name, labels)
-
+from dwf.commands.import_zoo import main
+from dwf.ranks import exit_together
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    exit_together(main)

@@ -1,41 +1,10 @@
 """Measure properties of a zoo's networks, kept beside its shards: zoos/ZOO/measured/NAME.
 
-python launch/measure.py --zoo mnist_mlp
-python launch/measure.py --config configs/measure/robustness.yaml --zoo mnist_mlp --nodes 4
+python launch/measure.py --help
 """
 
-import sys
-from collections.abc import Sequence
-
-from dwf import preemption, settings
-from dwf.cluster.config import ClusterLaunch
-from dwf.errors import exit_cleanly
-from dwf.measurements.config import MeasureConfig
-from dwf.measurements.folder import folder_of, resumed_under
-from dwf.metrics import log_to_stderr
-
-DEFAULT = "configs/measure/scores.yaml"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, plan, measure, report."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parsed = settings.parse(
-        MeasureConfig, DEFAULT, argv=argv, folder=resumed_under(argv), flags=ClusterLaunch
-    )
-    config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
-    from dwf.cluster import backend
-    from dwf.measurements.stage import measure_zoo, plan, report
-
-    print(plan(config, launch.root, name=name))
-    if launch.dry_run:
-        print(parsed.describe())
-        return
-    preemption.watch()
-    run = backend.runner(launch, folder_of(launch.root, config.zoo, name=name))
-    report(measure_zoo(config, launch.root, name=name, run=run))
-
+from dwf.commands.measure import main
+from dwf.ranks import exit_together
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    exit_together(main)

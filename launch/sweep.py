@@ -1,38 +1,10 @@
 """Try settings of any stage under Ray Tune: sweeps/NAME/.
 
-python launch/sweep.py --config configs/sweep/mnist_hidden_dims_x_modes.yaml
+python launch/sweep.py --help
 """
 
-from collections.abc import Sequence
-
-from dwf import preemption, settings
-from dwf.errors import exit_cleanly
-from dwf.metrics import log_to_stderr
-from dwf.sweeps.config import SweepConfig, SweepLaunch
-
-DEFAULT = "configs/sweep/mnist_hidden_dims_x_modes.yaml"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, plan, run the trials, report."""
-    parsed = settings.parse(SweepConfig, DEFAULT, argv=argv, folder="sweeps", flags=SweepLaunch)
-    config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
-    from dwf.cluster import ray_cluster
-    from dwf.sweeps.space import describe_bases, read_bases, trust_named
-    from dwf.sweeps.stage import plan, report, run_sweep
-
-    if not launch.resume:  # else a folder's settings, which the user has not named
-        trust_named(config)
-    print(plan(config, launch.root, name=name))
-    if launch.dry_run:
-        print(parsed.describe(), describe_bases(read_bases(config)), sep="\n")
-        return
-    preemption.watch()
-    ray_cluster.connect(launch.workers)
-    made = run_sweep(config, launch.root, name=name, run=ray_cluster.runner(launch.workers))
-    report(made, launch.root / "sweeps" / name)
-
+from dwf.commands.sweep import main
+from dwf.ranks import exit_together
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    exit_together(main)

@@ -1,50 +1,10 @@
 """Train a zoo of networks into zoos/NAME, or several zoos that a family's settings list.
 
-python launch/zoo.py --config configs/zoo/mnist_mlp.yaml
-python launch/zoo.py --config configs/zoo/mnist_mlp_cluster.yaml --nodes 16
-python launch/zoo.py --config configs/zoo/families/mlps_digits.yaml
+python launch/zoo.py --help
 """
 
-from collections.abc import Sequence
-
-from dwf import preemption, settings
-from dwf.cluster.config import ClusterLaunch
-from dwf.errors import exit_cleanly
-from dwf.metrics import log_to_stderr
-from dwf.trust import code_in, trust_code
-from dwf.zoo.config import FamilyConfig, class_of
-
-DEFAULT = "configs/zoo/mnist_mlp.yaml"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, plan, train, report."""
-    file = settings.file_named(DEFAULT, argv, folder="zoos")
-    cls = class_of(settings.read_yaml(file))
-    parsed = settings.parse(cls, DEFAULT, argv=argv, folder="zoos", flags=ClusterLaunch)
-    config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
-    from dwf.cluster import backend
-
-    if isinstance(config, FamilyConfig):
-        from dwf.zoo.family import describe_cost, plan, report, work
-        from dwf.zoo.family import train_zoos as train
-
-        if not launch.resume:  # else a folder's settings, which the user has not named
-            trust_code(*code_in(tuple(config.members.values())))
-    else:
-        from dwf.zoo.cohorts import describe_cost
-        from dwf.zoo.stage import plan, report, work
-        from dwf.zoo.stage import train_zoo as train
-
-    print(plan(config, launch.root, name=name))
-    units = work(config, launch.root, name=name)
-    if launch.dry_run:
-        print(describe_cost(config), backend.describe(launch, units), parsed.describe(), sep="\n")
-        return
-    preemption.watch()
-    report(train(config, launch.root, name=name, run=backend.runner(launch, units.folder)))
-
+from dwf.commands.zoo import main
+from dwf.ranks import exit_together
 
 if __name__ == "__main__":
-    exit_cleanly(main)
+    exit_together(main)

@@ -12,4 +12,4 @@ set -euo pipefail
 source slurm/job.sh
 
 export OMP_NUM_THREADS=$SRUN_CPUS_PER_TASK
-run srun --mpi="$MPI_KIND" --kill-on-bad-exit=1 python launch/align.py "${arguments[@]}"
+run srun --mpi="$MPI_KIND" --kill-on-bad-exit=1 python -m dwf align "${arguments[@]}"

@@ -26,4 +26,4 @@ export SRUN_CPUS_PER_TASK=$cores OMP_NUM_THREADS=$cores
 # Ranks are told apart and find each other by SLURM_* (see dwf/distributed.py): no MPI, no ssh, no
 # torchrun. One that dies takes the others with it, and srun says which it was.
 run srun --mpi=none --ntasks-per-node="$ranks" --ntasks=$((ranks * SLURM_JOB_NUM_NODES)) \
-    --kill-on-bad-exit=1 python -u launch/generator.py "${arguments[@]}"
+    --kill-on-bad-exit=1 python -u -m dwf generator "${arguments[@]}"

@@ -13,4 +13,4 @@
 set -euo pipefail
 source slurm/job.sh
 
-run python launch/pipeline.py "${arguments[@]}"
+run python -m dwf pipeline "${arguments[@]}"

@@ -13,4 +13,4 @@ set -euo pipefail
 source slurm/job.sh
 source slurm/ray.sh
 
-run python launch/sweep.py "${arguments[@]}"
+run python -m dwf sweep "${arguments[@]}"

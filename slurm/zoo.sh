@@ -18,4 +18,4 @@ else
     source slurm/ray.sh
     where=(--backend ray)
 fi
-run python launch/zoo.py "${where[@]}" "${arguments[@]}"
+run python -m dwf zoo "${where[@]}" "${arguments[@]}"

@@ -7,7 +7,7 @@ The same commands are given in both checkouts, one after the other and on one th
 with a root of its own. Then what they wrote is compared: zoos byte by byte, codecs, densities and
 generators by their tensors, reports and summaries as data. It prints a table and ends with 1 where
 anything differs. Start it with the Python that dwf is installed for; the datasets must be there
-(`python -m dwf.datasets.load mnist cifar10`).
+(`python -m dwf data mnist cifar10`).
 
 What a commit made is kept in `--work` and taken from there the next time; a checkout with changes
 that are not committed is run anew. Two checkouts of one commit, or one given twice, are both run:

@@ -4,12 +4,9 @@ Every command is given twice where no data are: without the flag it is refused b
 it makes is there. No record of any of them has the path of the data.
 """
 
-import contextlib
 import dataclasses
-import importlib
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +18,7 @@ from dwf import data_paths, preemption
 from dwf.align.config import AlignConfig
 from dwf.align.stage import align_zoo
 from dwf.codecs.config import FlatConfig
+from dwf.commands import COMMANDS
 from dwf.datasets.config import ArraysConfig
 from dwf.densities.config import GaussianConfig
 from dwf.errors import ConfigError, DataUnavailable
@@ -56,7 +54,7 @@ FILES["generator"] = {
 }
 
 SUBSAMPLE = "configs/sample/subsample.yaml"
-COMMANDS = {  # what it makes: script and flags
+MAKES = {  # what it makes: script and flags
     "zoos/again": "zoo --config {files}/zoo.yaml --workers 1",
     "zoos/all": "zoo --config {files}/family.yaml --workers 1",
     "zoos/in": "import --config {files}/import.yaml --source {files}/nets",
@@ -68,9 +66,9 @@ COMMANDS = {  # what it makes: script and flags
     "finetunes/f": "finetune --config {files}/finetune.yaml --zoo z --workers 1",
 }
 IN_PROCESSES = [
-    pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS if "--workers" in COMMANDS[name]
+    pytest.param(name, marks=pytest.mark.slow) for name in MAKES if "--workers" in MAKES[name]
 ]
-HERE = [name for name in COMMANDS if "--workers" not in COMMANDS[name]]
+HERE = [name for name in MAKES if "--workers" not in MAKES[name]]
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +118,9 @@ def hold_no_path(folder: Path, root: Path) -> None:
 
 @pytest.mark.parametrize("product", [*HERE, *IN_PROCESSES])
 def test_a_stage_takes_data_that_are_no_longer_prepared(product, made, no_data, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "launch"))
-    script, *words = COMMANDS[product].format(files=made / "files").split()
+    script, *words = MAKES[product].format(files=made / "files").split()
     words += ["--root", str(made), "--name", Path(product).name]
-    main = importlib.import_module(script).main
+    main = COMMANDS[script].run
     with pytest.raises(DataUnavailable, match=r"give its file by --data-path mine\.npz=FILE"):
         main(words)
     other = made / "files" / "zoo.yaml"
@@ -136,25 +133,20 @@ def test_a_stage_takes_data_that_are_no_longer_prepared(product, made, no_data, 
         hold_no_path(folder, made)
 
 
-def test_the_loss_of_a_codec_is_measured_on_such_data(made, no_data, monkeypatch, capsys):
-    command = importlib.import_module("dwf.evaluation.__main__")
-    words = ["dwf.evaluation", "reconstruction", str(made / "runs" / "g")]
-    monkeypatch.setattr(sys, "argv", words)
+def test_the_loss_of_a_codec_is_measured_on_such_data(made, no_data, capsys):
+    main, words = COMMANDS["reconstruction"].run, [str(made / "runs" / "g")]
     with pytest.raises(DataUnavailable, match="--data-path"):
-        command.main()
-    given = f"mine.npz={made / 'files' / 'mine.npz'}"
-    monkeypatch.setattr(sys, "argv", [*words, "--data-path", given])
-    command.main()
+        main(words)
+    main([*words, "--data-path", f"mine.npz={made / 'files' / 'mine.npz'}"])
     assert "g-reconstruction/report.html" in capsys.readouterr().out
     hold_no_path(made / "reports" / "g-reconstruction", made)
 
 
 def test_the_groups_of_a_zoo_to_be_are_found_on_such_data(made, no_data, capsys):
-    main = importlib.import_module("dwf.align.__main__").main
+    main = COMMANDS["symmetry"].run
     words = [str(made / "files" / "zoo.yaml")]
-    with pytest.raises(SystemExit):
+    with pytest.raises(ConfigError, match=r"--data-path mine\.npz=FILE"):
         main(words)
-    assert "--data-path mine.npz=FILE" in capsys.readouterr().err
     main([*words, "--data-path", f"mine.npz={made / 'files' / 'mine.npz'}"])
     assert "| zoo | 83 |" in capsys.readouterr().out
     main([str(made / "zoos" / "z")])  # a zoo says the shape itself
@@ -163,19 +155,16 @@ def test_the_groups_of_a_zoo_to_be_are_found_on_such_data(made, no_data, capsys)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["dwf.codecs", "embed", "{0}/runs/g", "{0}/zoos/z", "--out", "{0}/e.npz"], "12 x"),
-        (["dwf.zoo", "info", "{0}/zoos/z"], "mine.npz"),
-        (["dwf.zoo", "verify", "{0}/zoos/z", "{0}/zoos/s"], "shards are whole"),
-        (["dwf.zoo", "statistics", "{0}/zoos/z"], "mean norm"),
-        (["dwf.zoo", "merge", "{0}/zoos/both", "{0}/zoos/z", "{0}/zoos/z2"], "24 rows"),
+        (["embed", "{0}/runs/g", "{0}/zoos/z", "--out", "{0}/e.npz"], "12 x"),
+        (["info", "{0}/zoos/z"], "mine.npz"),
+        (["verify", "{0}/zoos/z", "{0}/zoos/s"], "shards are whole"),
+        (["statistics", "{0}/zoos/z"], "mean norm"),
+        (["merge", "{0}/zoos/both", "{0}/zoos/z", "{0}/zoos/z2"], "24 rows"),
     ],
-    ids=lambda words: " ".join(words[:2]) if isinstance(words, list) else "",
+    ids=lambda words: words[0] if isinstance(words, list) else "",
 )
-def test_other_commands_need_no_data(words, said, made, no_data, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [word.format(made) for word in words])
-    command = importlib.import_module(f"{words[0]}.__main__")
-    with contextlib.suppress(SystemExit):
-        command.main()
+def test_other_commands_need_no_data(words, said, made, no_data, capsys):
+    COMMANDS[words[0]].run([word.format(made) for word in words[1:]])
     assert said in capsys.readouterr().out
 
 

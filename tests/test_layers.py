@@ -32,6 +32,7 @@ PACKAGES = (
     "sweeps",
     "audit",
     "cluster",
+    "commands",
 )
 GROUND = (
     "trust",

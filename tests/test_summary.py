@@ -15,7 +15,6 @@ from dwf.settings import build
 from dwf.summary import Summary
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.stage import train_zoo
-from tests.documentation import ROOT
 
 ZOO = {
     "network": {"kind": "mlp", "widths": [4, 3, 3]},
@@ -32,9 +31,8 @@ EVALUATE = {"count": 2, "noise": [0.1], "averages": [2]}
 def pipeline(monkeypatch, caplog):
     """The script, whose reports draw no figures."""
     caplog.set_level("INFO", logger="dwf")
-    monkeypatch.syspath_prepend(str(ROOT / "launch"))
     monkeypatch.setattr("dwf.evaluation.stage.draw_figures", lambda *_, **__: {})
-    return importlib.import_module("pipeline")
+    return importlib.import_module("dwf.commands.pipeline")
 
 
 def write(folder, name, data):

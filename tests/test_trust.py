@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from dwf import trust
-from dwf.align.__main__ import main as describe
 from dwf.cluster import local
 from dwf.codecs.config import FlatConfig
+from dwf.commands import COMMANDS
 from dwf.densities.config import GaussianConfig
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
@@ -50,7 +50,7 @@ def folder(tmp_path, monkeypatch):
     """A folder with a module that leaves a marker where it is imported; a command is given here."""
     (tmp_path / "evil_networks.py").write_text(OWN.format(marker=str(tmp_path / "ran")))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "launch"), str(tmp_path)])
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     importlib.invalidate_caches()
     yield tmp_path
     sys.modules.pop("evil_networks", None)
@@ -78,7 +78,7 @@ def strangers(folder, make_zoo):
 # Codecs that ask the network for its symmetry, selection by its accuracy; others take rows alone.
 SAMPLE = "{generator: made, count: 2, selection: {kind: subsample}}"
 GENERATOR = "{zoo: small, codec: {kind: neurons}, density: {kind: kde}}"
-COMMANDS = {
+WORDS = {
     "align": ["--zoo", "small", "--name", "new"],
     "generator": ["--config", "tokens.yaml", "--name", "new"],
     "sample": ["--config", "best.yaml", "--name", "new"],
@@ -87,10 +87,10 @@ COMMANDS = {
 
 
 def give(command: str, *words: str) -> None:
-    importlib.import_module(command).main([*COMMANDS[command], *words])
+    COMMANDS[command].run([*WORDS[command], *words])
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", WORDS)
 def test_no_command_runs_what_a_strangers_folder_names(strangers, command):
     for words in (["--dry-run"], []):
         try:
@@ -104,10 +104,10 @@ def test_no_command_runs_what_a_strangers_folder_names(strangers, command):
 
 def test_describing_a_strangers_zoo_runs_nothing_of_it(strangers, capsys):
     with pytest.raises(SystemExit) as left:
-        describe(["zoos/small"])
+        COMMANDS["symmetry"].run(["zoos/small"])
     assert left.value.code == 2 and f"--trust-code {EVIL}" in capsys.readouterr().err
     assert not Path("ran").exists()
-    describe(["zoos/small", "--trust-code", EVIL])
+    COMMANDS["symmetry"].run(["zoos/small", "--trust-code", EVIL])
     assert Path("ran").exists() and "16" in capsys.readouterr().out
 
 
@@ -176,10 +176,9 @@ def test_settings_that_the_user_gives_name_code_and_a_folders_do_not(folder, tmp
     record = folder / "zoos" / "theirs" / "run"
     record.mkdir(parents=True)
     (record / "config.yaml").write_text(ZOO)
-    zoo = importlib.import_module("zoo")
     for words in (["--dry-run"], []):
         with pytest.raises(ConfigError, match=f"--trust-code {EVIL}"):
-            zoo.main(["--resume", "--name", "theirs", *words])
+            COMMANDS["zoo"].run(["--resume", "--name", "theirs", *words])
         assert not Path("ran").exists()
 
 
@@ -188,10 +187,9 @@ def test_files_that_a_strangers_pipeline_names_are_not_named_by_the_user(folder)
     record.mkdir(parents=True)
     (record / "zoo.yaml").write_text(ZOO)
     (record / "config.yaml").write_text("zoo: pipelines/theirs/zoo.yaml")
-    pipeline = importlib.import_module("pipeline")
     for words in (["--dry-run"], []):
         with pytest.raises(ConfigError, match=f"zoo.yaml: network.target.*--trust-code {EVIL}"):
-            pipeline.main(["--resume", "--name", "theirs", *words])
+            COMMANDS["pipeline"].run(["--resume", "--name", "theirs", *words])
     assert not Path("ran").exists()
 
 

@@ -123,7 +123,7 @@ def _read(config: AlignConfig, path: Path) -> tuple[Zoo, Zoo, tuple[Group, ...],
         source = Zoo.open(zoos / config.reference_zoo)
         refuse_other_architecture(zoo, source)
     if not len(zoo):
-        raise TooFewNetworks(f"{zoo.path} holds no networks: train some with launch/zoo.py")
+        raise TooFewNetworks(f"{zoo.path} holds no networks: train some with dwf zoo")
     reference_row(source, config)
     if zoo.layout.constants:  # by which units are told apart, as the network is built
         built_D = zoo.layout.flatten(floats_of(zoo.build_network())).numpy()

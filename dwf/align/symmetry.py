@@ -3,7 +3,7 @@
 The groups are traced from the module: see `trace/`. Whether they are right is checked on numbers
 by `verify.py`.
 
-python -m dwf.align configs/zoo/mnist_mlp.yaml
+dwf symmetry configs/zoo/mnist_mlp.yaml
 """
 
 import math

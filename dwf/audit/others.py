@@ -99,7 +99,7 @@ def _samples_of(row: str, file: Path, told: dict[str, Json], report: Report) -> 
         raise ConfigError(
             f"{file} has {len(sets)} sets of samples, scored on {told['config']['split']} images: "
             f"expected one or more, on {report.config['split']} images: make it with "
-            f"python launch/evaluate.py --split {report.config['split']}"
+            f"dwf evaluate --split {report.config['split']}"
         )
     if len(sets) == 1:
         return [replace(sets[0], title=row)]

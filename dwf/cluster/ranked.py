@@ -262,7 +262,7 @@ def _look_again(job: RankedJob, number: str) -> str:
     root = job.folder.parent.parent
     where = "" if root == Path.cwd() else f" --root {shlex.quote(str(root))}"
     return (
-        f"look again with: python launch/generator.py --resume --name {job.folder.name}{where} "
+        f"look again with: dwf generator --resume --name {job.folder.name}{where} "
         f"--nodes {job.nodes}\n  log: {_log(job.folder, number)}\n  end it with: scancel {number}"
     )
 

@@ -239,7 +239,7 @@ class Codec:
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise RunConflict(
                 f"{folder} holds no whole codec ({error}): remove the run's folder and fit the "
-                "generator again with launch/generator.py"
+                "generator again with dwf generator"
             ) from None
         return codec
 

@@ -1,20 +1,15 @@
 """Load a dataset, cut and scaled as its settings say.
 
-    python -m dwf.datasets.load mnist         # fetch and verify; `make demo` does this first
-
-Fetches the named datasets into `$DWF_DATA` (default: `dwf` in the user's cache folder), or says
-that they are there. After that nothing needs a network.
+Fetches them first where this machine has not got them; `dwf data mnist` does that beforehand.
 
 Shape suffixes: A images of a stored array, M images of a part, F features, C channels.
 """
 
-import argparse
-import time
 import typing
 
 import torch
 
-from dwf.datasets.cache import data_folder, open_arrays, open_resized
+from dwf.datasets.cache import open_arrays, open_resized
 from dwf.datasets.config import (
     TEST_SHARE,
     AnyDataConfig,
@@ -27,8 +22,7 @@ from dwf.datasets.dataset import LUMINANCE, Dataset, Part, luminance
 from dwf.datasets.formats import Arrays
 from dwf.datasets.own import facts_of_arrays, open_own
 from dwf.datasets.sources import Known, published
-from dwf.errors import ConfigError, exit_cleanly
-from dwf.metrics import log_to_stderr
+from dwf.errors import ConfigError
 from dwf.randomness import numpy_stream
 
 _ROWS_AT_ONCE = 4096
@@ -218,8 +212,8 @@ def _statistics_of_grey(train: Part) -> tuple[torch.Tensor, torch.Tensor]:
     return mean.view(1, 1, 1), deviation.view(1, 1, 1)
 
 
-def _by_name() -> dict[str, AnyDataConfig]:
-    """Every published dataset, as it is published."""
+def by_name() -> dict[str, AnyDataConfig]:
+    """Return every published dataset as it is published, by its name."""
     hints = typing.get_type_hints(TorchvisionConfig)
     split = typing.get_args(typing.get_args(hints["split"])[0])
     every = [
@@ -229,23 +223,3 @@ def _by_name() -> dict[str, AnyDataConfig]:
         splits = split if name == "emnist" else (None,)
         every += [TorchvisionConfig(name=name, split=one) for one in splits]
     return {config.published: config for config in every}
-
-
-def main() -> None:
-    """Fetch and verify datasets: `python -m dwf.datasets.load KIND ...`."""
-    kinds = _by_name()
-    parser = argparse.ArgumentParser(description="Fetch and verify datasets.")
-    parser.add_argument("kinds", nargs="+", choices=kinds, metavar="KIND", help=", ".join(kinds))
-    log_to_stderr()
-    for kind in parser.parse_args().kinds:
-        started = time.monotonic()
-        data = load_dataset(kinds[kind])
-        print(
-            f"{kind}: {len(data.train)} + {len(data.val)} + {len(data.test)} of shape "
-            f"{list(data.shape)}, verified, in {data_folder() / kind} "
-            f"({time.monotonic() - started:.2f} s)"
-        )
-
-
-if __name__ == "__main__":
-    exit_cleanly(main)

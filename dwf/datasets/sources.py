@@ -129,7 +129,7 @@ def read_published(kind: str, raw: Path) -> Arrays:
     raise DataUnavailable(
         f"{kind} is in no source:\n{tried}\n"
         f"put its official files into {raw}, or on a machine that reaches a source give: "
-        f"DWF_DATA=FOLDER python -m dwf.datasets.load {kind}, and set DWF_DATA to that folder here"
+        f"DWF_DATA=FOLDER dwf data {kind}, and set DWF_DATA to that folder here"
     )
 
 

@@ -47,7 +47,7 @@ def refuse_other_frame(zoo: Zoo, samples: Sequence[Zoo]) -> None:
             raise ConfigError(
                 f"zoo = {zoo.name!r}: the generator of {each.name} learnt from {sampled.zoo!r}, "
                 "networks of another architecture, so no zoo tells how new these are: train them "
-                f"further beside this zoo's, by launch/finetune.py --zoo {zoo.name} --samples "
+                f"further beside this zoo's, by dwf finetune --zoo {zoo.name} --samples "
                 f"{each.name}"
             )
         if zoo.name in sampled.learnt_from:

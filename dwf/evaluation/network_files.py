@@ -68,7 +68,7 @@ def _open(sample: str, zoo: Zoo, *, root: Path, folder: Path) -> Zoo:
     if not files:
         raise TooFewNetworks(
             f"{path} holds no network: files of networks end in {', '.join(SUFFIXES)}; write some "
-            "with launch/export.py"
+            "with dwf export"
         )
     facts = Facts(layout=zoo.layout, num_shards=1, **vars(zoo.facts.subject))
     blocks = (_block(zoo, number, file) for number, file in enumerate(files))

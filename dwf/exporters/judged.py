@@ -16,8 +16,7 @@ def judged(report: str, zoo: Zoo) -> NetworkSet:
     folder = zoo.path.parent.parent / "reports" / report
     if not (folder / "done.json").exists():
         raise ConfigError(
-            f"report = {report!r}: {folder} holds no finished report: make it with "
-            "launch/evaluate.py"
+            f"report = {report!r}: {folder} holds no finished report: make it with dwf evaluate"
         )
     fingerprints = json.loads((folder / "done.json").read_text())["fingerprints"]
     samples = Report.load(folder).of("samples")
@@ -27,5 +26,5 @@ def judged(report: str, zoo: Zoo) -> NetworkSet:
     titles = ", ".join(one.title for one in samples) or "no samples"
     raise ConfigError(
         f"report = {report!r}: it is on {titles}, not on {zoo.name} as it is now: evaluate that "
-        f"with launch/evaluate.py --samples {zoo.name}"
+        f"with dwf evaluate --samples {zoo.name}"
     )

@@ -49,7 +49,7 @@ def _best(zoo: Zoo, count: int, *, report: str | None) -> np.ndarray:
     else:
         raise ConfigError(
             f"best = {count}: {zoo.path} has no column {ACCURACY}, by which the best are chosen: "
-            "score its networks with launch/evaluate.py, and name that by --report"
+            "score its networks with dwf evaluate, and name that by --report"
         )
     order_N = np.argsort(-known_N[rows_N], kind="stable")  # NaN comes last
     return rows_N[order_N[:count]]

@@ -100,7 +100,7 @@ def refuse_untold(config: GeneratorConfig, pair: tuple[Zoo, Zoo]) -> None:
     if not differ:
         raise ConfigError(
             f"more_zoos = {list(config.more_zoos)}: {names[1]} has the architecture of "
-            f"{names[0]}, and its data: put the two together with python -m dwf.zoo merge, and "
+            f"{names[0]}, and its data: put the two together with dwf merge, and "
             "learn from that zoo"
         )
     if not set(differ) & set(config.density.conditions):

@@ -345,7 +345,7 @@ class Generator:
         except FileNotFoundError:
             raise RunConflict(
                 f"{folder} holds a generator that is not fitted to the end: go on with python "
-                f"launch/generator.py --resume --name {folder.name}"
+                f"dwf generator --resume --name {folder.name}"
             ) from None
         return cls(codec, density, origin=head["origin"], head=head)
 
@@ -367,16 +367,16 @@ def read_head(folder: Path) -> dict[str, Json]:
         found = (head["format"], head["version"])
     except FileNotFoundError:
         raise RunConflict(
-            f"{folder} holds no generator ({HEAD} is missing): fit one with launch/generator.py"
+            f"{folder} holds no generator ({HEAD} is missing): fit one with dwf generator"
         ) from None
     except (ValueError, KeyError, TypeError):
         raise RunConflict(
             f"{file} is not the description of a generator: remove it and go on with python "
-            f"launch/generator.py --resume --name {folder.name}"
+            f"dwf generator --resume --name {folder.name}"
         ) from None
     if found != (FORMAT, VERSION):
         raise RunConflict(
             f"{file}: format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}: remove "
-            f"{folder} and fit the generator again with launch/generator.py"
+            f"{folder} and fit the generator again with dwf generator"
         )
     return head

@@ -256,7 +256,7 @@ def _advise_frames(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
         yield (
             f"WARNING: {', '.join(there)} are of one architecture and in frames of their own, so "
             "that the order of units tells them apart: align the others to the reference of the "
-            f"first, with launch/align.py --reference-zoo ({there[0]} before its alignment)"
+            f"first, with dwf align --reference-zoo ({there[0]} before its alignment)"
         )
 
 
@@ -280,10 +280,10 @@ def _how_to_make(name: str) -> str:
     """Return the commands that make a zoo, as far as its name tells: an aligned one takes two."""
     bare, found = name.removesuffix("-aligned"), _settings_of(name)
     file = found[0].relative_to(_CONFIGS.parent) if found else "FILE"
-    made = f"python launch/zoo.py --config {file} --name {bare}"
+    made = f"dwf zoo --config {file} --name {bare}"
     if bare == name:
         return made
-    return f"{made}, then python launch/align.py --zoo {bare} --name {name}"
+    return f"{made}, then dwf align --zoo {bare} --name {name}"
 
 
 def layout_of(path: Path) -> "Layout | None":

@@ -131,7 +131,7 @@ class ImportLaunch(Launch):
     trust_pickle: Annotated[tuple[Path, ...], UseAppendAction] = ()
     """File, or folder of files, that may be unpickled, which runs what code it holds."""
     fetch: str | None = None
-    """Published zoo that is fetched into `source` first; `python -m dwf.importers` names them."""
+    """Published zoo that is fetched into `source` first; `dwf published` names them."""
 
 
 def has_source(config: ImportConfig) -> bool:

@@ -166,7 +166,7 @@ def _open(path: Path) -> Zoo:
     if (path / ZOO_FILE).exists() and not is_whole_zoo(path):
         raise IncompleteZoo(
             f"{path} is still in work: it lacks shards or zoo.h5; give the command that makes it "
-            f"again, and measure it when it is whole (python -m dwf.zoo status {path})"
+            f"again, and measure it when it is whole (dwf status {path})"
         )
     zoo = Zoo.open(path)
     if not len(zoo):

@@ -100,5 +100,5 @@ def find_codec(generator: str, beside: Path) -> Path:
     raise ConfigError(
         f"generator = {generator!r}: there is no codec at "
         f"{' or '.join(str(run / FOLDER) for run in tried)}: fit a generator first, with python "
-        f"launch/generator.py --name {Path(generator).name}, or name one that is"
+        f"dwf generator --name {Path(generator).name}, or name one that is"
     )

@@ -33,7 +33,7 @@ class Examples:
             if num_bad := int((~np.isfinite(values_N)).sum()):
                 raise ConfigError(
                     f"{name} of {num_bad} of {count} networks is no number: leave these networks "
-                    "out, or measure it again with python launch/measure.py"
+                    "out, or measure it again with dwf measure"
                 )
 
     def __len__(self) -> int:

@@ -219,7 +219,7 @@ def _without_missing(
                 first = asked[bad_N[asked]].min()
                 raise ConfigError(
                     f"{name} of {num} of the {len(asked)} networks of {zoo.path} is no number "
-                    f"(first: row {first}): measure it with python launch/measure.py, or leave "
+                    f"(first: row {first}): measure it with dwf measure, or leave "
                     "these networks out with --missing leave_out"
                 )
         any_N = np.any(list(bad.values()), axis=0)

@@ -110,7 +110,7 @@ class Predicted:
             )
         yield from (f"  {row} told nothing: {why}" for row, why in self.refused.items())
         if not self.scores:
-            yield "  none of the properties was measured of this zoo: python launch/measure.py does"
+            yield "  none of the properties was measured of this zoo: dwf measure does"
         yield f"predicted columns in {self.folder}"
 
 
@@ -121,7 +121,7 @@ def predict_zoo(config: ExperimentConfig, root: Path, *, name: str, zoo: str) ->
         config: the experiment's settings; the rows that are chosen tell.
         root: folder that holds zoos/ and runs/.
         name: the experiment's name.
-        zoo: name of the zoo, also of samples that launch/sample.py drew.
+        zoo: name of the zoo, also of samples that dwf sample drew.
 
     Raises:
         RunConflict: no such experiment, or one of other settings; or what was told is of another

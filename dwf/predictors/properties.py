@@ -59,7 +59,7 @@ def _read(name: str, tables: Sequence["Columns"]) -> Property:
             raise ConfigError(
                 f"{name} of {first.zoo.path} is of {images[0]} images and that of "
                 f"{table.zoo.path} of {count}, of the same data: measure both alike, with python "
-                "launch/measure.py"
+                "dwf measure"
             )
     return Property(name, values, max(known) if len(known) == len(images) else None)
 
@@ -92,7 +92,7 @@ class Columns:
         if name not in self.all or name in _NO_PROPERTIES:
             raise ConfigError(
                 f"properties: {self.zoo.path} has no property {name!r}; it has "
-                f"{', '.join(self.names)}; others are measured with python launch/measure.py"
+                f"{', '.join(self.names)}; others are measured with dwf measure"
             )
         values_N = self.all[name]
         if are_words(values_N):

@@ -1,6 +1,6 @@
 """Make the newest DeepSpeed checkpoint of a run readable by any number of ranks.
 
-python -m dwf.training convert runs/NAME
+dwf convert runs/NAME
 """
 
 import os

@@ -175,6 +175,6 @@ def _part_to_read(path: Path, state: dict[str, Json], world: int, needs: dict[st
     run = path.parent.parent
     raise RunConflict(
         f"{path} was written by {state['world']} ranks, and there are {world}: start "
-        f"{state['world']}, or convert it for any number with `python -m dwf.training convert "
+        f"{state['world']}, or convert it for any number with `dwf convert "
         f"{run}`"
     )

@@ -2,7 +2,7 @@
 
 Each command tells by its exit code whether all is well (0) or something is missing or damaged (1).
 `verify` and `statistics` share the work where they are started as several ranks:
-`mpiexec -n 4 python -m dwf.zoo verify zoos/mnist_mlp`.
+`mpiexec -n 4 dwf verify zoos/mnist_mlp`.
 """
 
 import json
@@ -175,7 +175,7 @@ def _tell(folder: Path, num_shards: int, damages: "Sequence[Damage]") -> None:
     for damage in damages:
         print(f"{damage.file}: {damage.reason}")
     if [damage.file.name for damage in damages] == [NAME]:
-        print(f"{folder}: mend it with: python -m dwf.zoo verify --mend {shlex.quote(str(folder))}")
+        print(f"{folder}: mend it with: dwf verify --mend {shlex.quote(str(folder))}")
         return
     there = [str(damage.file) for damage in damages if damage.file.exists()]
     remove = f"rm {shlex.join(there)} && " if there else ""
@@ -307,10 +307,10 @@ def _command_that_made(folder: Path) -> str:
     name, place = shlex.quote(folder.name), folder.absolute().parent
     if isinstance(provenance, Merged):
         beside = [str(folder.parent / zoo["name"]) for zoo in provenance.zoos]
-        return f"python -m dwf.zoo merge {shlex.join([str(folder), *beside])}"
+        return f"dwf merge {shlex.join([str(folder), *beside])}"
     if isinstance(provenance, Trained) and place.name == "zoos":
         root = "" if place.parent == Path.cwd() else f" --root {shlex.quote(str(place.parent))}"
-        return f"python launch/zoo.py --resume --name {name}{root}"
+        return f"dwf zoo --resume --name {name}{root}"
     record = folder / "run" / "command.txt"
     lines = record.read_text().splitlines() if record.exists() else []
     return f"python {lines[-1]}" if lines else "give the command that made this zoo again"

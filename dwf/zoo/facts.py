@@ -163,7 +163,7 @@ class Facts(Subject):
         """
         file = folder / FILE
         if not file.exists():
-            raise NotAZoo(f"{folder} is not a zoo: it has no {FILE}; make one with launch/zoo.py")
+            raise NotAZoo(f"{folder} is not a zoo: it has no {FILE}; make one with dwf zoo")
         try:
             told = json.loads(file.read_text())
             found = (told.pop("format"), told.pop("version"))

@@ -308,7 +308,7 @@ def _refuse_other_place(zoo: str, index: int, facts: Facts, expected: int) -> No
 def _corrupt(path: Path, reason: str) -> CorruptShard:
     return CorruptShard(
         f"{path} is damaged ({reason}): remove this file and give the command that made its zoo "
-        "again; only this shard is made anew. All that is damaged: python -m dwf.zoo verify "
+        "again; only this shard is made anew. All that is damaged: dwf verify "
         f"{path.parent}"
     )
 

@@ -112,7 +112,7 @@ class Zoo:
             raise IncompleteZoo(
                 f"{path} lacks {len(missing)} of {len(files)} shards, first {missing[0].name}: "
                 "give the command that makes this zoo again (for a trained zoo: python "
-                f"launch/zoo.py --resume --name {path.name}); all that are missing: python -m "
+                f"dwf zoo --resume --name {path.name}); all that are missing: python -m "
                 f"dwf.zoo status {path}"
             )
         view = None if missing else read_view(path, facts, files=files)

@@ -19,6 +19,7 @@ from dwf.align.groups import permute
 from dwf.align.report import read_report
 from dwf.align.stage import align_zoo
 from dwf.align.symmetry import symmetry_of
+from dwf.commands import COMMANDS
 from dwf.errors import (
     ConfigError,
     CorruptShard,
@@ -304,15 +305,14 @@ def test_weights_that_are_not_finite_are_found(tmp_path):
         align_zoo(AlignConfig("zoo"), tmp_path, name="aligned")
 
 
-def test_command_prints_the_report(tmp_path, monkeypatch, capsys):
+def test_command_prints_the_report(tmp_path, capsys):
     write_zoo(tmp_path)
-    monkeypatch.syspath_prepend(str(REPOSITORY / "launch"))
     words = ["--config", str(REPOSITORY / "configs/align/git_rebasin.yaml")]
     words += ["--zoo", "zoo", "--root", str(tmp_path)]
-    __import__("align").main([*words, "--dry-run"])
+    COMMANDS["align"].run([*words, "--dry-run"])
     said = capsys.readouterr().out
     assert "zoos/zoo-aligned" in said and "36 rows; 1 group: 1 units (16)" in said
-    __import__("align").main([*words, "--num-pairs", "0"])
+    COMMANDS["align"].run([*words, "--num-pairs", "0"])
     assert "L2 distance to the reference" in capsys.readouterr().out
     assert Zoo.open(tmp_path / "zoos" / "zoo-aligned").facts.aligned.aligned_from == "zoo"
 

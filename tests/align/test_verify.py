@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from dwf.align.__main__ import main
 from dwf.align.groups import Group, Member
 from dwf.align.symmetry import symmetry_of
 from dwf.align.verify import verify_symmetry
+from dwf.commands import COMMANDS
 from dwf.errors import ConfigError
 from dwf.networks.config import CNNConfig, MLPConfig, ResNetConfig
 from dwf.networks.functional import build_network
@@ -168,7 +168,7 @@ def test_a_network_that_does_not_see_its_images_cannot_be_checked():
 def test_command_prints_a_table(tmp_path, capsys):
     path = tmp_path / "small.yaml"
     path.write_text("network: {kind: mlp, widths: [4, 16, 3]}\ndata: {kind: iris}\ncount: 2\n")
-    main([str(path), "--shape", "4", "--members"])
+    COMMANDS["symmetry"].run([str(path), "--shape", "4", "--members"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| small | 131 | 1 group: 1 units (16) | ")
     assert float(lines[2].split("|")[4]) < 1e-12

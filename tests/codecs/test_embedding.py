@@ -1,8 +1,5 @@
 """Embeddings against plain means over tokens, and ridge probes against their normal equations."""
 
-import runpy
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -13,6 +10,7 @@ from dwf.codecs.config import FlatConfig, NeuronsConfig
 from dwf.codecs.embedding import PENALTIES, embed, pool, ridge_probe
 from dwf.codecs.flat import FlatCodec
 from dwf.codecs.neurons.codec import NeuronsCodec
+from dwf.commands import COMMANDS
 from dwf.errors import CorruptShard, ShapeMismatch, TooFewNetworks
 from dwf.zoo.store import Zoo, write_zoo
 
@@ -119,19 +117,18 @@ def test_a_probe_is_ridge_regression_by_its_normal_equations():
     assert probe.val_r2 == pytest.approx(r2(best, "val"))
 
 
-def command(monkeypatch, *words) -> None:
-    monkeypatch.setattr(sys, "argv", ["dwf.codecs", *map(str, words)])
-    runpy.run_module("dwf.codecs", run_name="__main__")
+def command(*words) -> None:
+    COMMANDS["embed"].run([*map(str, words)])
 
 
-def test_the_command_writes_embeddings_and_probes_them(fitted, run, monkeypatch, capsys):
+def test_the_command_writes_embeddings_and_probes_them(fitted, run, capsys):
     codec, random = fitted
     codec.save(run.path / "codec")
     columns = {name: values for name, values in random.columns.items() if name != "checksum"}
     columns["val_accuracy"] = embed(codec, random, rows=np.arange(40))[:, 0].astype(np.float64)
     path = random.path.parent / "told"
     zoo = write_zoo(path, random.facts, num_rows=40, blocks=[(columns, random.read())])
-    command(monkeypatch, "embed", run.path, path, "--pooling", "layers")
+    command(run.path, path, "--pooling", "layers")
     written = np.load(run.path / "embeddings-told.npz")
     np.testing.assert_array_equal(
         written["embedding"], embed(codec, zoo, rows=np.arange(40), pooling="layers")
@@ -144,14 +141,14 @@ def test_the_command_writes_embeddings_and_probes_them(fitted, run, monkeypatch,
     assert "ridge probe of val_accuracy: R^2 " in said and "on 8 rows of test networks" in said
 
 
-def test_the_command_says_where_there_is_nothing_to_probe(fitted, run, monkeypatch, capsys):
+def test_the_command_says_where_there_is_nothing_to_probe(fitted, run, capsys):
     codec, zoo = fitted
     codec.save(run.path / "codec")
     out = run.path / "here.npz"
-    command(monkeypatch, "embed", run.path, zoo.path, "--out", out)
+    command(run.path, zoo.path, "--out", out)
     assert "records no val_accuracy" in capsys.readouterr().out
     assert set(np.load(out)) == {"embedding", "network", "epoch", "split"}
     with pytest.raises(SystemExit) as stopped:
-        command(monkeypatch, "embed", run.path / "nowhere", zoo.path)
+        command(run.path / "nowhere", zoo.path)
     assert stopped.value.code == 2 and "holds no whole codec" in capsys.readouterr().err
     assert isinstance(Codec.load(run.path / "codec"), NeuronsCodec)

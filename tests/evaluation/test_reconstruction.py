@@ -1,8 +1,6 @@
 """What a codec loses: the numbers against plain loops."""
 
-import runpy
 import shutil
-import sys
 from dataclasses import replace
 from typing import get_args
 
@@ -28,8 +26,9 @@ from dwf.codecs.sane.behaviour import Behaviour
 from dwf.codecs.tokens.geometry import Geometry
 from dwf.codecs.tokens.scaling import TokenScaling
 from dwf.codecs.windows.sampler import WindowSampler
+from dwf.commands import COMMANDS
 from dwf.densities.config import GaussianConfig
-from dwf.errors import TooFewNetworks
+from dwf.errors import ConfigError, NotAZoo, TooFewNetworks
 from dwf.evaluation.config import ReconstructionConfig
 from dwf.evaluation.reconstruction import choose_networks, report_fit
 from dwf.evaluation.report.reconstruction import Reconstruction
@@ -159,24 +158,20 @@ def test_a_zoo_that_holds_nothing_out_is_reported_by_its_training_networks(zoo):
         choose_networks(of_splits(zoo, "none", splits=[]), ReconstructionConfig())
 
 
-def test_another_zoo_has_a_report_of_its_own(zoo, monkeypatch, capsys):
+def test_another_zoo_has_a_report_of_its_own(zoo, capsys):
     fit(zoo)
     of_splits(zoo, "other", splits=["val", "test"])
     root = root_of(zoo)
-    words = ["dwf.evaluation", "reconstruction", str(root / "runs" / "g"), "--zoo", "other"]
-    monkeypatch.setattr(sys, "argv", [*words, "--split", "val", "--networks", "4"])
-    runpy.run_module("dwf.evaluation", run_name="__main__")
+    words = [str(root / "runs" / "g"), "--zoo", "other"]
+    main = COMMANDS["reconstruction"].run
+    main([*words, "--split", "val", "--networks", "4"])
     found = Reconstruction.load(root / "reports" / "g-reconstruction-other")
     assert found.facts["zoo"] == "other" and [one.n for one in found.sets] == [4]
     assert "report g-reconstruction-other" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", [*words[:2], str(root / "runs" / "nowhere")])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_module("dwf.evaluation", run_name="__main__")
-    assert stopped.value.code == 2 and "holds no generator" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", [*words, "--networks", "0"])
-    with pytest.raises(SystemExit):
-        runpy.run_module("dwf.evaluation", run_name="__main__")
-    assert "networks = 0: allowed is at least 1" in capsys.readouterr().err
+    with pytest.raises(NotAZoo, match="holds no generator"):
+        main([str(root / "runs" / "nowhere")])
+    with pytest.raises(ConfigError, match="networks = 0: allowed is at least 1"):
+        main([*words, "--networks", "0"])
 
 
 def test_without_training_networks_errors_are_relative_to_nothing(zoo):

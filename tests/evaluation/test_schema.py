@@ -5,8 +5,8 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
+from dwf.commands.validate import validate
 from dwf.errors import ConfigError
-from dwf.evaluation import __main__ as commands
 from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.report.report import Report
 from dwf.evaluation.report.schema import SCHEMA, validate_report
@@ -29,7 +29,7 @@ def test_the_schema_is_one_and_a_report_keeps_to_it(written, capsys):
     Draft202012Validator.check_schema(json.loads(SCHEMA.read_text()))
     assert validate_report(file) == content
     assert (content["format"], content["version"]) == ("dwf-report", 1)
-    commands.validate(file)
+    validate(file)
     assert f"{file}: dwf-report 1, {len(content['sets'])} sets" in capsys.readouterr().out
 
 

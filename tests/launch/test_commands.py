@@ -1,14 +1,17 @@
 """Everything shipped is executed: each YAML file by its script, each documented command."""
 
+import importlib
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
+from dwf.commands import COMMANDS
 from dwf.zoo.config import class_of
 from tests.documentation import ROOT, commands, programs
 
@@ -29,6 +32,10 @@ def run(words: list[str], cwd: Path = ROOT) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *words], cwd=cwd, capture_output=True, text=True)
 
 
+def command_module(name: str) -> ModuleType:
+    return importlib.import_module(COMMANDS[name].call.partition(":")[0])
+
+
 def test_every_config_has_a_script_and_a_header():
     for config in CONFIGS:
         assert config.parts[1] in SCRIPTS, config
@@ -41,11 +48,7 @@ def test_every_config_is_understood_by_its_script(config):
     """In this process, since each script would import torch anew."""
     from dwf import settings
 
-    sys.path.insert(0, str(ROOT / "launch"))
-    try:
-        script = __import__(config.parts[1])
-    finally:
-        sys.path.pop(0)
+    script = command_module(config.parts[1])
     data = settings.read_yaml(ROOT / config)
     cls = next(
         value
@@ -63,14 +66,13 @@ def test_every_config_is_understood_by_its_script(config):
     "pipeline", sorted(ROOT.glob("configs/pipeline/*.yaml")), ids=lambda p: p.stem
 )
 def test_a_dry_run_of_the_whole_way_shows_every_command_and_touches_nothing(
-    pipeline, tmp_path, monkeypatch, capsys
+    pipeline, tmp_path, capsys
 ):
     """In this process too."""
-    monkeypatch.syspath_prepend(str(ROOT / "launch"))
     words = ["--config", str(pipeline), "--root", str(tmp_path), "--dry-run"]
-    __import__("pipeline").main(words)
+    COMMANDS["pipeline"].run(words)
     said = capsys.readouterr().out
-    shown = re.findall(r"^\$ python launch/(\w+).py", said, re.MULTILINE)
+    shown = re.findall(r"^\$ dwf (\w+) ", said, re.MULTILINE)
     aligned = ["align"] if "align:" in pipeline.read_text() else []  # steps of one network are not
     assert shown[: 1 + len(aligned)] == ["zoo", *aligned]
     assert {"generator", "evaluate"} <= set(shown) or "predictor" in shown
@@ -91,7 +93,7 @@ def test_a_published_training_is_planned_without_its_zoo(name, tmp_path, capsys)
     site = tmp_path / "site.yaml"
     site.write_text("gpus_per_node: 4\ncpus_per_node: 64\ngpu_memory_gb: 80\n")
     words = ["--config", f"configs/generator/{name}.yaml", "--root", str(tmp_path), "--dry-run"]
-    generator_script().main([*words, "--nodes", "4", "--cluster", str(site)])
+    COMMANDS["generator"].run([*words, "--nodes", "4", "--cluster", str(site)])
     said = capsys.readouterr().out
     (num,) = re.findall(r"^sane: ([\d,]+) parameters; engine deepspeed .ZeRO stage \d", said, re.M)
     assert num.startswith(PUBLISHED_SANE[name])
@@ -107,14 +109,6 @@ def test_a_published_training_is_planned_without_its_zoo(name, tmp_path, capsys)
     )
 
 
-def generator_script():
-    sys.path.insert(0, str(ROOT / "launch"))
-    try:
-        return __import__("generator")
-    finally:
-        sys.path.pop(0)
-
-
 # Shown whole by the test of pipelines.
 WHOLE_WAYS = {
     f"python launch/pipeline.py --config {path.relative_to(ROOT)}"
@@ -123,11 +117,10 @@ WHOLE_WAYS = {
 
 
 @pytest.mark.parametrize("command", [each for each in commands() if each not in WHOLE_WAYS])
-def test_every_documented_command_runs_dry(command, tmp_path, monkeypatch, capsys):
+def test_every_documented_command_runs_dry(command, tmp_path, capsys):
     """In this process, since each command would import torch anew."""
-    monkeypatch.syspath_prepend(str(ROOT / "launch"))
     script, *words = shlex.split(command)[1:]
-    __import__(Path(script).stem).main([*words, "--dry-run", "--root", str(tmp_path)])
+    COMMANDS[Path(script).stem].run([*words, "--dry-run", "--root", str(tmp_path)])
     assert capsys.readouterr().out
     assert not list(tmp_path.iterdir()), "a dry run touched something"
 
@@ -177,7 +170,7 @@ def test_a_users_mistake_is_one_line(tmp_path):
     ran = run(["launch/zoo.py", "--config", "configs/zoo/mnist_mpl.yaml"])
     assert ran.returncode == 2 and "did you mean 'configs/zoo/mnist_mlp.yaml'" in ran.stderr
     ran = run(["launch/align.py", "--zoo", "nowhere", "--root", str(tmp_path)])
-    assert ran.returncode == 2 and "is not a zoo" in ran.stderr and "launch/zoo.py" in ran.stderr
+    assert ran.returncode == 2 and "is not a zoo" in ran.stderr and "dwf zoo" in ran.stderr
     file = tmp_path / "untrained.yaml"
     file.write_text("{zoo: any, codec: {kind: pca}, density: {kind: gaussian}}")
     ran = run(["launch/generator.py", "--config", str(file), "--engine", "ddp"])

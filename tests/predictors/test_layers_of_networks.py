@@ -1,8 +1,6 @@
 """Embeddings beside spectra: spreads against a plain loop, correlations of planted trends."""
 
 import json
-import runpy
-import sys
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from dwf.codecs.config import (
 )
 from dwf.codecs.flat import FlatCodec
 from dwf.codecs.sane import SaneCodec
+from dwf.commands import COMMANDS
 from dwf.errors import ConfigError, TooFewNetworks
 from dwf.networks.config import CNNConfig
 from dwf.networks.functional import build_network
@@ -105,11 +104,10 @@ def test_planted_correlations_are_told_and_others_are_not():
     json.dumps(planted().to_json(), allow_nan=False)
 
 
-def test_the_command_writes_figure_and_numbers(made, monkeypatch, capsys, tmp_path):
+def test_the_command_writes_figure_and_numbers(made, capsys, tmp_path):
     _, zoo, run = made
-    words = ["layers", str(zoo.path), "--codec", str(run), "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", ["dwf.predictors", *words])
-    runpy.run_module("dwf.predictors", run_name="__main__")
+    words = [str(zoo.path), "--codec", str(run), "--out", str(tmp_path)]
+    COMMANDS["layers"].run(words)
     told = json.loads((tmp_path / "layers-zoo.json").read_text())
     assert told["networks"] == 8 and len(told["mean"]["alpha"]) == 5
     assert (tmp_path / "layers-zoo.png").read_bytes().startswith(b"\x89PNG")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
+from dwf.commands.transfer import transfer
 from dwf.errors import ConfigError
-from dwf.predictors.__main__ import transfer
 from dwf.predictors.compare import compare, subsets_of
 from dwf.predictors.report import Report, write_report, write_transfer
 from dwf.predictors.report.figures import binned, rank_correlation

@@ -88,7 +88,7 @@ def test_other_settings_are_refused(tmp_path):
 def test_another_number_of_ranks_names_the_command_that_converts(tmp_path):
     checkpoints = tmp_path / "run" / "checkpoints"
     fill(checkpoints, [1], world=4)
-    command = rf"python -m dwf\.training convert {tmp_path / 'run'}`"
+    command = rf"dwf convert {tmp_path / 'run'}`"
     with pytest.raises(RunConflict, match=f"by 4 ranks, and there are 1: start 4, or .*{command}"):
         newest(checkpoints)
     (checkpoints / "step-00000001" / "universal").mkdir()

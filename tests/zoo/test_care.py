@@ -17,7 +17,7 @@ MPIEXEC = Path(sys.executable).with_name("mpiexec")
 def care(*words: object, ranks: int = 0, code: int = 0) -> str:
     """What a command printed, after it exited with the code expected."""
     start = [str(MPIEXEC), "-n", str(ranks)] if ranks else []
-    command = [*start, sys.executable, "-m", "dwf.zoo", *map(str, words)]
+    command = [*start, sys.executable, "-m", "dwf", *map(str, words)]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert ran.returncode == code, ran.stdout + ran.stderr
     return ran.stdout + (ran.stderr if code == 2 else "")
@@ -53,7 +53,7 @@ def test_verify_names_all_damage_and_mends_the_view(make_sharded):
     zoo = make_sharded("zoo")
     assert care("verify", zoo.path) == f"{zoo.path}: 4 shards are whole\n"
     (zoo.path / "zoo.h5").unlink()
-    assert f"mend it with: python -m dwf.zoo verify --mend {zoo.path}" in care(
+    assert f"mend it with: python -m dwf verify --mend {zoo.path}" in care(
         "verify", zoo.path, code=1
     )
     care("verify", "--mend", zoo.path)
@@ -73,7 +73,7 @@ def test_merge_and_what_a_user_gets_wrong(make_sharded, tmp_path):
     assert care("merge", out, one.path, other.path) == f"48 rows of 2 zoos in {out}\n"
     Zoo.open(out).shards[5].path.unlink()
     told = care("status", out, code=1)
-    assert f"go on with: python -m dwf.zoo merge {out} {one.path} {other.path}" in told
+    assert f"go on with: python -m dwf merge {out} {one.path} {other.path}" in told
     assert "is not a zoo: it has no zoo.json" in care("info", tmp_path, code=2)
     assert "no zoo was given" in care("verify", code=2)
     assert "--epoch = 'first': allowed is" in care(

@@ -179,7 +179,7 @@ def _logarithm(values_NV: torch.Tensor, mean: float, *, name: str) -> torch.Tens
     if len(bad):
         raise ConfigError(
             f"{name} holds {bad[0].item():g}, and a running variance is a number of at least 0: "
-            "check the zoo with python -m dwf.zoo verify, leave running statistics out "
+            "check the zoo with dwf verify, leave running statistics out "
             "(codec.buffers false) or take them as they are (codec.log_variances false)"
         )
     return (values_NV / (_SCALE * mean) + _SHIFT).log()

@@ -247,13 +247,13 @@ def refuse_without_statistics(zoo: Zoo, rows: np.ndarray, *, network: nn.Module,
     if missing:
         raise ConfigError(
             f"{zoo.path}: networks with BatchNorm whose rows have no {missing[0]}: they cannot be "
-            "scored without running statistics; make the zoo again with launch/zoo.py or sample.py"
+            "scored without running statistics; make the zoo again with dwf zoo or dwf sample"
         )
     if "batchnorm" not in zoo.columns:
         raise ConfigError(
             f"{zoo.path}: networks with BatchNorm, and no column `batchnorm` that says where their "
             "running statistics come from (trained, template, recalibrated or generated): make the "
-            "zoo again with launch/zoo.py or sample.py"
+            "zoo again with dwf zoo or dwf sample"
         )
     allowed = {"trained", "recalibrated"} | (set() if own else {"template", "generated"})
     column = zoo.columns["batchnorm"][rows]
@@ -287,7 +287,7 @@ def refuse_broken_statistics(
         raise CorruptShard(
             f"{zoo.path}: running statistics of BatchNorm are not finite, negative variances, or "
             f"those of a new network, in row {named} ({bad_B.sum()} of {len(rows_B)} read): draw "
-            "them with python launch/sample.py --batchnorm recalibrated, or train the zoo again"
+            "them with dwf sample --batchnorm recalibrated, or train the zoo again"
         )
 
 

@@ -86,8 +86,7 @@ _REPORT = Schema(
     VERSION,
     file=SCHEMA,
     wanted="give the report.json of a report",
-    again="make it again with python launch/evaluate.py, under another --name or without its "
-    "folder",
+    again="make it again with dwf evaluate, under another --name or without its folder",
 )
 
 

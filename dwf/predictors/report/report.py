@@ -21,7 +21,7 @@ SCHEMA = Schema(
     1,
     file=Path(__file__).with_name("report.schema.json"),
     wanted="give the folder of a report",
-    again="make it again with python launch/predictor.py --evaluate-only",
+    again="make it again with dwf predictor --evaluate-only",
 )
 
 

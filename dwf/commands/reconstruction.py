@@ -1,19 +1,16 @@
-"""Reports by hand: `python -m dwf.evaluation reconstruction runs/NAME`, `validate REPORT.JSON`."""
+"""Loss of a codec: `dwf reconstruction runs/NAME`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from dwf import preemption, trust
+from dwf import trust
 from dwf.data_paths import give_data
-from dwf.errors import exit_cleanly
 from dwf.evaluation.config import ReconstructionConfig
-from dwf.metrics import log_to_stderr
 from dwf.settings import build, to_dict
 
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-Report = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="REPORT.JSON")]
 Settings = Annotated[ReconstructionConfig, tyro.conf.arg(name="")]
 Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 _DEFAULT = ReconstructionConfig()
@@ -43,31 +40,3 @@ def reconstruction(
         build(ReconstructionConfig, to_dict(settings), source="command line"),
     )
     report_reconstruction(folder.parent.parent, folder.name, config=config)
-
-
-def validate(file: Report) -> None:
-    """Hold a report.json to the schema of reports, and its statistics to its networks' numbers.
-
-    Args:
-        file: the report.json, as of who adds a generator of their own to an audit.
-    """
-    from dwf.evaluation.report import validate_report
-
-    told = validate_report(file)
-    sets = ", ".join(f"{one['title']} ({one['summary']['n']})" for one in told["sets"])
-    print(f"{file}: {told['format']} {told['version']}, {len(told['sets'])} sets: {sets}")
-
-
-def main() -> None:
-    """Run the command that the command line names."""
-    log_to_stderr()
-    preemption.watch()
-    tyro.extras.subcommand_cli_from_dict(
-        {"reconstruction": reconstruction, "validate": validate},
-        prog="python -m dwf.evaluation",
-        description=__doc__,
-    )
-
-
-if __name__ == "__main__":
-    exit_cleanly(main)

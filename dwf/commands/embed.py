@@ -1,4 +1,4 @@
-"""Use fitted codecs: `python -m dwf.codecs embed runs/NAME zoos/NAME`."""
+"""Networks as vectors, by a fitted codec: `dwf embed runs/NAME zoos/NAME`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,16 +6,16 @@ from typing import Annotated
 import tyro
 
 from dwf import trust
+from dwf.codecs import embedding
 from dwf.codecs.codec import Codec
-from dwf.codecs.embedding import Pooling, embed, ridge_probe, save_embeddings
-from dwf.errors import TooFewNetworks, exit_cleanly
-from dwf.metrics import log_to_stderr
+from dwf.codecs.embedding import Pooling, ridge_probe, save_embeddings
+from dwf.errors import TooFewNetworks
 from dwf.zoo.store import Zoo
 
 Folder = Annotated[Path, tyro.conf.Positional]
 
 
-def embed_zoo(
+def embed(
     run: Annotated[Folder, tyro.conf.arg(metavar="RUN")],
     zoo: Annotated[Folder, tyro.conf.arg(metavar="ZOO")],
     *,
@@ -37,7 +37,7 @@ def embed_zoo(
     trust.trust_code(*trust_code)
     codec, opened = Codec.load(run / "codec"), Zoo.open(zoo)
     rows = opened.rows()
-    embedding_NE = embed(codec, opened, rows=rows, pooling=pooling)
+    embedding_NE = embedding.embed(codec, opened, rows=rows, pooling=pooling)
     path = out or run / f"embeddings-{opened.name}.npz"
     save_embeddings(path, embedding_NE, zoo=opened, rows=rows)
     num, size = embedding_NE.shape
@@ -58,15 +58,3 @@ def embed_zoo(
         f"on {train}; penalty {probe.penalty:.3g} chosen on {val}, where R^2 is "
         f"{probe.val_r2:.3f})"
     )
-
-
-def main() -> None:
-    """Run the command that the command line names."""
-    log_to_stderr()
-    tyro.extras.subcommand_cli_from_dict(
-        {"embed": embed_zoo}, prog="python -m dwf.codecs", description=__doc__
-    )
-
-
-if __name__ == "__main__":
-    exit_cleanly(main)

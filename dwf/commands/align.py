@@ -1,0 +1,33 @@
+"""Align a zoo, or each of a family: one symmetry frame, as zoos/NAME (default ZOO-aligned).
+
+dwf align --config configs/align/git_rebasin.yaml --zoo mnist_mlp
+mpirun -n 4 dwf align --zoo mnist_mlp
+"""
+
+from collections.abc import Sequence
+
+from dwf import preemption, settings
+from dwf.align.config import AlignConfig
+from dwf.metrics import log_to_stderr
+from dwf.ranks import find_ranks
+
+DEFAULT = "configs/align/git_rebasin.yaml"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, plan, align, report."""
+    parsed = settings.parse(AlignConfig, DEFAULT, argv=argv, folder="zoos", named="{zoo}-aligned")
+    config, launch, name = parsed.config, parsed.launch, parsed.name
+    is_first = find_ranks().is_first
+    if is_first:
+        log_to_stderr()
+    from dwf.align.family import align_zoos, plan, report
+
+    if launch.dry_run:
+        if is_first:
+            print(plan(config, launch.root, name=name), parsed.describe(), sep="\n")
+        return
+    preemption.watch()
+    aligned = align_zoos(config, launch.root, name=name)
+    if is_first:
+        report(aligned)

@@ -1,0 +1,27 @@
+"""Score generated networks against the zoo they were learnt from: reports/NAME/.
+
+dwf evaluate --zoo mnist_mlp-aligned --samples mnist_mlp-samples
+"""
+
+from collections.abc import Sequence
+
+from dwf import preemption, settings
+from dwf.evaluation.config import EvaluateConfig
+from dwf.metrics import log_to_stderr
+
+DEFAULT = "configs/evaluate/default.yaml"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, plan, evaluate, report."""
+    parsed = settings.parse(EvaluateConfig, DEFAULT, argv=argv, folder="reports", named="{zoo}")
+    config, launch, name = parsed.config, parsed.launch, parsed.name
+    log_to_stderr()
+    from dwf.evaluation.stage import evaluate, plan, report
+
+    print(plan(config, launch.root, name=name))
+    if launch.dry_run:
+        print(parsed.describe())
+        return
+    preemption.watch()
+    report(evaluate(config, launch.root, name=name), launch.root / "reports" / name)

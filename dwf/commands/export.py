@@ -1,0 +1,29 @@
+"""Export networks of a zoo for other tools: exports/NAME (default ZOO-FORMAT), or any folder.
+
+dwf export --zoo mnist_mlp --format safetensors --best 10
+"""
+
+from collections.abc import Sequence
+
+from dwf import preemption, settings
+from dwf.exporters.config import ExportConfig
+from dwf.metrics import log_to_stderr
+
+DEFAULT = "configs/export/default.yaml"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, plan, export, report."""
+    parsed = settings.parse(
+        ExportConfig, DEFAULT, argv=argv, folder="exports", named="{zoo}-{format}"
+    )
+    config, launch, name = parsed.config, parsed.launch, parsed.name
+    log_to_stderr()
+    from dwf.exporters.stage import export_networks, plan, report
+
+    print(plan(config, launch.root, name=name))
+    if launch.dry_run:
+        print(parsed.describe())
+        return
+    preemption.watch()
+    report(export_networks(config, launch.root, name=name))

@@ -1,0 +1,33 @@
+"""Train networks of several origins further on another task: finetunes/NAME.
+
+dwf finetune --zoo mnist_mlp-aligned --samples mnist_mlp-samples
+dwf finetune --config configs/finetune/fashion_mnist.yaml --zoo Z --samples S --nodes 4
+"""
+
+from collections.abc import Sequence
+
+from dwf import preemption, settings
+from dwf.cluster.config import ClusterLaunch
+from dwf.metrics import log_to_stderr
+from dwf.transfer.config import FinetuneConfig
+
+DEFAULT = "configs/finetune/fashion_mnist.yaml"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, plan, train, report."""
+    parsed = settings.parse(
+        FinetuneConfig, DEFAULT, argv=argv, folder="finetunes", flags=ClusterLaunch
+    )
+    config, launch, name = parsed.config, parsed.launch, parsed.name
+    log_to_stderr()
+    from dwf.cluster import backend
+    from dwf.transfer.stage import describe_cost, finetune, plan, report
+
+    print(plan(config, launch.root, name=name))
+    if launch.dry_run:
+        print(describe_cost(config, launch.root), parsed.describe(), sep="\n")
+        return
+    preemption.watch()
+    folder = launch.root / "finetunes" / name
+    report(finetune(config, launch.root, name=name, run=backend.runner(launch, folder)), folder)
