@@ -11,7 +11,7 @@ environment:
 	else \
 		echo "environment: installing into .venv (a few minutes)"; \
 		test -x $(PYTHON) || python3 -m venv .venv; \
-		$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt \
+		$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[all]' -c constraints.txt \
 			&& touch $(INSTALLED); \
 	fi
 

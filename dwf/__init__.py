@@ -4,6 +4,7 @@
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
@@ -27,6 +28,10 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.zoo.network_files import load_network
     from dwf.zoo.stage import train_zoo
     from dwf.zoo.store import Zoo
+
+if sys.platform == "win32":  # before modules are imported that Windows lacks
+    print("error: dwf runs on Linux and macOS: on Windows install it within WSL 2", file=sys.stderr)
+    sys.exit(2)
 
 __version__ = "0.1.0"
 

@@ -357,7 +357,8 @@ def _connect(ranks: Ranks) -> Communicator:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WrongLaunch(
             f"{asked}, but no MPI library can be loaded ({reason}): load your site's MPI module or "
-            "`pip install mpi4py 'mpich<5'`, or start one process with `python ...`"
+            "`pip install mpi4py 'mpich<5'` (dwf's extra [mpi]), or start one process with `python "
+            "...`"
         ) from None
     if comm.size != ranks.world:
         library = _mpi().Get_library_version().split(",")[0].splitlines()[0].strip("\0 ")

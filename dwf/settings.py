@@ -23,6 +23,8 @@ from dwf.data_paths import give_data
 from dwf.errors import ConfigError
 from dwf.flags import flag_of, without
 from dwf.plain import Json
+from dwf.shipped import here_or_shipped
+from dwf.systems import NO_MPS, refuse_mps
 from dwf.trackers import TrackerName, recorded_in, track_with
 from dwf.trust import code_in, trust_code
 from dwf.yaml_files import laid_over, nearest, read_chain
@@ -195,6 +197,7 @@ def parse(
         ConfigError: as in `build`, for the file and for the flags.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    refuse_mps(argv)
     early, path = _read_early(argv, default_file, folder=folder, flags=flags)
     data, files = _read_merged(path)
     told = _take_track(data, _Source(str(path), files))
@@ -233,7 +236,7 @@ def _read_early(
 ) -> tuple[Launch, Path]:
     """Return the flags by which settings are found, and the file of these."""
     early = flags(
-        config=Path(flag_of(argv, "--config") or _find_default(default_file)),
+        config=Path(flag_of(argv, "--config") or here_or_shipped(default_file)),
         name=flag_of(argv, "--name"),
         root=Path(flag_of(argv, "--root") or ""),
         resume="--resume" in argv,
@@ -350,7 +353,8 @@ def _convert_literal(value: object, choices: tuple, source: _Source, key: str) -
     if value in choices and not isinstance(value, bool):
         return value
     allowed = ", ".join(map(str, choices))
-    hint = nearest(str(value), [str(c) for c in choices])
+    is_mps = value == "mps" and "cuda" in choices
+    hint = f"; {NO_MPS}" if is_mps else nearest(str(value), [str(c) for c in choices])
     raise source.error(key, f"{key} = {value!r}: allowed is one of {allowed}{hint}")
 
 
@@ -439,11 +443,6 @@ def _required(f: dataclasses.Field) -> bool:
 
 
 # --- the command line ------------------------------------------------------------------------
-
-
-def _find_default(file: str) -> Path:
-    """The shipped settings, also where a command is given from another folder."""
-    return Path(file) if Path(file).exists() else Path(__file__).parent.parent / file
 
 
 def _recorded_config(launch: Launch, folder: str) -> Path:

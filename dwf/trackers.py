@@ -7,7 +7,6 @@ kept there, so a resumed run goes on in them.
 """
 
 import contextlib
-import importlib.util
 import json
 import os
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from dwf.errors import ConfigError
+from dwf.extras import require
 from dwf.plain import Json
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
@@ -37,11 +37,7 @@ def track_with(*names: TrackerName) -> None:
     for name in names:
         if name not in TRACKERS:
             raise ConfigError(f"track = {name!r}: allowed is one of {', '.join(TRACKERS)}")
-        package, needed = TRACKERS[name].package, TRACKERS[name].requirement
-        if importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"track = {name!r}: the package {package} is not installed: pip install '{needed}'"
-            )
+        require(TRACKERS[name].package, who=f"track = {name!r}")
     _chosen = tuple(dict.fromkeys(names))
 
 
@@ -92,8 +88,6 @@ class Tracker(ABC):
     name: ClassVar[TrackerName]
     package: ClassVar[str]
     """Package that it needs."""
-    requirement: ClassVar[str]
-    """Words for pip."""
 
     def __init__(self, folder: Path, config: Mapping[str, Json], *, step: int | None):
         self.folder = folder.absolute()
@@ -142,7 +136,7 @@ class TensorBoard(Tracker):
     """Event files in the folder `tensorboard`."""
 
     name = "tensorboard"
-    package, requirement = "tensorboard", "tensorboard>=2.18,<3"
+    package = "tensorboard"
 
     @classmethod
     def where(cls, folder: Path) -> str:
@@ -178,7 +172,6 @@ class Wandb(Tracker):
     """Weights & Biases, offline unless $WANDB_MODE says otherwise."""
 
     name = package = "wandb"
-    requirement = "wandb>=0.19,<1"
 
     @classmethod
     def where(cls, folder: Path) -> str:
@@ -223,7 +216,6 @@ class MLflow(Tracker):
     """MLflow: the store that $MLFLOW_TRACKING_URI names, else an SQLite file in the run folder."""
 
     name = package = "mlflow"
-    requirement = "mlflow-skinny>=3,<4"
 
     @classmethod
     def where(cls, folder: Path) -> str:

@@ -33,12 +33,14 @@ PACKAGES = (
     "audit",
     "cluster",
     "commands",
+    "__main__",
 )
 GROUND = (
     "trust",
     "data_paths",
     "source",
     "settings",
+    "shipped",
     "yaml_files",
     "flags",
     "trackers",
@@ -47,6 +49,8 @@ GROUND = (
     "run_folder",
     "stages",
     "errors",
+    "extras",
+    "systems",
     "metrics",
     "randomness",
     "devices",

@@ -30,6 +30,7 @@ from dwf.errors import Preempted
 from dwf.metrics import SECONDS_BETWEEN_LINES, Progress, log_to_stderr, logger
 from dwf.run_folder import hold
 from dwf.stages import Runner, Work
+from dwf.systems import num_cores
 
 SECONDS_BETWEEN_LOOKS = 0.5
 _POOLS = 3
@@ -65,7 +66,7 @@ def run(work: Work, workers: int | None = None, *, refuse: Refuse = refuse_none)
     """
     refuse(work.folder)
     with hold(work.folder / "run"):
-        workers = workers or (_num_gpus() if work.uses_gpu else len(os.sched_getaffinity(0)))
+        workers = workers or (_num_gpus() if work.uses_gpu else num_cores())
         raise_failures(work, run_units(work, missing(work), workers=workers))
 
 

@@ -26,12 +26,12 @@ from dwf.metrics import SECONDS_BETWEEN_LINES, logger
 from dwf.plain import Settings
 from dwf.run_folder import refuse_other_settings, write_json
 from dwf.settings import Parsed
+from dwf.shipped import ROOT
 from dwf.stages import Product, stage
 from dwf.trackers import TrackerName
 
 SCRIPT, RECORD = "slurm/generator.sh", "submitted.json"
 SECONDS_BETWEEN_LOOKS = 5.0
-_SOURCE = Path(__file__).parents[2]
 _LOOKS_TO_BELIEVE = 3
 _SHOWN = ("train_loss", "val_loss", "sample_accuracy", "tokens/s", "samples/s")
 _MOST_LINES = 12
@@ -88,7 +88,7 @@ class RankedJob:
             "signal": f"B:USR2@{site.signal_seconds}",
             "job-name": self.folder.name,
             "output": _jobs_folder(self.folder) / "%j.out",
-            "chdir": _SOURCE,
+            "chdir": ROOT,
         } | site.sbatch
         given = [f"--{key}={value}" for key, value in options.items() if value is not None]
         return ["sbatch", "--parsable", *given, SCRIPT, *self.arguments]
@@ -182,7 +182,7 @@ def _submit(job: RankedJob) -> str:
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
     environment = os.environ | {"PATH": path, "DWF_SETUP": "\n".join(setup_lines(job.site))}
     words = list(map(str, job.command()))
-    ran = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=_SOURCE)
+    ran = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=ROOT)
     if ran.returncode:
         with suppress(OSError):  # nothing came of it, so the run's name is free; or logs are there
             folder.rmdir()

@@ -28,8 +28,10 @@ from dwf.cluster.work import (
     show,
 )
 from dwf.errors import ConfigError, Preempted
+from dwf.extras import require
 from dwf.run_folder import hold
 from dwf.stages import Runner, Work
+from dwf.systems import num_cores
 
 if TYPE_CHECKING:
     import ray
@@ -57,8 +59,10 @@ def connect(workers: int | None = None) -> None:
             has its own number.
 
     Raises:
-        ConfigError: no Ray answers at the address; or this is a job of several nodes without one.
+        ConfigError: no Ray answers at the address; this is a job of several nodes without one; or
+            Ray is not installed.
     """
+    require("ray", who="Ray (--backend ray, sweeps)")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning a worker
     import ray
@@ -70,7 +74,7 @@ def connect(workers: int | None = None) -> None:
         _join(address)
     else:
         _refuse_several_nodes()
-        _start(workers or len(os.sched_getaffinity(0)))
+        _start(workers or num_cores())
     for number, handler in handlers.items():
         if callable(handler):  # Ray took its place, and would end the process in mid-step
             signal.signal(number, handler)

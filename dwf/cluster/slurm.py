@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from dwf.cluster.config import SiteConfig
 from dwf.errors import ConfigError
+from dwf.extras import require
 from dwf.metrics import logger
 
 SECONDS_FOR_AN_ANSWER = 60
@@ -60,6 +61,7 @@ def living() -> dict[Key, Element] | None:
 
 def ends(keys: Iterable[Key]) -> dict[Key, tuple[str, str]]:
     """Return how elements ended: their last (state, node), of those that accounting knows."""
+    require("submitit", who="Slurm (--nodes)")
     from submitit.slurm.slurm import read_job_id
 
     jobs = ",".join(sorted({job for job, _ in keys}))

@@ -21,6 +21,7 @@ from dwf.cluster.element import Element, forget_failures, jobs_folder
 from dwf.cluster.slurm import Key
 from dwf.cluster.work import missing
 from dwf.errors import ConfigError
+from dwf.extras import require
 from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.run_folder import write_json
@@ -93,6 +94,7 @@ def _parameters(
 
 def script(work: Work, array: Array) -> str:
     """Return the sbatch script that `submit` hands in."""
+    require("submitit", who="Slurm (--nodes)")
     from submitit.slurm import slurm as submitit_slurm
 
     folder = jobs_folder(work.folder)
@@ -117,6 +119,7 @@ def submit(work: Work, array: Array, *, site: SiteConfig, alive: Collection[str]
     Raises:
         ConfigError: Slurm refuses the job; says why.
     """
+    require("submitit", who="Slurm (--nodes)")
     import submitit
     from submitit.core.utils import FailedJobError
 

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from dwf.exporters.config import ExportConfig
+from dwf.extras import require
 from dwf.plain import Json
 from dwf.run_folder import replacing_all
 from dwf.settings import to_dict
@@ -31,10 +33,14 @@ class Exporter(ABC):
         rows_R: which of its rows, int64, in the order in which they are written.
 
     Raises:
-        ConfigError: the format does not take these networks, or lacks a setting.
+        ConfigError: the format does not take these networks, lacks a setting, or a library.
     """
 
+    imports: ClassVar[tuple[str, ...]] = ()
+    """Libraries of dwf's extras that the format needs, see `dwf.extras`."""
+
     def __init__(self, config: ExportConfig, zoo: Zoo, *, rows_R: np.ndarray):
+        require(*self.imports, who=f"format = {config.format!r}")
         self.config, self.zoo, self.rows_R = config, zoo, rows_R
 
     @property

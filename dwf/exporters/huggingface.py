@@ -27,6 +27,8 @@ class HuggingFaceExporter(OneByOne):
         ConfigError: the report that the settings name is not there, or not on these networks.
     """
 
+    imports = ("huggingface_hub",)
+
     def __init__(self, config: ExportConfig, zoo: Zoo, *, rows_R: np.ndarray):
         super().__init__(config, zoo, rows_R=rows_R)
         self._card = Card.of(config, zoo)

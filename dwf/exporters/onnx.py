@@ -38,6 +38,7 @@ class OnnxExporter(OneByOne):
         ConfigError: torch cannot make a graph of the network, or onnxruntime answers otherwise.
     """
 
+    imports = ("onnx", "onnxruntime", "onnxscript")
     suffix = ".onnx"
 
     def save(self, member: Member, paths: Sequence[Path]) -> None:

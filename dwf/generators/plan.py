@@ -11,6 +11,7 @@ from dwf.densities.config import DensitySettings
 from dwf.errors import ConfigError
 from dwf.generators.config import GateConfig, GeneratorConfig
 from dwf.settings import Parsed, build, find, load, read_yaml
+from dwf.shipped import CONFIGS, ROOT
 from dwf.training.config import LoopConfig
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from dwf.zoo.layout import Layout
 
 _RANKED = "DWF_RANKED"  # what the job's script says of itself
-_CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def parts_that_train(config: GeneratorConfig) -> dict[str, LoopConfig]:
@@ -85,7 +85,7 @@ def _with_engine_of(
 
 def _refuse_file_from_here(part: str, file: str) -> None:
     """Refuse a file that a job, which starts in dwf's folder, would not find or find another of."""
-    here, there = Path(file).absolute(), _CONFIGS.parent / file
+    here, there = Path(file).absolute(), ROOT / file
     if here.exists() and here.resolve() != there.resolve():
         raise ConfigError(
             f"training.deepspeed = {file!r} is of this folder, in which the job does not start: "
@@ -279,7 +279,7 @@ def missing_zoos(file: str, zoos: Path, *, made: Sequence[str] = ()) -> list[str
 def _how_to_make(name: str) -> str:
     """Return the commands that make a zoo, as far as its name tells: an aligned one takes two."""
     bare, found = name.removesuffix("-aligned"), _settings_of(name)
-    file = found[0].relative_to(_CONFIGS.parent) if found else "FILE"
+    file = found[0].relative_to(ROOT) if found else "FILE"
     made = f"dwf zoo --config {file} --name {bare}"
     if bare == name:
         return made
@@ -307,7 +307,7 @@ def _settings_of(zoo: str) -> "tuple[Path, ZooConfig] | None":
     """Return the file in configs/zoo/ that one zoo is called after, and what it says."""
     from dwf.zoo.config import ZooConfig, class_of
 
-    file = _CONFIGS / "zoo" / f"{zoo.removesuffix('-aligned')}.yaml"
+    file = CONFIGS / "zoo" / f"{zoo.removesuffix('-aligned')}.yaml"
     if not file.exists() or class_of(read_yaml(file)) is not ZooConfig:  # a family, of several
         return None
     return file, load(ZooConfig, file)

@@ -16,6 +16,7 @@ from dwf import preemption
 from dwf.datasets.config import AnyDataConfig
 from dwf.datasets.own import identified
 from dwf.errors import RunConflict, WorkFailed
+from dwf.extras import require
 from dwf.metrics import table_console
 from dwf.plain import Json
 from dwf.ranks import alone
@@ -80,7 +81,8 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
         The report: every trial on validation data, and on test data, which chose nothing.
 
     Raises:
-        ConfigError: the space names a setting that is not there, or a value not in its range.
+        ConfigError: the space names a setting that is not there, or a value not in its range, or
+            Ray or Optuna is not installed.
         RunConflict: the folder holds another sweep, or another process works on this one.
         WorkFailed: trials failed for reasons outside their settings, and the others are kept; or
             no trial was finished.
@@ -89,6 +91,7 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
     from dwf.sweeps.curves import write_curves
     from dwf.sweeps.figures import draw_trials
 
+    require("ray", "optuna", who="a sweep")
     bases = read_bases(config)
     trials = list_trials(config, bases)  # what is refused leaves no folder behind
     bases = without_paths(bases, trials)

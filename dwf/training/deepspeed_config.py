@@ -7,11 +7,11 @@ from pathlib import Path
 
 from dwf.errors import ConfigError
 from dwf.plain import Json
+from dwf.shipped import CONFIGS, ROOT, here_or_shipped
 from dwf.training.config import LoopConfig
 
 logger = logging.getLogger(__name__)
 
-_SHIPPED = Path(__file__).parents[2]
 # What the loop decides -> the setting that does.
 _OWNED = {
     "optimizer": "training.learning_rate, weight_decay and betas",
@@ -80,8 +80,7 @@ def read_settings(config: LoopConfig) -> DeepSpeedSettings:
     Raises:
         ConfigError: no such file, not JSON, a ZeRO stage that is none, or a key that the loop owns.
     """
-    path = Path(config.deepspeed)
-    path = path if path.exists() else _SHIPPED / path
+    path = here_or_shipped(config.deepspeed)
     try:
         data = json.loads(path.read_text())
     except (FileNotFoundError, IsADirectoryError):
@@ -111,7 +110,7 @@ def read_settings(config: LoopConfig) -> DeepSpeedSettings:
 
 
 def _shipped() -> list[str]:
-    return [f"configs/deepspeed/{p.name}" for p in (_SHIPPED / "configs/deepspeed").glob("*.json")]
+    return [str(file.relative_to(ROOT)) for file in (CONFIGS / "deepspeed").glob("*.json")]
 
 
 def _refuse_other_kinds(path: Path, data: Json) -> None:

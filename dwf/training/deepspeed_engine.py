@@ -19,6 +19,7 @@ from torch import nn
 
 from dwf import distributed
 from dwf.errors import ConfigError, RunConflict, WrongLaunch
+from dwf.extras import require
 from dwf.plain import Json, State
 from dwf.training.deepspeed_config import read_settings
 from dwf.training.engine import Engine, refuse_strangers
@@ -39,6 +40,7 @@ def import_deepspeed(device: torch.device) -> ModuleType:
     """Import DeepSpeed for a device, without its compilers and most of its words."""
     if device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
+    require("deepspeed", who="training.engine = 'deepspeed'")
     import deepspeed
 
     # On CPUs it would compile C++ for a minute to add up through shared memory.

@@ -1,7 +1,6 @@
 """How fast training is, what it waits for and how much of the hardware it uses."""
 
 import time
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -9,6 +8,7 @@ from torch.nn.utils import skip_init
 
 from dwf.backbones.linear import Linear
 from dwf.ranks import World
+from dwf.systems import memory_mib
 from dwf.training.task import Share, Task
 
 T = TypeVar("T")
@@ -72,15 +72,10 @@ class Meter:
 
 
 def memory_gib(device: torch.device) -> float:
-    """Return the most memory a GPU has held, or the anonymous memory this process holds now."""
+    """Return the most memory a GPU has held, or what `memory_mib` says of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / _GIB
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:  # not Linux
-        return 0.0
-    kib = [int(line.split()[1]) for line in lines if line.startswith("RssAnon")]
-    return kib[0] / 2**20 if kib else 0.0
+    return memory_mib() / 2**10
 
 
 @torch.no_grad()

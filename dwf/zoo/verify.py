@@ -4,7 +4,6 @@ Threads share a rank's shards, ranks share the zoo's: checksums and page faults 
 Python's lock. Weights are mapped, never loaded, so memory does not grow with the zoo.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 
 from dwf.errors import CorruptShard, NotAZoo, ShapeMismatch
 from dwf.ranks import world
+from dwf.systems import num_cores
 from dwf.zoo.facts import Facts
 from dwf.zoo.shard import Shard, reason_of
 from dwf.zoo.store import shard_files
@@ -56,7 +56,7 @@ def find_damage(
     facts = Facts.read(folder)
     files = shard_files(folder, facts.num_shards)
     ranks = world()
-    threads = threads or (len(os.sched_getaffinity(0)) if ranks.size == 1 else 1)
+    threads = threads or (num_cores() if ranks.size == 1 else 1)
     batches = ranks.on_first(_batches, files, ranks.size)  # a zoo in work grows meanwhile
     damages, done = [], 0
     with ThreadPoolExecutor(threads) as pool:

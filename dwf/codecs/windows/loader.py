@@ -20,6 +20,7 @@ from dwf.training.task import Share
 
 _WORKERS_BESIDE_A_GPU = 4
 _AHEAD = 4  # micro-batches that each process has ready
+_SECONDS_TO_SAVE = 10.0
 _NAMES = ("source_B", "row_B")
 
 NamedTensors = dict[str, torch.Tensor | int | None]
@@ -64,8 +65,12 @@ def _heed_parent(_: int) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
+    try:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            pass
+    except AttributeError:  # macOS does not tell who sends a signal: leave time for the checkpoint
+        signal.sigwait({signal.SIGTERM})
+        time.sleep(_SECONDS_TO_SAVE)
     os._exit(0)
 
 

@@ -10,6 +10,7 @@ from dwf.datasets.load import load_dataset
 from dwf.networks.checks import breaks_with_channels_last
 from dwf.networks.functional import build_network, is_stacked
 from dwf.randomness import threads
+from dwf.systems import memory_mib
 from dwf.zoo.config import KeepSteps, ZooConfig
 
 _SECONDS = 0.5
@@ -96,12 +97,4 @@ def measure_rate(config: ZooConfig, given: Dataset | None = None) -> Rate | None
         warm_up = _WARM_UP if stacked else _SLOW_WARM_UP
         a_step = cohort.time_steps(_SECONDS, warm_up)
     seconds = a_step * cohort.steps_per_epoch / size
-    return Rate(seconds, _anonymous_mib())
-
-
-def _anonymous_mib() -> float:
-    """Memory of this process that is its own: mapped files can be dropped at any time."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
+    return Rate(seconds, memory_mib())

@@ -1,0 +1,52 @@
+"""Questions to the operating system, which Linux and macOS answer differently.
+
+dwf is tested on Linux. It does not compute on Apple's GPUs. `dwf/__init__.py` refuses Windows.
+"""
+
+import itertools
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from dwf.errors import ConfigError
+
+NO_MPS = "dwf does not compute on Apple's GPUs (mps): take device cpu"
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use; where that cannot be asked, those of the machine.
+
+    On Linux a job of Slurm, a container or `taskset` may allow fewer than there are.
+    """
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+def memory_mib() -> float:
+    """Return the memory that is this process's own, in MiB: mapped files can be dropped anytime.
+
+    Where the system does not tell the two apart, the most that the process has held of both.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) / 2**10
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
+    return most / 2**20 if sys.platform == "darwin" else most / 2**10
+
+
+def refuse_mps(words: Sequence[str]) -> None:
+    """Refuse a command line that asks for Apple's GPU as `--compute.device mps`.
+
+    Raises:
+        ConfigError: it does.
+    """
+    pairs = [*itertools.pairwise(words), *(word.partition("=")[::2] for word in words)]
+    for flag, value in pairs:
+        if value == "mps" and flag.startswith("--") and flag.endswith("device"):
+            raise ConfigError(f"{flag} mps: {NO_MPS}")
