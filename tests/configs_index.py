@@ -4,8 +4,9 @@ python tests/configs_index.py --write
 """
 
 import argparse
-import re
 from pathlib import Path
+
+from dwf.commands.presets import presets_of
 
 ROOT = Path(__file__).parent.parent
 INDEX = ROOT / "configs" / "README.md"
@@ -45,33 +46,12 @@ offload. [docs/cluster.md](../docs/cluster.md#training-on-several-gpus-or-nodes)
 """
 
 
-def header(path: Path) -> str:
-    """Return a file's header as one line of text, without its commands."""
-    lines = []
-    for line in path.read_text().splitlines():
-        text = line.removeprefix("#").strip()
-        if not line.startswith("#") or text.startswith(("python launch/", "make demo")):
-            break
-        lines.append(text)
-    text = re.sub(r"(?<=[a-z][-/])\n", "", "\n".join(lines))  # a word that goes on in the next line
-    return text.replace("\n", " ")
-
-
-def described(path: Path) -> tuple[str, str]:
-    """Return what a file is, in a sentence, and what was measured of it."""
-    told, _, measured = header(path).partition("Measured")
-    sentences = re.split(r"(?<=\.)\s+(?=[A-Z`])", told.strip())
-    if not measured:  # a file that was not run says so in a sentence of its own
-        measured = " ".join(each for each in sentences[1:] if "not run" in each.lower())
-    return sentences[0], measured.removeprefix(":").strip() or "-"
-
-
 def table(folder: str) -> str:
     """Return the rows of one folder's files as Markdown."""
     lines = ["| file | what | measured |", "|---|---|---|"]
-    for path in sorted((ROOT / "configs" / folder).glob("*.yaml")):
-        cells = (cell.replace("|", r"\|") for cell in described(path))
-        lines.append(f"| [{path.stem}]({folder}/{path.name}) | {' | '.join(cells)} |")
+    for preset in presets_of(folder):
+        cells = (cell.replace("|", r"\|") for cell in preset.said)
+        lines.append(f"| [{preset.file.stem}]({folder}/{preset.file.name}) | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

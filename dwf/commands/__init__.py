@@ -64,6 +64,7 @@ COMMANDS = {
     "pipeline": _stage("pipeline", "the whole way, from zoo to report, with one command"),
     "audit": _stage("audit", "hold many generators against every null arm under one budget"),
     "sweep": _stage("sweep", "try settings of any stage under Ray Tune"),
+    "list": Command("dwf.commands.presets:presets", "presets: what each is, its size and time"),
     "data": Command("dwf.commands.data:data", "fetch and verify data sets"),
     "status": Command("dwf.zoo.care:status", "how far zoos are, and who works on them"),
     "info": Command("dwf.zoo.care:info", "what zoos are"),
