@@ -6,7 +6,6 @@ told in one sentence.
 
 import importlib.util
 import shlex
-from importlib import metadata
 
 from dwf.errors import ConfigError
 from dwf.shipped import ROOT
@@ -53,6 +52,8 @@ def pip_command(extra: str) -> str:
     """
     if (ROOT / "setup.py").exists():
         return shlex.join(["pip", "install", "-e", f"{ROOT}[{extra}]"])
+    from importlib import metadata  # slow to import, and seldom needed
+
     told = metadata.requires("dwf") or []
     wanted = [line.partition(";")[0].strip() for line in told if f'extra == "{extra}"' in line]
     return shlex.join(["pip", "install", *wanted])
