@@ -15,7 +15,7 @@ import tyro
 from dwf.errors import ConfigError
 from dwf.plain import Json
 from dwf.settings import read_yaml
-from dwf.shipped import CONFIGS, ROOT, SLURM
+from dwf.shipped import CONFIGS, SLURM
 from dwf.yaml_files import nearest
 
 FOLDERS = {
@@ -146,7 +146,8 @@ def _family(data: dict[str, Json]) -> str:
 
 
 def _zoo_of(data: dict[str, Json]) -> str:
-    return _networks(read_yaml(ROOT / data["zoo"])) if data.get("zoo") else ""
+    file = CONFIGS / "zoo" / f"{Path(data.get('zoo') or '').stem}.yaml"
+    return _networks(read_yaml(file)) if file.exists() else ""
 
 
 def _steps(data: dict[str, Json]) -> str:
