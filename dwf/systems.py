@@ -3,15 +3,11 @@
 dwf is tested on Linux. It does not compute on Apple's GPUs. `dwf/__init__.py` refuses Windows.
 """
 
-import itertools
 import os
 import resource
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-
-from dwf.errors import ConfigError
 
 NO_MPS = "dwf does not compute on Apple's GPUs (mps): take device cpu"
 
@@ -38,15 +34,3 @@ def memory_mib() -> float:
                 return int(line.split()[1]) / 2**10
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
     return most / 2**20 if sys.platform == "darwin" else most / 2**10
-
-
-def refuse_mps(words: Sequence[str]) -> None:
-    """Refuse a command line that asks for Apple's GPU as `--compute.device mps`.
-
-    Raises:
-        ConfigError: it does.
-    """
-    pairs = [*itertools.pairwise(words), *(word.partition("=")[::2] for word in words)]
-    for flag, value in pairs:
-        if value == "mps" and flag.startswith("--") and flag.endswith("device"):
-            raise ConfigError(f"{flag} mps: {NO_MPS}")

@@ -110,8 +110,11 @@ def test_commands_find_presets_from_another_folder(installed):
     listed = installed.dwf("list")
     assert f"presets lie in {files / 'configs'}" in listed
     assert len(re.findall(r"^  \S", listed, re.MULTILINE)) == len([*files.rglob("*.yaml")])
-    said = installed.dwf(f"zoo --config {files}/configs/zoo/iris_mlp.yaml --dry-run")
+    said = installed.dwf("zoo --config iris_mlp --dry-run")
     assert "130 networks" in said
+    steps = "generator.density.training.steps=2000"
+    said = installed.dwf(f"pipeline --config digits_neurons --set {steps} --dry-run")
+    assert "16896 networks" in said.replace(",", "") and "steps = 2000" in said
     for command in ("align --zoo any", "sample --generator any"):  # whose default is a preset
         assert installed.dwf(f"{command} --dry-run")
     assert not list(installed.elsewhere.iterdir()), "a dry run touches nothing"
