@@ -114,7 +114,7 @@ def test_commands_find_presets_from_another_folder(installed):
     assert "130 networks" in said
     steps = "generator.density.training.steps=2000"
     said = installed.dwf(f"pipeline --config digits_neurons --set {steps} --dry-run")
-    assert "16896 networks" in said.replace(",", "") and "steps = 2000" in said
+    assert "16896 networks" in said.replace(",", "") and re.search(r"\b2,?000\b", said)
     for command in ("align --zoo any", "sample --generator any"):  # whose default is a preset
         assert installed.dwf(f"{command} --dry-run")
     assert not list(installed.elsewhere.iterdir()), "a dry run touches nothing"
