@@ -1,6 +1,6 @@
 """The whole way with one command; a finished stage is skipped. Several ways, one after the other.
 
-dwf pipeline --config configs/pipeline/mnist_mlp.yaml
+dwf pipeline --config mnist_mlp
 dwf pipeline --config digits_neurons --set generator.density.training.steps=2000
 dwf pipeline --config FILE FILE    # then one summary: reports/summary.md, summary.csv
 """
