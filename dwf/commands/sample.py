@@ -1,7 +1,11 @@
 """Draw networks from a generator, as the zoo zoos/NAME (default GENERATOR-samples).
 
 dwf sample --generator mnist_mlp --count 100
+<<<<<<< HEAD
 dwf sample --generator sane_cnn_mnist --network configs/zoo/sane_cnn_mnist.yaml
+=======
+dwf sample --generator sane_cnn_mnist --network sane_cnn_mnist
+>>>>>>> flags
 """
 
 from collections.abc import Sequence
