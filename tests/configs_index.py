@@ -6,7 +6,7 @@ python tests/configs_index.py --write
 import argparse
 from pathlib import Path
 
-from dwf.commands.presets import presets_of
+from dwf.headers import presets_of
 
 ROOT = Path(__file__).parent.parent
 INDEX = ROOT / "configs" / "README.md"

@@ -50,6 +50,7 @@ GROUND = (
     "errors",
     "extras",
     "systems",
+    "headers",
     "metrics",
     "randomness",
     "devices",

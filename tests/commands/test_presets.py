@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from dwf.commands.presets import FOLDERS, Preset, presets, presets_of
+from dwf.commands.presets import presets
 from dwf.errors import ConfigError
+from dwf.headers import FOLDERS, Preset, presets_of
 from dwf.shipped import CONFIGS
 
 
