@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dwf.align.config import AlignConfig
+from dwf.checked import Checked
 from dwf.errors import NotAZoo
 from dwf.evaluation.config import EvaluateConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
@@ -114,7 +115,7 @@ def links(stage: str, made: Mapping[str, Sequence[str]]) -> dict[str, str | tupl
 
 
 @dataclass(frozen=True)
-class PipelineConfig:
+class PipelineConfig(Checked):
     """Settings file of each stage, in order; a stage without one is left out."""
 
     zoo: str | None = None

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import tyro
 
+from dwf.checked import Checked
 from dwf.settings import Count, Fraction, Positive
 
 
 @dataclass(frozen=True)
-class PublishedConfig:
+class PublishedConfig(Checked):
     """Accuracy that a published method reached, beside that of the networks it learnt from."""
 
     accuracy: Fraction
@@ -29,7 +30,7 @@ class PublishedConfig:
 
 
 @dataclass(frozen=True)
-class StepsConfig:
+class StepsConfig(Checked):
     """Steps of training that are given, in place of those that the budget allows."""
 
     codec: Count | None = None
@@ -39,7 +40,7 @@ class StepsConfig:
 
 
 @dataclass(frozen=True)
-class RowConfig:
+class RowConfig(Checked):
     """A generator that is trained, or networks that somebody else's generator has made."""
 
     generator: str | None = None
@@ -70,7 +71,7 @@ class RowConfig:
 
 
 @dataclass(frozen=True)
-class AuditConfig:
+class AuditConfig(Checked):
     """Many generators on the same zoos under one budget, and every null arm beside them."""
 
     zoos: tuple[str, ...]

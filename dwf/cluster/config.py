@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import UseAppendAction
 
+from dwf.checked import Checked
 from dwf.errors import ConfigError
 from dwf.settings import Count, Launch, Positive, Whole, load
 
@@ -20,7 +21,7 @@ _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 
 
 @dataclass(frozen=True)
-class SiteConfig:
+class SiteConfig(Checked):
     """A partition of a Slurm cluster; what is not said is asked of `sinfo`, or left to Slurm."""
 
     partition: str | None = None

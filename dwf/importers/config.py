@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction
 
+from dwf.checked import Checked
 from dwf.datasets.config import AnyDataConfig
 from dwf.errors import ConfigError
 from dwf.networks.config import NetworkConfig
@@ -49,7 +50,7 @@ NO_DATASET = (
 
 
 @dataclass(frozen=True)
-class ImportedData:
+class ImportedData(Checked):
     """Data that networks of others were trained on: a dataset, and which of its images."""
 
     dataset: AnyDataConfig | None = None
@@ -64,7 +65,7 @@ class ImportedData:
 
 
 @dataclass(frozen=True)
-class ImportConfig:
+class ImportConfig(Checked):
     """A folder of networks that becomes a zoo."""
 
     source: str

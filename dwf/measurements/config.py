@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from dwf.checked import Checked
 from dwf.compute import ComputeConfig
 from dwf.settings import Bounds, Count, NonNegative, Positive, Whole
 from dwf.trust import Code
@@ -48,7 +49,7 @@ _STRENGTHS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnImages:
+class OnImages(Checked):
     """Base of the settings of a measure on images."""
 
     parts: tuple[PartName, ...] = ("val",)
@@ -107,7 +108,7 @@ class CorruptionConfig(OnImages):
 
 
 @dataclass(frozen=True)
-class CostConfig:
+class CostConfig(Checked):
     """Parameters, and operations that an answer takes (two for each multiplication); computed."""
 
     parts: ClassVar[tuple[None]] = (None,)
@@ -127,7 +128,7 @@ class FgsmConfig(OnImages):
 
 
 @dataclass(frozen=True)
-class GapConfig:
+class GapConfig(Checked):
     """Generalisation gap: accuracy on training images minus that on images of another part."""
 
     parts: tuple[Literal["val", "test"], ...] = ("val",)
@@ -203,7 +204,7 @@ AnyMeasureConfig = (
 
 
 @dataclass(frozen=True)
-class MeasureConfig:
+class MeasureConfig(Checked):
     """Measures of every network of a zoo, each a column or more beside its table."""
 
     zoo: str

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from dwf.checked import Checked
 from dwf.predictors.config import PredictorConfig
 from dwf.settings import Count, Fraction, Whole
 
@@ -14,7 +15,7 @@ _NAME = re.compile(r"[\w.+-]+")
 
 
 @dataclass(frozen=True)
-class PartsConfig:
+class PartsConfig(Checked):
     """Networks that rows learn from, that choices are made by, and that rows are judged by.
 
     Rows of one network are never in two of these.
@@ -43,7 +44,7 @@ class PartsConfig:
 
 
 @dataclass(frozen=True)
-class ExperimentConfig:
+class ExperimentConfig(Checked):
     """Many predictors on the same networks and properties, side by side."""
 
     zoos: tuple[str, ...]

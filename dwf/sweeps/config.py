@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from dwf.checked import Checked
 from dwf.plain import Json
 from dwf.settings import Bounds, Count, Launch, NonNegative, Positive, Whole
 
@@ -17,7 +18,7 @@ LOWER_IS_BETTER = ("overlap", "val_loss")
 
 
 @dataclass(frozen=True)
-class AxisConfig:
+class AxisConfig(Checked):
     """Values to try of one setting: exactly one of these."""
 
     grid: tuple[Any, ...] | None = None
@@ -78,7 +79,7 @@ class AxisConfig:
 
 
 @dataclass(frozen=True)
-class AshaConfig:
+class AshaConfig(Checked):
     """Asynchronous successive halving (arXiv 1810.05934) on the generators' validation loss.
 
     At grace, grace x factor, grace x factor^2, ... training steps a generator goes on if its loss
@@ -92,7 +93,7 @@ class AshaConfig:
 
 
 @dataclass(frozen=True)
-class SweepConfig:
+class SweepConfig(Checked):
     """Trials of the whole way, each from zoo to samples, judged on validation data."""
 
     zoo: str
