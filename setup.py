@@ -46,6 +46,7 @@ setup(
     entry_points={"console_scripts": ["dwf = dwf.__main__:main"]},
     extras_require={
         "track": TRACK,
+        "pandas": ["pandas>=2.2,<4"],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.6",
@@ -56,6 +57,7 @@ setup(
             "nbclient>=0.10,<1",
             "nbformat>=5.10,<6",
             "ipykernel>=7,<8",
+            "pandas>=2.2,<4",
             *TRACK,
         ],
     },

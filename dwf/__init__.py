@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.align.stage import align_zoo
     from dwf.audit.stage import audit_generators
     from dwf.data_paths import give_data
+    from dwf.evaluation.report import Report
     from dwf.evaluation.stage import evaluate
     from dwf.exporters.stage import export_networks
     from dwf.generators.generator import Generator
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 # No name of a package or module of dwf: importing that would take the name's place.
 PUBLIC = {
     "Generator": "dwf.generators.generator:Generator",
+    "Report": "dwf.evaluation.report:Report",
     "Zoo": "dwf.zoo.store:Zoo",
     "align_zoo": "dwf.align.stage:align_zoo",
     "audit_generators": "dwf.audit.stage:audit_generators",
@@ -57,6 +59,7 @@ PUBLIC = {
 
 __all__ = [
     "Generator",
+    "Report",
     "Zoo",
     "align_zoo",
     "audit_generators",

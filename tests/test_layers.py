@@ -44,6 +44,8 @@ GROUND = (
     "shipped",
     "yaml_files",
     "checked",
+    "dataframes",
+    "notebooks",
     "flags",
     "trackers",
     "plain",

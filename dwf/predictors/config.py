@@ -135,6 +135,7 @@ class ConstantConfig(PredictorSettings):
     is_baseline: ClassVar[bool] = True
 
     kind: Literal["constant"] = "constant"
+    """The predictor."""
 
 
 @dataclass(frozen=True)
@@ -413,7 +414,7 @@ class WeightNetConfig(LearntPredictorSettings):
     """Training images that `canonical` activation_sort looks at."""
 
     kind: Literal["weightnet"] = "weightnet"
-    """Kind of the predictor."""
+    """The predictor."""
 
     def __post_init__(self):
         for name, num in (("heads", self.heads), ("cross_heads", self.cross_heads)):
