@@ -137,7 +137,7 @@ class Progress:
 def _shown(what: str, total: int, done: float) -> "rich.progress.Progress | NotebookBar | None":
     """Return a bar where there is a person to see it: on a terminal or in a notebook."""
     if in_notebook():
-        return NotebookBar(what, total, done)
+        return NotebookBar(what, total, done=done)
     return _bar(what, total, done) if sys.stderr.isatty() else None
 
 

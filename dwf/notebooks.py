@@ -62,7 +62,7 @@ class NotebookBar:
         done: units done before.
     """
 
-    def __init__(self, what: str, total: float, done: float):
+    def __init__(self, what: str, total: float, *, done: float):
         self._what, self._total, self._done = what, total, done
         self._words = ""
         self._shown_at = 0.0

@@ -32,7 +32,7 @@ def test_a_notebook_shows_one_bar_that_ends_full(tmp_path, monkeypatch):
 
 def test_elsewhere_there_is_no_notebook():
     assert not in_notebook()
-    bar = NotebookBar("work", 3, 0)  # before it is shown, nothing is
+    bar = NotebookBar("work", 3, done=0)  # before it is shown, nothing is
     bar.update(0, completed=1, rate="2/s")
     bar.stop()
 
