@@ -11,15 +11,16 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.align.stage import align_zoo
     from dwf.audit.stage import audit_generators
     from dwf.data_paths import give_data
+    from dwf.evaluation.report import Report
     from dwf.evaluation.stage import evaluate
     from dwf.exporters.stage import export_networks
     from dwf.generators.generator import Generator
     from dwf.generators.sample_stage import sample_networks
     from dwf.generators.stage import fit_generator
     from dwf.importers.stage import import_zoo
+    from dwf.loading import load_settings
     from dwf.measurements.stage import measure_zoo
     from dwf.predictors.stage import fit_predictors
-    from dwf.settings import load as load_settings
     from dwf.trackers import track_with
     from dwf.transfer.stage import finetune
     from dwf.trust import trust_code
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 # No name of a package or module of dwf: importing that would take the name's place.
 PUBLIC = {
     "Generator": "dwf.generators.generator:Generator",
+    "Report": "dwf.evaluation.report:Report",
     "Zoo": "dwf.zoo.store:Zoo",
     "align_zoo": "dwf.align.stage:align_zoo",
     "audit_generators": "dwf.audit.stage:audit_generators",
@@ -49,7 +51,7 @@ PUBLIC = {
     "give_data": "dwf.data_paths:give_data",
     "load_network": "dwf.zoo.network_files:load_network",
     "import_zoo": "dwf.importers.stage:import_zoo",
-    "load_settings": "dwf.settings:load",
+    "load_settings": "dwf.loading:load_settings",
     "measure_zoo": "dwf.measurements.stage:measure_zoo",
     "sample_networks": "dwf.generators.sample_stage:sample_networks",
     "track_with": "dwf.trackers:track_with",
@@ -62,6 +64,7 @@ PUBLIC = {
 
 __all__ = [
     "Generator",
+    "Report",
     "Zoo",
     "align_zoo",
     "audit_generators",
@@ -95,4 +98,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *PUBLIC})
+    """Return the public names, and what every module has: what a reader is offered by TAB."""
+    return sorted({*PUBLIC, *(name for name in globals() if name.startswith("__"))})

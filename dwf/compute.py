@@ -6,11 +6,12 @@ No torch is imported here.
 from dataclasses import dataclass
 from typing import Literal
 
+from dwf.checked import Checked
 from dwf.settings import NonNegative
 
 
 @dataclass(frozen=True)
-class ComputeConfig:
+class ComputeConfig(Checked):
     """Settings of the machine, which are no part of the science.
 
     A setting belongs here if another value of it makes the same thing, up to rounding, in another

@@ -1,6 +1,6 @@
 """Reports of a run while it works: numbers to a file, progress to a person.
 
-On a terminal progress is a bar; elsewhere it is one log line a minute.
+On a terminal and in a notebook progress is a bar; elsewhere it is one log line a minute.
 """
 
 import json
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dwf.notebooks import NotebookBar, in_notebook
 from dwf.plain import Json
 
 if TYPE_CHECKING:
@@ -81,14 +82,14 @@ class Progress:
         total: units of work in all.
         unit: the unit's plural: "networks", "steps".
         done: units done before this process began; not counted in the rate.
-        bar: whether to draw a bar on a terminal.
+        bar: whether to draw a bar on a terminal or in a notebook.
     """
 
     def __init__(self, what: str, total: int, *, unit: str, done: float = 0, bar: bool = True):
         self.what, self.total, self.unit = what, total, unit
         self._begun_with = self.done = done
         self._started = self._last_line = time.monotonic()
-        self._bar = _bar(what, total, done) if bar and sys.stderr.isatty() else None
+        self._bar = _shown(what, total, done) if bar else None
 
     def __enter__(self) -> "Progress":
         if self._bar:
@@ -131,6 +132,13 @@ class Progress:
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
+
+
+def _shown(what: str, total: int, done: float) -> "rich.progress.Progress | NotebookBar | None":
+    """Return a bar where there is a person to see it: on a terminal or in a notebook."""
+    if in_notebook():
+        return NotebookBar(what, total, done=done)
+    return _bar(what, total, done) if sys.stderr.isatty() else None
 
 
 def table_console(width: int) -> "Console":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from dwf.align.config import AlignConfig
+from dwf.checked import Checked
 from dwf.errors import NotAZoo
 from dwf.evaluation.config import EvaluateConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
@@ -126,7 +127,7 @@ def links(stage: str, made: Mapping[str, Sequence[str]]) -> dict[str, str | tupl
 
 
 @dataclass(frozen=True)
-class PipelineConfig:
+class PipelineConfig(Checked):
     """Settings file of each stage, in order; a stage without one is left out."""
 
     zoo: Annotated[str, Preset("zoo")] | None = None

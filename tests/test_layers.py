@@ -31,8 +31,10 @@ PACKAGES = (
     "summary",
     "sweeps",
     "audit",
+    "loading",
     "cluster",
     "commands",
+    "__main__",
 )
 GROUND = (
     "trust",
@@ -41,6 +43,9 @@ GROUND = (
     "settings",
     "shipped",
     "yaml_files",
+    "checked",
+    "dataframes",
+    "notebooks",
     "flags",
     "trackers",
     "plain",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dwf.checked import Checked
 from dwf.settings import Count, Whole
 
 Scale = Literal["none", "balanced"]
@@ -23,7 +24,7 @@ WITHOUT_REFERENCE: tuple[Method, ...] = ("norm_sort", "activation_sort", "optima
 
 
 @dataclass(frozen=True)
-class AlignConfig:
+class AlignConfig(Checked):
     """Bring the networks of a zoo into one symmetry frame."""
 
     zoo: str

@@ -45,7 +45,7 @@ def plan(config: AlignConfig, root: Path, *, name: str) -> str:
     return f"{where}\n{len(zoo)} rows; {describe(groups)}"
 
 
-def align_zoo(config: AlignConfig, root: Path, *, name: str) -> Zoo:
+def align_zoo(config: AlignConfig, root: Path | str, *, name: str) -> Zoo:
     """Write a zoo's networks, their units reordered to match one reference, as a new zoo.
 
     Every network keeps its function, its columns and its place. With `scale` set, units are
@@ -72,6 +72,7 @@ def align_zoo(config: AlignConfig, root: Path, *, name: str) -> Zoo:
         RunConflict: another zoo, or another alignment, has this name; or another process is at it.
         NotAZoo, IncompleteZoo, CorruptShard: the zoo cannot be read.
     """
+    root = Path(root)
     path, ours = _folder(root, name), world()
     zoo, source, groups, deviation = ours.on_first(_read, config, path)
     refuse = partial(_refuse_other_zoo, zoo=zoo, source=source)

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from dwf.checked import Checked
 from dwf.settings import Count, Fraction, Positive, Preset
 
 
 @dataclass(frozen=True)
-class PublishedConfig:
+class PublishedConfig(Checked):
     """Accuracy that a published method reached, beside that of the networks it learnt from."""
 
     accuracy: Fraction
@@ -27,7 +28,7 @@ class PublishedConfig:
 
 
 @dataclass(frozen=True)
-class StepsConfig:
+class StepsConfig(Checked):
     """Steps of training that are given, in place of those that the budget allows."""
 
     codec: Count | None = None
@@ -37,7 +38,7 @@ class StepsConfig:
 
 
 @dataclass(frozen=True)
-class RowConfig:
+class RowConfig(Checked):
     """A generator that is trained, or networks that somebody else's generator has made."""
 
     generator: Annotated[str, Preset("generator")] | None = None
@@ -68,7 +69,7 @@ class RowConfig:
 
 
 @dataclass(frozen=True)
-class AuditConfig:
+class AuditConfig(Checked):
     """Many generators on the same zoos under one budget, and every null arm beside them."""
 
     zoos: tuple[Annotated[str, Preset("zoo")], ...]

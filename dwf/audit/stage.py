@@ -96,7 +96,7 @@ def trust_named(config: AuditConfig) -> None:
 
 
 def audit_generators(
-    config: AuditConfig, root: Path, *, name: str, run: Runner = run_here
+    config: AuditConfig, root: Path | str, *, name: str, run: Runner = run_here
 ) -> AuditReport:
     """Train all rows and write the report, or go on with one; rows that are over are kept.
 
@@ -118,6 +118,7 @@ def audit_generators(
         WorkFailed: rows failed; names each with its reason. The report is on the others.
         Preempted: a signal asked to stop.
     """
+    root = Path(root)
     audit, folder = Audit.of(config), _folder(root, name)
     _refuse_wrong_settings(audit)  # what is refused leaves no folder behind
     refuse = partial(_refuse_other_files, audit=audit)

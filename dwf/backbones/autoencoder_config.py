@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+from dwf.checked import Checked
 from dwf.settings import Bounds, Count
 
 
-class VectorAutoencoderSettings:
+class VectorAutoencoderSettings(Checked):
     """Base of the settings of autoencoders of vectors."""
 
     kind: ClassVar[str]

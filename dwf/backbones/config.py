@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from dwf.backbones.shape import Sections, Shape
+from dwf.checked import Checked
 from dwf.errors import ConfigError
 from dwf.settings import Bounds, Count, Whole, find
 
@@ -31,7 +32,7 @@ AUTOENCODERS = {
 Dropout = Annotated[float, Bounds(0, 0.99)]
 
 
-class BackboneSettings(ABC):
+class BackboneSettings(Checked, ABC):
     """Base of a backbone's settings: what the backbone takes, and what that costs."""
 
     kind: ClassVar[str]
@@ -347,7 +348,7 @@ def widths_of(sections: Sections) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class TokenAutoencoderConfig:
+class TokenAutoencoderConfig(Checked):
     """The autoencoder of SANE (arXiv 2406.09997): one latent vector for each token."""
 
     width: Count = 256

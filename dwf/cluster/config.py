@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+from dwf.checked import Checked
 from dwf.errors import ConfigError
 from dwf.settings import Count, Expert, Launch, Positive, Preset, Repeated, Whole, find_file, load
 
@@ -18,7 +19,7 @@ _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 
 
 @dataclass(frozen=True)
-class SiteConfig:
+class SiteConfig(Checked):
     """A partition of a Slurm cluster; what is not said is asked of `sinfo`, or left to Slurm."""
 
     partition: str | None = None

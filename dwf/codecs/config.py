@@ -14,6 +14,7 @@ from dwf.backbones.autoencoder_config import (
 )
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.shape import Shape
+from dwf.checked import Checked
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive, Whole
 from dwf.training.config import LoopComputeConfig, LoopConfig
 
@@ -31,7 +32,7 @@ Packing = Literal["rows", "dense"]
 Settings = TypeVar("Settings", bound="CodecSettings")
 
 
-class CodecSettings:
+class CodecSettings(Checked):
     """Base of a codec's settings: what the codec can do, and settings that not all codecs have."""
 
     kind: ClassVar[str]
@@ -192,7 +193,7 @@ class NeuronsConfig(CodecSettings):
 
 
 @dataclass(frozen=True)
-class TokenSettings:
+class TokenSettings(Checked):
     """How networks are cut into tokens, and what of them."""
 
     key: ClassVar[str] = "codec"
@@ -224,7 +225,7 @@ class TokensConfig(TokenSettings, CodecSettings):
 
 
 @dataclass(frozen=True)
-class BehaviourConfig:
+class BehaviourConfig(Checked):
     """A loss on what reconstructed networks answer (arXiv 2503.17138)."""
 
     weight: NonNegative = 0.0

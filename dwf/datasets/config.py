@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from dwf.checked import Checked
 from dwf.plain import Json
 from dwf.settings import Bounds, Count, Fraction, Whole
 
@@ -18,7 +19,7 @@ TEST_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class DataSettings(Checked):
     """How any dataset is cut, and how it is prepared for a network."""
 
     kind: str

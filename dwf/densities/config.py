@@ -10,6 +10,7 @@ from dwf.backbones.config import (
     ResidualMLPConfig,
     build_backbone,
 )
+from dwf.checked import Checked
 from dwf.densities.solver_config import (
     DiffusionMethod,
     DiffusionSolverConfig,
@@ -35,7 +36,7 @@ DENSITIES = {
 }
 
 
-class DensitySettings:
+class DensitySettings(Checked):
     """Base of a density's settings: what it can do, and settings that not all densities have."""
 
     kind: ClassVar[str]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from dwf.checked import Checked
 from dwf.settings import Bounds, Count, Fraction
 
 OdeMethod = Literal["euler", "midpoint", "heun2", "rk4", "dopri5"]
@@ -11,7 +12,7 @@ SamplingMethod = Literal[OdeMethod, DiffusionMethod]
 """Methods by which samples may be asked for, of all densities."""
 
 
-class SolverSettings:
+class SolverSettings(Checked):
     """Base of the settings of how samples are drawn, where that takes several evaluations."""
 
     method: str

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from dwf.checked import Checked
 from dwf.settings import Bounds, Count, Fraction, Positive, Whole
 
 Strategy = Literal["none", "reference", "recalibrated"]
@@ -13,7 +14,7 @@ AnalysisName = Literal[
 
 
 @dataclass(frozen=True)
-class BatchNormConfig:
+class BatchNormConfig(Checked):
     """With which running statistics BatchNorm works in networks that nobody trained.
 
     Originals and held-out networks keep their own. Networks without BatchNorm are not concerned.
@@ -30,7 +31,7 @@ class BatchNormConfig:
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(Checked):
     """Sample zoos held against the zoo that their generators learnt from."""
 
     zoo: str
@@ -72,7 +73,7 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
-class ReconstructionConfig:
+class ReconstructionConfig(Checked):
     """Networks of a generator's zoo, held against what its codec makes of them."""
 
     zoo: str | None = None

@@ -49,7 +49,7 @@ def plan(config: EvaluateConfig, root: Path, *, name: str) -> str:
     return f"evaluate zoo {config.zoo}: {sets}, and the baselines{more} -> {_folder(root, name)}"
 
 
-def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
+def evaluate(config: EvaluateConfig, root: Path | str, *, name: str) -> Report:
     """Score samples, originals, held-out networks and all baselines; write the report.
 
     Every network of every set counts. Samples are held against the training networks that their own
@@ -76,6 +76,7 @@ def evaluate(config: EvaluateConfig, root: Path, *, name: str) -> Report:
             are copies of others, or samples have none.
         DataUnavailable: networks do not have the accuracies that their zoo records.
     """
+    root = Path(root)
     zoo = Zoo.open(root / "zoos" / _zoo_named(config, root))
     _refuse_unknown(zoo)
     _refuse_no_split(zoo, config)

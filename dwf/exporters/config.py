@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dwf.checked import Checked
 from dwf.settings import Count, Whole
 
 EXPORTERS = {
@@ -20,7 +21,7 @@ Format = Literal[
 
 
 @dataclass(frozen=True)
-class ExportConfig:
+class ExportConfig(Checked):
     """Networks of a zoo, written as files that other tools load."""
 
     zoo: str

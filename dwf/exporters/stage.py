@@ -35,7 +35,7 @@ def plan(config: ExportConfig, root: Path, *, name: str) -> str:
     return f"{where}\n{len(exporter.rows_R)} networks in {len(exporter.files)} files"
 
 
-def export_networks(config: ExportConfig, root: Path, *, name: str) -> Path:
+def export_networks(config: ExportConfig, root: Path | str, *, name: str) -> Path:
     """Write networks of the zoo `root/zoos/ZOO` in a format that other tools load.
 
     An interrupted export goes on where it was.
@@ -54,6 +54,7 @@ def export_networks(config: ExportConfig, root: Path, *, name: str) -> Path:
         RunConflict: the folder holds another export, or something else; or another process is at
             it.
     """
+    root = Path(root)
     zoo, folder = Zoo.open(Path(root) / "zoos" / config.zoo), folder_of(config, root, name=name)
     exporter = _exporter(config, zoo)
     index = _index(config, exporter)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
+from dwf.checked import Checked
 from dwf.codecs.config import CodecConfig, PcaConfig
 from dwf.datasets.config import AnyDataConfig
 from dwf.densities.config import DensityConfig, FlowConfig
@@ -15,7 +16,7 @@ BATCHNORM_IMAGES = 2000
 
 
 @dataclass(frozen=True)
-class GateConfig:
+class GateConfig(Checked):
     """Limits of what a codec that learns may lose before a density is fitted to its codes.
 
     Validation networks are coded, decoded and scored on validation images.
@@ -37,7 +38,7 @@ class GateConfig:
 
 
 @dataclass(frozen=True)
-class GeneratorConfig:
+class GeneratorConfig(Checked):
     """Learn the distribution of a zoo's training networks."""
 
     zoo: str
@@ -122,7 +123,7 @@ class GeneratorConfig:
             )
 
 
-class SelectionSettings:
+class SelectionSettings(Checked):
     """Base of the settings of a selection: drawn in rounds, `draws` for each one kept."""
 
     kind: ClassVar[str]
@@ -178,7 +179,7 @@ SelectionConfig = NoSelectionConfig | SubsampleConfig | BootstrapConfig
 
 
 @dataclass(frozen=True)
-class SampleConfig:
+class SampleConfig(Checked):
     """Draw networks from a generator."""
 
     generator: str

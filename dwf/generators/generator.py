@@ -31,7 +31,9 @@ from dwf.generators.likelihood import measure_likelihood
 from dwf.generators.looking import fit_codec, judge_of
 from dwf.generators.round_trip import round_trip_error
 from dwf.generators.sensitivity import measure_sensitivity
+from dwf.generators.subset import Subset
 from dwf.metrics import logger
+from dwf.notebooks import facts_html
 from dwf.plain import Json
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, load_state, save_state, write_json
@@ -87,6 +89,31 @@ class Generator:
         """Return one that is not fitted yet."""
         make_codec, make_density = find(CODECS, codec.kind), find(DENSITIES, density.kind)
         return cls(make_codec(codec), make_density(density), origin=origin)
+
+    def __repr__(self) -> str:
+        told = self._words
+        return f"Generator({told['codec']} + {told['density']}, of {told['learnt from']})"
+
+    def _repr_html_(self) -> str:
+        return facts_html("generator", self._words)
+
+    @property
+    def _words(self) -> dict[str, str]:
+        """What it is, name -> value."""
+        subset = Subset.read(self.origin)
+        chosen = "chosen rows of " if "learnt" in self.origin else ""
+        part = f"{subset.label} of " if subset else chosen
+        learnt = [
+            f"zoo {each['zoo']} ({part}{each['networks']['train']:,} training networks)"
+            for each in self.zoos
+        ]
+        return {
+            "codec": self.codec.config.kind,
+            "density": self.density.config.kind,
+            "learnt from": " and ".join(learnt),
+            "draws networks of": f"zoo {self.source['zoo']} ({self.subject.network.named})",
+            "seed": str(self.origin["seed"]),
+        }
 
     @property
     def subject(self) -> Subject:
@@ -316,28 +343,31 @@ class Generator:
         for start in range(first, first + count, size):
             yield start, min(size, first + count - start)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Write it to a folder; `load` reads it."""
+        folder = Path(folder)
         write_json(folder / HEAD, self.head)
         self.codec.save(folder / "codec")
         self.density.save(folder / DENSITY)
 
     @classmethod
-    def is_whole(cls, folder: Path) -> bool:
+    def is_whole(cls, folder: Path | str) -> bool:
         """Whether all its parts are there; a damaged one that was removed is to be made again."""
+        folder = Path(folder)
         if not ((folder / HEAD).exists() and (folder / "codec" / CODEC_HEAD).exists()):
             return False
         density = find(DENSITIES, read_head(folder)["density"]["kind"])
         return all((folder / DENSITY / name).exists() for name in density.files)
 
     @classmethod
-    def load(cls, folder: Path) -> "Generator":
+    def load(cls, folder: Path | str) -> "Generator":
         """Read what `save` or a finished `fit` wrote.
 
         Raises:
             RunConflict: the folder holds no generator, or one that is not fitted to the end.
             CorruptCheckpoint: a file of the density is damaged.
         """
+        folder = Path(folder)
         head = read_head(folder)
         codec = Codec.load(folder / "codec")
         try:

@@ -27,7 +27,7 @@ def plan(config: SampleConfig, root: Path, *, name: str) -> str:
     return f"{config.count} networks{asked}{best}: {run} -> {_folder(root, name)}"
 
 
-def sample_networks(config: SampleConfig, root: Path, *, name: str) -> Zoo:
+def sample_networks(config: SampleConfig, root: Path | str, *, name: str) -> Zoo:
     """Draw networks from `root/runs/GENERATOR` into the zoo `root/zoos/name`.
 
     The zoo says of itself what it was drawn from, and how; its columns are `network` (the sample's
@@ -46,6 +46,7 @@ def sample_networks(config: SampleConfig, root: Path, *, name: str) -> Zoo:
         ConfigError, ShapeMismatch: see `Drawing` and `selection.select`.
         WorkFailed: samples are not finite, or have variances below zero; none is written.
     """
+    root = Path(root)
     config = replace(config, data=identified(config.data))
     path, runs = _folder(root, name), Path(root) / "runs"
     generator = Generator.load(runs / config.generator)

@@ -62,7 +62,7 @@ def plan(
     return "\n".join(lines)
 
 
-def fit_generator(config: GeneratorConfig, root: Path, *, name: str) -> Generator:
+def fit_generator(config: GeneratorConfig, root: Path | str, *, name: str) -> Generator:
     """Fit a generator in `root/runs/name`, or go on where it stopped.
 
     It learns from the zoo's training networks, choices are made on its validation networks, both
@@ -85,6 +85,7 @@ def fit_generator(config: GeneratorConfig, root: Path, *, name: str) -> Generato
         TrainingDiverged: the codec's or the density's loss is not finite.
         NotAZoo, IncompleteZoo, CorruptShard: a zoo cannot be read.
     """
+    root = Path(root)
     ours, path, zoos = world(), _folder(root, name), Path(root) / "zoos"
     learnt = ours.on_all(with_zoos_named, config, zoos)
     zoo, more, for_codec, for_density = ours.on_all(_read, learnt, zoos)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from dwf.checked import Checked
 from dwf.datasets.config import AnyDataConfig
 from dwf.errors import ConfigError
 from dwf.networks.config import NetworkConfig
@@ -47,7 +48,7 @@ NO_DATASET = (
 
 
 @dataclass(frozen=True)
-class ImportedData:
+class ImportedData(Checked):
     """Data that networks of others were trained on: a dataset, and which of its images."""
 
     dataset: AnyDataConfig | None = None
@@ -62,7 +63,7 @@ class ImportedData:
 
 
 @dataclass(frozen=True)
-class ImportConfig:
+class ImportConfig(Checked):
     """A folder of networks that becomes a zoo."""
 
     source: str

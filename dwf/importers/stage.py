@@ -80,7 +80,7 @@ def zoos_of(config: ImportConfig, name: str) -> dict[str, ImportConfig]:
     }
 
 
-def import_zoo(config: ImportConfig, root: Path, *, name: str) -> Zoo:
+def import_zoo(config: ImportConfig, root: Path | str, *, name: str) -> Zoo:
     """Read a source of networks into `root/zoos/name`, or go on with it.
 
     Members that are broken, not finite, duplicates or of another architecture are listed in
@@ -97,6 +97,7 @@ def import_zoo(config: ImportConfig, root: Path, *, name: str) -> Zoo:
         RunConflict: the folder is another zoo, or the source has changed since; or another process
             is at it.
     """
+    root = Path(root)
     config = replace(config, data=_identified(config.data))
     folder, survey = _folder(root, name), None
     if not (folder / "run").exists():  # before a folder of these settings is there

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from dwf.checked import Checked
 from dwf.compute import ComputeConfig
 from dwf.settings import Bounds, Count, NonNegative, Positive, Whole
 from dwf.trust import Code
@@ -46,7 +47,7 @@ _STRENGTHS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnImages:
+class OnImages(Checked):
     """Base of the settings of a measure on images."""
 
     parts: tuple[PartName, ...] = ("val",)
@@ -105,7 +106,7 @@ class CorruptionConfig(OnImages):
 
 
 @dataclass(frozen=True)
-class CostConfig:
+class CostConfig(Checked):
     """Parameters, and operations that an answer takes (two for each multiplication); computed."""
 
     parts: ClassVar[tuple[None]] = (None,)
@@ -125,7 +126,7 @@ class FgsmConfig(OnImages):
 
 
 @dataclass(frozen=True)
-class GapConfig:
+class GapConfig(Checked):
     """Generalisation gap: accuracy on training images minus that on images of another part."""
 
     parts: tuple[Literal["val", "test"], ...] = ("val",)
@@ -199,7 +200,7 @@ AnyMeasureConfig = (
 
 
 @dataclass(frozen=True)
-class MeasureConfig:
+class MeasureConfig(Checked):
     """Measures of every network of a zoo, each a column or more beside its table."""
 
     zoo: str

@@ -71,7 +71,7 @@ def plan(config: MeasureConfig, root: Path, *, name: str) -> str:
 
 
 def measure_zoo(
-    config: MeasureConfig, root: Path, *, name: str, run: Runner = run_here
+    config: MeasureConfig, root: Path | str, *, name: str, run: Runner = run_here
 ) -> tuple[Findings, ...]:
     """Measure every network of a zoo, or of each zoo of a manifest, or go on with it.
 
@@ -95,6 +95,7 @@ def measure_zoo(
             another process is at it.
         WorkFailed: units failed; the others are whole.
     """
+    root = Path(root)
     return tuple(_measure(each, Path(root), name, run) for each in _members(config, Path(root)))
 
 

@@ -4,10 +4,12 @@ import dataclasses
 from abc import ABC, abstractmethod
 from typing import TypeVar
 
+from dwf.checked import Checked
+
 T = TypeVar("T", bound="Architecture")
 
 
-class Architecture(ABC):
+class Architecture(Checked, ABC):
     """Base of the settings of all architectures."""
 
     is_stacked = False

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, TypeVar, get_args
 
+from dwf.checked import Checked
 from dwf.predictors.head_config import BoostingConfig, HeadConfig, PerceptronConfig, RidgeConfig
 from dwf.predictors.reading_config import MessagesConfig, ProbingConfig
 from dwf.settings import Count, Fraction
@@ -47,7 +48,7 @@ Group = Literal["zoo", "architecture"]
 Settings = TypeVar("Settings", bound="PredictorSettings")
 
 
-class PredictorSettings:
+class PredictorSettings(Checked):
     """Base of a predictor's settings: what it can do, and settings that not all have."""
 
     kind: ClassVar[str]
@@ -134,6 +135,7 @@ class ConstantConfig(PredictorSettings):
     is_baseline: ClassVar[bool] = True
 
     kind: Literal["constant"] = "constant"
+    """The predictor."""
 
 
 @dataclass(frozen=True)
@@ -412,6 +414,7 @@ class WeightNetConfig(LearntPredictorSettings):
     """Training images that `canonical` activation_sort looks at."""
 
     kind: Literal["weightnet"] = "weightnet"
+    """The predictor."""
 
     def __post_init__(self):
         for name, num in (("heads", self.heads), ("cross_heads", self.cross_heads)):

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from dwf.checked import Checked
 from dwf.predictors.config import PredictorConfig
 from dwf.settings import Count, FlagName, Fraction, Whole
 
@@ -12,7 +13,7 @@ _NAME = re.compile(r"[\w.+-]+")
 
 
 @dataclass(frozen=True)
-class PartsConfig:
+class PartsConfig(Checked):
     """Networks that rows learn from, that choices are made by, and that rows are judged by.
 
     Rows of one network are never in two of these.
@@ -41,7 +42,7 @@ class PartsConfig:
 
 
 @dataclass(frozen=True)
-class ExperimentConfig:
+class ExperimentConfig(Checked):
     """Many predictors on the same networks and properties, side by side."""
 
     zoos: tuple[str, ...]

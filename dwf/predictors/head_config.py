@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from dwf.checked import Checked
 from dwf.settings import Count, Fraction, NonNegative, Positive
 from dwf.training.config import LoopConfig
 
@@ -13,7 +14,7 @@ HEADS = {
 }
 
 
-class HeadSettings:
+class HeadSettings(Checked):
     """Base of the settings of a head: the function from features to properties."""
 
     kind: ClassVar[str]

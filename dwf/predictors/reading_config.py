@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dwf.checked import Checked
 from dwf.settings import Count
 
 
 @dataclass(frozen=True)
-class ProbingConfig:
+class ProbingConfig(Checked):
     """Learnt inputs on which every network is run."""
 
     count: Count = 128
@@ -24,7 +25,7 @@ class ProbingConfig:
 
 
 @dataclass(frozen=True)
-class MessagesConfig:
+class MessagesConfig(Checked):
     """Messages between the units of a network along its weights."""
 
     width: Count = 64

@@ -104,7 +104,7 @@ def plan(
 
 
 def fit_predictors(
-    config: ExperimentConfig, root: Path, *, name: str, run: Runner = run_here
+    config: ExperimentConfig, root: Path | str, *, name: str, run: Runner = run_here
 ) -> Report:
     """Fit all rows and write the report, or go on with an experiment; rows that are over are kept.
 
@@ -128,6 +128,7 @@ def fit_predictors(
         WorkFailed: rows failed; names each with its reason. The report is on the others.
         Preempted: a signal asked to stop.
     """
+    root = Path(root)
     ours, root, folder = world(), Path(root), _folder(root, name)
     ours.on_first(_refuse_other_products, folder)
     experiment = ours.on_all(Experiment.decide, config, root)  # what is refused leaves no folder

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from dwf.checked import Checked
 from dwf.plain import Json
 from dwf.settings import (
     Bounds,
@@ -25,7 +26,7 @@ LOWER_IS_BETTER = ("overlap", "val_loss")
 
 
 @dataclass(frozen=True)
-class AxisConfig:
+class AxisConfig(Checked):
     """Values to try of one setting: exactly one of these."""
 
     grid: tuple[Any, ...] | None = None
@@ -86,7 +87,7 @@ class AxisConfig:
 
 
 @dataclass(frozen=True)
-class AshaConfig:
+class AshaConfig(Checked):
     """Asynchronous successive halving (arXiv 1810.05934) on the generators' validation loss.
 
     At grace, grace x factor, grace x factor^2, ... training steps a generator goes on if its loss
@@ -100,7 +101,7 @@ class AshaConfig:
 
 
 @dataclass(frozen=True)
-class SweepConfig:
+class SweepConfig(Checked):
     """Trials of the whole way, each from zoo to samples, judged on validation data."""
 
     zoo: Annotated[str, Preset("zoo")]

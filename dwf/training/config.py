@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from dwf.checked import Checked
 from dwf.compute import ComputeConfig
 from dwf.settings import Count, Fraction, NonNegative, Positive, Whole
 
@@ -25,7 +26,7 @@ class LoopComputeConfig(ComputeConfig):
 
 
 @dataclass(frozen=True)
-class LoopConfig:
+class LoopConfig(Checked):
     """How something learns: optimiser, schedule, averaging, validation, saving."""
 
     steps: Count = 10_000

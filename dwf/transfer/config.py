@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
+from dwf.checked import Checked
 from dwf.datasets.config import AnyDataConfig
 from dwf.settings import Bounds, Count, Fraction, Positive, Whole
 from dwf.zoo.config import RecipeConfig, ZooComputeConfig
@@ -21,7 +22,7 @@ Origin = Literal[
 
 
 @dataclass(frozen=True)
-class FreezeConfig:
+class FreezeConfig(Checked):
     """Parameters that stay as they were; of a new head they all learn."""
 
     share: Fraction = 0.0
@@ -37,7 +38,7 @@ class FreezeConfig:
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class FinetuneConfig(Checked):
     """Networks of a zoo, and networks generated from it, trained further on a task.
 
     All arms have one schedule, one budget, the same images, and, network by network, the same

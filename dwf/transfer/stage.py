@@ -92,7 +92,7 @@ def describe_cost(config: FinetuneConfig, root: Path) -> str:
 
 
 def finetune(
-    config: FinetuneConfig, root: Path, *, name: str, run: Runner = run_here
+    config: FinetuneConfig, root: Path | str, *, name: str, run: Runner = run_here
 ) -> TransferReport:
     """Train all arms on the new task and write the report, or go on with one.
 
@@ -110,6 +110,7 @@ def finetune(
             process is at it.
         WorkFailed: units failed; the others are whole.
     """
+    root = Path(root)
     config = dataclasses.replace(config, data=identified(config.data))
     folder, began = _folder(root, name), time.monotonic()
     starts = Starts.read(folder) if (folder / STARTS).exists() else _decide(config, root)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dwf.checked import Checked
 from dwf.compute import ComputeConfig
 from dwf.datasets.config import AnyDataConfig
 from dwf.errors import ConfigError
@@ -44,7 +45,7 @@ _FEWEST_SCORED = 100  # training images of its own that a network's accuracy is 
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(Checked):
     """How training images are changed at random, each time they are seen; pixels as stored.
 
     Crop, flip, then (with `jitter_probability`) brightness, contrast and saturation.
@@ -61,7 +62,7 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
-class PruneConfig:
+class PruneConfig(Checked):
     """Weights of least magnitude are set to 0 and held there; biases and norms are left alone."""
 
     share: Fraction = 0.5
@@ -80,7 +81,7 @@ class PruneConfig:
 
 
 @dataclass(frozen=True)
-class RecipeConfig:
+class RecipeConfig(Checked):
     """How one network is trained. What `vary` lists differs from network to network."""
 
     epochs: Count = 5
@@ -149,7 +150,7 @@ class RecipeConfig:
 
 
 @dataclass(frozen=True)
-class KeepAbove:
+class KeepAbove(Checked):
     """Rows are the epochs at whose end a network is good on validation images."""
 
     accuracy: Fraction
@@ -165,7 +166,7 @@ class KeepAbove:
 
 
 @dataclass(frozen=True)
-class KeepBest:
+class KeepBest(Checked):
     """A network's row is its epoch of best accuracy on validation images."""
 
     patience: Count | None = None
@@ -179,7 +180,7 @@ class KeepBest:
 
 
 @dataclass(frozen=True)
-class KeepSteps:
+class KeepSteps(Checked):
     """Rows follow each other by few steps, after the recipe's epochs, in which few layers learn.
 
     Source: p-diff (arXiv 2402.13144), section 2: k checkpoints of chosen layers from one run.
@@ -212,7 +213,7 @@ class KeepSteps:
 
 
 @dataclass(frozen=True)
-class RangeConfig:
+class RangeConfig(Checked):
     """Values drawn for each network from a range, from a stream of its own."""
 
     low: float
@@ -228,7 +229,7 @@ class RangeConfig:
 
 
 @dataclass(frozen=True)
-class VaryConfig:
+class VaryConfig(Checked):
     """Hyper-parameters that differ between networks: a list (a grid, in turn) or a range."""
 
     learning_rate: tuple[Positive, ...] | RangeConfig | None = None
@@ -276,7 +277,7 @@ class VaryConfig:
 
 
 @dataclass(frozen=True)
-class SplitConfig:
+class SplitConfig(Checked):
     """Shares of the networks that generators never learn from."""
 
     val: Fraction = 0.1
@@ -307,7 +308,7 @@ class ZooComputeConfig(ComputeConfig):
 
 
 @dataclass(frozen=True)
-class ZooConfig:
+class ZooConfig(Checked):
     """A zoo."""
 
     network: NetworkConfig
@@ -424,7 +425,7 @@ _Part = Annotated[dict[str, Any], PartOf(ZooConfig)]
 
 
 @dataclass(frozen=True)
-class FamilyConfig:
+class FamilyConfig(Checked):
     """Several zoos, each of an architecture of its own."""
 
     zoos: dict[str, _Part]

@@ -36,7 +36,7 @@ def describe_cost(config: FamilyConfig) -> str:
 
 
 def train_zoos(
-    config: FamilyConfig, root: Path, *, name: str, run: Runner = run_here
+    config: FamilyConfig, root: Path | str, *, name: str, run: Runner = run_here
 ) -> dict[str, Zoo]:
     """Train zoos into `root/zoos/NAME-LABEL`, and name them together in `root/zoos/NAME`.
 
@@ -58,6 +58,7 @@ def train_zoos(
         WorkFailed: shards failed; the others are whole.
         StillRunning: the runner left the work to others; call again to look.
     """
+    root = Path(root)
     config = _identified(config)
     folder, members = Path(root) / "zoos" / name, config.members
     with stage(FAMILY, folder, config=config, has_workers=True) as record:

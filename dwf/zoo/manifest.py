@@ -25,7 +25,7 @@ VERSION = 1
 _CURE = "remove it and give the command that makes this family of zoos again"
 
 
-def write_manifest(folder: Path, zoos: Mapping[str, str]) -> None:
+def write_manifest(folder: Path | str, zoos: Mapping[str, str]) -> None:
     """Write a manifest, or leave it where it is there already.
 
     Args:
@@ -36,6 +36,7 @@ def write_manifest(folder: Path, zoos: Mapping[str, str]) -> None:
         ConfigError: there are none, a label or zoo stands there twice, or a label is no name.
         RunConflict: the folder is a zoo, or a manifest of other zoos.
     """
+    folder = Path(folder)
     bad = [label for label in zoos if not label or Path(label).name != label]
     if not zoos or bad or len(set(zoos.values())) < len(zoos):
         raise ConfigError(f"zoos = {dict(zoos)}: expected labels, each with a zoo of its own")

@@ -60,7 +60,7 @@ def plan(config: ZooConfig, root: Path, *, name: str) -> str:
     )
 
 
-def train_zoo(config: ZooConfig, root: Path, *, name: str, run: Runner = run_here) -> Zoo:
+def train_zoo(config: ZooConfig, root: Path | str, *, name: str, run: Runner = run_here) -> Zoo:
     """Train a zoo into `root/zoos/name`, or go on with one; a shard that is lost is made again.
 
     Args:
@@ -75,6 +75,7 @@ def train_zoo(config: ZooConfig, root: Path, *, name: str, run: Runner = run_her
         WorkFailed: shards failed; the others are whole.
         StillRunning: the runner left the work to others; call again to look.
     """
+    root = Path(root)
     started = time.monotonic()
     record = begin_zoo(config, root, name=name)
     if record is None:

@@ -10,6 +10,7 @@ Shape suffixes: N rows of a zoo, R rows asked for, D numbers of one network, W n
 """
 
 import hashlib
+import operator
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -18,16 +19,21 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from dwf.dataframes import dataframe
 from dwf.errors import ConfigError, IncompleteZoo, ShapeMismatch
+from dwf.notebooks import facts_html
 from dwf.run_folder import write_json
 from dwf.stages import Product
 from dwf.zoo.config import split_sizes
 from dwf.zoo.facts import BLOCKS_OF_STEPS, FILE, Facts
 from dwf.zoo.network_files import filled
+from dwf.zoo.row import Row
 from dwf.zoo.shard import Block, Columns, Shard, shard_name, write_shard
 from dwf.zoo.view import NAME, read_view, write_view
+from dwf.zoo.words import zoo_line, zoo_words
 
 if TYPE_CHECKING:
+    import pandas
     from torch import nn
 
     from dwf.datasets.dataset import Dataset
@@ -131,6 +137,31 @@ class Zoo:
     def __len__(self) -> int:
         """N: the number of rows."""
         return int(self._starts[-1])
+
+    def __getitem__(self, row: int) -> Row:
+        """Return a row, counted from the end where it is below 0.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        index = operator.index(row)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index}: {self.path} has rows 0 to {len(self) - 1}")
+        return Row(self, index % len(self))
+
+    def __repr__(self) -> str:
+        return zoo_line(self)
+
+    def _repr_html_(self) -> str:
+        return facts_html(f"zoo {self.path}", zoo_words(self))
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """Return the table of facts as a DataFrame, a row for each of the zoo's.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return dataframe(self.columns, index="row")
 
     @cached_property
     def columns(self) -> Columns:

@@ -155,3 +155,16 @@ def test_sane_learns_from_zoos_of_other_architectures_too(make_zoo, tmp_path):
     assert len(fitted.codec.layouts) == 2 and len(fitted.density.rows_A) == 8
     drawn = sample_networks(SampleConfig("fitted", count=2), tmp_path, name="drawn")
     assert drawn.facts.network.widths == (64, 16, 10)
+
+
+def test_a_generator_says_in_a_line_what_it_is(make_zoo, tmp_path, gaussian_on_weights):
+    zoo = make_zoo()
+    fit_generator(gaussian_on_weights, str(tmp_path), name="fitted")
+    generator = Generator.load(str(tmp_path / "runs" / "fitted"))
+    num = len(zoo.rows("train", "last"))
+    told = f"Generator(flat + gaussian, of zoo small ({num} training networks))"
+    assert repr(generator) == told
+    assert "network.kind = &#x27;mlp&#x27;" in generator._repr_html_()
+    part = dataclasses.replace(gaussian_on_weights, networks=5)
+    subset = fit_generator(part, str(tmp_path), name="part")
+    assert f"(first 5 of {num} training networks)" in repr(subset)

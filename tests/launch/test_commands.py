@@ -159,8 +159,21 @@ def test_every_documented_python_example_runs(program, readers_folder, monkeypat
         assert names["state"]["layers.0.weight"].shape == (100, 16, 4)
         assert np.shares_memory(names["state"]["layers.1.bias"], names["weights_ND"])
     if "report" in names:
-        assert (readers_folder / "reports" / "iris" / "report.html").exists()
+        assert (readers_folder / "reports" / names["report"].name / "report.html").exists()
         assert [one.n for one in names["report"].of("samples")] == [32]
+    if "network" in names:
+        state = names["network"].state_dict()
+        assert sum(tensor.numel() for tensor in state.values()) == 131
+    if "accuracies" in names:
+        drawn = names["report"].of("samples")[0]
+        assert names["accuracies"][drawn.title] == pytest.approx(drawn.accuracy["mean"])
+
+
+def test_the_readme_has_all_stages_in_15_lines():
+    program = programs()["README.md-0"]
+    assert len([line for line in program.splitlines() if line.strip()]) <= 15
+    stages = ("train_zoo", "align_zoo", "fit_generator", "sample_networks", "evaluate")
+    assert all(f"dwf.{stage}(" in program for stage in stages)
 
 
 def test_a_users_mistake_is_one_line(tmp_path):

@@ -244,3 +244,14 @@ def _close_up(report: Report) -> tuple[float, float]:
     deviation = max(float(accuracy_S.std()), 0.05)
     low = accuracy_S.mean() - _EDGE_STDS * deviation
     return low, min(100.2, accuracy_S.max() + 2 * deviation)
+
+
+def draw_novelty(axes: Axes, report: Report) -> None:
+    """Draw one panel of `novelty_against_accuracy`: all networks, with labels and a legend."""
+    limit = report.limits["distance"]
+    scatter_networks(axes, report, measure="distance_ratio")
+    axes.set_xlabel("distance to the nearest training network\n(zoo's own median = 1)")
+    axes.set_ylabel(f"{report.config['split']} accuracy (%)")
+    ratio = None if limit is None else limit / report.limits["unit"]
+    _mark_region(axes, ratio, 100 * report.limits["accuracy"])
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -9,7 +9,10 @@ Shape suffixes: S networks of a set, C axes of the map.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+from dwf.dataframes import dataframe
+from dwf.errors import ConfigError
 from dwf.evaluation.measure import Limits
 from dwf.evaluation.report.analysed import Analysed
 from dwf.evaluation.report.asked import (
@@ -25,16 +28,23 @@ from dwf.evaluation.report.columns import (
     cells,
     headings,
     how_to_read,
+    share_cell,
     shown,
 )
 from dwf.evaluation.report.fits import FIT_COLUMNS, fit_rows
+from dwf.evaluation.report.numbers import columns_of_networks, columns_of_sets
 from dwf.evaluation.report.schema import FORMAT, VERSION, read_report
 from dwf.evaluation.report.seeds import seed_groups
 from dwf.evaluation.report.sets import NetworkSet, asked_words, plain
 from dwf.evaluation.report.split import SPLIT_COLUMNS, split_rows, split_text
 from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT, PROFILE_TEXT
+from dwf.notebooks import table_html
 from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
 
 Cells = list[tuple[str, ...]]
 """Rows of a table."""
@@ -185,8 +195,9 @@ class Report:
             )
         return text + "".join(_limits_of(*each) for each in self.limits_of.items())
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Write `report.json` and `report.md`."""
+        folder = Path(folder)
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -206,12 +217,13 @@ class Report:
         write_text(folder / "report.md", self.markdown())
 
     @classmethod
-    def load(cls, folder: Path) -> "Report":
+    def load(cls, folder: Path | str) -> "Report":
         """Return the report that `save` wrote.
 
         Raises:
             ConfigError: see `read_report`.
         """
+        folder = Path(folder)
         content = read_report(folder / "report.json")
         del content["format"], content["version"]
         content["sets"] = tuple(NetworkSet(**one) for one in content["sets"])
@@ -253,6 +265,48 @@ class Report:
             rows = [(key, str(value)) for key, value in facts.items()]
             parts += [f"### {title}", markdown_table(("fact", "value"), rows)]
         return "\n\n".join(parts) + "\n"
+
+    def to_dataframe(self, of: Literal["sets", "networks"] = "sets") -> "pandas.DataFrame":
+        """Return its numbers as a DataFrame.
+
+        Args:
+            of: `sets`: a row for each set, with all of its summary; `networks`: a row for each
+                network of each set, with every measure.
+
+        Raises:
+            ConfigError: pandas is not installed, or `of` is something else.
+        """
+        makers = {"sets": columns_of_sets, "networks": columns_of_networks}
+        if of not in makers:
+            raise ConfigError(f"of = {of!r}: expected one of {', '.join(makers)}")
+        return dataframe(makers[of](self.sets))
+
+    def plot_novelty(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw each network's accuracy against its distance to the nearest training network.
+
+        Args:
+            ax: axes of matplotlib to draw into; default: those of a new figure of pyplot.
+
+        Returns:
+            The axes.
+        """
+        from dwf.evaluation.report.figures import draw_novelty
+
+        if ax is None:
+            from matplotlib import pyplot
+
+            ax = pyplot.subplots(layout="constrained")[1]
+        draw_novelty(ax, self)
+        return ax
+
+    def __repr__(self) -> str:
+        samples = self.of("samples")
+        told = [f"{one.title}: {share_cell(one.share)} good and novel" for one in samples]
+        return f"Report({self.name!r}: {'; '.join([f'{len(self.sets)} sets', *told])})"
+
+    def _repr_html_(self) -> str:
+        title = f"report {self.name}"
+        return table_html(title, self.columns, rows=self.table, words=self.headline)
 
 
 def _on_subsets(limits_of: Iterable[str]) -> str:

@@ -1,0 +1,193 @@
+"""Settings that are made in Python: wrong types are refused, and `help()` tells each field.
+
+What files and flags give is converted before, in `dwf.settings`. No torch is imported here.
+"""
+
+import ast
+import dataclasses
+import functools
+import importlib
+import inspect
+import numbers
+import operator
+import reprlib
+import textwrap
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+from dwf.errors import ConfigError
+from dwf.yaml_files import nearest
+
+
+class Checked:
+    """Base of the dataclasses that hold settings.
+
+    Whoever makes one, each value is held to the type of its field: text for a `Path` becomes one, a
+    list for a tuple becomes one, and a whole number for a `float` becomes one. Ranges are held by
+    `dwf.settings`, which knows a setting by its whole name.
+
+    Raises:
+        ConfigError: a value is of another type, or none of those that are allowed.
+    """
+
+    def __init_subclass__(cls, **more: Any):
+        super().__init_subclass__(**more)
+        if (rules := vars(cls).get("__post_init__")) is not None:
+            cls.__post_init__ = _after_types(rules)
+        cls.__doc__ = _Doc(vars(cls).get("__doc__"))
+
+    def __post_init__(self):
+        hints = _hints(type(self))
+        for name, value in list(vars(self).items()):
+            declared = _declared(value, hints[name], f"{type(self).__name__}.{name}")
+            if declared is not value:
+                object.__setattr__(self, name, declared)  # the class is frozen
+
+
+def _after_types(rules: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return the rules of a class between its settings, which may take it that types are right."""
+
+    @functools.wraps(rules)
+    def check(self: Checked) -> None:
+        Checked.__post_init__(self)
+        rules(self)
+
+    return check
+
+
+@functools.lru_cache(None)
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+# --- types ---------------------------------------------------------------------------------------
+
+
+def _declared(value: object, hint: object, name: str) -> object:
+    """Return a value as a type declares it.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _declared(value, inner[0], name)
+    if origin in (Union, types.UnionType):
+        return _one_of(value, hint, name)
+    if origin in (tuple, list) and isinstance(value, (tuple, list)):
+        every = tuple(_declared(one, inner[0], f"{name}[{i}]") for i, one in enumerate(value))
+        is_same = isinstance(value, tuple) and all(map(operator.is_, every, value))
+        return value if is_same else every
+    if origin is dict and isinstance(value, dict):
+        every = {key: _declared(one, inner[1], f"{name}.{key}") for key, one in value.items()}
+        return value if all(every[key] is one for key, one in value.items()) else every
+    if origin is Literal and value in inner and not isinstance(value, bool):
+        return value
+    if origin is None and (found := _plain(value, hint)) is not None:
+        return found[0]
+    raise _other(value, hint, name)
+
+
+def _one_of(value: object, hint: object, name: str) -> object:
+    for option in typing.get_args(hint):
+        try:
+            return _declared(value, option, name)
+        except ConfigError as error:
+            if str(error).partition(" = ")[0] != name:  # the option fits, but for a part of it
+                raise
+    raise _other(value, hint, name)
+
+
+def _other(value: object, hint: object, name: str) -> ConfigError:
+    """Return an error about a value of another type."""
+    choices = [str(one) for one in typing.get_args(hint)]
+    close = nearest(value, choices) if isinstance(value, str) else ""
+    found = "" if close else f", found {type(value).__name__}"
+    return ConfigError(f"{name} = {reprlib.repr(value)}: expected {_words(hint)}{found}{close}")
+
+
+def _plain(value: object, hint: object) -> tuple[object] | None:
+    """Return (value as a plain type or a class declares it,); None where it is of another."""
+    is_flag = isinstance(value, bool)
+    if hint is Any:
+        return (value,)
+    if hint in (None, type(None)):
+        return (None,) if value is None else None
+    if hint is float and isinstance(value, numbers.Real) and not is_flag:
+        return (value if type(value) is float else float(value),)
+    if hint is int and isinstance(value, numbers.Integral) and not is_flag:
+        return (value if type(value) is int else int(value),)
+    if hint is Path and isinstance(value, str):
+        return (Path(value),)
+    fits = isinstance(value, hint) and (hint is bool or not is_flag)
+    return (value,) if fits else None
+
+
+def _words(hint: object) -> str:
+    """Return a type in words."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _words(inner[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(_words, inner)))
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    if origin in (tuple, list):
+        return f"a list of {_words(inner[0])}"
+    if origin is dict:
+        return f"a dict of {_words(inner[1])}"
+    if hint in (None, type(None)):
+        return "None"
+    return hint.__name__ if isinstance(hint, type) else str(hint)
+
+
+# --- help ----------------------------------------------------------------------------------------
+
+
+class _Doc:
+    """Docstring of a settings class, to which the texts of its fields are added when it is read."""
+
+    def __init__(self, own: str | None):
+        self._own = own
+
+    def __get__(self, instance: object, cls: type) -> str | None:
+        # `dataclass` asks whether there is one before it sets this: then no source is read yet.
+        if "__match_args__" not in vars(cls) or self._own is None:
+            return self._own
+        fields = field_texts(cls)
+        if not fields:
+            return self._own
+        lines = (textwrap.indent(f"{name}: {text}", "    ") for name, text in fields.items())
+        return "\n".join([inspect.cleandoc(self._own), "", "Attributes:", *lines])
+
+
+def field_texts(cls: type) -> dict[str, str]:
+    """Return the text under each field of a dataclass, in order; none of those without one."""
+    texts: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        texts |= _texts_of_module(one.__module__).get(one.__qualname__, {})
+    names = [field.name for field in dataclasses.fields(cls)]
+    return {name: texts[name] for name in names if name in texts}
+
+
+@functools.lru_cache(None)
+def _texts_of_module(module: str) -> dict[str, dict[str, str]]:
+    """Return class -> field -> the text under it, from the module's source, if there is any."""
+    try:
+        tree = ast.parse(inspect.getsource(importlib.import_module(module)))
+    except (OSError, TypeError):
+        return {}
+    return {node.name: _texts_of(node) for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _texts_of(node: ast.ClassDef) -> dict[str, str]:
+    found = {}
+    for field, text in zip(node.body, node.body[1:], strict=False):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            found[field.target.id] = inspect.cleandoc(str(text.value.value))
+    return found

@@ -1,0 +1,36 @@
+"""Tables as pandas DataFrames; pandas is imported when one is asked for."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dwf.errors import ConfigError
+from dwf.plain import Json
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def dataframe(
+    columns: Mapping[str, np.ndarray | Sequence[Json]], index: str | None = None
+) -> "pandas.DataFrame":
+    """Return columns as a DataFrame.
+
+    Args:
+        columns: name -> one value for each row.
+        index: name of the rows' numbers, from 0.
+
+    Raises:
+        ConfigError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError:
+        raise ConfigError(
+            "to_dataframe needs pandas, which is not installed: pip install 'dwf[pandas]', or "
+            "pip install pandas"
+        ) from None
+    made = pandas.DataFrame(dict(columns))
+    made.index.name = index
+    return made
