@@ -31,6 +31,7 @@ PACKAGES = (
     "summary",
     "sweeps",
     "audit",
+    "folders",
     "cluster",
     "commands",
 )

@@ -65,6 +65,7 @@ COMMANDS = {
     "audit": _stage("audit", "hold many generators against every null arm under one budget"),
     "sweep": _stage("sweep", "try settings of any stage under Ray Tune"),
     "data": Command("dwf.commands.data:data", "fetch and verify data sets"),
+    "compare": Command("dwf.commands.compare:compare_folders", "two runs or reports side by side"),
     "status": Command("dwf.zoo.care:status", "how far zoos are, and who works on them"),
     "info": Command("dwf.zoo.care:info", "what zoos are"),
     "verify": Command("dwf.zoo.care:verify", "find damage in zoos"),
