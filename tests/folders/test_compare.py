@@ -22,7 +22,7 @@ from dwf.zoo.config import RecipeConfig, ZooConfig
 from dwf.zoo.stage import train_zoo
 
 A = np.array([0.3, 0.1, 0.8, 0.5, 0.9, 0.2])
-B = A + [0.1, 0.25, -0.05, 0.31, 0.02, 0.4]
+B = A + np.array([0.1, 0.25, -0.05, 0.31, 0.02, 0.4])
 
 
 def signed_rank_by_hand(differences):
@@ -144,5 +144,5 @@ def test_what_is_not_there_or_not_alike_is_refused(make_zoo, tmp_path):
         find_alike(("mnie", "fit"), tmp_path)
     with pytest.raises(ConfigError, match="mine in zoos/, fit in runs/: give two of one kind"):
         find_alike(("mine", "fit"), tmp_path)
-    with pytest.raises(ConfigError, match="is a zoo, .* is a run"):
+    with pytest.raises(ConfigError, match=r"is a zoo, .* is a run"):
         find_alike((str(zoo.path), str(tmp_path / "runs" / "fit")), tmp_path)
