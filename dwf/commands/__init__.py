@@ -66,6 +66,7 @@ COMMANDS = {
     "sweep": _stage("sweep", "try settings of any stage under Ray Tune"),
     "data": Command("dwf.commands.data:data", "fetch and verify data sets"),
     "compare": Command("dwf.commands.compare:compare_folders", "two runs or reports side by side"),
+    "clean": Command("dwf.commands.clean:clean", "remove what nothing needs any more"),
     "status": Command("dwf.zoo.care:status", "how far zoos are, and who works on them"),
     "info": Command("dwf.zoo.care:info", "what zoos are"),
     "verify": Command("dwf.zoo.care:verify", "find damage in zoos"),
