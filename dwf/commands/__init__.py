@@ -67,7 +67,7 @@ COMMANDS = {
     "data": Command("dwf.commands.data:data", "fetch and verify data sets"),
     "compare": Command("dwf.commands.compare:compare_folders", "two runs or reports side by side"),
     "clean": Command("dwf.commands.clean:clean", "remove what nothing needs any more"),
-    "status": Command("dwf.zoo.care:status", "how far zoos are, and who works on them"),
+    "status": Command("dwf.commands.status:status", "how far everything is, and who works on it"),
     "info": Command("dwf.zoo.care:info", "what zoos are"),
     "verify": Command("dwf.zoo.care:verify", "find damage in zoos"),
     "statistics": Command("dwf.zoo.care:statistics", "mean, spread and norm of each tensor"),

@@ -51,8 +51,8 @@ def find_waste(root: Path) -> list[Waste]:
         root: folder that holds zoos/, runs/ and reports/.
     """
     found: dict[Path, Waste] = {}
-    for name in KINDS:
-        for place in places(root, name):
+    for kind in KINDS.values():
+        for place in places(root, kind):
             for waste in _in_folder(place.path):
                 found.setdefault(waste.path, waste)
     return list(found.values())

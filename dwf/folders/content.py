@@ -84,12 +84,12 @@ def read_content(place: Place) -> Content:
         NotAZoo, IncompleteZoo, CorruptShard: it is a zoo that cannot be read.
     """
     settings = flatten(place.settings)
-    if place.kind == KINDS["zoos"]:
+    if place.kind == KINDS["zoo"]:
         return Content(place, settings, (_of_zoo(place.path),))
     file = place.path / "report.json"
     if not file.exists():
         return Content(place, settings, tuple(_of_run(place)))
-    if place.kind == KINDS["finetunes"]:
+    if place.kind == KINDS["fine-tuning"]:
         return Content(place, settings, tuple(_of_finetune(place)))
     told = _format_of(file)
     if told not in _READERS:
@@ -122,7 +122,7 @@ def _of_zoo(path: Path) -> Group:
 
 def _of_run(place: Place) -> Iterator[Group]:
     """Yield the summary that a run left, and the last line of each thing that learns in it."""
-    done = place.kind.done_file(place.path)
+    done = place.done_file
     if done.exists():
         yield _single(_OF_RUNS, flatten(json.loads(done.read_text())))
     for file in sorted(place.path.rglob("metrics.jsonl")):
@@ -145,7 +145,7 @@ def _single(title: str, told: dict[str, Json]) -> Group:
 def _of_report(place: Place) -> tuple[dict[str, Json], list[Group]]:
     """Return settings of what a report is on, and its sets."""
     report = Report.load(place.path)
-    done = place.kind.done_file(place.path)
+    done = place.done_file
     marks = json.loads(done.read_text())["fingerprints"] if done.exists() else {}
     whole = next(iter(marks.values()), None)  # the zoo's stands first
     groups = []
@@ -174,7 +174,7 @@ def _about(facts: dict[str, dict[str, Json]]) -> dict[str, Json]:
 
 def _of_reconstruction(place: Place) -> tuple[dict[str, Json], list[Group]]:
     report = Reconstruction.load(place.path)
-    done = place.kind.done_file(place.path)
+    done = place.done_file
     mark = json.loads(done.read_text()).get("about", {}).get("zoo") if done.exists() else None
     groups = []
     for one in report.sets:
@@ -194,8 +194,8 @@ def _floats(values: list[float | None]) -> np.ndarray:
 
 def _of_predictors(place: Place) -> tuple[dict[str, Json], list[Group]]:
     report = PredictorReport.load(place.path)
-    beside = place.path.parents[1] / "runs" / place.path.name / "config.yaml"
-    settings = flatten(Place(beside.parent, KINDS["runs"]).settings)
+    beside = place.path.absolute().parents[1] / "runs" / place.path.name
+    settings = flatten(Place(beside, KINDS["experiment"]).settings)
     return settings, [
         _single(row.name, {f"tau of {p}": _tau(report, row.name, p) for p in report.properties})
         for row in report.rows

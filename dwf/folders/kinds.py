@@ -18,34 +18,32 @@ from dwf.yaml_files import nearest
 class Kind:
     """A kind of folder."""
 
+    parent: str
+    """Folder under a root in which they lie."""
     noun: str
     """Its name in messages."""
     records: str = ""
     """Folder in it that holds the run's records; empty: they lie in the folder itself."""
     head: str = "config.yaml"
-    """File that every one has."""
-
-    def config_file(self, folder: Path) -> Path:
-        """The file of the settings of one."""
-        return folder / self.records / "config.yaml"
-
-    def done_file(self, folder: Path) -> Path:
-        """The file that is there once one is finished."""
-        return folder / self.records / "done.json"
+    """File that every one has, and none of another kind in the same place."""
 
 
 KINDS = {
-    "zoos": Kind("zoo", records="run", head="zoo.json"),
-    "runs": Kind("run"),
-    "reports": Kind("report"),
-    "finetunes": Kind("fine-tuning", records="run", head="run/config.yaml"),
-    "sweeps": Kind("sweep"),
-    "audits": Kind("audit", records="run", head="run/config.yaml"),
-    "pipelines": Kind("pipeline"),
-    "exports": Kind("export", head="export.json"),
+    kind.noun: kind
+    for kind in (
+        Kind("zoos", "zoo", records="run", head="zoo.json"),
+        Kind("runs", "run"),
+        Kind("runs", "experiment", records="run", head="experiment.json"),
+        Kind("reports", "report"),
+        Kind("finetunes", "fine-tuning", records="run", head="starts.json"),
+        Kind("sweeps", "sweep"),
+        Kind("audits", "audit", records="run", head="settings.yaml"),
+        Kind("pipelines", "pipeline"),
+        Kind("exports", "export", head="export.json"),
+    )
 }
-"""Folder under a root -> the kind of what lies in it, in the order of a listing."""
-_BY_NAME = ("reports", "zoos", "runs", "finetunes", "sweeps", "audits", "pipelines")
+"""Every kind by its noun, in the order of a listing."""
+_BY_NAME = ("report", "zoo", "run", "experiment", "fine-tuning", "sweep", "audit", "pipeline")
 
 
 @dataclass(frozen=True)
@@ -56,35 +54,38 @@ class Place:
     kind: Kind
 
     @property
+    def records(self) -> Path:
+        """The folder of its records."""
+        return self.path / self.kind.records
+
+    @property
+    def done_file(self) -> Path:
+        """The file that is there once it is finished."""
+        return self.records / "done.json"
+
+    @property
     def settings(self) -> dict[str, Json]:
         """Settings that it was made by, plain data; empty where none are recorded."""
-        file = self.kind.config_file(self.path)
+        file = self.records / "config.yaml"
         return (yaml.safe_load(file.read_text()) or {}) if file.exists() else {}
 
     @property
     def is_finished(self) -> bool:
         """Whether its records say that it is finished."""
-        return self.kind.done_file(self.path).exists()
+        return self.done_file.exists()
 
 
-def places(root: Path, name: str) -> list[Place]:
-    """Return the folders of one kind under a root, by name.
-
-    Args:
-        root: folder that holds zoos/, runs/ and reports/.
-        name: the kind: one of `KINDS`.
-    """
-    kind = KINDS[name]
-    found = sorted((root / name).glob(f"*/{kind.head}"))
-    return [Place(file.parents[len(Path(kind.head).parts) - 1], kind) for file in found]
+def places(root: Path, kind: Kind) -> list[Place]:
+    """Return the folders of a kind under a root, by name."""
+    found = sorted((root / kind.parent).glob(f"*/{kind.head}"))
+    return [Place(file.parent, kind) for file in found]
 
 
 def kind_of(folder: Path) -> Kind | None:
     """Return which kind a folder is by its place, else by its files; None of another."""
-    by_place = KINDS.get(folder.absolute().parent.name)
-    if by_place and (folder / by_place.head).exists():
-        return by_place
-    return next((kind for kind in KINDS.values() if (folder / kind.head).exists()), None)
+    able = [kind for kind in KINDS.values() if (folder / kind.head).exists()]
+    at_home = [kind for kind in able if kind.parent == folder.absolute().parent.name]
+    return next(iter(at_home or able), None)
 
 
 def find_alike(words: Sequence[str], root: Path) -> list[Place]:
@@ -102,32 +103,33 @@ def find_alike(words: Sequence[str], root: Path) -> list[Place]:
     paths = [Path(word).expanduser() for word in words]
     kinds = [kind_of(path) if path.is_dir() else None for path in paths]
     if None in kinds:
-        shared = [name for name in _BY_NAME if all(_is_there(root, name, word) for word in words)]
+        able = [KINDS[noun] for noun in _BY_NAME]
+        shared = [kind for kind in able if all(_is_there(root, kind, word) for word in words)]
         if not shared:
             raise ConfigError(_not_found(words, root, kinds))
-        return [Place(root / shared[0] / word, KINDS[shared[0]]) for word in words]
+        return [Place(root / shared[0].parent / word, shared[0]) for word in words]
     if len(set(kinds)) > 1:
         each = ", ".join(f"{p} is a {k.noun}" for p, k in zip(paths, kinds, strict=True))
         raise ConfigError(f"{each}: give two of one kind")
     return [Place(path, kind) for path, kind in zip(paths, kinds, strict=True)]
 
 
-def _is_there(root: Path, name: str, word: str) -> bool:
-    return (root / name / word / KINDS[name].head).exists()
+def _is_there(root: Path, kind: Kind, word: str) -> bool:
+    return (root / kind.parent / word / kind.head).exists()
 
 
 def _not_found(words: Sequence[str], root: Path, kinds: Sequence[Kind | None]) -> str:
     for word, kind in zip(words, kinds, strict=True):
-        where = [name for name in KINDS if _is_there(root, name, word)]
-        if not kind and not where:
-            known = [place.path.name for name in KINDS for place in places(root, name)]
+        if not kind and not _parents(root, word):
+            known = [place.path.name for one in KINDS.values() for place in places(root, one)]
             return (
                 f"{word}: no folder of dwf, and no name of one under {root}"
                 f"{nearest(word, known)}; dwf status --root {root} lists them"
             )
-    where = ", ".join(f"{w} in {_kinds_with(root, w) or 'a folder'}" for w in words)
+    where = ", ".join(f"{word} in {_parents(root, word) or 'a folder'}" for word in words)
     return f"{where}: give two of one kind, as folders"
 
 
-def _kinds_with(root: Path, word: str) -> str:
-    return " and ".join(f"{name}/" for name in KINDS if _is_there(root, name, word))
+def _parents(root: Path, word: str) -> str:
+    found = [f"{kind.parent}/" for kind in KINDS.values() if _is_there(root, kind, word)]
+    return " and ".join(dict.fromkeys(found))
