@@ -16,7 +16,7 @@ from dwf.pipeline import PipelineConfig, commands
 from dwf.plain import Json
 from dwf.run_folder import holder
 from dwf.settings import build, flatten
-from dwf.zoo.manifest import read_manifest
+from dwf.zoo.manifest import grown_by, read_manifest
 
 State = Literal["finished", "in work", "submitted", "stopped", "damaged"]
 _PARENTS = {"generator": "runs", "predictor": "runs", "evaluate": "reports"}
@@ -112,7 +112,8 @@ def _of_zoo(place: Place, root: Path) -> tuple[bool, str]:
         raise ValueError(next(iter(told.damaged.values())))
     counts = f"{told.num_networks:,} networks, {told.num_rows:,} rows"
     if told.is_whole:
-        return True, counts
+        more = ", ".join(path.name for path in grown_by(place.path))
+        return True, counts + (f"; opens as one with {more}" if more else "")
     begun = f", {len(told.begun)} begun" if told.begun else ""
     return False, f"{len(told.whole)} of {told.num_shards} shards{begun}; {counts}"
 

@@ -20,7 +20,7 @@ from dwf.plain import Json
 from dwf.ranks import world
 from dwf.settings import Count
 from dwf.zoo.facts import Facts
-from dwf.zoo.manifest import read_manifest, zoos_named
+from dwf.zoo.manifest import grown_by, read_manifest, zoos_named
 from dwf.zoo.provenance import Merged, Trained
 from dwf.zoo.store import Zoo, finish_zoo
 from dwf.zoo.view import NAME
@@ -245,12 +245,18 @@ def _merge(folder: Path, sources: Sequence[Path]) -> int:
 def _some(folders: Sequence[Path]) -> Sequence[Path]:
     if not folders:
         raise ConfigError("no zoo was given: expected one folder or more, as zoos/mnist_mlp")
-    return [each for folder in folders for each in _zoos_of(folder)]
+    named = [each for folder in folders for each in _zoos_of(folder)]
+    return list(dict.fromkeys(one for each in named for one in _and_grown(each)))
 
 
 def _zoos_of(folder: Path) -> list[Path]:
     """Return the folders of the zoos that one stands for: of a manifest its zoos."""
     return [folder.with_name(name) for name in zoos_named(folder.parent, [folder.name])]
+
+
+def _and_grown(folder: Path) -> list[Path]:
+    """Return the folders of a zoo and of those that widen it."""
+    return [folder, *grown_by(folder)]
 
 
 @contextmanager
