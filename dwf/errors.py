@@ -5,8 +5,12 @@ mends it. A command prints it as one line and exits with 2; anything else is our
 traceback.
 """
 
+import os
+import select
 import sys
 from collections.abc import Callable
+
+_CLOSED_PIPE = 141  # as shells say of what SIGPIPE ended
 
 
 class DwfError(Exception):
@@ -73,14 +77,36 @@ class StillRunning(Exception):
     """The work goes on elsewhere; says how to look again. Not an error."""
 
 
+def _write_all(main: Callable[[], None]) -> None:
+    """Run a command and write what it printed; end silently where nobody reads that any more."""
+    try:
+        try:
+            main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _is_unread(sys.stdout.fileno()):
+            raise
+        # As in `dwf zoo --help | head -3`. Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_CLOSED_PIPE)
+
+
+def _is_unread(file: int) -> bool:
+    """Whether a file is a pipe whose other end was closed."""
+    poll = select.poll()
+    poll.register(file, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a command; print a user's error as one line and exit with 2.
 
     Exits with 130 after Ctrl-C or a preemption signal: what was finished is saved; with 0 where the
-    work goes on elsewhere.
+    work goes on elsewhere; with 141, and in silence, where whoever read standard output has left.
     """
     try:
-        main()
+        _write_all(main)
     except DwfError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

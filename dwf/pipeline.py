@@ -6,6 +6,7 @@ Any of them may be absent from a pipeline: then the next reads what the one befo
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from dwf.align.config import AlignConfig
 from dwf.errors import NotAZoo
@@ -16,10 +17,21 @@ from dwf.measurements.config import MeasureConfig
 from dwf.plain import Json
 from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.run_folder import RunFolder
-from dwf.settings import Count, Parsed, Whole, build, find, read_yaml
+from dwf.settings import (
+    Count,
+    Overlay,
+    Parsed,
+    Preset,
+    Repeated,
+    Whole,
+    assign,
+    build,
+    find,
+    read_yaml,
+)
 from dwf.transfer.config import FinetuneConfig
 from dwf.trust import code_in, refuse_stranger
-from dwf.zoo.config import ZooConfig, zoos_in
+from dwf.zoo.config import ZooConfig, class_of, zoos_in
 
 
 @dataclass(frozen=True)
@@ -117,27 +129,30 @@ def links(stage: str, made: Mapping[str, Sequence[str]]) -> dict[str, str | tupl
 class PipelineConfig:
     """Settings file of each stage, in order; a stage without one is left out."""
 
-    zoo: str | None = None
+    zoo: Annotated[str, Preset("zoo")] | None = None
     """Zoo to train; without one the zoo that is called as the pipeline is there already."""
-    align: str | None = None
+    align: Annotated[str, Preset("align")] | None = None
     """Alignment of the zoo; without one generators learn from the zoo in its own frame."""
-    generators: tuple[str, ...] = ()
+    generators: tuple[Annotated[str, Preset("generator")], ...] = ()
     """Generators to fit, told apart by their files' names."""
-    sample: str | None = None
+    sample: Annotated[str, Preset("sample")] | None = None
     """Drawing of networks from each generator."""
-    evaluate: str | None = None
+    evaluate: Annotated[str, Preset("evaluate")] | None = None
     """Report on the samples of all generators."""
-    measure: str | None = None
+    measure: Annotated[str, Preset("measure")] | None = None
     """Measures of the zoo's networks."""
-    finetune: str | None = None
+    finetune: Annotated[str, Preset("finetune")] | None = None
     """Fine-tuning of the zoo's networks and the samples of all generators."""
-    predictor: str | None = None
+    predictor: Annotated[str, Preset("predictor")] | None = None
     """Predictors of the zoo's properties, as NAME-predictors."""
     seed: Whole | None = None
     """Seed of every stage in place of its own."""
     seeds: Count = 1
     """Seeds that each generator is fitted and drawn from under, if more than 1: `seed` (or 0) plus
     1, 2, ... in place of its own, as NAME-s1, NAME-s2, ..., with mean and spread in the report."""
+    set: Annotated[tuple[str, ...], Repeated()] = ()
+    """Settings of stages in place of their files': `STAGE.SETTING=VALUE`; of one generator
+    `generator[NAME].SETTING=VALUE`."""
 
     def __post_init__(self):
         stages = (self.zoo, self.align, self.generators, self.evaluate, self.measure)
@@ -162,6 +177,8 @@ class Command:
     """Settings that name what it reads."""
     seed: int | None = None
     """Seed in place of its own."""
+    given: tuple[str, ...] = ()
+    """Words of settings that the pipeline gives in place of its file's."""
 
     @property
     def flags(self) -> list[str]:
@@ -170,7 +187,8 @@ class Command:
         for setting, value in self.links.items():
             values = [value] if isinstance(value, str) else value
             words += [f"--{setting}", *values] if values else []
-        return words if self.seed is None else [*words, "--seed", str(self.seed)]
+        words += [] if self.seed is None else ["--seed", str(self.seed)]
+        return [*words, *self.given]
 
 
 def begin(parsed: Parsed[PipelineConfig]) -> None:
@@ -183,11 +201,15 @@ def begin(parsed: Parsed[PipelineConfig]) -> None:
     """
     config, launch, name = parsed.config, parsed.launch, parsed.name
     if launch.resume and config.zoo:
-        for target in code_in(zoos_in(read_yaml(config.zoo), source=config.zoo)):
+        for target in code_in(zoos_in(read_yaml(config.zoo, "zoo"), source=config.zoo)):
             refuse_stranger(target, f"{config.zoo}: network.target")
     if launch.resume and config.measure:
         for target in code_in(
-            build(MeasureConfig, {"zoo": name} | read_yaml(config.measure), source=config.measure)
+            build(
+                MeasureConfig,
+                {"zoo": name} | read_yaml(config.measure, "measure"),
+                source=config.measure,
+            )
         ):
             refuse_stranger(target, f"{config.measure}: measures")
     zoos, made = launch.root / "zoos", (name, f"{name}-aligned")
@@ -207,10 +229,25 @@ def commands(config: PipelineConfig, name: str) -> Iterator[Command]:
         config: its settings.
         name: of the pipeline, of its zoo, and of its report.
     """
-    made = {"zoo": [name]}
+    made, given = {"zoo": [name]}, _given(config, name)
     for stage, file, own, seed in _named(config, name):
-        yield Command(stage, file, name=own, links=links(stage, made), seed=seed)
+        words = tuple(given.get((stage, file), ()))
+        yield Command(stage, file, name=own, links=links(stage, made), seed=seed, given=words)
         made.setdefault(stage, []).append(own)
+
+
+def _given(config: PipelineConfig, name: str) -> dict[tuple[str, str], list[str]]:
+    """Return (stage, its settings file) -> words of the settings that the pipeline gives it."""
+    if not config.set:
+        return {}
+    stages: dict[str, dict[str, Overlay]] = {}
+    for stage, file, _, _ in _named(config, name):
+        data = read_yaml(file, stage)
+        cls = class_of(data) if stage == "zoo" else STAGES[stage].config
+        stages.setdefault(stage, {})[file] = Overlay(cls, data)
+    filled = {stage: (*STAGES[stage].reads, *STAGES[stage].reads_all) for stage in STAGES}
+    put = assign(config.set, stages, filled=filled)
+    return {at: [f"--{f.name}={f.words[0]}" for f in flags] for at, flags in put.items()}
 
 
 def _named(config: PipelineConfig, name: str) -> Iterator[tuple[str, str, str, int | None]]:

@@ -5,6 +5,7 @@ What their keys mean is said in `dwf.settings`, which alone reads them.
 
 import difflib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -13,33 +14,32 @@ from dwf.errors import ConfigError
 from dwf.plain import Json
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would silently take the last."""
+@dataclass(frozen=True)
+class Said:
+    """One settings file."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
-                place = f"line {key.start_mark.line + 1}"
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} twice, {place}")
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
+    file: Path
+    data: dict[str, Json]
+    """Its settings, without `extends`."""
+    lines: dict[str, int]
+    """Dotted key, also `key[0]` -> the line that it stands in, the first being 1."""
 
 
-def read_chain(path: Path) -> list[tuple[Path, dict[str, Json]]]:
-    """Return (file, what it says itself), each extending the next."""
-    chain: list[tuple[Path, dict[str, Json]]] = []
+def read_chain(path: Path) -> list[Said]:
+    """Return a file and those that it extends, each extending the next."""
+    chain: list[Said] = []
     by = ""
     while True:
-        data = _read_mapping(path, by)
-        base = data.pop("extends", None)
-        chain.append((path, data))
+        said = _read_mapping(path, by)
+        base = said.data.pop("extends", None)
+        chain.append(said)
         if base is None:
             return chain
         if not isinstance(base, str):
             raise ConfigError(f"{path}: extends = {base!r}: expected the name of one file")
+        base = Path(base).expanduser()
         by, path = f", which {path} extends", Path(os.path.normpath(path.parent / base))
-        circle = [file for file, _ in chain]
+        circle = [said.file for said in chain]
         if path in circle:
             names = " -> ".join(map(str, (*circle[circle.index(path) :], path)))
             raise ConfigError(f"files extend each other: {names}: remove one `extends`")
@@ -60,19 +60,52 @@ def _may_mix(one: dict[str, Json], other: dict[str, Json]) -> bool:
     return "kind" not in one or "kind" not in other or one["kind"] == other["kind"]
 
 
-def _read_mapping(path: Path, by: str) -> dict[str, Json]:
+def _read_mapping(path: Path, by: str) -> Said:
     if not path.is_file():
         siblings = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise ConfigError(f"{path}{by}: no such file{nearest(str(path), siblings)}")
     try:
-        data = yaml.load(path.read_text(), _StrictLoader)
+        loader = yaml.SafeLoader(path.read_text())
+        node = loader.get_single_node()
+        lines, twice = _places(node)
+        data = None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if twice:
+        raise ConfigError("\n".join(f"{path}:{line}: {key} twice" for key, line in twice))
     if data is None:
-        return {}
+        return Said(path, {}, {})
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected settings as `key: value`, found {data!r}")
-    return data
+    return Said(path, data, lines)
+
+
+def _places(node: yaml.Node | None) -> tuple[dict[str, int], list[tuple[str, int]]]:
+    """Return the line of each dotted key, and the keys that are given twice, with their lines.
+
+    YAML would silently take the last of two.
+    """
+    lines: dict[str, int] = {}
+    twice: list[tuple[str, int]] = []
+    todo, seen = [("", node)], set()  # an alias may hold itself
+    while todo:
+        key, one = todo.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, yaml.MappingNode):
+            for name, value in one.value:
+                at = f"{key}.{name.value}" if key else str(name.value)
+                line = name.start_mark.line + 1
+                if at in lines:
+                    twice.append((at, line))
+                lines[at] = line
+                todo.append((at, value))
+        elif isinstance(one, yaml.SequenceNode):
+            for index, value in enumerate(one.value):
+                lines[f"{key}[{index}]"] = value.start_mark.line + 1
+                todo.append((f"{key}[{index}]", value))
+    return lines, twice
 
 
 def nearest(word: str, words: list[str]) -> str:

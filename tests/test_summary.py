@@ -59,7 +59,7 @@ def test_a_failing_one_is_named_and_the_others_are_rows(pipeline, tmp_path, capl
         pipeline.main(words)
     text = (tmp_path / "reports" / "summary.md").read_text()
     assert "| first | finished |" in text and "| second | finished |" in text
-    assert re.search(r"^\| broken \| failed: .*bad.yaml: count = 0: allowed", text, re.MULTILINE)
+    assert re.search(r"^\| broken \| failed: .*bad.yaml:1: count = 0: allowed", text, re.MULTILINE)
 
     with open(tmp_path / "reports" / "summary.csv") as file:
         rows = list(csv.DictReader(file))
@@ -90,7 +90,7 @@ def test_a_failing_one_is_named_and_the_others_are_rows(pipeline, tmp_path, capl
 def test_name_and_resume_are_of_one_pipeline(pipeline, tmp_path):
     files = [write(tmp_path, name, {"evaluate": "any"}) for name in ("first", "second")]
     for words in (["--name", "any"], ["--resume"]):
-        with pytest.raises(ConfigError, match="are of one pipeline; --config has 2"):
+        with pytest.raises(ConfigError, match="are of one pipeline, and here are 2"):
             pipeline.main(["--config", *files, *words])
 
 

@@ -166,7 +166,7 @@ def test_a_resumed_run_has_the_trackers_it_was_begun_with(tmp_path):
 def test_bad_input_is_told_before_any_work(tmp_path, monkeypatch):
     file = tmp_path / "own.yaml"
     file.write_text(f"extends: {Path(IRIS).absolute()}\ncompute: {{track: [wanbd]}}\n")
-    with pytest.raises(ConfigError, match=r"own.yaml: compute.track\[0\] = 'wanbd': .*'wandb'"):
+    with pytest.raises(ConfigError, match=r"own.yaml:2: compute.track\[0\] = 'wanbd': .*'wandb'"):
         launch_of(file)
     with pytest.raises(ConfigError, match="track = 'comet': allowed is one of tensorboard"):
         trackers.track_with("comet")

@@ -4,9 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-from dwf.settings import Count, Fraction, Positive
+from dwf.settings import Count, Fraction, Positive, Preset
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,12 @@ class StepsConfig:
 class RowConfig:
     """A generator that is trained, or networks that somebody else's generator has made."""
 
-    generator: str | None = None
+    generator: Annotated[str, Preset("generator")] | None = None
     """Settings file of a generator; its zoo is that of the audit."""
     samples: str | None = None
     """Networks that are there: a folder of files of networks (`.safetensors .pt .npz`), or a
     report.json on the same zoo, whose samples are taken as they are."""
-    sample: str | None = None
+    sample: Annotated[str, Preset("sample")] | None = None
     """Settings file of drawing networks from this generator; default: the audit's."""
     zoo: str | None = None
     """The one zoo of the audit that this row is of, by its file's name; default: each."""
@@ -73,15 +71,15 @@ class RowConfig:
 class AuditConfig:
     """Many generators on the same zoos under one budget, and every null arm beside them."""
 
-    zoos: tuple[str, ...]
+    zoos: tuple[Annotated[str, Preset("zoo")], ...]
     """Settings file of each zoo; a finished zoo of these settings in zoos/ is taken."""
-    rows: Annotated[dict[str, RowConfig], tyro.conf.Fixed, tyro.conf.SuppressFixed]
+    rows: dict[str, RowConfig]
     """Generators by name, and networks of others'."""
-    sample: str
+    sample: Annotated[str, Preset("sample")]
     """Settings file of drawing networks."""
-    evaluate: str
+    evaluate: Annotated[str, Preset("evaluate")]
     """Settings file of the report: baselines and how many of each."""
-    align: str | None = None
+    align: Annotated[str, Preset("align")] | None = None
     """Settings file of the alignment; default: each zoo's own frame."""
     budget_minutes: Positive = 4.0
     """Minutes of training of each row, of its codec and density together; fewer where its settings

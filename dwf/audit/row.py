@@ -32,7 +32,7 @@ from dwf.zoo.config import ZooConfig
 
 SETTINGS = "settings.yaml"
 Files = dict[str, dict[str, Json]]
-"""Settings file -> what it says."""
+"""Settings file, see `known_as` -> what it says."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,12 @@ class Audit:
             ConfigError: a file is missing, or not YAML.
         """
         rows = config.chosen.values()
-        named = [*config.zoos, config.align, config.sample, config.evaluate]
-        named += [file for row in rows for file in (row.generator, row.sample)]
-        return cls(config, {file: read_yaml(file) for file in named if file is not None})
+        named = [("zoo", file) for file in config.zoos]
+        named += [("align", config.align), ("sample", config.sample), ("evaluate", config.evaluate)]
+        for row in rows:
+            named += [("generator", row.generator), ("sample", row.sample)]
+        there = [(stage, file) for stage, file in named if file is not None]
+        return cls(config, {known_as(stage, file): read_yaml(file, stage) for stage, file in there})
 
     @classmethod
     def read(cls, folder: Path) -> "Audit":
@@ -86,30 +89,39 @@ class Audit:
     def zoo(self, label: str) -> ZooConfig:
         """Return a zoo's settings."""
         file = self.config.zoos[self.config.labels.index(label)]
-        return self._built(ZooConfig, file)
+        return self._built(ZooConfig, "zoo", file=file)
 
     def generator(self, unit: Unit) -> GeneratorConfig:
         """Return a row's generator, with the steps of its file."""
         file = self.config.rows[unit.row].generator
         links = {"zoo": self.frame(unit.zoo), "likelihood": 0}  # which no table of an audit has
-        return self._built(GeneratorConfig, file, **links)
+        return self._built(GeneratorConfig, "generator", file=file, **links)
 
     def sample(self, unit: Unit) -> SampleConfig:
         """Return how a row's networks are drawn."""
         file = self.config.rows[unit.row].sample or self.config.sample
-        return self._built(SampleConfig, file, generator=unit.row)
+        return self._built(SampleConfig, "sample", file=file, generator=unit.row)
 
     def evaluate(self, label: str, samples: tuple[str, ...]) -> EvaluateConfig:
         """Return a zoo's report on some sets of samples."""
         links = {"zoo": self.frame(label), "samples": samples, "split": "test"}
-        return self._built(EvaluateConfig, self.config.evaluate, **links)
+        return self._built(EvaluateConfig, "evaluate", file=self.config.evaluate, **links)
 
     def row(self, unit: Unit) -> RowConfig:
         """Return a row's settings."""
         return self.config.rows[unit.row]
 
-    def _built(self, cls: type, file: str, **links: Json) -> Settings:
-        return build(cls, self.files[file] | links, source=file)
+    def said(self, stage: str, file: str) -> dict[str, Json]:
+        """Return what a stage's settings file says."""
+        return self.files[known_as(stage, file)]
+
+    def _built(self, cls: type, stage: str, *, file: str, **links: Json) -> Settings:
+        return build(cls, self.said(stage, file) | links, source=file)
+
+
+def known_as(stage: str, file: str) -> str:
+    """Return by what a settings file is told from others: presets of two stages may share a name."""
+    return file if Path(file).is_absolute() else f"{stage}/{file}"
 
 
 def record_path(folder: Path, unit: Unit) -> Path:

@@ -25,6 +25,7 @@ from dwf.audit.row import (
     Unit,
     do_row,
     finished_rows,
+    known_as,
     read_record,
     record_path,
     steps_path,
@@ -210,7 +211,8 @@ def _refuse_other_files(run: RunFolder, audit: Audit) -> None:
     if not (folder / SETTINGS).exists():
         return
     begun = Audit.read(folder)
-    mended = {begun.row(unit).generator for unit in _failed_units(begun, folder)}
+    failed = _failed_units(begun, folder)
+    mended = {known_as("generator", begun.row(unit).generator) for unit in failed}
     for file, said in begun.files.items():
         if file in mended:
             continue
@@ -241,7 +243,7 @@ def _make_zoo(audit: Audit, label: str, *, root: Path, folder: Path, run: Runner
     make_zoo(audit.zoo(label), folder / label, name=label, run=run, known=root / "zoos")
     if audit.config.align:
         align = STAGES["align"]
-        said = audit.files[audit.config.align] | {"zoo": label}
+        said = audit.said("align", audit.config.align) | {"zoo": label}
         config = build(align.config, said, source=audit.config.align)
         align.run(config, folder / label, name=audit.frame(label))
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from tyro.conf import UseAppendAction
-
 from dwf.errors import ConfigError
-from dwf.settings import Count, Launch, Positive, Whole, load
+from dwf.settings import Count, Expert, Launch, Positive, Preset, Repeated, Whole, find_file, load
 
 SITE_FLAGS = ("gpus_per_node", "partition", "time")
 Backend = Literal["slurm", "ray", "local"]
@@ -70,8 +68,8 @@ class SlurmLaunch(Launch):
     """Whether it stays on this machine in spite of `nodes`; a flag of commands that can."""
     nodes: Count | None = None
     """Nodes to use at once, through Slurm; default: this machine alone."""
-    cluster: Path | None = None
-    """YAML file of the site; default: $DWF_CLUSTER, or what `sinfo` says."""
+    cluster: Annotated[Path, Preset("cluster")] | None = None
+    """YAML file of the site, or a preset; default: $DWF_CLUSTER, or what `sinfo` says."""
     gpus_per_node: Whole | None = None
     """GPUs of a node, instead of the site's."""
     partition: str | None = None
@@ -102,7 +100,7 @@ class RankedLaunch(SlurmLaunch):
     engine: Literal["plain", "ddp", "deepspeed"] | None = None
     """Engine of all that trains, codec and density, in place of their `training.engine`; several
     ranks: ddp, deepspeed."""
-    trust_pickle: Annotated[tuple[Path, ...], UseAppendAction] = ()
+    trust_pickle: Annotated[tuple[Path, ...], Repeated(), Expert()] = ()
     """Checkpoint of another user's that may be unpickled, which runs what code it holds."""
 
 
@@ -153,7 +151,9 @@ def read_site(launch: SlurmLaunch) -> SiteConfig:
         ConfigError: no such file, or a setting that is wrong.
     """
     file = launch.cluster or os.environ.get("DWF_CLUSTER")
-    return with_flags(load(SiteConfig, file) if file else SiteConfig(), launch)
+    return with_flags(
+        load(SiteConfig, find_file(file, "cluster")) if file else SiteConfig(), launch
+    )
 
 
 def with_flags(site: SiteConfig, launch: SlurmLaunch) -> SiteConfig:

@@ -11,12 +11,20 @@ from dwf.align.config import AlignConfig
 from dwf.metrics import log_to_stderr
 from dwf.ranks import find_ranks
 
-DEFAULT = "configs/align/git_rebasin.yaml"
+DEFAULT = "git_rebasin"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, align, report."""
-    parsed = settings.parse(AlignConfig, DEFAULT, argv=argv, folder="zoos", named="{zoo}-aligned")
+    parsed = settings.parse(
+        AlignConfig,
+        DEFAULT,
+        argv=argv,
+        command="align",
+        about=__doc__,
+        folder="zoos",
+        named="{zoo}-aligned",
+    )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     is_first = find_ranks().is_first
     if is_first:

@@ -11,12 +11,20 @@ from dwf.audit.config import AuditConfig
 from dwf.cluster.config import ClusterLaunch
 from dwf.metrics import log_to_stderr
 
-DEFAULT = "configs/audit/digits.yaml"
+DEFAULT = "digits"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, train the rows, report."""
-    parsed = settings.parse(AuditConfig, DEFAULT, argv=argv, folder="audits", flags=ClusterLaunch)
+    parsed = settings.parse(
+        AuditConfig,
+        DEFAULT,
+        argv=argv,
+        command="audit",
+        about=__doc__,
+        folder="audits",
+        flags=ClusterLaunch,
+    )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
     from dwf.audit.stage import audit_generators, plan, report, trust_named

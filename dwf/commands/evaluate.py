@@ -9,12 +9,20 @@ from dwf import preemption, settings
 from dwf.evaluation.config import EvaluateConfig
 from dwf.metrics import log_to_stderr
 
-DEFAULT = "configs/evaluate/default.yaml"
+DEFAULT = "default"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, evaluate, report."""
-    parsed = settings.parse(EvaluateConfig, DEFAULT, argv=argv, folder="reports", named="{zoo}")
+    parsed = settings.parse(
+        EvaluateConfig,
+        DEFAULT,
+        argv=argv,
+        command="evaluate",
+        about=__doc__,
+        folder="reports",
+        named="{zoo}",
+    )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
     from dwf.evaluation.stage import evaluate, plan, report

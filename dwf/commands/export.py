@@ -9,13 +9,19 @@ from dwf import preemption, settings
 from dwf.exporters.config import ExportConfig
 from dwf.metrics import log_to_stderr
 
-DEFAULT = "configs/export/default.yaml"
+DEFAULT = "default"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, export, report."""
     parsed = settings.parse(
-        ExportConfig, DEFAULT, argv=argv, folder="exports", named="{zoo}-{format}"
+        ExportConfig,
+        DEFAULT,
+        argv=argv,
+        command="export",
+        about=__doc__,
+        folder="exports",
+        named="{zoo}-{format}",
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()

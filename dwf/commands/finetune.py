@@ -11,13 +11,19 @@ from dwf.cluster.config import ClusterLaunch
 from dwf.metrics import log_to_stderr
 from dwf.transfer.config import FinetuneConfig
 
-DEFAULT = "configs/finetune/fashion_mnist.yaml"
+DEFAULT = "fashion_mnist"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, train, report."""
     parsed = settings.parse(
-        FinetuneConfig, DEFAULT, argv=argv, folder="finetunes", flags=ClusterLaunch
+        FinetuneConfig,
+        DEFAULT,
+        argv=argv,
+        command="finetune",
+        about=__doc__,
+        folder="finetunes",
+        flags=ClusterLaunch,
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()

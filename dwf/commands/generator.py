@@ -17,12 +17,21 @@ from dwf.metrics import log_to_stderr
 from dwf.ranks import find_ranks, world
 from dwf.trust import trust_pickle
 
-DEFAULT = "configs/generator/mnist_mlp.yaml"
+DEFAULT = "mnist_mlp"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, fit or submit, report."""
-    parsed = with_engine(settings.parse(GeneratorConfig, DEFAULT, argv=argv, flags=RankedLaunch))
+    parsed = with_engine(
+        settings.parse(
+            GeneratorConfig,
+            DEFAULT,
+            argv=argv,
+            command="generator",
+            about=__doc__,
+            flags=RankedLaunch,
+        )
+    )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     trust_pickle(*launch.trust_pickle)
     folder, job, ranks = launch.root / "runs" / name, ranked.job_of(parsed), find_ranks()

@@ -12,12 +12,20 @@ from dwf.importers.fetch import fetch
 from dwf.metrics import log_to_stderr
 from dwf.trust import trust_pickle
 
-DEFAULT = "configs/import/state_dict.yaml"
+DEFAULT = "state_dict"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, import, report."""
-    parsed = settings.parse(ImportConfig, DEFAULT, argv=argv, folder="zoos", flags=ImportLaunch)
+    parsed = settings.parse(
+        ImportConfig,
+        DEFAULT,
+        argv=argv,
+        command="import",
+        about=__doc__,
+        folder="zoos",
+        flags=ImportLaunch,
+    )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
     trust_pickle(*launch.trust_pickle)

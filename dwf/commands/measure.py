@@ -13,14 +13,20 @@ from dwf.measurements.config import MeasureConfig
 from dwf.measurements.folder import folder_of, resumed_under
 from dwf.metrics import log_to_stderr
 
-DEFAULT = "configs/measure/scores.yaml"
+DEFAULT = "scores"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, measure, report."""
     argv = list(sys.argv[1:] if argv is None else argv)
     parsed = settings.parse(
-        MeasureConfig, DEFAULT, argv=argv, folder=resumed_under(argv), flags=ClusterLaunch
+        MeasureConfig,
+        DEFAULT,
+        argv=argv,
+        command="measure",
+        about=__doc__,
+        folder=resumed_under(argv),
+        flags=ClusterLaunch,
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()

@@ -1,6 +1,7 @@
 """The whole way with one command; a finished stage is skipped. Several ways, one after the other.
 
 dwf pipeline --config configs/pipeline/mnist_mlp.yaml
+dwf pipeline --config digits_neurons --set generator.density.training.steps=2000
 dwf pipeline --config FILE FILE    # then one summary: reports/summary.md, summary.csv
 """
 
@@ -14,22 +15,23 @@ from dwf import settings
 from dwf.cluster.config import ClusterLaunch, words_of
 from dwf.commands import COMMANDS
 from dwf.errors import ConfigError
-from dwf.flags import flag_of, values_of
+from dwf.flags import flag_of
 from dwf.pipeline import STAGES, PipelineConfig, begin, commands
 from dwf.summary import Summary
 
-DEFAULT = "configs/pipeline/mnist_mlp.yaml"
+DEFAULT = "mnist_mlp"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one pipeline; or several, each whatever becomes of the others, and sum them up."""
-    files, others = values_of(sys.argv[1:] if argv is None else argv, "--config")
+    words = sys.argv[1:] if argv is None else argv
+    files, others = settings.take_files(words, PipelineConfig, ClusterLaunch)
     if len(files) < 2:
-        run(parse(argv))
+        run(parse(words))
         return
-    if "--resume" in others or flag_of(others, "--name"):
-        raise ConfigError(f"--name and --resume are of one pipeline; --config has {len(files)}")
-    is_dry, root = "--dry-run" in others, Path(flag_of(others, "--root") or "")
+    if flag_of(others, "--name") or {"--resume", "--resume=true"} & {*others}:
+        raise ConfigError(f"--name and --resume are of one pipeline, and here are {len(files)}")
+    is_dry, root = "--dry-run" in others, Path(flag_of(others, "--root") or "").expanduser()
     summary = Summary(root, done="planned" if is_dry else "finished")
     for file in files:
         with summary.following(Path(file).stem) as given:
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse(argv: Sequence[str] | None) -> settings.Parsed[PipelineConfig]:
     """Understand the command line of one pipeline."""
-    how = {"folder": "pipelines", "flags": ClusterLaunch}
+    how = {"folder": "pipelines", "flags": ClusterLaunch, "command": "pipeline", "about": __doc__}
     return settings.parse(PipelineConfig, DEFAULT, argv=argv, **how)
 
 
@@ -54,7 +56,7 @@ def run(parsed: settings.Parsed[PipelineConfig]) -> None:
     given, elsewhere = list(commands(parsed.config, parsed.name)), words_of(launch)
     if elsewhere and not any(STAGES[command.stage].submits for command in given):
         raise ConfigError(f"{elsewhere[0]} is of stages that train networks; here is none")
-    common = ["--root", str(launch.root)] + ["--dry-run"] * launch.dry_run
+    common = ["--root", str(launch.root)] + ["--dry-run"] * launch.dry_run + ["--all"] * launch.all
     common += ["--track", *launch.track] if launch.track else []
     for command in given:
         words = command.flags + common

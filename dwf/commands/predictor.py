@@ -18,7 +18,7 @@ from dwf.metrics import log_to_stderr
 from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.ranks import find_ranks
 
-DEFAULT = "configs/predictor/digits.yaml"
+DEFAULT = "digits"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,14 @@ class PredictorLaunch(ClusterLaunch):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, fit the rows, report; or report, or predict, with those that are fitted."""
-    parsed = settings.parse(ExperimentConfig, DEFAULT, argv=argv, flags=PredictorLaunch)
+    parsed = settings.parse(
+        ExperimentConfig,
+        DEFAULT,
+        argv=argv,
+        command="predictor",
+        about=__doc__,
+        flags=PredictorLaunch,
+    )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     ranks, root = find_ranks(), launch.root
     from dwf import distributed

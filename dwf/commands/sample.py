@@ -10,7 +10,7 @@ from dwf import preemption, settings
 from dwf.generators.config import SampleConfig
 from dwf.metrics import log_to_stderr
 
-DEFAULT = "configs/sample/default.yaml"
+DEFAULT = "default"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -19,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         SampleConfig,
         DEFAULT,
         argv=argv,
+        command="sample",
+        about=__doc__,
         folder="zoos",
         named="{generator}-samples",
         from_files=["network"],

@@ -9,12 +9,20 @@ from dwf import preemption, settings
 from dwf.metrics import log_to_stderr
 from dwf.sweeps.config import SweepConfig, SweepLaunch
 
-DEFAULT = "configs/sweep/mnist_hidden_dims_x_modes.yaml"
+DEFAULT = "mnist_hidden_dims_x_modes"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, run the trials, report."""
-    parsed = settings.parse(SweepConfig, DEFAULT, argv=argv, folder="sweeps", flags=SweepLaunch)
+    parsed = settings.parse(
+        SweepConfig,
+        DEFAULT,
+        argv=argv,
+        command="sweep",
+        about=__doc__,
+        folder="sweeps",
+        flags=SweepLaunch,
+    )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
     from dwf.cluster import ray_cluster

@@ -11,16 +11,24 @@ from dwf import preemption, settings
 from dwf.cluster.config import ClusterLaunch
 from dwf.metrics import log_to_stderr
 from dwf.trust import code_in, trust_code
-from dwf.zoo.config import FamilyConfig, class_of
+from dwf.zoo.config import FamilyConfig, ZooConfig, class_of
 
-DEFAULT = "configs/zoo/mnist_mlp.yaml"
+DEFAULT = "mnist_mlp"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, train, report."""
-    file = settings.file_named(DEFAULT, argv, folder="zoos")
+    file = settings.file_named(
+        DEFAULT,
+        argv,
+        classes=(ZooConfig, FamilyConfig, ClusterLaunch),
+        command="zoo",
+        folder="zoos",
+    )
     cls = class_of(settings.read_yaml(file))
-    parsed = settings.parse(cls, DEFAULT, argv=argv, folder="zoos", flags=ClusterLaunch)
+    parsed = settings.parse(
+        cls, DEFAULT, argv=argv, command="zoo", about=__doc__, folder="zoos", flags=ClusterLaunch
+    )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
     from dwf.cluster import backend

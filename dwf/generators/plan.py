@@ -268,7 +268,7 @@ def missing_zoos(file: str, zoos: Path, *, made: Sequence[str] = ()) -> list[str
         zoos: folder of the zoos.
         made: names of zoos that are made before it is fitted.
     """
-    config = build(GeneratorConfig, {"zoo": "any"} | read_yaml(file), source=file)
+    config = build(GeneratorConfig, {"zoo": "any"} | read_yaml(file, "generator"), source=file)
     return [
         f"{file} learns from {zoos / name} too, which is not there: {_how_to_make(name)}"
         for name in (*config.more_zoos, *config.codec_zoos)

@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import UseAppendAction
-
 from dwf.datasets.config import AnyDataConfig
 from dwf.errors import ConfigError
 from dwf.networks.config import NetworkConfig
-from dwf.settings import Count, Launch, Whole
+from dwf.settings import Count, Expert, Launch, Repeated, Whole
 from dwf.zoo.config import SplitConfig
 from dwf.zoo.facts import UNKNOWN
 
@@ -128,7 +126,7 @@ class ImportConfig:
 class ImportLaunch(Launch):
     """Flags of an import."""
 
-    trust_pickle: Annotated[tuple[Path, ...], UseAppendAction] = ()
+    trust_pickle: Annotated[tuple[Path, ...], Repeated(), Expert()] = ()
     """File, or folder of files, that may be unpickled, which runs what code it holds."""
     fetch: str | None = None
     """Published zoo that is fetched into `source` first; `dwf published` names them."""

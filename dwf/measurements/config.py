@@ -2,9 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
-
-import tyro
+from typing import Any, ClassVar, Literal
 
 from dwf.compute import ComputeConfig
 from dwf.settings import Bounds, Count, NonNegative, Positive, Whole
@@ -171,9 +169,7 @@ class OwnConfig(OnImages):
     """`package.module:function`."""
     columns: tuple[str, ...] = ("value",)
     """Names of the columns that it returns."""
-    arguments: Annotated[dict[str, Any], tyro.conf.Fixed, tyro.conf.SuppressFixed] = field(
-        default_factory=dict, hash=False
-    )
+    arguments: dict[str, Any] = field(default_factory=dict, hash=False)
     """Keyword arguments of the function."""
     share: bool = False
     """Whether the columns are shares of images, whose noise is that of counting."""
@@ -208,7 +204,7 @@ class MeasureConfig:
 
     zoo: str
     """Zoo whose networks are measured, or the manifest of several."""
-    measures: Annotated[dict[str, AnyMeasureConfig], tyro.conf.Fixed, tyro.conf.SuppressFixed]
+    measures: dict[str, AnyMeasureConfig]
     """Measures by name, with which their columns begin; on training images behind `train_`, on test
     images behind `test_`."""
     epochs: Literal["all", "last"] = "all"

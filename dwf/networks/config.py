@@ -3,9 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any, Literal
 
 from dwf.errors import ConfigError
 from dwf.networks.architecture import Architecture, ImageArchitecture
@@ -361,9 +359,7 @@ class PythonConfig(Architecture):
 
     target: Code
     """`package.module:factory`; the factory returns an `nn.Module`."""
-    arguments: Annotated[dict[str, Any], tyro.conf.Fixed, tyro.conf.SuppressFixed] = field(
-        default_factory=dict, hash=False
-    )
+    arguments: dict[str, Any] = field(default_factory=dict, hash=False)
     """Keyword arguments of the factory."""
     kind: Literal["python"] = "python"
     """The architecture."""

@@ -4,10 +4,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-import tyro
-
 from dwf.predictors.config import PredictorConfig
-from dwf.settings import Count, Fraction, Whole
+from dwf.settings import Count, FlagName, Fraction, Whole
 
 SplitRule = Literal["own", "network", "draw", "zoo", "architecture", "data"]
 _NAME = re.compile(r"[\w.+-]+")
@@ -48,11 +46,11 @@ class ExperimentConfig:
 
     zoos: tuple[str, ...]
     """Zoos of the networks, or manifests of several, by name."""
-    rows: Annotated[dict[str, PredictorConfig], tyro.conf.Fixed, tyro.conf.SuppressFixed]
+    rows: dict[str, PredictorConfig]
     """Predictors by name."""
     properties: tuple[str, ...] = ("test_accuracy",)
     """Columns that are told: of the zoos, measured ones, or `generalisation_gap`."""
-    only: Annotated[tuple[str, ...], tyro.conf.arg(name="rows")] = ()
+    only: Annotated[tuple[str, ...], FlagName("rows")] = ()
     """Rows that are fitted now, by name; default: all."""
     split: PartsConfig = field(default_factory=PartsConfig)
     """Networks to learn from, to choose by, and to be judged by."""

@@ -4,10 +4,18 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
-
 from dwf.plain import Json
-from dwf.settings import Bounds, Count, Launch, NonNegative, Positive, Whole
+from dwf.settings import (
+    Bounds,
+    Count,
+    Launch,
+    NonNegative,
+    Positive,
+    Preset,
+    PresetsByKey,
+    Repeated,
+    Whole,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,21 +103,23 @@ class AshaConfig:
 class SweepConfig:
     """Trials of the whole way, each from zoo to samples, judged on validation data."""
 
-    zoo: str
+    zoo: Annotated[str, Preset("zoo")]
     """Settings file of the zoo."""
-    generator: str
+    generator: Annotated[str, Preset("generator")]
     """Settings file of the generator."""
-    sample: str
+    sample: Annotated[str, Preset("sample")]
     """Settings file of drawing networks."""
-    evaluate: str
+    evaluate: Annotated[str, Preset("evaluate")]
     """Settings file of the report on test images; trials take its device alone."""
-    space: Annotated[dict[str, AxisConfig], tyro.conf.Fixed, tyro.conf.SuppressFixed]
+    space: Annotated[dict[str, AxisConfig], PresetsByKey()]
     """Settings to try: `STAGE.SETTING` (as `generator.density.backbone.hidden`), or `STAGE` alone
     for whole settings files; `align` alone also takes true and false: with and without it."""
+    set: Annotated[tuple[str, ...], Repeated()] = ()
+    """Settings of stages in place of their files': `STAGE.SETTING=VALUE`."""
     leave_out: tuple[str, ...] = ()
     """Listed values of the space that are not tried, as `AXIS=VALUE`: so that one file serves a
     laptop and a cluster."""
-    align: str | None = None
+    align: Annotated[str, Preset("align")] | None = None
     """Settings file of the alignment; default: the zoo's own frame."""
     search: Literal["grid", "random", "optuna"] = "grid"
     """`grid` tries all; `random` draws, and tries each draw with every value of the grids;

@@ -14,7 +14,7 @@ from dwf.errors import ConfigError
 from dwf.pipeline import STAGES
 from dwf.plain import Json, Settings
 from dwf.randomness import numpy_stream
-from dwf.settings import build, flatten, read_yaml
+from dwf.settings import Overlay, assign, build, flatten, read_yaml
 from dwf.sweeps.config import AxisConfig, SweepConfig
 from dwf.trust import code_in, trust_code
 
@@ -41,10 +41,23 @@ def read_bases(config: SweepConfig) -> Bases:
         files = [own] if own is not None else []
         if stage in config.axes:
             files += [v for v in config.axes[stage].values if not isinstance(v, bool)]
-        bases[stage] = {str(file): read_yaml(str(file)) for file in files}
+        bases[stage] = {str(file): read_yaml(str(file), stage) for file in files}
     for key in config.axes:
         _refuse_unknown(key, config)
-    return bases
+    return _with_set(bases, config.set)
+
+
+def _with_set(bases: Bases, texts: tuple[str, ...]) -> Bases:
+    """Return what the settings files say, with what the sweep sets in its place."""
+    overlays = {
+        stage: {file: Overlay(STAGES[stage].config, data) for file, data in files.items()}
+        for stage, files in bases.items()
+    }
+    assign(texts, overlays, filled=FILLED)
+    return {
+        stage: {file: overlay.data for file, overlay in files.items()}
+        for stage, files in overlays.items()
+    }
 
 
 def trust_named(config: SweepConfig) -> None:

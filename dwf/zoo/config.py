@@ -8,14 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
-
 from dwf.compute import ComputeConfig
 from dwf.datasets.config import AnyDataConfig
 from dwf.errors import ConfigError
 from dwf.networks.config import NetworkConfig
 from dwf.plain import Json
-from dwf.settings import Count, Fraction, NonNegative, Positive, PositiveFraction, Whole, build
+from dwf.settings import (
+    Count,
+    Expert,
+    Fraction,
+    NonNegative,
+    PartOf,
+    Positive,
+    PositiveFraction,
+    Whole,
+    build,
+)
 from dwf.yaml_files import laid_over
 
 Optimizer = Literal["sgd", "adam", "adamw"]
@@ -321,13 +329,13 @@ class ZooConfig:
     keep: KeepAbove | KeepBest | KeepSteps | None = None
     """Rows that are chosen otherwise: `above` an accuracy, the `best` epoch, or `steps` after the
     last epoch."""
-    train_scores: Count | None = None
+    train_scores: Annotated[Count | None, Expert()] = None
     """Training images that a row's `train_accuracy` is measured on, the first of the part; default:
     all."""
-    cohort: Count | None = None
+    cohort: Annotated[Count | None, Expert()] = None
     """Networks trained together in one batched program; default: of MLPs as many as fit a core's
     cache, of others what a short timing finds fastest."""
-    shard: Count | None = None
+    shard: Annotated[Count | None, Expert()] = None
     """Networks of a shard, the unit of work: one or more cohorts, one after the other; default: 64
     MLPs, of others so few that sixteen workers have some."""
     compute: ZooComputeConfig = field(default_factory=ZooComputeConfig)
@@ -430,16 +438,16 @@ class ZooConfig:
 
 
 _OWN = "settings"
-_Plain = Annotated[dict[str, Any], tyro.conf.Fixed, tyro.conf.SuppressFixed]
+_Part = Annotated[dict[str, Any], PartOf(ZooConfig)]
 
 
 @dataclass(frozen=True)
 class FamilyConfig:
     """Several zoos, each of an architecture of its own."""
 
-    zoos: _Plain
+    zoos: dict[str, _Part]
     """Label of each zoo, with the settings of a zoo in which it differs from `shared`."""
-    shared: _Plain = field(default_factory=dict)
+    shared: _Part = field(default_factory=dict)
     """Settings of a zoo that all have; a zoo's own are laid over them, key by key."""
     count: Count | None = None
     """Number of networks of each zoo; default: as its settings say."""
@@ -452,7 +460,7 @@ class FamilyConfig:
         try:
             list(self._members())
         except ConfigError as error:  # whose file is told by whoever read it
-            raise ValueError(str(error).removeprefix(f"{_OWN}: ")) from None
+            raise ValueError(str(error).replace(f"{_OWN}: ", "")) from None
 
     @property
     def members(self) -> dict[str, ZooConfig]:

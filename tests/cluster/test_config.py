@@ -37,7 +37,7 @@ def test_every_site_is_understood(file):
     [
         [],
         ["--workers", "1"],
-        ["--nodes", "16", "--cluster", str(SITES[0]), "--time", "1:00:00", "--no-wait"],
+        ["--nodes", "16", "--cluster", SITES[0].stem, "--time", "1:00:00", "--no-wait"],
         ["--nodes", "2", "--gpus-per-node", "0", "--local"],
         ["--backend", "ray"],
     ],
@@ -74,7 +74,7 @@ def test_times_that_are_none_are_refused(time):
 
 def test_a_time_that_yaml_reads_as_a_number_is_refused(tmp_path):
     (tmp_path / "site.yaml").write_text("time: 4:00:00\n")
-    with pytest.raises(ConfigError, match=r"site.yaml: time = 14400: expected str"):
+    with pytest.raises(ConfigError, match=r"site.yaml:1: time = 14400: expected str"):
         load(SiteConfig, tmp_path / "site.yaml")
 
 

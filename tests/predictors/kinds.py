@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-import tyro
 from torch import nn
 
 from dwf.networks.config import MLPConfig
@@ -56,7 +55,7 @@ def register() -> None:
     PREDICTORS["line"] = f"{__name__}:Line"
     every = PredictorConfig | LineConfig
     predictor.PredictorConfig = every
-    rows = Annotated[dict[str, every], tyro.conf.Fixed, tyro.conf.SuppressFixed]
+    rows = dict[str, every]
     ExperimentConfig.__annotations__["rows"] = rows
 
 
@@ -64,7 +63,7 @@ def forget() -> None:
     """Let rows be as dwf has them."""
     PREDICTORS.pop("line", None)
     predictor.PredictorConfig = PredictorConfig
-    rows = Annotated[dict[str, PredictorConfig], tyro.conf.Fixed, tyro.conf.SuppressFixed]
+    rows = dict[str, PredictorConfig]
     ExperimentConfig.__annotations__["rows"] = rows
 
 

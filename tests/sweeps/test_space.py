@@ -214,7 +214,9 @@ def test_a_wrong_flag_is_a_users_mistake(make, tmp_path):
     file = write_sweep(make({WIDTH: {"grid": [8, 16]}}), tmp_path / "sweep.yaml")
     words = ["--config", str(file), "--leave-out", f"{WIDTH}=8"]
     assert list(parse(SweepConfig, "none", argv=words).config.axes[WIDTH].values) == [16]
-    with pytest.raises(ConfigError, match=r"^command line: leave_out: .*width has 8, 16"):
+    with pytest.raises(
+        ConfigError, match=r"^command line: SweepConfig: leave_out: .*width has 8, 16"
+    ):
         parse(SweepConfig, "none", argv=[*words, f"{WIDTH}=9"])
 
 

@@ -136,7 +136,7 @@ def test_a_plan_tells_of_each_zoo_and_touches_nothing(tmp_path):
     [
         ({}, {}, r"own.yaml: FamilyConfig: zoos = \{\}"),
         ({"a/b": {}}, {}, r"zoos.a/b = {}: expected a label"),
-        ({"a": 3}, {}, "zoos.a = 3: expected a label with settings"),
+        ({"a": 3}, {}, "zoos.a = 3: expected .name: value. pairs"),
         ({"a": {}}, SHARED, "zoos.a.network is missing"),
         ({"a": ZOOS["thin"]}, SHARED | {"epochs": 3}, "zoos.a.epochs: no such setting"),
         ({"a": ZOOS["thin"] | {"count": 0}}, SHARED, "zoos.a.count = 0: allowed is at least 1"),

@@ -1,0 +1,293 @@
+"""Settings objects from plain data, strictly; every fault of the data is told at once."""
+
+import contextlib
+import dataclasses
+import os
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union
+
+from dwf.errors import ConfigError
+from dwf.plain import Json
+from dwf.settings.marks import Bounds, Preset, PresetsByKey
+from dwf.settings.presets import named
+from dwf.yaml_files import nearest
+
+T = TypeVar("T")
+COMMAND_LINE = "command line"
+"""Stands in the place of a file's name where a flag gives a setting."""
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Which file says a setting, and where."""
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Dotted key -> the file that holds it."""
+    lines: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """File -> dotted key, also `key[0]` -> the line that it stands in, the first being 1."""
+
+
+class Faults(Exception):
+    """Sentences about what is wrong with some data."""
+
+    def __init__(self, *sentences: str):
+        super().__init__("\n".join(sentences))
+        self.sentences = sentences
+
+
+def build(
+    cls: type[T],
+    data: Json,
+    *,
+    source: str,
+    origins: Origins | None = None,
+    key: str = "",
+) -> T:
+    """Make a settings object from plain data, strictly.
+
+    Args:
+        cls: a frozen dataclass, or another type that a setting can have.
+        data: nested dictionaries, lists and scalars, as YAML gives them.
+        source: the file's name, for errors.
+        origins: files and lines of the settings, where they are known.
+        key: where in the file the data stand, for errors.
+
+    Raises:
+        ConfigError: unknown key, wrong type, value not allowed or a required key missing; has a
+            line for each such fault, which names the source, the line in it, the dotted key, the
+            value, what is allowed and the nearest name.
+    """
+    try:
+        return _convert(data, cls, _Source(source, origins or Origins()), key)
+    except Faults as faults:
+        raise ConfigError(str(faults)) from None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where settings stand, for errors."""
+
+    file: str
+    origins: Origins
+
+    def fault(self, key: str, words: str) -> Faults:
+        """Return a fault of a setting that names the file and the line it stands in."""
+        file = self.file_of(key)
+        line = self._line(file, key)
+        return Faults(f"{file}:{line}: {words}" if line else f"{file}: {words}")
+
+    def file_of(self, key: str) -> str:
+        """Return the file that says a setting."""
+        name = key.partition("[")[0]
+        held = self.origins.files.items()
+        files = [file for at, file in held if not key or f"{at}.".startswith(f"{name}.")]
+        if COMMAND_LINE in files:
+            return COMMAND_LINE
+        return self.file if self.file in files or not files else files[0]
+
+    def folder_of(self, key: str) -> Path:
+        """Return the folder that names of files in a setting are relative to."""
+        file = Path(self.file_of(key))
+        return file.parent if file.is_file() else Path()
+
+    def _line(self, file: str, key: str) -> int | None:
+        lines = self.origins.lines.get(file, {})
+        return lines.get(key) or lines.get(key.partition("[")[0])
+
+
+@contextlib.contextmanager
+def _gathering(told: list[str]) -> Iterator[None]:
+    """Within the block faults are written down, and what comes after it goes on."""
+    try:
+        yield
+    except Faults as faults:
+        told += faults.sentences
+
+
+def _convert(value: object, hint: object, source: _Source, key: str) -> object:
+    origin = typing.get_origin(hint)
+    if origin is Annotated:
+        inner, *marks = typing.get_args(hint)
+        return _convert_marked(value, inner, marks, source=source, key=key)
+    if hint is Any:
+        return value
+    if origin is Literal:
+        return _convert_literal(value, typing.get_args(hint), source, key)
+    if origin in (Union, types.UnionType):
+        return _convert_union(value, typing.get_args(hint), source, key)
+    if dataclasses.is_dataclass(hint):
+        return _convert_dataclass(value, hint, source, key)
+    if origin in (tuple, list):
+        return _convert_sequence(value, typing.get_args(hint), source, key)
+    if origin is dict:
+        return _convert_dict(value, typing.get_args(hint), source, key)
+    return _convert_scalar(value, hint, source, key)
+
+
+def _convert_marked(
+    value: object, inner: object, marks: list, *, source: _Source, key: str
+) -> object:
+    for mark in marks:
+        if isinstance(mark, Preset) and isinstance(value, str):
+            value = _named(value, mark.command, source, key)
+        if isinstance(mark, PresetsByKey) and isinstance(value, dict):
+            value = {at: _with_names(axis, at, source, key) for at, axis in value.items()}
+    converted = _convert(value, inner, source, key)
+    for bounds in (m for m in marks if isinstance(m, Bounds)):
+        if converted not in bounds:
+            raise source.fault(key, f"{key} = {value!r}: allowed is {bounds}")
+    return converted
+
+
+def _named(value: str, command: str, source: _Source, key: str) -> str:
+    try:
+        return named(value, command, source.folder_of(key))
+    except ConfigError as error:
+        raise source.fault(key, f"{key} = {value!r}: {error}") from None
+
+
+def _with_names(axis: Json, command: str, source: _Source, key: str) -> Json:
+    """Return an axis of a sweep, with settings files in place of the words that name them."""
+    if "." in command or not isinstance(axis, dict):
+        return axis
+    at = f"{key}.{command}"
+    return {
+        kind: [
+            _named(v, command, source, f"{at}.{kind}") if isinstance(v, str) else v for v in all_
+        ]
+        if isinstance(all_, list)
+        else all_
+        for kind, all_ in axis.items()
+    }
+
+
+def _convert_literal(value: object, choices: tuple, source: _Source, key: str) -> object:
+    if value in choices and not isinstance(value, bool):
+        return value
+    allowed = ", ".join(map(str, choices))
+    hint = nearest(str(value), [str(c) for c in choices])
+    raise source.fault(key, f"{key} = {value!r}: allowed is one of {allowed}{hint}")
+
+
+def _convert_union(value: object, options: tuple, source: _Source, key: str) -> object:
+    if value is None and type(None) in options:
+        return None
+    options = tuple(o for o in options if o is not type(None))
+    parts = [option for option in options if dataclasses.is_dataclass(option)]
+    if isinstance(value, dict) and parts:
+        if len(parts) == 1:
+            return _convert(value, parts[0], source, key)
+        by_kind = {kind: option for option in parts for kind in kinds(option)}
+        kind = value.get("kind")
+        if kind not in by_kind:
+            allowed = ", ".join(map(str, by_kind))
+            hint = nearest(str(kind), list(by_kind))
+            place = f"{key}.kind" if "kind" in value else key
+            raise source.fault(place, f"{key}.kind = {kind!r}: allowed is one of {allowed}{hint}")
+        return _convert(value, by_kind[kind], source, key)
+    errors = []
+    is_list = isinstance(value, (list, tuple))  # then the list option comes first, for its error
+    for option in sorted(options, key=lambda o: is_list and typing.get_origin(o) is not tuple):
+        try:
+            return _convert(value, option, source, key)
+        except Faults as faults:
+            errors.append(faults)
+    raise errors[0]
+
+
+def _convert_dataclass(value: object, cls: type, source: _Source, key: str) -> object:
+    prefix = f"{key}." if key else ""
+    if not isinstance(value, dict):
+        raise source.fault(key, f"{key} = {value!r}: expected settings of {cls.__name__}")
+    hints, told, made = fields_of(cls), [], {}
+    for name, own in value.items():
+        with _gathering(told):
+            if name not in hints:
+                raise source.fault(
+                    prefix + name,
+                    f"{prefix}{name}: no such setting in {cls.__name__}"
+                    f"{nearest(str(name), list(hints))}; it has {', '.join(hints)}",
+                )
+            made[name] = _convert(own, hints[name], source, prefix + name)
+    for name in missing(cls, value):
+        flag = f" or by --{(prefix + name).replace('_', '-')}"
+        told += source.fault(
+            prefix + name, f"{prefix}{name} is missing; set it there{flag}"
+        ).sentences
+    if told:
+        raise Faults(*told)
+    try:
+        return cls(**made)
+    except ValueError as error:  # a rule between settings, in __post_init__
+        raise source.fault(key, f"{key or cls.__name__}: {error}") from None
+
+
+def _convert_sequence(value: object, items: tuple, source: _Source, key: str) -> tuple:
+    if not isinstance(value, (list, tuple)):
+        raise source.fault(key, f"{key} = {value!r}: expected a list")
+    places = {f"{key}[{i}]": one for i, one in enumerate(value)}
+    return tuple(_convert_each(places, items[0], source))
+
+
+def _convert_dict(value: object, items: tuple, source: _Source, key: str) -> dict:
+    if not isinstance(value, dict):
+        raise source.fault(key, f"{key} = {value!r}: expected `name: value` pairs")
+    places = {f"{key}.{name}": one for name, one in value.items()}
+    return dict(zip(map(str, value), _convert_each(places, items[1], source), strict=True))
+
+
+def _convert_each(places: Mapping[str, object], hint: object, source: _Source) -> list[object]:
+    made, told = [], []
+    for key, value in places.items():
+        with _gathering(told):
+            made.append(_convert(value, hint, source, key))
+    if told:
+        raise Faults(*told)
+    return made
+
+
+def _convert_scalar(value: object, cls: type, source: _Source, key: str) -> object:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(value, str) and value.startswith("~/"):
+        value = os.path.expanduser(value)
+    if cls is float and (is_number or isinstance(value, str)):  # PyYAML reads 3e-4 as a string
+        with contextlib.suppress(ValueError):
+            return float(value)
+    if cls is Path and isinstance(value, (str, Path)):
+        return Path(value)
+    if isinstance(value, cls) and (cls is bool or not isinstance(value, bool)):
+        return value
+    raise source.fault(
+        key, f"{key} = {value!r}: expected {cls.__name__}, found {type(value).__name__}"
+    )
+
+
+def fields_of(cls: type) -> dict[str, object]:
+    """Return the settings of a class with their types, marks included."""
+    every = typing.get_type_hints(cls, include_extras=True)
+    return {f.name: every[f.name] for f in dataclasses.fields(cls)}  # no class attributes
+
+
+def kinds(cls: type) -> tuple[str, ...]:
+    """Return the kinds that a part of this class can have; none where it has no `kind`."""
+    hint = typing.get_type_hints(cls).get("kind") if dataclasses.is_dataclass(cls) else None
+    return typing.get_args(hint)
+
+
+def missing(cls: type, data: Mapping[str, Json]) -> list[str]:
+    """Return the required settings that data leave out."""
+    return [
+        f.name for f in dataclasses.fields(cls) if default_of(f)() is _NONE and f.name not in data
+    ]
+
+
+_NONE = dataclasses.MISSING
+
+
+def default_of(f: dataclasses.Field) -> Callable[[], object]:
+    """Return what makes a field's default; `dataclasses.MISSING` where there is none."""
+    return (lambda: f.default) if f.default_factory is _NONE else f.default_factory

@@ -1,0 +1,67 @@
+"""Marks in the type of a setting: its range, and how it is given in a file and as a flag."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The range of a number: `low <= value <= high`, or `low < value` where `open` is set."""
+
+    low: float
+    high: float = float("inf")
+    open: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = self.low < value if self.open else self.low <= value
+        return above and value <= self.high and math.isfinite(value)
+
+    def __str__(self) -> str:
+        lower = f"{'above' if self.open else 'at least'} {self.low:g}"
+        return lower if self.high == float("inf") else f"{lower}, at most {self.high:g}"
+
+
+Count = Annotated[int, Bounds(1)]
+Whole = Annotated[int, Bounds(0)]
+Positive = Annotated[float, Bounds(0, open=True)]
+NonNegative = Annotated[float, Bounds(0)]
+Fraction = Annotated[float, Bounds(0, 1)]
+PositiveFraction = Annotated[float, Bounds(0, 1, open=True)]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Mark of a word that names a settings file, or a preset of one command."""
+
+    command: str
+    """Folder of the presets: `zoo` is `configs/zoo/`."""
+
+
+@dataclass(frozen=True)
+class PresetsByKey:
+    """Mark of axes by dotted key; those whose key is a command alone list settings files of it."""
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Mark of a list whose flag may be given more than once; the values of all count."""
+
+
+@dataclass(frozen=True)
+class Expert:
+    """Mark of a setting that few change: help shows it last."""
+
+
+@dataclass(frozen=True)
+class FlagName:
+    """Mark of a setting whose flag has another name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class PartOf:
+    """Mark of plain data that hold some of a class's settings; the class checks them later."""
+
+    cls: type

@@ -1,0 +1,156 @@
+"""Settings that flags give, laid over those of a file: every setting is a flag.
+
+A flag reaches whatever the class of the settings has, be it in the file or not: a part that the
+file leaves out, a range in place of its list of values, another kind with that kind's settings.
+"""
+
+import copy
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args, get_origin
+
+from dwf.plain import Json
+from dwf.settings.building import fields_of, kinds
+from dwf.settings.marks import Repeated
+from dwf.settings.plain_data import flatten
+from dwf.settings.words import (
+    Flag,
+    Place,
+    default_part,
+    most_words,
+    options,
+    parts,
+    places,
+    value_of,
+)
+
+
+@dataclass
+class Overlay:
+    """Plain settings to which flags are put."""
+
+    cls: type
+    """Class of the settings."""
+    data: dict[str, Json]
+    """Settings so far; the file's own are left as they were."""
+    given: set[str] = field(default_factory=set)
+    """Dotted keys that flags have given."""
+    faults: list[str] = field(default_factory=list)
+    """Sentences about flags that are wrong."""
+
+    def __post_init__(self):
+        self.data = copy.deepcopy(self.data)
+
+    def put(
+        self,
+        flags: Sequence[Flag],
+        *,
+        also: Sequence[str] = (),
+        show: Callable[[str], str] = "--{}".format,
+    ) -> None:
+        """Put flags in their order, kinds first; of a flag given twice the last counts.
+
+        Args:
+            flags: of these settings.
+            also: names of other flags, of which a fault may name the nearest.
+            show: how a fault calls a flag.
+        """
+        for flag in sorted(flags, key=_is_no_kind):
+            found = places(self.cls, flag.name, self.data)
+            if not found:
+                close = self._nearest(flag, also, show)
+                self.faults.append(f"{show(flag.name)}: no such setting{close}")
+            else:
+                self._put(flag, found[0], show(flag.name))
+
+    def _put(self, flag: Flag, place: Place, shown: str) -> None:
+        most = most_words(place.hint)
+        if place.is_no and flag.words:
+            self.faults.append(f"{shown} takes no value, found {' '.join(flag.words)}")
+        elif most is not None and len(flag.words) > most:
+            self.faults.append(f"{shown} {' '.join(flag.words)}: expected one value")
+        elif most is not None and not flag.words and bool not in options(place.hint):
+            self.faults.append(f"{shown}: expected a value behind it")
+        else:
+            value = False if place.is_no else value_of(flag.words, place.hint)
+            key = ".".join(place.key)
+            is_more = key in self.given and any(isinstance(m, Repeated) for m in _marks(place.hint))
+            self.given.add(key)
+            _put(self.data, place.key, value, hint=self.cls, adds=is_more)
+
+    def _nearest(self, flag: Flag, also: Sequence[str], show: Callable[[str], str]) -> str:
+        known = [key.replace("_", "-") for key in (*flag_names(self.cls), *also)]
+        if flag.name.replace("-", "_") in flag_names(self.cls):
+            return " in the kind that is chosen; another kind has it"
+        close = difflib.get_close_matches(flag.name.replace("_", "-"), known, n=1, cutoff=0.6)
+        return f"; did you mean {show(close[0])!r}?" if close else ""
+
+    @property
+    def keys(self) -> set[str]:
+        """Dotted keys of all settings in the data that flags have given."""
+        return {key for key in flatten(self.data) if any(_within(key, own) for own in self.given)}
+
+
+def flag_names(cls: type, prefix: str = "") -> list[str]:
+    """Return the dotted keys of all settings of a class, those of every kind of its parts."""
+    names = []
+    for name, hint in fields_of(cls).items():
+        names.append(prefix + name)
+        for option in options(hint):
+            if dataclasses.is_dataclass(option):
+                names += flag_names(option, f"{prefix}{name}.")
+    return list(dict.fromkeys(names))
+
+
+def _is_no_kind(flag: Flag) -> tuple[bool, int]:
+    is_kind = flag.name.rpartition(".")[2] == "kind"
+    return (not is_kind, flag.name.count(".") if is_kind else 0)
+
+
+def _within(key: str, own: str) -> bool:
+    return key == own or key.startswith(f"{own}.")
+
+
+def _marks(hint: object) -> tuple[object, ...]:
+    return get_args(hint)[1:]
+
+
+def _put(
+    data: dict[str, Json], key: tuple[str, ...], value: Json, *, hint: object, adds: bool
+) -> None:
+    """Put a value; parts on the way that are not there begin as they are by default."""
+    for name in key[:-1]:
+        owner = _owner(hint, name, data)
+        if not isinstance(data.get(name), dict):
+            data[name] = (
+                {} if name in data or owner is None else dict(default_part(owner, name) or {})
+            )
+        hint = fields_of(owner)[name] if owner else _value_hint(hint)
+        data = data[name]
+    last = key[-1]
+    if adds:
+        data[last] = [*data[last], *value]
+    elif last == "kind" and _is_other_class(data.get("kind"), value, hint):
+        data.clear()
+        data["kind"] = value
+    else:
+        data[last] = value
+
+
+def _owner(hint: object, name: str, data: Mapping[str, Json]) -> type | None:
+    """Return the class that has a setting; None of entries of a dictionary, which have no class."""
+    classes = [option for option in parts(hint, data) if dataclasses.is_dataclass(option)]
+    return next((cls for cls in classes if name in fields_of(cls)), None)
+
+
+def _value_hint(hint: object) -> object:
+    of_entries = [get_args(one)[1] for one in options(hint) if get_origin(one) is dict]
+    return of_entries[0] if of_entries else Any
+
+
+def _is_other_class(old: Json, new: Json, hint: object) -> bool:
+    """Whether two kinds of a part have different settings; those of one class are kept."""
+    mine = [option for option in options(hint) if old in kinds(option)]
+    return not any(new in kinds(option) for option in mine)
