@@ -14,6 +14,7 @@ from pathlib import Path
 from dwf import settings
 from dwf.cluster.config import ClusterLaunch, words_of
 from dwf.commands import COMMANDS
+from dwf.commands.overwrite import make_room
 from dwf.errors import ConfigError
 from dwf.flags import flag_of
 from dwf.pipeline import STAGES, PipelineConfig, begin, commands
@@ -52,11 +53,14 @@ def parse(argv: Sequence[str] | None) -> settings.Parsed[PipelineConfig]:
 def run(parsed: settings.Parsed[PipelineConfig]) -> None:
     """Give each command of a pipeline."""
     launch = parsed.launch
+    if not launch.dry_run:
+        make_room(launch, launch.root / "pipelines" / parsed.name)
     begin(parsed)
     given, elsewhere = list(commands(parsed.config, parsed.name)), words_of(launch)
     if elsewhere and not any(STAGES[command.stage].submits for command in given):
         raise ConfigError(f"{elsewhere[0]} is of stages that train networks; here is none")
     common = ["--root", str(launch.root)] + ["--dry-run"] * launch.dry_run + ["--all"] * launch.all
+    common += ["--overwrite"] * launch.overwrite
     common += ["--track", *launch.track] if launch.track else []
     for command in given:
         words = command.flags + common

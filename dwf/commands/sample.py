@@ -7,6 +7,7 @@ dwf sample --generator sane_cnn_mnist --network configs/zoo/cnn_mnist.yaml
 from collections.abc import Sequence
 
 from dwf import preemption, settings
+from dwf.commands.overwrite import make_room
 from dwf.generators.config import SampleConfig
 from dwf.metrics import log_to_stderr
 
@@ -33,5 +34,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if launch.dry_run:
         print(parsed.describe())
         return
+    make_room(launch, launch.root / "zoos" / name)
     preemption.watch()
     report(sample_networks(config, launch.root, name=name))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from dwf import preemption, settings
 from dwf.cluster.config import ClusterLaunch
+from dwf.commands.overwrite import make_room
 from dwf.metrics import log_to_stderr
 from dwf.trust import code_in, trust_code
 from dwf.zoo.config import FamilyConfig, ZooConfig, class_of
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         from dwf.zoo.stage import plan, report, work
         from dwf.zoo.stage import train_zoo as train
 
-        target, made = target_of(config, launch.root, name=name)
+        if not launch.overwrite:
+            target, made = target_of(config, launch.root, name=name)
     if made != name:
         print(f"zoo {name} grows: {made} is trained, and {name} then opens as one with it")
     print(plan(target, launch.root, name=made))
@@ -54,5 +56,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if launch.dry_run:
         print(describe_cost(target), backend.describe(launch, units), parsed.describe(), sep="\n")
         return
+    make_room(launch, launch.root / "zoos" / name)
     preemption.watch()
     report(train(config, launch.root, name=name, run=backend.runner(launch, units.folder)))
