@@ -83,19 +83,22 @@ def read_content(place: Place) -> Content:
         ConfigError: its report is of another version.
         NotAZoo, IncompleteZoo, CorruptShard: it is a zoo that cannot be read.
     """
-    settings = flatten(place.settings)
-    if place.kind == KINDS["zoo"]:
-        return Content(place, settings, (_of_zoo(place.path),))
+    more, groups = _OF_KIND.get(place.kind.noun, _of_run)(place)
+    return Content(place, flatten(place.settings) | more, tuple(groups))
+
+
+_Read = tuple[dict[str, Json], list[Group]]
+"""Settings beside its own of what a folder is on, and its groups."""
+
+
+def _of_any_report(place: Place) -> _Read:
     file = place.path / "report.json"
     if not file.exists():
-        return Content(place, settings, tuple(_of_run(place)))
-    if place.kind == KINDS["fine-tuning"]:
-        return Content(place, settings, tuple(_of_finetune(place)))
+        return _of_run(place)
     told = _format_of(file)
-    if told not in _READERS:
-        raise ConfigError(f"{file}: format = {told!r}, this dwf compares {', '.join(_READERS)}")
-    more, groups = _READERS[told](place)
-    return Content(place, settings | more, tuple(groups))
+    if told not in _OF_FORMAT:
+        raise ConfigError(f"{file}: format = {told!r}, this dwf compares {', '.join(_OF_FORMAT)}")
+    return _OF_FORMAT[told](place)
 
 
 def _format_of(file: Path) -> str:
@@ -105,8 +108,8 @@ def _format_of(file: Path) -> str:
         raise ConfigError(f"{file} is no report: make it again under another --name") from None
 
 
-def _of_zoo(path: Path) -> Group:
-    zoo = Zoo.open(path)
+def _of_zoo(place: Place) -> _Read:
+    zoo = Zoo.open(place.path)
     rows = zoo.rows(epoch="last")
     facts = zoo.facts
     are_ours = isinstance(facts.provenance, Trained)
@@ -117,10 +120,15 @@ def _of_zoo(path: Path) -> Group:
         name: Numbers(zoo.columns[name][rows].astype(float), is_share=name.endswith("accuracy"))
         for name in found
     }
-    return Group("last rows", "networks", measures, tuple((*mark, n) for n in numbers))
+    networks = tuple((*mark, n) for n in numbers)
+    return {}, [Group("last rows", "networks", measures, networks)]
 
 
-def _of_run(place: Place) -> Iterator[Group]:
+def _of_run(place: Place) -> _Read:
+    return {}, list(_numbers_of_run(place))
+
+
+def _numbers_of_run(place: Place) -> Iterator[Group]:
     """Yield the summary that a run left, and the last line of each thing that learns in it."""
     done = place.done_file
     if done.exists():
@@ -142,7 +150,7 @@ def _single(title: str, told: dict[str, Json]) -> Group:
     return Group(title, title, numbers)
 
 
-def _of_report(place: Place) -> tuple[dict[str, Json], list[Group]]:
+def _of_report(place: Place) -> _Read:
     """Return settings of what a report is on, and its sets."""
     report = Report.load(place.path)
     done = place.done_file
@@ -172,7 +180,7 @@ def _about(facts: dict[str, dict[str, Json]]) -> dict[str, Json]:
     return found
 
 
-def _of_reconstruction(place: Place) -> tuple[dict[str, Json], list[Group]]:
+def _of_reconstruction(place: Place) -> _Read:
     report = Reconstruction.load(place.path)
     done = place.done_file
     mark = json.loads(done.read_text()).get("about", {}).get("zoo") if done.exists() else None
@@ -192,7 +200,7 @@ def _floats(values: list[float | None]) -> np.ndarray:
     return np.array([float("nan") if value is None else value for value in values], float)
 
 
-def _of_predictors(place: Place) -> tuple[dict[str, Json], list[Group]]:
+def _of_predictors(place: Place) -> _Read:
     report = PredictorReport.load(place.path)
     beside = place.path.absolute().parents[1] / "runs" / place.path.name
     settings = flatten(Place(beside, KINDS["experiment"]).settings)
@@ -207,7 +215,11 @@ def _tau(report: PredictorReport, row: str, name: str) -> float | None:
     return None if entry is None else entry.tau
 
 
-def _of_finetune(place: Place) -> Iterator[Group]:
+def _of_finetune(place: Place) -> _Read:
+    return {}, list(_arms(place)) if (place.path / "report.json").exists() else []
+
+
+def _arms(place: Place) -> Iterator[Group]:
     report = TransferReport.load(place.path)
     starts = json.loads((place.path / "starts.json").read_text())
     same = (json.dumps(starts["fingerprints"], sort_keys=True), report.config.get("seed"))
@@ -219,9 +231,15 @@ def _of_finetune(place: Place) -> Iterator[Group]:
         yield Group(arm.title, arm.family, measures, networks)
 
 
-_READERS: dict[str, Callable[[Place], tuple[dict[str, Json], list[Group]]]] = {
+_OF_FORMAT: dict[str, Callable[[Place], _Read]] = {
     "dwf-report": _of_report,
     "dwf-predictors": _of_predictors,
     "dwf-reconstruction": _of_reconstruction,
 }
 """Format of a `report.json` -> what reads it; one on a reconstruction does not say its own."""
+_OF_KIND: dict[str, Callable[[Place], _Read]] = {
+    "zoo": _of_zoo,
+    "report": _of_any_report,
+    "fine-tuning": _of_finetune,
+}
+"""Kind of folder -> what reads it; of others the summary and the metrics are read."""

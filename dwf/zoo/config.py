@@ -412,12 +412,7 @@ class ZooConfig:
     @property
     def num_shards(self) -> int:
         """How many shards the zoo has; follows from the settings, never from the machine."""
-        return -(-self.count // self.shard_size) - self.first_shard
-
-    @property
-    def first_shard(self) -> int:
-        """Number that the first shard has in a zoo of all networks from 0."""
-        return (self.first or 0) // self.shard_size
+        return -(-self.count // self.shard_size) - (self.first or 0) // self.shard_size
 
     @property
     def num_networks(self) -> int:

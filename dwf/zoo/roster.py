@@ -68,7 +68,8 @@ def networks_of_shard(config: ZooConfig, index: int) -> range:
 
 def _whole_shard(config: ZooConfig, index: int) -> range:
     """The networks that are trained for a shard: those of it in a zoo of all from 0."""
-    size, place = config.shard_size, config.first_shard + index
+    size = config.shard_size
+    place = (config.first or 0) // size + index
     return range(place * size, min((place + 1) * size, config.count))
 
 
