@@ -20,10 +20,16 @@ def name_of(page: Path) -> str:
 
 
 def commands() -> list[str]:
-    """Return every launch command that stands by itself on a line of some page, once each."""
+    """Return every command of a stage that stands by itself on a line of some page, once each.
+
+    What is written as `dwf zoo ...` is given as `python launch/zoo.py ...`.
+    """
     found = set()
     for page in PAGES:
-        for line in re.findall(r"^    (python launch/.*)$", page.read_text(), re.MULTILINE):
+        text = re.sub(
+            r"^    dwf (\w+) (?!--help)", r"    python launch/\1.py ", page.read_text(), flags=re.M
+        )
+        for line in re.findall(r"^    (python launch/.*)$", text, re.MULTILINE):
             found.add(line.partition("#")[0].replace(" --dry-run", "").strip())
     return sorted(found)
 

@@ -120,7 +120,7 @@ class Audit:
 
 
 def known_as(stage: str, file: str) -> str:
-    """Return by what a settings file is told from others: presets of two stages may share a name."""
+    """Return the name of a settings file within an audit; presets of two stages may share one."""
     return file if Path(file).is_absolute() else f"{stage}/{file}"
 
 

@@ -1,6 +1,6 @@
 """Align a zoo, or each of a family: one symmetry frame, as zoos/NAME (default ZOO-aligned).
 
-dwf align --config configs/align/git_rebasin.yaml --zoo mnist_mlp
+dwf align --config git_rebasin --zoo mnist_mlp
 mpirun -n 4 dwf align --zoo mnist_mlp
 """
 

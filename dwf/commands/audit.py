@@ -1,7 +1,7 @@
 """Hold many generators against each other and against every null arm: audits/NAME.
 
-dwf audit --config configs/audit/digits.yaml
-dwf audit --config configs/audit/mnist14.yaml --nodes 4    # rows through Slurm
+dwf audit --config digits
+dwf audit --config mnist14 --nodes 4    # rows through Slurm
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Train networks of several origins further on another task: finetunes/NAME.
 
 dwf finetune --zoo mnist_mlp-aligned --samples mnist_mlp-samples
-dwf finetune --config configs/finetune/fashion_mnist.yaml --zoo Z --samples S --nodes 4
+dwf finetune --config fashion_mnist --zoo Z --samples S --nodes 4
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Fit a generator, codec and density, to a zoo's training networks: runs/NAME.
 
-dwf generator --config configs/generator/mnist_mlp.yaml
+dwf generator --config mnist_mlp
 mpirun -n 4 dwf generator    # ranks share the codec's passes over the zoo
 torchrun --nproc-per-node 2 -m dwf generator --engine ddp --config FILE    # ranks train together
 dwf generator --engine deepspeed --nodes 4 --config FILE    # by slurm/generator.sh

@@ -1,6 +1,6 @@
 """Import a zoo of networks that others trained, as zoos/NAME.
 
-dwf import --config configs/import/state_dict.yaml --source checkpoints
+dwf import --config state_dict --source checkpoints
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Measure properties of a zoo's networks, kept beside its shards: zoos/ZOO/measured/NAME.
 
 dwf measure --zoo mnist_mlp
-dwf measure --config configs/measure/robustness.yaml --zoo mnist_mlp --nodes 4
+dwf measure --config robustness --zoo mnist_mlp --nodes 4
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The whole way with one command; a finished stage is skipped. Several ways, one after the other.
 
-dwf pipeline --config configs/pipeline/mnist_mlp.yaml
+dwf pipeline --config mnist_mlp
 dwf pipeline --config digits_neurons --set generator.density.training.steps=2000
 dwf pipeline --config FILE FILE    # then one summary: reports/summary.md, summary.csv
 """
@@ -54,10 +54,10 @@ def parse(argv: Sequence[str] | None) -> settings.Parsed[PipelineConfig]:
 def run(parsed: settings.Parsed[PipelineConfig]) -> None:
     """Give each command of a pipeline."""
     launch = parsed.launch
+    given, elsewhere = list(commands(parsed.config, parsed.name)), words_of(launch)
     if not launch.dry_run:
         make_room(launch, launch.root / "pipelines" / parsed.name)
     begin(parsed)
-    given, elsewhere = list(commands(parsed.config, parsed.name)), words_of(launch)
     if elsewhere and not any(STAGES[command.stage].submits for command in given):
         raise ConfigError(f"{elsewhere[0]} is of stages that train networks; here is none")
     common = ["--root", str(launch.root)] + ["--dry-run"] * launch.dry_run + ["--all"] * launch.all

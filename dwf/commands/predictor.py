@@ -1,6 +1,6 @@
 """Fit predictors of networks' properties to zoos and judge them on test networks: runs/NAME.
 
-dwf predictor --config configs/predictor/digits.yaml
+dwf predictor --config digits
 dwf predictor --config FILE --rows constant    # some rows of an experiment
 dwf predictor --config FILE --evaluate-only    # the report again
 dwf predictor --config FILE --predict ZOO      # columns of what is told of another zoo

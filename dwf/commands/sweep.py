@@ -1,6 +1,6 @@
 """Try settings of any stage under Ray Tune: sweeps/NAME/.
 
-dwf sweep --config configs/sweep/mnist_hidden_dims_x_modes.yaml
+dwf sweep --config mnist_hidden_dims_x_modes
 """
 
 from collections.abc import Sequence

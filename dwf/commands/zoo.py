@@ -1,8 +1,8 @@
 """Train a zoo of networks into zoos/NAME, or several zoos that a family's settings list.
 
-dwf zoo --config configs/zoo/mnist_mlp.yaml
-dwf zoo --config configs/zoo/mnist_mlp_cluster.yaml --nodes 16
-dwf zoo --config configs/zoo/families/mlps_digits.yaml
+dwf zoo --config mnist_mlp
+dwf zoo --config mnist_mlp_cluster --nodes 16
+dwf zoo --config families/mlps_digits
 """
 
 from collections.abc import Sequence

@@ -58,14 +58,14 @@ def _files(text: str, stages: Overlays, stage: str, name: str | None) -> Mapping
     if not files:
         there = [each for each, own in stages.items() if own]
         raise ConfigError(
-            f"--set {text}: no such stage{nearest(stage, there)}; there are {', '.join(there)}"
+            f"--set {text}: no such stage: there are {', '.join(there)}{nearest(stage, there)}"
         )
     names = {file: Path(file).stem for file in files}
     if name is None:
         return files
     if name not in names.values():
         raise ConfigError(
-            f"--set {text}: no {stage} of that name{nearest(name, list(names.values()))}; there are "
-            f"{', '.join(names.values())}"
+            f"--set {text}: no {stage} of that name: there are "
+            f"{', '.join(names.values())}{nearest(name, list(names.values()))}"
         )
     return {file: overlay for file, overlay in files.items() if names[file] == name}

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 from dwf.errors import ConfigError
 from dwf.plain import Json
 from dwf.settings.marks import Bounds, Preset, PresetsByKey
-from dwf.settings.presets import named
+from dwf.settings.presets import named, presets
 from dwf.yaml_files import nearest
 
 T = TypeVar("T")
@@ -152,7 +152,7 @@ def _named(value: str, command: str, source: _Source, key: str) -> str:
 
 def _with_names(axis: Json, command: str, source: _Source, key: str) -> Json:
     """Return an axis of a sweep, with settings files in place of the words that name them."""
-    if "." in command or not isinstance(axis, dict):
+    if not presets(command) or not isinstance(axis, dict):  # a setting, or no command
         return axis
     at = f"{key}.{command}"
     return {

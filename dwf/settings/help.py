@@ -81,7 +81,7 @@ def _group(name: str, rows: list[_Row]) -> Iterator[str]:
     for row in rows:
         if row.part != part:
             part = row.part
-            yield f"  {part}"
+            yield from _wrap(part, indent="  ")
         indent = "    " if part else "  "
         yield f"{indent}--{row.flag} {row.takes}".rstrip()
         yield from _wrap(row.text, indent=f"{indent}    ")

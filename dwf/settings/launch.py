@@ -181,8 +181,11 @@ def file_named(
     """Return the file of settings that a command line asks for, as `parse` takes it.
 
     Args:
-        default_file, argv, command, folder: see `parse`.
+        default_file: see `parse`.
+        argv: see `parse`.
         classes: of the settings and of the flags beside them, one of which each flag is of.
+        command: see `parse`.
+        folder: see `parse`.
     """
     names, words = take_files(sys.argv[1:] if argv is None else argv, *classes)
     line, _, is_help = _read_words(words, Launch)
@@ -215,6 +218,8 @@ def take_files(argv: Sequence[str], *classes: type) -> tuple[list[str], list[str
 
 def _num_taken(flag: Flag, classes: Sequence[type]) -> int:
     """Return how many of the words behind a flag are its own; all where it is unknown."""
+    if flag.is_joined:
+        return len(flag.words)
     if flag.name == "help":
         return 0
     found = [place for cls in classes for place in places(cls, flag.name, {})]
@@ -226,7 +231,7 @@ def _num_taken(flag: Flag, classes: Sequence[type]) -> int:
 
 
 def _read_words(words: Sequence[str], flags: type) -> tuple[Overlay, list[Flag], bool]:
-    """Return the flags beside the settings, those of the settings, and whether help is asked for."""
+    """Return the flags beside the settings, those of the settings, and whether to help."""
     given, _ = read_flags(words)
     is_help = any(flag.name == "help" for flag in given)
     given = [flag for flag in given if flag.name != "help"]
@@ -246,7 +251,7 @@ def _find(
     if line.data.get("resume"):
         name, root = line.data.get("name") or Path(word).stem, line.data.get("root") or ""
         return Path(word), _record(Path(root).expanduser() / folder / name)
-    file = find_file(word, command or Path(default_file).parent.name)
+    file = find_file(word, command)
     return file, file
 
 
@@ -319,8 +324,7 @@ def _build_both(
     files = {**file.origins.files, **dict.fromkeys(overlay.keys, COMMAND_LINE)}
     origins = Origins(files, file.origins.lines)
     made, told = [], [*line.faults, *overlay.faults]
-    if told and command:
-        told.append(f"dwf {command} --help lists all flags")
+    more = [f"dwf {command} --help lists all flags"] if told and command else []
     for each, source in ((overlay, file.name), (line, COMMAND_LINE)):
         try:
             known = origins if each is overlay else None
@@ -328,7 +332,7 @@ def _build_both(
         except ConfigError as error:
             told.append(str(error))
     if told:
-        raise ConfigError("\n".join(told))
+        raise ConfigError("\n".join([*told, *more]))
     return made[0], made[1]
 
 

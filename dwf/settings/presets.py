@@ -34,13 +34,14 @@ def find_file(word: str | Path, command: str, folder: Path | None = None) -> Pat
     shipped = _shipped(str(word), command)
     if shipped is not None:
         return shipped
-    if len(Path(word).parts) > 1 or path.suffix:
+    if not command or len(Path(word).parts) > 1 or path.suffix:
         siblings = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise ConfigError(f"{path}: no such file{nearest(str(path), siblings)}")
     close = difflib.get_close_matches(str(word), presets(command), n=_LISTED, cutoff=0.5)
     meant = f"did you mean {', '.join(close)}? " if close else ""
     raise ConfigError(
-        f"{word}: no such file, nor a preset of dwf {command}; {meant}dwf {command} --help lists all"
+        f"{word}: no such file, nor a preset of dwf {command}; {meant}"
+        f"dwf {command} --help lists all"
     )
 
 
@@ -72,6 +73,6 @@ def _shipped(word: str, command: str) -> Path | None:
     parts = Path(word).parts
     in_checkout = CONFIGS.joinpath(*parts[1:]) if parts[:1] == ("configs",) else None
     for file in (CONFIGS / command / f"{word}.yaml", in_checkout):
-        if command and file is not None and file.is_file():
+        if file is not None and file.is_file():
             return file
     return None

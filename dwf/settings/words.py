@@ -26,6 +26,8 @@ class Flag:
     """As it was typed, without the dashes: `recipe.learning-rate`."""
     words: tuple[str, ...] = ()
     """Words behind it, or the one behind its `=`."""
+    is_joined: bool = False
+    """Whether there is an `=`: then the word is its own, whatever the flag takes."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,18 @@ class Place:
 
 def read_flags(argv: Sequence[str]) -> tuple[list[Flag], list[str]]:
     """Return the flags of a command line, each with all words behind it, and the words before."""
-    flags: list[tuple[str, list[str]]] = []
+    flags: list[tuple[str, list[str], bool]] = []
     loose, behind = [], None
     for word in argv:
         if word in ("-h", "--help"):
-            flags, behind = [*flags, ("help", [])], None
+            flags, behind = [*flags, ("help", [], False)], None
         elif word.startswith("--") and len(word) > 2:
             name, equals, value = word[2:].partition("=")
-            flags.append((name, [value] if equals else []))
+            flags.append((name, [value] if equals else [], bool(equals)))
             behind = None if equals else flags[-1][1]
         else:
             (loose if behind is None else behind).append(word)
-    return [Flag(name, tuple(words)) for name, words in flags], loose
+    return [Flag(name, tuple(words), joined) for name, words, joined in flags], loose
 
 
 def places(cls: type, name: str, data: Mapping[str, Json]) -> list[Place]:
@@ -134,7 +136,7 @@ def options(hint: object) -> list[object]:
 
 
 def parts(hint: object, data: Json) -> list[object]:
-    """Return those of a setting's types that have settings of their own, of the kind of the data."""
+    """Return a setting's types, those alone that are of the data's kind where there are any."""
     all_of = options(hint)
     kind = data.get("kind") if isinstance(data, dict) else None
     own = [option for option in all_of if kind is not None and kind in kinds(option)]
