@@ -182,6 +182,30 @@ def print_report(
         console.print(paragraph)
 
 
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on a terminal, aligned text elsewhere.
+
+    Args:
+        head: its heading; of empty words: it has none.
+        rows: its cells, as many in each row as in the heading.
+    """
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(show_header=any(head))
+        for word in head:
+            table.add_column(word, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+        return
+    lines = [head, *rows] if any(head) else rows
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
+        print("  ".join(f"{word:<{w}}" for word, w in zip(line, widths, strict=True)).rstrip())
+
+
 def _bar(what: str, total: int, done: float) -> "rich.progress.Progress":
     from rich import progress
     from rich.console import Console

@@ -32,6 +32,7 @@ PACKAGES = (
     "sweeps",
     "audit",
     "loading",
+    "folders",
     "cluster",
     "commands",
     "__main__",

@@ -76,6 +76,13 @@ class Codec:
         """
         raise NotImplementedError
 
+    @classmethod
+    def refuse_few(cls, config: CodecSettings, num_train: int) -> None:
+        """Refuse fewer training networks than the settings need; raises `TooFewNetworks`.
+
+        A codec that needs no certain number, as most, refuses none.
+        """
+
     @property
     def shape(self) -> CodeShape:
         """Shape of the codes, once it is fitted; of a codec of several, of the first layout."""

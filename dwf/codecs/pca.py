@@ -60,6 +60,11 @@ class PcaCodec(Codec):
         most = min(num_train - 1, count_covered(layout, config.buffers))
         return CodeShape.vectors(layout.digest, config.components or max(most, 0))
 
+    @classmethod
+    def refuse_few(cls, config: PcaConfig, num_train: int) -> None:
+        """Refuse fewer training networks than span the components; raises `TooFewNetworks`."""
+        _refuse_too_many(config.components, num_train, num_train - 1)
+
     @property
     def shape(self) -> CodeShape:
         """Vectors of C."""

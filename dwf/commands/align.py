@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from dwf import preemption, settings
 from dwf.align.config import AlignConfig
+from dwf.commands.overwrite import make_room
 from dwf.metrics import log_to_stderr
-from dwf.ranks import find_ranks
+from dwf.ranks import find_ranks, world
 
 DEFAULT = "git_rebasin"
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if is_first:
             print(plan(config, launch.root, name=name), parsed.describe(), sep="\n")
         return
+    world().on_first(make_room, launch, launch.root / "zoos" / name)
     preemption.watch()
     aligned = align_zoos(config, launch.root, name=name)
     if is_first:

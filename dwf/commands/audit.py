@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dwf import preemption, settings
 from dwf.audit.config import AuditConfig
 from dwf.cluster.config import ClusterLaunch
+from dwf.commands.overwrite import make_room
 from dwf.metrics import log_to_stderr
 
 DEFAULT = "digits"
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if launch.dry_run:
         print(parsed.describe())
         return
+    make_room(launch, launch.root / "audits" / name)
     preemption.watch()
     folder = launch.root / "audits" / name
     run = backend.runner(launch, folder)

@@ -6,6 +6,7 @@ dwf evaluate --zoo mnist_mlp-aligned --samples mnist_mlp-samples
 from collections.abc import Sequence
 
 from dwf import preemption, settings
+from dwf.commands.overwrite import make_room
 from dwf.evaluation.config import EvaluateConfig
 from dwf.metrics import log_to_stderr
 
@@ -31,5 +32,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if launch.dry_run:
         print(parsed.describe())
         return
+    make_room(launch, launch.root / "reports" / name)
     preemption.watch()
     report(evaluate(config, launch.root, name=name), launch.root / "reports" / name)

@@ -6,6 +6,7 @@ dwf export --zoo mnist_mlp --format safetensors --best 10
 from collections.abc import Sequence
 
 from dwf import preemption, settings
+from dwf.commands.overwrite import make_room
 from dwf.exporters.config import ExportConfig
 from dwf.metrics import log_to_stderr
 
@@ -25,11 +26,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     log_to_stderr()
-    from dwf.exporters.stage import export_networks, plan, report
+    from dwf.exporters.stage import export_networks, folder_of, plan, report
 
     print(plan(config, launch.root, name=name))
     if launch.dry_run:
         print(parsed.describe())
         return
+    make_room(launch, folder_of(config, launch.root, name=name))
     preemption.watch()
     report(export_networks(config, launch.root, name=name))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from dwf import preemption, settings
 from dwf.cluster.config import ClusterLaunch
+from dwf.commands.overwrite import make_room
 from dwf.metrics import log_to_stderr
 from dwf.transfer.config import FinetuneConfig
 
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if launch.dry_run:
         print(describe_cost(config, launch.root), parsed.describe(), sep="\n")
         return
+    make_room(launch, launch.root / "finetunes" / name)
     preemption.watch()
     folder = launch.root / "finetunes" / name
     report(finetune(config, launch.root, name=name, run=backend.runner(launch, folder)), folder)

@@ -6,11 +6,14 @@ torchrun --nproc-per-node 2 -m dwf generator --engine ddp --config FILE    # ran
 dwf generator --engine deepspeed --nodes 4 --config FILE    # by slurm/generator.sh
 """
 
+import sys
 from collections.abc import Sequence
 
 from dwf import preemption, settings
 from dwf.cluster import ranked
 from dwf.cluster.config import RankedLaunch
+from dwf.commands.overwrite import make_room
+from dwf.flags import flag_of
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.plan import is_fitted, trains_on_ranks, with_engine
 from dwf.metrics import log_to_stderr
@@ -22,11 +25,16 @@ DEFAULT = "mnist_mlp"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, fit or submit, report."""
+    words = sys.argv[1:] if argv is None else argv
+    is_chosen = bool(settings.take_files(words, GeneratorConfig, RankedLaunch)[0])
+    # Without a settings file the zoo is all that tells one generator from another.
+    is_after_zoo = not is_chosen and flag_of(words, "--zoo") is not None
     parsed = with_engine(
         settings.parse(
             GeneratorConfig,
             DEFAULT,
-            argv=argv,
+            argv=words,
+            named="{zoo}" if is_after_zoo else "",
             command="generator",
             about=__doc__,
             flags=RankedLaunch,
@@ -41,6 +49,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     if ranks.is_first:
         log_to_stderr()
+        if not (is_chosen or launch.resume):
+            print(
+                f"no --config: the preset {DEFAULT} is taken, as {name}; dwf generator --help "
+                "lists the others"
+            )
         memory = job.site.gpu_memory_gb if job else None
         num = job.ranks if job else ranks.world
         print(plan(config, launch.root, name=name, ranks=num, gpu_memory_gb=memory))
@@ -49,12 +62,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(*([job.describe()] if job else []), parsed.describe(), sep="\n")
         return
     preemption.watch()
+    folders = (folder, launch.root / "reports" / f"{name}-reconstruction")
     if job:
+        make_room(launch, *folders)
         ranked.run(job, config, is_done=is_fitted)
     else:
         ranked.refuse_while_submitted(folder)
         if trains_on_ranks(config):
             distributed.begin()
+        world().on_first(make_room, launch, *folders)
         fit_generator(config, launch.root, name=name)
         world().on_first(report_fit, launch.root, name, config=config)
     if ranks.is_first:

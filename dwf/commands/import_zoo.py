@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dwf import preemption, settings
+from dwf.commands.overwrite import make_room
 from dwf.importers.config import ImportConfig, ImportLaunch
 from dwf.importers.fetch import fetch
 from dwf.metrics import log_to_stderr
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         plans = [plan(each, launch.root, name=own) for own, each in zoos.items()]
         print(*plans, parsed.describe(), sep="\n")
         return
+    make_room(launch, launch.root / "zoos" / name)
     preemption.watch()
     for own, each in zoos.items():
         report(import_zoo(each, launch.root, name=own))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from dwf import preemption, settings
 from dwf.cluster.config import ClusterLaunch
+from dwf.commands.overwrite import make_room
 from dwf.measurements.config import MeasureConfig
 from dwf.measurements.folder import folder_of, resumed_under
 from dwf.metrics import log_to_stderr
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if launch.dry_run:
         print(parsed.describe())
         return
+    make_room(launch, folder_of(launch.root, config.zoo, name=name))
     preemption.watch()
     run = backend.runner(launch, folder_of(launch.root, config.zoo, name=name))
     report(measure_zoo(config, launch.root, name=name, run=run))

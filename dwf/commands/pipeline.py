@@ -14,9 +14,11 @@ from pathlib import Path
 from dwf import settings
 from dwf.cluster.config import ClusterLaunch, words_of
 from dwf.commands import COMMANDS
+from dwf.commands.overwrite import make_room
 from dwf.errors import ConfigError
 from dwf.flags import flag_of
-from dwf.pipeline import STAGES, PipelineConfig, begin, commands
+from dwf.metrics import print_table
+from dwf.pipeline import STAGES, Command, PipelineConfig, begin, commands
 from dwf.summary import Summary
 
 DEFAULT = "mnist_mlp"
@@ -53,10 +55,13 @@ def run(parsed: settings.Parsed[PipelineConfig]) -> None:
     """Give each command of a pipeline."""
     launch = parsed.launch
     given, elsewhere = list(commands(parsed.config, parsed.name)), words_of(launch)
+    if not launch.dry_run:
+        make_room(launch, launch.root / "pipelines" / parsed.name)
     begin(parsed)
     if elsewhere and not any(STAGES[command.stage].submits for command in given):
         raise ConfigError(f"{elsewhere[0]} is of stages that train networks; here is none")
     common = ["--root", str(launch.root)] + ["--dry-run"] * launch.dry_run + ["--all"] * launch.all
+    common += ["--overwrite"] * launch.overwrite
     common += ["--track", *launch.track] if launch.track else []
     for command in given:
         words = command.flags + common
@@ -65,3 +70,17 @@ def run(parsed: settings.Parsed[PipelineConfig]) -> None:
         start = time.monotonic()
         COMMANDS[command.stage].run(words)
         print(f"{command.stage}: {time.monotonic() - start:.1f} s")
+    if launch.dry_run:
+        _foretell(given, launch.root)
+
+
+def _foretell(given: Sequence[Command], root: Path) -> None:
+    """Print what the stages will take, one by one and together, and which would fail."""
+    from dwf.folders.forecast import COLUMNS, forecast, sum_of
+
+    found = forecast(given, root)
+    print("\nestimated on one usual core; - is not estimated, and what is there is not made again:")
+    print_table(list(COLUMNS), [*(one.cells for one in found), sum_of(found)])
+    for one in found:
+        for problem in one.problems:
+            print(f"WILL FAIL: {one.stage} {one.name}: {problem}")

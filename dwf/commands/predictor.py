@@ -14,9 +14,10 @@ from typing import Literal
 
 from dwf import preemption, settings
 from dwf.cluster.config import ClusterLaunch
+from dwf.commands.overwrite import make_room
 from dwf.metrics import log_to_stderr
 from dwf.predictors.experiment_config import ExperimentConfig
-from dwf.ranks import find_ranks
+from dwf.ranks import find_ranks, world
 
 DEFAULT = "digits"
 
@@ -68,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if launch.evaluate_only:
         made = report_again(config, root, name=name)
     else:
+        folders = (root / "runs" / name, root / "reports" / name)
+        world().on_first(make_room, launch, *folders)
         run = do_together if ranks.world > 1 else backend.runner(launch, root / "runs" / name)
         made = fit_predictors(config, root, name=name, run=run)
     if ranks.is_first:

@@ -1,16 +1,13 @@
 """Draw networks from a generator, as the zoo zoos/NAME (default GENERATOR-samples).
 
 dwf sample --generator mnist_mlp --count 100
-<<<<<<< HEAD
-dwf sample --generator sane_cnn_mnist --network configs/zoo/sane_cnn_mnist.yaml
-=======
 dwf sample --generator sane_cnn_mnist --network sane_cnn_mnist
->>>>>>> flags
 """
 
 from collections.abc import Sequence
 
 from dwf import preemption, settings
+from dwf.commands.overwrite import make_room
 from dwf.generators.config import SampleConfig
 from dwf.metrics import log_to_stderr
 
@@ -37,5 +34,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if launch.dry_run:
         print(parsed.describe())
         return
+    make_room(launch, launch.root / "zoos" / name)
     preemption.watch()
     report(sample_networks(config, launch.root, name=name))

@@ -6,6 +6,7 @@ dwf sweep --config mnist_hidden_dims_x_modes
 from collections.abc import Sequence
 
 from dwf import preemption, settings
+from dwf.commands.overwrite import make_room
 from dwf.metrics import log_to_stderr
 from dwf.sweeps.config import SweepConfig, SweepLaunch
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if launch.dry_run:
         print(parsed.describe(), describe_bases(read_bases(config)), sep="\n")
         return
+    make_room(launch, launch.root / "sweeps" / name)
     preemption.watch()
     ray_cluster.connect(launch.workers)
     made = run_sweep(config, launch.root, name=name, run=ray_cluster.runner(launch.workers))

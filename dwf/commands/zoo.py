@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from dwf import preemption, settings
 from dwf.cluster.config import ClusterLaunch
+from dwf.commands.overwrite import make_room
 from dwf.metrics import log_to_stderr
 from dwf.trust import code_in, trust_code
 from dwf.zoo.config import FamilyConfig, ZooConfig, class_of
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     log_to_stderr()
     from dwf.cluster import backend
 
+    target, made = config, name
     if isinstance(config, FamilyConfig):
         from dwf.zoo.family import describe_cost, plan, report, work
         from dwf.zoo.family import train_zoos as train
@@ -41,13 +43,19 @@ def main(argv: Sequence[str] | None = None) -> None:
             trust_code(*code_in(tuple(config.members.values())))
     else:
         from dwf.zoo.cohorts import describe_cost
+        from dwf.zoo.grow import target_of
         from dwf.zoo.stage import plan, report, work
         from dwf.zoo.stage import train_zoo as train
 
-    print(plan(config, launch.root, name=name))
-    units = work(config, launch.root, name=name)
+        if not launch.overwrite:
+            target, made = target_of(config, launch.root, name=name)
+    if made != name:
+        print(f"zoo {name} grows: {made} is trained, and {name} then opens as one with it")
+    print(plan(target, launch.root, name=made))
+    units = work(target, launch.root, name=made)
     if launch.dry_run:
-        print(describe_cost(config), backend.describe(launch, units), parsed.describe(), sep="\n")
+        print(describe_cost(target), backend.describe(launch, units), parsed.describe(), sep="\n")
         return
+    make_room(launch, launch.root / "zoos" / name)
     preemption.watch()
     report(train(config, launch.root, name=name, run=backend.runner(launch, units.folder)))

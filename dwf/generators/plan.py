@@ -1,6 +1,7 @@
 """Plan of a generator, in words, before anything is made: sizes, parameters, memory."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dwf.codecs.config import CODECS
 from dwf.densities.config import DensitySettings
-from dwf.errors import ConfigError
+from dwf.errors import ConfigError, TooFewNetworks
 from dwf.generators.config import GateConfig, GeneratorConfig
 from dwf.settings import Parsed, build, find, load, read_yaml
 from dwf.shipped import CONFIGS, ROOT
@@ -135,6 +136,8 @@ def describe_sizes(
         yield from _describe_density(config, layouts, num_train, told, ranks, gpu_memory_gb)
         yield from _advise_positions(config, layouts[0])
         yield from _advise_frames(config, zoos)
+    if all((zoos / name / "zoo.json").exists() for name in names):
+        yield from (f"WILL FAIL: {problem}" for problem in foreseen(config, num_train))
     density = config.density
     yield from density.describe()
     if density.takes_condition:
@@ -149,6 +152,25 @@ def describe_sizes(
         yield f"{share} of the loss counts errors by what they change in networks' answers"
     if config.likelihood:
         yield f"likelihood of up to {config.likelihood} training and as many held-out networks"
+
+
+def foreseen(config: GeneratorConfig, num_train: int) -> Iterator[str]:
+    """Yield in words why a fit to so many training networks would fail, where that is known.
+
+    Args:
+        config: the generator's settings.
+        num_train: rows that there are to learn from, before `best` takes some of them.
+    """
+    from dwf.training.task import refuse_few
+
+    codec, training = find(CODECS, config.codec.kind), config.density.training
+    try:
+        codec.refuse_few(config.codec, num_train)
+        if training is not None:
+            num_best = math.ceil(config.best * num_train)
+            refuse_few(num_best, training.batch_size, key="density.training")
+    except TooFewNetworks as error:
+        yield str(error)
 
 
 def describe_gate(gate: GateConfig) -> str:

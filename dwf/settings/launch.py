@@ -40,6 +40,8 @@ class Launch:
     """With --dry-run, print every setting."""
     resume: bool = False
     """Take the settings from the folder called --name instead of from a file, and go on."""
+    overwrite: bool = False
+    """Move what the folder called --name holds to NAME.old-1, and begin anew."""
     track: tuple[TrackerName, ...] = ()
     """Tools that show the run's numbers beside `metrics.jsonl`; in a file of settings it is
     `compute.track`. With --resume, those that it was begun with."""
@@ -49,6 +51,8 @@ class Launch:
     """Place of own data that a zoo names, as `NAME=FILE`."""
 
     def __post_init__(self):
+        if self.resume and self.overwrite:
+            raise ValueError("--resume goes on, and --overwrite begins anew: give one of them")
         name = Path(self.name or "")
         if name.is_absolute() or {"..", "~"} & {*name.parts}:
             raise ValueError(
@@ -142,6 +146,8 @@ def parse(
     """
     names, words = take_files(sys.argv[1:] if argv is None else argv, cls, flags)
     line, own, is_help = _read_words(words, flags)
+    if line.data.get("resume") and not is_help:
+        _refuse_guess(names, line, folder=folder, named=named)
     config, path = _find(names, default_file, line, command=command, folder=folder)
     data, origins = read_merged(path)
     told = take_track(data, str(path), origins)
@@ -184,7 +190,9 @@ def file_named(
         folder: see `parse`.
     """
     names, words = take_files(sys.argv[1:] if argv is None else argv, *classes)
-    line, _, _ = _read_words(words, Launch)
+    line, _, is_help = _read_words(words, Launch)
+    if line.data.get("resume") and not is_help:
+        _refuse_guess(names, line, folder=folder)
     return _find(names, default_file, line, command=command, folder=folder)[1]
 
 
@@ -247,6 +255,22 @@ def _find(
         return Path(word), _record(Path(root).expanduser() / folder / name)
     file = find_file(word, command)
     return file, file
+
+
+def _refuse_guess(names: list[str], line: Overlay, *, folder: str, named: str = "") -> None:
+    """Refuse to go on with a run that nobody named: it would be whichever the defaults name."""
+    if line.data.get("name") or (names and not named):
+        return
+    where = Path(line.data.get("root") or "").expanduser() / folder
+    found = {file.parent for file in where.glob("*/config.yaml")}
+    found |= {file.parents[1] for file in where.glob("*/run/config.yaml")}
+    open_ = [run.name for run in sorted(found) if not any(run.glob("done.json"))]
+    open_ = [name for name in open_ if not (where / name / "run" / "done.json").exists()]
+    there = f"not finished there: {', '.join(open_)}" if open_ else "all there are finished"
+    raise ConfigError(
+        f"--resume: which run of {where} is meant? Give its --name; "
+        f"{there if found else 'there is none'}"
+    )
 
 
 def _record(run: Path) -> Path:

@@ -7,7 +7,6 @@ Each command tells by its exit code whether all is well (0) or something is miss
 
 import json
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from dwf.errors import ConfigError
-from dwf.metrics import Progress
+from dwf.metrics import Progress, print_table
 from dwf.plain import Json
 from dwf.ranks import world
 from dwf.settings import Count
 from dwf.zoo.facts import Facts
-from dwf.zoo.manifest import read_manifest, zoos_named
+from dwf.zoo.manifest import grown_by, read_manifest, zoos_named
 from dwf.zoo.provenance import Merged, Trained
 from dwf.zoo.store import Zoo, finish_zoo
 from dwf.zoo.view import NAME
@@ -58,7 +57,7 @@ def _print_status(folders: Sequence[Path]) -> int:
         + [str(number) for number in (one.num_networks, one.num_rows, one.num_diverged)]
         for one in found
     ]
-    _print_table(head, rows)
+    print_table(head, rows)
     for one in found:
         for line in _details(one):
             print(line)
@@ -123,15 +122,15 @@ def _print_facts(told: dict[str, Json]) -> None:
     layout, splits = told.pop("layout"), told.pop("splits")
     told |= {"layout": {key: layout[key] for key in ("digest", "weights")}}
     told["bytes"] = f"{told['bytes']:,} ({told['bytes'] / _MIB:,.1f} MiB)"
-    _print_table(["", ""], [[key, str(value)] for key, value in flatten(told).items()])
+    print_table(["", ""], [[key, str(value)] for key, value in flatten(told).items()])
     entries = [[e["name"], str(e["shape"]), e["role"]] for e in layout["tensors"]]
-    _print_table(["tensor", "shape", "role"], entries)
+    print_table(["tensor", "shape", "role"], entries)
     scores = [
         [split, str(one["networks"])]
         + [_spread(one.get(f"{p}_accuracy")) for p in ("train", "val")]
         for split, one in splits.items()
     ]
-    _print_table(["networks", "count", "accuracy on train images", "on val images"], scores)
+    print_table(["networks", "count", "accuracy on train images", "on val images"], scores)
 
 
 def _spread(one: dict[str, float] | None) -> str:
@@ -216,7 +215,7 @@ def statistics(
         return 0
     print(f"{zoo.path}: {len(rows)} rows, split {split}, epoch {epoch}")
     table = [[n, *(f"{one[name]:.6g}" for name in names)] for n, one in told.items()]
-    _print_table(["tensor", "mean", "std", "min", "max", "mean norm"], table)
+    print_table(["tensor", "mean", "std", "min", "max", "mean norm"], table)
     return 0
 
 
@@ -246,12 +245,18 @@ def _merge(folder: Path, sources: Sequence[Path]) -> int:
 def _some(folders: Sequence[Path]) -> Sequence[Path]:
     if not folders:
         raise ConfigError("no zoo was given: expected one folder or more, as zoos/mnist_mlp")
-    return [each for folder in folders for each in _zoos_of(folder)]
+    named = [each for folder in folders for each in _zoos_of(folder)]
+    return list(dict.fromkeys(one for each in named for one in _and_grown(each)))
 
 
 def _zoos_of(folder: Path) -> list[Path]:
     """Return the folders of the zoos that one stands for: of a manifest its zoos."""
     return [folder.with_name(name) for name in zoos_named(folder.parent, [folder.name])]
+
+
+def _and_grown(folder: Path) -> list[Path]:
+    """Return the folders of a zoo and of those that widen it."""
+    return [folder, *grown_by(folder)]
 
 
 @contextmanager
@@ -262,25 +267,6 @@ def _progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None
         return
     with Progress(what, total, unit=unit) as bar:
         yield bar.update
-
-
-def _print_table(head: list[str], rows: list[list[str]]) -> None:
-    """A table on a terminal, aligned text elsewhere."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(show_header=any(head))
-        for word in head:
-            table.add_column(word, overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        Console().print(table)
-        return
-    lines = [head, *rows] if any(head) else rows
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    for line in lines:
-        print("  ".join(f"{word:<{w}}" for word, w in zip(line, widths, strict=True)).rstrip())
 
 
 def _short(lines: Iterator[str]) -> list[str]:

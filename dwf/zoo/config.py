@@ -316,7 +316,7 @@ class ZooConfig(Checked):
     data: AnyDataConfig
     """Dataset that the networks are trained on."""
     count: Count
-    """Number of networks."""
+    """Number of networks; with `first`, those before it count."""
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     """How each is trained."""
     vary: VaryConfig = field(default_factory=VaryConfig)
@@ -341,8 +341,16 @@ class ZooConfig(Checked):
     MLPs, of others so few that sixteen workers have some."""
     compute: ZooComputeConfig = field(default_factory=ZooComputeConfig)
     """Device, arithmetic and saving."""
+    first: Count | None = None
+    """Number of the first network, where those before it are another zoo's, which this one widens;
+    a larger `count` of a finished zoo sets it."""
 
     def __post_init__(self):
+        if self.first is not None and self.first >= self.count:
+            raise ValueError(
+                f"first = {self.first}, count = {self.count}: networks are numbered from first to "
+                "count - 1, so count is the larger one"
+            )
         late = [epoch for epoch in self.keep_epochs if epoch > self.recipe.epochs]
         if late:
             raise ValueError(f"keep_epochs = {late}: the recipe ends at {self.recipe.epochs}")
@@ -405,7 +413,12 @@ class ZooConfig(Checked):
     @property
     def num_shards(self) -> int:
         """How many shards the zoo has; follows from the settings, never from the machine."""
-        return -(-self.count // self.shard_size)
+        return -(-self.count // self.shard_size) - (self.first or 0) // self.shard_size
+
+    @property
+    def num_networks(self) -> int:
+        """How many networks are trained here."""
+        return self.count - (self.first or 0)
 
     @property
     def epochs_kept(self) -> tuple[int, ...]:

@@ -129,7 +129,9 @@ class Facts(Subject):
     num_shards: Count
     """How many shards make the zoo whole."""
     count: int | None = None
-    """How many numbers networks have, with those that diverged."""
+    """How many numbers networks have, from 0, with those that diverged and those before `first`."""
+    first: int | None = None
+    """Number of the first network; None: 0."""
     vary: VaryConfig | None = None
     """Settings that differ between the networks' recipes."""
     split: SplitConfig | None = None

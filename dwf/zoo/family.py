@@ -25,7 +25,7 @@ def plan(config: FamilyConfig, root: Path, *, name: str) -> str:
     """Return in words what `train_zoos` would train, zoo by zoo."""
     members = config.members
     plans = [one.plan(each, root, name=f"{name}-{label}") for label, each in members.items()]
-    count = sum(each.count for each in members.values())
+    count = sum(each.num_networks for each in members.values())
     folder = Path(root) / "zoos" / name
     return "\n".join([*plans, f"{len(members)} zoos of {count} networks in all -> {folder}"])
 

@@ -2,6 +2,9 @@
 
 A manifest is a folder among the zoos whose `zoo.json` names zoos beside it, each under a label.
 Stages that take several zoos take its name for theirs: see `zoos_named`.
+
+A zoo that has grown is no such folder: its own names the zoos beside it that widen it, in
+`grown.json`, and `Zoo.open` opens them as one.
 """
 
 import json
@@ -22,6 +25,9 @@ def _is_never_over(folder: Path) -> bool:
 FAMILY = Product("family of zoos", records="run", head=FILE, is_whole=_is_never_over)
 """Product of the stages that make several zoos at once."""
 VERSION = 1
+GROWN = "grown.json"
+"""File in a zoo's folder that names the zoos beside it that widen it."""
+_GROWN_FORMAT = "dwf-grown"
 _CURE = "remove it and give the command that makes this family of zoos again"
 
 
@@ -96,6 +102,36 @@ def zoos_named(zoos: Path, names: Sequence[str]) -> tuple[str, ...]:
         manifest = read_manifest(zoos / name)
         found += [name] if manifest is None else manifest.values()
     return tuple(found)
+
+
+def grown_by(folder: Path) -> tuple[Path, ...]:
+    """Return the folders of the zoos that widen one, in the order of their networks.
+
+    Raises:
+        NotAZoo: what says so is of another version, or is not as this dwf writes it.
+    """
+    file = folder / GROWN
+    if not file.exists():
+        return ()
+    cure = f"remove it and give the command that widened {folder.name} again"
+    try:
+        told = json.loads(file.read_text())
+        head, zoos = (told["format"], told["version"]), told["zoos"]
+    except (ValueError, KeyError, TypeError):
+        raise NotAZoo(f"{file} is not as this dwf writes it: {cure}") from None
+    wrong = [name for name in zoos if not isinstance(name, str) or _is_path(name)]
+    if head != (_GROWN_FORMAT, VERSION) or wrong:
+        raise NotAZoo(
+            f"{file}: format {head[0]} {head[1]}, zoos = {zoos}; this dwf reads {_GROWN_FORMAT} "
+            f"{VERSION}, of folders beside it: {cure}"
+        )
+    return tuple(folder.with_name(name) for name in zoos)
+
+
+def note_grown(folder: Path, zoos: Sequence[str]) -> None:
+    """Write which zoos beside a zoo widen it, in the order of their networks."""
+    told: dict[str, Json] = {"format": _GROWN_FORMAT, "version": VERSION, "zoos": list(zoos)}
+    write_json(folder / GROWN, told)
 
 
 def _is_path(name: str) -> bool:

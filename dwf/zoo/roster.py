@@ -63,14 +63,29 @@ def cohort_size(config: ZooConfig, num_weights: int, *, num_inputs: int) -> int:
 
 def networks_of_shard(config: ZooConfig, index: int) -> range:
     """Return the networks of a shard."""
+    return _from_first(config, _whole_shard(config, index))
+
+
+def _whole_shard(config: ZooConfig, index: int) -> range:
+    """The networks that are trained for a shard: those of it in a zoo of all from 0."""
     size = config.shard_size
-    return range(index * size, min((index + 1) * size, config.count))
+    place = (config.first or 0) // size + index
+    return range(place * size, min((place + 1) * size, config.count))
+
+
+def _from_first(config: ZooConfig, networks: range) -> range:
+    return range(max(networks.start, config.first or 0), networks.stop)
 
 
 def cohorts_of_shard(config: ZooConfig, index: int, *, size: int) -> list[range]:
-    """Return the networks of each cohort of a shard."""
-    networks = networks_of_shard(config, index)
-    return [networks[i : i + size] for i in range(0, len(networks), size)]
+    """Return the networks of each cohort of a shard.
+
+    A cohort is whole, as in a zoo of all networks from 0, though some of it may lie before
+    `config.first`: bytes of a network depend on which others are trained beside it.
+    """
+    networks = _whole_shard(config, index)
+    every = [networks[i : i + size] for i in range(0, len(networks), size)]
+    return [cohort for cohort in every if cohort.stop > (config.first or 0)]
 
 
 def hyper_parameters(config: ZooConfig, networks: Sequence[int]) -> Columns:
@@ -145,6 +160,7 @@ def facts(
         sound: the trial of networks that dwf did not write.
     """
     told = {name: value for name, value in vars(config).items() if name not in _OF_THE_MACHINE}
+    told = told if config.first else {n: v for n, v in told.items() if n != "first"}
     told |= {"cohort": method.cohort, "method": method, "input_shape": input_shape}
     told["split_by"] = split_rule(config)
     told |= {"sound": sound} if sound else {}

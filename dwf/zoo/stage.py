@@ -26,7 +26,7 @@ from dwf.randomness import threads
 from dwf.run_folder import LEFTOVERS, RunFolder, hold, sweep, write_json
 from dwf.settings import build
 from dwf.stages import Runner, Work, run_here, stage
-from dwf.zoo import roster
+from dwf.zoo import grow, roster
 from dwf.zoo.cohorts import assemble
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import FILE, Facts, Method, Sound
@@ -41,7 +41,7 @@ def plan(config: ZooConfig, root: Path, *, name: str) -> str:
     """Return in words what `train_zoo` would train: networks, shards, cohorts, bytes."""
     network = build_network(config.network)
     layout = Layout.of(network)
-    rows = config.count * config.most_rows
+    rows = config.num_networks * config.most_rows
     kept = "rows kept" if config.keep is None else "rows kept at most"
     if is_stacked(network):
         size = roster.cohort_size(
@@ -52,8 +52,10 @@ def plan(config: ZooConfig, root: Path, *, name: str) -> str:
         cohorts = f"cohorts of up to {min(config.cohort, config.shard_size)}"
     else:
         cohorts = "one by one, unless a short timing finds cohorts faster"
+    widens = f" (numbers {config.first} to {config.count - 1})" if config.first else ""
     return (
-        f"{config.count} networks of {layout.size:,} weights on {config.data.title}, "
+        f"{config.num_networks} networks{widens} of {layout.size:,} weights on "
+        f"{config.data.title}, "
         f"{config.recipe.epochs} epochs each, {rows} {kept} -> {_folder(root, name)}\n"
         f"{config.num_shards} shards of up to {config.shard_size} networks, {cohorts}; "
         f"{rows * layout.size * 4 / 2**20:,.1f} MiB of weights"
@@ -62,6 +64,8 @@ def plan(config: ZooConfig, root: Path, *, name: str) -> str:
 
 def train_zoo(config: ZooConfig, root: Path | str, *, name: str, run: Runner = run_here) -> Zoo:
     """Train a zoo into `root/zoos/name`, or go on with one; a shard that is lost is made again.
+
+    A zoo that is finished grows by a larger `count`: see `zoo.grow`.
 
     Args:
         config: the zoo's settings.
@@ -76,13 +80,15 @@ def train_zoo(config: ZooConfig, root: Path | str, *, name: str, run: Runner = r
         StillRunning: the runner left the work to others; call again to look.
     """
     root = Path(root)
-    started = time.monotonic()
+    started, asked = time.monotonic(), name
+    config, name = grow.target_of(config, root, name=name)
     record = begin_zoo(config, root, name=name)
-    if record is None:
-        return Zoo.open(_folder(root, name))
-    run(work(config, root, name=name))  # the runner holds the folder, here or in jobs
-    with hold(record.path, math.inf):  # of two that watched the same jobs, one after the other
-        return _finish(config, record, time.monotonic() - started)
+    if record is not None:
+        run(work(config, root, name=name))  # the runner holds the folder, here or in jobs
+        with hold(record.path, math.inf):  # of two that watched the same jobs, one after the other
+            zoo = _finish(config, record, time.monotonic() - started)
+    grow.join(config, _folder(root, name))
+    return zoo if record and name == asked else Zoo.open(_folder(root, asked))
 
 
 def begin_zoo(config: ZooConfig, root: Path, *, name: str) -> RunFolder | None:
@@ -123,12 +129,12 @@ def _finish(config: ZooConfig, record: RunFolder, seconds: float) -> Zoo:
 
 
 def _tell_networks_without_row(config: ZooConfig, zoo: Zoo) -> None:
-    without = config.count - len(np.unique(zoo.columns.get("network", [])))
+    without = config.num_networks - len(np.unique(zoo.columns.get("network", [])))
     if without:
         lost = len(zoo.diverged)
         logger.warning(
             "%d of %d networks have no row: %d diverged, %d were never good enough for `keep`",
-            *(without, config.count, lost, without - lost),
+            *(without, config.num_networks, lost, without - lost),
         )
 
 
@@ -175,7 +181,7 @@ def work(config: ZooConfig, root: Path, *, name: str) -> Work:
         finished=finished_shards,
         progress=training_progress,
         what=f"train zoo {name}",
-        size=config.count,
+        size=config.num_networks,
         unit_name="networks",
         uses_gpu=_uses_gpu(config, folder),
     )
@@ -194,11 +200,12 @@ def _create(config: ZooConfig, folder: Path, sound: Sound | None) -> None:
     if (folder / FILE).exists():
         _tell_other_source(config, folder)
         return
-    from dwf.zoo.cohorts import choose_method
+    from dwf.zoo.cohorts import Choice, choose_method
 
     layout, data = Layout.of(build_network(config.network)), load_dataset(config.data)
     sound = sound or find_sound(config, data)
-    choice = choose_method(config, data)
+    widened = grow.method_of(config, folder)  # by no timing anew: all are computed likewise
+    choice = Choice(widened, {}) if widened else choose_method(config, data)
     if choice.seconds:  # not in `zoo.json`: equal zoos are equal files
         write_json(folder / "run" / "timing.json", choice.seconds)
     create_zoo(
@@ -271,7 +278,7 @@ def training_progress(folder: Path) -> tuple[float, str]:
             if index not in done:
                 networks += told["share"] * len(roster.networks_of_shard(config, index))
                 accuracies += [told["val_accuracy"]] * (told["val_accuracy"] is not None)
-    share = networks / config.count
+    share = networks / config.num_networks
     return share, f"val accuracy {100 * np.mean(accuracies):.2f} %" if accuracies else ""
 
 

@@ -13,6 +13,7 @@ import hashlib
 import operator
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +27,7 @@ from dwf.run_folder import write_json
 from dwf.stages import Product
 from dwf.zoo.config import split_sizes
 from dwf.zoo.facts import BLOCKS_OF_STEPS, FILE, Facts
+from dwf.zoo.manifest import GROWN, grown_by
 from dwf.zoo.network_files import filled
 from dwf.zoo.row import Row
 from dwf.zoo.shard import Block, Columns, Shard, shard_name, write_shard
@@ -99,7 +101,7 @@ class Zoo:
 
     @classmethod
     def open(cls, path: Path | str, incomplete: bool = False) -> "Zoo":
-        """Open a zoo.
+        """Open a zoo, with the zoos that widen it as one.
 
         Args:
             path: its folder.
@@ -111,6 +113,29 @@ class Zoo:
             CorruptShard, ShapeMismatch: a shard is damaged, in the wrong place, or of another zoo.
         """
         path = Path(path)
+        whole = [cls._open_one(each, incomplete) for each in (path, *grown_by(path))]
+        return whole[0] if len(whole) == 1 else cls._joined(whole)
+
+    @classmethod
+    def _joined(cls, zoos: "list[Zoo]") -> "Zoo":
+        """Return a zoo and those that widen it as one, the rows of the first before the others."""
+        first, last = zoos[0], zoos[-1]
+        for each in zoos[1:]:
+            if each.layout.digest != first.layout.digest:
+                raise ShapeMismatch(
+                    f"{first.path} was widened by {each.path}, which has layout "
+                    f"{each.layout.digest}, not {first.layout.digest}: remove {each.path}, and "
+                    f"{first.path / GROWN}"
+                )
+        shards = [shard for each in zoos for shard in each.shards]
+        facts = replace(first.facts, num_shards=len(shards), count=last.facts.count)
+        filled = [each.columns for each in zoos if len(each)]
+        names = filled[0] if filled else {}
+        columns = {name: np.concatenate([table[name] for table in filled]) for name in names}
+        return cls(first.path, facts, shards=shards, columns=columns)
+
+    @classmethod
+    def _open_one(cls, path: Path, incomplete: bool) -> "Zoo":
         facts = Facts.read(path)
         files = shard_files(path, facts.num_shards)
         missing = [file for file in files if not file.exists()]
@@ -344,7 +369,7 @@ class Zoo:
             shard.check(np.arange(shard.num_rows))
 
 
-def split_networks(count: int, val: float, *, test: float, seed: int) -> np.ndarray:
+def split_networks(count: int, val: float, *, test: float, seed: int, first: int = 0) -> np.ndarray:
     """Draw each network's split once: an array of `train`, `val`, `test`, shape [count].
 
     Args:
@@ -352,11 +377,13 @@ def split_networks(count: int, val: float, *, test: float, seed: int) -> np.ndar
         val: share of the networks held out for choices.
         test: share held out for reports.
         seed: the zoo's seed.
+        first: number of the first network; those of each zoo that widens another are drawn alone.
     """
     from dwf.randomness import numpy_stream
 
     names = np.full(count, "train", dtype="U6")
-    order = numpy_stream(seed, "split").permutation(count)
+    stream = numpy_stream(seed, "split", first) if first else numpy_stream(seed, "split")
+    order = stream.permutation(count)
     _, num_val, num_test = split_sizes(count, val, test=test)
     names[order[:num_val]] = "val"
     names[order[num_val : num_val + num_test]] = "test"

@@ -2,11 +2,12 @@
 
 from dwf.zoo.cohorts.cohort import Cohort
 from dwf.zoo.cohorts.cost import describe_cost, measure_rate
-from dwf.zoo.cohorts.method import choose_method, refuse_unbatched
+from dwf.zoo.cohorts.method import Choice, choose_method, refuse_unbatched
 from dwf.zoo.cohorts.program import Start, dropout_layers, learnable, names_found
 from dwf.zoo.cohorts.rows import assemble
 
 __all__ = [
+    "Choice",
     "Cohort",
     "Start",
     "assemble",

@@ -34,7 +34,7 @@ def describe_cost(config: ZooConfig) -> str:
     rate = measure_rate(config)
     if rate is None:
         return f"no estimate of the time: {config.data.title} is not on this machine yet"
-    hours = rate.seconds * config.count * _epochs(config) / 3600
+    hours = rate.seconds * config.num_networks * _epochs(config) / 3600
     return (
         f"about {hours:,.2f} hours of one worker (a core), at {rate.seconds:.3g} s an epoch of "
         "a network as measured on one core here just now, with "

@@ -43,8 +43,10 @@ def assemble(
         CorruptShard: a row has fewer zeros than were pruned.
     """
     told = [json.loads(cohort.done_path.read_text()) for cohort in cohorts]
-    diverged = [tuple(entry) for one in told for entry in one["diverged"]]
-    lost = [network for network, _, _ in diverged]
+    first = config.first or 0
+    diverged = [tuple(entry) for one in told for entry in one["diverged"] if entry[0] >= first]
+    others = range(min(int(cohort.networks.min()) for cohort in cohorts), first)
+    lost = [*(network for network, _, _ in diverged), *others]  # of which another zoo has rows
     folders = [cohort.folder for cohort in cohorts]
     parts = [
         _Rows([folder / name for name in one["snapshots"]], lost)
@@ -97,8 +99,13 @@ class _Rows:
 
 def _blocks(config: ZooConfig, layout: Layout, parts: list[_Rows], target: Path) -> Iterator[Block]:
     """Yield the rows of each cohort in turn, a block of bounded size at a time."""
+    first = config.first or 0
     splits = split_networks(
-        config.count, config.split.val, test=config.split.test, seed=config.seed
+        config.num_networks,
+        config.split.val,
+        test=config.split.test,
+        seed=config.seed,
+        first=first,
     )
     batchnorm = "trained" if has_batchnorm(build_network(config.network)) else "none"
     step = max(1, _BLOCK_BYTES // (4 * layout.size))
@@ -111,7 +118,7 @@ def _blocks(config: ZooConfig, layout: Layout, parts: list[_Rows], target: Path)
             columns = {
                 "network": networks,
                 "seed": np.array([roster.network_seed(config, n) for n in networks.tolist()]),
-                "split": single[start : start + step] if one else splits[networks],
+                "split": single[start : start + step] if one else splits[networks - first],
                 "batchnorm": np.full(len(rows), batchnorm),
             }
             columns |= roster.hyper_parameters(config, networks.tolist())

@@ -1,0 +1,196 @@
+"""What a pipeline will take, stage by stage, and why it would fail, before anything is made.
+
+Times are arithmetic at the speed of a usual core (see `sweeps.estimate`): they tell minutes from
+days. Memory is that of what is computed with: rows in work and a generator's training; Python and
+PyTorch come on top.
+"""
+
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dwf import settings
+from dwf.datasets.known import is_here
+from dwf.errors import DwfError
+from dwf.generators.config import GeneratorConfig
+from dwf.generators.plan import foreseen
+from dwf.pipeline import STAGES, Command
+from dwf.sweeps.estimate import fit_seconds, learnt_networks, sample_seconds, zoo_seconds
+from dwf.zoo.config import FamilyConfig, ZooConfig, class_of
+
+_COPIES = 4  # of a network in training: weights, gradient, two moments
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One stage of a pipeline."""
+
+    stage: str
+    name: str
+    seconds: float | None
+    """Core-seconds; None where they are not known."""
+    num_bytes: int | None
+    """Memory of a worker; None where it is not known."""
+    problems: tuple[str, ...]
+    """Sentences on why it would fail."""
+
+    @property
+    def cells(self) -> list[str]:
+        """Its cells under `COLUMNS`."""
+        return [self.stage, self.name, _hours(self.seconds), _mib(self.num_bytes)]
+
+
+COLUMNS = ("stage", "makes", "core-hours", "memory (MiB)")
+
+
+def forecast(given: Sequence[Command], root: Path) -> list[Forecast]:
+    """Return what each command of a pipeline will take, and why it would fail.
+
+    Args:
+        given: commands of a pipeline, in order.
+        root: folder that holds zoos/ and runs/.
+    """
+    known: dict[str, Any] = {}  # name of what is made -> its command, settings
+    made: set[str] = set()
+    found = []
+    for command in given:
+        problems = list(_missing(command, made, root))
+        made.add(command.name)
+        try:
+            config = _config_of(command)
+        except DwfError as error:  # its own dry run has said so
+            problems.append(str(error))
+            found.append(Forecast(command.stage, command.name, None, None, tuple(problems)))
+            continue
+        known[command.name] = (command, config)
+        seconds, num_bytes = _cost(command, config, known)
+        problems += _too_few(command, config, known)
+        found.append(Forecast(command.stage, command.name, seconds, num_bytes, tuple(problems)))
+    return found
+
+
+def sum_of(found: Sequence[Forecast]) -> list[str]:
+    """Return the cells of the sum: times together, and the most memory that a stage takes."""
+    times = [one.seconds for one in found if one.seconds is not None]
+    sizes = [one.num_bytes for one in found if one.num_bytes is not None]
+    unknown = sum(one.seconds is None for one in found)
+    name = f"all but {unknown} that are not estimated" if unknown else "all"
+    return ["sum", name, _hours(sum(times) if times else None), _mib(max(sizes, default=None))]
+
+
+def _config_of(command: Command) -> Any:
+    """Return the settings of a command's stage, with all that its flags say."""
+    cls = STAGES[command.stage].config
+    if cls is ZooConfig:
+        cls = class_of(settings.read_yaml(command.file, "zoo"))
+    parsed = settings.parse(cls, command.file, argv=command.flags, command=command.stage)
+    return parsed.config
+
+
+def _missing(command: Command, made: Collection[str], root: Path) -> Iterator[str]:
+    """Yield which inputs are neither there nor made before."""
+    for setting, value in command.links.items():
+        parent = "runs" if setting == "generator" else "zoos"
+        for name in (value,) if isinstance(value, str) else value:
+            folder = root / parent / name
+            if name not in made and not folder.exists():
+                yield f"{setting} = {name}: {folder} is not there, and no stage before makes it"
+
+
+def _zoo_behind(name: str, known: dict[str, Any]) -> ZooConfig | None:
+    """Return the settings of the zoo that a name goes back to; None of one that is there."""
+    while name in known:
+        command, config = known[name]
+        if isinstance(config, ZooConfig):
+            return config
+        if isinstance(config, FamilyConfig):
+            return None
+        name = command.links.get("zoo", "")
+    return None
+
+
+def _cost(command: Command, config: Any, known: dict[str, Any]) -> tuple[float | None, int | None]:
+    """Return core-seconds and bytes of a stage, each None where it is not known."""
+    if isinstance(config, FamilyConfig):
+        each = [zoo_seconds(zoo) for zoo in config.members.values()]
+        sizes = [_bytes_of_zoo(zoo) for zoo in config.members.values()]
+        return (None if None in each else sum(each)), max(filter(None, sizes), default=None)
+    if isinstance(config, ZooConfig):
+        return zoo_seconds(config), _bytes_of_zoo(config)
+    if command.stage not in ("generator", "sample"):
+        return None, None
+    fitted = config if command.stage == "generator" else known.get(config.generator, (0, None))[1]
+    zoo = _zoo_behind(fitted.zoo, known) if fitted else None
+    if zoo is None:
+        return None, None
+    if command.stage == "generator":
+        return fit_seconds(zoo, config), _bytes_of_fit(zoo, config)
+    return sample_seconds(zoo, fitted, sample=config), None
+
+
+def _bytes_of_zoo(zoo: ZooConfig) -> int | None:
+    """Return what a worker holds while it trains a cohort: copies of weights, and a batch each."""
+    from dwf.datasets.load import load_dataset
+    from dwf.networks.functional import build_network
+    from dwf.zoo import roster
+    from dwf.zoo.layout import Layout
+
+    if not is_here(zoo.data):
+        return None
+    num_inputs = load_dataset(zoo.data).train.images[0].numel()
+    size = Layout.of(build_network(zoo.network)).size
+    cohort = zoo.cohort or 1
+    if zoo.network.is_stacked:
+        cohort = roster.cohort_size(zoo, size, num_inputs=num_inputs)
+    cohort = min(cohort, zoo.count)
+    return cohort * 4 * (_COPIES * size + zoo.recipe.batch_size * num_inputs)
+
+
+def _bytes_of_fit(zoo: ZooConfig, config: GeneratorConfig) -> int | None:
+    """Return what the training of a density holds: its parameters' copies, and the codes."""
+    import torch
+
+    from dwf.codecs.config import CODECS
+    from dwf.networks.functional import build_network
+    from dwf.training.memory import memory_of_training
+    from dwf.zoo.layout import Layout
+
+    density = config.density
+    with torch.device("meta"):
+        layout = Layout.of(build_network(zoo.network))
+    num = learnt_networks(zoo, config)
+    codec = settings.find(CODECS, config.codec.kind)
+    shape = codec.planned_shape(config.codec, [layout], num_train=num)
+    codes = 4 * num * shape.size
+    if density.training is None or density.backbone is None:
+        return codes
+    if density.backbone.takes_tokens != (shape.sections is not None):
+        return None
+    with torch.device("meta"):
+        told = (1,) * len(density.conditions) if density.takes_condition else ()
+        backbone = density.build_network(shape, told=told)
+    parameters = sum(each.numel() for each in backbone.parameters())
+    return codes + memory_of_training(density.training, parameters, world=1)["total"]
+
+
+def _too_few(command: Command, config: Any, known: dict[str, Any]) -> Iterator[str]:
+    """Yield where a zoo of the pipeline leaves a generator too few networks."""
+    if not isinstance(config, GeneratorConfig):
+        return
+    zoo = _zoo_behind(config.zoo, known)
+    plain = zoo is not None and zoo.count > 1 and zoo.keep is None
+    if plain and config.epochs == "last" and not config.more_zoos:  # else rows are not counted
+        there = learnt_networks(zoo, config)
+        if config.networks is not None and config.networks > there:
+            yield f"networks = {config.networks}, and the zoo leaves {there} to learn from"
+        yield from itertools.islice(foreseen(config, there), 1)
+
+
+def _hours(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds / 3600:.2g}"
+
+
+def _mib(num_bytes: int | None) -> str:
+    return "-" if num_bytes is None else f"{num_bytes / 2**20:,.0f}"

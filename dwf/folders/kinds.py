@@ -1,0 +1,135 @@
+"""Kinds of folders under a root, and how one is found by its name.
+
+ROOT/zoos/NAME   ROOT/runs/NAME   ROOT/reports/NAME   ...
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from dwf.errors import ConfigError
+from dwf.plain import Json
+from dwf.yaml_files import nearest
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of folder."""
+
+    parent: str
+    """Folder under a root in which they lie."""
+    noun: str
+    """Its name in messages."""
+    records: str = ""
+    """Folder in it that holds the run's records; empty: they lie in the folder itself."""
+    head: str = "config.yaml"
+    """File that every one has, and none of another kind in the same place."""
+
+
+KINDS = {
+    kind.noun: kind
+    for kind in (
+        Kind("zoos", "zoo", records="run", head="zoo.json"),
+        Kind("runs", "run"),
+        Kind("runs", "experiment", records="run", head="experiment.json"),
+        Kind("reports", "report"),
+        Kind("finetunes", "fine-tuning", records="run", head="starts.json"),
+        Kind("sweeps", "sweep"),
+        Kind("audits", "audit", records="run", head="settings.yaml"),
+        Kind("pipelines", "pipeline"),
+        Kind("exports", "export", head="export.json"),
+    )
+}
+"""Every kind by its noun, in the order of a listing."""
+_BY_NAME = ("report", "zoo", "run", "experiment", "fine-tuning", "sweep", "audit", "pipeline")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder of a kind."""
+
+    path: Path
+    kind: Kind
+
+    @property
+    def records(self) -> Path:
+        """The folder of its records."""
+        return self.path / self.kind.records
+
+    @property
+    def done_file(self) -> Path:
+        """The file that is there once it is finished."""
+        return self.records / "done.json"
+
+    @property
+    def settings(self) -> dict[str, Json]:
+        """Settings that it was made by, plain data; empty where none are recorded."""
+        file = self.records / "config.yaml"
+        return (yaml.safe_load(file.read_text()) or {}) if file.exists() else {}
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its records say that it is finished."""
+        return self.done_file.exists()
+
+
+def places(root: Path, kind: Kind) -> list[Place]:
+    """Return the folders of a kind under a root, by name."""
+    found = sorted((root / kind.parent).glob(f"*/{kind.head}"))
+    return [Place(file.parent, kind) for file in found]
+
+
+def kind_of(folder: Path) -> Kind | None:
+    """Return which kind a folder is by its place, else by its files; None of another."""
+    able = [kind for kind in KINDS.values() if (folder / kind.head).exists()]
+    at_home = [kind for kind in able if kind.parent == folder.absolute().parent.name]
+    return next(iter(at_home or able), None)
+
+
+def find_alike(words: Sequence[str], root: Path) -> list[Place]:
+    """Return the folders that words stand for: folders, or names under a root of one kind.
+
+    Where names are those of several kinds, reports come before zoos, and these before runs.
+
+    Args:
+        words: paths of folders, or names.
+        root: folder that holds zoos/, runs/ and reports/.
+
+    Raises:
+        ConfigError: one stands for nothing; or the two are of different kinds.
+    """
+    paths = [Path(word).expanduser() for word in words]
+    kinds = [kind_of(path) if path.is_dir() else None for path in paths]
+    if None in kinds:
+        able = [KINDS[noun] for noun in _BY_NAME]
+        shared = [kind for kind in able if all(_is_there(root, kind, word) for word in words)]
+        if not shared:
+            raise ConfigError(_not_found(words, root, kinds))
+        return [Place(root / shared[0].parent / word, shared[0]) for word in words]
+    if len(set(kinds)) > 1:
+        each = ", ".join(f"{p} is a {k.noun}" for p, k in zip(paths, kinds, strict=True))
+        raise ConfigError(f"{each}: give two of one kind")
+    return [Place(path, kind) for path, kind in zip(paths, kinds, strict=True)]
+
+
+def _is_there(root: Path, kind: Kind, word: str) -> bool:
+    return (root / kind.parent / word / kind.head).exists()
+
+
+def _not_found(words: Sequence[str], root: Path, kinds: Sequence[Kind | None]) -> str:
+    for word, kind in zip(words, kinds, strict=True):
+        if not kind and not _parents(root, word):
+            known = [place.path.name for one in KINDS.values() for place in places(root, one)]
+            return (
+                f"{word}: no folder of dwf, and no name of one under {root}"
+                f"{nearest(word, known)}; dwf status --root {root} lists them"
+            )
+    where = ", ".join(f"{word} in {_parents(root, word) or 'a folder'}" for word in words)
+    return f"{where}: give two of one kind, as folders"
+
+
+def _parents(root: Path, word: str) -> str:
+    found = [f"{kind.parent}/" for kind in KINDS.values() if _is_there(root, kind, word)]
+    return " and ".join(dict.fromkeys(found))

@@ -1,0 +1,220 @@
+"""How far each folder under a root is, from the disk alone; changes nothing."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from dwf.errors import DwfError
+from dwf.folders.kinds import KINDS, Place, places
+from dwf.metrics import read_metrics
+from dwf.pipeline import PipelineConfig, commands
+from dwf.plain import Json
+from dwf.run_folder import holder
+from dwf.settings import build, flatten
+from dwf.zoo.manifest import grown_by, read_manifest
+
+State = Literal["finished", "in work", "submitted", "stopped", "damaged"]
+_PARENTS = {"generator": "runs", "predictor": "runs", "evaluate": "reports"}
+_PARENTS |= {"finetune": "finetunes"}  # of the others: zoos
+_KIND_OF = {"predictor": "experiment", "evaluate": "report", "finetune": "fine-tuning"}
+_KIND_OF |= {"generator": "run"}  # of the others: zoo
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A folder, and how far it is."""
+
+    place: Place
+    state: State
+    far: str
+    """How far it is in words, or what is wrong; empty where the state says all."""
+    holder: str | None
+    """The process that works on it."""
+    changed: float | None
+    """When its records last changed, in seconds since 1970; None where it has none."""
+
+    @property
+    def cells(self) -> list[str]:
+        """Its cells under `COLUMNS`."""
+        when = "" if self.changed is None else time.strftime(_TIME, time.localtime(self.changed))
+        path = f"{self.place.kind.parent}/{self.place.path.name}"
+        return [path, self.place.kind.noun, self.state, self.far, when]
+
+
+COLUMNS = ("folder", "kind", "state", "how far", "last change")
+_TIME = "%Y-%m-%d %H:%M"
+
+
+def read_standings(root: Path) -> list[Standing]:
+    """Return how far everything under a root is, kind by kind, by name.
+
+    Args:
+        root: folder that holds zoos/, runs/ and reports/.
+    """
+    return [read_standing(place, root) for kind in KINDS.values() for place in places(root, kind)]
+
+
+def read_standing(place: Place, root: Path) -> Standing:
+    """Return how far a folder is.
+
+    Args:
+        place: the folder.
+        root: folder that holds zoos/, runs/ and reports/, of which a pipeline makes several.
+    """
+    who = holder(place.records)
+    try:
+        is_finished, far = _FAR.get(place.kind.noun, _by_records)(place, root)
+    except (DwfError, ValueError, KeyError, OSError) as error:
+        return Standing(place, "damaged", " ".join(str(error).split()), who, _changed(place))
+    state: State = "finished" if is_finished else "stopped"
+    if who:
+        state = "in work"
+    elif not is_finished and (jobs := _jobs(place.records)):
+        state, far = "submitted", ", ".join(filter(None, (far, f"Slurm job {', '.join(jobs)}")))
+    return Standing(place, state, far, who, _changed(place))
+
+
+def _changed(place: Place) -> float | None:
+    files = [place.records / name for name in ("done.json", "metrics.jsonl", "environment.json")]
+    times = [file.stat().st_mtime for file in files if file.exists()]
+    return max(times, default=None)
+
+
+def _jobs(records: Path) -> list[str]:
+    file = records / "jobs" / "submitted.json"
+    if not file.exists():
+        return []
+    told = json.loads(file.read_text())
+    return [str(one["job"]) if isinstance(one, dict) else str(one) for one in told]
+
+
+# --- kinds ---------------------------------------------------------------------------------------
+
+
+def _by_records(place: Place, root: Path) -> tuple[bool, str]:
+    return place.is_finished, ""
+
+
+def _of_zoo(place: Place, root: Path) -> tuple[bool, str]:
+    zoos = read_manifest(place.path)
+    if zoos is not None:
+        of = f"names {len(zoos)} zoos: {', '.join(zoos.values())}"
+        return all((place.path.with_name(zoo) / "zoo.h5").exists() for zoo in zoos.values()), of
+    from dwf.zoo.status import read_status
+
+    told = read_status(place.path)
+    if told.damaged:
+        raise ValueError(next(iter(told.damaged.values())))
+    counts = f"{told.num_networks:,} networks, {told.num_rows:,} rows"
+    if told.is_whole:
+        more = ", ".join(path.name for path in grown_by(place.path))
+        return True, counts + (f"; opens as one with {more}" if more else "")
+    begun = f", {len(told.begun)} begun" if told.begun else ""
+    return False, f"{len(told.whole)} of {told.num_shards} shards{begun}; {counts}"
+
+
+def _of_run(place: Place, root: Path) -> tuple[bool, str]:
+    if place.is_finished:
+        return True, _last_loss(place.path)
+    settings = flatten(place.settings)
+    for part in ("density", "codec"):  # the one that trains last first
+        files = [place.path / part / "metrics.jsonl"]
+        files += [place.path / "metrics.jsonl"] if part == "density" else []
+        for file in files:
+            if file.exists() and (lines := read_metrics(file)):
+                most = settings.get(f"{part}.training.steps")
+                of = f" of {most:,}" if isinstance(most, int) else ""
+                return False, f"{part}: step {lines[-1]['step']:,}{of}"
+    return False, "nothing is learnt yet"
+
+
+def _last_loss(folder: Path) -> str:
+    told = flatten(json.loads((folder / "done.json").read_text()))
+    loss = told.get("density.val_loss")
+    return f"validation loss {loss:.4g}" if isinstance(loss, float) else ""
+
+
+def _of_report(place: Place, root: Path) -> tuple[bool, str]:
+    if not place.is_finished:
+        return False, ""
+    told: dict[str, Json] = json.loads(place.done_file.read_text())
+    zoo = next(iter(told.get("fingerprints", {})), None)
+    return True, f"on {zoo}" if zoo else ""
+
+
+def _of_experiment(place: Place, root: Path) -> tuple[bool, str]:
+    from dwf.predictors.stage import progress
+
+    return place.is_finished, _share(*progress(place.path), "rows")
+
+
+def _of_finetune(place: Place, root: Path) -> tuple[bool, str]:
+    if place.is_finished:
+        return True, ""
+    from dwf.transfer.stage import progress
+
+    return False, _share(*progress(place.path), "training")
+
+
+def _of_audit(place: Place, root: Path) -> tuple[bool, str]:
+    from dwf.audit.stage import progress
+
+    return place.is_finished, _share(*progress(place.path), "rows")
+
+
+def _share(share: float, fact: str, what: str) -> str:
+    return f"{share:.0%} of {what}" + (f", {fact}" if fact else "")
+
+
+def _of_sweep(place: Place, root: Path) -> tuple[bool, str]:
+    from dwf.sweeps.trial import read_points, read_records
+
+    over, begun = len(read_records(place.path)), len(read_points(place.path))
+    return place.is_finished, f"{over} trials over of {begun} begun"
+
+
+def _of_pipeline(place: Place, root: Path) -> tuple[bool, str]:
+    """Tell how many of its commands' folders are finished; measurements have none of their own."""
+    file = place.path / "config.yaml"
+    config = build(PipelineConfig, yaml.safe_load(file.read_text()), source=str(file))
+    given = [one for one in commands(config, place.path.name) if one.stage != "measure"]
+    open_ = [one for one in given if not _is_made(one.stage, root, one.name)]
+    if not open_:
+        return True, f"all {len(given)} stages"
+    done = len(given) - len(open_)
+    return False, f"{done} of {len(given)} stages, next {open_[0].stage} {open_[0].name}"
+
+
+def _is_made(stage: str, root: Path, name: str) -> bool:
+    path = root / _PARENTS.get(stage, "zoos") / name
+    return Place(path, KINDS[_KIND_OF.get(stage, "zoo")]).is_finished
+
+
+def _of_export(place: Place, root: Path) -> tuple[bool, str]:
+    told = json.loads((place.path / "export.json").read_text())
+    return True, f"networks of {told['zoo']} as {told['kind']}: {len(told['rows']):,}"
+
+
+_FAR: dict[str, Callable[[Place, Path], tuple[bool, str]]] = {
+    "zoo": _of_zoo,
+    "run": _of_run,
+    "experiment": _of_experiment,
+    "report": _of_report,
+    "fine-tuning": _of_finetune,
+    "sweep": _of_sweep,
+    "audit": _of_audit,
+    "pipeline": _of_pipeline,
+    "export": _of_export,
+}
+"""Kind -> whether one is finished, and how far it is in words."""
+
+
+def in_short(standings: Sequence[Standing]) -> str:
+    """Return how many are in each state, in words."""
+    states = [one.state for one in standings]
+    return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
