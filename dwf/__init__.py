@@ -4,6 +4,7 @@
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
@@ -27,6 +28,11 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.zoo.network_files import load_network
     from dwf.zoo.stage import train_zoo
     from dwf.zoo.store import Zoo
+
+# Read when torch loads, so set before any import of it. By default OpenMP's threads spin while they
+# wait: beside other work small operations then take tens of times as long. What a user says goes
+# before: this variable, and GOMP_SPINCOUNT and KMP_BLOCKTIME, which the libraries prefer to it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 

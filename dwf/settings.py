@@ -23,7 +23,7 @@ from dwf.data_paths import give_data
 from dwf.errors import ConfigError
 from dwf.flags import flag_of, without
 from dwf.plain import Json
-from dwf.trackers import TrackerName, recorded_in, track_with
+from dwf.trackers import NONE, TrackerName, by_default, recorded_in, track_with
 from dwf.trust import code_in, trust_code
 from dwf.yaml_files import laid_over, nearest, read_chain
 
@@ -74,8 +74,9 @@ class Launch:
     data_path: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Place of own data that a zoo names, as `NAME=FILE`."""
     track: tuple[TrackerName, ...] = ()
-    """Tools that show the run's numbers beside `metrics.jsonl`; in a file of settings it is
-    `compute.track`. With --resume, those that it was begun with."""
+    """Tools that show the run's numbers beside `metrics.jsonl`; default: tensorboard, where it is
+    installed; `none` turns that off. In a file of settings it is `compute.track`. With --resume,
+    those that it was begun with."""
 
 
 @dataclass(frozen=True)
@@ -198,8 +199,8 @@ def parse(
     early, path = _read_early(argv, default_file, folder=folder, flags=flags)
     data, files = _read_merged(path)
     told = _take_track(data, _Source(str(path), files))
-    begun = recorded_in(path.parent) if early.resume else ()
-    early = dataclasses.replace(early, track=told or begun)
+    begun = recorded_in(path.parent) if early.resume else by_default()
+    early = dataclasses.replace(early, track=told or begun or (NONE,))
     argv = _take_parts(argv, data, files, names=from_files)
     if "-h" in argv or "--help" in argv:
         data = _fill_required(cls, data)

@@ -46,6 +46,7 @@ GROUND = (
     "compute",
     "run_folder",
     "stages",
+    "screen",
     "errors",
     "metrics",
     "randomness",
