@@ -66,9 +66,9 @@ def run(parsed: settings.Parsed[PipelineConfig]) -> None:
         for number, command in enumerate(given):
             words = command.flags + common
             words += elsewhere if STAGES[command.stage].submits else []
-            whole, start = left.at(number), time.monotonic()
-            print(f"\n{whole.words(0.0)}\n$ dwf {command.stage} {shlex.join(words)}", flush=True)
-            with part_of(whole):
+            start = time.monotonic()
+            print(f"\n{left.line(number)}\n$ dwf {command.stage} {shlex.join(words)}", flush=True)
+            with part_of(left.at(number)):
                 COMMANDS[command.stage].run(words)
             print(f"{command.stage}: {time.monotonic() - start:.1f} s")
             if not launch.dry_run:

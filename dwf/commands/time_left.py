@@ -41,12 +41,18 @@ class TimeLeft:
 
     def at(self, number: int) -> Whole:
         """Return what progress within a stage says of the whole; the first stage is number 0."""
-        rest = [(command.stage, self._known.get(_key(command))) for command in self._given]
-        rest = rest[number + 1 :]
+        return self._whole(number, self._given[number + 1 :])
+
+    def line(self, number: int) -> str:
+        """Return what is said of a stage that begins, in words."""
+        return self._whole(number, self._given[number:]).words(0.0)
+
+    def _whole(self, number: int, rest: Sequence[Command]) -> Whole:
+        known = [(command.stage, self._known.get(_key(command))) for command in rest]
         return Whole(
             f"stage {number + 1} of {len(self._given)}",
-            sum(seconds or 0.0 for _, seconds in rest),
-            without=tuple(dict.fromkeys(stage for stage, seconds in rest if seconds is None)),
+            sum(seconds or 0.0 for _, seconds in known),
+            without=tuple(dict.fromkeys(stage for stage, seconds in known if seconds is None)),
         )
 
     def took(self, number: int, seconds: float) -> None:
