@@ -165,6 +165,8 @@ def files() -> list[Path]:
 
 def follow(files: Sequence[Path]) -> None:
     """Let this process, a worker of a command, keep its log lines where the command's are."""
+    if not files:
+        return
     command = _Command()
     command.files.extend(files)
     logging.getLogger("dwf").addHandler(command)
