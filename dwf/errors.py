@@ -1,7 +1,7 @@
 """Mistakes that a user can make, and how a command reports them.
 
 A `DwfError` says what is wrong, where, the value found, the value expected and the command that
-mends it. `launch/` prints it as one line and exits with 2; anything else is our bug and keeps its
+mends it. A command prints it as one line and exits with 2; anything else is our bug and keeps its
 traceback.
 """
 

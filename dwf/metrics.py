@@ -30,7 +30,7 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 def log_to_stderr() -> None:
-    """Show dwf's log lines; called by the commands under `launch/`."""
+    """Show dwf's log lines; called by the commands."""
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logger.setLevel(logging.INFO)
 

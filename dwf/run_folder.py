@@ -401,12 +401,18 @@ class RunFolder(RunPart):
 
     def _record_attempt(self) -> None:
         with open(self.path / "command.txt", "a") as file:
-            file.write(shlex.join(sys.argv) + "\n")
+            file.write(_command_line() + "\n")
         begun = _recorded_threads(self.environment_path)
         write_json(self.environment_path, _environment() | begun)
         difference = _git("diff", "HEAD")
         if difference:
             write_text(self.path / "uncommitted.diff", difference)
+
+
+def _command_line() -> str:
+    program, *words = sys.argv
+    is_dwf = Path(program).name in ("dwf", "__main__.py")
+    return shlex.join([*(["dwf"] if is_dwf else ["python", program]), *words])
 
 
 def refuse_other_settings(

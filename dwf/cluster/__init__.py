@@ -1,1 +1,1 @@
-"""Where units of work run. Imported by `launch/` alone; knows no stage."""
+"""Where units of work run. Imported by `commands` alone; knows no stage."""

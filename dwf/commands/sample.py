@@ -1,7 +1,7 @@
 """Draw networks from a generator, as the zoo zoos/NAME (default GENERATOR-samples).
 
 dwf sample --generator mnist_mlp --count 100
-dwf sample --generator sane_cnn_mnist --network configs/zoo/cnn_mnist.yaml
+dwf sample --generator sane_cnn_mnist --network configs/zoo/sane_cnn_mnist.yaml
 """
 
 from collections.abc import Sequence

@@ -241,7 +241,7 @@ def _write_best(trial: Trial, report: SweepReport, folder: Path, score: float) -
         if settings is None:
             file.unlink(missing_ok=True)
             continue
-        command = f"# python launch/{stage}.py --config {file} {flags}\n"
+        command = f"# dwf {stage} --config {file} {flags}\n"
         body = yaml.safe_dump(to_dict(settings) | links, sort_keys=False)
         write_text(file, why + command + body)
 

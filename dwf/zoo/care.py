@@ -313,4 +313,4 @@ def _command_that_made(folder: Path) -> str:
         return f"dwf zoo --resume --name {name}{root}"
     record = folder / "run" / "command.txt"
     lines = record.read_text().splitlines() if record.exists() else []
-    return f"python {lines[-1]}" if lines else "give the command that made this zoo again"
+    return lines[-1] if lines else "give the command that made this zoo again"

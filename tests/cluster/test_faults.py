@@ -182,7 +182,7 @@ def test_the_whole_way(slurm, launch, whole):
     try:
         first = launch("--name", "zoo", "--nodes", "4", "--no-wait")
         said = first.wait(slurm)
-        assert "the jobs go on; look again with: python launch/zoo.py --resume --name zoo" in said
+        assert "the jobs go on; look again with: dwf zoo --resume --name zoo" in said
         jobs = first.folder / "run" / "jobs"
         (submitted,) = jobs.glob("*_submission.sh")
         assert script.startswith(submitted.read_text().rstrip())
@@ -196,7 +196,7 @@ def test_the_whole_way(slurm, launch, whole):
         for attached in (left, bare):
             until(lambda a=attached: f"attached to what runs already: job {job}" in a.text)
         left.process.send_signal(signal.SIGINT)
-        assert "the jobs go on; look again with: python launch/zoo.py --resume" in left.wait(slurm)
+        assert "the jobs go on; look again with: dwf zoo --resume" in left.wait(slurm)
     finally:
         slurm("scontrol", "update", "partition=main", "state=up")
     assert "32 rows in" in bare.wait(slurm)

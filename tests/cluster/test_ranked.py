@@ -313,7 +313,7 @@ def test_the_script_starts_a_rank_for_each_gpu(tmp_path, slurm_says, ranks, core
     assert given[:2] == [str(cores), "yes"]
     options = {f"--ntasks-per-node={ranks}", f"--ntasks={3 * ranks}", "--kill-on-bad-exit=1"}
     assert options | {"--mpi=none"} == set(given[2:at])
-    told = "-u launch/generator.py --config c.yaml --seed 1 --root ."
+    told = "-u -m dwf generator --config c.yaml --seed 1 --root ."
     assert given[at + 1 :] == told.split()
 
 
@@ -325,7 +325,7 @@ def test_the_script_takes_an_engine_and_what_a_launch_says_of_its_site(tmp_path)
     }
     code, given, said = give_script(tmp_path, "--engine", "ddp", "--root", "r", **says)
     assert code == 0 and "one\ntwo\njob 7 on n01" in said
-    assert given[given.index("launch/generator.py") + 1 :] == ["--engine", "ddp", "--root", "r"]
+    assert given[given.index("generator") + 1 :] == ["--engine", "ddp", "--root", "r"]
 
 
 def test_the_script_refuses_more_ranks_than_cores(tmp_path):

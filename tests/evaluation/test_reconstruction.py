@@ -28,7 +28,7 @@ from dwf.codecs.tokens.scaling import TokenScaling
 from dwf.codecs.windows.sampler import WindowSampler
 from dwf.commands import COMMANDS
 from dwf.densities.config import GaussianConfig
-from dwf.errors import ConfigError, NotAZoo, TooFewNetworks
+from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.evaluation.config import ReconstructionConfig
 from dwf.evaluation.reconstruction import choose_networks, report_fit
 from dwf.evaluation.report.reconstruction import Reconstruction
@@ -168,7 +168,7 @@ def test_another_zoo_has_a_report_of_its_own(zoo, capsys):
     found = Reconstruction.load(root / "reports" / "g-reconstruction-other")
     assert found.facts["zoo"] == "other" and [one.n for one in found.sets] == [4]
     assert "report g-reconstruction-other" in capsys.readouterr().out
-    with pytest.raises(NotAZoo, match="holds no generator"):
+    with pytest.raises(RunConflict, match="holds no generator"):
         main([str(root / "runs" / "nowhere")])
     with pytest.raises(ConfigError, match="networks = 0: allowed is at least 1"):
         main([*words, "--networks", "0"])

@@ -1,5 +1,6 @@
 """The command itself: killed and given again, and what a user's mistake looks like."""
 
+import importlib
 import signal
 import subprocess
 import sys
@@ -14,9 +15,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "launch"))
-    return __import__("export")
+def script():
+    return importlib.import_module("dwf.commands.export")
 
 
 def words(zoo, folder, *more: str) -> list[str]:

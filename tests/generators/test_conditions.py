@@ -4,13 +4,13 @@ Held against zoos whose weights are planted: they follow from what is told of ea
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dwf.codecs.config import PcaConfig
+from dwf.commands import COMMANDS
 from dwf.datasets.config import DataConfig
 from dwf.densities.config import FlowConfig, GaussianConfig
 from dwf.errors import ConfigError
@@ -173,14 +173,9 @@ def test_the_commands_say_what_is_asked_for(
     make_planted(ACCURACY_N)
     said = plan(conditioned, tmp_path, name="g")
     assert "conditioned on val_accuracy, left out of 10% of the training networks" in said
-    sys.path.insert(0, str(ROOT / "launch"))
-    try:
-        import sample
-    finally:
-        sys.path.pop(0)
     monkeypatch.chdir(ROOT)
     words = ["--generator", "fitted", "--root", str(tmp_path), "--dry-run", "--condition", "0.9"]
-    sample.main([*words, "--guidance", "2", "--zoo", "narrow", "--count", "7"])
+    COMMANDS["sample"].run([*words, "--guidance", "2", "--zoo", "narrow", "--count", "7"])
     said = capsys.readouterr().out
     assert "7 networks asked for 0.9, guidance 2, of the architecture of narrow:" in said
 

@@ -80,7 +80,7 @@ def test_round_trip_error_is_brute_force(make_zoo, tmp_path, flow_on_pca):
 
 
 def test_refuses_a_folder_without_a_generator(tmp_path):
-    with pytest.raises(RunConflict, match=r"generator\.json is missing.*launch/generator\.py"):
+    with pytest.raises(RunConflict, match=r"generator\.json is missing.*dwf generator"):
         Generator.load(tmp_path / "runs" / "nothing")
 
 

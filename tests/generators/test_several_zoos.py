@@ -86,7 +86,7 @@ def test_zoos_of_one_architecture_are_to_be_merged(zoos, make_zoo, tmp_path):
     make_zoo(widths=WIDTHS["narrow"], name="twin", seed=9)
     for more in (("narrow", "twin"), ("twin", "narrow")):
         config = dataclasses.replace(MIXED, more_zoos=more)
-        with pytest.raises(ConfigError, match=r"has the architecture of .*: put .* dwf.zoo merge"):
+        with pytest.raises(ConfigError, match=r"has the architecture of .*: put .* dwf merge"):
             fit_generator(config, tmp_path, name="fitted")
     with pytest.raises(NotAZoo, match="zoos/none is not a zoo"):
         fit_generator(dataclasses.replace(MIXED, more_zoos=("none",)), tmp_path, name="fitted")
@@ -183,9 +183,9 @@ def test_a_pipeline_asks_first_for_zoos_that_it_does_not_make(tmp_path):
     assert ran.returncode == 2
     said = " ".join(ran.stderr.split())
     assert f"learns from {tmp_path}/zoos/mnist_mlp-aligned too, which is not there" in said
-    assert "launch/zoo.py --config configs/zoo/mnist_mlp.yaml --name mnist_mlp, then" in said
-    assert "launch/align.py --zoo mnist_mlp --name mnist_mlp-aligned" in said
-    assert "launch/zoo.py --config FILE --name other" in said
+    assert "dwf zoo --config configs/zoo/mnist_mlp.yaml --name mnist_mlp, then" in said
+    assert "dwf align --zoo mnist_mlp --name mnist_mlp-aligned" in said
+    assert "dwf zoo --config FILE --name other" in said
     assert said.count("which is not there") == 2  # `way` is what the pipeline calls its own
     assert {path.name for path in tmp_path.iterdir()} == {"mixed.yaml", "way.yaml"}
 

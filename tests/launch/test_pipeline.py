@@ -107,7 +107,7 @@ def test_a_pipeline_may_begin_at_a_zoo_that_is_there_and_end_at_samples(finished
     }
     (root / "zoos" / "begun").symlink_to("way")
     said = run_pipeline(write(root, "begun", data=config), root)
-    assert re.findall(r"^\$ dwf (\w+)", said, re.MULTILINE) == ["generator", "sample"]
+    assert re.findall(r"^\$ dwf (\w+) ", said, re.MULTILINE) == ["generator", "sample"]
     head = json.loads((root / "runs" / "begun-bare" / "generator.json").read_text())
     assert head["origin"]["zoo"] == "begun"
     facts = json.loads((root / "zoos" / "begun-bare-samples" / "zoo.json").read_text())

@@ -11,6 +11,7 @@ import pytest
 
 from dwf import settings
 from dwf.cluster import local
+from dwf.commands import COMMANDS
 from dwf.densities.config import FlowConfig
 from dwf.errors import ConfigError, CorruptCheckpoint, IncompleteZoo, NotAZoo, RunConflict
 from dwf.measurements import folder as folders
@@ -317,9 +318,8 @@ def test_what_it_returns_is_looked_at(root, own):
 # --- the command ----------------------------------------------------------------------------------
 
 
-def test_the_command_measures_and_resumes(root, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(ROOT / "launch"))
-    main = __import__("measure").main
+def test_the_command_measures_and_resumes(root, capsys):
+    main = COMMANDS["measure"].run
     file = root / "few.yaml"
     file.write_text("measures: {network: {kind: cost}}\n")
     words = ["--zoo", "z", "--root", str(root)]

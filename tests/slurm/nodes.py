@@ -57,6 +57,6 @@ def rank_of(job: str, rank: int) -> int:
             words = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if wanted <= names and b"launch/generator.py" in words and b"-u" in words[:2]:
+        if wanted <= names and b"generator" in words and b"-u" in words[:2]:
             return int(process.name)
     raise AssertionError(f"no rank {rank} of job {job}")

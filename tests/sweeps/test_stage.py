@@ -14,6 +14,7 @@ import yaml
 
 from dwf import preemption, settings
 from dwf.cluster import ray_cluster
+from dwf.commands import COMMANDS
 from dwf.errors import Preempted, RunConflict, WorkFailed
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.space import read_bases
@@ -68,10 +69,7 @@ def records_of(root: Path) -> dict[Path, tuple[int, bytes]]:
     return {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
 
 
-def test_a_sweep_leaves_table_figure_and_settings_that_the_commands_take(
-    uninterrupted, monkeypatch
-):
-    monkeypatch.syspath_prepend(str(ROOT / "launch"))
+def test_a_sweep_leaves_table_figure_and_settings_that_the_commands_take(uninterrupted):
     root, report = uninterrupted
     folder = root / "sweeps" / "sweep"
     assert [row["state"] for row in report.rows] == ["finished"] * 6
@@ -80,9 +78,9 @@ def test_a_sweep_leaves_table_figure_and_settings_that_the_commands_take(
     assert best["val_accuracy"] == max(row["val_accuracy"] for row in report.rows)
     for stage in SCRIPTS if best["align"] else set(SCRIPTS) - {"align"}:
         file = folder / "best" / f"{stage}.yaml"
-        (command,) = (line for line in file.read_text().splitlines() if "launch/" in line)
+        (command,) = (line for line in file.read_text().splitlines() if "# dwf " in line)
         words = [*command.split()[3:], "--root", str(root / "new"), "--dry-run"]
-        __import__(stage).main(words)
+        COMMANDS[stage].run(words)
     generator = yaml.safe_load((folder / "best" / "generator.yaml").read_text())
     assert generator["density"]["backbone"]["width"] == best[WIDTH]
     assert generator["zoo"] == ("sweep-best-aligned" if best["align"] else "sweep-best")

@@ -206,7 +206,7 @@ def test_another_number_of_ranks_needs_a_conversion(trained, killed):
     ran = launch_trainings(1, folder, cut, {"name": "two", **ZERO["zero2"]})
     assert ran.returncode == 2 and "one: " in ran.stderr, ran.stderr
     (error,) = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
-    command = re.escape(f"`python -m dwf convert {folder / 'two'}`")
+    command = re.escape(f"`dwf convert {folder / 'two'}`")
     assert re.search(f"written by 2 ranks, and there are 1: start 2, or .* with {command}", error)
     for name in ("one", "two"):
         ran = launch(1, "-m", "dwf", "convert", folder / name)

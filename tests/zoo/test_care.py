@@ -39,7 +39,7 @@ def test_status_tells_what_is_missing_and_how_to_go_on(make_sharded):
     assert told[2].split()[1:] == ["3", "of", "4", "0", "1", "0", "12", "24", "1"]
     assert told[3] == f"{zoo.path}: missing shards: 1"
     root = zoo.path.parent.parent
-    assert told[4].endswith(f"python launch/zoo.py --resume --name zoo --root {root}")
+    assert told[4].endswith(f"dwf zoo --resume --name zoo --root {root}")
 
 
 def test_info_as_a_table_and_as_json(make_sharded):
@@ -53,9 +53,7 @@ def test_verify_names_all_damage_and_mends_the_view(make_sharded):
     zoo = make_sharded("zoo")
     assert care("verify", zoo.path) == f"{zoo.path}: 4 shards are whole\n"
     (zoo.path / "zoo.h5").unlink()
-    assert f"mend it with: python -m dwf verify --mend {zoo.path}" in care(
-        "verify", zoo.path, code=1
-    )
+    assert f"mend it with: dwf verify --mend {zoo.path}" in care("verify", zoo.path, code=1)
     care("verify", "--mend", zoo.path)
     damage(zoo, 0, row=2)
     damage(zoo, 3, row=4)
@@ -64,7 +62,7 @@ def test_verify_names_all_damage_and_mends_the_view(make_sharded):
     assert told[:2] == [
         f"{file}: rows {row} do not match their checksums" for file, row in ((first, 2), (last, 4))
     ]
-    assert f"2 to mend with: rm {first} {last} && python launch/zoo.py --resume" in told[2]
+    assert f"2 to mend with: rm {first} {last} && dwf zoo --resume" in told[2]
 
 
 def test_merge_and_what_a_user_gets_wrong(make_sharded, tmp_path):
@@ -73,7 +71,7 @@ def test_merge_and_what_a_user_gets_wrong(make_sharded, tmp_path):
     assert care("merge", out, one.path, other.path) == f"48 rows of 2 zoos in {out}\n"
     Zoo.open(out).shards[5].path.unlink()
     told = care("status", out, code=1)
-    assert f"go on with: python -m dwf merge {out} {one.path} {other.path}" in told
+    assert f"go on with: dwf merge {out} {one.path} {other.path}" in told
     assert "is not a zoo: it has no zoo.json" in care("info", tmp_path, code=2)
     assert "no zoo was given" in care("verify", code=2)
     assert "--epoch = 'first': allowed is" in care(

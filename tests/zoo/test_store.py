@@ -130,7 +130,7 @@ def test_a_zoo_of_no_networks_is_legal(tmp_path):
 
 
 def test_a_folder_that_is_no_zoo(tmp_path):
-    with raises(NotAZoo, match=r"has no zoo.json; make one with launch/zoo.py"):
+    with raises(NotAZoo, match=r"has no zoo.json; make one with dwf zoo"):
         Zoo.open(tmp_path)
     (tmp_path / "zoo.json").write_text("{")
     with raises(NotAZoo, match="not the description of a zoo"):
