@@ -38,7 +38,7 @@ class Size:
     epochs: int
 
 
-FULL, QUICK = Size(1024, steps=300, samples=100, epochs=20), Size(96, steps=8, samples=16, epochs=3)
+FULL, QUICK = Size(1024, steps=300, samples=100, epochs=20), Size(48, steps=8, samples=8, epochs=2)
 
 
 def run(quick: bool) -> list[Result]:
@@ -114,7 +114,7 @@ def _write(folder: Path, size: Size) -> Path:
             "density": {"training": training},
         },
         "sample": {"count": size.samples},
-        "evaluate": {"count": size.samples},
+        "evaluate": {"count": size.samples, "noise": [0.1], "averages": [2]},
     }
     for stage, settings in stages.items():
         (folder / f"{stage}.yaml").write_text(yaml.safe_dump(settings))
