@@ -99,7 +99,8 @@ def _time_demo(size: Size, *, spins: bool) -> dict[str, float]:
 
 def _write(folder: Path, size: Size) -> Path:
     """Write the settings of a demo: a zoo of digits MLPs, a flow over units, a report."""
-    training = {"steps": size.steps, "batch_size": 32, "validate_every": max(size.steps // 4, 1)}
+    training = {"steps": size.steps, "validate_every": max(size.steps // 4, 1)}
+    training["batch_size"] = min(64, size.networks // 4)
     stages = {
         "zoo": {
             "extends": str(CONFIGS / "zoo" / "digits_4096.yaml"),
