@@ -3,7 +3,7 @@
 python benchmarks/run.py [--quick] [TOPIC ...]
 
 Topics: zoo store align pca flow evaluation cluster sweep tokens sane neurons imports exports
-finetuning diffusion measure memory predictor_statistics probes weightnet; default: all.
+finetuning diffusion measure memory predictor_statistics probes weightnet waiting; default: all.
 
 A record holds command, commit, hardware, n and spread: benchmarks/results/NAME.json. `--quick` does
 less work of each, to see that they run; its figures are not recorded.
@@ -44,6 +44,7 @@ TOPICS = (
     "predictor_statistics",
     "probes",
     "weightnet",
+    "waiting",
 )
 HERE = Path(__file__).parent
 

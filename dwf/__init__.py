@@ -4,6 +4,7 @@
 """
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,10 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
 if sys.platform == "win32":  # before modules are imported that Windows lacks
     print("error: dwf runs on Linux and macOS: on Windows install it within WSL 2", file=sys.stderr)
     sys.exit(2)
+# Read when torch loads, so set before any import of it. By default OpenMP's threads spin while they
+# wait: beside other work small operations then take tens of times as long. What a user says goes
+# before: this variable, and GOMP_SPINCOUNT and KMP_BLOCKTIME, which the libraries prefer to it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 

@@ -3,17 +3,21 @@
 On a terminal and in a notebook progress is a bar; elsewhere it is one log line a minute.
 """
 
+import contextlib
 import json
 import logging
+import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dwf.notebooks import NotebookBar, in_notebook
 from dwf.plain import Json
+from dwf.screen import note
 
 if TYPE_CHECKING:
     import rich.progress
@@ -74,8 +78,57 @@ def read_metrics(path: Path) -> list[dict[str, Json]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@dataclass(frozen=True)
+class Whole:
+    """Longer work that a part's progress belongs to, as a pipeline that of its stages."""
+
+    part: str
+    """The part, as `stage 2 of 5`."""
+    seconds_after: float
+    """Seconds that the parts after it may take."""
+    without: tuple[str, ...] = ()
+    """Parts after it whose time is not known and not counted."""
+
+    def words(self, seconds_left: float) -> str:
+        """Say which part it is, and what is left of the whole when so much is left of the part."""
+        if math.isinf(seconds_left):
+            return self.part
+        but = f" without {', '.join(self.without)}" if self.without else ""
+        return f"{self.part}, about {duration(seconds_left + self.seconds_after)} left in all{but}"
+
+
+_whole: list[Whole] = []
+
+
+@contextlib.contextmanager
+def part_of(whole: Whole) -> Iterator[None]:
+    """Within the block progress says which part of longer work it is."""
+    _whole.append(whole)
+    try:
+        yield
+    finally:
+        _whole.remove(whole)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, in the two largest units that it has: `3 h 20 min`."""
+    if math.isinf(seconds):
+        return "?"
+    total = round(seconds)
+    for size, unit, below, smaller in _UNITS:
+        if total >= 2 * size:
+            rest = total % size // below
+            return f"{total // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{total} s"
+
+
+_UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+
+
 class Progress:
     """How far long work is: a bar with rate and time left, or a log line a minute.
+
+    The run's `log.txt` has the lines in any case.
 
     Args:
         what: what is done, for a person: "train zoo mnist_mlp".
@@ -99,6 +152,7 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
+            note(self.line())
         else:
             logger.info("%s", self.line())
 
@@ -107,18 +161,23 @@ class Progress:
         self.done = done
         shown = "  ".join(f"{name} {value}" for name, value in facts.items())
         if self._bar:
-            self._bar.update(0, completed=done, rate=f"{self.rate:.3g} {self.unit}/s", facts=shown)
-        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._bar.update(0, completed=done, told=self._told(), facts=shown)
+        if time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            logger.info("%s  %s", self.line(), shown)
+            tell = note if self._bar else logger.info
+            tell(f"{self.line()}  {shown}".rstrip())
 
     def line(self) -> str:
         """The state in words."""
-        seconds = f"{self.seconds_left:.0f} s left"
-        tail = seconds if self.done < self.total else f"{self._seconds():.1f} s"
-        done = f"{self.done:.4g}" if self.done < self.total else f"{self.total}"
-        rate = f"{self.rate:.3g} {self.unit}/s"
-        return f"{self.what}: {done} of {self.total} {self.unit}, {rate}, {tail}"
+        return f"{self.what}: {self._told()}"
+
+    def _told(self) -> str:
+        """How many of how many, the rate, the time left, and that of the whole."""
+        is_over = self.done >= self.total
+        done = f"{self.total}" if is_over else f"{self.done:.4g}"
+        tail = f"{self._seconds():.1f} s" if is_over else f"{duration(self.seconds_left)} left"
+        told = f"{done} of {self.total} {self.unit}, {self.rate:.3g} {self.unit}/s, {tail}"
+        return "; ".join([told, *(whole.words(self.seconds_left) for whole in _whole[-1:])])
 
     @property
     def rate(self) -> float:
@@ -214,10 +273,9 @@ def _bar(what: str, total: int, done: float) -> "rich.progress.Progress":
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
         progress.TaskProgressColumn(),
-        progress.TextColumn("{task.fields[rate]}"),
-        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[told]}"),
         progress.TextColumn("{task.fields[facts]}"),
         console=Console(stderr=True),
     )
-    bar.add_task(what, total=total, completed=done, rate="", facts="")
+    bar.add_task(what, total=total, completed=done, told="", facts="")
     return bar

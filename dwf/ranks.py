@@ -19,6 +19,7 @@ from functools import partial
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
+from dwf import screen
 from dwf.errors import WrongLaunch, exit_cleanly
 
 if TYPE_CHECKING:
@@ -381,7 +382,8 @@ def exit_together(main: Callable[[], None]) -> None:
 
 def _speak_once(main: Callable[[], None]) -> None:
     try:
-        main()
+        with screen.kept():
+            main()
     except (Exception, KeyboardInterrupt) as error:
         if (_world or _ALONE).size == 1:
             raise

@@ -16,6 +16,7 @@ import os
 import pickle
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from typing import IO, TYPE_CHECKING
 
 import yaml
 
+from dwf import screen
 from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.metrics import MetricsLog, logger
 from dwf.plain import Json, Settings, State
@@ -39,7 +41,9 @@ from dwf.trackers import Tracker, numbers_in, open_trackers
 if TYPE_CHECKING:
     import torch
 
-LOCK = "lock"
+LOCK, METRICS = "lock", "metrics.jsonl"
+KEEP_CHECKPOINTS = "compute.keep_checkpoints"
+"""End of the dotted key by which settings of a training keep its saved states."""
 LEFTOVERS = "*.partial-*"
 """Pattern of the temporary names of `replacing`."""
 _BLOCK_BYTES = 16 * 2**20
@@ -48,7 +52,7 @@ _DAMAGED = (
     ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError,
 )  # fmt: skip
 _NO_CODE = "it holds pickled objects, which would run code and are never read"
-_RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK}
+_RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK, screen.FILE}
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "torchdiffeq", "scikit-learn")
 
@@ -275,12 +279,31 @@ class RunPart:
     @property
     def metrics_path(self) -> Path:
         """One JSON object a line: `step` and values with their units in the name."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     @property
     def checkpoints(self) -> Path:
         """Folder of the saved states."""
         return self.path / "checkpoints"
+
+    def drop_checkpoints(self) -> None:
+        """Remove the saved states of what has learnt here and in parts, unless settings keep them.
+
+        Call it when what was learnt is whole on disk: nothing goes on from them any more.
+        """
+        settings = flatten(self.config).items()
+        if any(value for key, value in settings if key.endswith(KEEP_CHECKPOINTS)):
+            return
+        for saved in [
+            *self.path.glob("checkpoints/step-*"),
+            *self.path.glob("*/checkpoints/step-*"),
+        ]:
+            if saved.is_dir():
+                shutil.rmtree(saved, ignore_errors=True)
+            else:
+                saved.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # others are there, or it is gone
+                saved.parent.rmdir()
 
 
 class RunFolder(RunPart):
@@ -300,6 +323,8 @@ class RunFolder(RunPart):
         self, path: Path, config: Settings | dict[str, Json], *, free: Collection[str] = ()
     ):
         super().__init__(path, to_dict(config))
+        self.threads: int | None = None
+        """Threads that torch is to compute on; None: not known, or of no concern."""
         self._take_settings(config, free)
         self._record_attempt()
 
@@ -307,6 +332,11 @@ class RunFolder(RunPart):
     def config_path(self) -> Path:
         """The merged settings."""
         return self.path / "config.yaml"
+
+    @property
+    def environment_path(self) -> Path:
+        """Code, machine and packages of the last attempt; threads of the first."""
+        return self.path / "environment.json"
 
     def part(self, name: str) -> RunPart:
         """Return the folder of one part of the run, as of a codec that trains."""
@@ -324,11 +354,32 @@ class RunFolder(RunPart):
             ) from None
 
     def finish(self, **summary: Json) -> None:
-        """Mark the run as finished; trackers show the numbers of its summary."""
+        """Mark the run as finished; trackers show its numbers, and saved states are removed."""
         for tracker in self.trackers():
             tracker.summarise(numbers_in(flatten(summary)))
             tracker.close()
         write_json(self.path / "done.json", summary)
+        self.drop_checkpoints()
+
+    def keep_threads(self, ranks: int = 1) -> None:
+        """Let `threads` be as many as when the run began.
+
+        Where nothing is recorded, or for another number of ranks, those of now are recorded.
+        """
+        import torch
+
+        now = {"threads": torch.get_num_threads(), "ranks": ranks}
+        begun = _recorded_threads(self.environment_path)
+        if begun.get("ranks") != ranks:
+            begun = now
+            told = json.loads(self.environment_path.read_text()) | now
+            write_json(self.environment_path, told)
+        elif begun != now:
+            logger.info(
+                "%s: computes on %d threads, as it was begun; %d would be free",
+                *(self.path, begun["threads"], now["threads"]),
+            )
+        self.threads = begun["threads"]
 
     def reopen(self) -> None:
         """Take back that the run is finished, as where more was asked of it."""
@@ -337,6 +388,7 @@ class RunFolder(RunPart):
     def _take_settings(self, config: Settings | dict[str, Json], free: Collection[str]) -> None:
         if self.config_path.exists() and self._is_unused():
             self.config_path.unlink()
+            self.environment_path.unlink(missing_ok=True)
         if not self.config_path.exists() or refuse_other_settings(self.path, config, free=free):
             write_text(self.config_path, yaml.safe_dump(self.config, sort_keys=False))
 
@@ -350,7 +402,8 @@ class RunFolder(RunPart):
     def _record_attempt(self) -> None:
         with open(self.path / "command.txt", "a") as file:
             file.write(_command_line() + "\n")
-        write_json(self.path / "environment.json", _environment())
+        begun = _recorded_threads(self.environment_path)
+        write_json(self.environment_path, _environment() | begun)
         difference = _git("diff", "HEAD")
         if difference:
             write_text(self.path / "uncommitted.diff", difference)
@@ -393,6 +446,15 @@ def differences(old: dict[str, Json], new: dict[str, Json]) -> Iterator[tuple[st
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             yield key, old.get(key), new.get(key)
+
+
+def _recorded_threads(environment: Path) -> dict[str, int]:
+    """The `threads` and `ranks` that a run was begun with; empty where it is not known."""
+    try:
+        told = json.loads(environment.read_text())
+        return {"threads": int(told["threads"]), "ranks": int(told["ranks"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _environment() -> dict[str, Json]:

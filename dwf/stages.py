@@ -13,8 +13,10 @@ from pathlib import Path
 from dwf.errors import RunConflict
 from dwf.metrics import logger
 from dwf.plain import Json, Settings
+from dwf.randomness import threads
 from dwf.ranks import World
 from dwf.run_folder import LEFTOVERS, RunFolder, hold, sweep
+from dwf.screen import kept_in
 from dwf.trackers import where_to_look
 
 
@@ -52,14 +54,17 @@ def stage(
     The body makes what is missing and calls `RunFolder.finish` last. Where it is left before that,
     by an error or by a signal, the same command goes on with what it finds.
 
+    The body computes on as many threads as when the run began, whatever is free now: other threads,
+    other last bits. Units of work compute on one.
+
     Args:
         product: what is made.
         folder: where.
         config: the stage's settings, a dataclass or plain data.
         refuse_other: raises `RunConflict` where the run's records name other inputs than now.
         free: settings that may have other values than the run's, see `RunFolder`.
-        has_workers: whether processes that do not hold the folder write in it, so that their
-            partial files are no leftovers.
+        has_workers: whether processes that do not hold the folder do the work and write in it, so
+            that their partial files are no leftovers.
         ours: the ranks that make it together; default: this process alone.
 
     Yields:
@@ -69,6 +74,7 @@ def stage(
         RunConflict: the folder is somebody else's, holds a run of other settings or inputs, or
             another process works in it.
     """
+    together = ours or World()
     with ExitStack() as held:  # by the first rank
 
         def begin() -> RunFolder | None:
@@ -80,6 +86,7 @@ def stage(
             held.enter_context(hold(records))
             run = RunFolder(records, config, free=free)
             refuse_other(run)
+            held.enter_context(kept_in(records))
             for line in where_to_look(records):
                 logger.info("%s", line)
             if run.summary is not None and product.is_whole(folder):
@@ -87,9 +94,13 @@ def stage(
                 return None
             if not has_workers:
                 sweep(folder.rglob(LEFTOVERS))
+                run.keep_threads(together.size)
             return run
 
-        yield (ours or World()).on_first(begin)
+        run = together.on_first(begin)
+        if run is not None and run.threads is not None:
+            held.enter_context(threads(run.threads))
+        yield run
 
 
 # --- units of work ------------------------------------------------------------------------------
@@ -123,7 +134,7 @@ Runner = Callable[[Work], None]
 
 
 def run_here(work: Work) -> None:
-    """Run the units one after the other in this process."""
-    with hold(work.folder / "run"):
+    """Run the units one after the other in this process, on one thread as in a worker's."""
+    with hold(work.folder / "run"), threads(1):
         for index in sorted(set(range(work.count)) - work.finished(work.folder)):
             work.unit(work.folder, index)

@@ -14,26 +14,39 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dwf.errors import ConfigError
 from dwf.extras import require
 from dwf.plain import Json
 
-TrackerName = Literal["tensorboard", "wandb", "mlflow"]
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "none"]
 RECORD = "trackers.json"
 """File of a run folder: tracker -> its name of this run."""
 PROJECT = "dwf"
+NONE: TrackerName = "none"
 _chosen: tuple[TrackerName, ...] = ()
 
 
+def by_default() -> tuple[TrackerName, ...]:
+    """Return the trackers of a command whose user names none: TensorBoard, if it is installed."""
+    return ("tensorboard",) if importlib.util.find_spec(TensorBoard.package) else ()
+
+
 def track_with(*names: TrackerName) -> None:
-    """Let runs of this process be shown by trackers; without names by none.
+    """Let runs of this process be shown by trackers; without names, or with `none`, by none.
 
     Raises:
-        ConfigError: no such tracker, or its package is not installed.
+        ConfigError: no such tracker, or its package is not installed; or `none` and others.
     """
     global _chosen
+    if NONE in names:
+        if len(names) > 1:
+            raise ConfigError(f"track = {list(names)}: none stands alone")
+        names = ()
     for name in names:
         if name not in TRACKERS:
             raise ConfigError(f"track = {name!r}: allowed is one of {', '.join(TRACKERS)}")
@@ -120,6 +133,25 @@ class Tracker(ABC):
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Show numbers of a step."""
 
+    def show_trial(
+        self,
+        number: int,
+        point: Mapping[str, Json],
+        *,
+        found: Mapping[str, float],
+        losses: Sequence[Mapping[str, Json]],
+    ) -> None:
+        """Show a trial of a sweep, by default as the step of its number.
+
+        Args:
+            number: the trial's.
+            point: the settings that it tried, by dotted key.
+            found: what came of it.
+            losses: lines of its generator's metrics.
+        """
+        tried = {f"point/{name}": value for name, value in numbers_in(point).items()}
+        self.log(number, tried | dict(found))
+
     @abstractmethod
     def summarise(self, values: Mapping[str, float]) -> None:
         """Show the numbers that a finished run leaves, by dotted key."""
@@ -132,8 +164,16 @@ class Tracker(ABC):
 _KINDS = ("zoos", "runs", "reports", "sweeps", "pipelines")
 
 
+_PARTS = {"train_": "train", "val_": "validation"}
+"""Prefix of a number's name -> run of TensorBoard that has it, so that one chart shows both."""
+
+
 class TensorBoard(Tracker):
-    """Event files in the folder `tensorboard`."""
+    """Event files in the folder `tensorboard`.
+
+    Numbers of training and of validation are runs `train` and `validation` in it with the same
+    names, as `loss`: TensorBoard then draws both in one chart. Settings are its `hparams`.
+    """
 
     name = "tensorboard"
     package = "tensorboard"
@@ -145,27 +185,77 @@ class TensorBoard(Tracker):
 
     def begin(self, identity: str | None, config: Mapping[str, Json], *, step: int | None) -> str:
         """Open event files of which steps above `step` are taken back; see the base."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        purged = None if step is None else step + 1
-        self._writer = SummaryWriter(str(self.folder / self.name), purge_step=purged)
+        self._purged = None if step is None else step + 1
+        self._writers: dict[str, SummaryWriter] = {}
         if identity is None:
             rows = "\n".join(f"    {key}: {value}" for key, value in config.items())
-            self._writer.add_text("settings", rows)
+            self._writer().add_text("settings", rows)
+            _write_hparams(self._writer(), config)
         return self.name
+
+    def _writer(self, part: str = "") -> "SummaryWriter":
+        """Return the writer of a run in the folder, made on its first use."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        if part not in self._writers:
+            folder = self.folder / self.name / part
+            self._writers[part] = SummaryWriter(str(folder), purge_step=self._purged)
+        return self._writers[part]
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """See the base."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            part, short = _part_of(name)
+            self._writer(part).add_scalar(short, value, step)
+
+    def show_trial(
+        self,
+        number: int,
+        point: Mapping[str, Json],
+        *,
+        found: Mapping[str, float],
+        losses: Sequence[Mapping[str, Json]],
+    ) -> None:
+        """Show a trial as a run of its own, whose settings and results are `hparams`."""
+        trial = f"trial-{number:05d}"
+        if (self.folder / self.name / trial).exists():
+            return  # by an attempt before
+        _write_hparams(self._writer(trial), point)
+        for name, value in found.items():
+            self._writer(trial).add_scalar(name, value, number)
+        for line in losses:
+            for name in [name for name in ("train_loss", "val_loss") if name in line]:
+                part, short = _part_of(name)
+                self._writer(f"{trial}/{part}").add_scalar(short, line[name], line["step"])
+        for part in [part for part in self._writers if part.startswith(trial)]:
+            self._writers.pop(part).close()
 
     def summarise(self, values: Mapping[str, float]) -> None:
         """See the base."""
-        self.log(0, {f"summary/{name}": value for name, value in values.items()})
+        for name, value in values.items():
+            self._writer().add_scalar(f"summary/{name}", value, 0)
 
     def close(self) -> None:
         """See the base."""
-        self._writer.close()
+        for writer in self._writers.values():
+            writer.close()
+
+
+def _part_of(name: str) -> tuple[str, str]:
+    """Return the run of TensorBoard that a number is of, and its name there."""
+    for prefix, part in _PARTS.items():
+        if name.startswith(prefix):
+            return part, name.removeprefix(prefix)
+    return "", name
+
+
+def _write_hparams(writer: "SummaryWriter", config: Mapping[str, Json]) -> None:
+    """Write settings where TensorBoard's tab `hparams` finds them, beside the run's own numbers."""
+    from torch.utils.tensorboard.summary import hparams
+
+    plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in config.items()}
+    _, started, _ = hparams(plain, {})  # TensorBoard finds the columns and numbers by itself
+    writer.file_writer.add_summary(started)
 
 
 class Wandb(Tracker):

@@ -74,7 +74,7 @@ def test_progress_without_a_terminal_is_one_line_a_minute(caplog, monkeypatch):
             bar.update(second / 2, accuracy="96 %")
         assert len(caplog.messages) == 2
         assert caplog.messages[0] == (
-            "train: 30 of 100 networks, 0.5 networks/s, 140 s left  accuracy 96 %"
+            "train: 30 of 100 networks, 0.5 networks/s, 2 min 20 s left  accuracy 96 %"
         )
 
 

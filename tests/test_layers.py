@@ -53,6 +53,7 @@ GROUND = (
     "compute",
     "run_folder",
     "stages",
+    "screen",
     "errors",
     "extras",
     "systems",

@@ -180,3 +180,20 @@ def test_nothing_in_a_file_of_tensors_or_arrays_is_run(tmp_path):
         with pytest.raises(CorruptCheckpoint, match=said):
             read(tmp_path / name)
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_saved_states_of_a_finished_run_are_removed_unless_settings_keep_them(tmp_path, keeps):
+    """Those of its parts, too; what no training saved stays, and so does all of a run in work."""
+    compute = {"keep_checkpoints": keeps}
+    run = RunFolder(tmp_path, {"codec": {"training": {"compute": compute}}})
+    states = [run.checkpoints / "step-00000001.pt", tmp_path / "codec/checkpoints/step-00000002/a"]
+    other = tmp_path / "align" / "checkpoints" / "matched-00000.npz"
+    for file in (*states, other):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    RunFolder(tmp_path, run.config)
+    assert all(file.exists() for file in states)
+    run.finish(best=1)
+    assert [file.exists() for file in states] == [keeps, keeps] and other.exists()
+    assert run.checkpoints.exists() == keeps and run.summary == {"best": 1}

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from dwf import settings, trackers
 from dwf.errors import ConfigError
@@ -25,34 +27,56 @@ def make_run(folder: Path, finish: bool = True) -> None:
     run = RunFolder(folder, CONFIG)
     log = run.log()
     for step in (1, 2, 3):
-        log.write(step, train_loss=1 / step, device="cpu")
+        log.write(step, train_loss=1 / step, val_loss=2 / step, rate=0.5, device="cpu")
     log.close()
     run = RunFolder(folder, CONFIG)
     log = run.log(step=2)
     for step in (3, 4):
-        log.write(step, train_loss=1 / step, device="cpu")
+        log.write(step, train_loss=1 / step, val_loss=2 / step, rate=0.5, device="cpu")
     log.close()
     run.finish(density={"val_loss": 0.25, "device": "cpu"}, networks=7, whole=True)
 
 
-def steps_of(folder: Path) -> list[tuple[int, float]]:
-    return [(line["step"], line["train_loss"]) for line in read_metrics(folder / "metrics.jsonl")]
+def steps_of(folder: Path, name: str = "train_loss") -> list[tuple[int, float]]:
+    return [(line["step"], line[name]) for line in read_metrics(folder / "metrics.jsonl")]
 
 
 def test_tensorboard_shows_the_metrics_of_a_resumed_run_once(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     trackers.track_with("tensorboard")
     make_run(tmp_path)
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    shown = [(event.step, event.value) for event in board.Scalars("train_loss")]
-    assert shown == [(step, pytest.approx(loss)) for step, loss in steps_of(tmp_path)]
+    for part, name in (("train", "train_loss"), ("validation", "val_loss")):
+        of_part = EventAccumulator(str(tmp_path / "tensorboard" / part)).Reload()
+        assert of_part.Tags()["scalars"] == ["loss"], "one name, so one chart"
+        shown = [(event.step, event.value) for event in of_part.Scalars("loss")]
+        assert shown == [(step, pytest.approx(loss)) for step, loss in steps_of(tmp_path, name)]
     assert board.Scalars("summary/density.val_loss")[0].value == 0.25
-    assert set(board.Tags()["scalars"]) == {
-        "train_loss",
-        "summary/density.val_loss",
-        "summary/networks",
-    }
+    assert [event.value for event in board.Scalars("rate")] == [0.5] * 4
+    assert set(board.Tags()["scalars"]) == {"rate", "summary/density.val_loss", "summary/networks"}
+    data = board.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    started = HParamsPluginData.FromString(data).session_start_info.hparams
+    assert started["seed"].number_value == 3 and started["codec.kind"].string_value == "pca"
+
+
+def test_tensorboard_shows_each_trial_of_a_sweep_as_a_run(tmp_path):
+    trackers.track_with("tensorboard")
+    losses = [{"step": 5, "train_loss": 0.5, "val_loss": 0.75, "steps/s": 9.0, "device": "cpu"}]
+    for _ in range(2):  # the sweep is widened: what is shown already is not shown again
+        (board,) = RunFolder(tmp_path, CONFIG).trackers()
+        point = {"width": 64, "kind": "pca"}
+        board.show_trial(3, point, found={"val_accuracy": 0.9}, losses=losses)
+        board.close()
+    folder = tmp_path / "tensorboard" / "trial-00003"
+    trial = EventAccumulator(str(folder)).Reload()
+    assert [(one.step, one.value) for one in trial.Scalars("val_accuracy")] == [
+        (3, pytest.approx(0.9))
+    ]
+    data = trial.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    started = HParamsPluginData.FromString(data).session_start_info.hparams
+    assert started["width"].number_value == 64 and started["kind"].string_value == "pca"
+    for part, value in (("train", 0.5), ("validation", 0.75)):
+        (event,) = EventAccumulator(str(folder / part)).Reload().Scalars("loss")
+        assert (event.step, event.value) == (5, value)
 
 
 def wandb_records(file: Path):
@@ -151,7 +175,15 @@ def test_the_setting_is_of_the_launch_and_in_no_settings(tmp_path):
     assert "track" not in yaml.safe_dump(settings.to_dict(parsed.config))
     assert settings.load(ZooConfig, file) == parsed.config
     assert "track" not in settings.read_yaml(file)["compute"]
-    assert launch_of(IRIS).track == ()
+
+
+def test_tensorboard_is_the_default_where_it_is_installed_and_none_turns_it_off(monkeypatch):
+    assert launch_of(IRIS).track == ("tensorboard",) and trackers._chosen == ("tensorboard",)
+    assert launch_of(IRIS, "--track", "none").track == ("none",) and trackers._chosen == ()
+    with pytest.raises(ConfigError, match="none stands alone"):
+        launch_of(IRIS, "--track", "none", "tensorboard")
+    monkeypatch.setattr(trackers.TensorBoard, "package", "a_package_that_nobody_has")
+    assert launch_of(IRIS).track == ("none",) and trackers._chosen == ()
 
 
 def test_a_resumed_run_has_the_trackers_it_was_begun_with(tmp_path):
@@ -161,6 +193,8 @@ def test_a_resumed_run_has_the_trackers_it_was_begun_with(tmp_path):
     words = ("--resume", "--name", "one", "--root", str(tmp_path))
     assert launch_of(IRIS, *words).track == ("tensorboard",)
     assert launch_of(IRIS, *words, "--track", "wandb").track == ("wandb",)
+    (run.path / "trackers.json").unlink()  # begun with none
+    assert launch_of(IRIS, *words).track == ("none",)
 
 
 def test_bad_input_is_told_before_any_work(tmp_path, monkeypatch):

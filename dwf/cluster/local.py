@@ -14,8 +14,9 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.context import SpawnContext
 from multiprocessing.queues import SimpleQueue
+from pathlib import Path
 
-from dwf import preemption
+from dwf import preemption, screen
 from dwf.cluster.work import (
     Refuse,
     attempt,
@@ -105,7 +106,7 @@ def _run_pool(work: Work, units: list[int], workers: int, bar: Progress) -> dict
     # Spawned, not forked: HDF5 and torch hold threads and locks that do not survive a fork.
     context = multiprocessing.get_context("spawn")
     workers = min(workers, len(units))
-    start = (os.getpid(), _devices(context, workers))
+    start = (os.getpid(), _devices(context, workers), screen.files())
     with ProcessPoolExecutor(workers, context, _begin, start) as pool:
         futures = {
             pool.submit(attempt, work.unit, work.folder, index=index): index for index in units
@@ -148,10 +149,11 @@ def _devices(context: SpawnContext, workers: int) -> SimpleQueue | None:
     return queue
 
 
-def _begin(parent: int, devices: SimpleQueue | None) -> None:
+def _begin(parent: int, devices: SimpleQueue | None, files: list[Path]) -> None:
     """First call in a worker: watch for signals, and do not outlive the parent."""
     preemption.watch()
     log_to_stderr()
+    screen.follow(files)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:

@@ -166,7 +166,8 @@ def _attach_or_submit(
     """Return the number of the job that works on the run; None where it is finished."""
     alive = _living_job(job.folder)
     if not alive:
-        with stage(Product("run", is_whole=is_done), job.folder, config=config) as record:
+        run = Product("run", is_whole=is_done)
+        with stage(run, job.folder, config=config, has_workers=True) as record:  # ranks of the job
             if record is None:
                 return None
             alive = _living_job(job.folder)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dwf import screen
 from dwf.settings import find
 
 
@@ -32,7 +33,8 @@ class Command:
         """
         call = find({"call": self.call}, "call")
         if self.reads_words:
-            call(words)
+            with screen.kept():
+                call(words)
             return
         import tyro
 

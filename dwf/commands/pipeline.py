@@ -9,16 +9,19 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from dwf import settings
 from dwf.cluster.config import ClusterLaunch, words_of
 from dwf.commands import COMMANDS
 from dwf.commands.overwrite import make_room
+from dwf.commands.time_left import TimeLeft
 from dwf.errors import ConfigError
 from dwf.flags import flag_of
-from dwf.metrics import print_table
+from dwf.metrics import part_of, print_table
 from dwf.pipeline import STAGES, Command, PipelineConfig, begin, commands
+from dwf.screen import kept, kept_in
 from dwf.summary import Summary
 
 DEFAULT = "mnist_mlp"
@@ -39,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         with summary.following(Path(file).stem) as given:
             parsed = parse(["--config", file, *others])
             given += commands(parsed.config, parsed.name)
-            run(parsed)
+            with kept():
+                run(parsed)
     if not is_dry:
         print(f"summary: {summary.write()}")
     summary.refuse_failed()
@@ -53,7 +57,7 @@ def parse(argv: Sequence[str] | None) -> settings.Parsed[PipelineConfig]:
 
 def run(parsed: settings.Parsed[PipelineConfig]) -> None:
     """Give each command of a pipeline."""
-    launch = parsed.launch
+    launch, folder = parsed.launch, parsed.launch.root / "pipelines" / parsed.name
     given, elsewhere = list(commands(parsed.config, parsed.name)), words_of(launch)
     if not launch.dry_run:
         make_room(launch, launch.root / "pipelines" / parsed.name)
@@ -62,14 +66,19 @@ def run(parsed: settings.Parsed[PipelineConfig]) -> None:
         raise ConfigError(f"{elsewhere[0]} is of stages that train networks; here is none")
     common = ["--root", str(launch.root)] + ["--dry-run"] * launch.dry_run + ["--all"] * launch.all
     common += ["--overwrite"] * launch.overwrite
-    common += ["--track", *launch.track] if launch.track else []
-    for command in given:
-        words = command.flags + common
-        words += elsewhere if STAGES[command.stage].submits else []
-        print(f"\n$ dwf {command.stage} {shlex.join(words)}", flush=True)
-        start = time.monotonic()
-        COMMANDS[command.stage].run(words)
-        print(f"{command.stage}: {time.monotonic() - start:.1f} s")
+    common += ["--track", *launch.track]
+    left = TimeLeft(folder, given, elsewhere=bool(elsewhere))
+    with nullcontext() if launch.dry_run else kept_in(folder):
+        for number, command in enumerate(given):
+            words = command.flags + common
+            words += elsewhere if STAGES[command.stage].submits else []
+            start = time.monotonic()
+            print(f"\n{left.line(number)}\n$ dwf {command.stage} {shlex.join(words)}", flush=True)
+            with part_of(left.at(number)):
+                COMMANDS[command.stage].run(words)
+            print(f"{command.stage}: {time.monotonic() - start:.1f} s")
+            if not launch.dry_run:
+                left.took(number, time.monotonic() - start)
     if launch.dry_run:
         _foretell(given, launch.root)
 

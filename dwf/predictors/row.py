@@ -97,7 +97,7 @@ def do_row(run: Path, index: int) -> None:
     # Of a worker whose driver was killed one waits, then finds the row over, or goes on with it.
     with hold(folder, seconds=math.inf), alone():
         if not (folder / RECORD).exists():
-            write_json(folder / RECORD, _outcome(config, unit, run))
+            _write_outcome(config, unit, run)
 
 
 def do_together(work: Work) -> None:
@@ -114,8 +114,18 @@ def do_together(work: Work) -> None:
         if training is None or training.engine == "plain":
             ours.on_first(do_row, work.folder, index)
             continue
-        record = _outcome(config, unit, work.folder)
-        ours.on_first(write_json, unit.folder(work.folder) / RECORD, record)
+        _write_outcome(config, unit, work.folder)
+
+
+def _write_outcome(config: ExperimentConfig, unit: Unit, run: Path) -> None:
+    """Do a unit and write its record; the states saved on the way have done their service."""
+    record, folder = _outcome(config, unit, run), unit.folder(run)
+
+    def write() -> None:
+        write_json(folder / RECORD, record)
+        RunPart(folder, to_dict(config.rows[unit.row])).drop_checkpoints()
+
+    world().on_first(write)
 
 
 def _outcome(config: ExperimentConfig, unit: Unit, run: Path) -> dict[str, Json]:

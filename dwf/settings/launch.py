@@ -18,7 +18,7 @@ from dwf.settings.plain_data import flatten, to_dict
 from dwf.settings.presets import find_file
 from dwf.settings.reading import TRACK, read_merged, take_track
 from dwf.settings.words import Flag, most_words, options, places, read_flags
-from dwf.trackers import TrackerName, recorded_in, track_with
+from dwf.trackers import NONE, TrackerName, by_default, recorded_in, track_with
 from dwf.trust import code_in, trust_code
 
 T = TypeVar("T")
@@ -43,8 +43,9 @@ class Launch:
     overwrite: bool = False
     """Move what the folder called --name holds to NAME.old-1, and begin anew."""
     track: tuple[TrackerName, ...] = ()
-    """Tools that show the run's numbers beside `metrics.jsonl`; in a file of settings it is
-    `compute.track`. With --resume, those that it was begun with."""
+    """Tools that show the run's numbers beside `metrics.jsonl`; default: tensorboard, where it is
+    installed; `none` turns that off. In a file of settings it is `compute.track`. With --resume,
+    those that it was begun with."""
     trust_code: Annotated[tuple[str, ...], Repeated(), Expert()] = ()
     """Code that may be imported though a folder names it, as `package.module:factory`."""
     data_path: Annotated[tuple[str, ...], Repeated(), Expert()] = ()
@@ -163,8 +164,8 @@ def parse(
             help_text(overlay, line, origins=file.origins, command=command, about=about, file=shown)
         )
         sys.exit(0)
-    begun = recorded_in(path.parent) if line.data.get("resume") else ()
-    line.data = {"config": str(config), "track": told or begun} | line.data
+    begun = recorded_in(path.parent) if line.data.get("resume") else by_default()
+    line.data = {"config": str(config), "track": told or begun or (NONE,)} | line.data
     made, launch = _build_both(overlay, line, file, command=command)
     give_data(*launch.data_path)
     trust_code(*launch.trust_code, *(code_in(made) - recorded))  # a folder's: nobody named that

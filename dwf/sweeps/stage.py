@@ -17,10 +17,10 @@ from dwf.datasets.config import AnyDataConfig
 from dwf.datasets.own import identified
 from dwf.errors import RunConflict, WorkFailed
 from dwf.extras import require
-from dwf.metrics import table_console
+from dwf.metrics import read_metrics, table_console
 from dwf.plain import Json
 from dwf.ranks import alone
-from dwf.run_folder import RunFolder, differences, hold, write_json, write_text
+from dwf.run_folder import METRICS, RunFolder, differences, hold, write_json, write_text
 from dwf.settings import build, flatten, load, to_dict
 from dwf.stages import Product, Runner, run_here, stage
 from dwf.sweeps.config import SweepConfig
@@ -146,8 +146,10 @@ def _show_trials(record: RunFolder, records: dict[int, dict[str, Json]]) -> None
     """Let trackers show what each trial tried and what came of it, its number as the step."""
     for tracker in record.trackers():
         for number, one in sorted(records.items()):
-            tried = {f"point/{name}": value for name, value in flatten(one["point"]).items()}
-            tracker.log(number, numbers_in(tried | one.get("metrics", {})))
+            found = numbers_in(one.get("metrics", {}))
+            run = record.path / "runs" / one.get("names", {}).get("generator", "")
+            losses = read_metrics(run / METRICS) if (run / METRICS).exists() else []
+            tracker.show_trial(number, flatten(one["point"]), found=found, losses=losses)
         tracker.close()
 
 

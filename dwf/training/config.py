@@ -23,6 +23,8 @@ class LoopComputeConfig(ComputeConfig):
     precision: Literal["float32", "bf16", "auto"] = "float32"
     """Precision of the arithmetic; weights are float32 in any case. `auto`: bf16 on a GPU or CPU
     that has instructions for it, else float32."""
+    keep_checkpoints: bool = False
+    """Keep the saved states of the training when the run is finished; else they are removed."""
 
 
 @dataclass(frozen=True)

@@ -286,14 +286,14 @@ def training_progress(folder: Path) -> tuple[float, str]:
 
 
 def _write_curves(config: ZooConfig, record: RunFolder) -> None:
-    """Mean validation accuracy and loss of each epoch, over all cohorts."""
+    """Mean losses and validation accuracy of each epoch, over all cohorts."""
     files = sorted(_work_folder(record.path.parent).glob("cohort-???????.json"))
     curves = [json.loads(file.read_text())["curve"] for file in files]
     log = record.log(step=-1)
     for epoch in range(config.recipe.epochs + 1):
         at = [point for curve in curves for point in curve if point["epoch"] == epoch]
         if at:
-            names = ("val_accuracy", "val_loss")
+            names = [name for name in at[0] if name != "epoch"]  # no training loss before training
             log.write(epoch, **{name: float(np.mean([p[name] for p in at])) for name in names})
     log.close()
 

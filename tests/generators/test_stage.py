@@ -139,6 +139,24 @@ def test_killed_in_training_it_goes_on_to_the_same_bytes(make_zoo, tmp_path, flo
     assert files(folder, *names) == files(tmp_path / "runs" / "straight", *names)
 
 
+def test_a_finished_fit_keeps_no_checkpoints_and_is_made_again_to_the_same_bytes(
+    make_zoo, tmp_path, flow_on_pca
+):
+    make_zoo()
+    first = fit_generator(flow_on_pca, tmp_path, name="fitted").sample(5, seed=1)
+    folder = tmp_path / "runs" / "fitted"
+    assert not (folder / "checkpoints").exists()
+    assert torch.equal(fit_generator(flow_on_pca, tmp_path, name="fitted").sample(5, seed=1), first)
+    (file,) = [file for file in (folder / "density").iterdir() if file.suffix == ".pt"]
+    file.unlink()
+    assert torch.equal(fit_generator(flow_on_pca, tmp_path, name="fitted").sample(5, seed=1), first)
+    compute = dataclasses.replace(flow_on_pca.density.training.compute, keep_checkpoints=True)
+    training = dataclasses.replace(flow_on_pca.density.training, compute=compute)
+    density = dataclasses.replace(flow_on_pca.density, training=training)
+    fit_generator(dataclasses.replace(flow_on_pca, density=density), tmp_path, name="kept")
+    assert list((tmp_path / "runs" / "kept" / "checkpoints").glob("step-*.pt"))
+
+
 def test_samples_are_a_zoo_that_says_where_it_is_from(make_zoo, tmp_path, flow_on_pca):
     zoo = make_zoo()
     generator = fit_generator(flow_on_pca, tmp_path, name="fitted")

@@ -147,8 +147,8 @@ def test_metrics_say_what_was_waited_for_and_used(tmp_path):
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    events = [(event.step, event.value) for event in board.Scalars("train_loss")]
+    board = EventAccumulator(str(tmp_path / "tensorboard" / "train")).Reload()
+    events = [(event.step, event.value) for event in board.Scalars("loss")]
     assert events == [(line["step"], pytest.approx(line["train_loss"])) for line in lines]
 
 

@@ -1,6 +1,7 @@
 """Cohorts of networks with convolutions: alone, batched, interrupted, clipped, smoothed, pruned."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -109,6 +110,22 @@ def test_batched_networks_are_those_trained_one_by_one(tmp_path, network, data_o
         alone = alone[:1]
     for found, one in zip(together, alone, strict=False):
         np.testing.assert_allclose(found, weights_of(one, 2)[0], rtol=1e-3, atol=1e-5)
+
+
+def test_the_training_loss_of_an_epoch_of_one_step_is_that_of_the_initial_weights(tmp_path):
+    zoo = config(PLAIN, recipe=RecipeConfig(epochs=1, batch_size=60, optimizer="sgd"))
+    cohort = trained(zoo, range(2), folder=tmp_path)
+    losses = []
+    for network in range(2):
+        module = build_network(zoo.network)
+        seed = roster.network_seed(zoo, network)
+        initialise(module, zoo.network, kind="default", seed=seed)
+        stored, labels = images().train.batch(torch.arange(60))
+        with torch.no_grad():
+            losses.append(cross_entropy(module(stored / 255 - 0.5), labels).item())
+    before, after = json.loads(cohort.done_path.read_text())["curve"]
+    assert "train_loss" not in before, "nothing was trained yet"
+    assert after["train_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 def test_running_statistics_are_rows_and_are_scored_with(tmp_path):

@@ -75,6 +75,7 @@ class Cohort:
         self.keeper = Keeper(config, len(networks))
         self.epoch = self.step = 0
         self.diverged_N = torch.full((len(networks),), -1)  # the step, -1 while all is well
+        self.train_loss_N = torch.zeros(len(networks))  # the sum over the steps of this epoch
         self.curve: list[dict[str, float]] = []
         self._saved_at = time.monotonic()
 
@@ -174,6 +175,7 @@ class Cohort:
         self.program.start(self.networks.tolist(), weights_ND)
         self.state, self.train_part = self.program.state, _on(self.data.train, device)
         self.diverged_N = self.diverged_N.to(device)
+        self.train_loss_N = self.train_loss_N.to(device)
         self._load()
 
     def _train_epoch(self, report: Report) -> None:
@@ -198,6 +200,7 @@ class Cohort:
         return self.curve[-1]["val_accuracy"] if self.epoch and self.curve else None
 
     def _begin_epoch(self) -> None:
+        self.train_loss_N.zero_()
         pruning = self.recipe.prune
         if pruning and self.epoch < self.recipe.epochs and prune.is_due(pruning, self.epoch):
             self.program.prune(prune.rounds_done(pruning, self.epoch) / pruning.rounds)
@@ -252,6 +255,7 @@ class Cohort:
         loss_N = self.program.step(inputs, labels_NB, own_inputs=own, drop=drop, stream=stream)
         bad_N = ~loss_N.isfinite() & (self.diverged_N < 0)
         self.diverged_N.masked_fill_(bad_N, self._at)
+        self.train_loss_N += loss_N
 
     def _take(self, positions_NB: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the images of a step as stored, augmented where the recipe says so, and labels."""
@@ -304,6 +308,9 @@ class Cohort:
                 "val_accuracy": val.accuracy_N[fine_N].mean(),
                 "val_loss": val.loss_N[fine_N].mean(),
             }
+            if self.epoch:
+                train_loss_N = self.train_loss_N.cpu().numpy() / self.steps_per_epoch
+                means["train_loss"] = train_loss_N[fine_N].mean()
             self.curve.append({"epoch": self.epoch} | {k: float(v) for k, v in means.items()})
         chosen_N = self.keeper.choose(self.epoch, val.accuracy_N, fine_N=fine_N)
         if chosen_N.any():
@@ -427,6 +434,7 @@ class Cohort:
             "masks": self.program.masks,
             "keeper": self.keeper.state(),
             "diverged": self.diverged_N,
+            "train_loss": self.train_loss_N,
             "curve": json.dumps(self.curve),
             "looks": json.dumps(self.looks),
         }
@@ -450,6 +458,7 @@ class Cohort:
         self.program.masks = saved["masks"]
         self.keeper.load(saved["keeper"])
         self.diverged_N.copy_(saved["diverged"])
+        self.train_loss_N.copy_(saved["train_loss"])
         self.curve, self.looks = json.loads(saved["curve"]), json.loads(saved["looks"])
         logger.info("%s goes on from epoch %d, step %d", self.name, self.epoch, self.step)
 

@@ -1,0 +1,104 @@
+"""Time that the rest of a pipeline may take: as its stages took before, else by arithmetic."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from dwf.errors import DwfError
+from dwf.generators.config import GeneratorConfig, SampleConfig
+from dwf.metrics import Whole
+from dwf.pipeline import Command
+from dwf.plain import Json
+from dwf.run_folder import write_json
+from dwf.settings import build, read_yaml
+from dwf.sweeps.estimate import fit_seconds, sample_seconds, zoo_seconds
+from dwf.zoo.config import ZooConfig, class_of
+
+FILE = "seconds.json"
+"""File of a pipeline's folder: a stage and its settings file -> the most seconds that it took."""
+T = TypeVar("T")
+
+
+class TimeLeft:
+    """Which stage of a pipeline is at work, and what those after it may take.
+
+    Args:
+        folder: the pipeline's; those beside it tell what stages of the same settings files took.
+        given: its commands, in order.
+        elsewhere: whether stages of units run on a cluster, so that arithmetic tells nothing.
+    """
+
+    def __init__(self, folder: Path, given: Sequence[Command], *, elsewhere: bool):
+        self._folder, self._given = folder, given
+        self._own = _read(folder)
+        self._known = dict(_by_arithmetic(given)) if not elsewhere else {}
+        for other in sorted(folder.parent.glob(f"*/{FILE}")):
+            self._known |= _read(other.parent)
+        self._known |= self._own
+
+    def at(self, number: int) -> Whole:
+        """Return what progress within a stage says of the whole; the first stage is number 0."""
+        return self._whole(number, self._given[number + 1 :])
+
+    def line(self, number: int) -> str:
+        """Return what is said of a stage that begins, in words."""
+        return self._whole(number, self._given[number:]).words(0.0)
+
+    def _whole(self, number: int, rest: Sequence[Command]) -> Whole:
+        known = [(command.stage, self._known.get(_key(command))) for command in rest]
+        return Whole(
+            f"stage {number + 1} of {len(self._given)}",
+            sum(seconds or 0.0 for _, seconds in known),
+            without=tuple(dict.fromkeys(stage for stage, seconds in known if seconds is None)),
+        )
+
+    def took(self, number: int, seconds: float) -> None:
+        """Record what a stage took; one that was finished already took less than before."""
+        key = _key(self._given[number])
+        self._own[key] = round(max(seconds, self._own.get(key, 0.0)), 1)
+        self._known[key] = self._own[key]
+        write_json(self._folder / FILE, self._own)
+
+
+def _key(command: Command) -> str:
+    return f"{command.stage} {command.file}"
+
+
+def _read(folder: Path) -> dict[str, float]:
+    try:
+        told = json.loads((folder / FILE).read_text())
+        return {str(key): float(seconds) for key, seconds in told.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _by_arithmetic(given: Sequence[Command]) -> Iterator[tuple[str, float]]:
+    """Yield the stages whose time follows from their settings: zoos, densities that learn, draws.
+
+    A file that cannot be read is told of by its stage, and has no time here.
+    """
+    zoo: ZooConfig | None = None
+    generator: GeneratorConfig | None = None
+    for command in given:
+        seconds = None
+        with contextlib.suppress(DwfError):
+            data = read_yaml(command.file)
+            if command.stage == "zoo" and class_of(data) is ZooConfig:
+                zoo = _build(ZooConfig, data, command)
+                seconds = zoo_seconds(zoo)
+                seconds = seconds and seconds / (os.cpu_count() or 1)
+            elif command.stage == "generator" and zoo is not None:
+                generator = _build(GeneratorConfig, data, command)
+                seconds = fit_seconds(zoo, generator)
+            elif command.stage == "sample" and zoo is not None and generator is not None:
+                sample = _build(SampleConfig, data, command)
+                seconds = sample_seconds(zoo, generator, sample=sample)
+        if seconds is not None:
+            yield _key(command), seconds
+
+
+def _build(cls: type[T], data: Mapping[str, Json], command: Command) -> T:
+    return build(cls, {**data, **command.links}, source=command.file)
