@@ -18,6 +18,7 @@ from dwf.errors import (
     TooFewNetworks,
 )
 from dwf.evaluation.config import EvaluateConfig
+from dwf.evaluation.report.drawing import TWO_COLUMNS
 from dwf.evaluation.report.figures import training_curves
 from dwf.evaluation.report.report import Report
 from dwf.evaluation.stage import evaluate
@@ -327,5 +328,5 @@ def test_a_finished_report_of_networks_that_changed_is_refused(zoo, write_sample
 def test_a_curve_of_one_point_is_seen():
     curves = {"generator flow": {"val_loss": np.array([[400.0, 1.3]])}}
     curves["generator long"] = {"val_loss": np.array([[200.0, 1.4], [400.0, 1.3]])}
-    single, line = (axes.lines[0] for axes in training_curves(curves).axes)
+    single, line = (axes.lines[0] for axes in training_curves(curves, TWO_COLUMNS).axes)
     assert single.get_marker() == "o" and line.get_marker() == "None"
