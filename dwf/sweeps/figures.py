@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dwf.evaluation.report import (
     HELD_OUT_COLOUR,
@@ -22,7 +23,7 @@ from dwf.evaluation.report import (
     save_figures,
     share_interval,
 )
-from dwf.sweeps.report import Row, SweepReport
+from dwf.sweeps.report import Row, SweepReport, short_names
 
 _PERCENT = ("accuracy", "good_and_novel", "accurate")
 COLOURS = (HELD_OUT_COLOUR, *SAMPLE_COLOURS)
@@ -105,7 +106,7 @@ def _draw(
     _draw_others(panel, others, positions[len(rows) :])
     for i, row in enumerate(rows):
         if row["trial"] == report.best:
-            label = f"best by {report.metric}"
+            label = f"best by {report.metric.replace('_', ' ')}"
             ring = {"facecolors": "none", "edgecolors": INK, "s": 60, "zorder": 5}
             panel.scatter([positions[i]], [values[i]], label=label, **ring)
     _label(panel, report, axis, column, labels)
@@ -136,17 +137,27 @@ def _label(
     panel: Axes, report: SweepReport, axis: str, column: str, labels: dict[float, str]
 ) -> None:
     if axis in report.logarithmic:
-        panel.set_xscale("log")
+        _log_axis(panel)
     if len(labels) <= _MOST_LINES and not any(isinstance(at, float) for at in labels):
         is_long = max(map(len, labels.values())) > _LONGEST_LABEL
         turned = {"rotation": 15, "ha": "right"} if is_long else {}
         panel.set_xticks(list(labels), list(labels.values()), **turned)
         panel.set_xticks([], minor=True)
-    panel.set_xlabel(axis)
+    panel.set_xlabel(short_names(report.axes)[axis].replace("_", " "))
     words = column.replace("val_", "validation ").replace("_", " ")
     panel.set_ylabel(words + (" (%)" if column.endswith(_PERCENT) else ""))
     chose = "for the choice" if column.startswith("val_") else "for the report alone"
     panel.set_title(f"{words.split(' ')[0]}: {chose}")
+
+
+def _log_axis(panel: Axes) -> None:
+    """Make the horizontal axis logarithmic, with numbers that do not run into each other."""
+    panel.set_xscale("log")
+    low, high = panel.get_xlim()
+    subs = (1, 2, 5) if high < 200 * low else (1,)
+    panel.xaxis.set_major_locator(LogLocator(subs=subs))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _positions(rows: list[Row], axis: str) -> tuple[list[float], dict[float, str]]:

@@ -70,7 +70,9 @@ def test_a_new_family_of_baselines_is_one_entry(zoo, write_samples, monkeypatch)
     assert first.title == "the first networks" and first.is_baseline
     assert first.networks["distance"] == [0] * 6 and first.mark == "copying"
     assert first.networks["nearest"] == [100, 101, 102, 103, 104, 105]
-    labels = [text.get_text() for text in novelty_against_accuracy(found, TWO_COLUMNS).legends[0].texts]
+    labels = [
+        text.get_text() for text in novelty_against_accuracy(found, TWO_COLUMNS).legends[0].texts
+    ]
     assert "the first ones" in labels and "Gaussians" in labels
     assert "the first networks" in (zoo.path.parent.parent / "reports/r/report.html").read_text()
 

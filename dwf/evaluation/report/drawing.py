@@ -175,6 +175,7 @@ def inline_svg(svg: Path, *, label: str, shown: str) -> str:
     """
     text = svg.read_text()
     text = text[text.index("<svg") :]
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     # Names of parts are those of the whole page, which has several figures.
     mine = re.sub("[^a-zA-Z0-9]+", "-", svg.stem)
