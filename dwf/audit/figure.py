@@ -3,6 +3,7 @@
 Shape suffixes: S networks of a line.
 """
 
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -18,6 +19,9 @@ from dwf.evaluation.report import (
     SAMPLE_COLOURS,
     SAMPLE_MARKERS,
     STYLE,
+    Width,
+    legend_beside,
+    panels,
     save_figures,
 )
 
@@ -33,13 +37,18 @@ _FAR = 2.0  # times the zoo's own distance: beyond it nothing is told apart that
 def draw(report: AuditReport, folder: Path) -> dict[str, Path]:
     """Write `audit.png`; return caption -> file."""
     with matplotlib.rc_context(STYLE):
-        zoos = report.zoos
-        figure = Figure(figsize=(9, 5.2 * len(zoos)))
-        panels = figure.subplots(len(zoos), 1, squeeze=False)[:, 0]
-        for axes, zoo in zip(panels, zoos, strict=True):
-            _panel(axes, report.of_zoo(zoo), title=zoo)
-        figure.tight_layout()
-        return save_figures({"audit.png": (CAPTION, figure)}, folder)
+        return save_figures({"audit.png": (CAPTION, partial(accuracy_at_distance, report))}, folder)
+
+
+def accuracy_at_distance(report: AuditReport, width: Width) -> Figure:
+    """One panel for each zoo: accuracy against distance, of every row and null arm."""
+    height = 3.4 if width.is_narrow else 3.6
+    figure, each_axes = panels(width, len(report.zoos), height=height, across=1)
+    for axes, zoo in zip(each_axes, report.zoos, strict=True):
+        _panel(axes, report.of_zoo(zoo), title=zoo)
+    for axes in each_axes:
+        legend_beside(axes, width)
+    return figure
 
 
 def _panel(axes: Axes, lines: list[Line], *, title: str) -> None:
@@ -54,7 +63,7 @@ def _panel(axes: Axes, lines: list[Line], *, title: str) -> None:
         (low, x, high), (worse, y, better) = _middle(line)
         own = {"xerr": [[x - low], [high - x]], "yerr": [[y - worse], [better - y]]}
         given = None if label in labelled else label
-        size = 9 if line.is_row else 6
+        size = 6 if line.is_row else 4
         axes.errorbar(
             x, y, **own, fmt=marker, color=colour, markersize=size, elinewidth=0.8, label=given
         )
@@ -62,9 +71,8 @@ def _panel(axes: Axes, lines: list[Line], *, title: str) -> None:
     if max(_middle(line)[0, 1] for line in lines) > _FAR:
         axes.set_xscale("symlog", linthresh=_FAR)  # one row that went astray hides no other
     axes.set_title(title)
-    axes.set_xlabel("distance to the nearest training network (zoo's own median = 1)")
+    axes.set_xlabel("distance to the nearest training network\n(zoo's own median = 1)")
     axes.set_ylabel("test accuracy (%)")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
 
 
 def _middle(line: Line) -> np.ndarray:

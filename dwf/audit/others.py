@@ -8,7 +8,7 @@ from pathlib import Path
 from dwf.audit.config import RowConfig
 from dwf.errors import ConfigError, DwfError
 from dwf.evaluation.measure import Limits
-from dwf.evaluation.network_files import open_samples, title_of
+from dwf.evaluation.network_files import open_samples
 from dwf.evaluation.report import NetworkSet, Report, mark, validate_report
 from dwf.plain import Json
 from dwf.zoo.store import Zoo
@@ -27,16 +27,6 @@ class Others:
     """Row -> a report.json and what it says, whose samples are taken as they are."""
     failed: dict[str, str] = field(default_factory=dict)
     """Row -> why its networks cannot be had."""
-
-    @property
-    def titles(self) -> dict[str, str]:
-        """Title in a report -> that of the audit, of the rows of files."""
-        found = {title_of(Path(path)): row for row, path in self.folders.items()}
-        nearest = {
-            f"nearest originals of {title}": f"nearest originals of {row}"
-            for title, row in found.items()
-        }
-        return found | nearest
 
     def joined(self, report: Report) -> tuple[list[NetworkSet], dict[str, str]]:
         """Return the sets of a report and those of the others' reports, by the same marks.

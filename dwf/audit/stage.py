@@ -7,10 +7,10 @@
 What a row leaves: see `row`. Whoever calls `audit_generators` says where rows run.
 """
 
-import json
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -34,15 +34,18 @@ from dwf.audit.table import FILE, HOW_TO_READ, AuditReport, Failure, Line, sente
 from dwf.devices import find_device
 from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.evaluation.report import (
+    LEGEND,
     PROFILE_TEXT,
+    Record,
     Report,
     beginning,
     bullets,
     figure,
-    hardware,
-    paragraphs,
+    legend,
+    save_timing,
     table,
     whole_page,
+    write_index,
 )
 from dwf.evaluation.stage import evaluate
 from dwf.generators.plan import describe_sizes, layout_of, parts_that_train
@@ -55,7 +58,7 @@ from dwf.sweeps.estimate import in_hours, zoo_seconds
 from dwf.sweeps.trial import make_zoo
 from dwf.trust import code_in, trust_code
 
-_TABLE_WIDTH = 156
+_TABLE_WIDTH = 172
 
 
 def _is_whole(folder: Path) -> bool:
@@ -309,10 +312,10 @@ def _of_zoo(
     name = f"{label}-part" if is_part else label
     if is_part:  # of other rows, perhaps
         shutil.rmtree(root / "reports" / name, ignore_errors=True)
-    found = evaluate(audit.evaluate(label, samples), root, name=name)
+    rows = (*(unit.row for unit in trained), *others.folders)
+    found = evaluate(replace(audit.evaluate(label, samples), label=rows), root, name=name)
     sets, wrong = others.joined(found)
-    titles = others.titles
-    lines = [Line.of(label, one, title=titles.get(one.title, "")) for one in sets]
+    lines = [Line.of(label, one) for one in sets]
     failed += [Failure(label, row, reason=why) for row, why in (others.failed | wrong).items()]
     by_row = {unit.row: unit for unit in trained}
     return [_judged(audit, line, by_row, found, folder) for line in lines], failed
@@ -347,15 +350,33 @@ def _headline(audit: Audit, lines: list[Line], failed: list[Failure]) -> Iterato
         yield from sentences(label, [line for line in lines if line.zoo == label])
 
 
+def _seconds(folder: Path) -> float:
+    """Return what all rows took together, each as its record tells."""
+    audit = Audit.read(folder)
+    records = [found for unit in audit.units if (found := read_record(folder, unit))]
+    return sum(sum(record.get("seconds", {}).values()) for record in records)
+
+
 def _write(made: AuditReport, folder: Path, record: RunFolder) -> None:
     drawn = draw(made, folder)
-    environment = json.loads((record.path / "environment.json").read_text())
-    body = beginning(made.name, made.headline)
+    save_timing(record.path, _seconds(folder))
+    run = Record.read(
+        record.path,
+        commands=[f"dwf audit --config audits/{made.name}/run/config.yaml --name {made.name}"],
+        links=[
+            ("all reports", "../../reports/index.html"),
+            *((f"report on {zoo}", f"{zoo}/reports/{zoo}/report.html") for zoo in made.zoos),
+        ],
+    )
+    name, *headline = beginning(made.name, made.headline)
+    body = [name, *run.top(), *headline, legend(LEGEND)]
     body += [figure(CAPTION, file, explained=EXPLAINED) for file in drawn.values()]
     for zoo in made.zoos:
         for title, (heading, rows) in made.tables(zoo).items():
-            body += [f"<h2>{zoo}: {title.lower()}</h2>", table(heading, rows)]
+            told = made.hints(zoo)[title]
+            body += [f"<h2>{zoo}: {title.lower()}</h2>", table(heading, rows, hints=told)]
     body += ["<h2>How to read this</h2>", bullets((*HOW_TO_READ, PROFILE_TEXT))]
-    body += ["<h2>What was run</h2>", *paragraphs([hardware(environment)])]
+    body += run.bottom(facts={"settings of this audit": made.config})
     write_text(folder / "audit.html", whole_page(f"{made.name}: an audit of generators", body))
     made.save(folder)
+    write_index(folder.parent.parent)

@@ -22,6 +22,7 @@ from dwf.evaluation.report import (
     accuracy_error,
     cells,
     headings,
+    hints,
     markdown_table,
     percent,
     shown,
@@ -61,10 +62,10 @@ class Line:
     """`reached`, `under budget` or `below`, against that; empty where there is none."""
 
     @classmethod
-    def of(cls, zoo: str, one: NetworkSet, *, title: str = "") -> "Line":
-        """Return the line of a row of a report, under a title of its own where one is given."""
+    def of(cls, zoo: str, one: NetworkSet) -> "Line":
+        """Return the line of a row of a report."""
         kept = {name: one.networks[name] for name in (one.scored, "distance_ratio")}
-        return cls(zoo, replace(one, title=title or one.title, networks=kept))
+        return cls(zoo, replace(one, networks=kept))
 
     @property
     def is_row(self) -> bool:
@@ -124,17 +125,23 @@ class AuditReport:
 
     def tables(self, zoo: str) -> dict[str, tuple[tuple[str, ...], list[tuple[str, ...]]]]:
         """Return title -> (heading, cells) of a zoo's tables, in reading order."""
+        return {
+            title: (headings(columns, "test"), cells(columns, some))
+            for title, (columns, some) in self._columns(zoo).items()
+        }
+
+    def hints(self, zoo: str) -> dict[str, tuple[str, ...]]:
+        """Return title -> how to read each column of that table."""
+        return {title: hints(columns) for title, (columns, _) in self._columns(zoo).items()}
+
+    def _columns(self, zoo: str) -> dict[str, tuple[Sequence[Column["Line"]], list["Line"]]]:
         lines = self.of_zoo(zoo)
         rows = [line for line in lines if line.is_row]
         profile = [line for line in lines if "profile" in line.one.summary]
-        found = {
+        return {
             "All rows and null arms": (shown(MAIN, lines), lines),
             "What each row was trained for, and what was published": (TRAINED, rows),
             "Under other limits": (tuple(map(_of_set, PROFILE_COLUMNS)), profile),
-        }
-        return {
-            title: (headings(columns, "test"), cells(columns, some))
-            for title, (columns, some) in found.items()
         }
 
     def save(self, folder: Path) -> None:

@@ -36,6 +36,8 @@ class CodecSettings(Checked):
     """Base of a codec's settings: what the codec can do, and settings that not all codecs have."""
 
     kind: ClassVar[str]
+    title: ClassVar[str]
+    """What its codes are, in a title."""
     mixes: ClassVar[bool] = False
     """Whether codes of several architectures are of one sequence, with masks; see `CodeShape`."""
     is_lossless: ClassVar[bool] = False
@@ -100,6 +102,7 @@ def _count_numbers(widths: Sequence[int]) -> int:
 class FlatConfig(CodecSettings):
     """The weights themselves, shifted and scaled."""
 
+    title: ClassVar[str] = "flat weights"
     is_lossless: ClassVar[bool] = True
     has_derivative: ClassVar[bool] = True
 
@@ -119,6 +122,8 @@ class FlatConfig(CodecSettings):
 @dataclass(frozen=True)
 class PcaConfig(CodecSettings):
     """Scores on the principal components of the training networks."""
+
+    title: ClassVar[str] = "principal components"
 
     components: Count | None = None
     """How many components; default: all, one fewer than training networks."""
@@ -151,6 +156,7 @@ class PcaConfig(CodecSettings):
 class NeuronsConfig(CodecSettings):
     """One token per hidden unit of an MLP, or filter of a CNN, with the weights that make it."""
 
+    title: ClassVar[str] = "neuron tokens"
     mixes: ClassVar[bool] = True
     is_lossless: ClassVar[bool] = True
     makes_tokens: ClassVar[bool] = True
@@ -216,6 +222,7 @@ class TokenSettings(Checked):
 class TokensConfig(TokenSettings, CodecSettings):
     """The weights as tokens, rows of each output channel with its bias (arXiv 2406.09997)."""
 
+    title: ClassVar[str] = "weight tokens"
     is_lossless: ClassVar[bool] = True
     makes_tokens: ClassVar[bool] = True
     has_derivative: ClassVar[bool] = True
@@ -271,6 +278,7 @@ class SaneLoopConfig(LoopConfig):
 class SaneConfig(CodecSettings):
     """A transformer autoencoder of windows of tokens (SANE, arXiv 2406.09997)."""
 
+    title: ClassVar[str] = "SANE's tokens"
     makes_tokens: ClassVar[bool] = True
     tiles: ClassVar[bool] = True
 
@@ -418,6 +426,8 @@ class AutoencoderSettings(CodecSettings):
 class ConvAutoencoderConfig(AutoencoderSettings):
     """A convolutional autoencoder of networks as vectors (p-diff, arXiv 2402.13144)."""
 
+    title: ClassVar[str] = "codes of p-diff's autoencoder"
+
     backbone: StridedAutoencoderConfig | FoldedAutoencoderConfig = field(
         default_factory=StridedAutoencoderConfig
     )
@@ -457,6 +467,7 @@ class ConvAutoencoderConfig(AutoencoderSettings):
 class VaeConfig(AutoencoderSettings):
     """A variational autoencoder of networks as vectors, of linear layers (VAE-Diffusion)."""
 
+    title: ClassVar[str] = "codes of a VAE"
     has_prior: ClassVar[bool] = True
 
     backbone: PerceptronAutoencoderConfig = field(default_factory=PerceptronAutoencoderConfig)

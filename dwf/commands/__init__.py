@@ -83,6 +83,7 @@ COMMANDS = {
         "dwf.commands.reconstruction:reconstruction", "what a generator's codec loses"
     ),
     "validate": Command("dwf.commands.validate:validate", "hold a report.json to its schema"),
+    "index": Command("dwf.commands.index:index", "one page over zoos, runs and reports"),
     "transfer": Command("dwf.commands.transfer:transfer", "join reports of predictors"),
     "convert": Command("dwf.commands.convert:convert", "checkpoints for another number of ranks"),
 }

@@ -40,6 +40,8 @@ class DensitySettings(Checked):
     """Base of a density's settings: what it can do, and settings that not all densities have."""
 
     kind: ClassVar[str]
+    title: ClassVar[str]
+    """Its name in a title."""
     has_likelihood: ClassVar[bool] = True
     """Whether `log_prob` is known."""
     mixes: ClassVar[bool] = False
@@ -165,6 +167,7 @@ class LearntSettings(DensitySettings):
 class FlowConfig(LearntSettings):
     """Conditional flow matching (arXiv 2210.02747; for weights arXiv 2601.05052)."""
 
+    title: ClassVar[str] = "flow"
     mixes: ClassVar[bool] = True
     methods: ClassVar[tuple[str, ...]] = get_args(OdeMethod)
 
@@ -255,6 +258,7 @@ _LITTLE_SIGNAL = 1e-6
 class DiffusionConfig(LearntSettings):
     """Denoising diffusion (arXiv 2006.11239; for weights arXiv 2402.13144)."""
 
+    title: ClassVar[str] = "diffusion"
     has_likelihood: ClassVar[bool] = False
     mixes: ClassVar[bool] = True
     methods: ClassVar[tuple[str, ...]] = get_args(DiffusionMethod)
@@ -400,6 +404,8 @@ class DiffusionConfig(LearntSettings):
 class GaussianConfig(DensitySettings):
     """A multivariate Gaussian: the null that every generator must beat."""
 
+    title: ClassVar[str] = "Gaussian"
+
     covariance: Literal["full", "diagonal"] = "full"
     """`full` has the rank of the training codes; `diagonal` treats each number alone."""
     shrinkage: Fraction = 0.0
@@ -411,6 +417,8 @@ class GaussianConfig(DensitySettings):
 @dataclass(frozen=True)
 class KdeConfig(DensitySettings):
     """Training codes, the anchors, plus noise: how SANE draws (arXiv 2406.09997, table 3)."""
+
+    title: ClassVar[str] = "kernel density"
 
     mode: Literal["token", "joint", "individual", "gaussian"] = "token"
     """Part of a drawn code that comes from one anchor: a token, the whole code, a number; or

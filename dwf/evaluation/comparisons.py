@@ -9,7 +9,7 @@ Shape suffixes: S networks of a set.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -48,12 +48,18 @@ class Comparison:
     plain_averages: tuple[Baseline, ...] = ()
     arms: tuple[Arm, ...] = ()
     """Null arms that are made of parts of these networks."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """Name of a zoo of samples -> its title."""
     subset: str = ""
     """Which of the training networks these are, see `Subset.label`; empty for all."""
 
 
 def comparisons_of(
-    config: EvaluateConfig, whole: Yardstick, *, samples: Sequence[Zoo]
+    config: EvaluateConfig,
+    whole: Yardstick,
+    *,
+    samples: Sequence[Zoo],
+    titles: Mapping[str, str],
 ) -> list[Comparison]:
     """Return the comparisons of a report, that with all training networks first.
 
@@ -61,6 +67,7 @@ def comparisons_of(
         config: which baselines.
         whole: yardstick of all training networks.
         samples: zoos of generated networks.
+        titles: name of each of them -> its title; see `titles_of`.
 
     Raises:
         ConfigError, TooFewNetworks: see `Subset.rows_of` and `Yardstick`.
@@ -82,6 +89,7 @@ def comparisons_of(
             plain=plain,
             plain_averages=_plain_averages(config, yardstick) if plain else (),
             arms=tuple(yardstick.arms(config.count, seed=config.seed)),
+            titles=titles,
             subset=subset,
         )
         for yardstick, mine, subset in parts.values()
@@ -175,10 +183,11 @@ class _Measuring:
         nearest = {}
         for each in self.comparison.samples:
             measured = self.yardstick.measure_zoo(each, np.arange(len(each)), compare=True)
-            nearest[each.name] = measured.nearest_S
+            nearest[self._called(each)] = measured.nearest_S
             network_S, more = each.columns["network"], _how_drawn(each)
             told = asked_of(each)
-            yield self._set(each.name, "samples", measured, network_S, told=told, **more)
+            more["source"] = each.name
+            yield self._set(self._called(each), "samples", measured, network_S, told=told, **more)
         for family, baseline in self.comparison.baselines:
             yield self._of_baseline(family, baseline)
         for baseline in self.comparison.plain_averages:
@@ -199,7 +208,7 @@ class _Measuring:
             return
         held = {name: self.zoo.columns[name][self._rows] for name in asked}
         copies = self.yardstick.measure_copies(retrieved(asked, held))
-        title = f"nearest to what {samples.name} was asked for"
+        title = f"nearest to what {self._called(samples)} was asked for"
         condition = _how_drawn(samples)["condition"]
         yield self._set(title, "retrieval", copies, told=asked, condition=condition)
 
@@ -228,6 +237,9 @@ class _Measuring:
         measured = yardstick.measure_drawn(drawn, compare, in_frame=plain is None)
         return self._set(self._titled(baseline.title), family, measured)
 
+    def _called(self, samples: Zoo) -> str:
+        return self.comparison.titles[samples.name]
+
     def _titled(self, title: str) -> str:
         subset = self.comparison.subset
         return f"{title} ({subset})" if subset else title
@@ -240,6 +252,7 @@ class _Measuring:
         network_S: np.ndarray | None = None,
         *,
         told: Mapping[str, np.ndarray] | None = None,
+        source: str = "",
         **more: Json,
     ) -> NetworkSet:
         yardstick, told = self.yardstick, told or {}
@@ -266,6 +279,7 @@ class _Measuring:
             split=self.config.split,
             labels=labels,
             more=more | self._told,
+            source=source,
         )
 
 

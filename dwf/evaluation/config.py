@@ -39,6 +39,9 @@ class EvaluateConfig(Checked):
     samples: tuple[str, ...] = ()
     """Zoos of generated networks, or files of networks (`.safetensors .pt .npz`) and folders of
     such; they are put into the zoo's frame."""
+    label: tuple[str, ...] = ()
+    """Short titles of the samples in tables and figures, in their order; default: in words what
+    drew them (`flow over neuron tokens`)."""
     split: Literal["test", "val"] = "test"
     """Held-out networks and images that are scored: `test` for reports; `val` for choices between
     settings, which then see nothing of the test networks and test images."""

@@ -1,6 +1,7 @@
 """The stage: score generated networks against the zoo that their generators learnt from."""
 
 import json
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,17 +14,22 @@ from dwf.evaluation.analyses import Material, analyse, chosen
 from dwf.evaluation.comparisons import comparisons_of, measure_all
 from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.frames import refuse_other_frame
+from dwf.evaluation.lineage import commands_of, links_of
 from dwf.evaluation.measure import Yardstick, ensemble_size
 from dwf.evaluation.network_files import are_files, open_samples
 from dwf.evaluation.report import (
     ONE_NETWORK,
+    Record,
     Report,
     asked_against_drawn,
     draw_figures,
     headline,
     read_fit,
+    save_timing,
+    write_index,
     write_page,
 )
+from dwf.evaluation.titles import titles_of
 from dwf.metrics import print_report, read_metrics
 from dwf.plain import Json
 from dwf.run_folder import RunFolder, write_text
@@ -36,7 +42,7 @@ from dwf.zoo.manifest import zoos_named
 from dwf.zoo.store import Zoo
 
 REPORT = Product("report")
-_TABLE_WIDTH = 156
+_TABLE_WIDTH = 172
 _SPLITS = ("train", "val", "test")
 _LONGEST_LIST = 16
 _MOST_PARTS = 32
@@ -66,7 +72,7 @@ def evaluate(config: EvaluateConfig, root: Path | str, *, name: str) -> Report:
 
     Raises:
         ConfigError: networks that nobody can run; no column `by`, or one of too many values;
-            samples say that they were learnt from another
+            labels that do not suit the samples; samples say that they were learnt from another
             zoo, or from more networks than it has.
         RunConflict: the report is finished, and the zoos have changed since; or another process
             is at it.
@@ -89,11 +95,13 @@ def _evaluate(
 ) -> Report:
     """Score opened zoos; see `evaluate`."""
     refuse_other_frame(zoo, samples)
+    titles = titles_of(samples, label=config.label, root=Path(root))
     fingerprints = {each.name: each.fingerprint for each in (zoo, *samples)}
     refuse = partial(_refuse_other_networks, fingerprints=fingerprints)
     with stage(REPORT, _folder(root, name), config=config, refuse_other=refuse) as run:
         if run is None:
             return Report.load(_folder(root, name))
+        begun = time.monotonic()
         device = find_device(config.device).type
         counts = [len(zoo.rows(split, "last")) for split in ("train", config.split)]
         size = ensemble_size([*counts, *(len(each) for each in samples)])
@@ -106,7 +114,7 @@ def _evaluate(
             workers=config.workers,
             ensemble=size,
         )
-        comparisons = comparisons_of(config, yardstick, samples=samples)
+        comparisons = comparisons_of(config, yardstick, samples=samples, titles=titles)
         sets = measure_all(config, comparisons)
         limits_of = {one.subset: one.yardstick.limits for one in comparisons[1:]}
         said = headline(sets, yardstick.limits, limits_of=limits_of)
@@ -126,13 +134,17 @@ def _evaluate(
         made = replace(made, analyses=analyse(config.analyses, material, folder=run.path))
         made.save(run.path)
         figures = draw_figures(made, run.path, curves=_curves(root, zoo, samples))
-        environment = json.loads((run.path / "environment.json").read_text())
-        write_text(
-            run.path / "report.html",
-            write_page(made, environment, figures=figures, folder=run.path),
+        save_timing(run.path, time.monotonic() - begun)
+        record = Record.read(
+            run.path,
+            commands=commands_of(root, name, zoo=zoo.name, samples=config.samples),
+            links=links_of(root, zoo=zoo.name, samples=config.samples),
         )
+        page = write_page(made, record, figures=figures, folder=run.path)
+        write_text(run.path / "report.html", page)
         run.finish(headline=list(made.headline), fingerprints=fingerprints)
-        return made
+    write_index(root)
+    return made
 
 
 def report(made: Report, folder: Path) -> None:

@@ -21,10 +21,10 @@ def judged(report: str, zoo: Zoo) -> NetworkSet:
     fingerprints = json.loads((folder / "done.json").read_text())["fingerprints"]
     samples = Report.load(folder).of("samples")
     for one in samples:
-        if one.title == zoo.name and fingerprints.get(zoo.name) == zoo.fingerprint:
+        if one.source == zoo.name and fingerprints.get(zoo.name) == zoo.fingerprint:
             return one
-    titles = ", ".join(one.title for one in samples) or "no samples"
+    names = ", ".join(one.source for one in samples) or "no samples"
     raise ConfigError(
-        f"report = {report!r}: it is on {titles}, not on {zoo.name} as it is now: evaluate that "
+        f"report = {report!r}: it is on {names}, not on {zoo.name} as it is now: evaluate that "
         f"with dwf evaluate --samples {zoo.name}"
     )

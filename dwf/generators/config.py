@@ -80,6 +80,11 @@ class GeneratorConfig(Checked):
     """Number of training and of held-out networks, drawn by the seed, of which the density's
     likelihood is recorded once it is fitted; 0: of none."""
 
+    @property
+    def title(self) -> str:
+        """What it is in few words, for tables and figures: `flow over neuron tokens`."""
+        return f"{self.density.title} over {self.codec.title}"
+
     def __post_init__(self):
         if self.networks is not None and self.rows is not None:
             raise ValueError(

@@ -10,6 +10,7 @@ numbers of a token's latent.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -23,7 +24,7 @@ from dwf.codecs.codec import Codec
 from dwf.codecs.codes import Codes
 from dwf.codecs.sane import SaneCodec
 from dwf.errors import ConfigError, TooFewNetworks
-from dwf.evaluation.report import STYLE, save_figures
+from dwf.evaluation.report import STYLE, Width, panels, save_figures
 from dwf.plain import Json
 from dwf.predictors.spectra import FEATURES, matrices_of, spectral_features
 from dwf.run_folder import write_json
@@ -145,7 +146,7 @@ def write_layers(layers: Layers, folder: Path, *, name: str) -> list[Path]:
     numbers = folder / f"{name}.json"
     write_json(numbers, layers.to_json())
     with matplotlib.rc_context(STYLE):
-        drawn = save_figures({f"{name}.png": ("Layer by layer", draw(layers))}, folder)
+        drawn = save_figures({f"{name}.png": ("Layer by layer", partial(draw, layers))}, folder)
     return [numbers, *drawn.values()]
 
 
@@ -160,17 +161,15 @@ def table(layers: Layers) -> str:
     return "\n".join([head, *lines])
 
 
-def draw(layers: Layers) -> Figure:
+def draw(layers: Layers, width: Width) -> Figure:
     """Return the figure: each measure over the layers at each epoch, and against accuracy."""
-    figure = Figure(figsize=(3.4 * len(DRAWN), 6.4))
-    rows = figure.subplots(2, len(DRAWN), squeeze=False)
-    for above, below, name in zip(*rows, DRAWN, strict=True):
+    figure, each_axes = panels(width, 2 * len(DRAWN), height=2.3, across=2)
+    for above, below, name in zip(each_axes[::2], each_axes[1::2], DRAWN, strict=True):
         index = MEASURES.index(name)
         _draw_depth(above, layers, layers.values_NLF[..., index])
         _draw_accuracy(below, layers, layers._mean(1)[:, index])
         above.set_title(_WORDS[name])
-    rows[0, 0].legend(title="epoch", fontsize=8)
-    figure.tight_layout()
+    each_axes[0].legend(title="epoch")
     return figure
 
 
@@ -190,7 +189,7 @@ def _draw_depth(axes: Axes, layers: Layers, values_NL: np.ndarray) -> None:
 
 def _draw_accuracy(axes: Axes, layers: Layers, values_N: np.ndarray) -> None:
     axes.scatter(
-        100 * layers.accuracy_N, values_N, c=layers.epoch_N, cmap="viridis", s=8, linewidths=0
+        100 * layers.accuracy_N, values_N, c=layers.epoch_N, cmap="viridis", s=5, linewidths=0
     )
     axes.set_xlabel("accuracy on validation images, %")
     axes.set_ylabel("mean over the layers")

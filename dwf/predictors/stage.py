@@ -17,6 +17,7 @@ import yaml
 
 from dwf.devices import find_device
 from dwf.errors import ConfigError, RunConflict, WorkFailed
+from dwf.evaluation.report import Record, save_timing, write_index
 from dwf.plain import Json
 from dwf.predictors import plan as planned
 from dwf.predictors.experiment import FILE, Experiment, Origin, read_truth
@@ -323,16 +324,26 @@ def _report(folder: Path, config: ExperimentConfig, units: tuple[Unit, ...]) -> 
     if not told:
         reasons = {_reason(folder, unit, "it is not over") for unit in units}
         raise WorkFailed(f"no row of {folder} is finished:\n  " + "\n  ".join(sorted(reasons)))
-    return write_report(
+    seconds = sum(sum(one.seconds.values()) for one in told)
+    save_timing(folder / "run", seconds)
+    settings = f"runs/{folder.name}/run/config.yaml"
+    record = Record.read(
+        folder / "run",
+        commands=[f"dwf predictor --config {settings} --name {folder.name}"],
+        links=[("all reports", "../index.html"), ("predictors", f"../../runs/{folder.name}/")],
+    )
+    made = write_report(
         _report_folder(folder),
         folder.name,
         truth=read_truth(folder),
         told=told,
         baselines=[name for name, row in config.rows.items() if row.is_baseline],
         facts=_facts(folder, config),
-        environment=json.loads((folder / "run" / "environment.json").read_text()),
+        record=record,
         seed=config.seed,
     )
+    write_index(folder.parent.parent)
+    return made
 
 
 def _facts(folder: Path, config: ExperimentConfig) -> dict[str, dict[str, Json]]:

@@ -21,6 +21,7 @@ from dwf.settings import (
 if TYPE_CHECKING:
     import numpy as np
 
+_WIDE = 6  # listed numbers that span this factor are meant as steps of a factor
 LOWER_IS_BETTER = ("overlap", "val_loss")
 """Metrics of which the lowest value is best; of the others it is the highest."""
 
@@ -74,6 +75,16 @@ class AxisConfig(Checked):
     def is_grid(self) -> bool:
         """Whether every value is tried with every value of the other grids."""
         return self.grid is not None
+
+    @property
+    def is_logarithmic(self) -> bool:
+        """Whether its values are as far apart in their logarithm: so it is drawn."""
+        if self.log_uniform is not None:
+            return True
+        are_numbers = all(type(value) in (int, float) for value in self.values)
+        if not self.is_list or not are_numbers or min(self.values) <= 0:
+            return False
+        return max(self.values) >= _WIDE * min(self.values)
 
     def draw(self, stream: "np.random.Generator") -> Json:
         """Return a random value, of an axis that is no grid."""

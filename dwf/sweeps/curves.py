@@ -7,6 +7,7 @@ Everything here is of test networks and test images, by which nothing was chosen
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -18,21 +19,28 @@ from dwf.evaluation.report import (
     SAMPLE_COLOURS,
     SAMPLE_MARKERS,
     STYLE,
+    Width,
     accuracy_cell,
+    files_of,
+    legend_below,
     markdown_table,
     number_cell,
+    panels,
+    save_figures,
+    share_interval,
 )
-from dwf.run_folder import replacing, write_text
-from dwf.sweeps.grids import Grid, best_baseline, held_out, interval
+from dwf.run_folder import write_text
+from dwf.sweeps.grids import Grid, best_baseline, held_out
 from dwf.sweeps.report import Row, SweepReport
 
+FIGURE, CAPTION = "curves.png", "Good and novel along each number"
 COLOURS = (*SAMPLE_COLOURS, "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
 """Colours of lines, and so the most lines; the ceiling has that of held-out networks."""
 _BASELINE_COLOUR = "#777777"
 
 
 def _share(row: Row) -> str:
-    low, high = interval(row["good_and_novel"], row["n"])
+    low, high = share_interval(row["good_and_novel"], row["n"])
     return f"{100 * row['good_and_novel']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
@@ -57,7 +65,7 @@ MEASURES = {
 """Title of a table -> what its cells say of a trial or a baseline."""
 
 
-def write_curves(report: SweepReport, folder: Path) -> bool:
+def write_curves(report: SweepReport, folder: Path) -> dict[str, Path]:
     """Write figure and tables of a sweep that is a grid over numbers.
 
     Args:
@@ -65,30 +73,25 @@ def write_curves(report: SweepReport, folder: Path) -> bool:
         folder: the sweep's.
 
     Returns:
-        Whether it is one; of others nothing is written, and what it was before is removed.
+        Caption -> PNG file; of another sweep nothing, and what it was before is removed.
     """
     grid = Grid.of(report)
     if grid is None:
-        for name in ("curves.md", "curves.png"):
-            (folder / name).unlink(missing_ok=True)
-        return False
+        for path in [folder / "curves.md", *files_of(folder / FIGURE)]:
+            path.unlink(missing_ok=True)
+        return {}
     write_text(folder / "curves.md", curves_text(grid))
-    with matplotlib.rc_context(STYLE), replacing(folder / "curves.png") as partial:
-        figure = curves_figure(grid)
-        figure.savefig(partial, format="png", bbox_inches="tight", metadata={"Software": None})
-    return True
+    with matplotlib.rc_context(STYLE):
+        return save_figures({FIGURE: (CAPTION, partial(curves_figure, grid))}, folder)
 
 
-def curves_figure(grid: Grid) -> Figure:
+def curves_figure(grid: Grid, width: Width) -> Figure:
     """Draw the share of good and novel samples, a panel for each axis of numbers."""
-    figure = Figure(figsize=(5.4 * len(grid.numbers), 4.2))
-    panels = figure.subplots(1, len(grid.numbers), sharey=True, squeeze=False)[0]
-    for panel, axis in zip(panels, grid.numbers, strict=True):
+    figure, each_axes = panels(width, len(grid.numbers), height=2.6)
+    for panel, axis in zip(each_axes, grid.numbers, strict=True):
         _draw(panel, grid, axis)
-    panels[0].set_ylabel("good and novel (%), test")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.tight_layout()
+        panel.set_ylabel("good and novel (%), test")
+    legend_below(figure, each_axes[0], width)
     return figure
 
 
@@ -106,7 +109,7 @@ def _draw(panel: Axes, grid: Grid, axis: str) -> None:
         look = {"color": COLOURS[index], "label": grid.label(line)}
         look |= {"marker": SAMPLE_MARKERS[index % len(SAMPLE_MARKERS)]}
         # Smaller from line to line: those that lie on each other are seen.
-        _line(panel, places, rows, markersize=max(4, 10 - 2 * index), **look)
+        _line(panel, places, rows, markersize=max(2.5, 6 - 1.2 * index), **look)
     panel.set_xscale("log")
     panel.set_xticks(places, [f"{place:,.6g}" for place in places])
     panel.set_xticks([], minor=True)
@@ -124,7 +127,7 @@ def _line(panel: Axes, places: Sequence[float], rows: Sequence[Row | None], **lo
     if not there:
         return
     shares = [row["good_and_novel"] for _, row in there]
-    ends = [interval(row["good_and_novel"], row["n"]) for _, row in there]
+    ends = [share_interval(row["good_and_novel"], row["n"]) for _, row in there]
     errors = [
         [100 * (share - low) for share, (low, _) in zip(shares, ends, strict=True)],
         [100 * (high - share) for share, (_, high) in zip(shares, ends, strict=True)],

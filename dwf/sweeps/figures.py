@@ -2,50 +2,69 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from dwf.evaluation.report import HELD_OUT_COLOUR, SAMPLE_COLOURS, SAMPLE_MARKERS, STYLE
-from dwf.run_folder import replacing
-from dwf.sweeps.report import Row, SweepReport
+from dwf.evaluation.report import (
+    HELD_OUT_COLOUR,
+    INK,
+    SAMPLE_COLOURS,
+    SAMPLE_MARKERS,
+    STYLE,
+    Width,
+    legend_below,
+    panels,
+    save_figures,
+    share_interval,
+)
+from dwf.sweeps.report import Row, SweepReport, short_names
 
 _PERCENT = ("accuracy", "good_and_novel", "accurate")
 COLOURS = (HELD_OUT_COLOUR, *SAMPLE_COLOURS)
 _MOST_LINES = 8
 _LONGEST_LABEL = 12
-_WIDE = 6  # numbers that span more than this factor are drawn on a log scale
+_STATES = {"stopped": "#808080", "failed": "#C23B3B"}
+FIGURE, CAPTION = "trials.png", "Trials over the space"
 
 
-def draw_trials(report: SweepReport, path: Path) -> None:
-    """Draw all trials: lines over two listed axes, else one panel of points for each axis.
+def draw_trials(report: SweepReport, folder: Path) -> dict[str, Path]:
+    """Draw all trials; return caption -> PNG file, none where no trial was finished.
 
     Args:
         report: the numbers.
-        path: the PNG file.
+        folder: where to write.
     """
-    rows = [row for row in report.rows if row.get(report.chosen) is not None]
-    if not rows:
-        return
+    if not _finished(report):
+        return {}
+    with matplotlib.rc_context(STYLE):
+        return save_figures({FIGURE: (CAPTION, partial(trials_figure, report))}, folder)
+
+
+def trials_figure(report: SweepReport, width: Width) -> Figure:
+    """Lines over two listed axes, else one panel of points for each axis; stopped trials as well.
+
+    The left panel has what the best was chosen by, the right one test accuracy.
+    """
+    rows = _finished(report)
     columns = list(dict.fromkeys((report.chosen, "test_accuracy")))
     split = _lines(report, rows)
-    with matplotlib.rc_context(STYLE):
-        axes = [split[0]] if split else report.tried or list(report.axes[:1])
-        figure = Figure(
-            figsize=(5.2 * (len(columns) if split else len(axes)), 4.0 if split else 7.4)
-        )
-        shape = (1, len(columns)) if split else (len(columns), len(axes))
-        panels = figure.subplots(*shape, squeeze=False).reshape(len(columns), len(axes))
-        for panels_of_column, column in zip(panels, columns, strict=True):
-            for panel, axis in zip(panels_of_column, axes, strict=True):
-                _draw(panel, report, rows, axis, column, split[1] if split else None)
-        figure.suptitle(f"sweep {report.name}: {len(rows)} of {len(report.rows)} trials finished")
-        figure.tight_layout()
-        with replacing(path) as partial:
-            figure.savefig(partial, format="png", metadata={"Software": None})
+    axes = [split[0]] if split else report.tried or list(report.axes[:1])
+    figure, each_axes = panels(width, len(columns) * len(axes), height=2.6, across=len(columns))
+    pairs = [(axis, column) for axis in axes for column in columns]
+    for panel, (axis, column) in zip(each_axes, pairs, strict=True):
+        _draw(panel, report, rows, axis, column, split[1] if split else None)
+    legend_below(figure, each_axes[0], width)
+    return figure
+
+
+def _finished(report: SweepReport) -> list[Row]:
+    return [row for row in report.rows if row.get(report.chosen) is not None]
 
 
 def _lines(report: SweepReport, rows: Sequence[Row]) -> tuple[str, str] | None:
@@ -64,10 +83,11 @@ def _lines(report: SweepReport, rows: Sequence[Row]) -> tuple[str, str] | None:
 def _draw(
     panel: Axes, report: SweepReport, rows: list[Row], axis: str, column: str, line: str | None
 ) -> None:
-    positions, labels = _positions(rows, axis)
+    others = [row for row in report.rows if row.get(report.chosen) is None]
+    positions, labels = _positions([*rows, *others], axis)
     scale = 100 if column.endswith(_PERCENT) else 1
     values = [scale * row[column] if row[column] is not None else np.nan for row in rows]
-    stds = [scale * (row.get(f"{column}_std") or 0) for row in rows]
+    ends = [_ends(row, column, value) for row, value in zip(rows, values, strict=True)]
     values_of_line = list(dict.fromkeys(str(row[line]) for row in rows)) if line else [""]
     for index, value in enumerate(values_of_line):
         mine = [i for i, row in enumerate(rows) if line is None or str(row[line]) == value]
@@ -75,38 +95,69 @@ def _draw(
         panel.errorbar(
             [positions[i] for i in mine],
             [values[i] for i in mine],
-            yerr=[stds[i] for i in mine] if any(stds) else None,
+            yerr=np.array([ends[i] for i in mine]).T if np.any(ends) else None,
             color=COLOURS[index % len(COLOURS)],
             marker=SAMPLE_MARKERS[index % len(SAMPLE_MARKERS)],
             linestyle="-" if line else "none",
-            capsize=3,
+            capsize=2,
             elinewidth=0.8,
             label=f"{_last(line)} = {value}" if line else None,
         )
+    _draw_others(panel, others, positions[len(rows) :])
     for i, row in enumerate(rows):
         if row["trial"] == report.best:
-            label = f"best by {report.metric}"
-            ring = {"facecolors": "none", "edgecolors": "black", "s": 160, "zorder": 5}
+            label = f"best by {report.metric.replace('_', ' ')}"
+            ring = {"facecolors": "none", "edgecolors": INK, "s": 60, "zorder": 5}
             panel.scatter([positions[i]], [values[i]], label=label, **ring)
-    _label(panel, axis, column, positions, labels)
+    _label(panel, report, axis, column, labels)
+
+
+def _ends(row: Row, column: str, value: float) -> tuple[float, float]:
+    """Return how far a bar reaches below and above a value: never out of 0 to 100 %."""
+    if not column.endswith(_PERCENT) or math.isnan(value):
+        return 0.0, 0.0
+    if f"{column}_std" in row:
+        std = 100 * (row[f"{column}_std"] or 0)
+        return min(std, value), min(std, 100 - value)
+    low, high = share_interval(value / 100, row["n"])
+    return value - 100 * low, 100 * high - value
+
+
+def _draw_others(panel: Axes, rows: Sequence[Row], positions: Sequence[float]) -> None:
+    """Put trials without samples on the lower edge, by what became of them."""
+    for state, colour in _STATES.items():
+        at = [place for row, place in zip(rows, positions, strict=True) if row["state"] == state]
+        if at:
+            look = {"marker": "x", "color": colour, "s": 18, "linewidths": 1, "clip_on": False}
+            edge = panel.get_xaxis_transform()
+            panel.scatter(at, [0.02] * len(at), transform=edge, label=state, **look)
 
 
 def _label(
-    panel: Axes, axis: str, column: str, positions: list[float], labels: dict[float, str]
+    panel: Axes, report: SweepReport, axis: str, column: str, labels: dict[float, str]
 ) -> None:
-    if min(positions) > 0 and max(positions) >= _WIDE * min(positions):
-        panel.set_xscale("log")
+    if axis in report.logarithmic:
+        _log_axis(panel)
     if len(labels) <= _MOST_LINES and not any(isinstance(at, float) for at in labels):
         is_long = max(map(len, labels.values())) > _LONGEST_LABEL
         turned = {"rotation": 15, "ha": "right"} if is_long else {}
         panel.set_xticks(list(labels), list(labels.values()), **turned)
         panel.set_xticks([], minor=True)
-    panel.set_xlabel(axis)
+    panel.set_xlabel(short_names(report.axes)[axis].replace("_", " "))
     words = column.replace("val_", "validation ").replace("_", " ")
     panel.set_ylabel(words + (" (%)" if column.endswith(_PERCENT) else ""))
     chose = "for the choice" if column.startswith("val_") else "for the report alone"
     panel.set_title(f"{words.split(' ')[0]}: {chose}")
-    panel.legend(loc="best", fontsize=9)
+
+
+def _log_axis(panel: Axes) -> None:
+    """Make the horizontal axis logarithmic, with numbers that do not run into each other."""
+    panel.set_xscale("log")
+    low, high = panel.get_xlim()
+    subs = (1, 2, 5) if high < 200 * low else (1,)
+    panel.xaxis.set_major_locator(LogLocator(subs=subs))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _positions(rows: list[Row], axis: str) -> tuple[list[float], dict[float, str]]:

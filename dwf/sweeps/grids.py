@@ -8,7 +8,6 @@ most one axis that is no number (as `generator`, its settings files) are the lin
 import math
 from dataclasses import dataclass
 
-from dwf.evaluation.measure import CONFIDENCE
 from dwf.plain import Json
 from dwf.sweeps.report import Row, SweepReport, in_short, short_names
 
@@ -112,17 +111,6 @@ def best_baseline(references: tuple[Row, ...]) -> Row | None:
     """Return the baseline with the largest share; those that make one network have none."""
     baselines = [one for one in references if one["family"] != "held-out" and one["n"] > 1]
     return max(baselines, key=lambda one: one["good_and_novel"], default=None)
-
-
-def interval(share: float, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of n (Wilson 1927): of finite width at 0 and 1, too.
-
-    It tells of the draw of n networks alone, not of another seed of the training.
-    """
-    z2 = CONFIDENCE**2 / n
-    centre = (share + z2 / 2) / (1 + z2)
-    half = math.sqrt(share * (1 - share) * z2 + z2**2 / 4) / (1 + z2)
-    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
 def _is_number(value: Json) -> bool:

@@ -2,6 +2,7 @@
 
 sweeps/NAME/table.csv, table.json   a row for each trial: `val_...` columns are what the best is
                                     chosen by; `test_...` columns chose nothing
+sweeps/NAME/sweep.html              all of it on one page, see `page`
 sweeps/NAME/trials.png              the chosen metric and test accuracy over the space
 sweeps/NAME/curves.png, curves.md   of a grid over numbers: good and novel samples along each,
                                     beside baselines and held-out networks
@@ -14,7 +15,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,8 @@ class SweepReport:
     """One for each trial, in order; a trial that was stopped or failed has no samples."""
     reports: tuple[str, ...]
     """The reports on test images."""
+    logarithmic: tuple[str, ...] = ()
+    """The axes whose space is logarithmic."""
     references: dict[str, tuple[Row, ...]] = field(default_factory=dict)
     """Report -> what it says of held-out networks and baselines: `title`, `family`, `mark`, the
     numbers of `trial.summarise`, and `subset`, which training networks a baseline is made of, where
@@ -80,7 +83,7 @@ class SweepReport:
     def load(cls, folder: Path) -> "SweepReport":
         """Return what `save` wrote."""
         content = json.loads((folder / "table.json").read_text())
-        for name in ("axes", "rows", "reports"):
+        for name in ("axes", "rows", "reports", "logarithmic"):
             content[name] = tuple(content[name])
         references = content.pop("references", {})
         return cls(**content, references={name: tuple(r) for name, r in references.items()})
@@ -149,6 +152,7 @@ def write_report(
         best=_best(config, records),
         rows=rows,
         reports=tuple(references),
+        logarithmic=tuple(a for a, space in config.space.items() if space.is_logarithmic),
         references=references,
     )
     report.save(folder)
@@ -182,8 +186,9 @@ def _test(finished: list[Trial], folder: Path) -> tuple[dict[int, Row], dict[str
     for trials in of_frames.values():
         config = report_config(trials)
         name = name_of("test", config)  # of these samples: a sweep that is widened has more
+        config = replace(config, label=tuple(f"trial {trial.number}" for trial in trials))
         report = evaluate(config, folder, name=name)
-        generated = {one.title: one for one in report.of("samples")}
+        generated = {one.source: one for one in report.of("samples")}
         (originals,) = report.of("originals")
         for trial in trials:
             numbers = _summarise(generated[trial.samples_name])

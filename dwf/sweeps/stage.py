@@ -88,8 +88,10 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
             no trial was finished.
         Preempted: a signal asked to stop.
     """
+    from dwf.evaluation.report import Record, save_timing, write_index
     from dwf.sweeps.curves import write_curves
     from dwf.sweeps.figures import draw_trials
+    from dwf.sweeps.page import FILE, headline, sweep_page
 
     require("ray", "optuna", who="a sweep")
     bases = read_bases(config)
@@ -111,11 +113,16 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
         made = write_report(
             config, name, folder=folder, finished=finished, records=read_records(folder)
         )
-        draw_trials(made, folder / "trials.png")
-        write_curves(made, folder)
+        figures = draw_trials(made, folder) | write_curves(made, folder)
         _show_trials(record, read_records(folder))
-        record.finish(best=made.best, trials=len(made.rows))
-        return made
+        save_timing(folder, sum(row["seconds"] for row in made.rows))
+        settings = f"dwf sweep --config sweeps/{name}/config.yaml --name {name}"
+        links = [("all reports", "../../reports/index.html")]
+        told = Record.read(folder, commands=[settings], links=links)
+        write_text(folder / FILE, sweep_page(made, told, figures=figures))
+        record.finish(best=made.best, trials=len(made.rows), headline=headline(made))
+    write_index(Path(root))
+    return made
 
 
 def without_paths(bases: Bases, trials: Sequence[Trial]) -> Bases:
@@ -156,6 +163,7 @@ def _show_trials(record: RunFolder, records: dict[int, dict[str, Json]]) -> None
 def report(made: SweepReport, folder: Path) -> None:
     """Print the table of what `run_sweep` found, and where the rest lies."""
     table_console(_TABLE_WIDTH).print(made.table())
+    print(f"report: {folder / 'sweep.html'}")
     print(f"all trials: {folder / 'table.csv'}; best settings: {folder / 'best'}")
     if (folder / "curves.md").exists():
         print(f"curves: {folder / 'curves.png'}, {folder / 'curves.md'}")

@@ -3,6 +3,7 @@
 Shape suffixes: L looks, N networks of an arm.
 """
 
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -11,17 +12,18 @@ from matplotlib.figure import Figure
 
 from dwf.evaluation.report import (
     STYLE,
+    Record,
+    Width,
     beginning,
     bullets,
-    details,
     figure,
-    hardware,
+    legend_below,
+    panels,
     paragraphs,
     save_figures,
     table,
     whole_page,
 )
-from dwf.plain import Json
 from dwf.transfer.arms import FAMILIES
 from dwf.transfer.report import WORDS, TransferReport
 
@@ -35,19 +37,19 @@ _EXPLAINED = (
 def draw_curves(report: TransferReport, folder: Path) -> dict[str, Path]:
     """Draw the figure of a report; return caption -> file."""
     with matplotlib.rc_context(STYLE):
-        return save_figures({"curves.png": (_CAPTION, curves(report))}, folder)
+        return save_figures({"curves.png": (_CAPTION, partial(curves, report))}, folder)
 
 
-def curves(report: TransferReport) -> Figure:
+def curves(report: TransferReport, width: Width) -> Figure:
     """Return each arm's mean accuracy with a band of one standard deviation, by step."""
-    drawn, steps_L = Figure(figsize=(9, 4.8)), np.array(report.steps)
-    axes, seen = drawn.subplots(), dict[str, int]()
+    drawn, (axes,) = panels(width, height=3.0)
+    steps_L, seen = np.array(report.steps), dict[str, int]()
     for arm in report.arms:
         family, times = FAMILIES[arm.family], seen.get(arm.family, 0)
         seen[arm.family] = times + 1
         mean_L, std_L = 100 * arm.looks_LN.mean(1), 100 * arm.looks_LN.std(1)
         look = {"color": family.colour, "linestyle": family.line, "alpha": 0.65**times}
-        axes.plot(steps_L, mean_L, marker=".", linewidth=1.6, label=arm.title, **look)
+        axes.plot(steps_L, mean_L, marker=".", label=arm.title, **look)
         band = (steps_L, mean_L - std_L, mean_L + std_L)
         axes.fill_between(*band, color=family.colour, alpha=0.12, linewidth=0)
     if report.reach is not None:
@@ -56,21 +58,24 @@ def curves(report: TransferReport) -> Figure:
     axes.set_xlim(0, max(1, steps_L[-1]))
     axes.set_xlabel("steps")
     axes.set_ylabel("validation accuracy (%)")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend_below(drawn, axes, width)
     return drawn
 
 
-def page(report: TransferReport, environment: dict[str, Json], *, figures: dict[str, Path]) -> str:
+def page(report: TransferReport, record: Record, *, figures: dict[str, Path]) -> str:
     """Return the page of a report.
 
     Args:
         report: the numbers.
-        environment: what ran it: `environment.json` of the run.
+        record: what made it, and where the rest lies.
         figures: caption -> PNG file.
     """
+    name, *headline = beginning(report.name, report.headline)
     kinds = ["samples" if arm.family == "generated" else "" for arm in report.arms]
     body = [
-        *beginning(report.name, report.headline),
+        name,
+        *record.top(),
+        *headline,
         *paragraphs(report.notes, "soft"),
         table(report.columns, report.table, kinds=kinds),
         *(figure(caption, file, explained=_EXPLAINED) for caption, file in figures.items()),
@@ -78,6 +83,6 @@ def page(report: TransferReport, environment: dict[str, Json], *, figures: dict[
     if report.together_table:
         title = f"Ensembles and soups of {report.config['members']}: test accuracy (%)"
         body += [f"<h2>{title}</h2>", table(report.together_columns, report.together_table)]
-    body += ["<h2>How to read this</h2>", bullets(WORDS), "<h2>What was run</h2>"]
-    body += [*paragraphs([hardware(environment)]), details("settings", report.config)]
+    body += ["<h2>How to read this</h2>", bullets(WORDS)]
+    body += record.bottom(facts={"settings": report.config})
     return whole_page(f"{report.name}: fine-tuning", body)

@@ -22,6 +22,7 @@ import numpy as np
 from dwf.datasets.known import is_here
 from dwf.datasets.own import identified
 from dwf.errors import RunConflict
+from dwf.evaluation.report import Record, save_timing, write_index
 from dwf.metrics import print_report
 from dwf.run_folder import LEFTOVERS, RunFolder, hold, replacing, sweep, write_json, write_text
 from dwf.settings import to_dict
@@ -217,10 +218,17 @@ def _finish(record: RunFolder, seconds: float) -> TransferReport:
     job = Job.read(folder)
     made = assemble(job)
     figures = draw_curves(made, folder)
-    environment = json.loads((record.path / "environment.json").read_text())
-    write_text(folder / "report.html", page(made, environment, figures=figures))
+    save_timing(record.path, seconds)
+    where = f"finetunes/{folder.name}/{record.path.name}/config.yaml"
+    run = Record.read(
+        record.path,
+        commands=[f"dwf finetune --config {where} --name {folder.name}"],
+        links=[("all reports", "../../reports/index.html")],
+    )
+    write_text(folder / "report.html", page(made, run, figures=figures))
     made.save(folder)
     record.finish(headline=list(made.headline), seconds=round(seconds, 2))
     shutil.rmtree(work_folder(folder), ignore_errors=True)
     sweep(folder.rglob(LEFTOVERS))
+    write_index(folder.parent.parent)
     return made

@@ -5,7 +5,7 @@ What has a default is written only where it is something else.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from dwf.errors import NotAZoo
 from dwf.plain import Json
@@ -15,6 +15,9 @@ from dwf.settings import build, to_dict
 @dataclass(frozen=True)
 class Provenance:
     """Where networks come from."""
+
+    command: ClassVar[str] = ""
+    """Command that makes such a zoo from its settings; empty: there is none."""
 
     def to_json(self) -> dict[str, Json]:
         """Return plain data; `read_provenance` is the inverse."""
@@ -30,6 +33,7 @@ class Provenance:
 class Trained(Provenance):
     """They were trained."""
 
+    command: ClassVar[str] = "zoo"
     trained_by: str
     """The program and its version."""
 
@@ -38,6 +42,7 @@ class Trained(Provenance):
 class Imported(Provenance):
     """They were read from files that others wrote."""
 
+    command: ClassVar[str] = "import"
     imported_by: str
     """The program and its version."""
     format: str
@@ -65,6 +70,7 @@ class Merged(Provenance):
 class Aligned(Provenance):
     """They are another zoo's, their units reordered."""
 
+    command: ClassVar[str] = "align"
     aligned_from: str
     """Name of that zoo."""
     fingerprint: str
@@ -97,6 +103,7 @@ ASKED = "asked_"
 class Sampled(Provenance):
     """They were drawn from a generator."""
 
+    command: ClassVar[str] = "sample"
     generator: str
     """Its name."""
     digest: str

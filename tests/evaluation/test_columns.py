@@ -9,6 +9,7 @@ from dwf.evaluation.config import EvaluateConfig
 from dwf.evaluation.measure.baselines import FAMILIES, Baseline, Family
 from dwf.evaluation.report import report
 from dwf.evaluation.report.columns import COLUMNS, Column, cells, headings, how_to_read, shown
+from dwf.evaluation.report.drawing import TWO_COLUMNS
 from dwf.evaluation.report.figures import novelty_against_accuracy
 from dwf.evaluation.report.sets import MEASURES
 from dwf.evaluation.stage import evaluate
@@ -53,7 +54,8 @@ def test_a_column_is_one_entry(zoo, monkeypatch):
     for one, row in zip(found.sets, found.table, strict=True):
         cell = f"{np.median(one.networks['reach']):.3f}"
         assert row[-1] == cell and f" | {cell} |" in markdown and f"<td>{cell}</td>" in html
-    assert "<th>reach</th>" in html and "<li>Reach is how far out.</li>" in html
+    head = '<th><abbr title="Reach is how far out.">reach</abbr></th>'
+    assert head in html and "<li>Reach is how far out.</li>" in html
 
 
 def test_a_new_family_of_baselines_is_one_entry(zoo, write_samples, monkeypatch):
@@ -68,7 +70,9 @@ def test_a_new_family_of_baselines_is_one_entry(zoo, write_samples, monkeypatch)
     assert first.title == "the first networks" and first.is_baseline
     assert first.networks["distance"] == [0] * 6 and first.mark == "copying"
     assert first.networks["nearest"] == [100, 101, 102, 103, 104, 105]
-    labels = [text.get_text() for text in novelty_against_accuracy(found).legends[0].texts]
+    labels = [
+        text.get_text() for text in novelty_against_accuracy(found, TWO_COLUMNS).legends[0].texts
+    ]
     assert "the first ones" in labels and "Gaussians" in labels
     assert "the first networks" in (zoo.path.parent.parent / "reports/r/report.html").read_text()
 

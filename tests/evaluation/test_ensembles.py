@@ -89,7 +89,7 @@ def test_selected_samples_say_how_many_were_drawn(zoo, write_samples):
     cells = [row[0] for row in report.table]
     assert "s (12 drawn for each one kept)" in cells and "plain" in cells
     assert report.headline[0].startswith(
-        "s: copying. 0 % of the 10 networks in s (12 drawn for each one kept) are good and novel"
+        "s: copying. 0 % of the 10 networks of s (12 drawn for each one kept) are good and novel"
     )
     assert report.notes[-1] == (
         "s is a selection (bootstrap): 10 networks were kept of 120 that were drawn in 3 rounds, "

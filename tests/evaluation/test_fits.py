@@ -29,6 +29,20 @@ def test_losses_are_those_of_the_step_whose_weights_were_kept(tmp_path):
     assert len(row) == len(FIT_COLUMNS)
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "shown"),
+    [
+        (0.0004, 0.003, ("0.0004", "0.003", "7.5 times")),
+        (0.2, 0.5, ("0.2000", "0.5000", "2.5 times")),
+        (0.5, 0.6, ("0.5000", "0.6000", "+20.0 %")),
+        (-0.1, 0.1, ("-0.1000", "0.1000", "-")),
+    ],
+)
+def test_losses_near_0_are_compared_by_a_factor(train, val, shown):
+    fits = {"flow": {"loss": {"step": 1, "train": train, "val": val}}}
+    assert fit_rows(fits)[0][2:5] == shown
+
+
 def test_what_was_not_recorded_is_not_shown(tmp_path):
     assert read_fit(tmp_path / "none") == {}
     assert read_fit(write_run(tmp_path / "kde", {"val_log_likelihood": -3.0})) == {}

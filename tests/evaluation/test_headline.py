@@ -58,7 +58,7 @@ def words(sample, baseline_share=0.0, limits=LIMITS, **baseline):
 )
 def test_says_whether_the_baselines_are_beaten(share, baseline, said):
     text = words(one("flow", "samples", share=share), baseline)
-    assert text.startswith(f"{100 * share:g} % of the 100 networks in flow are good and novel")
+    assert text.startswith(f"{100 * share:g} % of the 100 networks of flow are good and novel")
     assert said in text and "The ceiling: 94 % of 100 held-out networks." in text
 
 
@@ -67,7 +67,7 @@ def test_begins_with_the_mark_and_says_why():
     flow.summary["mark"] = {"name": "generalising", "why": "Because."}
     ceiling = one("held-out networks", "held-out", share=0.94)
     said = headline([ceiling, flow, one("PCA + Gaussian", "gaussian", share=0.0)], LIMITS)
-    assert said[0].startswith("flow: generalising. 56 % of the 100 networks in flow are good")
+    assert said[0].startswith("flow: generalising. 56 % of the 100 networks of flow are good")
     assert said[1].startswith("Because. Their test accuracy is 96.00 +- 0.12 %")
 
 
@@ -145,9 +145,9 @@ def test_a_verdict_is_against_baselines_of_the_same_training_networks():
     own = {"first 9": replace(LIMITS, units=(0.0,))}
     said = headline(sets, LIMITS, limits_of=own)
     assert (
-        "in flow are good and novel: it beats every baseline (the best: PCA + Gaussian, " in said[0]
+        "of flow are good and novel: it beats every baseline (the best: PCA + Gaussian, " in said[0]
     )
-    assert "in part (learnt from first 9) are good and novel: it does not beat" in said[2]
+    assert "of part (learnt from first 9) are good and novel: it does not beat" in said[2]
     assert "the best: PCA + Gaussian (first 9), 90 %" in said[2]
     assert "(of first 9) are copies of others in units of layers.0, which" in said[-1]
     assert len(headline(sets, LIMITS)) == len(said) - 1

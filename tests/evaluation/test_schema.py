@@ -28,17 +28,17 @@ def test_the_schema_is_one_and_a_report_keeps_to_it(written, capsys):
     file, content = written
     Draft202012Validator.check_schema(json.loads(SCHEMA.read_text()))
     assert validate_report(file) == content
-    assert (content["format"], content["version"]) == ("dwf-report", 1)
+    assert (content["format"], content["version"]) == ("dwf-report", 2)
     validate(file)
     assert f"{file}: dwf-report 1, {len(content['sets'])} sets" in capsys.readouterr().out
 
 
 ALTERED = {
     "another version": (
-        lambda told: told.update(version=2),
-        r"format = 'dwf-report', version = 2, this dwf reads 'dwf-report', 1: make it again",
+        lambda told: told.update(version=1),
+        r"format = 'dwf-report', version = 1, this dwf reads 'dwf-report', 2: make it again",
     ),
-    "another format": (lambda told: told.pop("format"), r"format = None, version = 1"),
+    "another format": (lambda told: told.pop("format"), r"format = None, version = 2"),
     "a key that is missing": (
         lambda told: told["sets"][2]["summary"].pop("good_and_novel"),
         r"sets\[2\].summary: 'good_and_novel' is a required property",

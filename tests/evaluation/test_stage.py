@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from dwf.datasets.config import DataConfig
 from dwf.errors import (
@@ -18,6 +19,7 @@ from dwf.errors import (
     TooFewNetworks,
 )
 from dwf.evaluation.config import EvaluateConfig
+from dwf.evaluation.report.drawing import TWO_COLUMNS
 from dwf.evaluation.report.figures import training_curves
 from dwf.evaluation.report.report import Report
 from dwf.evaluation.stage import evaluate
@@ -74,7 +76,7 @@ def test_the_headline_says_that_copies_do_not_beat_the_baselines(zoo, write_samp
     noise = 0.01 * weights_ND.std(0) * np.random.default_rng(0).standard_normal(weights_ND.shape)
     report = run(zoo, write_samples("near", weights_ND + noise))
     assert report.headline[0].startswith(
-        "near: copying. 0 % of the 30 networks in near are good and novel"
+        "near: copying. 0 % of the 30 networks of near are good and novel"
     )
     assert "does not beat the baselines" in report.headline[0]
     assert report.headline[1].startswith("100 % are copies of training networks")
@@ -142,19 +144,22 @@ def test_markdown_page_and_json_hold_the_same_numbers(zoo, write_samples):
         accuracy = [100 * value for value in one["networks"]["test_accuracy"]]
         line = next(text for text in markdown.splitlines() if text.startswith(f"| {one['title']} "))
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        assert cells[1] == str(len(accuracy)) == str(one["summary"]["n"])
-        share = np.mean(one["networks"]["good_and_novel"])
-        assert cells[3] == f"{100 * share:.1f} %"
-        assert cells[4].startswith(f"{np.mean(accuracy):.2f}")
+        assert cells[1] == one["summary"].get("mark", {"name": "-"})["name"]
+        good = one["networks"]["good_and_novel"]
+        ends = binomtest(sum(good), len(good)).proportion_ci(0.95, method="wilson")
+        interval = f"[{100 * ends.low:.1f}, {100 * ends.high:.1f}]"
+        assert cells[2] == f"{100 * np.mean(good):.1f} % {interval}"
+        assert cells[3].startswith(f"{np.mean(accuracy):.2f}")
         if len(accuracy) > 1:
-            assert cells[4].endswith(f"+- {np.std(accuracy, ddof=1):.2f}")
-        assert cells[5:8] == [f"{f(accuracy):.2f}" for f in (np.median, np.max, np.min)]
-        assert cells[8] == f"{np.median(one['networks']['distance_ratio']):.3f}"
-        assert cells[9] == f"{np.median(one['networks']['behaviour_ratio']):.3f}"
-        assert cells[10] == f"{np.median(one['networks']['units_ratio']):.3f}"
+            assert cells[3].endswith(f"+- {np.std(accuracy, ddof=1):.2f}")
+        for place, measure in enumerate(("distance_ratio", "behaviour_ratio", "units_ratio"), 4):
+            assert cells[place] == f"{np.median(one['networks'][measure]):.3f}"
+        assert cells[7] == str(len(accuracy)) == str(one["summary"]["n"])
+        assert cells[8:11] == [f"{f(accuracy):.2f}" for f in (np.median, np.max, np.min)]
         assert cells[11] == f"{np.mean(one['networks']['overlap']):.3f}"
-        assert cells[2] == one["summary"].get("mark", {"name": "-"})["name"]
-        assert all(f"<td>{cell.replace('+-', '&plusmn;')}</td>" in page for cell in cells)
+        shown = [cell.replace("+-", "&plusmn;") for cell in cells]
+        shown[2] = shown[2].replace(interval, f'<span class="soft">{interval}</span>')
+        assert all(f"<td>{cell}</td>" in page for cell in shown)
     assert Report.load(folder) == report
     for reason in report.reasons:
         assert reason in markdown and reason.replace('"', "&quot;").replace("'", "&#x27;") in page
@@ -172,15 +177,19 @@ def test_a_report_of_before_there_were_marks_is_read(zoo, write_samples):
     (folder / "report.json").write_text(json.dumps(content))
     report = Report.load(folder)
     assert {one.mark for one in report.sets} == {"-"} and report.reasons == ()
-    assert "## What the sets are" not in report.markdown() and "| 30 | - |" in report.markdown()
+    assert "## What the sets are" not in report.markdown() and "| s | - |" in report.markdown()
 
 
 def test_the_page_needs_nothing_else(zoo):
     run(zoo)
     page = (root_of(zoo) / "reports" / "r" / "report.html").read_text()
     assert "http" not in page and "<script" not in page and "<link" not in page
-    sources = re.findall(r'src="([^"]*)"', page)
-    assert len(sources) == 4 and all(s.startswith("data:image/png;base64,") for s in sources)
+    assert "src=" not in page and page.count("<svg ") == 2 * page.count("<figure>") == 8
+    assert "`" not in page and page.count('<ul class="legend"><li>') == 1
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert len(ids) == len(set(ids)), "figures have names of their own"
+    assert set(re.findall(r"url\(#([^)]*)\)", page)) <= set(ids)
+    assert "#1d2430" not in page.split("</style>")[1], "ink is the colour of the page's text"
     assert "commit" in page.lower() and "cores" in page and "seed" in page.lower()
 
 
@@ -188,10 +197,12 @@ def test_equal_runs_write_equal_bytes(zoo, write_samples):
     samples = write_samples("s", training_weights(zoo))
     run(zoo, samples, name="r")
     folder = root_of(zoo) / "reports" / "r"
-    first = {file.name: file.read_bytes() for file in folder.iterdir()}
+    first = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     shutil.rmtree(folder)
     run(zoo, samples, name="r")
-    for name in ("report.json", "report.md", "novelty.png", "accuracy.png", "map.png"):
+    drawn = [name for name in first if name.endswith((".png", ".svg", ".pdf"))]
+    assert len(drawn) == 4 * 5, "each figure as PNG, and as SVG and PDF of two widths"
+    for name in ("report.json", "report.md", *drawn):
         assert (folder / name).read_bytes() == first[name], name
 
 
@@ -303,7 +314,7 @@ def test_choices_see_nothing_of_the_test_networks_and_images(zoo, write_samples,
     report = run(zoo, write_samples("s", training_weights(zoo)), split="val")
     held_out = row(report, "held-out networks")
     assert held_out.networks["network"] == [130, 131, 132, 133, 134]
-    assert "test_accuracy" not in held_out.networks and report.columns[4] == "val accuracy (%)"
+    assert "test_accuracy" not in held_out.networks and report.columns[3] == "val accuracy (%)"
     assert "for choices, not a result" in " ".join(report.headline)
 
 
@@ -327,5 +338,5 @@ def test_a_finished_report_of_networks_that_changed_is_refused(zoo, write_sample
 def test_a_curve_of_one_point_is_seen():
     curves = {"generator flow": {"val_loss": np.array([[400.0, 1.3]])}}
     curves["generator long"] = {"val_loss": np.array([[200.0, 1.4], [400.0, 1.3]])}
-    single, line = (axes.lines[0] for axes in training_curves(curves).axes)
+    single, line = (axes.lines[0] for axes in training_curves(curves, TWO_COLUMNS).axes)
     assert single.get_marker() == "o" and line.get_marker() == "None"

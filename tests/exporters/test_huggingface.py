@@ -20,7 +20,7 @@ from tests.zoos import bare_facts, sampled
 
 JUDGED = {
     "format": "dwf-report",
-    "version": 1,
+    "version": 2,
     "name": "r",
     "headline": [],
     "config": {},
@@ -28,7 +28,8 @@ JUDGED = {
     "map_share": [],
     "sets": [
         {
-            "title": "drawn",
+            "title": "flow over flat weights",
+            "source": "drawn",
             "family": "samples",
             "summary": {
                 "n": 4,

@@ -237,7 +237,7 @@ def test_the_report_tests_all_and_chooses_on_validation_alone(swept, monkeypatch
     np.testing.assert_allclose(report.rows[0]["test_accuracy"], scores.accuracy_N.mean())
     lines = (folder / "table.csv").read_text().splitlines()
     assert len(lines) == 5 and lines[0].startswith("trial,state,align,generator.codec.components")
-    draw_trials(report, folder / "trials.png")
+    draw_trials(report, folder)
     assert (folder / "trials.png").stat().st_size > 10_000
 
 
@@ -261,7 +261,7 @@ def test_a_small_scaling_study(make, way, tmp_path, monkeypatch):
     assert "| generator | 14 | 28 |" in text and "| gaussian | " in text
     for row, trial in zip(report.rows, trials, strict=True):
         tested = Report.load(folder / "reports" / row["report"])
-        (ours,) = (one for one in tested.of("samples") if one.title == trial.samples_name)
+        (ours,) = (one for one in tested.of("samples") if one.source == trial.samples_name)
         assert row["test_good_and_novel"] == ours.share and ours.n == row["n"] == 10
         (originals,), (ceiling,) = tested.of("originals"), tested.of("held-out")
         assert row["train_networks"] == originals.n == {20: 14, 40: 28}[row["zoo.count"]]

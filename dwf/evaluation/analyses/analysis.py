@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from matplotlib.figure import Figure
-
 from dwf.evaluation.analyses.material import Material
+from dwf.evaluation.report import Draw
 from dwf.plain import Json
 
 
@@ -21,8 +20,8 @@ class Findings:
     """Cells of the table."""
     numbers: dict[str, Json] = field(default_factory=dict)
     """Plain data for `report.json`."""
-    figures: dict[str, tuple[str, Figure]] = field(default_factory=dict)
-    """Name of a PNG file -> (caption, figure)."""
+    figures: dict[str, tuple[str, Draw]] = field(default_factory=dict)
+    """Name of a PNG file -> caption, and what draws it."""
 
 
 @dataclass(frozen=True)

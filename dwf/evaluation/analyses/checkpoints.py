@@ -4,12 +4,22 @@ p-diff's ablation over k (arXiv 2402.13144, section 4.1): from a few checkpoints
 only return these. Where it learns more, its networks come further from the nearest.
 """
 
+from functools import partial
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from dwf.evaluation.analyses.analysis import Findings
 from dwf.evaluation.analyses.material import Material
-from dwf.evaluation.report import SAMPLE_COLOURS, NetworkSet, accuracy_cell, number_cell
+from dwf.evaluation.report import (
+    SAMPLE_COLOURS,
+    NetworkSet,
+    Width,
+    accuracy_cell,
+    number_cell,
+    panels,
+    per_line,
+)
 from dwf.plain import Json
 
 _SHOWN = {
@@ -52,7 +62,7 @@ def checkpoints(material: Material) -> Findings:
         one.title: {"k": k} | {measure: one.figure(measure) for measure in ("overlap", *_SHOWN)}
         for k, one in found
     }
-    figures = {"checkpoints.png": ("Similarity against k", _violins(found))}
+    figures = {"checkpoints.png": ("Similarity against k", partial(_violins, found))}
     return Findings(words, columns, rows=rows, numbers=numbers, figures=figures)
 
 
@@ -60,12 +70,11 @@ def _order(found: tuple[int, NetworkSet]) -> tuple[int, str]:
     return found[0], found[1].title
 
 
-def _violins(found: list[tuple[int, NetworkSet]]) -> Figure:
-    figure = Figure(figsize=(max(9.0, 1.2 * len(found) * len(_SHOWN)), 3.8))
-    panels = figure.subplots(1, len(_SHOWN))
+def _violins(found: list[tuple[int, NetworkSet]], width: Width) -> Figure:
+    figure, each_axes = panels(width, len(_SHOWN), height=2.4, across=3)
     titles = len({k for k, _ in found}) < len(found)
     names = [f"{k}\n{one.title}" if titles else str(k) for k, one in found]
-    for axes, (measure, words) in zip(panels, _SHOWN.items(), strict=True):
+    for axes, (measure, words) in zip(each_axes, _SHOWN.items(), strict=True):
         for place, (_, one) in enumerate(found):
             values_S = one.values(measure)
             values_S = values_S[np.isfinite(values_S)]
@@ -74,9 +83,8 @@ def _violins(found: list[tuple[int, NetworkSet]]) -> Figure:
                 drawn["bodies"][0].set(facecolor=SAMPLE_COLOURS[0], alpha=0.35)
             if len(values_S):
                 axes.plot([place], [np.median(values_S)], "o", color=SAMPLE_COLOURS[0])
-        axes.set_title(words, fontsize=10)
-        axes.set_xticks(range(len(found)), names, rotation=30 if titles else 0, fontsize=9)
-        axes.set_xlabel("k, networks learnt from (dot: median)")
+        axes.set_title(per_line([words])[0])
+        axes.set_xticks(range(len(found)), names, rotation=30 if titles else 0)
+        axes.set_xlabel("k, networks learnt from\n(dot: median)")
         axes.set_ylim(bottom=0)
-    figure.tight_layout()
     return figure

@@ -5,14 +5,22 @@ none), H bins of a histogram.
 """
 
 import math
-from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from dwf.evaluation.analyses.analysis import Findings
 from dwf.evaluation.analyses.material import Material, Scored
-from dwf.evaluation.report import number_cell, share_cell, statistics
+from dwf.evaluation.report import (
+    INK,
+    Width,
+    legend_below,
+    number_cell,
+    panels,
+    share_cell,
+    statistics,
+)
 from dwf.plain import Json
 
 _BLOCK_NUMBERS = 2**24
@@ -43,12 +51,15 @@ def classes(material: Material) -> Findings:
     columns += ("biased", "no answer", "F1, mean of classes")
     rows = [_row(title, found) for title, found in numbers.items()]
     figures = {
-        "confusion.png": ("Confusion: share of the answers to each class", _confusions(counts)),
-        "classes.png": ("How often each class is answered", _class_counts(counts, true_K)),
-        "confidence.png": ("Confidence of right and wrong answers", _confidences(numbers)),
+        "confusion.png": (
+            "Confusion: answers to each class",
+            partial(_confusions, counts),
+        ),
+        "classes.png": ("How often each class is answered", partial(_class_counts, counts, true_K)),
+        "confidence.png": ("Confidence of right and wrong answers", partial(_confidences, numbers)),
     }
-    numbers = {"images_of_class": true_K.tolist(), "sets": numbers}
-    return Findings(words, columns, rows=rows, numbers=numbers, figures=figures)
+    told = {"images_of_class": true_K.tolist(), "sets": numbers}
+    return Findings(words, columns, rows=rows, numbers=told, figures=figures)
 
 
 def confusion(answers_SM: np.ndarray, labels_M: np.ndarray, *, num_classes: int) -> np.ndarray:
@@ -129,19 +140,10 @@ def _warning(title: str, found: dict[str, Json]) -> str:
     )
 
 
-def _panels(count: int, *, width: float, height: float) -> tuple[Figure, Sequence]:
-    columns = min(count, _PANELS)
-    lines = math.ceil(count / columns)
-    figure = Figure(figsize=(width * columns, height * lines))
-    panels = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in panels[count:]:
-        axes.set_axis_off()
-    return figure, panels[:count]
-
-
-def _confusions(counts: dict[str, np.ndarray]) -> Figure:
-    figure, panels = _panels(len(counts), width=3.4, height=3.5)
-    for axes, (title, counts_KA) in zip(panels, counts.items(), strict=True):
+def _confusions(counts: dict[str, np.ndarray], width: Width) -> Figure:
+    height = 2.6 if width.is_narrow else 2.1
+    figure, each_axes = panels(width, len(counts), height=height, across=_PANELS)
+    for axes, (title, counts_KA) in zip(each_axes, counts.items(), strict=True):
         share_KA = counts_KA[:, :-1] / np.maximum(counts_KA.sum(1, keepdims=True), 1)
         image = axes.imshow(share_KA, cmap="cividis", vmin=0, vmax=1)
         axes.set_title(_short(title))
@@ -149,43 +151,40 @@ def _confusions(counts: dict[str, np.ndarray]) -> Figure:
         if len(share_KA) <= _MOST_NAMED:
             axes.set_xticks(range(len(share_KA)))
             axes.set_yticks(range(len(share_KA)))
-            axes.tick_params(labelsize=8)
-    panels[0].set_ylabel("class of the image")
-    figure.tight_layout()
-    figure.colorbar(image, ax=list(panels), label="share of its images", shrink=0.8)
+            axes.tick_params(labelsize=6.5)
+    each_axes[0].set_ylabel("class of the image")
+    figure.colorbar(image, ax=each_axes, label="share of its images", shrink=0.8)
     return figure
 
 
-def _class_counts(counts: dict[str, np.ndarray], true_K: np.ndarray) -> Figure:
-    figure = Figure(figsize=(9, 3.6))
-    axes, place_K = figure.subplots(), np.arange(len(true_K))
-    width = 0.8 / (len(counts) + 1)
+def _class_counts(counts: dict[str, np.ndarray], true_K: np.ndarray, width: Width) -> Figure:
+    figure, (axes,) = panels(width, height=2.4)
+    place_K, wide = np.arange(len(true_K)), 0.8 / (len(counts) + 1)
     bars = {"the images themselves": true_K}
     bars |= {title: found[:, :-1].sum(0) / found.sum() for title, found in counts.items()}
     for i, (title, share_K) in enumerate(bars.items()):
-        colour = "black" if i == 0 else f"C{i - 1}"
-        left_K = place_K - 0.4 + (i + 0.5) * width
-        axes.bar(left_K, 100 * share_K, width, label=title, color=colour)
+        colour = INK if i == 0 else f"C{i - 1}"
+        left_K = place_K - 0.4 + (i + 0.5) * wide
+        axes.bar(left_K, 100 * share_K, wide, label=title, color=colour)
     if len(true_K) <= _MOST_NAMED:
         axes.set_xticks(place_K)
     axes.set_xlabel("class")
     axes.set_ylabel("share of all answers (%)")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend_below(figure, axes, width)
     return figure
 
 
-def _confidences(numbers: dict[str, dict[str, Json]]) -> Figure:
-    figure, panels = _panels(2, width=4.6, height=3.4)
-    for axes, kind in zip(panels, ("right", "wrong"), strict=True):
+def _confidences(numbers: dict[str, dict[str, Json]], width: Width) -> Figure:
+    figure, each_axes = panels(width, 2, height=2.3)
+    for axes, kind in zip(each_axes, ("right", "wrong"), strict=True):
         for title, found in numbers.items():
             counts_H = np.array(found[kind]["histogram"])
             share_H = counts_H / max(counts_H.sum(), 1)
-            axes.stairs(100 * share_H, _BINS, label=title, linewidth=1.8)
+            axes.stairs(100 * share_H, _BINS, label=title, linewidth=1.3)
         axes.set_title(f"{kind} answers")
         axes.set_xlabel("confidence")
-    panels[0].set_ylabel("share of these answers (%)")
-    panels[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.tight_layout()
+        axes.set_ylabel("share of these answers (%)")
+    legend_below(figure, each_axes[1], width)
     return figure
 
 

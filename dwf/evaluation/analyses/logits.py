@@ -8,6 +8,8 @@ Shape suffixes: S networks of a set, J training networks they are held against, 
 logits of a network.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -15,7 +17,7 @@ from matplotlib.figure import Figure
 from dwf.evaluation.analyses.analysis import Findings
 from dwf.evaluation.analyses.material import Material
 from dwf.evaluation.measure import nearest
-from dwf.evaluation.report import look_of, number_cell, statistics
+from dwf.evaluation.report import INK, Width, look_of, name_rows, number_cell, panels, statistics
 from dwf.plain import Json
 from dwf.randomness import numpy_stream
 
@@ -53,13 +55,13 @@ def logits(material: Material) -> Findings:
         numbers[title] = summary
         cells = [number_cell(_median(summary, name)) for name in (*units, "variance")]
         rows.append((title, str(summary["n"]), *cells, str(summary["not_finite"])))
-    figure = _boxes(material, found, units)
+    draw = partial(_boxes, material, found, units)
     return Findings(
         words,
         columns,
         rows=rows,
         numbers={"units": units, "images": material.num_compared, "sets": numbers},
-        figures={"logits.png": ("Distances of logits to training networks", figure)},
+        figures={"logits.png": ("Distances of logits to training networks", draw)},
     )
 
 
@@ -126,13 +128,16 @@ def _median(summary: dict[str, Json], name: str) -> float | None:
 
 
 def _boxes(
-    material: Material, found: dict[str, dict[str, np.ndarray]], units: dict[str, float]
+    material: Material,
+    found: dict[str, dict[str, np.ndarray]],
+    units: dict[str, float],
+    width: Width,
 ) -> Figure:
-    figure = Figure(figsize=(10, 0.42 * len(found) + 1.6))
-    panels = figure.subplots(1, 2, sharey=True)
+    height = 0.28 * len(found) + 0.9
+    figure, each_axes = panels(width, 2, height=height, share_y=True)
     sets = {one.title: one for one in material.report.sets}
     titles = ("difference of logits, to the nearest", "Wasserstein, to the nearest")
-    for axes, title, name in zip(panels, titles, units, strict=False):
+    for axes, title, name in zip(each_axes, titles, units, strict=False):
         for place, (row, one) in enumerate(found.items()):
             values_S = one[name][np.isfinite(one[name])] / units[name]
             look = {"facecolor": look_of(material.report, sets[row])[0], "alpha": 0.5}
@@ -143,14 +148,12 @@ def _boxes(
                 widths=0.6,
                 patch_artist=True,
                 boxprops=look,
-                medianprops={"color": "black"},
-                flierprops={"markersize": 3},
+                medianprops={"color": INK},
+                flierprops={"markersize": 2},
             )
         axes.axvline(1, color="#999999", linestyle=":", linewidth=1)
         axes.set_title(title)
         axes.set_xlabel("ratio to the training networks' own median")
         axes.set_xlim(left=0)
-    panels[0].set_yticks(range(len(found)), list(found))
-    panels[0].invert_yaxis()
-    figure.tight_layout()
+    name_rows(each_axes, list(found), width)
     return figure

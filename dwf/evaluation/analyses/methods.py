@@ -4,13 +4,14 @@ Shape suffixes: R rows (sets of networks), C columns (measures).
 """
 
 import math
+from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from dwf.evaluation.analyses.analysis import Findings
 from dwf.evaluation.analyses.material import Material
-from dwf.evaluation.report import NetworkSet
+from dwf.evaluation.report import NetworkSet, Width, panels, per_line
 
 _MEASURES = {
     "accuracy": lambda one: one.accuracy["mean"],
@@ -49,32 +50,32 @@ def methods(material: Material) -> Findings:
             for one, row, away in zip(sets, values_RC, away_RC, strict=True)
         },
     }
-    figure = _heat_map(list(sets), values_RC, shade_RC)
-    return Findings(
-        words, numbers=numbers, figures={"methods.png": ("Methods and measures", figure)}
-    )
+    draw = partial(_heat_map, list(sets), values_RC, shade_RC)
+    return Findings(words, numbers=numbers, figures={"methods.png": ("Methods and measures", draw)})
 
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _heat_map(sets: list[NetworkSet], values_RC: np.ndarray, shade_RC: np.ndarray) -> Figure:
-    figure = Figure(figsize=(10, 0.36 * len(sets) + 1.6))
-    axes = figure.subplots()
+def _heat_map(
+    sets: list[NetworkSet], values_RC: np.ndarray, shade_RC: np.ndarray, width: Width
+) -> Figure:
+    figure, (axes,) = panels(width, height=0.26 * len(sets) + 0.9)
+    places, size = (2, 6) if width.is_narrow else (3, 7)
     axes.imshow(shade_RC, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
     for row, column in np.ndindex(values_RC.shape):
         value, strength = values_RC[row, column], abs(shade_RC[row, column])
-        text = "-" if math.isnan(value) else f"{value:.3f}"
+        text = "-" if math.isnan(value) else f"{value:.{places}f}"
         colour = "white" if strength > 0.7 else "black"
-        axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
-    axes.set_xticks(range(len(_MEASURES)), list(_MEASURES), rotation=25, ha="left")
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
+    turned = 60 if width.is_narrow else 25
+    axes.set_xticks(range(len(_MEASURES)), list(_MEASURES), rotation=turned, ha="left")
     axes.xaxis.tick_top()
-    axes.set_yticks(range(len(sets)), [f"{one.title} ({one.n})" for one in sets])
+    axes.set_yticks(range(len(sets)), per_line([f"{one.title} ({one.n})" for one in sets]))
     for label, one in zip(axes.get_yticklabels(), sets, strict=True):
         label.set_fontweight("bold" if one.family == "samples" else "normal")
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    figure.tight_layout()
     return figure

@@ -15,7 +15,14 @@ from matplotlib.figure import Figure
 from dwf.densities.asked import again
 from dwf.evaluation.analyses.analysis import Findings
 from dwf.evaluation.analyses.material import Material
-from dwf.evaluation.report import SAMPLE_COLOURS, SAMPLE_MARKERS, statistics
+from dwf.evaluation.report import (
+    SAMPLE_COLOURS,
+    SAMPLE_MARKERS,
+    Width,
+    legend_below,
+    panels,
+    statistics,
+)
 from dwf.generators.generator import Generator
 from dwf.plain import Json
 from dwf.zoo.provenance import Sampled
@@ -49,13 +56,14 @@ def reverse(material: Material) -> Findings:
         (title, str(found["n"]), *(f"{100 * each['mean']:.1f}" for each in found["accuracy"]))
         for title, found in numbers.items()
     ]
-    figure = _curves(material, numbers)
     return Findings(
         words,
         columns,
         rows=rows,
         numbers=numbers,
-        figures={"reverse.png": ("Accuracy on the way from noise", figure)},
+        figures={
+            "reverse.png": ("Accuracy on the way from noise", partial(_curves, material, numbers))
+        },
     )
 
 
@@ -131,9 +139,8 @@ def _follow(material: Material, generator: Generator, zoo: Zoo) -> dict[str, Jso
     }
 
 
-def _curves(material: Material, numbers: dict[str, Json]) -> Figure:
-    figure = Figure(figsize=(7.6, 4.2))
-    axes = figure.subplots()
+def _curves(material: Material, numbers: dict[str, Json], width: Width) -> Figure:
+    figure, (axes,) = panels(width, height=2.7)
     for i, (title, found) in enumerate(numbers.items()):
         accuracy_LS = 100 * np.array(found["networks"])
         low_L, middle_L, high_L = np.quantile(accuracy_LS, (0.1, 0.5, 0.9), axis=1)
@@ -143,7 +150,7 @@ def _curves(material: Material, numbers: dict[str, Json]) -> Figure:
     originals = material.report.of("originals")[0]
     mean = 100 * originals.accuracy["mean"]
     axes.axhline(mean, color="#777777", linestyle=":", linewidth=1, label=originals.title)
-    axes.set_xlabel("share of the way from noise to the network (band: 10 to 90 % of networks)")
+    axes.set_xlabel("share of the way from noise to the network\n(band: 10 to 90 % of networks)")
     axes.set_ylabel(f"{material.split} accuracy (%)")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend_below(figure, axes, width)
     return figure

@@ -6,13 +6,22 @@ those that either has.
 Shape suffixes: S networks of a set, T of another, B of a block, M images, P networks of a picture.
 """
 
+from functools import partial
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from dwf.evaluation.analyses.analysis import Findings
 from dwf.evaluation.analyses.material import Material
 from dwf.evaluation.measure import overlaps
-from dwf.evaluation.report import number_cell, scatter_networks
+from dwf.evaluation.report import (
+    Width,
+    legend_below,
+    number_cell,
+    panels,
+    per_line,
+    scatter_networks,
+)
 from dwf.plain import Json
 from dwf.randomness import numpy_stream
 
@@ -39,10 +48,13 @@ def wrong_answers(material: Material) -> Findings:
         "network of every set of this report.",
     )
     figures = {
-        "wrong_answers.png": ("Similarity of wrong answers, network by network", _picture(wrong)),
+        "wrong_answers.png": (
+            "Similarity of wrong answers, network by network",
+            partial(_picture, wrong),
+        ),
         "wrong_answers_accuracy.png": (
             "Similarity of wrong answers against accuracy",
-            _against_accuracy(material),
+            partial(_against_accuracy, material),
         ),
     }
     columns = ("networks", "n", *wrong)
@@ -71,12 +83,11 @@ def _pairs(wrong_SM: np.ndarray, wrong_TM: np.ndarray, are_same: bool) -> dict[s
     return {"n": count, "mean": total / count, "highest": float(np.concatenate(highest).mean())}
 
 
-def _picture(wrong: dict[str, np.ndarray]) -> Figure:
+def _picture(wrong: dict[str, np.ndarray], width: Width) -> Figure:
     picked = {title: _some(title, wrong_SM) for title, wrong_SM in wrong.items()}
     wrong_PM = np.concatenate(list(picked.values()))
     shares_PP = np.concatenate([shares for _, shares in overlaps(wrong_PM, wrong_PM)])
-    figure = Figure(figsize=(8.6, 6.6))
-    axes = figure.subplots()
+    figure, (axes,) = panels(width, height=0.78 * width.inches)
     away_PP = np.where(np.eye(len(shares_PP), dtype=bool), np.nan, shares_PP)
     image = axes.imshow(away_PP, cmap="cividis", interpolation="nearest")
     stops = np.cumsum([len(each) for each in picked.values()])
@@ -84,11 +95,10 @@ def _picture(wrong: dict[str, np.ndarray]) -> Figure:
         axes.axhline(stop - 0.5, color="white", linewidth=1.5)
         axes.axvline(stop - 0.5, color="white", linewidth=1.5)
     middles = stops - np.array([len(each) for each in picked.values()]) / 2 - 0.5
-    axes.set_yticks(middles, list(picked))
-    axes.set_xticks(middles, list(picked), rotation=30, ha="right")
+    axes.set_yticks(middles, per_line(list(picked), longest=16))
+    axes.set_xticks(middles, per_line(list(picked), longest=16), rotation=30, ha="right")
     axes.tick_params(length=0)
-    figure.colorbar(image, ax=axes, label="similarity of wrong answers")
-    figure.tight_layout()
+    figure.colorbar(image, ax=axes, label="similarity of wrong answers", shrink=0.8)
     return figure
 
 
@@ -98,11 +108,10 @@ def _some(title: str, wrong_SM: np.ndarray) -> np.ndarray:
     return wrong_SM[np.sort(drawn)]
 
 
-def _against_accuracy(material: Material) -> Figure:
-    figure = Figure(figsize=(8.6, 4.6))
-    axes = figure.subplots()
+def _against_accuracy(material: Material, width: Width) -> Figure:
+    figure, (axes,) = panels(width, height=2.9)
     scatter_networks(axes, material.report, measure="highest_overlap")
     axes.set_xlabel("highest similarity of wrong answers with a training network")
     axes.set_ylabel(f"{material.split} accuracy (%)")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.6)
+    legend_below(figure, axes, width)
     return figure

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from dwf.evaluation.measure import DEVIATIONS, RATIOS
+from dwf.evaluation.report.intervals import share_with_interval
 from dwf.evaluation.report.sets import NetworkSet
 
 Row = TypeVar("Row")
@@ -27,6 +28,8 @@ class Column(Generic[Row]):
     """Place of these words: those on what follows from other columns come after theirs."""
     is_optional: bool = False
     """Whether it is left out of a table in which all its cells are empty."""
+    hint: str = ""
+    """Words on its heading on a page; empty: `words`."""
 
 
 def shown(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> tuple[Column[Row], ...]:
@@ -39,6 +42,11 @@ def shown(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> tuple[Column[R
 def headings(columns: Sequence[Column[Row]], split: str = "") -> tuple[str, ...]:
     """Return what stands above the columns of a report on the images of a split."""
     return tuple(column.heading.format(split=split) for column in columns)
+
+
+def hints(columns: Sequence[Column[Row]]) -> tuple[str, ...]:
+    """Return what a page says where a mouse rests on a heading."""
+    return tuple(column.hint or column.words for column in columns)
 
 
 def cells(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> list[tuple[str, ...]]:
@@ -82,7 +90,7 @@ def _figure(measure: str) -> Callable[[NetworkSet], str]:
 
 
 def _passed(test: str) -> Callable[[NetworkSet], str]:
-    return lambda one: share_cell(one.summary.get(test))
+    return lambda one: share_with_interval(one.summary.get(test), one.n)
 
 
 def _with_statistics(source: str) -> Callable[[NetworkSet], str]:
@@ -90,11 +98,11 @@ def _with_statistics(source: str) -> Callable[[NetworkSet], str]:
 
 
 def _far(ratio: float) -> Callable[[NetworkSet], str]:
-    return lambda one: share_cell(one.summary["profile"]["far"][f"{ratio:g}"])
+    return lambda one: share_with_interval(one.summary["profile"]["far"][f"{ratio:g}"], one.n)
 
 
 def _above(bar: str) -> Callable[[NetworkSet], str]:
-    return lambda one: share_cell(one.summary["profile"]["bars"][bar]["share"])
+    return lambda one: share_with_interval(one.summary["profile"]["bars"][bar]["share"], one.n)
 
 
 def _beside_zoo(measure: str) -> Callable[[NetworkSet], str]:
@@ -107,8 +115,14 @@ def _beside_zoo(measure: str) -> Callable[[NetworkSet], str]:
 
 # --- tables --------------------------------------------------------------------------------------
 
-_NETWORKS: Column[NetworkSet] = Column("networks", lambda one: one.label)
-_N: Column[NetworkSet] = Column("n", lambda one: str(one.n))
+_NETWORKS: Column[NetworkSet] = Column(
+    "networks",
+    lambda one: one.label,
+    hint="A row is a set of networks. Highlighted: generated. Below the thick line: baselines.",
+)
+_N: Column[NetworkSet] = Column(
+    "n", lambda one: str(one.n), hint="How many networks the set has; all of them count."
+)
 _LEARNT_FROM: Column[NetworkSet] = Column(
     "learnt from",
     lambda one: str(one.summary.get("learnt_from", "")),
@@ -121,8 +135,6 @@ _LEARNT_FROM: Column[NetworkSet] = Column(
 )
 COLUMNS: tuple[Column[NetworkSet], ...] = (
     _NETWORKS,
-    _N,
-    _LEARNT_FROM,
     Column(
         "mark",
         lambda one: one.mark,
@@ -131,11 +143,12 @@ COLUMNS: tuple[Column[NetworkSet], ...] = (
     ),
     Column(
         "good and novel",
-        lambda one: share_cell(one.share),
+        lambda one: share_with_interval(one.share, one.n),
         words=(
             "Good and novel networks pass all tests, set by the training networks alone. "
             "Held-out networks, trained like the originals and seen by no generator, are the "
-            "ceiling."
+            "ceiling. In brackets the 95 % interval of a share of n (Wilson), which tells of the "
+            "draw of networks alone, not of another seed of the training."
         ),
         follows=1,
     ),
@@ -147,9 +160,6 @@ COLUMNS: tuple[Column[NetworkSet], ...] = (
             " chosen."
         ),
     ),
-    Column("median", _accuracy("median")),
-    Column("best", _accuracy("max")),
-    Column("worst", _accuracy("min")),
     Column(
         "distance",
         _figure("distance_ratio"),
@@ -177,6 +187,11 @@ COLUMNS: tuple[Column[NetworkSet], ...] = (
             "likewise, of the layer where that is least; 0 is a layer of units that are taken over."
         ),
     ),
+    _N,
+    _LEARNT_FROM,
+    Column("median", _accuracy("median"), hint="Median accuracy of the set (%)."),
+    Column("best", _accuracy("max"), hint="Accuracy of the set's best network (%)."),
+    Column("worst", _accuracy("min"), hint="Accuracy of the set's worst network (%)."),
     Column(
         "overlap",
         _figure("overlap"),
@@ -197,15 +212,15 @@ COLUMNS: tuple[Column[NetworkSet], ...] = (
 """The main table: a row for each set."""
 TEST_COLUMNS: tuple[Column[NetworkSet], ...] = (
     _NETWORKS,
+    Column("all", _passed("good_and_novel"), hint="Share that passes all four tests."),
+    Column("accurate", _passed("accurate"), hint="Share that is accurate enough."),
+    Column("distant", _passed("distant"), hint="Share that is far enough by weights."),
+    Column("behaviour of its own", _passed("unlike"), hint="Share that answers otherwise enough."),
+    Column("units of its own", _passed("new_units"), hint="Share whose hidden units are new."),
+    Column("copies", _passed("copy"), hint="Share that is copies of training networks."),
+    Column("averages", _passed("average"), hint="Share that is averages of training networks."),
     _N,
     _LEARNT_FROM,
-    Column("accurate", _passed("accurate")),
-    Column("distant", _passed("distant")),
-    Column("behaviour of its own", _passed("unlike")),
-    Column("units of its own", _passed("new_units")),
-    Column("all", _passed("good_and_novel")),
-    Column("copies", _passed("copy")),
-    Column("averages", _passed("average")),
 )
 """Which share of a set passes each test, and is of each kind."""
 PROFILE_COLUMNS: tuple[Column[NetworkSet], ...] = (

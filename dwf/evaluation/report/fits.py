@@ -13,7 +13,9 @@ from dwf.evaluation.measure import CONFIDENCE
 from dwf.metrics import read_metrics
 from dwf.plain import Json
 
-FIT_COLUMNS = ("generator", "measure", "training", "held-out", "held-out - training", "equal")
+_NEAR_0 = 0.01
+_MUCH = 2.0  # from twice a loss on, percents are read less easily than a factor
+FIT_COLUMNS = ("generator", "measure", "training", "held-out", "held-out against training", "equal")
 
 
 def read_fit(run: Path) -> dict[str, Json]:
@@ -62,8 +64,20 @@ def are_equal(one: Mapping[str, Json], other: Mapping[str, Json]) -> bool | None
 
 def _loss(loss: Mapping[str, float]) -> tuple[str, ...]:
     train, val = loss["train"], loss["val"]
-    change = f"{100 * (val / train - 1):+.1f} %" if train > 0 else "-"
-    return f"loss at step {loss['step']}", f"{train:.4f}", f"{val:.4f}", change, "-"
+    return f"loss at step {loss['step']}", _number(train), _number(val), _change(train, val), "-"
+
+
+def _change(train: float, val: float) -> str:
+    """Return how a held-out loss differs: in percent, or as a factor of one that is near 0."""
+    if train <= 0:
+        return "-"
+    if train < _NEAR_0 or val > _MUCH * train:
+        return f"{val / train:.3g} times"
+    return f"{100 * (val / train - 1):+.1f} %"
+
+
+def _number(loss: float) -> str:
+    return f"{loss:.4f}" if abs(loss) >= _NEAR_0 else f"{loss:.3g}"
 
 
 def _likelihood(likelihood: Mapping[str, Json]) -> tuple[str, ...]:

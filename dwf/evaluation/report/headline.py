@@ -100,7 +100,7 @@ def _without_limits(limits: Limits, where: str) -> list[str]:
 
 def _verdict(one: NetworkSet, baselines: Sequence[NetworkSet], ceiling: NetworkSet | None) -> str:
     marked = "" if one.mark == "-" else f"{one.title}: {one.mark}. "
-    share = f"{percent(one.share)} of the {one.n} networks in {one.label} are good and novel"
+    share = f"{percent(one.share)} of the {one.n} networks of {one.label} are good and novel"
     compared = _comparison(one, baselines)
     limit = ""
     if ceiling:

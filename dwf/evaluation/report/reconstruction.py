@@ -1,4 +1,4 @@
-"""The report on a reconstruction: numbers, words, tables, figures, page.
+"""The report on a reconstruction: numbers, words, tables, figures, html.
 
     reports/NAME-reconstruction/report.json   all numbers, of every network and every tensor
     report.md   report.html   errors.png   accuracy.png
@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -17,22 +18,25 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dwf.evaluation.config import ReconstructionConfig
-from dwf.evaluation.report import page
+from dwf.evaluation.report import html
 from dwf.evaluation.report.columns import (
     Column,
     accuracy_cell,
     cells,
     headings,
+    hints,
     how_to_read,
     number_cell,
 )
-from dwf.evaluation.report.figures import HELD_OUT_COLOUR, ORIGINAL_COLOUR, STYLE, save_figures
+from dwf.evaluation.report.drawing import STYLE, Width, legend_below, panels, save_figures
+from dwf.evaluation.report.figures import HELD_OUT_COLOUR, ORIGINAL_COLOUR
 from dwf.evaluation.report.reconstructed import (
     COLUMNS,
     STATISTICS_COLUMNS,
     ReconstructedSet,
     small_cell,
 )
+from dwf.evaluation.report.record import Record
 from dwf.evaluation.report.report import markdown_table
 from dwf.evaluation.report.sets import plain
 from dwf.metrics import table_console
@@ -209,67 +213,67 @@ def write_reconstruction(report: Reconstruction, folder: Path) -> None:
     with matplotlib.rc_context(STYLE):
         errors, accuracy = _EXPLAINED
         drawn = {
-            "accuracy.png": (accuracy, _accuracy_figure(report)),
-            "errors.png": (errors, _error_figure(report)),
+            "accuracy.png": (accuracy, partial(_accuracy_figure, report)),
+            "errors.png": (errors, partial(_error_figure, report)),
         }
         figures = save_figures(drawn, folder)
-    environment = json.loads((folder / "environment.json").read_text())
-    write_text(folder / "report.html", _page(report, environment, figures))
+    record = Record.read(folder, links=[("all reports", "../index.html")])
+    write_text(folder / "report.html", _page(report, record, figures))
 
 
-def _page(report: Reconstruction, environment: dict[str, Json], figures: dict[str, Path]) -> str:
+def _page(report: Reconstruction, record: Record, figures: dict[str, Path]) -> str:
     body = [
-        *page.beginning(report.name, report.headline),
-        page.table(report.columns, report.table),
+        *html.beginning(report.name, report.headline),
+        html.table(report.columns, report.table, hints=hints(COLUMNS)),
         *(
-            page.figure(caption, file, explained=_EXPLAINED[caption])
+            html.figure(caption, file, explained=_EXPLAINED[caption])
             for caption, file in figures.items()
         ),
     ]
     if report.statistics_table:
         body += ["<h2>Running statistics of BatchNorm</h2>"]
-        body += page.paragraphs([report.statistics_text])
-        body += [page.table(headings(STATISTICS_COLUMNS), report.statistics_table)]
+        body += html.paragraphs([report.statistics_text])
+        body += [html.table(headings(STATISTICS_COLUMNS), report.statistics_table)]
     body += [
         "<h2>Error of each tensor</h2>",
-        page.table(report.tensor_columns, report.tensor_table),
+        html.table(report.tensor_columns, report.tensor_table),
         "<h2>How to read this</h2>",
-        page.bullets(how_to_read(COLUMNS)),
-        "<h2>What was run</h2>",
-        *page.paragraphs([page.hardware(environment)]),
-        page.details("what was reconstructed", report.facts),
-        page.details("settings of this report", report.config),
+        html.bullets(how_to_read(COLUMNS)),
+        *record.bottom(
+            facts={
+                "what was reconstructed": report.facts,
+                "settings of this report": report.config,
+            }
+        ),
     ]
-    return page.whole_page(f"{report.name}: what the codec loses", body)
+    return html.whole_page(f"{report.name}: what the codec loses", body)
 
 
-def _error_figure(report: Reconstruction) -> Figure:
+def _error_figure(report: Reconstruction, width: Width) -> Figure:
     names = [tensor["name"] for tensor in report.tensors]
-    figure = Figure(figsize=(8, 0.26 * len(names) + 1.4))
-    axes = figure.subplots()
+    figure, (axes,) = panels(width, height=0.2 * len(names) + 0.8)
     for one, colour in _coloured(report):
         relative_E = np.array([math.nan if e is None else e for e in one.tensors["relative"]])
-        axes.scatter(relative_E, range(len(names)), s=22, color=colour, label=one.title)
+        axes.scatter(relative_E, range(len(names)), s=12, color=colour, label=one.title)
     axes.axvline(1, color="#999999", linestyle=":", linewidth=1)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel("relative error")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend_below(figure, axes, width)
     return figure
 
 
-def _accuracy_figure(report: Reconstruction) -> Figure:
-    figure = Figure(figsize=(5.2, 5.2))
-    axes = figure.subplots()
+def _accuracy_figure(report: Reconstruction, width: Width) -> Figure:
+    figure, (axes,) = panels(width, height=3.2 if width.is_narrow else 4.2)
     for one, colour in _coloured(report):
         pair = (np.array(one.networks[name]) * 100 for name in ("original", "reconstructed"))
-        axes.scatter(*pair, s=18, color=colour, alpha=0.7, linewidths=0, label=one.title)
+        axes.scatter(*pair, s=9, color=colour, alpha=0.7, linewidths=0, label=one.title)
     ends = axes.get_xlim()
     axes.plot(ends, ends, color="#999999", linestyle=":", linewidth=1)
     axes.set_xlabel(f"{report.config['split']} accuracy of the original (%)")
     axes.set_ylabel("of its reconstruction (%)")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend_below(figure, axes, width)
     return figure
 
 

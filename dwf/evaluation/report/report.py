@@ -1,7 +1,8 @@
 """The report: every set's numbers, summarised over all its networks, and written for people.
 
     reports/NAME/report.json   all numbers, of every network; equal runs write equal bytes
-    reports/NAME/report.md     the tables;  report.html: one page with the figures in it;  *.png
+    reports/NAME/report.md     the tables;  report.html: one page with the figures in it
+    reports/NAME/*.png, figures/   the figures, see `drawing`; timing.json: see `record`
 
 Shape suffixes: S networks of a set, C axes of the map.
 """
@@ -154,6 +155,21 @@ class Report:
         return tuple(f"{title}: {mark['name']}. {mark['why']}" for title, mark in marked)
 
     @property
+    def fit_table(self) -> list[tuple[str, ...]]:
+        """How generators fit, under `FIT_COLUMNS`, by the titles of their samples."""
+        titles = self.generator_titles
+        return [(titles.get(name, name), *rest) for name, *rest in fit_rows(self.fits)]
+
+    @property
+    def generator_titles(self) -> dict[str, str]:
+        """Name of a generator -> title of its samples; of several sets its own name."""
+        found: dict[str, list[str]] = {}
+        for one in self.of("samples"):
+            drawn = self.facts.get(f"samples {one.source}", {}).get("generator")
+            found.setdefault(drawn, []).append(one.title)
+        return {name: titles[0] for name, titles in found.items() if len(titles) == 1}
+
+    @property
     def statistics_table(self) -> list[tuple[str, ...]]:
         """Accuracies with other running statistics of BatchNorm, under `STATISTICS_COLUMNS`.
 
@@ -247,9 +263,9 @@ class Report:
         if self.reasons:
             parts += ["## What the sets are", MARKS_TEXT, _bullets(MARK_RULES)]
             parts += ["These sets:", _bullets(self.reasons)]
-        if fit_rows(self.fits):
+        if self.fit_table:
             parts += ["## Training against held-out networks", FIT_TEXT]
-            parts += [markdown_table(FIT_COLUMNS, fit_rows(self.fits))]
+            parts += [markdown_table(FIT_COLUMNS, self.fit_table)]
         if self.statistics_table:
             parts += ["## Running statistics of BatchNorm", self.statistics_text]
             heading = headings(STATISTICS_COLUMNS)

@@ -12,7 +12,7 @@ from pathlib import Path
 from dwf.errors import ConfigError
 from dwf.plain import Json
 
-FORMAT, VERSION = "dwf-report", 1
+FORMAT, VERSION = "dwf-report", 2
 SCHEMA = Path(__file__).with_name("report.schema.json")
 _TOLERANCE = 1e-6
 _MOST_LETTERS = 200

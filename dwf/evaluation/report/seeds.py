@@ -10,6 +10,7 @@ import numpy as np
 from dwf.evaluation.report.sets import NetworkSet
 from dwf.plain import Json
 
+_SEED = r"-s\d+(?=-|$)| \(s\d+\)$"
 # What differs between samples of generators of other seeds.
 _OF_A_SEED = {"generator", "digest", "seed"}
 
@@ -23,8 +24,8 @@ class SeedGroup:
 
     @property
     def title(self) -> str:
-        """The samples' names without `-s1`, `-s2`, ...; all of them, where they differ in more."""
-        bare = dict.fromkeys(re.sub(r"-s\d+(?=-|$)", "", one.title) for one in self.sets)
+        """The samples' titles without `-s1` or `(s1)`; all of them, where they differ in more."""
+        bare = dict.fromkeys(re.sub(_SEED, "", one.title) for one in self.sets)
         return next(iter(bare)) if len(bare) == 1 else ", ".join(one.title for one in self.sets)
 
     def over_seeds(self, measure: str) -> tuple[float, float] | None:
@@ -71,7 +72,7 @@ def seed_groups(
     """
     groups: dict[str, dict[int, NetworkSet]] = {}
     for one in sets:
-        drawn = facts.get(f"samples {one.title}", {})
+        drawn = facts.get(f"samples {one.source}", {})
         settings = facts.get(f"settings of generator {drawn.get('generator')}")
         if one.family == "samples" and settings and "seed" in settings:
             same = [

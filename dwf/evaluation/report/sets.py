@@ -76,6 +76,8 @@ class NetworkSet:
     `subset`, which, where not all (see `Subset.label`)."""
     networks: dict[str, list[Any]]
     """Measure -> one value for each network."""
+    source: str = ""
+    """Zoo or files that samples lie in; empty for what the report made itself."""
 
     @property
     def share(self) -> float:
@@ -161,6 +163,7 @@ def network_set(
     split: str,
     labels: Mapping[str, np.ndarray],
     more: Mapping[str, Json],
+    source: str = "",
 ) -> NetworkSet:
     """Summarise a measured set over all its networks.
 
@@ -173,6 +176,7 @@ def network_set(
         split: the images that were scored, `test` or `val`.
         labels: more columns to keep, shape [S]: which networks these are.
         more: what else the summary says, plain data.
+        source: see `NetworkSet`.
     """
     passed = limits.passed(measured.accuracy_S, measured.novelty)
     passed |= limits.kinds(measured.novelty, reach_S=measured.reach_S)
@@ -192,7 +196,8 @@ def network_set(
     networks = {name: values_S.tolist() for name, values_S in columns.items()}
     networks["map"] = measured.map_S2.tolist()
     networks["units"] = measured.units_SL.tolist()
-    return NetworkSet(title, family, summary=plain(summary), networks=plain(networks))
+    summary, networks = plain(summary), plain(networks)
+    return NetworkSet(title, family, summary=summary, networks=networks, source=source)
 
 
 def statistics(values_S: np.ndarray) -> dict[str, float]:

@@ -2,6 +2,21 @@
 
 from dwf.evaluation.measure import DRAWN_IN, HALF_WAY, NEAR_COPY
 
+LEGEND = (
+    (
+        "good and novel",
+        "share of networks as accurate as the originals and no copies of them [95 % interval]; the "
+        "ceiling: held-out networks",
+    ),
+    ("mark", "what a set is: copying, averaging, noise, generalising, or undecided between them"),
+    (
+        "distance, behaviour, units",
+        "to the nearest training network, by weights, answers, hidden units: 0 a copy, 1 "
+        "independent",
+    ),
+    ("rows", "generated networks are highlighted; for those below the line nothing was learnt"),
+)
+"""What stands above the main table: a word, and what it means."""
 MARKS_TEXT = (
     "What a set is, by the first rule that holds; clearly means by more than 1.96 standard errors. "
     "Published "

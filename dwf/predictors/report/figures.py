@@ -5,6 +5,7 @@ Shape suffixes: N networks, P properties, R rows, C bins.
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -14,10 +15,16 @@ from matplotlib.figure import Figure
 
 from dwf.evaluation.report import (
     HELD_OUT_COLOUR,
+    INK,
     ORIGINAL_COLOUR,
     SAMPLE_COLOURS,
     STYLE,
+    Draw,
+    Width,
+    name_rows,
     number_cell,
+    panels,
+    per_line,
     save_figures,
 )
 from dwf.predictors.report.report import Report, Row
@@ -49,7 +56,7 @@ _DOTS = (
 
 
 def draw(report: Report, folder: Path, *, truth: Truth, told: Sequence[Told]) -> dict[str, Path]:
-    """Write all pictures as PNG files; return caption -> file, in reading order.
+    """Write all pictures, see `save_figures`; return caption -> PNG file, in reading order.
 
     Args:
         report: the figures.
@@ -61,21 +68,22 @@ def draw(report: Report, folder: Path, *, truth: Truth, told: Sequence[Told]) ->
     for one in told:
         first.setdefault(one.row, one)
     with matplotlib.rc_context(STYLE):
-        made = {
-            "rows.png": ("Rows side by side", side_by_side(report)),
-            "heat.png": ("Rows and properties", heat(report)),
+        made: dict[str, tuple[str, Draw]] = {
+            "rows.png": ("Rows side by side", partial(side_by_side, report)),
+            "heat.png": ("Rows and properties", partial(heat, report)),
         }
         for p, name in enumerate(report.properties):
             file = f"predicted-{p}-{re.sub('[^a-zA-Z0-9]+', '-', name)}.png"
-            figure = predicted(report, truth, told=first, name=name)
-            made[file] = (f"Predicted against true: {name}", figure)
-        made["errors.png"] = ("Errors", errors(report, truth, told=first))
-        made["calibration.png"] = ("Calibration", calibration(report, truth, told=first))
+            drawn = partial(predicted, report, truth, told=first, name=name)
+            made[file] = (f"Predicted against true: {name}", drawn)
+        made["errors.png"] = ("Errors", partial(errors, report, truth, told=first))
+        drawn = partial(calibration, report, truth, told=first)
+        made["calibration.png"] = ("Calibration", drawn)
         if len(report.properties) > 1:
-            figure = correlations(report, truth, told=first)
-            made["correlation.png"] = ("Correlation of properties", figure)
+            drawn = partial(correlations, report, truth, told=first)
+            made["correlation.png"] = ("Correlation of properties", drawn)
         if any("attention" in row.facts for row in report.rows):
-            made["attention.png"] = ("Attention by layer", attention(report.rows))
+            made["attention.png"] = ("Attention by layer", partial(attention, report.rows))
         return save_figures(made, folder)
 
 
@@ -94,59 +102,62 @@ def best_rows(report: Report, name: str, *, most: int = _PANELS) -> list[Row]:
     return (others[:1] + own)[:most]
 
 
-def predicted(report: Report, truth: Truth, *, told: dict[str, Told], name: str) -> Figure:
+def predicted(
+    report: Report, truth: Truth, width: Width, *, told: dict[str, Told], name: str
+) -> Figure:
     """One panel for each of the best rows: each network's predicted against its true value."""
     rows, p = best_rows(report, name), truth.properties.index(name)
-    figure, panels = _panels(len(rows))
-    for axes, row in zip(panels, rows, strict=False):
+    figure, each_axes = panels(width, len(rows), height=2.3, across=3)
+    for axes, row in zip(each_axes, rows, strict=False):
         x_N, y_N = truth.values_NP[:, p], told[row.name].values_NP[:, p]
         wide = np.ptp(x_N) or 1.0
         y_N = np.clip(y_N, x_N.min() - wide, x_N.max() + wide)
         if len(x_N) >= MANY:
             axes.hexbin(x_N, y_N, gridsize=40, bins="log", cmap="viridis", mincnt=1, linewidths=0)
         else:
-            axes.scatter(x_N, y_N, s=9, color=_colour(row), alpha=0.5, linewidths=0)
-        axes.axline((x_N.mean(), x_N.mean()), slope=1, color="black", linestyle=":", linewidth=1)
+            axes.scatter(
+                x_N, y_N, s=5, color=_colour(row), rasterized=True, alpha=0.5, linewidths=0
+            )
+        axes.axline((x_N.mean(), x_N.mean()), slope=1, color=INK, linestyle=":", linewidth=1)
         entry = report.entry(row.name, name)
-        axes.set_title(f"{row.label}\ntau {number_cell(entry and entry.tau)}", fontsize=10)
+        axes.set_title(f"{row.label}\ntau {number_cell(entry and entry.tau)}")
         axes.set_xlabel(f"{name}, true")
         axes.set_ylabel("predicted")
-    figure.tight_layout()
     return figure
 
 
-def errors(report: Report, truth: Truth, *, told: dict[str, Told]) -> Figure:
+def errors(report: Report, truth: Truth, width: Width, *, told: dict[str, Told]) -> Figure:
     """One panel for each property: the distribution of each row's errors."""
     names, rows = report.properties, report.rows
-    figure = Figure(figsize=(max(3.6 * len(names), 6), 0.34 * len(rows) + 1.4))
-    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for p, (axes, name) in enumerate(zip(panels, names, strict=True)):
+    height = 0.22 * len(rows) + 0.8
+    figure, each_axes = panels(width, len(names), height=height, across=3, share_y=True)
+    for p, (axes, name) in enumerate(zip(each_axes, names, strict=True)):
         unit = truth.values_NP[:, p].std() or 1.0
         each = [(told[row.name].values_NP - truth.values_NP)[:, p] / unit for row in rows]
         boxes = axes.boxplot(
             each,
             orientation="horizontal",
+            positions=range(len(rows)),
             whis=(5, 95),  # codespell:ignore whis
             showfliers=False,
             patch_artist=True,
-            medianprops={"color": "black"},
+            medianprops={"color": INK},
         )
         for box, row in zip(boxes["boxes"], rows, strict=True):
             box.set(facecolor=_colour(row), alpha=0.6)
-        axes.axvline(0, color="black", linestyle=":", linewidth=1)
-        axes.set_title(name, fontsize=10)
+        axes.axvline(0, color=INK, linestyle=":", linewidth=1)
+        axes.set_title(name)
         axes.set_xlabel("error (std)")
-    _name_rows(panels[0], rows, start=1)
-    figure.tight_layout()
+    _name_rows(each_axes, rows, width)
     return figure
 
 
-def side_by_side(report: Report) -> Figure:
+def side_by_side(report: Report, width: Width) -> Figure:
     """One panel for each property: tau of each row as a bar, with interval and ceiling."""
     names, rows = report.properties, report.rows
-    figure = Figure(figsize=(max(3.6 * len(names), 6), 0.34 * len(rows) + 1.4))
-    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for axes, name in zip(panels, names, strict=True):
+    height = 0.22 * len(rows) + 0.8
+    figure, each_axes = panels(width, len(names), height=height, across=3, share_y=True)
+    for axes, name in zip(each_axes, names, strict=True):
         for place, row in enumerate(rows):
             entry = report.entry(row.name, name)
             if entry is None or entry.tau is None:
@@ -154,36 +165,38 @@ def side_by_side(report: Report) -> Figure:
             tau = entry.scores["tau"]
             axes.barh(place, tau.mean, color=_colour(row), alpha=0.8)
             if tau.low is not None:
-                axes.plot([tau.low, tau.high], [place, place], color="black", linewidth=1.2)
+                axes.plot([tau.low, tau.high], [place, place], color=INK, linewidth=1.2)
         most = report.target(name).ceiling.tau
         if most is not None:
-            axes.axvline(most, color="black", linestyle=":", linewidth=1.2)
-        axes.set_title(name, fontsize=10)
+            axes.axvline(most, color=INK, linestyle=":", linewidth=1.2)
+        axes.set_title(name)
         axes.set_xlabel("tau")
-    _name_rows(panels[0], rows)
-    figure.tight_layout()
+    _name_rows(each_axes, rows, width)
     return figure
 
 
-def heat(report: Report) -> Figure:
+def heat(report: Report, width: Width) -> Figure:
     """A cell for each row and property: tau over the ceiling."""
     entries = [[report.entry(row.name, name) for name in report.properties] for row in report.rows]
     shares = [[None if e is None else report.over_ceiling(e) for e in row] for row in entries]
     labels = [row.label for row in report.rows]
-    return heat_map(np.array(shares, float), labels, columns=report.properties)
+    return heat_map(np.array(shares, float), labels, columns=report.properties, width=width)
 
 
 def heat_map(
-    values_RC: np.ndarray, rows: Sequence[str], *, columns: Sequence[str], title: str = ""
+    values_RC: np.ndarray,
+    rows: Sequence[str],
+    *,
+    columns: Sequence[str],
+    width: Width,
+    title: str = "",
 ) -> Figure:
     """A matrix of shares as colours with numbers; NaN stays empty."""
-    figure = Figure(figsize=(1.1 * len(columns) + 3.2, 0.36 * len(rows) + 1.8))
-    axes = figure.subplots()
+    figure, (axes,) = panels(width, height=0.26 * len(rows) + 1.3)
     _matrix(axes, values_RC, limits=(0, 1), colours="viridis")
     axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right")
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_yticks(range(len(rows)), per_line(rows))
     axes.set_title(title)
-    figure.tight_layout()
     return figure
 
 
@@ -197,23 +210,22 @@ def _matrix(
             place = (value - low) / (high - low)
             is_dark = place < 0.6 if colours == "viridis" else not 0.2 < place < 0.8
             colour = "white" if is_dark else "black"
-            axes.text(c, r, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
+            axes.text(c, r, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=6.5)
 
 
-def correlations(report: Report, truth: Truth, *, told: dict[str, Told]) -> Figure:
+def correlations(report: Report, truth: Truth, width: Width, *, told: dict[str, Told]) -> Figure:
     """Rank correlations of the properties: true ones, and those that the best row tells."""
     rows = best_rows(report, report.properties[0])
     row = next((each for each in rows if not each.is_baseline), rows[0])
     shown = {"true": truth.values_NP, f"told by {row.label}": told[row.name].values_NP}
     count = len(report.properties)
-    figure = Figure(figsize=(2 * (0.62 * count + 2.2), 0.62 * count + 2))
-    for axes, (title, values_NP) in zip(figure.subplots(1, 2), shown.items(), strict=True):
+    figure, each_axes = panels(width, len(shown), height=0.3 * count + 1.5)
+    for axes, (title, values_NP) in zip(each_axes, shown.items(), strict=True):
         limits = (-1, 1)
         _matrix(axes, rank_correlation(values_NP), limits=limits, colours="RdBu_r")
         axes.set_xticks(range(count), report.properties, rotation=35, ha="right")
         axes.set_yticks(range(count), report.properties)
-        axes.set_title(title, fontsize=10)
-    figure.tight_layout()
+        axes.set_title(title)
     return figure
 
 
@@ -226,24 +238,23 @@ def rank_correlation(values_NP: np.ndarray) -> np.ndarray:
         return np.corrcoef(ranks_NP, rowvar=False)
 
 
-def calibration(report: Report, truth: Truth, *, told: dict[str, Told]) -> Figure:
+def calibration(report: Report, truth: Truth, width: Width, *, told: dict[str, Told]) -> Figure:
     """One panel for each property: mean true value of networks that are told alike."""
-    figure, panels = _panels(len(report.properties))
+    figure, each_axes = panels(width, len(report.properties), height=2.4, across=3)
     colours = (HELD_OUT_COLOUR, *SAMPLE_COLOURS)
-    for p, (axes, name) in enumerate(zip(panels, report.properties, strict=False)):
+    for p, (axes, name) in enumerate(zip(each_axes, report.properties, strict=False)):
         for colour, row in zip(colours, best_rows(report, name, most=4), strict=False):
             said_N = told[row.name].values_NP[:, p]
             said_C, true_C, error_C = binned(said_N, truth.values_NP[:, p])
             colour = ORIGINAL_COLOUR if row.is_baseline else colour
-            look = {"fmt": "o-", "color": colour, "markersize": 4, "linewidth": 1}
+            look = {"fmt": "o-", "color": colour, "markersize": 3, "linewidth": 0.9}
             axes.errorbar(said_C, true_C, yerr=1.96 * error_C, **look, label=row.label)
         middle = float(truth.values_NP[:, p].mean())
-        axes.axline((middle, middle), slope=1, color="black", linestyle=":", linewidth=1)
-        axes.set_title(name, fontsize=10)
+        axes.axline((middle, middle), slope=1, color=INK, linestyle=":", linewidth=1)
+        axes.set_title(name)
         axes.set_xlabel("mean predicted")
         axes.set_ylabel("mean true")
-        axes.legend(fontsize=8)
-    figure.tight_layout()
+        axes.legend(fontsize=7)
     return figure
 
 
@@ -265,35 +276,24 @@ def binned(
     return np.array(said), np.array(true), np.array(error)
 
 
-def attention(rows: Sequence[Row]) -> Figure:
+def attention(rows: Sequence[Row], width: Width) -> Figure:
     """One panel for each row that pools by attention: the share of each layer."""
     some = [row for row in rows if "attention" in row.facts]
-    figure, panels = _panels(len(some))
-    for axes, row in zip(panels, some, strict=False):
+    figure, each_axes = panels(width, len(some), height=2.4)
+    for axes, row in zip(each_axes, some, strict=False):
         shares = row.facts["attention"]
         axes.barh(range(len(shares)), list(shares.values()), color=SAMPLE_COLOURS[0], alpha=0.8)
-        axes.set_yticks(range(len(shares)), list(shares), fontsize=8)
+        axes.set_yticks(range(len(shares)), list(shares))
         axes.invert_yaxis()
-        axes.set_title(row.label, fontsize=10)
+        axes.set_title(row.label)
         axes.set_xlabel("share of attention")
-    figure.tight_layout()
     return figure
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    """Return a figure of `count` panels, three in a line."""
-    across = min(count, 3)
-    down = -(-count // across)
-    figure = Figure(figsize=(4.0 * across, 3.6 * down))
-    panels = figure.subplots(down, across, squeeze=False).ravel().tolist()
-    for spare in panels[count:]:
-        spare.set_axis_off()
-    return figure, panels[:count]
-
-
-def _name_rows(axes: Axes, rows: Sequence[Row], start: int = 0) -> None:
-    axes.set_yticks(range(start, start + len(rows)), [row.label for row in rows])
-    axes.invert_yaxis()
+def _name_rows(each_axes: Sequence[Axes], rows: Sequence[Row], width: Width) -> None:
+    beside = each_axes if width.is_narrow else each_axes[::3]  # the first of each line of panels
+    for axes in beside:
+        name_rows([axes], [row.label for row in rows], width)
 
 
 def _colour(row: Row) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import get_args
 
-from dwf.evaluation.report import Column, cells, headings, number_cell, shown
+from dwf.evaluation.report import Column, cells, headings, hints, number_cell, shown
 from dwf.predictors.compare import ALL, LAST, Entry, Target
 from dwf.predictors.config import Symmetry
 from dwf.predictors.report.report import Report, Row
@@ -25,6 +25,8 @@ class Table:
     rows: list[tuple[str, ...]]
     baselines: tuple[bool, ...] = ()
     """Of each row, whether it is a baseline; empty where rows are no rows of the experiment."""
+    hints: tuple[str, ...] = ()
+    """How to read each column; empty: no table of columns that are explained."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def tables(report: Report) -> Iterator[Table]:
         columns = shown(MAIN, lines)
         marks = tuple(line.row.is_baseline for line in lines)
         title = f"{name}: {report.target(name).n} test networks"
-        yield Table(title, "", headings(columns), cells(columns, lines), baselines=marks)
+        told = cells(columns, lines)
+        yield Table(title, "", headings(columns), told, baselines=marks, hints=hints(columns))
     yield _ceilings(report)
     if len(report.subsets) > 1:
         yield from (_by_subset(report, name) for name in report.properties)
@@ -261,6 +264,19 @@ SYMMETRY_WORDS = (
     "or changed in sign, none of which changes what a network computes. A claim holds up to 1e-5. "
     "A symmetry that these networks do not have is not tried."
 )
+
+
+LEGEND = (
+    (
+        "tau",
+        "how well a row ranks the networks: 1 is the true order, 0 none; in brackets its 95 % "
+        "interval over draws of test networks",
+    ),
+    ("tau over ceiling", "the share of what can be reached: ties and few images set a limit"),
+    ("over best baseline", "what a row gains; clear where its interval does not hold 0"),
+    ("rows", "those below the line are baselines; function access: shown the network itself"),
+)
+"""What stands above the tables: a word, and what it means."""
 
 
 def how_to_read(report: Report) -> tuple[str, ...]:

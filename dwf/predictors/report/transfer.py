@@ -10,14 +10,17 @@ Shape suffixes: R reports (learnt from), C groups of test networks.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from dwf.errors import ConfigError
 from dwf.evaluation.report import (
     STYLE,
+    Width,
     beginning,
     figure,
     markdown_table,
@@ -104,15 +107,12 @@ def write_transfer(
     folder.mkdir(parents=True, exist_ok=True)
     parts, body = [f"# Transfer: {name}", WORDS], beginning(name, ["Transfer"])
     body += paragraphs([WORDS])
+    figures = {
+        f"{place}-{re.sub('[^a-zA-Z0-9]+', '-', one.title)}.png": (one.title, partial(_heat, one))
+        for place, one in enumerate(made)
+    }
     with matplotlib.rc_context(STYLE):
-        figures = {
-            f"{place}-{re.sub('[^a-zA-Z0-9]+', '-', one.title)}.png": (
-                one.title,
-                heat_map(one.tau_RC, one.learnt_from, columns=one.told, title="tau"),
-            )
-            for place, one in enumerate(made)
-        }
-    drawn = save_figures(figures, folder)
+        drawn = save_figures(figures, folder)
     for one in made:
         heading = ("learnt from", *one.told)
         rows = [(name, *line) for name, line in zip(one.learnt_from, one.cells, strict=True)]
@@ -122,6 +122,10 @@ def write_transfer(
     write_text(folder / "transfer.md", "\n\n".join(parts) + "\n")
     write_text(folder / "transfer.html", whole_page(f"{name}: transfer", body))
     return made
+
+
+def _heat(one: Transfer, width: Width) -> Figure:
+    return heat_map(one.tau_RC, one.learnt_from, columns=one.told, width=width, title="tau")
 
 
 def _has(report: Report, row: str) -> bool:

@@ -5,11 +5,12 @@ from html import escape
 from pathlib import Path
 
 from dwf.evaluation.report import (
+    Record,
     beginning,
     bullets,
     details,
     figure,
-    hardware,
+    legend,
     markdown_table,
     paragraphs,
     table,
@@ -19,7 +20,7 @@ from dwf.plain import Json
 from dwf.predictors.compare import compare
 from dwf.predictors.report.figures import draw, explained
 from dwf.predictors.report.report import Report, Row
-from dwf.predictors.report.tables import Table, headline, how_to_read, tables
+from dwf.predictors.report.tables import LEGEND, Table, headline, how_to_read, tables
 from dwf.predictors.told import Told, Truth
 from dwf.run_folder import write_text
 
@@ -32,7 +33,7 @@ def write_report(
     told: Sequence[Told],
     baselines: Collection[str] = (),
     facts: Mapping[str, dict[str, Json]] | None = None,
-    environment: dict[str, Json] | None = None,
+    record: Record | None = None,
     better_by: str = "test_accuracy",
     seed: int = 0,
 ) -> Report:
@@ -45,7 +46,7 @@ def write_report(
         told: what each row said of them, under each seed.
         baselines: names of rows that are to be beaten; a row that is shown columns alone always is.
         facts: title -> what was told and by whom, for the reader.
-        environment: what ran it: `environment.json` of the run folder.
+        record: what ran it, and where the rest lies.
         better_by: property of which the better half is taken; none where it is not told.
         seed: of the draws of intervals and ceilings.
 
@@ -58,7 +59,7 @@ def write_report(
     )
     folder.mkdir(parents=True, exist_ok=True)
     drawn = draw(report, folder, truth=truth, told=told)
-    write_text(folder / "report.html", page(report, drawn, environment=environment))
+    write_text(folder / "report.html", page(report, drawn, record=record))
     write_text(folder / "report.md", markdown(report, drawn))
     report.save(folder)
     return report
@@ -107,20 +108,23 @@ def markdown(report: Report, drawn: Mapping[str, Path]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def page(report: Report, drawn: Mapping[str, Path], *, environment: dict[str, Json] | None) -> str:
+def page(report: Report, drawn: Mapping[str, Path], *, record: Record | None) -> str:
     """Return a report as one HTML page that needs nothing else."""
     made = list(tables(report))
     main = len(report.properties)
-    body = beginning(report.name, list(headline(report)))
+    name, *said = beginning(report.name, list(headline(report)))
+    body = [name, *(record.top() if record else []), *said, legend(LEGEND)]
     for each in made[:main]:
         body += _table(each)
     body += [figure(caption, file, explained=explained(caption)) for caption, file in drawn.items()]
     for each in made[main:]:
         body += _table(each)
-    body += ["<h2>How to read this</h2>", bullets(how_to_read(report)), "<h2>What was run</h2>"]
-    body += paragraphs([hardware(environment)] if environment else [])
-    body += [details(title, facts) for title, facts in report.facts.items()]
-    body += [details(f"row {row.name}", row.facts) for row in report.rows if row.facts]
+    body += ["<h2>How to read this</h2>", bullets(how_to_read(report))]
+    facts = report.facts | {f"row {row.name}": row.facts for row in report.rows if row.facts}
+    if record:
+        body += record.bottom(facts=facts)
+    else:
+        body += ["<h2>What was run</h2>", *(details(title, told) for title, told in facts.items())]
     return whole_page(f"{report.name}: properties told from weights", body)
 
 
@@ -131,4 +135,4 @@ def _table(one: Table) -> Iterator[str]:
         kinds = ["first-baseline" if r == first else "" for r in range(len(one.rows))]
     yield f"<h2>{escape(one.title)}</h2>"
     yield from paragraphs([one.words] if one.words else [])
-    yield table(one.heading, one.rows, kinds=kinds)
+    yield table(one.heading, one.rows, kinds=kinds, hints=one.hints)

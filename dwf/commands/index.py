@@ -1,0 +1,18 @@
+"""The one page over all zoos, runs and reports of a root folder."""
+
+from pathlib import Path
+
+import tyro
+
+
+def index(root: tyro.conf.Positional[Path] = Path(".")) -> None:
+    """Write `reports/index.html` over everything in a root folder, and say where it lies.
+
+    Stages write it anew whenever a report is finished; after folders were removed, give this.
+
+    Args:
+        root: folder that holds zoos/, runs/ and reports/.
+    """
+    from dwf.evaluation.report import write_index
+
+    print(f"index: {write_index(root)}")

@@ -1,0 +1,74 @@
+"""Where a report's networks come from: the commands that make all of it anew, and the folders."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dwf.errors import DwfError
+from dwf.settings import read_yaml
+from dwf.zoo.facts import Facts
+
+
+def commands_of(root: Path, name: str, *, zoo: str, samples: Sequence[str]) -> list[str]:
+    """Return the commands that make a report's zoos, generators, samples, and the report.
+
+    Each takes the settings that its stage recorded. What was made elsewhere has no command.
+
+    Args:
+        root: folder that holds zoos/, runs/ and reports/; the commands are run in it.
+        name: of the report.
+        zoo: what samples are held against.
+        samples: names of the zoos of samples, and files.
+    """
+    found: dict[str, None] = {}
+    for each in (zoo, *samples):
+        found |= dict.fromkeys(_of_zoo(Path(root), each))
+    return [*found, f"dwf evaluate --config reports/{name}/config.yaml --name {name}"]
+
+
+def links_of(root: Path, *, zoo: str, samples: Sequence[str]) -> list[tuple[str, str]]:
+    """Return words and addresses, seen from a report's page, of what it is about."""
+    root, found = Path(root), {"all reports": "../index.html", f"zoo {zoo}": f"../../zoos/{zoo}/"}
+    for each in samples:
+        if not (root / "zoos" / each / "zoo.json").exists():
+            continue
+        found[f"samples {each}"] = f"../../zoos/{each}/"
+        generator = _drawn_by(root, each)
+        if generator:
+            found[f"generator {generator}"] = f"../../runs/{generator}/"
+    return list(found.items())
+
+
+def _of_zoo(root: Path, name: str) -> Iterator[str]:
+    """Yield the commands that make a zoo, from the first on."""
+    folder = root / "zoos" / name
+    if not (folder / "run" / "config.yaml").exists():
+        return
+    facts = _facts(folder)
+    if facts is None or facts.provenance is None or not facts.provenance.command:
+        return
+    if facts.sampled and (root / "runs" / facts.sampled.generator / "config.yaml").exists():
+        yield from _of_generator(root, facts.sampled.generator)
+    if facts.aligned:
+        yield from _of_zoo(root, facts.aligned.aligned_from)
+    yield f"dwf {facts.provenance.command} --config zoos/{name}/run/config.yaml --name {name}"
+
+
+def _of_generator(root: Path, name: str) -> Iterator[str]:
+    settings = read_yaml(root / "runs" / name / "config.yaml")
+    for zoo in (settings["zoo"], *settings.get("more_zoos", ()), *settings.get("codec_zoos", ())):
+        yield from _of_zoo(root, zoo)
+    yield f"dwf generator --config runs/{name}/config.yaml --name {name}"
+
+
+def _drawn_by(root: Path, samples: str) -> str | None:
+    facts = _facts(root / "zoos" / samples)
+    drawn = facts.sampled if facts else None
+    known = drawn and (root / "runs" / drawn.generator).exists()
+    return drawn.generator if known else None
+
+
+def _facts(folder: Path) -> Facts | None:
+    try:
+        return Facts.read(folder)
+    except DwfError:
+        return None

@@ -1,0 +1,125 @@
+"""Parts of pages: HTML that needs nothing else, with the figures in it."""
+
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from dwf.evaluation.report.drawing import ONE_COLUMN, TWO_COLUMNS, inline_svg, sized
+from dwf.evaluation.report.style import STYLE_SHEET
+from dwf.plain import Json
+
+
+def whole_page(title: str, body: Sequence[str]) -> str:
+    """Return a page of parts, each of them HTML."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE_SHEET}</style></head>"
+        "<body>\n" + "\n".join(body) + "\n</body></html>\n"
+    )
+
+
+def beginning(name: str, headline: Sequence[str]) -> list[str]:
+    """Return a report's name, and its headline with the first paragraph written large."""
+    heading = f"<h1>Report: {escape(name)}</h1>"
+    return [heading, *paragraphs(headline[:1], "headline"), *paragraphs(headline[1:])]
+
+
+def paragraphs(texts: Sequence[str], kind: str = "") -> list[str]:
+    """Return paragraphs of plain words, of a class of the style sheet."""
+    opening = f'<p class="{kind}">' if kind else "<p>"
+    return [f"{opening}{as_html(each)}</p>" for each in texts]
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """Return a list of plain words."""
+    return "<ul>" + "".join(f"<li>{as_html(line)}</li>" for line in lines) + "</ul>"
+
+
+def legend(lines: Sequence[tuple[str, str]]) -> str:
+    """Return what stands above a table: a word and what it means, line by line."""
+    each = "".join(f"<li><b>{escape(word)}</b>: {as_html(text)}</li>" for word, text in lines)
+    return f'<ul class="legend">{each}</ul>'
+
+
+def as_html(words: str) -> str:
+    """Return plain words as HTML: names between back-ticks become code."""
+    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words))
+    return marked.replace("+-", "&plusmn;")
+
+
+def table(
+    heading: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    kinds: Sequence[str] | None = None,
+    hints: Sequence[str] = (),
+) -> str:
+    """Return a table.
+
+    Args:
+        heading: what stands above its columns.
+        rows: its cells.
+        kinds: of each row a class of the style sheet.
+        hints: of each column how to read it, which is shown where a mouse rests on its heading.
+    """
+    told = hints or [""] * len(heading)
+    heads = "".join(_head(cell, hint) for cell, hint in zip(heading, told, strict=True))
+    lines = [f"<tr>{heads}</tr>"]
+    for cells, kind in zip(rows, kinds or [""] * len(rows), strict=True):
+        shown = "".join(f"<td>{_cell(cell)}</td>" for cell in cells)
+        lines.append(f'<tr class="{kind}">{shown}</tr>')
+    return '<div class="scroll"><table>' + "\n".join(lines) + "</table></div>"
+
+
+def _head(words: str, hint: str) -> str:
+    if not hint:
+        return f"<th>{escape(words)}</th>"
+    return f'<th><abbr title="{escape(hint.replace("`", ""))}">{escape(words)}</abbr></th>'
+
+
+def _cell(words: str) -> str:
+    """Return a cell, an interval at its end in small letters."""
+    return re.sub(r"(\[[^\[\]]+\])$", r'<span class="soft">\1</span>', as_html(words))
+
+
+def figure(caption: str, file: Path, *, explained: str = "") -> str:
+    """Return a figure that was saved, with its caption, what it shows, and links to its files.
+
+    Args:
+        caption: its name.
+        file: its PNG file; see `save_figures`.
+        explained: what it shows.
+    """
+    label = escape(caption)
+    shown = [(TWO_COLUMNS, "wide"), (ONE_COLUMN, "narrow")]
+    drawn = [inline_svg(sized(file, w)[1], label=label, shown=kind) for w, kind in shown]
+    links = [f'<a href="{escape(file.name)}">PNG</a>']
+    for width, _ in shown:
+        pdf, svg = (f"{each.parent.name}/{each.name}" for each in sized(file, width))
+        words = width.name.replace("-", " ")
+        links.append(f'{words}: <a href="{escape(pdf)}">PDF</a> <a href="{escape(svg)}">SVG</a>')
+    text = f"<b>{label}.</b> {as_html(explained)} <small>{'; '.join(links)}</small>"
+    return f"<figure>{''.join(drawn)}<figcaption>{text}</figcaption></figure>"
+
+
+def hardware(environment: dict[str, Json]) -> str:
+    """Return in words what ran a report: `environment.json` of its run folder."""
+    versions = environment.get("packages", {})
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    commit = environment.get("commit") or "unknown (not run from a checkout)"
+    return (
+        f"Commit {commit}; {environment['cores']} cores, {environment['system']}; Python "
+        f"{environment['python']}, {packages}."
+    )
+
+
+def details(title: str, facts: dict[str, Json]) -> str:
+    """Return facts that a reader may unfold."""
+    rows = "".join(
+        f"<tr><td>{escape(str(key))}</td><td>{escape(str(value))}</td></tr>"
+        for key, value in facts.items()
+    )
+    folded = f'<div class="scroll"><table>{rows}</table></div>'
+    return f"<details><summary>{escape(title)}</summary>{folded}</details>"

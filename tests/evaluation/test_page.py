@@ -1,0 +1,146 @@
+"""Titles, intervals, commands, links and the index: against SciPy, by hand, and by running them."""
+
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from scipy.stats import binomtest
+
+from dwf.errors import ConfigError
+from dwf.evaluation.lineage import commands_of, links_of
+from dwf.evaluation.report import share_interval, write_index
+from dwf.evaluation.report.drawing import inline_svg
+from dwf.evaluation.report.figures import accuracy_step
+from dwf.evaluation.report.html import as_html, table
+from dwf.evaluation.report.record import Record, in_words, save_timing
+from dwf.evaluation.titles import titles_of
+
+FLAT_GAUSSIAN = {"zoo": "z", "codec": {"kind": "flat"}, "density": {"kind": "gaussian"}}
+
+
+def drawn(name, generator=None):
+    """A zoo of samples, as far as titles look at it."""
+    sampled = generator and SimpleNamespace(generator=generator)
+    return SimpleNamespace(name=name, facts=SimpleNamespace(sampled=sampled))
+
+
+def generator(root, name, **changes):
+    (root / "runs" / name).mkdir(parents=True)
+    (root / "runs" / name / "config.yaml").write_text(yaml.safe_dump(FLAT_GAUSSIAN | changes))
+
+
+def test_titles_are_the_generators_own_words(tmp_path):
+    generator(tmp_path, "long-name-of-a-run")
+    generator(tmp_path, "other", codec={"kind": "pca"})
+    samples = [drawn("a-samples", "long-name-of-a-run"), drawn("b", "other"), drawn("files")]
+    assert titles_of(samples, root=tmp_path) == {
+        "a-samples": "Gaussian over flat weights",
+        "b": "Gaussian over principal components",
+        "files": "files",
+    }
+
+
+def test_generators_of_one_kind_are_told_apart_by_what_differs_in_their_names(tmp_path):
+    names = [f"digits-flat-s{seed}-samples" for seed in (0, 1)]
+    for name in names:
+        generator(tmp_path, name)
+    found = titles_of([drawn(name, name) for name in names], root=tmp_path)
+    assert list(found.values()) == [f"Gaussian over flat weights (s{s})" for s in (0, 1)]
+
+
+def test_labels_are_the_users_and_all_different(tmp_path):
+    samples = [drawn("a"), drawn("b")]
+    assert titles_of(samples, label=("x", "y"), root=tmp_path) == {"a": "x", "b": "y"}
+    for wrong in (("x",), ("x", "x")):
+        with pytest.raises(ConfigError, match=r"2 sets of samples \(a, b\) have a title each"):
+            titles_of(samples, label=wrong, root=tmp_path)
+
+
+def test_intervals_are_scipys():
+    for count, n in ((0, 30), (3, 12), (256, 256), (55, 100), (1, 1)):
+        ends = binomtest(count, n).proportion_ci(0.95, method="wilson")
+        assert share_interval(count / n, n) == pytest.approx((ends.low, ends.high), abs=1e-5)
+
+
+def test_accuracies_that_lie_on_lines_are_moved_by_less_than_a_line():
+    def one(family, accuracies):
+        return SimpleNamespace(family=family, accuracy_S=np.array(accuracies))
+
+    discrete = one("originals", [0.9, 0.9, 0.92, 0.92, 0.92, 0.9])
+    assert accuracy_step([discrete, one("samples", [0.5, 0.51])]) == pytest.approx(0.01)
+    assert accuracy_step([one("originals", [0.9, 0.91, 0.93, 0.94])]) == 0
+
+
+def test_back_ticks_become_code_and_hints_stand_on_headings():
+    assert as_html("see `a <b>` +- 1") == "see <code>a &lt;b&gt;</code> &plusmn; 1"
+    html = table(("one", "two"), [("x", "5.0 % [1.0, 9.0]")], hints=("", "How `two` is read."))
+    assert '<th>one</th><th><abbr title="How two is read.">two</abbr></th>' in html
+    assert '5.0 % <span class="soft">[1.0, 9.0]</span>' in html
+
+
+def test_an_svg_in_a_page_has_names_of_its_own_and_the_pages_ink(tmp_path):
+    file = tmp_path / "a.b.svg"
+    file.write_text(
+        '<?xml version="1.0"?><!DOCTYPE x><svg xmlns="http://www.w3.org/2000/svg" '
+        'xmlns:xlink="http://x" width="5pt" height="4pt" viewBox="0 0 5 4" version="1.1">'
+        '<metadata>m</metadata><g id="p" style="fill: #1d2430; clip-path: url(#c)"/>'
+        '<use xlink:href="#p"/></svg>'
+    )
+    found = inline_svg(file, label="A figure", shown="wide")
+    assert found.startswith('<svg class="wide" role="img" aria-label="A figure"')
+    assert 'id="a-b-p"' in found and "url(#a-b-c)" in found and 'href="#a-b-p"' in found
+    assert "currentColor" in found and "http" not in found and "metadata" not in found
+
+
+def test_durations_are_told_in_words(tmp_path):
+    assert [in_words(s) for s in (3.14159, 600, 7300)] == [
+        "3.14 seconds",
+        "10 minutes",
+        "2 h 2 min",
+    ]
+    (tmp_path / "environment.json").write_text('{"cores": 2, "system": "s", "python": "3"}')
+    save_timing(tmp_path, 61)
+    record = Record.read(tmp_path, commands=["dwf zoo --name a"], links=[("all", "../x.html")])
+    assert re.fullmatch(r"\d+ \w+ \d{4}, \d\d:\d\d UTC, 61 seconds", record.when)
+    assert '<a href="../x.html">all</a>' in record.top()[0]
+    assert "<pre>dwf zoo --name a</pre>" in record.bottom(facts={})
+
+
+class _Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [value for name, value in attrs if tag == "a" and name == "href"]
+
+
+def test_the_index_leads_to_all_that_is_there(tmp_path):
+    (tmp_path / "reports" / "r").mkdir(parents=True)
+    (tmp_path / "reports" / "r" / "report.html").write_text("<title>r: how good</title>")
+    (tmp_path / "reports" / "r" / "done.json").write_text('{"headline": ["`it` is good"]}')
+    (tmp_path / "reports" / "begun").mkdir()
+    (tmp_path / "zoos" / "broken").mkdir(parents=True)
+    (tmp_path / "zoos" / "broken" / "zoo.json").write_text("{")
+    generator(tmp_path, "g")
+    (tmp_path / "runs" / "g" / "generator.json").write_text("{}")
+    file = write_index(tmp_path)
+    page, links = file.read_text(), _Links()
+    links.feed(page)
+    wanted = {"../reports/r/report.html", "../reports/begun/", "../zoos/broken/", "../runs/g/"}
+    assert set(links.found) == wanted
+    assert all((file.parent / each).exists() for each in links.found)
+    assert "<code>it</code> is good" in page and "not finished" in page
+    assert "Gaussian over flat weights, learnt from z" in page
+
+
+def test_commands_and_links_of_what_was_made_elsewhere_are_left_out(tmp_path):
+    (tmp_path / "zoos" / "z").mkdir(parents=True)
+    assert commands_of(tmp_path, "r", zoo="z", samples=["files"]) == [
+        "dwf evaluate --config reports/r/config.yaml --name r"
+    ]
+    found = links_of(tmp_path, zoo="z", samples=["files"])
+    assert found == [("all reports", "../index.html"), ("zoo z", "../../zoos/z/")]
