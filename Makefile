@@ -1,9 +1,8 @@
-# make demo: the whole way on real MNIST.   make test: the default tests.   make lint: style, layers, docs.
+# make demo: the whole way, two generators.   make demo-mnist: on real MNIST.   make test: the default tests.   make lint: style, layers, docs.
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
-DEMO := configs/pipeline/mnist_mlp.yaml
 
-.PHONY: demo test test-all lint format bench environment
+.PHONY: demo demo-mnist test test-all lint format bench environment
 
 environment:
 	@if [ $(INSTALLED) -nt setup.py ] && [ $(INSTALLED) -nt constraints.txt ]; then \
@@ -16,8 +15,11 @@ environment:
 	fi
 
 demo: environment
+	$(PYTHON) -m dwf pipeline --config demo
+
+demo-mnist: environment
 	$(PYTHON) -m dwf data mnist
-	$(PYTHON) launch/pipeline.py --config $(DEMO)
+	$(PYTHON) -m dwf pipeline --config mnist_mlp
 
 test: environment
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile \

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dwf.errors import ConfigError
+from dwf.extras import require
 from dwf.plain import Json
 
 if TYPE_CHECKING:
@@ -24,13 +24,9 @@ def dataframe(
     Raises:
         ConfigError: pandas is not installed.
     """
-    try:
-        import pandas
-    except ImportError:
-        raise ConfigError(
-            "to_dataframe needs pandas, which is not installed: pip install 'dwf[pandas]', or "
-            "pip install pandas"
-        ) from None
+    require("pandas", who="to_dataframe")
+    import pandas
+
     made = pandas.DataFrame(dict(columns))
     made.index.name = index
     return made

@@ -7,6 +7,7 @@ kept there, so a resumed run goes on in them.
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import time

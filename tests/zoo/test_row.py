@@ -100,5 +100,5 @@ def test_a_zoo_is_a_table(zoo):
 
 def test_without_pandas_one_sentence_says_what_to_install(zoo, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ConfigError, match=r"needs pandas, .*pip install 'dwf\[pandas\]'"):
+    with pytest.raises(ConfigError, match=r"to_dataframe needs pandas, .*extra \[pandas\]"):
         zoo.to_dataframe()

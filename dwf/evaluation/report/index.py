@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from html import escape, unescape
 from pathlib import Path
 
@@ -138,7 +138,7 @@ def _entry(name: str, page: str, *, what: str, done: Path) -> Entry:
     if not done.exists():
         return Entry(name, page, what=short, state="not finished", at=0)
     at = done.stat().st_mtime
-    moment = datetime.fromtimestamp(at, timezone.utc)
+    moment = datetime.fromtimestamp(at, UTC)
     return Entry(name, page, what=short, state=f"{moment:%Y-%m-%d %H:%M}", at=at)
 
 

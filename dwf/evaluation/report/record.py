@@ -6,7 +6,7 @@ NAME/timing.json    when a report was finished and what it took; no part of what
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
@@ -19,7 +19,7 @@ FILE = "timing.json"
 
 def save_timing(folder: Path, seconds: float) -> None:
     """Write to a run's folder that it is finished now, and what it took."""
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(folder / FILE, {"finished": now, "seconds": round(seconds, 1)})
 
 
