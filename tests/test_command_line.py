@@ -232,12 +232,12 @@ def test_files_that_a_file_names_are_relative_to_it_or_presets(tmp_path, monkeyp
     words = ["--resume", "--name", "way", "--root", str(tmp_path / "root")]
     again = settings.parse(PipelineConfig, "mnist_mlp", argv=words, folder="pipelines").config
     assert again == parsed
-    way.write_text("zoo: mine.yaml\nevaluate: defalt\n")
+    way.write_text("zoo: mine.yaml\nevaluate: defaults\n")
     with pytest.raises(ConfigError) as told:
         settings.parse(PipelineConfig, str(way), argv=[], folder="pipelines")
     first, second = str(told.value).splitlines()
     assert first.startswith(f"{way}:1: zoo = 'mine.yaml'") and "no such file" in first
-    assert second.startswith(f"{way}:2: evaluate = 'defalt'") and "mean default" in second
+    assert second.startswith(f"{way}:2: evaluate = 'defaults'") and "mean default" in second
 
 
 def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
@@ -279,9 +279,9 @@ def test_a_pipeline_sets_settings_of_the_stages_that_have_them():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("generator.density.trainin.steps=9", r"trainin.steps: no such .*'density.training.steps'"),
+        ("generator.density.train.steps=9", r"train.steps: no such .*'density.training.steps'"),
         ("generator[digits].seed=9", r"no generator of that name: there are digits_neurons, "),
-        ("generatr.seed=9", r"no such stage: there are .*did you mean 'generator'"),
+        ("generators.seed=9", r"no such stage: there are .*did you mean 'generator'"),
         ("evaluate.seed=9", r"no such stage"),
         ("generator.zoo=9", r"zoo links the stages"),
         ("count", r"expected STAGE.SETTING=VALUE"),
