@@ -85,6 +85,7 @@ setup(
         "h5py>=3.12,<4",
         "isal>=1.6,<2",
         "numpy>=2,<3",
+        "pandas>=2.2,<4",
         "Pillow>=10",
         "PyYAML>=6,<7",
         "tyro>=1,<2",

@@ -45,6 +45,30 @@ def test_extras_are_those_that_setup_declares():
         assert wanted == set(packages), extra
 
 
+CALLED = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "mlflow": "mlflow-skinny"}
+"""Import -> the library's name on PyPI, where they differ."""
+
+
+def test_every_library_that_is_imported_is_declared():
+    """Apart from types of DeepSpeed's and Foolbox's, none is there by another library's need."""
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    (core,) = [
+        n for n in ast.walk(tree) if isinstance(n, ast.keyword) and n.arg == "install_requires"
+    ]
+    extras = (library for libraries in declared().values() for library in libraries)
+    wanted = [*ast.literal_eval(core.value), *extras]
+    names = {re.split(r"[\[<>=]", each)[0].lower() for each in wanted}
+    found = set()
+    for path in (ROOT / "dwf").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    others = found - set(sys.stdlib_module_names) - {"dwf"}
+    assert {CALLED.get(name, name) for name in others} - names == {"pydantic", "eagerpy"}
+
+
 def at_the_top(path: Path) -> set[str]:
     """Libraries that importing a module of dwf imports by itself."""
     found = set()
