@@ -64,7 +64,7 @@ class Whole(Part):
         ("where", 3, "Whole.where = 3: expected Path, found int"),
         ("flag", 1, "Whole.flag = 1: expected bool, found int"),
         ("flag", None, "Whole.flag = None: expected bool, found NoneType"),
-        ("kind", "smal", "Whole.kind = 'smal': expected one of big, small; did you mean 'small'?"),
+        ("kind", "bgi", "Whole.kind = 'bgi': expected one of big, small; did you mean 'big'?"),
     ],
 )
 def test_a_wrong_type_is_refused(name, value, said):
