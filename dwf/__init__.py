@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from dwf.importers.stage import import_zoo
     from dwf.measurements.stage import measure_zoo
     from dwf.predictors.stage import fit_predictors
-    from dwf.settings import load as load_settings
+    from dwf.settings.reading import load as load_settings
     from dwf.trackers import track_with
     from dwf.transfer.stage import finetune
     from dwf.trust import trust_code
@@ -44,7 +44,7 @@ PUBLIC = {
     "give_data": "dwf.data_paths:give_data",
     "load_network": "dwf.zoo.network_files:load_network",
     "import_zoo": "dwf.importers.stage:import_zoo",
-    "load_settings": "dwf.settings:load",
+    "load_settings": "dwf.settings.reading:load",
     "measure_zoo": "dwf.measurements.stage:measure_zoo",
     "sample_networks": "dwf.generators.sample_stage:sample_networks",
     "track_with": "dwf.trackers:track_with",

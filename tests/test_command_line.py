@@ -345,7 +345,7 @@ def test_help_wraps_sentences_to_the_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     overlay, line = Overlay(ZooConfig, {}), Overlay(Launch, {"config": "x"})
     known = Origins()
-    text = help_text(overlay, line, known, command="zoo", about="It does.", file="x")
+    text = help_text(overlay, line, origins=known, command="zoo", about="It does.", file="x")
     prose = [part for part in text.splitlines() if not part.lstrip().startswith("--")]
     assert max(map(len, prose)) <= 60
     full = [part for part in prose if len(part) > 45]

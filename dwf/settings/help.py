@@ -38,7 +38,7 @@ class _Row:
 
 
 def help_text(
-    overlay: Overlay, line: Overlay, origins: Origins, *, command: str, about: str, file: str
+    overlay: Overlay, line: Overlay, *, origins: Origins, command: str, about: str, file: str
 ) -> str:
     """Return the help of a command.
 

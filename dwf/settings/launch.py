@@ -159,7 +159,9 @@ def parse(
     if is_help:
         shown = (*names, default_file)[0]
         line.data["config"] = shown
-        print(help_text(overlay, line, file.origins, command=command, about=about, file=shown))
+        print(
+            help_text(overlay, line, origins=file.origins, command=command, about=about, file=shown)
+        )
         sys.exit(0)
     begun = recorded_in(path.parent) if line.data.get("resume") else ()
     line.data = {"config": str(config), "track": told or begun} | line.data

@@ -47,7 +47,7 @@ def engines_of(config: GeneratorConfig) -> dict[str, str]:
     ],
 )
 def test_the_flag_wins_and_nodes_need_ranks(training, flags, engine):
-    before = parsed("sane", training, **flags)
+    before = parsed("sane", training, **flags, all=True)
     after = with_engine(before)
     assert engines_of(after.config) == {"codec": engine}
     changed = engine != training.get("engine", "plain")

@@ -52,7 +52,7 @@ def test_every_config_is_understood_by_its_script(config):
     data = settings.read_yaml(ROOT / config)
     cls = next(
         value
-        for name, value in ({"ZooConfig": class_of(data)} | vars(script)).items()
+        for name, value in (vars(script) | {"ZooConfig": class_of(data)}).items()
         if name.lower() == f"{config.parts[1]}config" or name in OTHERS
     )
     missing = dict.fromkeys(
