@@ -16,7 +16,6 @@ EXTRAS = {
         "huggingface_hub>=1,<3",
     ],
     "track": ["tensorboard>=2.18,<3", "wandb>=0.19,<1", "mlflow-skinny>=3,<4"],
-    "pandas": ["pandas>=2.2,<4"],
     "dev": [
         "pytest>=8",
         "pytest-xdist>=3.6",

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dwf.extras import require
 from dwf.plain import Json
 
 if TYPE_CHECKING:
@@ -20,11 +19,7 @@ def dataframe(
     Args:
         columns: name -> one value for each row.
         index: name of the rows' numbers, from 0.
-
-    Raises:
-        ConfigError: pandas is not installed.
     """
-    require("pandas", who="to_dataframe")
     import pandas
 
     made = pandas.DataFrame(dict(columns))

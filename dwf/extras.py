@@ -16,7 +16,6 @@ EXTRAS = {
     "mpi": ("mpi4py",),
     "export": ("onnx", "onnxruntime", "onnxscript", "huggingface_hub"),
     "track": ("tensorboard", "wandb", "mlflow"),
-    "pandas": ("pandas",),
 }
 """Extra of `setup.py` -> what dwf imports of it."""
 

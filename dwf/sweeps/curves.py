@@ -91,7 +91,7 @@ def curves_figure(grid: Grid, width: Width) -> Figure:
     for panel, axis in zip(each_axes, grid.numbers, strict=True):
         _draw(panel, grid, axis)
         panel.set_ylabel("good and novel (%), test")
-    legend_below(figure, each_axes[0], width)
+    legend_below(figure, each_axes[0], width=width)
     return figure
 
 

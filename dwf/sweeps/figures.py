@@ -59,7 +59,7 @@ def trials_figure(report: SweepReport, width: Width) -> Figure:
     pairs = [(axis, column) for axis in axes for column in columns]
     for panel, (axis, column) in zip(each_axes, pairs, strict=True):
         _draw(panel, report, rows, axis, column, split[1] if split else None)
-    legend_below(figure, each_axes[0], width)
+    legend_below(figure, each_axes[0], width=width)
     return figure
 
 

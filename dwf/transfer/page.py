@@ -58,7 +58,7 @@ def curves(report: TransferReport, width: Width) -> Figure:
     axes.set_xlim(0, max(1, steps_L[-1]))
     axes.set_xlabel("steps")
     axes.set_ylabel("validation accuracy (%)")
-    legend_below(drawn, axes, width)
+    legend_below(drawn, axes, width=width)
     return drawn
 
 

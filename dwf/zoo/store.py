@@ -181,11 +181,7 @@ class Zoo:
         return facts_html(f"zoo {self.path}", zoo_words(self))
 
     def to_dataframe(self) -> "pandas.DataFrame":
-        """Return the table of facts as a DataFrame, a row for each of the zoo's.
-
-        Raises:
-            ConfigError: pandas is not installed.
-        """
+        """Return the table of facts as a DataFrame, a row for each of the zoo's."""
         return dataframe(self.columns, index="row")
 
     @cached_property

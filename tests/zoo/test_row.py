@@ -1,13 +1,10 @@
 """Rows of a zoo, and a zoo as a table: held to the arrays written, and to batched evaluation."""
 
-import sys
-
 import numpy as np
 import pandas
 import pytest
 import torch
 
-from dwf.errors import ConfigError
 from dwf.networks.config import CNNConfig
 from dwf.networks.functional import build_network, run_networks
 from dwf.zoo.layout import Layout
@@ -96,9 +93,3 @@ def test_a_zoo_is_a_table(zoo):
     assert list(table.columns) == list(zoo.columns) and len(table) == 12
     assert table.val_accuracy.to_numpy() == pytest.approx(zoo.columns["val_accuracy"])
     assert table.loc[table.split == "train"].index.tolist() == zoo.rows("train").tolist()
-
-
-def test_without_pandas_one_sentence_says_what_to_install(zoo, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ConfigError, match=r"to_dataframe needs pandas, .*extra \[pandas\]"):
-        zoo.to_dataframe()

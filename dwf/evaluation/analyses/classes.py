@@ -170,7 +170,7 @@ def _class_counts(counts: dict[str, np.ndarray], true_K: np.ndarray, width: Widt
         axes.set_xticks(place_K)
     axes.set_xlabel("class")
     axes.set_ylabel("share of all answers (%)")
-    legend_below(figure, axes, width)
+    legend_below(figure, axes, width=width)
     return figure
 
 
@@ -184,7 +184,7 @@ def _confidences(numbers: dict[str, dict[str, Json]], width: Width) -> Figure:
         axes.set_title(f"{kind} answers")
         axes.set_xlabel("confidence")
         axes.set_ylabel("share of these answers (%)")
-    legend_below(figure, each_axes[1], width)
+    legend_below(figure, each_axes[1], width=width)
     return figure
 
 

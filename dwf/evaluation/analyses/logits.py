@@ -155,5 +155,5 @@ def _boxes(
         axes.set_title(title)
         axes.set_xlabel("ratio to the training networks' own median")
         axes.set_xlim(left=0)
-    name_rows(each_axes, list(found), width)
+    name_rows(each_axes, list(found), width=width)
     return figure

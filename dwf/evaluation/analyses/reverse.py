@@ -152,5 +152,5 @@ def _curves(material: Material, numbers: dict[str, Json], width: Width) -> Figur
     axes.axhline(mean, color="#777777", linestyle=":", linewidth=1, label=originals.title)
     axes.set_xlabel("share of the way from noise to the network\n(band: 10 to 90 % of networks)")
     axes.set_ylabel(f"{material.split} accuracy (%)")
-    legend_below(figure, axes, width)
+    legend_below(figure, axes, width=width)
     return figure

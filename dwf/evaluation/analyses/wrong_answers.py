@@ -113,5 +113,5 @@ def _against_accuracy(material: Material, width: Width) -> Figure:
     scatter_networks(axes, material.report, measure="highest_overlap")
     axes.set_xlabel("highest similarity of wrong answers with a training network")
     axes.set_ylabel(f"{material.split} accuracy (%)")
-    legend_below(figure, axes, width)
+    legend_below(figure, axes, width=width)
     return figure

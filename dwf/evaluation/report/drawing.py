@@ -101,7 +101,7 @@ def panels(
     return figure, every[:count]
 
 
-def legend_below(figure: Figure, axes: Axes, width: Width, *, columns: int = 3) -> None:
+def legend_below(figure: Figure, axes: Axes, *, width: Width, columns: int = 3) -> None:
     """Put the legend of a panel below the figure, which becomes higher by it."""
     handles, labels = axes.get_legend_handles_labels()
     if not labels:
@@ -186,7 +186,7 @@ def inline_svg(svg: Path, *, label: str, shown: str) -> str:
     return re.sub(r'<svg((?: (?!width|height)[\w:]+="[^"]*")*)', head, text, count=1)
 
 
-def name_rows(each_axes: Sequence[Axes], names: Sequence[str], width: Width) -> None:
+def name_rows(each_axes: Sequence[Axes], names: Sequence[str], *, width: Width) -> None:
     """Name the rows of panels, the first on top: at each of them, or where they share an axis once.
 
     Args:

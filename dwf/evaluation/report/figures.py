@@ -82,7 +82,7 @@ def accuracy_distributions(report: Report, width: Width) -> Figure:
         axes.set_xlabel(f"{report.config['split']} accuracy (%)")
     low, high = _close_up(report)
     close.set_xlim(low, high)
-    name_rows((whole, close), [f"{one.title} ({one.n})" for one in report.sets], width)
+    name_rows((whole, close), [f"{one.title} ({one.n})" for one in report.sets], width=width)
     return figure
 
 
@@ -101,7 +101,7 @@ def novelty_against_accuracy(report: Report, width: Width) -> Figure:
     low, high = _close_up(report)
     close.set_ylim(low, high)
     close.set_xlim(-0.05, _CLOSE_UP_RATIO)
-    legend_below(figure, whole, width)
+    legend_below(figure, whole, width=width)
     return figure
 
 
@@ -161,7 +161,7 @@ def weight_map(report: Report, width: Width) -> Figure:
     shares = [f"{100 * share:.1f} % of their variance" for share in report.map_share]
     axes.set_xlabel(f"axis 1 of the originals ({shares[0]})")
     axes.set_ylabel(f"axis 2 ({shares[1]})")
-    legend_below(figure, axes, width)
+    legend_below(figure, axes, width=width)
     return figure
 
 

@@ -260,7 +260,7 @@ def _error_figure(report: Reconstruction, width: Width) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel("relative error")
-    legend_below(figure, axes, width)
+    legend_below(figure, axes, width=width)
     return figure
 
 
@@ -273,7 +273,7 @@ def _accuracy_figure(report: Reconstruction, width: Width) -> Figure:
     axes.plot(ends, ends, color="#999999", linestyle=":", linewidth=1)
     axes.set_xlabel(f"{report.config['split']} accuracy of the original (%)")
     axes.set_ylabel("of its reconstruction (%)")
-    legend_below(figure, axes, width)
+    legend_below(figure, axes, width=width)
     return figure
 
 

@@ -290,7 +290,7 @@ class Report:
                 network of each set, with every measure.
 
         Raises:
-            ConfigError: pandas is not installed, or `of` is something else.
+            ConfigError: `of` is something else.
         """
         makers = {"sets": columns_of_sets, "networks": columns_of_networks}
         if of not in makers:

@@ -293,7 +293,7 @@ def attention(rows: Sequence[Row], width: Width) -> Figure:
 def _name_rows(each_axes: Sequence[Axes], rows: Sequence[Row], width: Width) -> None:
     beside = each_axes if width.is_narrow else each_axes[::3]  # the first of each line of panels
     for axes in beside:
-        name_rows([axes], [row.label for row in rows], width)
+        name_rows([axes], [row.label for row in rows], width=width)
 
 
 def _colour(row: Row) -> str:
