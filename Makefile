@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 DEMO := configs/pipeline/mnist_mlp.yaml
 
-.PHONY: demo test test-all lint format bench environment
+.PHONY: demo test test-all lint format docs bench environment
 
 environment:
 	@if [ $(INSTALLED) -nt setup.py ] && [ $(INSTALLED) -nt constraints.txt ]; then \
@@ -36,6 +36,10 @@ format: environment
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) tests/configs_index.py --write
+	$(PYTHON) -m tests.page_contents --write
+
+docs: environment
+	$(PYTHON) docs/site/build.py
 
 bench: environment
 	$(PYTHON) benchmarks/run.py
