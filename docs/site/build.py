@@ -7,6 +7,7 @@ section.
 """
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def main() -> int:
     )
     out = parser.parse_args().out
     write(out / "source")
+    shutil.rmtree(out / "html", ignore_errors=True)  # pages that are no more
     options = ["--fail-on-warning", "--keep-going", "--quiet", "--fresh-env"]
     places = ["-c", str(HERE), str(out / "source"), str(out / "html")]
     status = build_main([*options, *places])

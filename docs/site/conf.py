@@ -4,13 +4,19 @@ Docstrings are the reference: Google style, with code in single back-ticks and n
 """
 
 import dataclasses
+import inspect
 import re
 from typing import Any
 
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config, GoogleDocstring
+from sphinx.util.typing import stringify_annotation
 
 import dwf
+from dwf.plain import Json
+from dwf.settings import Bounds
 
 project = "dwf"
 copyright = "the dwf authors"
@@ -22,6 +28,7 @@ html_title = f"dwf {release}"
 html_copy_source = False
 html_show_sphinx = False
 html_domain_indices = False
+toc_object_entries = False  # members in the menu cost a tenth of the build, and hide the pages
 # No fonts, scripts or badges of other hosts: a built site is read without a network.
 html_theme_options = {"navigation_with_keys": True}
 
@@ -34,15 +41,57 @@ python_maximum_signature_line_length = 80
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+python_display_short_literal_types = True
+
+_JSON = stringify_annotation(Json, "smart").replace("~", "")  # as autodoc does
+_BOUNDED = re.compile(
+    r"Annotated\[(\w+), Bounds\(low=(?P<low>[^,]+), high=(?P<high>[^,]+), open=(?P<open>\w+)\)\]"
+)
+_MARKED = re.compile(r"Annotated\[(\w+(?:\[[^\[\]]*\])?), [^\[\]]*\]")  # tyro's marks
 
 
-def _no_signature_of_settings(
+def _signature(
     app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str, returned: str
-) -> tuple[str, None] | None:
-    """Leave out the signature of a dataclass: its fields follow, each with its docstring."""
+) -> tuple[str, str | None] | None:
+    """Return a signature with short types; none for a dataclass, whose fields follow."""
     if what == "class" and dataclasses.is_dataclass(value):
+        _keep_made_defaults(value)
         return "", None
-    return None
+    if not signature:  # a field's, a module's
+        return None
+    return _with_json(signature), returned and _with_json(returned)
+
+
+def _keep_made_defaults(settings: type) -> None:
+    """Give a class the defaults that its fields make anew; autodoc would find a base's instead."""
+    for each in dataclasses.fields(settings):
+        own = each.name in inspect.get_annotations(settings)
+        if own and each.default_factory is not dataclasses.MISSING:
+            setattr(settings, each.name, each.default_factory())
+
+
+def _short_types(app: Sphinx, doctree: nodes.document) -> None:
+    """Shorten the types of fields and properties, in place."""
+    for node in doctree.findall(addnodes.desc_annotation):
+        text = node.astext()
+        if _short(text) != text:
+            node.children = []
+            node += nodes.Text(_short(text))
+
+
+def _short(types: str) -> str:
+    """Return types with the names and ranges that the sources have, not what these stand for."""
+    types = _BOUNDED.sub(lambda found: f"{found[1]} ({_bounds(found)})", _with_json(types))
+    return _MARKED.sub(r"\1", types)
+
+
+def _with_json(types: str) -> str:
+    """Return types with the alias; a second time, as it names itself, which autodoc follows."""
+    return types.replace(_JSON, "Json").replace(_JSON, "Json")
+
+
+def _bounds(found: re.Match[str]) -> Bounds:
+    return Bounds(float(found["low"]), float(found["high"]), found["open"] == "True")
 
 
 def _plain_docstring(
@@ -63,6 +112,7 @@ def _plain_docstring(
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register what the settings above cannot say."""
-    app.connect("autodoc-process-signature", _no_signature_of_settings)
+    app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _plain_docstring)
+    app.connect("doctree-read", _short_types)
     return {"parallel_read_safe": True}

@@ -150,7 +150,8 @@ def _write_reference(folder: Path) -> list[str]:
     tree = f".. toctree::\n   :maxdepth: 1\n\n{names}\n"
     _put(folder / "settings.rst", "\n".join([_title("Settings"), words, tree]))
     for module in modules:
-        entry = f".. automodule:: {module}\n   :members:\n   :undoc-members:\n"
+        options = "   :members:\n   :undoc-members:\n   :show-inheritance:\n"
+        entry = f".. automodule:: {module}\n{options}"
         _put(folder / "settings" / f"{module}.rst", f"{_title(module)}\n{entry}")
     return ["reference/python", "reference/settings"]
 
