@@ -12,7 +12,7 @@ import dwf
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = {
-    "Start": ("docs/install.md", "docs/start.md", "docs/faq.md"),
+    "Start": ("docs/install.md", "docs/start.md", "docs/command_line.md", "docs/faq.md"),
     "Concepts": ("docs/concepts.md",),
     "The way": (
         "docs/data.md",
@@ -33,7 +33,7 @@ SECTIONS = {
     ),
     "Cluster": ("docs/cluster.md",),
     "Results": ("docs/results.md", "benchmarks/README.md", "benchmarks/results/generalisation.md"),
-    "Reference": ("configs/README.md", "docs/formats.md"),
+    "Reference": ("configs/README.md", "docs/folders.md", "docs/formats.md"),
     "Extending": ("docs/architecture.md", "docs/extending.md", "CONTRIBUTING.md", "CHANGELOG.md"),
 }
 """Caption -> its pages in order, as patterns; one that matches nothing is left out."""
