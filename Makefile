@@ -1,8 +1,9 @@
-# make demo: the whole way, two generators.   make demo-mnist: on real MNIST.   make test: the default tests.   make lint: style, layers, docs.
+# make demo: the whole way, two generators.   make demo-mnist: on real MNIST.   make test: the default
+# tests.   make lint: style, layers, docs.   make docs: the site.
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 
-.PHONY: demo demo-mnist test test-all lint format bench environment
+.PHONY: demo demo-mnist test test-all lint format docs bench environment
 
 environment:
 	@if [ $(INSTALLED) -nt setup.py ] && [ $(INSTALLED) -nt constraints.txt ]; then \
@@ -38,6 +39,10 @@ format: environment
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) tests/configs_index.py --write
+	$(PYTHON) -m tests.page_contents --write
+
+docs: environment
+	$(PYTHON) docs/site/build.py
 
 bench: environment
 	$(PYTHON) benchmarks/run.py

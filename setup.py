@@ -26,6 +26,9 @@ EXTRAS = {
         "nbclient>=0.10,<1",
         "nbformat>=5.10,<6",
         "ipykernel>=7,<8",
+        "sphinx>=9,<10",
+        "furo>=2025.12,<2027",
+        "myst-parser>=5.2,<6",
     ],
 }
 EXTRAS["all"] = [each for extra in EXTRAS.values() for each in extra]

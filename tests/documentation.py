@@ -12,6 +12,7 @@ PAGES = (
     ROOT / "configs" / "README.md",
     ROOT / "benchmarks" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "tutorials").glob("*.md")),
 )
 
 
@@ -55,15 +56,22 @@ def prose(text: str) -> str:
     return re.sub(r"`[^`\n]*`", "``", text)
 
 
-def anchors(page: Path) -> set[str]:
-    """Return what can follow `#` in a link to a page, as GitHub makes it of its headings."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    found: set[str] = set()
-    for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE):
-        words = re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+def headings(text: str) -> list[tuple[int, str, str]]:
+    """Return (level, words, anchor) of a page's headings, anchors as GitHub makes them."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    found: list[tuple[int, str, str]] = []
+    taken: set[str] = set()
+    for marks, words in re.findall(r"^(#+) (.*)$", text, re.MULTILINE):
+        slug = re.sub(r"[^\w\- ]", "", words.lower()).strip().replace(" ", "-")
         again = 1
-        anchor = words
-        while anchor in found:
-            anchor, again = f"{words}-{again}", again + 1
-        found.add(anchor)
+        anchor = slug
+        while anchor in taken:
+            anchor, again = f"{slug}-{again}", again + 1
+        taken.add(anchor)
+        found.append((len(marks), words, anchor))
     return found
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what can follow `#` in a link to a page."""
+    return {anchor for _, _, anchor in headings(page.read_text())}

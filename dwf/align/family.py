@@ -24,8 +24,8 @@ def plan(config: AlignConfig, root: Path, *, name: str) -> str:
 def align_zoos(config: AlignConfig, root: Path, *, name: str) -> tuple[Zoo, ...]:
     """Align a zoo, or each zoo of a manifest in a frame of its own, and name them together.
 
-    Of a manifest the aligned zoos are `root/zoos/NAME-LABEL`, and `root/zoos/NAME` is the manifest
-    of these. Given again it goes on with what it finds, and so do several ranks.
+    For a manifest, each aligned zoo is `root/zoos/NAME-LABEL`, and `root/zoos/NAME` is the manifest
+    of them. Run again, it resumes from what it finds; several ranks do so together.
 
     Args:
         config: which zoo or manifest, and how.

@@ -226,8 +226,7 @@ def invert(groups: Sequence[Group], orders: Orders) -> Orders:
 def compose(groups: Sequence[Group], first: Orders, *, then: Orders) -> Orders:
     """Return the orders that do what these do one after the other; no sign is flipped.
 
-    What a group within a head or block is given the second time, it is given where the first time
-    moved it to.
+    A group within a head or block takes the second order of the place that the first moved it to.
     """
     went_to = [None if g.parent is None else first[g.parent].argsort(1)[:, g.place] for g in groups]
     then_moved = _of_siblings(groups, then, went_to)
@@ -239,7 +238,7 @@ def _of_siblings(
 ) -> Orders:
     """Return for each group the order of its sibling in another place, [N] of them; else its own.
 
-    Of each place the groups come in one order: the first there is the first here, and so on.
+    The groups of every place come in one order: the first there is the sibling of the first here.
     """
     found = list(orders)
     for g, group in enumerate(groups):

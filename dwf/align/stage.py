@@ -53,7 +53,7 @@ def align_zoo(config: AlignConfig, root: Path | str, *, name: str) -> Zoo:
     networks. All epochs of a network get the permutation of its last. `permutations.h5` lies beside
     the shards: `network`, and for group g of the architecture `group_g`, int32 of shape [networks,
     units], with `group_g[n, u]` the unit of network n that became its unit u (~unit where its sign
-    was flipped too). An interrupted run goes on where it was, to the same bytes. Started as several
+    was flipped too). An interrupted run resumes, to the same bytes. Started as several
     ranks, each aligns shards of its own, to the same bytes, too.
 
     Args:

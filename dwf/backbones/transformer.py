@@ -9,7 +9,7 @@ the tokens counts, as it must where the codec ties a token's meaning to its plac
 `last_exchangeable` the tokens of the last layer are a set all the same: of a network with several
 hidden layers the order of an earlier one is that of the numbers within the next one's tokens.
 
-Of networks of several architectures, a token without numbers is heard by no other.
+Among networks of several architectures, no token attends to one that has no numbers.
 
 Source: blocks as in Peebles and Xie, DiT, ICCV 2023, section 3.2, adaLN-Zero (arXiv:2212.09748).
 

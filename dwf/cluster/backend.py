@@ -31,7 +31,7 @@ _IDLE_GPUS = (
 
 
 def runner(launch: ClusterLaunch, folder: Path) -> Runner:
-    """Return what runs the work in `folder`, as the flags say; a `--resume` goes on where it was.
+    """Return what runs the work in `folder`, as the flags say; `--resume` continues it.
 
     Raises:
         ConfigError: flags contradict each other, the site's file is wrong, or there is no Slurm.

@@ -1,7 +1,7 @@
 """The program on a node: one element of a job array, which does some units.
 
 submitit pickles it and calls it there. When a signal comes, the units save and stop; submitit's
-own handler then puts the job back into the queue, and the same element goes on where it was.
+own handler then puts the job back into the queue, and the same element resumes.
 """
 
 import contextlib

@@ -24,7 +24,7 @@ DEFAULT = "digits"
 
 @dataclass(frozen=True)
 class PredictorLaunch(ClusterLaunch):
-    """What is done with the rows of an experiment."""
+    """Flags that say what to do with the rows of an experiment."""
 
     evaluate_only: bool = False
     """Write the report again from what rows have left; fit none."""

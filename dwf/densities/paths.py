@@ -1,7 +1,7 @@
 """Points between noise and codes, and the regression of what a network is to say at them.
 
-What flow matching and diffusion share: random batches, conditions that are left out, architectures
-with numbers of their own, errors in a metric, and a validation at the same chance each time.
+Flow matching and diffusion share this: random batches, conditions that are left out, architectures
+with numbers of their own, errors in a metric, and a validation with the same noise each time.
 
 Source of leaving out conditions: Ho and Salimans, arXiv 2207.12598, algorithm 1.
 
@@ -201,8 +201,8 @@ def forget(
 ) -> torch.Tensor:
     """Return conditions of which a random share is NaN, for none.
 
-    Of a share of the codes all conditions are. Of several conditions each is, by itself, of a share
-    of the others too, so that the network learns every selection of them.
+    A share of the codes loses all conditions. With several conditions, each of the other codes also
+    loses each condition by itself with that share, so that the network learns every selection.
 
     Args:
         condition_BP: conditions.

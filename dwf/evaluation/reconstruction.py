@@ -167,8 +167,8 @@ def choose_networks(
 ) -> dict[str, np.ndarray]:
     """Return what they are -> rows, at the last epoch, of held-out and of training networks.
 
-    Of either at most `config.networks`, drawn by seed; of training networks no more than are held
-    out, if any are.
+    Each has at most `config.networks`, drawn by seed, and there are no more training networks than
+    held-out ones, if there are any of these.
 
     Args:
         zoo: whose networks.

@@ -274,7 +274,7 @@ def _scalars(data: dict[str, Json]) -> dict[str, Json]:
 def _curves(root: Path, zoo: Zoo, samples: list[Zoo]) -> dict[str, dict[str, np.ndarray]]:
     """Title -> name of a line -> points_P2: accuracies of the zoo, losses of the generators.
 
-    Of a zoo of one network all its rows, by step.
+    A zoo of one network gives all its rows, by step.
     """
     names = [name for name in ("train_accuracy", "val_accuracy") if name in zoo.columns]
     steps, curves = zoo.columns.get("step"), {}

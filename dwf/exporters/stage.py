@@ -38,7 +38,7 @@ def plan(config: ExportConfig, root: Path, *, name: str) -> str:
 def export_networks(config: ExportConfig, root: Path | str, *, name: str) -> Path:
     """Write networks of the zoo `root/zoos/ZOO` in a format that other tools load.
 
-    An interrupted export goes on where it was.
+    An interrupted export resumes.
 
     Args:
         config: which networks, in which format, where to.

@@ -208,8 +208,8 @@ class SampleConfig(Checked):
     `name=number`, of each given the others; otherwise than at 1 each step costs another evaluation,
     or one for each of these."""
     zoo: str | None = None
-    """Zoo of the generator (`zoo`, `more_zoos`) whose architecture is drawn; default: of those
-    whose dataset is asked for, else of all, the first."""
+    """Zoo of the generator (`zoo`, `more_zoos`) whose architecture to sample; default: the first of
+    those whose dataset is asked for, or of all."""
     batchnorm: Literal["template", "recalibrated"] = "template"
     """Running statistics written with networks that have BatchNorm: as decoded, which is the mean
     over the training networks unless the codec covers `buffers`; or each network's own, re-

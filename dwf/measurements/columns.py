@@ -44,9 +44,9 @@ def measured(zoo: Zoo, root: Path) -> dict[str, np.ndarray]:
 
 
 def images_of(zoo: Zoo, root: Path, *, column: str) -> int | None:
-    """Return how many images a column is a share of; None of what is no share.
+    """Return how many images a column is a share of; None where it is no share.
 
-    Of the accuracies in the zoo's own table, too, where its data are here.
+    The accuracies in the zoo's own table count too, where its data are here.
 
     Args:
         zoo: the zoo.

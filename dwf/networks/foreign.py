@@ -1,4 +1,4 @@
-"""What dwf asks of modules that it did not write, as far as the module itself tells."""
+"""Questions that dwf asks of modules that it did not write, answered from the module itself."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""What modules take in and give out while a network runs."""
+"""Inputs and outputs of modules, read while a network runs."""
 
 import contextlib
 import functools

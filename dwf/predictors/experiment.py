@@ -44,7 +44,7 @@ class ZooFacts:
 
 @dataclass(frozen=True)
 class Origin:
-    """What an experiment is on: other networks make it another experiment."""
+    """Networks that an experiment is on: with others it is another experiment."""
 
     zoos: tuple[ZooFacts, ...]
     properties: tuple[str, ...]

@@ -21,7 +21,7 @@ from dwf.zoo.store import Zoo
 
 
 class Gauge:
-    """What the units of a zoo's networks are multiplied by.
+    """Factors that bring the units of a zoo's networks to one scale and sign.
 
     Args:
         zoo: the networks.

@@ -1,4 +1,4 @@
-"""What fitted predictors tell of the networks of any zoo, samples of generators among them.
+"""Predictions of fitted predictors for the networks of any zoo, also for sampled ones.
 
 runs/NAME/predicted/ZOO/ROW/seed-S.npz    columns keyed by checksum: properties, distance, flag
 runs/NAME/predicted/ZOO/predicted.json    what they are, and scores where the zoo has measured some
@@ -31,7 +31,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Score:
-    """What a row told of a property, beside what was measured."""
+    """A row's predictions of one property, compared with the measured values."""
 
     row: str
     seed: int
@@ -84,7 +84,7 @@ class Flags:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What was told of a zoo."""
+    """Predictions for one zoo."""
 
     zoo: str
     fingerprint: str

@@ -90,7 +90,10 @@ class Regression(Task, Generic[Inputs]):
 
 
 class Trained:
-    """What trains a module, and has that of the last step beside it; a kind gives `_new_module`."""
+    """A base of predictors that train a module, and keep that of the last step beside it.
+
+    A kind gives `_new_module`.
+    """
 
     device: torch.device
     module: nn.Module

@@ -28,7 +28,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Told:
-    """What one row says of them under one seed."""
+    """Predictions of one row for the test networks, under one seed."""
 
     row: str
     """Name of the row."""
@@ -45,4 +45,4 @@ class Told:
     seconds: dict[str, float]
     """Seconds of `fit` and `predict`."""
     facts: dict[str, Json]
-    """What its fit chose and measured, plain data."""
+    """Choices and measurements of its fit, plain data."""

@@ -32,7 +32,7 @@ from dwf.zoo.layout import Entry, Layout
 CHUNK = 64
 """Numbers of a token of the tokenisation `global`, and of `layer`."""
 STATISTICS = 4
-"""Of a tensor's token the first numbers: mean, standard deviation, least and greatest."""
+"""Numbers at the start of a tensor's token: mean, standard deviation, least and greatest."""
 Axis0 = frozenset[tuple[int, Member]]
 
 

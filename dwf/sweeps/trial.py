@@ -5,7 +5,7 @@
     sweeps/NAME/trials/00003.point.json  what a trial tries
     sweeps/NAME/trials/00003.json a trial that is over; written last
 
-A trial that is given again goes on with what its stages left.
+A trial that is run again resumes from what its stages left.
 """
 
 import contextlib

@@ -100,7 +100,7 @@ def units_of(config: ZooConfig, arms: Sequence[Arm]) -> tuple[Unit, ...]:
 def noise_unit(zoo: Zoo) -> np.ndarray:
     """Return the standard deviation of each weight over training networks, float64_D.
 
-    Of what is not learnt it is 0.
+    It is 0 for entries that are not learnt.
     """
     measured_D = moments(Rows(zoo, zoo.rows("train", "last"))).deviation_D
     unit_D = np.zeros(zoo.layout.size)

@@ -43,7 +43,7 @@ class Source:
 def merge_zoos(
     folder: Path, folders: Sequence[Path], *, report: Callable[[int], None] = lambda rows: None
 ) -> Zoo:
-    """Write the networks of several zoos as one zoo; goes on where an earlier attempt stopped.
+    """Write the networks of several zoos as one zoo; resume where an earlier attempt stopped.
 
     Args:
         folder: the new zoo's.

@@ -244,7 +244,7 @@ class Zoo:
     ) -> np.ndarray:
         """Read rows, each of which is held to its checksum when it is first read.
 
-        Of a row that was read before only the bytes of the window are.
+        A row that was read before is read again in the window alone.
 
         Args:
             rows: indices, any order; default all.

@@ -142,8 +142,8 @@ def _pool(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return mean and variance of the numbers of a layer's tokens over all networks that have them.
 
-    Of each architecture, as its tokens have them: [U, numbers], or [numbers] where the layer's
-    units are taken together.
+    There is one pair for each architecture, in the shape of its tokens: [U, numbers], or [numbers]
+    where the layer's units are taken together.
     """
     parts = []
     for one, places, columns in zip(measured, tokens.places, tokens.columns, strict=True):

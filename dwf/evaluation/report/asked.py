@@ -1,8 +1,8 @@
 """Conditions that samples were asked for, against what was drawn.
 
-Of a number that the report measures (an accuracy) that is what each network has; of other
-conditions it is what the training network nearest to it has. A generator that hears a number draws
-on the line through the origin with slope 1.
+Where the report measures a condition itself (an accuracy), a network's own value is taken; for
+other conditions it is the value of the nearest training network. A generator that follows a number
+draws on the line through the origin with slope 1.
 
 Shape suffix: S networks.
 """

@@ -1,4 +1,4 @@
-"""What a network computes with beside its row: every tensor and number that its code can reach.
+"""Every tensor and number that a network's code can reach: it may compute with them, row aside.
 
 Parameters and buffers of all kinds are found by their names, and so are tensors in attributes,
 lists, dictionaries, closures, partial functions, class attributes and module-level names.

@@ -45,7 +45,7 @@ class Row:
     seconds: dict[str, float]
     """Seconds of `fit` and `predict`, means over seeds."""
     facts: dict[str, Json]
-    """What its fit chose and measured, under the first seed."""
+    """Choices and measurements of its fit, under the first seed."""
 
     @classmethod
     def of(cls, each: Sequence[Told], baselines: Collection[str]) -> "Row":

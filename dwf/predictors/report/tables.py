@@ -24,7 +24,7 @@ class Table:
     heading: tuple[str, ...]
     rows: list[tuple[str, ...]]
     baselines: tuple[bool, ...] = ()
-    """Of each row, whether it is a baseline; empty where rows are no rows of the experiment."""
+    """Whether each row is a baseline; empty where rows are no rows of the experiment."""
     hints: tuple[str, ...] = ()
     """How to read each column; empty: no table of columns that are explained."""
 

@@ -61,7 +61,7 @@ class Transfer:
 
     @property
     def title(self) -> str:
-        """What the matrix is of."""
+        """The row and the property that the matrix is about."""
         return f"{self.row}: {self.property}"
 
 

@@ -1,0 +1,118 @@
+"""Sphinx's settings for the site; `docs/site/build.py` writes the pages that it reads.
+
+Docstrings are the reference: Google style, with code in single back-ticks and no other markup.
+"""
+
+import dataclasses
+import inspect
+import re
+from typing import Any
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.ext.napoleon import Config, GoogleDocstring
+from sphinx.util.typing import stringify_annotation
+
+import dwf
+from dwf.plain import Json
+from dwf.settings import Bounds
+
+project = "dwf"
+copyright = "the dwf authors"
+version = release = dwf.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+html_theme = "furo"
+html_title = f"dwf {release}"
+html_copy_source = False
+html_show_sphinx = False
+html_domain_indices = False
+toc_object_entries = False  # members in the menu cost a tenth of the build, and hide the pages
+# No fonts, scripts or badges of other hosts: a built site is read without a network.
+html_theme_options = {"navigation_with_keys": True}
+
+myst_heading_anchors = 6  # anchors as GitHub makes them
+default_role = "code"  # one back-tick in a docstring is code, as in Markdown
+pygments_style, pygments_dark_style = "friendly", "monokai"
+highlight_language = "none"  # indented blocks are commands
+python_maximum_signature_line_length = 80
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_display_short_literal_types = True
+
+_JSON = stringify_annotation(Json, "smart").replace("~", "")  # as autodoc does
+_BOUNDED = re.compile(
+    r"Annotated\[(\w+), Bounds\(low=(?P<low>[^,]+), high=(?P<high>[^,]+), open=(?P<open>\w+)\)\]"
+)
+_MARKED = re.compile(r"Annotated\[(\w+(?:\[[^\[\]]*\])?), [^\[\]]*\]")  # tyro's marks
+
+
+def _signature(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str, returned: str
+) -> tuple[str, str | None] | None:
+    """Return a signature with short types; none for a dataclass, whose fields follow."""
+    if what == "class" and dataclasses.is_dataclass(value):
+        _keep_made_defaults(value)
+        return "", None
+    if not signature:  # a field's, a module's
+        return None
+    return _with_json(signature), returned and _with_json(returned)
+
+
+def _keep_made_defaults(settings: type) -> None:
+    """Give a class the defaults that its fields make anew; autodoc would find a base's instead."""
+    for each in dataclasses.fields(settings):
+        own = each.name in inspect.get_annotations(settings)
+        if own and each.default_factory is not dataclasses.MISSING:
+            setattr(settings, each.name, each.default_factory())
+
+
+def _short_types(app: Sphinx, doctree: nodes.document) -> None:
+    """Shorten the types of fields and properties, in place."""
+    for node in doctree.findall(addnodes.desc_annotation):
+        text = node.astext()
+        if _short(text) != text:
+            node.children = []
+            node += nodes.Text(_short(text))
+
+
+def _short(types: str) -> str:
+    """Return types with the names and ranges that the sources have, not what these stand for."""
+    types = _BOUNDED.sub(lambda found: f"{found[1]} ({_bounds(found)})", _with_json(types))
+    return _MARKED.sub(r"\1", types)
+
+
+def _with_json(types: str) -> str:
+    """Return types with the alias; a second time, as it names itself, which autodoc follows."""
+    return types.replace(_JSON, "Json").replace(_JSON, "Json")
+
+
+def _bounds(found: re.Match[str]) -> Bounds:
+    return Bounds(float(found["low"]), float(found["high"]), found["open"] == "True")
+
+
+def _plain_docstring(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
+    """Make reStructuredText of a docstring, in place: sections become lists, words stay words.
+
+    Napoleon's own extension would take what stands before a colon in a field's docstring for the
+    field's type, so fields are left to autodoc.
+    """
+    code_and_words = re.split(r"(`[^`]+`)", "\n".join(lines))
+    code_and_words[::2] = [re.sub(r"([*|])(?=\S)", r"\\\1", words) for words in code_and_words[::2]]
+    lines[:] = "".join(code_and_words).splitlines()
+    if what not in ("attribute", "data", "property"):
+        google = GoogleDocstring(lines, Config(), app, what, name, value, options)
+        lines[:] = google.lines()
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register what the settings above cannot say."""
+    app.connect("autodoc-process-signature", _signature)
+    app.connect("autodoc-process-docstring", _plain_docstring)
+    app.connect("doctree-read", _short_types)
+    return {"parallel_read_safe": True}
