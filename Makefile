@@ -17,6 +17,11 @@ environment:
 
 demo: environment
 	$(PYTHON) -m dwf pipeline --config demo
+	@echo
+	@echo "Look at reports/demo/report.html; reports/index.html lists all. Try next (with .venv/bin on PATH):"
+	@echo "  dwf sample --generator demo-digits_neurons_small --condition 0.97 --name asked"
+	@echo "  dwf evaluate --zoo demo-aligned --samples asked --name asked"
+	@echo "  docs/tutorials/own_data.md"
 
 demo-mnist: environment
 	$(PYTHON) -m dwf data mnist
