@@ -6,13 +6,15 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 RECIPES = ROOT / "docs" / "extending.md"
 """Its files and pieces of code are examples of what somebody else will write."""
+TUTORIALS = tuple(sorted((ROOT / "docs" / "tutorials").glob("*.md")))
+"""Pages whose pieces belong together; launch/test_tutorials.py follows them whole."""
 PAGES = (
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "configs" / "README.md",
     ROOT / "benchmarks" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "docs" / "tutorials").glob("*.md")),
+    *TUTORIALS,
 )
 
 
@@ -40,7 +42,7 @@ def programs() -> dict[str, str]:
     return {
         f"{name_of(page)}-{number}": program
         for page in PAGES
-        if page != RECIPES
+        if page not in (RECIPES, *TUTORIALS)
         for number, program in enumerate(fenced(page.read_text(), "python"))
     }
 
