@@ -21,6 +21,10 @@ from dwf.sweeps.estimate import fit_seconds, learnt_networks, sample_seconds, zo
 from dwf.zoo.config import FamilyConfig, ZooConfig, class_of
 
 _COPIES = 4  # of a network in training: weights, gradient, two moments
+_PARENTS = {"zoo": "zoos", "align": "zoos", "sample": "zoos", "generator": "runs"}
+"""Stage -> folder under the root that holds what it makes, of those that others read."""
+Known = dict[tuple[str, str], tuple[Command, Any]]
+"""(stage, name) -> its command and settings; what two stages make may have one name."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +56,19 @@ def forecast(given: Sequence[Command], root: Path) -> list[Forecast]:
         given: commands of a pipeline, in order.
         root: folder that holds zoos/ and runs/.
     """
-    known: dict[str, Any] = {}  # name of what is made -> its command, settings
-    made: set[str] = set()
+    known: Known = {}
+    made: set[Path] = set()
     found = []
     for command in given:
         problems = list(_missing(command, made, root))
-        made.add(command.name)
+        made.add(root / _PARENTS.get(command.stage, command.stage) / command.name)
         try:
             config = _config_of(command)
         except DwfError as error:  # its own dry run has said so
             problems.append(str(error))
             found.append(Forecast(command.stage, command.name, None, None, tuple(problems)))
             continue
-        known[command.name] = (command, config)
+        known[command.stage, command.name] = (command, config)
         seconds, num_bytes = _cost(command, config, known)
         problems += _too_few(command, config, known)
         found.append(Forecast(command.stage, command.name, seconds, num_bytes, tuple(problems)))
@@ -89,29 +93,26 @@ def _config_of(command: Command) -> Any:
     return parsed.config
 
 
-def _missing(command: Command, made: Collection[str], root: Path) -> Iterator[str]:
+def _missing(command: Command, made: Collection[Path], root: Path) -> Iterator[str]:
     """Yield which inputs are neither there nor made before."""
     for setting, value in command.links.items():
         parent = "runs" if setting == "generator" else "zoos"
         for name in (value,) if isinstance(value, str) else value:
             folder = root / parent / name
-            if name not in made and not folder.exists():
+            if folder not in made and not folder.exists():
                 yield f"{setting} = {name}: {folder} is not there, and no stage before makes it"
 
 
-def _zoo_behind(name: str, known: dict[str, Any]) -> ZooConfig | None:
+def _zoo_behind(name: str, known: Known) -> ZooConfig | None:
     """Return the settings of the zoo that a name goes back to; None of one that is there."""
-    while name in known:
-        command, config = known[name]
-        if isinstance(config, ZooConfig):
-            return config
-        if isinstance(config, FamilyConfig):
-            return None
+    if ("align", name) in known:
+        command, _ = known["align", name]
         name = command.links.get("zoo", "")
-    return None
+    _, config = known.get(("zoo", name), (None, None))
+    return config if isinstance(config, ZooConfig) else None
 
 
-def _cost(command: Command, config: Any, known: dict[str, Any]) -> tuple[float | None, int | None]:
+def _cost(command: Command, config: Any, known: Known) -> tuple[float | None, int | None]:
     """Return core-seconds and bytes of a stage, each None where it is not known."""
     if isinstance(config, FamilyConfig):
         each = [zoo_seconds(zoo) for zoo in config.members.values()]
@@ -121,7 +122,9 @@ def _cost(command: Command, config: Any, known: dict[str, Any]) -> tuple[float |
         return zoo_seconds(config), _bytes_of_zoo(config)
     if command.stage not in ("generator", "sample"):
         return None, None
-    fitted = config if command.stage == "generator" else known.get(config.generator, (0, None))[1]
+    fitted = config
+    if command.stage == "sample":
+        _, fitted = known.get(("generator", config.generator), (None, None))
     zoo = _zoo_behind(fitted.zoo, known) if fitted else None
     if zoo is None:
         return None, None
@@ -175,7 +178,7 @@ def _bytes_of_fit(zoo: ZooConfig, config: GeneratorConfig) -> int | None:
     return codes + memory_of_training(density.training, parameters, world=1)["total"]
 
 
-def _too_few(command: Command, config: Any, known: dict[str, Any]) -> Iterator[str]:
+def _too_few(command: Command, config: Any, known: Known) -> Iterator[str]:
     """Yield where a zoo of the pipeline leaves a generator too few networks."""
     if not isinstance(config, GeneratorConfig):
         return
