@@ -77,7 +77,7 @@ def _declared(value: object, hint: object, name: str) -> object:
         return _declared(value, inner[0], name)
     if origin in (Union, types.UnionType):
         return _one_of(value, hint, name)
-    if origin in (tuple, list) and isinstance(value, (tuple, list)):
+    if origin in (tuple, list) and isinstance(value, (tuple, list, range)):
         every = tuple(_declared(one, inner[0], f"{name}[{i}]") for i, one in enumerate(value))
         is_same = isinstance(value, tuple) and all(map(operator.is_, every, value))
         return value if is_same else every
@@ -98,7 +98,15 @@ def _one_of(value: object, hint: object, name: str) -> object:
         except ConfigError as error:
             if str(error).partition(" = ")[0] != name:  # the option fits, but for a part of it
                 raise
+    if _is_own_part(value) and any(map(dataclasses.is_dataclass, typing.get_args(hint))):
+        return value
     raise _other(value, hint, name)
+
+
+def _is_own_part(value: object) -> bool:
+    """Whether a value holds settings of a user's own codec, density, ...: no class of dwf's."""
+    is_settings = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return is_settings and type(value).__module__.partition(".")[0] != "dwf"
 
 
 def _other(value: object, hint: object, name: str) -> ConfigError:

@@ -46,7 +46,7 @@ class Preset:
 
     @property
     def said(self) -> tuple[str, str]:
-        """What it is, in a sentence, and what was measured of it; `-` where nothing was."""
+        """A sentence on it, and the measurement of it; `-` where there is none."""
         told, _, measured = header(self.file).partition("Measured")
         sentences = re.split(r"(?<=\.)\s+(?=[A-Z`])", told.strip())
         if not measured:  # a file that was not run says so in a sentence of its own

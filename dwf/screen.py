@@ -30,7 +30,7 @@ class _Command(logging.Handler):
         super().__init__()
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", _TIME))
         self.files: list[Path] = []
-        """Of the run that it makes, and of those that it makes within."""
+        """Logs of the run that it makes, and of those that it makes within."""
         self.waiting: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:

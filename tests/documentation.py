@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from dwf.commands import COMMANDS
+
 ROOT = Path(__file__).parent.parent
 RECIPES = ROOT / "docs" / "extending.md"
 """Its files and pieces of code are examples of what somebody else will write."""
@@ -29,9 +31,9 @@ def commands() -> list[str]:
     """
     found = set()
     for page in PAGES:
-        text = re.sub(
-            r"^    dwf (\w+) (?!--help)", r"    python launch/\1.py ", page.read_text(), flags=re.M
-        )
+        stages = "|".join(name for name, command in COMMANDS.items() if command.reads_words)
+        said = rf"^    dwf ({stages}) (?!--help)"
+        text = re.sub(said, r"    python launch/\1.py ", page.read_text(), flags=re.M)
         for line in re.findall(r"^    (python launch/.*)$", text, re.MULTILINE):
             found.add(line.partition("#")[0].replace(" --dry-run", "").strip())
     return sorted(found)

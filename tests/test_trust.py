@@ -204,7 +204,12 @@ def test_a_flag_names_code_and_several_are_given_one_by_one(folder):
     record = folder / "zoos" / "own" / "run"
     record.mkdir(parents=True)
     (record / "config.yaml").write_text(yaml.safe_dump(yaml.safe_load(ZOO)))
-    parse(ZooConfig, "own.yaml", argv=["--resume", "--network.target", "e:f"], folder="zoos")
+    parse(
+        ZooConfig,
+        "own.yaml",
+        argv=["--resume", "--name", "own", "--network.target", "e:f"],
+        folder="zoos",
+    )
     assert os.environ[trust.ENVIRONMENT].split() == ["e:f"]
 
 

@@ -37,7 +37,7 @@ class CodecSettings(Checked):
 
     kind: ClassVar[str]
     title: ClassVar[str]
-    """What its codes are, in a title."""
+    """Words for its codes in a title."""
     mixes: ClassVar[bool] = False
     """Whether codes of several architectures are of one sequence, with masks; see `CodeShape`."""
     is_lossless: ClassVar[bool] = False

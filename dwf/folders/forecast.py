@@ -1,4 +1,4 @@
-"""What a pipeline will take, stage by stage, and why it would fail, before anything is made.
+"""Forecast of a pipeline: time and memory stage by stage, and why it would fail.
 
 Times are arithmetic at the speed of a usual core (see `sweeps.estimate`): they tell minutes from
 days. Memory is that of what is computed with: rows in work and a generator's training; Python and

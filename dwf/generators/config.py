@@ -82,7 +82,7 @@ class GeneratorConfig(Checked):
 
     @property
     def title(self) -> str:
-        """What it is in few words, for tables and figures: `flow over neuron tokens`."""
+        """Few words for tables and figures: `flow over neuron tokens`."""
         return f"{self.density.title} over {self.codec.title}"
 
     def __post_init__(self):

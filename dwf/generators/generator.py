@@ -99,7 +99,7 @@ class Generator:
 
     @property
     def _words(self) -> dict[str, str]:
-        """What it is, name -> value."""
+        """Facts about it, name -> value."""
         subset = Subset.read(self.origin)
         chosen = "chosen rows of " if "learnt" in self.origin else ""
         part = f"{subset.label} of " if subset else chosen

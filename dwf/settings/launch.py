@@ -86,7 +86,7 @@ class Parsed(Generic[T]):
         """
         rows = flatten(to_dict(self.config))
         rows[TRACK] = list(self.launch.track)
-        usual = flatten(_defaults(self.config)) | {TRACK: []}
+        usual = flatten(_defaults(self.config)) | {TRACK: list(by_default())}
         width = max(map(len, rows))
         lines = {
             key: f"  {key:<{width}}  {value}  ({self.origins.get(key, 'default')})"

@@ -23,7 +23,7 @@ class Flag:
     """One flag of a command line."""
 
     name: str
-    """As it was typed, without the dashes: `recipe.learning-rate`."""
+    """Name as it was typed, without the dashes: `recipe.learning-rate`."""
     words: tuple[str, ...] = ()
     """Words behind it, or the one behind its `=`."""
     is_joined: bool = False

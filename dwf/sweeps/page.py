@@ -40,7 +40,7 @@ LEGEND = (
     ),
     ("state", "finished; stopped early, at which step; or failed, and why"),
 )
-"""What stands above the table: a word, and what it means."""
+"""Legend above the table: a word, and what it means."""
 EXPLAINED = {
     "Trials over the space": "A point is a trial. Bars: of accuracies one standard deviation over "
     "networks, of shares the 95 % interval, both within 0 and 100 %. Crosses on the lower edge: "

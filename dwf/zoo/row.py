@@ -28,7 +28,7 @@ class Row:
 
     @property
     def columns(self) -> dict[str, Json]:
-        """What the zoo's table says of it: name -> value."""
+        """Columns of the zoo's table for it: name -> value."""
         return {name: values[self.index].item() for name, values in self.zoo.columns.items()}
 
     @property

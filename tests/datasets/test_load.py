@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dwf.commands import COMMANDS
 from dwf.datasets import known, load, sources
 from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
@@ -179,19 +180,16 @@ def test_constant_images_are_only_centred(stand_in):
     assert (prepared(data, data.train) == 0).all()
 
 
-def test_the_command_fetches_and_says_where(tiny, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["load", "mnist"])
-    load.main()
+def test_the_command_fetches_and_says_where(tiny, tmp_path, capsys):
+    COMMANDS["data"].run(["mnist"])
     assert f"mnist: 27 + 3 + 10 of shape [1, 5, 4], verified, in {tmp_path}" in (
         capsys.readouterr().out
     )
 
 
-def test_the_command_names_the_datasets_there_are(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["load", "mnits"])
-    with pytest.raises(SystemExit):
-        load.main()
-    assert "fashion_mnist" in capsys.readouterr().err
+def test_the_command_names_the_datasets_there_are():
+    with pytest.raises(ConfigError, match=r"mnits: no such data set; there are .*fashion_mnist"):
+        COMMANDS["data"].run(["mnits"])
 
 
 def test_real_mnist_is_the_published_one_and_loads_at_once():

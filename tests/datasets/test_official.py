@@ -254,7 +254,7 @@ def test_checksums_and_addresses_are_torchvisions(monkeypatch):
 
 def test_every_dataset_that_can_be_named_has_facts_and_sources():
     names = typing.get_args(typing.get_type_hints(TorchvisionConfig)["name"])
-    by_key = load._by_name()
+    by_key = load.by_name()
     assert by_key.keys() == sources.PUBLISHED.keys() | TORCHVISION.keys()
     assert {c.name for c in by_key.values() if isinstance(c, TorchvisionConfig)} == set(names)
     assert all(sources.published(key).sources for key in by_key)

@@ -207,7 +207,7 @@ def test_samples_without_statistics_are_refused(zoo, write):
     yardstick = Yardstick(zoo, zoo.load_data())
     for name, column in (("a", None), ("b", "none")):
         samples = write(name, zoo.read()[:2], column)
-        with pytest.raises(ConfigError, match=rf"{name}: .*batchnorm.*(sample.py|not scored)"):
+        with pytest.raises(ConfigError, match=rf"{name}: .*batchnorm.*(dwf sample|not scored)"):
             yardstick.measure_zoo(samples, np.arange(2))
 
 

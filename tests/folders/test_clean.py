@@ -19,12 +19,12 @@ def root(tmp_path):
     for name, is_done in {"done": True, "open": False}.items():
         for folder in (tmp_path / "runs", tmp_path / "sweeps" / "s" / "runs"):
             run = RunFolder(folder / name, {"seed": 0})
+            if is_done:
+                run.finish()  # which removes saved states: these are of an earlier version's
             written(run.checkpoints / "step-00000010.pt")
             written(run.path / "codec" / "checkpoints" / "step-00000010.pt", 500)
             written(run.path / "density" / "density.pt")
             written(run.path / "codes.partial-ab", 300)
-            if is_done:
-                run.finish()
     written(tmp_path / "sweeps" / "s" / "config.yaml", 0)
     zoo = tmp_path / "zoos" / "z"
     written(zoo / "zoo.json")

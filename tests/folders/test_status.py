@@ -83,8 +83,14 @@ def test_damage_is_told_and_does_not_hide_the_rest(make_zoo, tmp_path):
     run("--root", tmp_path, code=1)
 
 
+def written(folder, name):
+    (folder / name).touch()
+    return str(folder / name)
+
+
 def test_a_pipeline_is_as_far_as_its_stages(tmp_path):
-    told = {"zoo": "z.yaml", "generators": ["p.yaml"], "sample": "s.yaml", "evaluate": "e.yaml"}
+    zoo, generator, sample, evaluate = (written(tmp_path, f"{name}.yaml") for name in "zpse")
+    told = {"zoo": zoo, "generators": [generator], "sample": sample, "evaluate": evaluate}
     folder = tmp_path / "pipelines" / "p"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(told))

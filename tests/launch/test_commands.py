@@ -102,7 +102,8 @@ def test_a_published_training_is_planned_without_its_zoo(name, tmp_path, capsys)
     (total,) = re.findall(r"total (\S+), ", said)
     assert sum(map(float, parts.groups())) == pytest.approx(float(total), abs=0.03)
     assert "sbatch --parsable --nodes=4 --ntasks-per-node=4 --cpus-per-task=16 " in said
-    assert f"slurm/generator.sh --resume --name {name} --root {tmp_path}\n" in said
+    line = f"slurm/generator.sh --resume --name {name} --root {tmp_path} --track tensorboard\n"
+    assert line in said
     assert said.count("--dry-run") == 0
     assert [file.name for file in tmp_path.iterdir()] == ["site.yaml"], (
         "a dry run touched something"

@@ -32,7 +32,7 @@ class Entry:
     page: str
     """Where its name leads to, seen from the page."""
     what: str
-    """What it is, in words."""
+    """Words that say what it is."""
     state: str
     """When it was finished; or that it is not."""
     at: float

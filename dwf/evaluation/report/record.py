@@ -1,4 +1,4 @@
-"""What was run, for a page: when, for how long, by which commands, and where the rest lies.
+"""Record of a run for a page: when, for how long, by which commands, and where the rest lies.
 
 NAME/timing.json    when a report was finished and what it took; no part of what is compared
 """
@@ -25,7 +25,7 @@ def save_timing(folder: Path, seconds: float) -> None:
 
 @dataclass(frozen=True)
 class Record:
-    """What a page says of the run that made it."""
+    """Words of a page: what it says of the run that made it."""
 
     environment: dict[str, Json]
     """Content of `environment.json` of the run folder."""

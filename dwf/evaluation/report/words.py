@@ -16,7 +16,7 @@ LEGEND = (
     ),
     ("rows", "generated networks are highlighted; for those below the line nothing was learnt"),
 )
-"""What stands above the main table: a word, and what it means."""
+"""Legend above the main table: a word, and what it means."""
 MARKS_TEXT = (
     "What a set is, by the first rule that holds; clearly means by more than 1.96 standard errors. "
     "Published "

@@ -276,7 +276,7 @@ LEGEND = (
     ("over best baseline", "what a row gains; clear where its interval does not hold 0"),
     ("rows", "those below the line are baselines; function access: shown the network itself"),
 )
-"""What stands above the tables: a word, and what it means."""
+"""Legend above the tables: a word, and what it means."""
 
 
 def how_to_read(report: Report) -> tuple[str, ...]:
