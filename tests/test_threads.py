@@ -26,7 +26,8 @@ from dwf.settings import build, to_dict
 from dwf.stages import Product, Work, run_here, stage
 
 ROOT = Path(__file__).parent.parent
-VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
+VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+VARIABLES += ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # torch heeds both
 
 
 def environment(**given: str) -> dict[str, str]:

@@ -102,6 +102,10 @@ def _plain_docstring(
     Napoleon's own extension would take what stands before a colon in a field's docstring for the
     field's type, so fields are left to autodoc.
     """
+    if (
+        dataclasses.is_dataclass(value) and "Attributes:" in lines
+    ):  # its fields follow by themselves
+        del lines[lines.index("Attributes:") :]
     code_and_words = re.split(r"(`[^`]+`)", "\n".join(lines))
     code_and_words[::2] = [re.sub(r"([*|])(?=\S)", r"\\\1", words) for words in code_and_words[::2]]
     lines[:] = "".join(code_and_words).splitlines()

@@ -59,6 +59,6 @@ def test_mistakes_are_told_before_anything_is_written(zoo, script, tmp_path, cap
         script.main(words(zoo, folder, "--rows", "1", "99"))
     with pytest.raises(ConfigError, match="one of them chooses"):
         script.main(words(zoo, folder, "--best", "1", "--random", "1"))
-    with pytest.raises(ConfigError, match="format = 'onyx': allowed is one of .*mean 'onnx'"):
+    with pytest.raises(ConfigError, match=r"format = 'onyx': allowed is one of .*mean 'onnx'"):
         script.main(words(zoo, folder, "--format", "onyx"))
     assert not folder.exists()
