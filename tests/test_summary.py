@@ -72,8 +72,8 @@ def test_a_failing_one_is_named_and_the_others_are_rows(pipeline, tmp_path, capl
         assert float(row["worst (%)"]) == pytest.approx(100 * accuracies.min())
         assert row["mark"] == one["summary"].get("mark", {"name": "-"})["name"]
         assert text.count(f"| first | first | {row['networks']} |") == 1
-    titles = {f"first-kde-s{seed}-samples" for seed in (1, 2)}
-    means = [np.mean(o["networks"]["test_accuracy"]) for o in sets if o["title"] in titles]
+    zoos = {f"first-kde-s{seed}-samples" for seed in (1, 2)}
+    means = [np.mean(o["networks"]["test_accuracy"]) for o in sets if o.get("source") in zoos]
     assert len(means) == 2
     assert rows[-1]["networks"] == "first-kde-samples, mean over 2 seeds"
     assert float(rows[-1]["accuracy (%)"]) == pytest.approx(100 * np.mean(means))
@@ -123,7 +123,8 @@ def test_seeds_are_of_generators_that_differ_in_nothing_else():
 
     def samples(title, mean):
         summary = {"n": 3, "test_accuracy": {"mean": mean}, "good_and_novel": 0.5}
-        return NetworkSet(title, "samples", summary | {"distance_ratio": {"median": 1.0}}, {})
+        summary |= {"distance_ratio": {"median": 1.0}}
+        return NetworkSet(title, "samples", summary, {}, source=title)
 
     accuracies = {"g-s1": 0.8, "g-s2": 0.9, "wide-s1": 0.1, "asked": 0.2}
     facts = {}

@@ -158,7 +158,7 @@ def _of_report(place: Place) -> _Read:
     whole = next(iter(marks.values()), None)  # the zoo's stands first
     groups = []
     for one in report.sets:
-        mark = whole if one.family in ("originals", "held-out") else marks.get(one.title)
+        mark = whole if one.family in ("originals", "held-out") else marks.get(one.source)
         numbers = one.networks.get("network", []) if mark else []
         accuracy = {one.scored: Numbers(one.accuracy_S, is_share=True)}
         ratios = {n: Numbers(one.values(n), is_median=True) for n in _RATIOS if n in one.networks}

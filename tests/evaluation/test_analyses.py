@@ -225,7 +225,8 @@ def _written(report, folder):
         assert found.title == ANALYSES[name].title and f"## {found.title}" in markdown
         for caption, file in found.figures.items():
             assert (folder / file).stat().st_size > 1000
-            assert f'alt="{caption}"' in page and f"]({file})" in markdown
+            assert page.count(f'aria-label="{caption}"') == 2, "wide and narrow"
+            assert f"]({file})" in markdown
     assert len(list(folder.glob("analysis_*.png"))) == 8
 
 

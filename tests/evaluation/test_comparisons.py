@@ -172,7 +172,10 @@ def test_markdown_page_and_json_tell_of_it(zoo, write_samples):
         assert "Learnt from: how many training networks" in text
         assert "learnt from a part of the training networks (first 12)" in text
         assert "PCA + Gaussian (first 12)" in text
-    assert "| networks | n | learnt from | mark |" in markdown and "<th>learnt from</th>" in page
+    assert "| networks | mark | good and novel | test accuracy (%) |" in markdown
+    assert "| units | n | learnt from | median |" in markdown
+    heading = '<th><abbr title="Learnt from: how many training networks'
+    assert heading in page and page.count(">learnt from</abbr></th>") == page.count(heading) == 2
     assert Report.load(folder) == report
 
 
@@ -224,11 +227,12 @@ def test_from_generator_to_report(zoo, tmp_path):
     subset = drawn.facts.sampled.subset
     assert subset == {"networks": N, "by": "random", "seed": 4}
     report = run(zoo, drawn, count=40)
-    found = row(report, "s")
+    (found,) = report.of("samples")
+    assert (found.title, found.source) == ("Gaussian over flat weights", "s")
     assert len(set(found.networks["nearest"])) <= N
     ratio, *others = (
         row(report, title).figure("distance_ratio")
-        for title in ("s", "PCA + Gaussian (random 12, seed 4)", "PCA + Gaussian")
+        for title in (found.title, "PCA + Gaussian (random 12, seed 4)", "PCA + Gaussian")
     )
     assert ratio == pytest.approx(others[0], rel=0.05)
     assert report.facts["samples s"]["subset.seed"] == 4

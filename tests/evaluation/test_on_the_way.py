@@ -70,12 +70,14 @@ def test_a_report_follows_flow_and_diffusion_from_noise_to_their_samples(fitted,
         zoo.name, names, analyses=("reverse",), noise=(0.03,), averages=(2,), count=6
     )
     report = evaluate(config, fitted, name="r")
+    titles = {one.source: one.title for one in report.of("samples")}
     found = report.analyses["reverse"]
-    assert list(found.numbers) == ["flow-samples", "diffusion-samples"]
-    assert "kde-samples: the density kde" in " ".join(found.words)
+    assert list(found.numbers) == [titles["flow-samples"], titles["diffusion-samples"]]
+    assert len({*titles.values()}) == 3 and not {*titles} & {*titles.values()}
+    assert f"{titles['kde-samples']}: the density kde" in " ".join(found.words)
     for name in ("flow", "diffusion"):
-        (samples,) = [one for one in report.sets if one.title == f"{name}-samples"]
-        accuracies = found.numbers[f"{name}-samples"]["networks"]
+        (samples,) = [one for one in report.sets if one.source == f"{name}-samples"]
+        accuracies = found.numbers[samples.title]["networks"]
         assert accuracies[-1] == pytest.approx(samples.networks["test_accuracy"], abs=1e-12)
 
 

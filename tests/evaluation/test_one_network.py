@@ -64,7 +64,8 @@ def test_each_step_counts_from_generator_to_report_and_the_report_says_so(
     report = evaluate(EvaluateConfig("z", ("s",), **EVALUATE), tmp_path, name="r")
     sizes = {one.title: one.n for one in report.sets}
     assert sizes["originals (training)"] == 18 and sizes["held-out networks"] == 6
-    assert sizes["s"] == 5
+    assert sizes["Gaussian over flat weights"] == 5
+    assert [one.source for one in report.of("samples")] == ["s"]
     assert report.headline[-1] == ONE_NETWORK
     folder = tmp_path / "reports" / "r"
     for file in ("report.md", "report.html"):
@@ -96,7 +97,7 @@ def test_of_one_network_its_first_rows_are_what_samples_are_held_against(
     assert set(samples.networks["nearest"]) <= set(range(100, 180, 10)), "steps"
     assert {one.summary["good_and_novel"] for one in report.sets} == {0}, "of a single run"
     assert "nothing is called novel" in " ".join(report.headline)
-    assert samples.label == "s (learnt from first 8 rows)"
+    assert samples.label == "Gaussian over flat weights (learnt from first 8 rows)"
     assert {one.summary["learnt_from"] for one in report.sets} == {8, 18}
     assert "PCA + Gaussian (first 8 rows)" in {one.title for one in report.sets}
 

@@ -30,7 +30,7 @@ def test_the_schema_is_one_and_a_report_keeps_to_it(written, capsys):
     assert validate_report(file) == content
     assert (content["format"], content["version"]) == ("dwf-report", 2)
     validate(file)
-    assert f"{file}: dwf-report 1, {len(content['sets'])} sets" in capsys.readouterr().out
+    assert f"{file}: dwf-report 2, {len(content['sets'])} sets" in capsys.readouterr().out
 
 
 ALTERED = {

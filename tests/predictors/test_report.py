@@ -142,17 +142,22 @@ def test_sentences_say_who_is_above_whom_and_which_claim_fails(made):
     )
 
 
+def files_below(folder):
+    return sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
+
+
 def test_it_comes_back_from_its_file_and_equal_inputs_write_equal_bytes(planted, made, tmp_path):
     report, folder = made
     assert Report.load(folder) == report
     truth, told = planted
     facts = {"what was told": {"zoo": "digits <b>"}}
     write_report(tmp_path, "try", truth=truth, told=told, baselines=["statistics"], facts=facts)
-    files = sorted(file.name for file in folder.iterdir())
+    files = files_below(folder)
     assert {"report.json", "report.md", "report.html", "attention.png", "heat.png"} < set(files)
+    assert {"figures/heat-one-column.pdf", "figures/heat-two-columns.svg"} < set(files)
     for file in files:
         assert (tmp_path / file).read_bytes() == (folder / file).read_bytes(), file
-    assert sorted(file.name for file in tmp_path.iterdir()) == files
+    assert files_below(tmp_path) == files
 
 
 def test_page_and_markdown_hold_every_row_and_picture(made):

@@ -84,6 +84,11 @@ class Material:
         """Return which of the split's images each network of a set gets wrong, bool."""
         return one.answers_SM != self.labels_M
 
+    def title_of(self, samples: Zoo) -> str:
+        """Return what the report calls a zoo of samples."""
+        titles = {one.source: one.title for one in self.report.of("samples")}
+        return titles.get(samples.name, samples.name)
+
     @cached_property
     def _sets(self) -> list[tuple[str, str, Zoo, np.ndarray]]:
         """(title, family, zoo, rows) of the sets whose networks lie in zoos."""
@@ -97,7 +102,9 @@ class Material:
             for family, rows in own.items()
             if report.of(family)
         ]
-        return sets + [(zoo.name, "samples", zoo, np.arange(len(zoo))) for zoo in self.samples]
+        return sets + [
+            (self.title_of(zoo), "samples", zoo, np.arange(len(zoo))) for zoo in self.samples
+        ]
 
     @cached_property
     def _compared_VX(self) -> torch.Tensor:  # noqa: N802

@@ -46,9 +46,9 @@ def reverse(material: Material) -> Findings:
     for zoo in material.samples:
         reason, generator = _generator(material, zoo)
         if generator is None:
-            words += (f"{zoo.name}: {reason}.",)
+            words += (f"{material.title_of(zoo)}: {reason}.",)
         else:
-            numbers[zoo.name] = _follow(material, generator, zoo)
+            numbers[material.title_of(zoo)] = _follow(material, generator, zoo)
     if not numbers:
         return Findings(words)
     columns = ("networks", "n", *(f"{place:g}" for place in LOOKS))

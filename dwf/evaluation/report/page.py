@@ -5,7 +5,6 @@ from html import escape
 from pathlib import Path
 
 from dwf.evaluation.report.columns import (
-    COLUMNS,
     PROFILE_COLUMNS,
     STATISTICS_COLUMNS,
     TEST_COLUMNS,
@@ -60,12 +59,7 @@ def write_page(report: Report, record: Record, *, figures: dict[str, Path], fold
         *record.top(),
         *headline,
         legend(LEGEND),
-        table(
-            report.columns,
-            report.table,
-            kinds=kinds,
-            hints=hints(shown(COLUMNS, report.sets)),
-        ),
+        table(report.columns, report.table, kinds=kinds, hints=report.hints),
         *paragraphs(report.notes, "soft"),
         *(
             figure(caption, file, explained=_EXPLAINED.get(caption, ""))

@@ -28,6 +28,7 @@ from dwf.evaluation.report.columns import (
     TEST_COLUMNS,
     cells,
     headings,
+    hints,
     how_to_read,
     share_cell,
     shown,
@@ -84,6 +85,11 @@ class Report:
     def columns(self) -> tuple[str, ...]:
         """The main table's heading."""
         return headings(shown(COLUMNS, self.sets), self.config["split"])
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """What a page says of each column of the main table."""
+        return hints(shown(COLUMNS, self.sets))
 
     @property
     def table(self) -> list[tuple[str, ...]]:

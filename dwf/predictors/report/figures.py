@@ -74,13 +74,14 @@ def draw(report: Report, folder: Path, *, truth: Truth, told: Sequence[Told]) ->
         }
         for p, name in enumerate(report.properties):
             file = f"predicted-{p}-{re.sub('[^a-zA-Z0-9]+', '-', name)}.png"
-            drawn = partial(predicted, report, truth, told=first, name=name)
+            drawn = partial(predicted, report=report, truth=truth, told=first, name=name)
             made[file] = (f"Predicted against true: {name}", drawn)
-        made["errors.png"] = ("Errors", partial(errors, report, truth, told=first))
-        drawn = partial(calibration, report, truth, told=first)
+        drawn = partial(errors, report=report, truth=truth, told=first)
+        made["errors.png"] = ("Errors", drawn)
+        drawn = partial(calibration, report=report, truth=truth, told=first)
         made["calibration.png"] = ("Calibration", drawn)
         if len(report.properties) > 1:
-            drawn = partial(correlations, report, truth, told=first)
+            drawn = partial(correlations, report=report, truth=truth, told=first)
             made["correlation.png"] = ("Correlation of properties", drawn)
         if any("attention" in row.facts for row in report.rows):
             made["attention.png"] = ("Attention by layer", partial(attention, report.rows))
@@ -103,7 +104,7 @@ def best_rows(report: Report, name: str, *, most: int = _PANELS) -> list[Row]:
 
 
 def predicted(
-    report: Report, truth: Truth, width: Width, *, told: dict[str, Told], name: str
+    width: Width, report: Report, *, truth: Truth, told: dict[str, Told], name: str
 ) -> Figure:
     """One panel for each of the best rows: each network's predicted against its true value."""
     rows, p = best_rows(report, name), truth.properties.index(name)
@@ -126,7 +127,7 @@ def predicted(
     return figure
 
 
-def errors(report: Report, truth: Truth, width: Width, *, told: dict[str, Told]) -> Figure:
+def errors(width: Width, report: Report, *, truth: Truth, told: dict[str, Told]) -> Figure:
     """One panel for each property: the distribution of each row's errors."""
     names, rows = report.properties, report.rows
     height = 0.22 * len(rows) + 0.8
@@ -213,7 +214,7 @@ def _matrix(
             axes.text(c, r, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=6.5)
 
 
-def correlations(report: Report, truth: Truth, width: Width, *, told: dict[str, Told]) -> Figure:
+def correlations(width: Width, report: Report, *, truth: Truth, told: dict[str, Told]) -> Figure:
     """Rank correlations of the properties: true ones, and those that the best row tells."""
     rows = best_rows(report, report.properties[0])
     row = next((each for each in rows if not each.is_baseline), rows[0])
@@ -238,7 +239,7 @@ def rank_correlation(values_NP: np.ndarray) -> np.ndarray:
         return np.corrcoef(ranks_NP, rowvar=False)
 
 
-def calibration(report: Report, truth: Truth, width: Width, *, told: dict[str, Told]) -> Figure:
+def calibration(width: Width, report: Report, *, truth: Truth, told: dict[str, Told]) -> Figure:
     """One panel for each property: mean true value of networks that are told alike."""
     figure, each_axes = panels(width, len(report.properties), height=2.4, across=3)
     colours = (HELD_OUT_COLOUR, *SAMPLE_COLOURS)
