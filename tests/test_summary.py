@@ -75,11 +75,11 @@ def test_a_failing_one_is_named_and_the_others_are_rows(pipeline, tmp_path, capl
     zoos = {f"first-kde-s{seed}-samples" for seed in (1, 2)}
     means = [np.mean(o["networks"]["test_accuracy"]) for o in sets if o.get("source") in zoos]
     assert len(means) == 2
-    assert rows[-1]["networks"] == "first-kde-samples, mean over 2 seeds"
+    assert rows[-1]["networks"] == "kernel density over flat weights, mean over 2 seeds"
     assert float(rows[-1]["accuracy (%)"]) == pytest.approx(100 * np.mean(means))
     assert float(rows[-1]["+- (%)"]) == pytest.approx(100 * np.std(means, ddof=1))
     report = (tmp_path / "reports" / "first" / "report.md").read_text()
-    assert "first-kde-samples over 2 seeds (1, 2): test accuracy" in report
+    assert "kernel density over flat weights over 2 seeds (1, 2): test accuracy" in report
 
     before = len(caplog.text)
     pipeline.main(["--config", first, second, "--root", str(tmp_path)])

@@ -146,7 +146,7 @@ def _convert_marked(
 
 def _named(value: str, command: str, source: _Source, key: str) -> str:
     try:
-        return named(value, command, source.folder_of(key))
+        return named(value, command, folder=source.folder_of(key))
     except ConfigError as error:
         raise source.fault(key, f"{key} = {value!r}: {error}") from None
 

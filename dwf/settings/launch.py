@@ -151,7 +151,7 @@ def parse(
         _refuse_guess(names, line, folder=folder, named=named)
     config, path = _find(names, default_file, line, command=command, folder=folder)
     data, origins = read_merged(path)
-    told = take_track(data, str(path), origins)
+    told = take_track(data, str(path), origins=origins)
     file = _File(str(path), data, origins)
     recorded = code_in(file.build(cls)) if line.data.get("resume") else set()
     own, file = _take_parts(own, file, names=from_files)

@@ -17,7 +17,7 @@ def presets(command: str) -> list[str]:
     return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
 
 
-def find_file(word: str | Path, command: str, folder: Path | None = None) -> Path:
+def find_file(word: str | Path, command: str, *, folder: Path | None = None) -> Path:
     """Return the settings file that a word names.
 
     Args:
@@ -45,7 +45,7 @@ def find_file(word: str | Path, command: str, folder: Path | None = None) -> Pat
     )
 
 
-def named(word: str, command: str, folder: Path) -> str:
+def named(word: str, command: str, *, folder: Path) -> str:
     """Return a word that names the same settings file from any folder, and in any installation.
 
     That is a preset's name, or the absolute path of another file.
@@ -61,7 +61,7 @@ def named(word: str, command: str, folder: Path) -> str:
     """
     if Path(word).is_absolute() and not Path(word).exists():
         return word
-    file = Path(os.path.abspath(find_file(word, command, folder)))
+    file = Path(os.path.abspath(find_file(word, command, folder=folder)))
     own = CONFIGS.resolve() / command
     if file.resolve().is_relative_to(own):
         return file.resolve().relative_to(own).with_suffix("").as_posix()

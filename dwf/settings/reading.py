@@ -25,7 +25,7 @@ def load(cls: type[T], path: Path | str) -> T:
         ConfigError: as in `read_yaml` and `build`.
     """
     data, origins = read_merged(Path(path).expanduser())
-    take_track(data, str(path), origins)
+    take_track(data, str(path), origins=origins)
     config = build(cls, data, source=str(path), origins=origins)
     trust_code(*code_in(config))
     return config
@@ -48,7 +48,7 @@ def read_yaml(path: Path | str, command: str = "") -> dict[str, Json]:
     """
     file = find_file(path, command) if command else Path(path)
     data, origins = read_merged(file)
-    take_track(data, str(file), origins)
+    take_track(data, str(file), origins=origins)
     return data
 
 
@@ -64,7 +64,7 @@ def read_merged(path: Path) -> tuple[dict[str, Json], Origins]:
     return data, Origins({key: files[key] for key in flatten(data)}, lines)
 
 
-def take_track(data: dict[str, Json], source: str, origins: Origins) -> tuple[TrackerName, ...]:
+def take_track(data: dict[str, Json], source: str, *, origins: Origins) -> tuple[TrackerName, ...]:
     """Take what a file says of trackers out of its data, and return it."""
     block = data.get("compute")
     if not isinstance(block, dict) or "track" not in block:
