@@ -43,7 +43,7 @@ def assign(
         files = _files(text, stages, stage, match["name"])
         if key.replace("-", "_").partition(".")[0] in filled.get(stage, ()):
             raise ConfigError(f"--set {text}: {key} links the stages and is filled in")
-        having = {file: one for file, one in files.items() if places(one.cls, key, one.data)}
+        having = {file: one for file, one in files.items() if places(one.cls, key, data=one.data)}
         for file, overlay in (having or files).items():  # none has it: each tells so
             overlay.put([flag], show="{}".format)
             put.setdefault((stage, file), []).append(flag)

@@ -225,7 +225,7 @@ def _num_taken(flag: Flag, classes: Sequence[type]) -> int:
         return len(flag.words)
     if flag.name == "help":
         return 0
-    found = [place for cls in classes for place in places(cls, flag.name, {})]
+    found = [place for cls in classes for place in places(cls, flag.name, data={})]
     if not found or any(most_words(place.hint) is None for place in found):
         return len(flag.words)
     if any(bool in options(place.hint) for place in found):
@@ -239,7 +239,7 @@ def _read_words(words: Sequence[str], flags: type) -> tuple[Overlay, list[Flag],
     is_help = any(flag.name == "help" for flag in given)
     given = [flag for flag in given if flag.name != "help"]
     line = Overlay(flags, {})
-    mine = [flag for flag in given if places(flags, flag.name, {})]
+    mine = [flag for flag in given if places(flags, flag.name, data={})]
     line.put(mine)
     return line, [flag for flag in given if flag not in mine], is_help
 

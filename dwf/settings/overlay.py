@@ -58,7 +58,7 @@ class Overlay:
             show: how a fault calls a flag.
         """
         for flag in sorted(flags, key=_is_no_kind):
-            found = places(self.cls, flag.name, self.data)
+            found = places(self.cls, flag.name, data=self.data)
             if not found:
                 close = self._nearest(flag, also, show)
                 self.faults.append(f"{show(flag.name)}: no such setting{close}")

@@ -58,7 +58,7 @@ def read_flags(argv: Sequence[str]) -> tuple[list[Flag], list[str]]:
     return [Flag(name, tuple(words), joined) for name, words, joined in flags], loose
 
 
-def places(cls: type, name: str, data: Mapping[str, Json]) -> list[Place]:
+def places(cls: type, name: str, *, data: Mapping[str, Json]) -> list[Place]:
     """Return the settings that a flag may be about; one but where the kind of a part is not said.
 
     Args:

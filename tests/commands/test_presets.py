@@ -68,8 +68,8 @@ def test_the_time_is_the_first_that_the_header_gives(measured, time, tmp_path):
 
 
 def test_a_wrong_stage_is_told_the_nearest():
-    with pytest.raises(ConfigError, match="generatr: no such stage; did you mean 'generator'"):
-        presets(("generatr",))
+    with pytest.raises(ConfigError, match="generatoor: no such stage; did you mean 'generator'"):
+        presets(("generatoor",))
 
 
 def test_folders_of_presets_are_all_known():

@@ -68,7 +68,7 @@ def test_every_flow_trains_and_draws(preset, make_zoo, tmp_path):
     argv += ["--density.behaviour", "0"] if unlike else []
     config = parse(GeneratorConfig, str(preset), argv=argv).config
     assert config.density.training.steps == 6
-    config = dataclasses.replace(config, networks=config.networks and 6)  # of the few here
+    config = dataclasses.replace(config, networks=config.networks and 8)  # of the few here
     widths = next((w for key, w in WIDTHS.items() if key in preset.stem), (64, 16, 10))
     network = CNN_OF_DIGITS if "cnn_digits" in preset.stem else None
     told = {"val_accuracy": np.linspace(0.9, 0.99, 12), "initialisation": ["he", "normal"] * 6}
