@@ -182,7 +182,7 @@ def test_several_pipelines_are_one_job_and_one_summary(submit, slurm, here, tmp_
     text = (tmp_path / "reports" / "summary.md").read_text()
     for name in ("first", "second"):
         assert f"| {name} | finished |" in text
-        assert f"| {name} | {name} | {name}-flow-samples, mean over 2 seeds |" in text
+        assert f"| {name} | {name} | flow over principal components, mean over 2 seeds |" in text
 
 
 def test_the_sites_file_is_understood_by_sbatch(slurm):
