@@ -88,7 +88,7 @@ class Report:
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """What a page says of each column of the main table."""
+        """Hints of a page on each column of the main table."""
         return hints(shown(COLUMNS, self.sets))
 
     @property
