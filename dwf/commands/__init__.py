@@ -1,4 +1,4 @@
-"""Commands: what `dwf NAME` does, and `dwf NAME` in a checkout.
+"""Commands: what `dwf NAME` does, and `python launch/NAME.py` in a checkout.
 
 A command puts a command line, a stage and the place where its units run together. The commands
 alone import `cluster`.

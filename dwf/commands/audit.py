@@ -6,10 +6,10 @@ dwf audit --config mnist14 --nodes 4    # rows through Slurm
 
 from collections.abc import Sequence
 
-from dwf import preemption, settings
+from dwf import settings
 from dwf.audit.config import AuditConfig
 from dwf.cluster.config import ClusterLaunch
-from dwf.commands.overwrite import make_room
+from dwf.commands.beginning import begins
 from dwf.metrics import log_to_stderr
 
 DEFAULT = "digits"
@@ -33,12 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     if not launch.resume:  # else a folder's settings, which the user has not named
         trust_named(config)
-    print(plan(config, launch.root, name=name))
-    if launch.dry_run:
-        print(parsed.describe())
-        return
-    make_room(launch, launch.root / "audits" / name)
-    preemption.watch()
     folder = launch.root / "audits" / name
-    run = backend.runner(launch, folder)
-    report(audit_generators(config, launch.root, name=name, run=run), folder)
+    if begins(parsed, plan(config, launch.root, name=name), folders=(folder,)):
+        run = backend.runner(launch, folder)
+        report(audit_generators(config, launch.root, name=name, run=run), folder)

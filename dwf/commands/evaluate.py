@@ -5,8 +5,8 @@ dwf evaluate --zoo mnist_mlp-aligned --samples mnist_mlp-samples
 
 from collections.abc import Sequence
 
-from dwf import preemption, settings
-from dwf.commands.overwrite import make_room
+from dwf import settings
+from dwf.commands.beginning import begins
 from dwf.evaluation.config import EvaluateConfig
 from dwf.metrics import log_to_stderr
 
@@ -28,10 +28,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     log_to_stderr()
     from dwf.evaluation.stage import evaluate, plan, report
 
-    print(plan(config, launch.root, name=name))
-    if launch.dry_run:
-        print(parsed.describe())
-        return
-    make_room(launch, launch.root / "reports" / name)
-    preemption.watch()
-    report(evaluate(config, launch.root, name=name), launch.root / "reports" / name)
+    folder = launch.root / "reports" / name
+    if begins(parsed, plan(config, launch.root, name=name), folders=(folder,)):
+        report(evaluate(config, launch.root, name=name), folder)

@@ -5,8 +5,8 @@ dwf export --zoo mnist_mlp --format safetensors --best 10
 
 from collections.abc import Sequence
 
-from dwf import preemption, settings
-from dwf.commands.overwrite import make_room
+from dwf import settings
+from dwf.commands.beginning import begins
 from dwf.exporters.config import ExportConfig
 from dwf.metrics import log_to_stderr
 
@@ -28,10 +28,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     log_to_stderr()
     from dwf.exporters.stage import export_networks, folder_of, plan, report
 
-    print(plan(config, launch.root, name=name))
-    if launch.dry_run:
-        print(parsed.describe())
-        return
-    make_room(launch, folder_of(config, launch.root, name=name))
-    preemption.watch()
-    report(export_networks(config, launch.root, name=name))
+    folder = folder_of(config, launch.root, name=name)
+    if begins(parsed, plan(config, launch.root, name=name), folders=(folder,)):
+        report(export_networks(config, launch.root, name=name))

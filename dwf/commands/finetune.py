@@ -5,10 +5,11 @@ dwf finetune --config fashion_mnist --zoo Z --samples S --nodes 4
 """
 
 from collections.abc import Sequence
+from functools import partial
 
-from dwf import preemption, settings
+from dwf import settings
 from dwf.cluster.config import ClusterLaunch
-from dwf.commands.overwrite import make_room
+from dwf.commands.beginning import begins
 from dwf.metrics import log_to_stderr
 from dwf.transfer.config import FinetuneConfig
 
@@ -31,11 +32,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from dwf.cluster import backend
     from dwf.transfer.stage import describe_cost, finetune, plan, report
 
-    print(plan(config, launch.root, name=name))
-    if launch.dry_run:
-        print(describe_cost(config, launch.root), parsed.describe(), sep="\n")
-        return
-    make_room(launch, launch.root / "finetunes" / name)
-    preemption.watch()
     folder = launch.root / "finetunes" / name
-    report(finetune(config, launch.root, name=name, run=backend.runner(launch, folder)), folder)
+    planned = plan(config, launch.root, name=name)
+    cost = partial(describe_cost, config, launch.root)
+    if begins(parsed, planned, folders=(folder,), cost=cost):
+        run = backend.runner(launch, folder)
+        report(finetune(config, launch.root, name=name, run=run), folder)

@@ -7,9 +7,9 @@ dwf measure --config robustness --zoo mnist_mlp --nodes 4
 import sys
 from collections.abc import Sequence
 
-from dwf import preemption, settings
+from dwf import settings
 from dwf.cluster.config import ClusterLaunch
-from dwf.commands.overwrite import make_room
+from dwf.commands.beginning import begins
 from dwf.measurements.config import MeasureConfig
 from dwf.measurements.folder import folder_of, resumed_under
 from dwf.metrics import log_to_stderr
@@ -34,11 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from dwf.cluster import backend
     from dwf.measurements.stage import measure_zoo, plan, report
 
-    print(plan(config, launch.root, name=name))
-    if launch.dry_run:
-        print(parsed.describe())
-        return
-    make_room(launch, folder_of(launch.root, config.zoo, name=name))
-    preemption.watch()
-    run = backend.runner(launch, folder_of(launch.root, config.zoo, name=name))
-    report(measure_zoo(config, launch.root, name=name, run=run))
+    folder = folder_of(launch.root, config.zoo, name=name)
+    if begins(parsed, plan(config, launch.root, name=name), folders=(folder,)):
+        run = backend.runner(launch, folder)
+        report(measure_zoo(config, launch.root, name=name, run=run))

@@ -6,8 +6,8 @@ dwf sample --generator sane_cnn_mnist --network sane_cnn_mnist
 
 from collections.abc import Sequence
 
-from dwf import preemption, settings
-from dwf.commands.overwrite import make_room
+from dwf import settings
+from dwf.commands.beginning import begins
 from dwf.generators.config import SampleConfig
 from dwf.metrics import log_to_stderr
 
@@ -30,10 +30,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     log_to_stderr()
     from dwf.generators.sample_stage import plan, report, sample_networks
 
-    print(plan(config, launch.root, name=name))
-    if launch.dry_run:
-        print(parsed.describe())
-        return
-    make_room(launch, launch.root / "zoos" / name)
-    preemption.watch()
-    report(sample_networks(config, launch.root, name=name))
+    folder = launch.root / "zoos" / name
+    if begins(parsed, plan(config, launch.root, name=name), folders=(folder,)):
+        report(sample_networks(config, launch.root, name=name))

@@ -7,9 +7,9 @@ dwf zoo --config families/mlps_digits
 
 from collections.abc import Sequence
 
-from dwf import preemption, settings
+from dwf import settings
 from dwf.cluster.config import ClusterLaunch
-from dwf.commands.overwrite import make_room
+from dwf.commands.beginning import begins
 from dwf.metrics import log_to_stderr
 from dwf.trust import code_in, trust_code
 from dwf.zoo.config import FamilyConfig, ZooConfig, class_of
@@ -51,11 +51,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             target, made = target_of(config, launch.root, name=name)
     if made != name:
         print(f"zoo {name} grows: {made} is trained, and {name} then opens as one with it")
-    print(plan(target, launch.root, name=made))
-    units = work(target, launch.root, name=made)
-    if launch.dry_run:
-        print(describe_cost(target), backend.describe(launch, units), parsed.describe(), sep="\n")
-        return
-    make_room(launch, launch.root / "zoos" / name)
-    preemption.watch()
-    report(train(config, launch.root, name=name, run=backend.runner(launch, units.folder)))
+    planned, units = (part(target, launch.root, name=made) for part in (plan, work))
+
+    def cost() -> str:
+        return f"{describe_cost(target)}\n{backend.describe(launch, units)}"
+
+    if begins(parsed, planned, folders=(launch.root / "zoos" / name,), cost=cost):
+        report(train(config, launch.root, name=name, run=backend.runner(launch, units.folder)))
