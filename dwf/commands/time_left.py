@@ -1,25 +1,17 @@
 """Time that the rest of a pipeline may take: as its stages took before, else by arithmetic."""
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from dwf.errors import DwfError
-from dwf.generators.config import GeneratorConfig, SampleConfig
+from dwf.folders.forecast import seconds_of
 from dwf.metrics import Whole
 from dwf.pipeline import Command
-from dwf.plain import Json
 from dwf.run_folder import write_json
-from dwf.settings import build, read_yaml
-from dwf.sweeps.estimate import fit_seconds, sample_seconds, zoo_seconds
-from dwf.zoo.config import ZooConfig, class_of
 
 FILE = "seconds.json"
 """File of a pipeline's folder: a stage and its settings file -> the most seconds that it took."""
-T = TypeVar("T")
 
 
 class TimeLeft:
@@ -76,29 +68,8 @@ def _read(folder: Path) -> dict[str, float]:
 
 
 def _by_arithmetic(given: Sequence[Command]) -> Iterator[tuple[str, float]]:
-    """Yield the stages whose time follows from their settings: zoos, densities that learn, draws.
-
-    A file that cannot be read is told of by its stage, and has no time here.
-    """
-    zoo: ZooConfig | None = None
-    generator: GeneratorConfig | None = None
-    for command in given:
-        seconds = None
-        with contextlib.suppress(DwfError):
-            data = read_yaml(command.file)
-            if command.stage == "zoo" and class_of(data) is ZooConfig:
-                zoo = _build(ZooConfig, data, command)
-                seconds = zoo_seconds(zoo)
-                seconds = seconds and seconds / (os.cpu_count() or 1)
-            elif command.stage == "generator" and zoo is not None:
-                generator = _build(GeneratorConfig, data, command)
-                seconds = fit_seconds(zoo, generator)
-            elif command.stage == "sample" and zoo is not None and generator is not None:
-                sample = _build(SampleConfig, data, command)
-                seconds = sample_seconds(zoo, generator, sample=sample)
+    """Yield the stages whose time follows from their settings, of a zoo on all cores."""
+    for command, seconds in zip(given, seconds_of(given), strict=True):
         if seconds is not None:
-            yield _key(command), seconds
-
-
-def _build(cls: type[T], data: Mapping[str, Json], command: Command) -> T:
-    return build(cls, {**data, **command.links}, source=command.file)
+            cores = (os.cpu_count() or 1) if command.stage == "zoo" else 1
+            yield _key(command), seconds / cores

@@ -14,6 +14,7 @@ from typing import Any
 from dwf import settings
 from dwf.datasets.known import is_here
 from dwf.errors import DwfError
+from dwf.folders.kinds import MADE_BY, place_of
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.plan import foreseen
 from dwf.pipeline import STAGES, Command
@@ -21,10 +22,10 @@ from dwf.sweeps.estimate import fit_seconds, learnt_networks, sample_seconds, zo
 from dwf.zoo.config import FamilyConfig, ZooConfig, class_of
 
 _COPIES = 4  # of a network in training: weights, gradient, two moments
-_PARENTS = {"zoo": "zoos", "align": "zoos", "sample": "zoos", "generator": "runs"}
-"""Stage -> folder under the root that holds what it makes, of those that others read."""
-Known = dict[tuple[str, str], tuple[Command, Any]]
-"""(stage, name) -> its command and settings; what two stages make may have one name."""
+Key = tuple[str, str]
+"""Stage and name: what two stages make may have one name."""
+Known = dict[Key, tuple[Command, Any]]
+"""Command and settings of each, as far as they can be read."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +57,23 @@ def forecast(given: Sequence[Command], root: Path) -> list[Forecast]:
         given: commands of a pipeline, in order.
         root: folder that holds zoos/ and runs/.
     """
-    known: Known = {}
+    known, faults = _read(given)
     made: set[Path] = set()
     found = []
     for command in given:
-        problems = list(_missing(command, made, root))
-        made.add(root / _PARENTS.get(command.stage, command.stage) / command.name)
-        try:
-            config = _config_of(command)
-        except DwfError as error:  # its own dry run has said so
-            problems.append(str(error))
-            found.append(Forecast(command.stage, command.name, None, None, tuple(problems)))
-            continue
-        known[command.stage, command.name] = (command, config)
-        seconds, num_bytes = _cost(command, config, known)
-        problems += _too_few(command, config, known)
-        found.append(Forecast(command.stage, command.name, seconds, num_bytes, tuple(problems)))
+        problems = [*_missing(command, made, root), *faults.get(_key(command), ())]
+        if command.stage in MADE_BY:
+            made.add(place_of(command.stage, root, name=command.name).path)
+        problems += _too_few(command, known)
+        costs = _seconds(command, known), _bytes(command, known)
+        found.append(Forecast(command.stage, command.name, *costs, tuple(problems)))
     return found
+
+
+def seconds_of(given: Sequence[Command]) -> list[float | None]:
+    """Return the core-seconds of each command of a pipeline, None where they are not known."""
+    known, _ = _read(given)
+    return [_seconds(command, known) for command in given]
 
 
 def sum_of(found: Sequence[Forecast]) -> list[str]:
@@ -82,6 +83,22 @@ def sum_of(found: Sequence[Forecast]) -> list[str]:
     unknown = sum(one.seconds is None for one in found)
     name = f"all but {unknown} that are not estimated" if unknown else "all"
     return ["sum", name, _hours(sum(times) if times else None), _mib(max(sizes, default=None))]
+
+
+def _key(command: Command) -> Key:
+    return command.stage, command.name
+
+
+def _read(given: Sequence[Command]) -> tuple[Known, dict[Key, list[str]]]:
+    """Return what is known of commands, and why settings cannot be read: their dry run says so."""
+    known: Known = {}
+    faults: dict[Key, list[str]] = {}
+    for command in given:
+        try:
+            known[_key(command)] = (command, _config_of(command))
+        except DwfError as error:
+            faults[_key(command)] = [str(error)]
+    return known, faults
 
 
 def _config_of(command: Command) -> Any:
@@ -112,25 +129,43 @@ def _zoo_behind(name: str, known: Known) -> ZooConfig | None:
     return config if isinstance(config, ZooConfig) else None
 
 
-def _cost(command: Command, config: Any, known: Known) -> tuple[float | None, int | None]:
-    """Return core-seconds and bytes of a stage, each None where it is not known."""
+def _behind(command: Command, known: Known) -> tuple[ZooConfig, GeneratorConfig] | None:
+    """Return the zoo and the generator that a fit or a draw is of; None where one is not known."""
+    _, config = known.get(_key(command), (None, None))
+    if command.stage == "sample" and config is not None:
+        _, config = known.get(("generator", config.generator), (None, None))
+    if not isinstance(config, GeneratorConfig):
+        return None
+    zoo = _zoo_behind(config.zoo, known)
+    return None if zoo is None else (zoo, config)
+
+
+def _seconds(command: Command, known: Known) -> float | None:
+    """Return the core-seconds of a stage."""
+    _, config = known.get(_key(command), (None, None))
     if isinstance(config, FamilyConfig):
         each = [zoo_seconds(zoo) for zoo in config.members.values()]
-        sizes = [_bytes_of_zoo(zoo) for zoo in config.members.values()]
-        return (None if None in each else sum(each)), max(filter(None, sizes), default=None)
+        return None if None in each else sum(each)
     if isinstance(config, ZooConfig):
-        return zoo_seconds(config), _bytes_of_zoo(config)
-    if command.stage not in ("generator", "sample"):
-        return None, None
-    fitted = config
-    if command.stage == "sample":
-        _, fitted = known.get(("generator", config.generator), (None, None))
-    zoo = _zoo_behind(fitted.zoo, known) if fitted else None
-    if zoo is None:
-        return None, None
+        return zoo_seconds(config)
+    behind = _behind(command, known)
+    if behind is None:
+        return None
     if command.stage == "generator":
-        return fit_seconds(zoo, config), _bytes_of_fit(zoo, config)
-    return sample_seconds(zoo, fitted, sample=config), None
+        return fit_seconds(*behind)
+    return sample_seconds(*behind, sample=config)
+
+
+def _bytes(command: Command, known: Known) -> int | None:
+    """Return the memory that a stage takes."""
+    _, config = known.get(_key(command), (None, None))
+    if isinstance(config, FamilyConfig):
+        sizes = [_bytes_of_zoo(zoo) for zoo in config.members.values()]
+        return max(filter(None, sizes), default=None)
+    if isinstance(config, ZooConfig):
+        return _bytes_of_zoo(config)
+    behind = _behind(command, known)
+    return _bytes_of_fit(*behind) if behind and command.stage == "generator" else None
 
 
 def _bytes_of_zoo(zoo: ZooConfig) -> int | None:
@@ -178,12 +213,13 @@ def _bytes_of_fit(zoo: ZooConfig, config: GeneratorConfig) -> int | None:
     return codes + memory_of_training(density.training, parameters, world=1)["total"]
 
 
-def _too_few(command: Command, config: Any, known: Known) -> Iterator[str]:
+def _too_few(command: Command, known: Known) -> Iterator[str]:
     """Yield where a zoo of the pipeline leaves a generator too few networks."""
-    if not isinstance(config, GeneratorConfig):
+    behind = _behind(command, known)
+    if behind is None or command.stage != "generator":
         return
-    zoo = _zoo_behind(config.zoo, known)
-    plain = zoo is not None and zoo.count > 1 and zoo.keep is None
+    zoo, config = behind
+    plain = zoo.count > 1 and zoo.keep is None
     if plain and config.epochs == "last" and not config.more_zoos:  # else rows are not counted
         there = learnt_networks(zoo, config)
         if config.networks is not None and config.networks > there:

@@ -43,6 +43,14 @@ KINDS = {
     )
 }
 """Every kind by its noun, in the order of a listing."""
+MADE_BY = {
+    **dict.fromkeys(("zoo", "align", "sample"), KINDS["zoo"]),
+    "generator": KINDS["run"],
+    "predictor": KINDS["experiment"],
+    "evaluate": KINDS["report"],
+    "finetune": KINDS["fine-tuning"],
+}
+"""Stage of a pipeline -> kind of folder that it makes; of the others none has one of its own."""
 _BY_NAME = ("report", "zoo", "run", "experiment", "fine-tuning", "sweep", "audit", "pipeline")
 
 
@@ -79,6 +87,12 @@ def places(root: Path, kind: Kind) -> list[Place]:
     """Return the folders of a kind under a root, by name."""
     found = sorted((root / kind.parent).glob(f"*/{kind.head}"))
     return [Place(file.parent, kind) for file in found]
+
+
+def place_of(stage: str, root: Path, *, name: str) -> Place:
+    """Return the folder that a stage of `MADE_BY` makes under a root."""
+    kind = MADE_BY[stage]
+    return Place(root / kind.parent / name, kind)
 
 
 def kind_of(folder: Path) -> Kind | None:

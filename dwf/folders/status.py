@@ -10,7 +10,7 @@ from typing import Literal
 import yaml
 
 from dwf.errors import DwfError
-from dwf.folders.kinds import KINDS, Place, places
+from dwf.folders.kinds import KINDS, MADE_BY, Place, place_of, places
 from dwf.metrics import read_metrics
 from dwf.pipeline import PipelineConfig, commands
 from dwf.plain import Json
@@ -19,10 +19,6 @@ from dwf.settings import build, flatten
 from dwf.zoo.manifest import grown_by, read_manifest
 
 State = Literal["finished", "in work", "submitted", "stopped", "damaged"]
-_PARENTS = {"generator": "runs", "predictor": "runs", "evaluate": "reports"}
-_PARENTS |= {"finetune": "finetunes"}  # of the others: zoos
-_KIND_OF = {"predictor": "experiment", "evaluate": "report", "finetune": "fine-tuning"}
-_KIND_OF |= {"generator": "run"}  # of the others: zoo
 
 
 @dataclass(frozen=True)
@@ -182,17 +178,12 @@ def _of_pipeline(place: Place, root: Path) -> tuple[bool, str]:
     """Tell how many of its commands' folders are finished; measurements have none of their own."""
     file = place.path / "config.yaml"
     config = build(PipelineConfig, yaml.safe_load(file.read_text()), source=str(file))
-    given = [one for one in commands(config, place.path.name) if one.stage != "measure"]
-    open_ = [one for one in given if not _is_made(one.stage, root, one.name)]
+    given = [one for one in commands(config, place.path.name) if one.stage in MADE_BY]
+    open_ = [one for one in given if not place_of(one.stage, root, name=one.name).is_finished]
     if not open_:
         return True, f"all {len(given)} stages"
     done = len(given) - len(open_)
     return False, f"{done} of {len(given)} stages, next {open_[0].stage} {open_[0].name}"
-
-
-def _is_made(stage: str, root: Path, name: str) -> bool:
-    path = root / _PARENTS.get(stage, "zoos") / name
-    return Place(path, KINDS[_KIND_OF.get(stage, "zoo")]).is_finished
 
 
 def _of_export(place: Place, root: Path) -> tuple[bool, str]:
