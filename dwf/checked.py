@@ -3,10 +3,8 @@
 What files and flags give is converted before, in `dwf.settings`. No torch is imported here.
 """
 
-import ast
 import dataclasses
 import functools
-import importlib
 import inspect
 import numbers
 import operator
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 from dwf.errors import ConfigError
+from dwf.settings.texts import field_texts
 from dwf.yaml_files import nearest
 
 
@@ -170,32 +169,3 @@ class _Doc:
             return self._own
         lines = (textwrap.indent(f"{name}: {text}", "    ") for name, text in fields.items())
         return "\n".join([inspect.cleandoc(self._own), "", "Attributes:", *lines])
-
-
-def field_texts(cls: type) -> dict[str, str]:
-    """Return the text under each field of a dataclass, in order; none of those without one."""
-    texts: dict[str, str] = {}
-    for one in reversed(cls.__mro__):
-        texts |= _texts_of_module(one.__module__).get(one.__qualname__, {})
-    names = [field.name for field in dataclasses.fields(cls)]
-    return {name: texts[name] for name in names if name in texts}
-
-
-@functools.lru_cache(None)
-def _texts_of_module(module: str) -> dict[str, dict[str, str]]:
-    """Return class -> field -> the text under it, from the module's source, if there is any."""
-    try:
-        tree = ast.parse(inspect.getsource(importlib.import_module(module)))
-    except (OSError, TypeError):
-        return {}
-    return {node.name: _texts_of(node) for node in tree.body if isinstance(node, ast.ClassDef)}
-
-
-def _texts_of(node: ast.ClassDef) -> dict[str, str]:
-    found = {}
-    for field, text in zip(node.body, node.body[1:], strict=False):
-        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
-            continue
-        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            found[field.target.id] = inspect.cleandoc(str(text.value.value))
-    return found

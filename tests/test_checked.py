@@ -10,11 +10,12 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from dwf.checked import Checked, field_texts
+from dwf.checked import Checked
 from dwf.errors import ConfigError
 from dwf.loading import CLASSES
 from dwf.networks.config import CNNConfig, MLPConfig
 from dwf.settings import Bounds, build, find
+from dwf.settings.texts import field_texts
 from dwf.zoo.config import FamilyConfig, RecipeConfig, SplitConfig, VaryConfig, ZooConfig
 
 

@@ -7,11 +7,11 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from dwf.plain import Json
 from dwf.settings.building import Origins, default_of, fields_of, kinds
-from dwf.settings.marks import Expert, FlagName, Preset, Repeated
+from dwf.settings.marks import Expert, FlagName, Preset, Repeated, is_marked, marks_of
 from dwf.settings.overlay import Overlay
 from dwf.settings.plain_data import to_dict
 from dwf.settings.presets import presets
@@ -111,14 +111,15 @@ def _rows(
     cls: type, data: Json, said: set[str], *, prefix: str = "", group: str = "", part: str = ""
 ) -> Iterator[_Row]:
     """Yield the flags of a class; settings at the top first, then those of its parts."""
-    hints, texts = fields_of(cls), field_texts(cls)
+    hints = fields_of(cls)
+    texts = {name: " ".join(text.split()) for name, text in field_texts(cls).items()}
     every = {f.name: f for f in dataclasses.fields(cls)}
     held = data if isinstance(data, dict) else {}
     nested = []
     for name, hint in hints.items():
         if name == "kind" and prefix:
             continue  # told with its part, whose other kinds have other settings
-        own = group or (_EXPERT if name == _COMPUTE or _has(hint, Expert) else "")
+        own = group or (_EXPERT if name == _COMPUTE or is_marked(hint, Expert) else "")
         value = held.get(name, to_dict(default_of(every[name])()))
         text = texts.get(name, "")
         row = _row(name, hint, prefix=prefix, text=text)
@@ -157,7 +158,7 @@ def _rows_of_part(
 
 def _row(name: str, hint: object, *, prefix: str, text: str) -> _Row | None:
     """Return the flag of a setting; None of a part, whose settings have flags of their own."""
-    flag = next((m.name for m in _marks(hint) if isinstance(m, FlagName)), name).replace("_", "-")
+    flag = next((m.name for m in marks_of(hint) if isinstance(m, FlagName)), name).replace("_", "-")
     if any(typing.get_origin(one) is dict or one is dict for one in options(hint)):
         return _Row(name, f"{prefix}{flag}.NAME.SETTING", "VALUE", text, "")
     takes = _takes(hint)
@@ -182,25 +183,16 @@ def _shown(value: Json, is_said: bool) -> str:
     return f"[{text}]" if is_said else f"[default: {text}]"
 
 
-def _has(hint: object, mark: type) -> bool:
-    return any(isinstance(one, mark) for one in _marks(hint))
-
-
-def _marks(hint: object) -> tuple[object, ...]:
-    return typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
-
-
 def _takes(hint: object) -> str | None:
     """Return in words what a flag takes; None of nothing but a part."""
-    marks = _marks(hint)
-    if any(isinstance(mark, Preset) for mark in marks):
+    if is_marked(hint, Preset):
         return "FILE"
     words = [word for one in options(hint) for word in _word(one)]
     if not words:
         return None
     if words == ["bool"]:
         return "bool"
-    again = " (may be repeated)" if any(isinstance(mark, Repeated) for mark in marks) else ""
+    again = " (may be repeated)" if is_marked(hint, Repeated) else ""
     none = "|none" if type(None) in options(hint) else ""
     return "|".join(dict.fromkeys(words)) + none + again
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, get_args, get_origin
 
 
 @dataclass(frozen=True)
@@ -65,3 +65,13 @@ class PartOf:
     """Mark of plain data that hold some of a class's settings; the class checks them later."""
 
     cls: type
+
+
+def marks_of(hint: object) -> tuple[object, ...]:
+    """Return the marks of a type; none of a type without."""
+    return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+
+
+def is_marked(hint: object, mark: type) -> bool:
+    """Return whether a type has a mark of a class."""
+    return any(isinstance(one, mark) for one in marks_of(hint))

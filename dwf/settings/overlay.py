@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 
 from dwf.plain import Json
 from dwf.settings.building import fields_of, kinds
-from dwf.settings.marks import Repeated
+from dwf.settings.marks import Repeated, is_marked
 from dwf.settings.plain_data import flatten
 from dwf.settings.words import (
     Flag,
@@ -76,7 +76,7 @@ class Overlay:
         else:
             value = False if place.is_no else value_of(flag.words, place.hint)
             key = ".".join(place.key)
-            is_more = key in self.given and any(isinstance(m, Repeated) for m in _marks(place.hint))
+            is_more = key in self.given and is_marked(place.hint, Repeated)
             self.given.add(key)
             _put(self.data, place.key, value, hint=self.cls, adds=is_more)
 
@@ -111,10 +111,6 @@ def _is_no_kind(flag: Flag) -> tuple[bool, int]:
 
 def _within(key: str, own: str) -> bool:
     return key == own or key.startswith(f"{own}.")
-
-
-def _marks(hint: object) -> tuple[object, ...]:
-    return get_args(hint)[1:]
 
 
 def _put(

@@ -1,35 +1,36 @@
 """Texts of settings: the string that stands behind each field in its class."""
 
 import ast
+import dataclasses
 import functools
+import inspect
 import sys
-from pathlib import Path
 
 
 def field_texts(cls: type) -> dict[str, str]:
-    """Return the text of each setting of a class, those of its bases among them, in one line."""
+    """Return the text under each field of a dataclass, in order; none of those without one."""
     texts: dict[str, str] = {}
-    for one in reversed(cls.__mro__[:-1]):  # the last is `object`
-        file = sys.modules[one.__module__].__file__
-        texts |= _read(file).get(one.__qualname__, {}) if file else {}
-    return texts
+    for one in reversed(cls.__mro__):
+        texts |= _texts_of_module(one.__module__).get(one.__qualname__, {})
+    names = [field.name for field in dataclasses.fields(cls)]
+    return {name: texts[name] for name in names if name in texts}
 
 
 @functools.cache
-def _read(file: str) -> dict[str, dict[str, str]]:
-    """Return class -> field -> text, of the classes at the top of a module."""
+def _texts_of_module(module: str) -> dict[str, dict[str, str]]:
+    """Return class -> field -> the text under it, from the module's source, if there is any."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError):
+        return {}
+    return {node.name: _texts_of(node) for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _texts_of(node: ast.ClassDef) -> dict[str, str]:
     found = {}
-    for node in ast.parse(Path(file).read_text()).body:
-        if isinstance(node, ast.ClassDef):
-            pairs = zip(node.body, node.body[1:], strict=False)
-            found[node.name] = {
-                field.target.id: " ".join(text.value.value.split())
-                for field, text in pairs
-                if isinstance(field, ast.AnnAssign) and _is_text(text)
-            }
+    for field, text in zip(node.body, node.body[1:], strict=False):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            found[field.target.id] = inspect.cleandoc(str(text.value.value))
     return found
-
-
-def _is_text(node: ast.stmt) -> bool:
-    is_constant = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return is_constant and isinstance(node.value.value, str)

@@ -12,7 +12,7 @@ import yaml
 
 from dwf.plain import Json
 from dwf.settings.building import default_of, fields_of, kinds
-from dwf.settings.marks import FlagName, PartOf
+from dwf.settings.marks import FlagName, PartOf, marks_of
 from dwf.settings.plain_data import to_dict
 
 _TRUTH = {"true": True, "false": False}
@@ -69,7 +69,7 @@ def places(cls: type, name: str, *, data: Mapping[str, Json]) -> list[Place]:
     renamed = [
         Place((key,), hint)
         for key, hint in fields_of(cls).items()
-        if any(isinstance(mark, FlagName) and mark.name == name for mark in _marks(hint))
+        if any(isinstance(mark, FlagName) and mark.name == name for mark in marks_of(hint))
     ]
     path = name.split(".")
     found = renamed or list(_descend(cls, path, data))
@@ -128,7 +128,7 @@ def default_part(owner: type, name: str) -> dict[str, Json] | None:
 def options(hint: object) -> list[object]:
     """Return the types that a setting may have; marks are taken off, `PartOf` is looked into."""
     if typing.get_origin(hint) is Annotated:
-        part = [mark.cls for mark in _marks(hint) if isinstance(mark, PartOf)]
+        part = [mark.cls for mark in marks_of(hint) if isinstance(mark, PartOf)]
         return part or options(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (Union, types.UnionType):
         return [one for each in typing.get_args(hint) for one in options(each)]
@@ -141,10 +141,6 @@ def parts(hint: object, data: Json) -> list[object]:
     kind = data.get("kind") if isinstance(data, dict) else None
     own = [option for option in all_of if kind is not None and kind in kinds(option)]
     return own or all_of
-
-
-def _marks(hint: object) -> tuple[object, ...]:
-    return typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
 
 
 def most_words(hint: object) -> int | None:
