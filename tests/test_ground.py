@@ -13,7 +13,6 @@ import torch
 
 from dwf import preemption
 from dwf.errors import DwfError, Preempted, exit_cleanly
-from dwf.flags import values_of
 from dwf.metrics import MetricsLog, Progress, read_metrics
 from dwf.randomness import numbers_at, numpy_stream, seed_of, torch_stream
 
@@ -34,12 +33,6 @@ def test_our_own_bugs_keep_their_traceback():
 
     with pytest.raises(KeyError):
         exit_cleanly(main)
-
-
-def test_a_flag_of_several_values_is_taken_out_of_a_command_line():
-    words = ["--config", "a", "b", "--seed", "1", "--config=c", "-h", "d"]
-    assert values_of(words, "--config") == (["a", "b", "c"], ["--seed", "1", "-h", "d"])
-    assert values_of(["--configs", "a"], "--config") == ([], ["--configs", "a"])
 
 
 def test_a_full_disk_is_named(capsys):
