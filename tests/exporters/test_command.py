@@ -29,7 +29,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_killed_export_goes_on_to_equal_files(make_zoo, script, tmp_path, capsys):
-    """SIGKILL in the middle of 1,500 files; the same command writes what is missing."""
+    """SIGKILL among 1,500 files; the same command writes what is missing."""
     zoo = make_zoo(1500, name="many")
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen(
@@ -38,7 +38,8 @@ def test_a_killed_export_goes_on_to_equal_files(make_zoo, script, tmp_path, caps
         stdout=subprocess.DEVNULL,
         cwd=ROOT,
     )
-    while len(list(killed.glob("*.safetensors"))) < 500 and process.poll() is None:
+    # At the first files: on a busy machine the rest would be written before they are counted.
+    while not any(killed.glob("*.safetensors")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
