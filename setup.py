@@ -9,6 +9,7 @@ EXTRAS = {
     "cluster": ["submitit>=1.5.3,<2", "ray[tune]>=2.49,<3", "optuna>=4,<6"],
     "deepspeed": ["deepspeed>=0.19,<1"],
     "mpi": ["mpi4py>=4,<5"],
+    "recurrent": ["mambapy>=1.2,<2"],
     "export": [
         "onnx>=1.20,<2",
         "onnxruntime>=1.24,<2",

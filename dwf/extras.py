@@ -14,6 +14,7 @@ EXTRAS = {
     "cluster": ("submitit", "ray", "optuna"),
     "deepspeed": ("deepspeed",),
     "mpi": ("mpi4py",),
+    "recurrent": ("mambapy",),
     "export": ("onnx", "onnxruntime", "onnxscript", "huggingface_hub"),
     "track": ("tensorboard", "wandb", "mlflow"),
 }

@@ -21,6 +21,7 @@ BACKBONES = {
     "conv1d": "dwf.backbones.conv1d:Conv1d",
     "transformer": "dwf.backbones.transformer:Transformer",
     "neural_graph": "dwf.backbones.neural_graph:NeuralGraph",
+    "recurrent": "dwf.backbones.recurrent:Recurrent",
 }
 
 AUTOENCODERS = {
@@ -316,6 +317,54 @@ class NeuralGraphConfig(TokenBackboneSettings):
         return 2 * numbers * width + self.depth * (2 * numbers + of_units + 4) * width**2
 
 
+@dataclass(frozen=True)
+class RecurrentConfig(TokenBackboneSettings):
+    """A recurrent trunk over places of tokens, and convolutions along each (arXiv 2501.11587)."""
+
+    trunk: Literal["mamba", "lstm"] = "mamba"
+    """Trunk: `mamba`, layers of a selective state space (arXiv 2312.00752; extra `recurrent`), or
+    `lstm`. It sees the conditions and each token's place, and never the tokens themselves."""
+    width: Annotated[int, Bounds(4)] = 256
+    """Width of the trunk, and of the prototype that it makes for each token."""
+    depth: Count = 2
+    """Layers of the trunk."""
+    state: Count = 16
+    """Numbers of the state that each feature of a `mamba` trunk carries from token to token."""
+    channels: tuple[Count, ...] = (64, 96, 64)
+    """Channels between the convolutions along a token."""
+    kernel: Count = 7
+    """Numbers of a token that one number of a layer sees; odd."""
+    time_features: Annotated[int, Bounds(2)] = 64
+    """Sines and cosines of time."""
+    kind: Literal["recurrent"] = "recurrent"
+    """The architecture."""
+
+    def __post_init__(self):
+        if self.width % 4:
+            raise ValueError(f"width = {self.width} must be a multiple of 4")
+        if not self.channels:
+            raise ValueError("channels = []: one or more are needed")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel = {self.kernel} must be odd")
+        if self.time_features % 2:
+            raise ValueError(f"time_features = {self.time_features} must be even")
+
+    def widest(self, shape: Shape) -> int:
+        """Return how many numbers its largest layer has for one sequence."""
+        tokens, size = shape.num_tokens, shape.widest_token
+        of_trunk = 2 * self.width * (self.state if self.trunk == "mamba" else 2)
+        return max(shape.size, tokens * size * max(self.channels), tokens * of_trunk)
+
+    def multiplications(self, shape: Shape) -> float:
+        """Return the multiplications of one evaluation for one sequence."""
+        tokens, size, width = shape.num_tokens, shape.widest_token, self.width
+        maps = sum(enter * leave for enter, leave in pairwise((1, *self.channels, 1)))
+        of_layer = 8 * width**2
+        if self.trunk == "mamba":  # its maps in, out and within; the scan is not of matrices
+            of_layer = 6.25 * width**2 + 4 * width * self.state
+        return tokens * (size * maps * self.kernel + width * size + self.depth * of_layer)
+
+
 def _last_alone(sections: Sections) -> tuple[bool, ...]:
     """Return true for the last hidden layer and what follows it: one token of the output."""
     first = max((i for i, (count, _) in enumerate(sections) if count > 1), default=len(sections))
@@ -394,6 +443,7 @@ BackboneConfig = (
     | Conv1dConfig
     | TransformerConfig
     | NeuralGraphConfig
+    | RecurrentConfig
 )
 """Union of all backbones' settings."""
 

@@ -6,6 +6,7 @@ tokens, W width.
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -16,9 +17,10 @@ from dwf.backbones.linear import Linear
 _LOWEST_FREQUENCY, _HIGHEST_FREQUENCY = 0.25, 8.0
 # Conditions are standardised: nearly all lie within this many deviations of each other.
 _SPAN = 8.0
+Layer = TypeVar("Layer", nn.Linear, nn.Conv1d)
 
 
-def zeroed(layer: nn.Linear) -> nn.Linear:
+def zeroed(layer: Layer) -> Layer:
     """Return the layer with weights and bias of zero: what ends in it begins as nothing."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

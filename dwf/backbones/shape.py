@@ -20,3 +20,8 @@ class Shape:
     def num_tokens(self) -> int:
         """T; 0 without tokens."""
         return sum(count for count, _ in self.sections or ())
+
+    @property
+    def widest_token(self) -> int:
+        """Numbers of the largest token; 0 without tokens."""
+        return max((size for _, size in self.sections or ()), default=0)

@@ -28,6 +28,7 @@ Told = Mapping[str, np.ndarray]
 # A person reads a range with six digits, and a zoo may hold its accuracies as float32.
 _ROUNDING = 5e-6
 _MOST_CATEGORIES = 256
+_MOST_LISTED = 16
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ class Category(Condition):
         if len(found) > _MOST_CATEGORIES:
             raise ConfigError(
                 f"density.condition = {name!r}: the training networks have {len(found):,} of them, "
-                f"more than {_MOST_CATEGORIES}, so that each says little: choose another column"
+                f"more than {_MOST_CATEGORIES}, so that each says little: choose another "
+                "column, or learn from fewer networks"
             )
         return cls(name, tuple(found))
 
@@ -153,8 +155,10 @@ class Category(Condition):
 
     @property
     def known(self) -> str:
-        """Words that list them."""
-        return f"{self.name} one of {', '.join(self.categories)}"
+        """Words that list them, the first of many."""
+        listed = ", ".join(self.categories[:_MOST_LISTED])
+        more = len(self.categories) - _MOST_LISTED
+        return f"{self.name} one of {listed}" + (f" and {more} more" if more > 0 else "")
 
     @property
     def typical(self) -> str:

@@ -8,7 +8,7 @@ first, that with all of them.
 Shape suffixes: S networks of a set.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,6 +30,7 @@ from dwf.evaluation.report import NetworkSet, marked, network_set
 from dwf.generators.subset import rows_learnt_from, subset_of
 from dwf.metrics import Progress
 from dwf.plain import Json
+from dwf.zoo.checkpoint import told_of
 from dwf.zoo.provenance import ASKED
 from dwf.zoo.store import Zoo
 
@@ -203,10 +204,10 @@ class _Measuring:
 
     def _retrieval(self, samples: Zoo) -> Iterator[NetworkSet]:
         """Yield the training networks nearest to what samples were asked for, if they were."""
-        asked = {name: v for name, v in asked_of(samples).items() if name in self.zoo.columns}
+        held = self._told(asked_of(samples), self._rows)
+        asked = {name: v for name, v in asked_of(samples).items() if name in held}
         if not asked:
             return
-        held = {name: self.zoo.columns[name][self._rows] for name in asked}
         copies = self.yardstick.measure_copies(retrieved(asked, held))
         title = f"nearest to what {self._called(samples)} was asked for"
         condition = _how_drawn(samples)["condition"]
@@ -215,8 +216,12 @@ class _Measuring:
     def _own(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return what rows have of conditions that are measured by neighbours, if any is asked."""
         names = {name for each in self.comparison.samples for name in asked_of(each)}
-        names = (names & set(self.zoo.columns)) - {"val_accuracy"}
-        return {name: self.zoo.columns[name][rows] for name in sorted(names)}
+        return self._told(sorted(names - {"val_accuracy"}), rows)
+
+    def _told(self, names: Iterable[str], rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what rows of the zoo have of those conditions that a row can have."""
+        told = {name: told_of(self.zoo, name, rows) for name in names}
+        return {name: values for name, values in told.items() if values is not None}
 
     def _by(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return what rows of the zoo have in the column that sets are split by."""

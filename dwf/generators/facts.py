@@ -12,6 +12,7 @@ from dwf.densities.conditions import CLASSES, are_words
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
 from dwf.settings import flatten, to_dict
+from dwf.zoo.checkpoint import CHECKPOINT, told_of
 from dwf.zoo.config import is_test_score
 from dwf.zoo.facts import Subject
 from dwf.zoo.moments import Sources
@@ -52,6 +53,11 @@ def conditions_of(sources: Sources, name: str) -> np.ndarray:
     Raises:
         ConfigError: a zoo has no such column, or rows without a value of it.
     """
+    if name == CHECKPOINT and len(sources) > 1:
+        raise ConfigError(
+            f"density.condition = '{CHECKPOINT}': {', '.join(zoo.name for zoo, _ in sources)} "
+            "count their networks alike, so that some have one name: learn from one zoo"
+        )
     parts = [_values(zoo, rows, name) for zoo, rows in sources]
     if len({are_words(part) for part in parts if len(part)}) > 1:
         raise ConfigError(
@@ -64,13 +70,13 @@ def conditions_of(sources: Sources, name: str) -> np.ndarray:
 def _values(zoo: Zoo, rows: np.ndarray, name: str) -> np.ndarray:
     if name not in zoo.columns and name in FACTS:
         return np.full(len(rows), FACTS[name](zoo.facts))
-    if name not in zoo.columns:
+    found = told_of(zoo, name, rows)
+    if found is None:
         raise ConfigError(
             f"density.condition = {name!r}: {zoo.path} has no column {name}: set it to none, or "
             f"to some of {', '.join(sorted(_may_be_told(zoo)))}; val_accuracy is there where the "
             "zoo is trained with data.validation above 0"
         )
-    found = zoo.columns[name][rows]
     if are_words(found):
         return found
     found = found.astype(np.float64)
@@ -86,7 +92,7 @@ def _values(zoo: Zoo, rows: np.ndarray, name: str) -> np.ndarray:
 def _may_be_told(zoo: Zoo) -> set[str]:
     """Return what networks of a zoo can be told apart by."""
     columns = {name for name in zoo.columns if not is_test_score(name)}
-    return (columns | set(FACTS)) - {"checksum", "split"}
+    return (columns | set(FACTS) | {CHECKPOINT}) - {"checksum", "split"}
 
 
 def refuse_untold(config: GeneratorConfig, pair: tuple[Zoo, Zoo]) -> None:

@@ -15,6 +15,7 @@ from dwf.backbones.config import (
     Conv1dConfig,
     NeuralGraphConfig,
     PublishedMLPConfig,
+    RecurrentConfig,
     ResidualMLPConfig,
     TokenBackboneSettings,
     TransformerConfig,
@@ -39,6 +40,8 @@ CONFIGS = [
     TransformerConfig(width=16, heads=2, depth=2, positions=True),
     TransformerConfig(width=16, heads=2, depth=2, positions=True, last_exchangeable=True),
     NeuralGraphConfig(width=16, depth=2),
+    RecurrentConfig(width=16, depth=1, channels=(16, 16), kernel=3, time_features=16),
+    RecurrentConfig(trunk="lstm", width=16, depth=1, channels=(16, 16), kernel=3, time_features=16),
 ]
 each_backbone = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
 

@@ -28,6 +28,8 @@ ASKED_TEXT = (
     "much neighbours can tell. Retrieval is no generator: the training network nearest to what was "
     "asked for."
 )
+# More categories (each checkpoint of a zoo) are one row together.
+_MOST_ROWS = 24
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,9 @@ def asked_against_drawn(sets: Sequence[NetworkSet]) -> dict[str, list[dict[str, 
     Returns:
         `numbers`: of each generator and number `source`, `condition`, `n`, `asked` (statistics),
         `drawn` (statistics), `slope`, `standard_error` and `correlation` (None of one value).
-        `categories`: of each generator, condition and category asked for `source`, `condition`,
-        `asked`, `n`, `share` (None where nothing tells) and `accuracy` (statistics).
+        `categories`: of each generator, condition and category asked for, or of all where there
+        are many, `source`, `condition`, `asked`, `n`, `share` (None where nothing tells) and
+        `accuracy` (statistics).
     """
     found: dict[str, list[dict[str, Json]]] = {"numbers": [], "categories": []}
     for each in answers(sets):
@@ -103,15 +106,19 @@ def _number(each: Answers) -> dict[str, Json]:
 
 
 def _categories(each: Answers) -> Iterator[dict[str, Json]]:
-    asked_S = np.array(each.asked)
-    for category in sorted(set(each.asked)):
-        is_of_S = asked_S == category
-        known = each.drawn is not None and ":" not in category
-        share = float((np.array(each.drawn)[is_of_S] == category).mean()) if known else None
+    asked_S, categories = np.array(each.asked), sorted(set(each.asked))
+    several = {name: asked_S == name for name in categories}
+    if len(categories) > _MOST_ROWS:
+        several = {f"{len(categories)} of them": np.ones(len(asked_S), bool)}
+    for name, is_of_S in several.items():
+        known = each.drawn is not None and not any(":" in words for words in asked_S[is_of_S])
+        share = None
+        if known:
+            share = float((np.array(each.drawn)[is_of_S] == asked_S[is_of_S]).mean())
         yield {
             "source": each.source,
             "condition": each.condition,
-            "asked": category,
+            "asked": name,
             "n": int(is_of_S.sum()),
             "share": share,
             "accuracy": statistics(each.accuracy_S[is_of_S]),
