@@ -19,6 +19,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -113,14 +114,12 @@ class Recurrent(nn.Module):
 
 def _places(sections: Sections, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return token, layer and unit of each token, int64_T3, and where numbers lie in [T, C], _K."""
-    counts = torch.tensor([count for count, _ in sections])
-    layers_T = torch.repeat_interleave(torch.arange(len(sections)), counts)
-    units_T = torch.cat([torch.arange(count) for count, _ in sections])
-    tokens_T = torch.arange(len(units_T))
-    sizes_T1 = torch.tensor([each for _, each in sections])[layers_T].unsqueeze(1)
-    slots_TC = torch.arange(len(units_T) * size).view(-1, size)
-    is_taken_TC = torch.arange(size) < sizes_T1
-    return torch.stack([tokens_T, layers_T, units_T], dim=1), slots_TC[is_taken_TC]
+    counts, sizes = np.array(sections).T  # numpy: plans build modules on no device
+    layers_T = np.repeat(np.arange(len(counts)), counts)
+    units_T = np.concatenate([np.arange(count) for count in counts])
+    places_T3 = np.stack([np.arange(len(layers_T)), layers_T, units_T], axis=1)
+    is_taken_TC = np.arange(size) < sizes[layers_T, None]
+    return torch.from_numpy(places_T3), torch.from_numpy(np.flatnonzero(is_taken_TC))
 
 
 class _Mamba(nn.Module):

@@ -204,7 +204,7 @@ class _Measuring:
 
     def _retrieval(self, samples: Zoo) -> Iterator[NetworkSet]:
         """Yield the training networks nearest to what samples were asked for, if they were."""
-        held = self._told(asked_of(samples), self._rows)
+        held = self._having(asked_of(samples), self._rows)
         asked = {name: v for name, v in asked_of(samples).items() if name in held}
         if not asked:
             return
@@ -216,9 +216,9 @@ class _Measuring:
     def _own(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return what rows have of conditions that are measured by neighbours, if any is asked."""
         names = {name for each in self.comparison.samples for name in asked_of(each)}
-        return self._told(sorted(names - {"val_accuracy"}), rows)
+        return self._having(sorted(names - {"val_accuracy"}), rows)
 
-    def _told(self, names: Iterable[str], rows: np.ndarray) -> dict[str, np.ndarray]:
+    def _having(self, names: Iterable[str], rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return what rows of the zoo have of those conditions that a row can have."""
         told = {name: told_of(self.zoo, name, rows) for name in names}
         return {name: values for name, values in told.items() if values is not None}
@@ -266,10 +266,10 @@ class _Measuring:
         nearest_S = self._rows[measured.nearest_S]
         labels["nearest"] = self._numbers[nearest_S]
         own = self._own(nearest_S) if family == "held-out" else {}
-        for name in told if family in ("samples", "retrieval") else own:
-            labels[f"{ASKED}{name}"] = told[name]
-            if name in self.zoo.columns:
-                labels[f"nearest_{name}"] = self.zoo.columns[name][nearest_S]
+        names = told if family in ("samples", "retrieval") else own
+        labels |= {f"{ASKED}{name}": told[name] for name in names}
+        for name, values_S in self._having(names, nearest_S).items():
+            labels[f"nearest_{name}"] = values_S
         if self.config.by is not None:
             by = self._by(nearest_S) | dict(told)
             labels[f"by_{self.config.by}"] = by[self.config.by]

@@ -14,6 +14,7 @@ from dwf.evaluation.measure import retrieved
 from dwf.evaluation.report import asked_against_drawn
 from dwf.evaluation.report.sets import NetworkSet
 from dwf.evaluation.stage import evaluate
+from dwf.zoo.checkpoint import told_of as told_of_zoo
 from dwf.zoo.store import write_zoo
 from tests.evaluation.reconstructing import root_of
 
@@ -84,6 +85,22 @@ def test_of_one_value_there_is_no_slope_and_of_categories_there_are_shares():
     ]
     assert found["categories"][0]["accuracy"]["mean"] == pytest.approx(0.15)
     assert asked_against_drawn([answered("s", "samples", summary={}, val=[], accuracy=[])]) == {}
+
+
+def test_many_categories_are_one_row():
+    names = [str(number) for number in range(30)]
+    made = answered(
+        "s",
+        "samples",
+        summary=told_of("g", checkpoint="each"),
+        val=[0.5] * 30,
+        accuracy=[0.1, 0.3] * 15,
+        asked_checkpoint=names,
+        nearest_checkpoint=[*names[:24], *names[:6]],
+    )
+    (row,) = asked_against_drawn([made])["categories"]
+    assert (row["asked"], row["n"], row["share"]) == ("30 of them", 30, 0.8)
+    assert row["accuracy"]["mean"] == pytest.approx(0.2)
 
 
 def test_retrieval_takes_the_nearest_and_equals_in_turn():
@@ -162,6 +179,21 @@ def test_a_report_says_what_was_asked_for_and_splits_sets(varied, write_samples,
         assert "What was asked for, and what was drawn" in text and "By initialisation" in text
     assert (folder / "asked.png").exists()
     assert json.loads((folder / "report.json").read_text())["asked"] == report.asked
+
+
+def test_a_report_says_whether_the_checkpoint_asked_for_was_copied(zoo, write_samples):
+    rows = zoo.rows("train", "last")
+    asked = told_of_zoo(zoo, "checkpoint", rows[[0, 1, 2, 3]])
+    # Two copies of what was asked for, and two of other networks.
+    told = {"asked": {"checkpoint": asked}, "condition": {"checkpoint": "each"}, "guidance": 1.0}
+    write_samples("s", zoo.read(rows[[0, 1, 5, 6]]), **told)
+    config = EvaluateConfig(zoo.path.name, ("s",), **QUICK)
+    report = evaluate(config, root_of(zoo), name="r")
+    shares = {(r["source"], r["asked"]): r["share"] for r in report.asked["categories"]}
+    assert [shares["flow", word] for word in asked] == [1, 1, 0, 0]
+    assert all(shares["retrieval for flow", word] == 1 for word in asked)
+    (held,) = [share for (source, _), share in shares.items() if source == "held-out networks"]
+    assert held == 0  # a checkpoint that nobody learnt from
 
 
 @pytest.mark.parametrize(

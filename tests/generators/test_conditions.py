@@ -23,6 +23,7 @@ from dwf.generators.stage import fit_generator, plan
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
 from dwf.settings import build, to_dict
+from dwf.zoo.checkpoint import told_of
 from dwf.zoo.layout import Layout
 from dwf.zoo.provenance import Aligned
 from dwf.zoo.store import Zoo, split_networks, write_zoo
@@ -286,3 +287,41 @@ def test_facts_of_a_zoo_are_words_that_a_command_takes(make_zoo):
     zoo = make_zoo(data=DataConfig("digits", classes=(3, 1)))
     found = {name: fact(zoo.facts) for name, fact in FACTS.items()}
     assert found == {"data": "digits", "classes": "3+1", "architecture": "mlp-64x16x10-relu"}
+
+
+def test_a_generator_is_told_which_checkpoint_to_imitate(make_planted, conditioned, tmp_path):
+    """RPG's "permutation state"."""
+    zoo = make_planted(ACCURACY_N)
+    training = dataclasses.replace(conditioned.density.training, steps=2, batch_size=4)
+    density = dataclasses.replace(conditioned.density, training=training, drop_condition=0.0)
+    density = dataclasses.replace(density, condition="checkpoint")
+    config = dataclasses.replace(conditioned, density=density, networks=4)
+    names = [str(row) for row in zoo.rows("train")[:4]]  # the number of each network is its row
+    assert learning_of_density(config, zoo).conditions[0]["checkpoint"].tolist() == names
+    fit_generator(config, tmp_path, name="fitted")
+    asked = SampleConfig("fitted", count=8, condition=("checkpoint=each",))
+    drawn = sample_networks(asked, tmp_path, name="drawn")
+    assert drawn.columns["asked_checkpoint"].tolist() == sorted(names) * 2
+    with pytest.raises(ConfigError, match="has '99': ask for checkpoint one of"):
+        sample_networks(SampleConfig("fitted", condition=("checkpoint=99",)), tmp_path, name="no")
+
+
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [
+        ({"network": [0, 2], "epoch": [3, 3]}, ["0", "2"]),
+        ({"network": [0, 0], "epoch": [3, 3], "step": [7, 8]}, ["0.7", "0.8"]),
+        ({"network": [0, 0, 1], "epoch": [2, 3, 3]}, ["0.2", "0.3", "1.3"]),
+    ],
+)
+def test_checkpoints_are_named_by_what_tells_them_apart(make_zoo, monkeypatch, columns, names):
+    zoo = make_zoo(3)
+    told = {key: np.array(each) for key, each in columns.items()}
+    monkeypatch.setitem(vars(zoo), "columns", told)
+    assert told_of(zoo, "checkpoint", np.arange(len(names))).tolist() == names
+
+
+def test_checkpoints_of_two_zoos_are_refused(by_words, tmp_path):
+    density = dataclasses.replace(by_words.density, condition=("data", "checkpoint"))
+    with pytest.raises(ConfigError, match="mnist, fashion count their networks alike"):
+        plan(dataclasses.replace(by_words, density=density), tmp_path, name="g")
