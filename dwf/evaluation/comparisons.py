@@ -220,7 +220,7 @@ class _Measuring:
 
     def _having(self, names: Iterable[str], rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return what rows of the zoo have of those conditions that a row can have."""
-        told = {name: told_of(self.zoo, name, rows) for name in names}
+        told = {name: told_of(self.zoo, name, rows=rows) for name in names}
         return {name: values for name, values in told.items() if values is not None}
 
     def _by(self, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -70,7 +70,7 @@ def conditions_of(sources: Sources, name: str) -> np.ndarray:
 def _values(zoo: Zoo, rows: np.ndarray, name: str) -> np.ndarray:
     if name not in zoo.columns and name in FACTS:
         return np.full(len(rows), FACTS[name](zoo.facts))
-    found = told_of(zoo, name, rows)
+    found = told_of(zoo, name, rows=rows)
     if found is None:
         raise ConfigError(
             f"density.condition = {name!r}: {zoo.path} has no column {name}: set it to none, or "

@@ -12,7 +12,7 @@ CHECKPOINT = "checkpoint"
 _PARTS = ("network", "epoch", "step")
 
 
-def told_of(zoo: Zoo, name: str, rows: np.ndarray) -> np.ndarray | None:
+def told_of(zoo: Zoo, name: str, *, rows: np.ndarray) -> np.ndarray | None:
     """Return what rows have of a condition: a column, or their names as checkpoints.
 
     Args:

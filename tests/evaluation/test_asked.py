@@ -183,7 +183,7 @@ def test_a_report_says_what_was_asked_for_and_splits_sets(varied, write_samples,
 
 def test_a_report_says_whether_the_checkpoint_asked_for_was_copied(zoo, write_samples):
     rows = zoo.rows("train", "last")
-    asked = told_of_zoo(zoo, "checkpoint", rows[[0, 1, 2, 3]])
+    asked = told_of_zoo(zoo, "checkpoint", rows=rows[[0, 1, 2, 3]])
     # Two copies of what was asked for, and two of other networks.
     told = {"asked": {"checkpoint": asked}, "condition": {"checkpoint": "each"}, "guidance": 1.0}
     write_samples("s", zoo.read(rows[[0, 1, 5, 6]]), **told)

@@ -318,7 +318,7 @@ def test_checkpoints_are_named_by_what_tells_them_apart(make_zoo, monkeypatch, c
     zoo = make_zoo(3)
     told = {key: np.array(each) for key, each in columns.items()}
     monkeypatch.setitem(vars(zoo), "columns", told)
-    assert told_of(zoo, "checkpoint", np.arange(len(names))).tolist() == names
+    assert told_of(zoo, "checkpoint", rows=np.arange(len(names))).tolist() == names
 
 
 def test_checkpoints_of_two_zoos_are_refused(by_words, tmp_path):
