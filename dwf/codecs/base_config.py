@@ -38,6 +38,9 @@ class CodecSettings(Checked):
     has_prior: ClassVar[bool] = False
     """Whether it says how codes are distributed, so that it can draw networks while it learns."""
 
+    exchanges_tokens: ClassVar[bool] = False
+    """Whether a unit's token means the same in every network, so that those of several can be put
+    together to one; see `evaluation.exchanged`."""
     draws_rest: ClassVar[bool] = False
     """Whether `decode` draws what codes leave out; see `Codec.draw` and `Codec.decode_beside`."""
 

@@ -17,6 +17,7 @@ class FunctionsConfig(CodecSettings):
     title: ClassVar[str] = "unit functions"
     makes_tokens: ClassVar[bool] = True
     has_derivative: ClassVar[bool] = True
+    exchanges_tokens: ClassVar[bool] = True
     draws_rest: ClassVar[bool] = True
 
     inputs: Count = 1000

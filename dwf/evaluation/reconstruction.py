@@ -20,6 +20,7 @@ from dwf.codecs.codec import ARRAYS, Codec
 from dwf.devices import find_device
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.evaluation.config import BatchNormConfig, ReconstructionConfig
+from dwf.evaluation.exchanged import exchanged
 from dwf.evaluation.measure import (
     Rows,
     Scorer,
@@ -156,6 +157,8 @@ def _measure(
             sets.append(measurer.measure(words, rows, progress=bar, done=done))
             done += len(rows)
     facts = {"generator": name, "codec": codec.config.kind} | measurer.facts
+    if codec.config.exchanges_tokens:
+        facts |= measurer.null_arms(next(iter(chosen.values())))
     notes = [*[f"{STEPS}."] * zoo.is_one_network, *zoo.facts.caveats]
     return Reconstruction.of(
         title, config, sets=sets, tensors=measurer.tensors, facts=facts, notes=notes
@@ -291,6 +294,23 @@ class Reconstructor:
         return reconstructed_set(
             title, columns, lost_E=lost_E, energy_E=energy_E, tensors=self.tensors
         )
+
+    def null_arms(self, rows: np.ndarray) -> dict[str, str]:
+        """Return the accuracy of networks put together of tokens of several, in words by arm.
+
+        Args:
+            rows: the networks; of fewer than two there are none.
+        """
+        if len(rows) < 2:
+            return {}
+        layout, found = self.zoo.layout, {}
+        codes = self.codec.encode(torch.from_numpy(self.zoo.read(rows)), layout)
+        for title, arm in exchanged(codes, seed=self.seed).items():
+            weights_ND = self.codec.draw(arm, layout, seed=self.seed).numpy()
+            accuracy_N = 100 * self.scorer.score(weights_ND, "recalibrated")["accuracy_S"]
+            said = f"{accuracy_N.mean():.2f} +- {accuracy_N.std(ddof=1):.2f} % (n = {len(rows)})"
+            found[f"null arm, {title}: {self.split} accuracy"] = said
+        return found
 
     def _blocks(
         self, rows: np.ndarray, first: int

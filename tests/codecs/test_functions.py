@@ -124,7 +124,7 @@ def test_weights_are_the_ridge_least_squares_of_numpy(make_zoo, run):
     np.testing.assert_allclose(state["layers.1.bias"], bias, atol=1e-4)
     lost = np.linalg.norm(along @ weight.T - wanted) / np.linalg.norm(wanted)
     residual = codec.residuals(replace(codes, values=values), zoo.layout)
-    assert residual.shape == (2, 1) and 0.01 < lost
+    assert residual.shape == (2, 1) and lost > 0.01
     np.testing.assert_allclose(residual[1].numpy(), lost, rtol=0.2)  # there the rest is its mean
 
 
@@ -136,7 +136,7 @@ def _seeded() -> torch.Generator:
 @pytest.mark.parametrize("widths", [(64, 8, 10), (64, 8, 7, 10), DEEP])
 def test_answers_come_back_where_functions_are_as_many_as_units(make_zoo, run, widths, activation):
     zoo = make_zoo(network=MLPConfig(widths, activation))
-    codec = fit(zoo, run, functions=max(widths[1:-1]), ridge=1e-8)
+    codec = fit(zoo, run, functions=max(widths[1:-1]), ridge=1e-12)
     weights = torch.from_numpy(zoo.read())
     codes = codec.encode(weights, zoo.layout)
     back = codec.decode_beside(codes, zoo.layout, weights_ND=weights)

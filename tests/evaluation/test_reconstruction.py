@@ -361,3 +361,11 @@ def test_what_a_codec_draws_is_told_beside_the_networks_own(zoo):
         assert test.networks[measure] == pytest.approx(wanted, abs=1e-6)
     assert np.mean(test.networks["agreement_beside"]) > np.mean(test.networks["agreement"])
     assert "draws anew what its codes leave out" in found.headline[0]
+    arms = {key: said for key, said in found.facts.items() if key.startswith("null arm")}
+    mixed = codes.values.clone()
+    mixed[:, :8] = codes.values[:, :8].roll(-1, 0)
+    rows = codec.draw(replace(codes, values=mixed), zoo.layout, seed=0)
+    wanted = 100 * accuracies(zoo, zoo.layout.unflatten(rows))
+    said = f"{wanted.mean():.2f} +- {wanted.std(ddof=1):.2f} % (n = 25)"
+    assert arms["null arm, first layer of another: test accuracy"] == said
+    assert len(arms) == 4
