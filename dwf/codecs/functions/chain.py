@@ -49,7 +49,7 @@ def refuse_unreadable(network: Architecture, layout: Layout) -> None:
 
 @dataclass(frozen=True)
 class Step:
-    """What a layer of N networks takes in and gives."""
+    """Inputs and outputs of a layer, of N networks."""
 
     taken_NMLI: torch.Tensor
     given_NMLU: torch.Tensor
