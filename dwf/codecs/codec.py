@@ -8,7 +8,7 @@ Shape suffixes: N networks, D numbers of a network, K numbers of a code.
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,6 +172,37 @@ class Codec:
         weights_ND = template_D.repeat(len(codes), 1)
         self._decode_into(codes.values, weights_ND)
         return weights_ND
+
+    def draw(self, codes: Codes, layout: Layout, *, seed: int, first: int = 0) -> torch.Tensor:
+        """Return weights_ND of codes that are samples, or stand for such; see `decode`.
+
+        Where the settings say `draws_rest`, what codes leave out is drawn by the stream of each
+        sample's number; else it is `decode`.
+
+        Args:
+            codes: of samples in order.
+            layout: of the networks.
+            seed: of the streams.
+            first: number of the first sample.
+        """
+        return self.decode(codes, layout)
+
+    def decode_beside(
+        self, codes: Codes, layout: Layout, *, weights_ND: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what comes back of networks where what codes leave out is the networks' own.
+
+        Args:
+            codes: of the networks.
+            layout: of the networks.
+            weights_ND: the networks.
+        """
+        return self.decode(codes, layout)
+
+    @classmethod
+    def describe(cls, config: CodecSettings, sources: Sources) -> Iterator[str]:
+        """Yield in words what a fit to these training networks would find; most know nothing."""
+        yield from ()
 
     def tiling(self, known: Layout, new: Layout) -> "Tiling":
         """Return how networks of a new layout are made of tokens; where the settings say `tiles`.

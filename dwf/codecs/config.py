@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal
 
 from dwf.backbones.autoencoder_config import (
     FoldedAutoencoderConfig,
@@ -15,6 +15,8 @@ from dwf.backbones.autoencoder_config import (
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.shape import Shape
 from dwf.checked import Checked
+from dwf.codecs.base_config import CodecSettings, Settings, count_numbers
+from dwf.codecs.functions_config import FunctionsConfig
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive, Whole
 from dwf.training.config import LoopComputeConfig, LoopConfig
 
@@ -22,6 +24,7 @@ CODECS = {
     "flat": "dwf.codecs.flat:FlatCodec",
     "pca": "dwf.codecs.pca:PcaCodec",
     "neurons": "dwf.codecs.neurons:NeuronsCodec",
+    "functions": "dwf.codecs.functions:FunctionsCodec",
     "tokens": "dwf.codecs.tokens:TokensCodec",
     "sane": "dwf.codecs.sane:SaneCodec",
     "conv_autoencoder": "dwf.codecs.autoencoder:AutoencoderCodec",
@@ -29,73 +32,6 @@ CODECS = {
 }
 
 Packing = Literal["rows", "dense"]
-Settings = TypeVar("Settings", bound="CodecSettings")
-
-
-class CodecSettings(Checked):
-    """Base of a codec's settings: what the codec can do, and settings that not all codecs have."""
-
-    kind: ClassVar[str]
-    title: ClassVar[str]
-    """Words for its codes in a title."""
-    mixes: ClassVar[bool] = False
-    """Whether codes of several architectures are of one sequence, with masks; see `CodeShape`."""
-    is_lossless: ClassVar[bool] = False
-    """Whether all that it covers comes back, up to rounding."""
-    makes_tokens: ClassVar[bool] = False
-    """Whether codes are sequences of tokens; else vectors."""
-    has_derivative: ClassVar[bool] = False
-    """Whether gradients reach codes through `decode`."""
-    orders_units: ClassVar[bool] = False
-    """Whether the order of a hidden layer's tokens is that of numbers in the next layer's."""
-    tiles: ClassVar[bool] = False
-    """Whether tokens also become networks of architectures that it was not fitted to; see
-    `codecs/tokens/tiling.py`."""
-    buffers: ClassVar[bool] = False
-    """Whether BatchNorm's running statistics are covered; a setting of most codecs."""
-    training: ClassVar[LoopConfig | None] = None
-    """How it learns; a setting of those that train, see `TrainedCodec`."""
-    has_prior: ClassVar[bool] = False
-    """Whether it says how codes are distributed, so that it can draw networks while it learns."""
-
-    @property
-    def looks_at_samples(self) -> bool:
-        """Whether `fit` is given a judge of networks drawn in training."""
-        return self.training is not None and self.training.sample_every > 0
-
-    @property
-    def tells_graph(self) -> bool:
-        """Whether a token is a unit of an MLP, each of its numbers one weight or the bias."""
-        return False
-
-    @property
-    def has_open_size(self) -> bool:
-        """Whether only the largest size that a code can have is known before the fit."""
-        return False
-
-    @property
-    def words(self) -> str:
-        """Name of the kind, with what tells it apart, for an error."""
-        return self.kind
-
-    def with_steps(self: Settings, steps: int) -> Settings:
-        """Return those of a codec that trains with so many steps; see `LoopConfig.with_steps`."""
-        return replace(self, training=self.training.with_steps(steps))
-
-    def shape_of_mlp(self, widths: Sequence[int], num_train: int) -> Shape | None:
-        """Return the shape of codes of MLPs, the largest it can be; None where it is not known.
-
-        As `Codec.planned_shape` returns it, and without torch.
-
-        Args:
-            widths: of the layers, from inputs to outputs; all layers have biases.
-            num_train: how many networks the codec learns from.
-        """
-        return None
-
-
-def _count_numbers(widths: Sequence[int]) -> int:
-    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
 
 
 @dataclass(frozen=True)
@@ -116,7 +52,7 @@ class FlatConfig(CodecSettings):
 
     def shape_of_mlp(self, widths: Sequence[int], num_train: int) -> Shape:
         """Return vectors of all numbers; see the base."""
-        return Shape(_count_numbers(widths))
+        return Shape(count_numbers(widths))
 
 
 @dataclass(frozen=True)
@@ -149,7 +85,7 @@ class PcaConfig(CodecSettings):
 
     def shape_of_mlp(self, widths: Sequence[int], num_train: int) -> Shape:
         """Return vectors of all components, or of so many as are asked for; see the base."""
-        return Shape(self.components or max(min(num_train - 1, _count_numbers(widths)), 0))
+        return Shape(self.components or max(min(num_train - 1, count_numbers(widths)), 0))
 
 
 @dataclass(frozen=True)
@@ -419,7 +355,7 @@ class AutoencoderSettings(CodecSettings):
         """Return vectors of the latents; None where some tensors are chosen; see the base."""
         if self.tensors is not None:
             return None
-        return self.shape_of(_count_numbers(widths))
+        return self.shape_of(count_numbers(widths))
 
 
 @dataclass(frozen=True)
@@ -487,6 +423,7 @@ CodecConfig = (
     FlatConfig
     | PcaConfig
     | NeuronsConfig
+    | FunctionsConfig
     | TokensConfig
     | SaneConfig
     | ConvAutoencoderConfig

@@ -20,6 +20,7 @@ from dwf.codecs.codec import ARRAYS, Codec
 from dwf.devices import find_device
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.evaluation.config import BatchNormConfig, ReconstructionConfig
+from dwf.evaluation.exchanged import exchanged
 from dwf.evaluation.measure import (
     Rows,
     Scorer,
@@ -156,6 +157,8 @@ def _measure(
             sets.append(measurer.measure(words, rows, progress=bar, done=done))
             done += len(rows)
     facts = {"generator": name, "codec": codec.config.kind} | measurer.facts
+    if codec.config.exchanges_tokens:
+        facts |= measurer.null_arms(next(iter(chosen.values())))
     notes = [*[f"{STEPS}."] * zoo.is_one_network, *zoo.facts.caveats]
     return Reconstruction.of(
         title, config, sets=sets, tensors=measurer.tensors, facts=facts, notes=notes
@@ -215,6 +218,7 @@ class Reconstructor:
         self, codec: Codec, zoo: Zoo, *, config: ReconstructionConfig, training: np.ndarray
     ):
         self.codec, self.zoo, self.split = codec, zoo, config.split
+        self.seed = config.seed
         spans = codec.spans_of(zoo.layout)
         self.data, self.network = zoo.load_data(), zoo.build_network()
         self.num_images = len(self.data.part(config.split))
@@ -268,14 +272,14 @@ class Reconstructor:
         """
         refuse_without_statistics(self.zoo, rows, network=self.network, own=True)
         lost_E, energy_E, parts = np.zeros(len(self.entries)), np.zeros(len(self.entries)), []
-        for rows_B, weights_BD, decoded_BD in self._blocks(rows):
+        for rows_B, weights_BD, decoded_BD, beside_BD in self._blocks(rows, first=done):
             for i, entry in enumerate(self.entries):
                 part = slice(entry.offset, entry.stop)
                 wanted = weights_BD[:, part].astype(np.float64)
                 lost_E[i] += np.square(decoded_BD[:, part] - wanted).sum()
                 if self.mean_D is not None:
                     energy_E[i] += np.square(wanted - self.mean_D[part]).sum()
-            parts.append(self._score(weights_BD, decoded_BD))
+            parts.append(self._score(weights_BD, decoded_BD, beside_BD=beside_BD))
             done += len(rows_B)
             progress.update(done)
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -291,27 +295,53 @@ class Reconstructor:
             title, columns, lost_E=lost_E, energy_E=energy_E, tensors=self.tensors
         )
 
-    def _blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield (rows_B, weights_BD, decoded_BD); rows are held to their checksums.
+    def null_arms(self, rows: np.ndarray) -> dict[str, str]:
+        """Return the accuracy of networks put together of tokens of several, in words by arm.
 
-        Running statistics that the codec leaves aside are the originals' in `decoded_BD`.
+        Args:
+            rows: the networks; of fewer than two there are none.
         """
-        layout = self.zoo.layout
+        if len(rows) < 2:
+            return {}
+        layout, found = self.zoo.layout, {}
+        codes = self.codec.encode(torch.from_numpy(self.zoo.read(rows)), layout)
+        for title, arm in exchanged(codes, seed=self.seed).items():
+            weights_ND = self.codec.draw(arm, layout, seed=self.seed).numpy()
+            accuracy_N = 100 * self.scorer.score(weights_ND, "recalibrated")["accuracy_S"]
+            said = f"{accuracy_N.mean():.2f} +- {accuracy_N.std(ddof=1):.2f} % (n = {len(rows)})"
+            found[f"null arm, {title}: {self.split} accuracy"] = said
+        return found
+
+    def _blocks(
+        self, rows: np.ndarray, first: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]]:
+        """Yield (rows_B, weights_BD, decoded_BD, beside_BD); rows are held to their checksums.
+
+        Running statistics that the codec leaves aside are the originals' in `decoded_BD`. In
+        `beside_BD` what the codec draws is the originals', too; None where it draws nothing.
+        """
+        layout, beside_BD = self.zoo.layout, None
         for rows_B, weights_BD in self.zoo.stream(rows):
             refuse_broken_statistics(
                 self.zoo, rows_B, weights_BD=weights_BD, buffers=self.scorer.buffers
             )
             codes = self.codec.encode(torch.from_numpy(weights_BD), layout)
             self.facts["numbers of a code"] = codes.shape.size
-            decoded_BD = self.codec.decode(codes, layout).numpy()
+            decoded_BD = self.codec.draw(codes, layout, seed=self.seed, first=first).numpy()
+            if self.codec.config.draws_rest:
+                weights = torch.from_numpy(weights_BD)
+                beside_BD = self.codec.decode_beside(codes, layout, weights_ND=weights).numpy()
+            first += len(rows_B)
             for entry in self.aside:
                 part = slice(entry.offset, entry.stop)
                 decoded_BD[:, part] = weights_BD[:, part]
-            yield rows_B, weights_BD, decoded_BD
+            yield rows_B, weights_BD, decoded_BD, beside_BD
             if preemption.is_asked():
                 preemption.stop()
 
-    def _score(self, weights_BD: np.ndarray, decoded_BD: np.ndarray) -> dict[str, np.ndarray]:
+    def _score(
+        self, weights_BD: np.ndarray, decoded_BD: np.ndarray, *, beside_BD: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
         """Return the measures of networks, float64_B each."""
         before = self.scorer.score(weights_BD, "own", compare=("recalibrated",))
         after = self.scorer.score(decoded_BD, "recalibrated", compare=("own",))
@@ -326,4 +356,8 @@ class Reconstructor:
         if self.scorer.buffers:
             found["original_recalibrated"] = before["recalibrated"]
             found["reconstructed_own"] = after["own"]
+        if beside_BD is not None:
+            beside = self.scorer.score(beside_BD, "recalibrated")
+            found["reconstructed_beside"] = beside["accuracy_S"]
+            found["agreement_beside"] = (before["answers_SM"] == beside["answers_SM"]).mean(1)
         return found

@@ -318,7 +318,7 @@ class Generator:
             how["kind"] = self._kind
         watching = {} if watch is None else {"watch": watch}
         codes = self.density.sample(count, seed, first=first, **how, **watching)
-        return self.codec.decode(codes, self.layout)
+        return self.codec.draw(codes, self.layout, seed=seed, first=first)
 
     def decode(self, numbers_BK: torch.Tensor) -> torch.Tensor:
         """Return the networks of codes that are given by their numbers, weights_BD, float32."""

@@ -134,6 +134,7 @@ def describe_sizes(
         refuse_no_graphs(config, layouts)
         told = _told(config, zoos)
         yield from _describe_density(config, layouts, num_train, told, ranks, gpu_memory_gb)
+        yield from _describe_codec(config, zoos)
         yield from _advise_positions(config, layouts[0])
         yield from _advise_frames(config, zoos)
     if all((zoos / name / "zoo.json").exists() for name in names):
@@ -207,6 +208,19 @@ def _describe_density(
         "parameters"
     )
     yield f"{density.kind}: {_describe_learning(density, backbone, ranks, gpu_memory_gb)}"
+
+
+def _describe_codec(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
+    """Yield what the codec would find in training networks that are there."""
+    from dwf.generators.learning import rows_of
+    from dwf.zoo.store import Zoo
+
+    names = (config.zoo, *config.more_zoos)
+    if not all((zoos / name / "zoo.json").exists() for name in names):
+        return
+    opened = [Zoo.open(zoos / name) for name in names]
+    sources = [(zoo, rows_of(zoo, "train", config=config)) for zoo in opened]
+    yield from find(CODECS, config.codec.kind).describe(config.codec, sources)
 
 
 def _describe_learning(

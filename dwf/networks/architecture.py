@@ -18,6 +18,14 @@ class Architecture(Checked, ABC):
     is_chain = False
     """Whether each layer takes what the one before it gives, and nothing else does."""
 
+    is_layered = False
+    """Whether its module says what is between two layers, and this has no weights: see
+    `functional.Layered`."""
+
+    scales_units = False
+    """Whether a hidden unit times a factor, and the weights that take it in by the inverse, is the
+    same network."""
+
     is_foreign = False
     """Whether its networks are code that dwf did not write, which is tried before it is trained."""
 

@@ -48,17 +48,22 @@ class CNN(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits_BK of images [B, channels, height, width]."""
         hidden = images
-        for i, (conv, pool) in enumerate(zip(self.convs, self.pools, strict=True)):
-            hidden = conv(hidden)
-            if self.norms:
-                hidden = self.norms[i](hidden)
-            if pool and self.pool_first:
-                hidden = self.activation(max_pool2d(hidden, pool))
-            else:
-                hidden = self.activation(hidden)
-                hidden = max_pool2d(hidden, pool) if pool else hidden
-            hidden = self.dropout(hidden) if self.drops_maps else hidden
-        hidden = hidden.mean((2, 3)) if self.average else hidden.flatten(1)
-        for layer in self.linears[:-1]:
-            hidden = self.dropout(self.activation(layer(hidden)))
+        for number, layer in enumerate((*self.convs, *self.linears[:-1])):
+            hidden = self.pass_on(number, layer(hidden))
         return self.linears[-1](hidden)
+
+    def pass_on(self, layer: int, given: torch.Tensor) -> torch.Tensor:
+        """Return what the next layer takes in; see `functional.Layered`."""
+        if layer >= len(self.convs):
+            return self.dropout(self.activation(given))
+        hidden = self.norms[layer](given) if self.norms else given
+        pool = self.pools[layer]
+        if pool and self.pool_first:
+            hidden = self.activation(max_pool2d(hidden, pool))
+        else:
+            hidden = self.activation(hidden)
+            hidden = max_pool2d(hidden, pool) if pool else hidden
+        hidden = self.dropout(hidden) if self.drops_maps else hidden
+        if layer < len(self.convs) - 1:
+            return hidden
+        return hidden.mean((2, 3)) if self.average else hidden.flatten(1)

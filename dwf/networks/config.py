@@ -25,6 +25,7 @@ NETWORKS = {
 }
 
 Activation = Literal["relu", "gelu", "tanh", "sigmoid", "silu", "leaky_relu"]
+_HOMOGENEOUS = ("relu", "leaky_relu")
 Stem = Literal["cifar", "imagenet"]
 _CLASSES = ("classes", "num_classes")  # as a factory of the user's own may call their number
 
@@ -40,13 +41,18 @@ class MLPConfig(Architecture):
     kind: Literal["mlp"] = "mlp"
     """The architecture."""
 
-    is_stacked = is_chain = True
+    is_stacked = is_chain = is_layered = True
 
     def __post_init__(self):
         if len(self.widths) < 2:
             raise ValueError(
                 f"widths = {list(self.widths)}: at least inputs and classes are needed"
             )
+
+    @property
+    def scales_units(self) -> bool:
+        """Whether units can be scaled: with an activation that scales with what it takes in."""
+        return self.activation in _HOMOGENEOUS
 
     @property
     def input_shape(self) -> tuple[int]:
@@ -119,6 +125,16 @@ class CNNConfig(ImageArchitecture):
     """The architecture."""
 
     is_chain = True
+
+    @property
+    def is_layered(self) -> bool:
+        """Whether nothing between two layers has weights."""
+        return self.norm == "none"
+
+    @property
+    def scales_units(self) -> bool:
+        """Whether filters can be scaled: with an activation that scales with what it takes in."""
+        return self.activation in _HOMOGENEOUS
 
     def __post_init__(self):
         if len(self.input) != 3:

@@ -15,6 +15,7 @@ from dwf.codecs.config import (
     BehaviourConfig,
     CodecConfig,
     FlatConfig,
+    FunctionsConfig,
     PcaConfig,
     SaneComputeConfig,
     SaneConfig,
@@ -132,6 +133,7 @@ def test_only_codecs_that_lose_something_are_reported_on():
         "sane",
         "conv_autoencoder",
         "vae",
+        "functions",
     }
     assert FlatConfig().is_lossless and not PcaConfig().is_lossless
 
@@ -340,3 +342,30 @@ def test_each_architecture_of_a_codec_of_several_can_be_reported_on(zoo, make_zo
     rmse = np.sqrt(((decoded_ND - other.read(rows)).astype(np.float64) ** 2).mean())
     assert found.sets[0].summary["rmse"] == pytest.approx(rmse)
     assert codes.shape.size != codec.shape.size and len(found.tensors) == 6
+
+
+def test_what_a_codec_draws_is_told_beside_the_networks_own(zoo):
+    config = FunctionsConfig(inputs=200, components=12, functions=16)
+    codec = fit(zoo, config)
+    found = report(zoo)
+    test = found.sets[0]
+    weights = torch.from_numpy(zoo.read(zoo.rows("test", "last")))
+    codes = codec.encode(weights, zoo.layout)
+    drawn = codec.draw(codes, zoo.layout, seed=0)
+    own = codec.decode_beside(codes, zoo.layout, weights_ND=weights)
+    for measure, rows in (("reconstructed", drawn), ("reconstructed_beside", own)):
+        wanted = [
+            (logits.argmax(1) == labels).double().mean().item()
+            for logits, labels in (logits_of(zoo, row_D) for row_D in rows.numpy())
+        ]
+        assert test.networks[measure] == pytest.approx(wanted, abs=1e-6)
+    assert np.mean(test.networks["agreement_beside"]) > np.mean(test.networks["agreement"])
+    assert "draws anew what its codes leave out" in found.headline[0]
+    arms = {key: said for key, said in found.facts.items() if key.startswith("null arm")}
+    mixed = codes.values.clone()
+    mixed[:, :8] = codes.values[:, :8].roll(-1, 0)
+    rows = codec.draw(replace(codes, values=mixed), zoo.layout, seed=0)
+    wanted = 100 * accuracies(zoo, zoo.layout.unflatten(rows))
+    said = f"{wanted.mean():.2f} +- {wanted.std(ddof=1):.2f} % (n = 25)"
+    assert arms["null arm, first layer of another: test accuracy"] == said
+    assert len(arms) == 4

@@ -18,6 +18,7 @@ CONFIGS = Path(__file__).parents[2] / "configs" / "zoo"
 NETWORKS = {
     "digits_4096": (4_096, 256),
     "digits_16384": (16_384, 256),
+    "digits_two_layers": (16_384, 256),
     "iris_mlp_large": (4_096, 256),
     "cnn_digits": (4_096, 256),
     "mnist14_mlp": (16_384, 256),

@@ -27,7 +27,9 @@ class ReconstructedSet:
     networks: dict[str, list[Any]]
     """Measure -> one value for each network: `original` and `reconstructed` (accuracies, of
     networks with BatchNorm with own and with re-estimated running statistics), `drop`, `agreement`,
-    losses; `original_recalibrated` and `reconstructed_own`: with the other ones' statistics."""
+    losses; `original_recalibrated` and `reconstructed_own`: with the other ones' statistics;
+    `reconstructed_beside` and `agreement_beside`, of codecs that draw what codes leave out: with
+    the networks' own in its place."""
 
     @property
     def n(self) -> int:

@@ -176,6 +176,12 @@ def _on_accuracy(one: ReconstructedSet, split: str) -> str:
     )
     if "reconstructed_own" in one.summary:
         text += " Running statistics of BatchNorm were re-estimated for each reconstruction."
+    if "reconstructed_beside" in one.summary:
+        text += (
+            " The codec draws anew what its codes leave out; with the networks' own in its place "
+            f"the accuracy is {accuracy_cell(one.summary['reconstructed_beside'])} %, and "
+            f"{100 * one.summary['agreement_beside']['mean']:.2f} % of the answers are the same."
+        )
     if split == "val":
         text += " Scored on validation networks and images: for choices, not a result."
     return text
