@@ -4,10 +4,11 @@ import dataclasses
 import multiprocessing
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
-from harness import Result, interleave
+from harness import Result, interleave, with_data
 from torch import nn
 
 from dwf.datasets.load import load_dataset
@@ -24,7 +25,9 @@ NARROW = ("resnet18_narrow_cifar10", "resnet20_narrow_cifar10", "cnn_fashion_mni
 def run(quick: bool) -> list[Result]:
     """Steps on one thread each, as the workers of a zoo take them."""
     torch.set_num_threads(1)
-    return [_processes(quick), _ways(quick), *(_an_hour(name) for name in (TINY, *_narrow()))]
+    parts = {"two processes": partial(_processes, quick), "ways to batch": partial(_ways, quick)}
+    parts |= {f"networks an hour: {name}": partial(_an_hour, name) for name in (TINY, *_narrow())}
+    return [with_data(name, measure) for name, measure in parts.items()]
 
 
 def _narrow() -> list[str]:
@@ -52,6 +55,7 @@ def _cohort(config: ZooConfig, method: Method) -> tuple[Cohort, torch.Tensor]:
 
 def _processes(quick: bool) -> Result:
     """Steps in a window of time: of one process, of two at once; and of the bare convolutions."""
+    load_dataset(_tiny().data)  # fetched here, not by two processes at once
     seconds, rounds = (2.0, 1) if quick else (6.0, 5)
     result = Result("zoo training, TinyCNN on CIFAR-10, crop and flip, channels last, batch 128")
     sides: dict[str, list[float]] = {"two processes": [], "one process": [], "convolutions": []}

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dwf.errors import DataUnavailable
+
 
 @dataclass
 class Result:
@@ -20,6 +22,8 @@ class Result:
     """Other numbers, units in the name (`share of peak`, `memory (MiB)`)."""
     targets: dict[str, tuple[str, float]] = field(default_factory=dict)
     """Figure or `side / ours` ratio -> (">=" or "<=", value)."""
+    missing: str = ""
+    """Why nothing was measured: data that are not here and could not be fetched."""
 
     def values(self) -> dict[str, float]:
         """Median seconds of each side, ratio of each other side to ours, and the figures."""
@@ -29,6 +33,19 @@ class Result:
             ours, *others = medians
             out |= {f"{side} / {ours}": medians[side] / medians[ours] for side in others}
         return out | self.figures
+
+
+def with_data(name: str, measure: Callable[[], Result]) -> Result:
+    """Return a benchmark's result, or, where its data cannot be had, one that says so.
+
+    Args:
+        name: what is measured.
+        measure: measures it; fetches what it needs.
+    """
+    try:
+        return measure()
+    except DataUnavailable as error:
+        return Result(name, missing=str(error))
 
 
 def interleave(sides: dict[str, Callable[[], object]], repeats: int = 5) -> dict[str, list[float]]:

@@ -19,6 +19,8 @@ import sys
 from datetime import date
 from pathlib import Path
 
+from harness import Result
+
 # As `cluster/local.py` starts its workers; read by the C library before Python runs.
 from dwf.cluster.local import KEEP_FREED_MEMORY
 from dwf.run_folder import commit, write_json
@@ -66,23 +68,33 @@ def main() -> None:
 
 def run_topic(topic: str, quick: bool) -> None:
     """Run one topic here, print and record it."""
-    records = []
-    for result in importlib.import_module(topic).run(quick):
-        values = result.values()
-        print(f"\n{result.name}")
-        for name, value in values.items():
-            print(f"  {name:<60} {value:10.4g}{_verdict(result.targets.get(name), value)}")
-        for side, times in result.seconds.items():
-            spread = statistics.quantiles(times, n=4) if len(times) > 1 else []
-            text = ", ".join(f"{one:.4g}" for one in spread)
-            print(f"  quartiles of {side:<47} {text} s, n = {len(times)}")
-        records.append(
-            {"name": result.name, "values": values, "seconds": result.seconds}
-            | {"targets": result.targets}
-        )
-    if not quick:
-        record = _conditions(topic) | {"results": records}
+    results = importlib.import_module(topic).run(quick)
+    for result in results:
+        print_result(result)
+    left_out = [result.name for result in results if result.missing]
+    if left_out and not quick:
+        print(f"\nnot recorded: {', '.join(left_out)} could not be measured")
+    elif not quick:
+        records = [
+            {"name": one.name, "values": one.values(), "seconds": one.seconds}
+            | {"targets": one.targets}
+            for one in results
+        ]
+        record = conditions(topic) | {"results": records}
         write_json(HERE / "results" / f"{topic}.json", record)
+
+
+def print_result(result: Result) -> None:
+    """Print one benchmark's numbers, each against its target."""
+    print(f"\n{result.name}")
+    if result.missing:
+        print(f"  left out: {result.missing}")
+    for name, value in result.values().items():
+        print(f"  {name:<60} {value:10.4g}{_verdict(result.targets.get(name), value)}")
+    for side, times in result.seconds.items():
+        spread = statistics.quantiles(times, n=4) if len(times) > 1 else []
+        text = ", ".join(f"{one:.4g}" for one in spread)
+        print(f"  quartiles of {side:<47} {text} s, n = {len(times)}")
 
 
 def _verdict(target: tuple[str, float] | None, value: float) -> str:
@@ -108,7 +120,8 @@ def hardware() -> str:
     return f"{cpu}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _conditions(topic: str) -> dict[str, object]:
+def conditions(topic: str) -> dict[str, object]:
+    """Return what a record says of how, when and on what a topic was measured."""
     import torch
 
     return {

@@ -7,12 +7,13 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
 import convolutions
 import torch
-from harness import Result, interleave
+from harness import Result, interleave, with_data
 from torch.nn.functional import cross_entropy
 
 from dwf.datasets.dataset import Dataset
@@ -30,8 +31,10 @@ def run(quick: bool) -> list[Result]:
     """One thread throughout: a step of a cohort against a step of each loop, per network."""
     torch.set_num_threads(1)
     config = load(ZooConfig, "configs/zoo/mnist_mlp.yaml")
-    data = load_dataset(config.data)
-    stacked = [_training(config, data, size, quick) for size in (_cache_sized(config), 64)]
+    stacked = [
+        with_data(f"zoo training, MNIST, cohort of {size}", partial(_training, config, size, quick))
+        for size in (_cache_sized(config), 64)
+    ]
     return stacked + convolutions.run(quick)
 
 
@@ -39,7 +42,8 @@ def _cache_sized(config: ZooConfig) -> int:
     return cohort_size(config, 26_506, num_inputs=784)
 
 
-def _training(config: ZooConfig, data: Dataset, size: int, quick: bool) -> Result:
+def _training(config: ZooConfig, size: int, quick: bool) -> Result:
+    data = load_dataset(config.data)
     steps = 20 if quick else 100
     result = Result(f"zoo training, MNIST 784-32-32-10, batch 64, own shuffles, cohort of {size}")
     cohort = Cohort(config, range(size), data=data, folder=Path(mkdtemp()))

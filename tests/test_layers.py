@@ -58,6 +58,7 @@ GROUND = (
     "extras",
     "systems",
     "headers",
+    "arguments",
     "metrics",
     "randomness",
     "devices",

@@ -47,7 +47,7 @@ _JSON = stringify_annotation(Json, "smart").replace("~", "")  # as autodoc does
 _BOUNDED = re.compile(
     r"Annotated\[(\w+), Bounds\(low=(?P<low>[^,]+), high=(?P<high>[^,]+), open=(?P<open>\w+)\)\]"
 )
-_MARKED = re.compile(r"Annotated\[(\w+(?:\[[^\[\]]*\])?), [^\[\]]*\]")  # tyro's marks
+_MARKED = re.compile(r"Annotated\[(\w+(?:\[[^\[\]]*\])?), [^\[\]]*\]")  # marks of the command line
 
 
 def _signature(

@@ -36,14 +36,13 @@ class Command:
             with screen.kept():
                 call(words)
             return
-        import tyro
-
         from dwf import preemption
+        from dwf.arguments import call_with_words
         from dwf.metrics import log_to_stderr
 
         log_to_stderr()
         preemption.watch()
-        code = tyro.cli(call, args=list(words), prog=f"dwf {name}".strip())
+        code = call_with_words(call, words, program=f"dwf {name}".strip())
         if code:
             sys.exit(code)
 

@@ -4,24 +4,23 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import tyro
-
+from dwf.arguments import POSITIONAL, Argument
 from dwf.folders.kinds import Place, find_alike
 from dwf.metrics import print_table
 
 if TYPE_CHECKING:
     from dwf.folders.compare import Compared
 
-Name = Annotated[str, tyro.conf.Positional]
+Name = Annotated[str, POSITIONAL]
 _LONGEST = 40  # letters of a value
 
 
 def compare_folders(
-    a: Annotated[Name, tyro.conf.arg(metavar="A")],
-    b: Annotated[Name, tyro.conf.arg(metavar="B")],
+    a: Annotated[Name, Argument(metavar="A")],
+    b: Annotated[Name, Argument(metavar="B")],
     *,
     root: Path = Path(),
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    as_json: Annotated[bool, Argument(name="json")] = False,
 ) -> int:
     """Set two runs, zoos, reports or fine-tunings beside each other: settings, numbers, tests.
 

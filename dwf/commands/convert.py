@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
+from dwf.arguments import REPEATED, Argument
 from dwf.trust import trust_pickle as trust
 
-Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-Pickles = Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]
+Run = Annotated[Path, Argument(is_positional=True, metavar="RUN")]
+Pickles = Annotated[tuple[Path, ...], REPEATED]
 
 
 def convert(run: Run, *, trust_pickle: Pickles = ()) -> None:

@@ -3,9 +3,9 @@
 import time
 from typing import Annotated
 
-import tyro
+from dwf.arguments import Argument
 
-Kinds = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="KIND")]
+Kinds = Annotated[tuple[str, ...], Argument(is_positional=True, metavar="KIND")]
 
 
 def data(kinds: Kinds) -> None:

@@ -3,25 +3,24 @@
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from dwf import trust
+from dwf.arguments import POSITIONAL, REPEATED, Argument
 from dwf.codecs import embedding
 from dwf.codecs.codec import Codec
 from dwf.codecs.embedding import Pooling, ridge_probe, save_embeddings
 from dwf.errors import TooFewNetworks
 from dwf.zoo.store import Zoo
 
-Folder = Annotated[Path, tyro.conf.Positional]
+Folder = Annotated[Path, POSITIONAL]
 
 
 def embed(
-    run: Annotated[Folder, tyro.conf.arg(metavar="RUN")],
-    zoo: Annotated[Folder, tyro.conf.arg(metavar="ZOO")],
+    run: Annotated[Folder, Argument(metavar="RUN")],
+    zoo: Annotated[Folder, Argument(metavar="ZOO")],
     *,
     pooling: Pooling = "mean",
     out: Path | None = None,
-    trust_code: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
+    trust_code: Annotated[tuple[str, ...], REPEATED] = (),
 ) -> None:
     """Write a vector for each network of a zoo, and say how well it tells the network's accuracy.
 

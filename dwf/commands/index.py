@@ -1,11 +1,12 @@
 """The one page over all zoos, runs and reports of a root folder."""
 
 from pathlib import Path
+from typing import Annotated
 
-import tyro
+from dwf.arguments import POSITIONAL
 
 
-def index(root: tyro.conf.Positional[Path] = Path(".")) -> None:
+def index(root: Annotated[Path, POSITIONAL] = Path(".")) -> None:
     """Write `reports/index.html` over everything in a root folder, and say where it lies.
 
     Stages write it anew whenever a report is finished; after folders were removed, give this.

@@ -3,20 +3,19 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
 from dwf import trust
+from dwf.arguments import POSITIONAL, REPEATED, Argument
 
-Folder = Annotated[Path, tyro.conf.Positional]
+Folder = Annotated[Path, POSITIONAL]
 
 
 def layers(
-    zoo: Annotated[Folder, tyro.conf.arg(metavar="ZOO")],
+    zoo: Annotated[Folder, Argument(metavar="ZOO")],
     codec: Path,
     *,
     split: Literal["train", "val", "test", "all"] = "test",
     out: Path | None = None,
-    trust_code: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
+    trust_code: Annotated[tuple[str, ...], REPEATED] = (),
 ) -> None:
     """Set SANE's embeddings of each layer beside spectral features of its weights.
 

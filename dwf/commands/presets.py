@@ -6,8 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Annotated
 
-import tyro
-
+from dwf.arguments import Argument
 from dwf.errors import ConfigError
 from dwf.headers import FOLDERS, Preset, presets_of
 from dwf.shipped import CONFIGS, SLURM
@@ -15,7 +14,7 @@ from dwf.yaml_files import nearest
 
 _NARROW = 120  # columns, below which what a preset is stands in lines of its own
 
-Stages = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="STAGE")]
+Stages = Annotated[tuple[str, ...], Argument(is_positional=True, metavar="STAGE")]
 
 
 def presets(stages: Stages = ()) -> None:

@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from dwf import trust
+from dwf.arguments import REPEATED, Argument
 from dwf.data_paths import give_data
 from dwf.evaluation.config import ReconstructionConfig
 from dwf.settings import build, to_dict
 
-Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-Settings = Annotated[ReconstructionConfig, tyro.conf.arg(name="")]
-Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+Run = Annotated[Path, Argument(is_positional=True, metavar="RUN")]
+Settings = Annotated[ReconstructionConfig, Argument(name="")]
+Repeated = Annotated[tuple[str, ...], REPEATED]
 _DEFAULT = ReconstructionConfig()
 
 

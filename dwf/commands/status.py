@@ -3,15 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
+from dwf.arguments import POSITIONAL, Argument
 from dwf.errors import ConfigError
 from dwf.folders.kinds import KINDS, Place, kind_of
 from dwf.metrics import print_table
 from dwf.ranks import world
 
-_SEVERAL = tyro.conf.arg(metavar="[FOLDER ...]")
-Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, _SEVERAL]
+_SEVERAL = Argument(metavar="[FOLDER ...]")
+Folders = Annotated[tuple[Path, ...], POSITIONAL, _SEVERAL]
 
 
 def status(folders: Folders = (), *, root: Path = Path()) -> int:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from torch import nn
 
 from dwf.align.groups import Group
 from dwf.align.symmetry import describe, symmetry_of
 from dwf.align.verify import verify_symmetry
+from dwf.arguments import REPEATED, Argument
 from dwf.data_paths import give_data
 from dwf.datasets.known import input_shape
 from dwf.errors import ConfigError, DwfError
@@ -24,8 +24,8 @@ from dwf.zoo.config import ZooConfig
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo
 
-Paths = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
-Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+Paths = Annotated[tuple[Path, ...], Argument(is_positional=True, metavar="PATH")]
+Repeated = Annotated[tuple[str, ...], REPEATED]
 
 
 def symmetry(

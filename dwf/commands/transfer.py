@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
+from dwf.arguments import Argument
 from dwf.errors import ConfigError
 from dwf.predictors.config import Group
 
-Reports = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="REPORT")]
+Reports = Annotated[tuple[Path, ...], Argument(is_positional=True, metavar="REPORT")]
 
 
 def transfer(reports: Reports, *, to: Path, by: Group = "zoo") -> None:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import tyro
+from dwf.arguments import Argument
 
-Report = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="REPORT.JSON")]
+Report = Annotated[Path, Argument(is_positional=True, metavar="REPORT.JSON")]
 
 
 def validate(file: Report) -> None:

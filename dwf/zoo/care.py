@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import tyro
-
+from dwf.arguments import POSITIONAL, Argument
 from dwf.errors import ConfigError
 from dwf.metrics import Progress, print_table
 from dwf.plain import Json
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
     from dwf.zoo.status import Status
     from dwf.zoo.verify import Damage
 
-_SEVERAL = tyro.conf.arg(metavar="FOLDER [FOLDER ...]")
-Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, _SEVERAL]
-Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+_SEVERAL = Argument(metavar="FOLDER [FOLDER ...]")
+Folders = Annotated[tuple[Path, ...], POSITIONAL, _SEVERAL]
+Folder = Annotated[Path, Argument(is_positional=True, metavar="FOLDER")]
 
 _LINES = 20
 _MIB = 2**20
@@ -93,7 +92,7 @@ def _accuracy(told: dict[str, Json]) -> str:
     return "" if value is None else f", val accuracy {100 * value:.2f} %"
 
 
-def info(folder: Folder, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> int:
+def info(folder: Folder, as_json: Annotated[bool, Argument(name="json")] = False) -> int:
     """Describe a zoo: network, data, recipe, layout, accuracies, where it came from.
 
     Args:
@@ -185,8 +184,8 @@ def statistics(
     folder: Folder,
     split: Literal["train", "val", "test", "all"] = "train",
     *,
-    epoch: Annotated[str, tyro.conf.arg(metavar="last|all|INT")] = "last",
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    epoch: Annotated[str, Argument(metavar="last|all|INT")] = "last",
+    as_json: Annotated[bool, Argument(name="json")] = False,
 ) -> int:
     """Mean, spread, range and norm of each tensor over the networks of a zoo.
 

@@ -17,11 +17,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from isal import isal_zlib
 
 from dwf.errors import CorruptShard, DwfError, NotAZoo, ShapeMismatch
 from dwf.run_folder import replacing
-from dwf.zoo.checksums import are_right, row_checksums
+from dwf.zoo.checksums import are_right, crc32, row_checksums
 from dwf.zoo.facts import Facts
 
 FORMAT, VERSION = "dwf-shard", 2
@@ -48,7 +47,7 @@ def rest_checksum(path: Path, offset: int, *, num_bytes: int) -> tuple[int, int]
         size, stop = os.fstat(file).st_size, offset + num_bytes
         head = os.pread(file, offset, 0)
         tail = os.pread(file, max(size - stop, 0), stop)
-        return size, isal_zlib.crc32(tail, isal_zlib.crc32(head))
+        return size, crc32(tail, crc32(head))
     finally:
         os.close(file)
 
@@ -146,7 +145,7 @@ def columns_checksum(columns: Columns) -> int:
     """CRC-32 of the bytes of storable columns, in their order."""
     checksum = 0
     for values in columns.values():
-        checksum = isal_zlib.crc32(np.ascontiguousarray(values).view(np.uint8), checksum)
+        checksum = crc32(np.ascontiguousarray(values).view(np.uint8), checksum)
     return checksum
 
 

@@ -13,10 +13,10 @@ from typing import BinaryIO
 
 import h5py
 import numpy as np
-from isal import isal_zlib
 
 from dwf.errors import CorruptShard
 from dwf.run_folder import replacing
+from dwf.zoo.checksums import crc32
 from dwf.zoo.facts import Facts
 from dwf.zoo.shard import (
     Columns,
@@ -64,7 +64,7 @@ def _head(file: BinaryIO) -> bytes:
     file.seek(_HEAD_BYTES)
     buffer, checksum = memoryview(bytearray(_BUFFER_BYTES)), 0
     while size := file.readinto(buffer):
-        checksum = isal_zlib.crc32(buffer[:size], checksum)
+        checksum = crc32(buffer[:size], checksum)
     return b"%s %08x\n" % (_FORMAT, checksum)
 
 
