@@ -3,7 +3,8 @@
 python benchmarks/run.py [--quick] [TOPIC ...]
 
 Topics: zoo store align pca flow evaluation cluster sweep tokens sane neurons imports exports
-finetuning diffusion measure memory predictor_statistics probes weightnet waiting; default: all.
+finetuning diffusion measure memory predictor_statistics probes weightnet waiting
+long_transformer; default: all.
 
 A record holds command, commit, hardware, n and spread: benchmarks/results/NAME.json. `--quick` does
 less work of each, to see that they run; its figures are not recorded.
@@ -47,6 +48,7 @@ TOPICS = (
     "probes",
     "weightnet",
     "waiting",
+    "long_transformer",
 )
 HERE = Path(__file__).parent
 

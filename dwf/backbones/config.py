@@ -1,11 +1,12 @@
 """Settings of the networks that generators are made of, and the table of them."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from dwf.backbones.long_config import LongTransformerConfig
+from dwf.backbones.settings import BackboneSettings, TokenBackboneSettings
 from dwf.backbones.shape import Sections, Shape
 from dwf.checked import Checked
 from dwf.errors import ConfigError
@@ -20,6 +21,7 @@ BACKBONES = {
     "block_mlp": "dwf.backbones.mlp:BlockMLP",
     "conv1d": "dwf.backbones.conv1d:Conv1d",
     "transformer": "dwf.backbones.transformer:Transformer",
+    "long_transformer": "dwf.backbones.long_transformer:LongTransformer",
     "neural_graph": "dwf.backbones.neural_graph:NeuralGraph",
     "recurrent": "dwf.backbones.recurrent:Recurrent",
 }
@@ -31,53 +33,6 @@ AUTOENCODERS = {
 }
 
 Dropout = Annotated[float, Bounds(0, 0.99)]
-
-
-class BackboneSettings(Checked, ABC):
-    """Base of a backbone's settings: what the backbone takes, and what that costs."""
-
-    kind: ClassVar[str]
-    takes_tokens: ClassVar[bool] = False
-    """Whether it takes sequences of tokens; else vectors."""
-    takes_masks: ClassVar[bool] = False
-    """Whether sequences may lack some of their numbers."""
-    reads_labels: ClassVar[bool] = False
-    """Whether a category is one number to it, so that it cannot be told sets of classes."""
-    reads_graph: ClassVar[bool] = False
-    """Whether a token must be a unit of an MLP, each of its numbers one weight or the bias."""
-
-    @abstractmethod
-    def multiplications(self, shape: Shape) -> float:
-        """Return the multiplications of one evaluation for one vector, in its large matrices."""
-
-    def widest(self, shape: Shape) -> int:
-        """Return how many numbers the largest layer has for one vector; at least its own."""
-        return shape.size
-
-    @property
-    def ignores_order(self) -> bool:
-        """Whether all tokens of a section are a set to it."""
-        return False
-
-    @property
-    def has_exchangeable(self) -> bool:
-        """Whether there are sections of which the order of the tokens means nothing to it."""
-        return False
-
-    def exchangeable(self, sections: Sections) -> tuple[bool, ...]:
-        """Return for each section of tokens whether their order means nothing to the network.
-
-        Args:
-            sections: (tokens, numbers of each), in the order of the sequence.
-        """
-        return (False,) * len(sections)
-
-
-class TokenBackboneSettings(BackboneSettings):
-    """Base of the settings of backbones over sequences, such as `TokenBackbone`."""
-
-    takes_tokens = True
-    takes_masks = True
 
 
 @dataclass(frozen=True)
@@ -442,6 +397,7 @@ BackboneConfig = (
     | BlockMLPConfig
     | Conv1dConfig
     | TransformerConfig
+    | LongTransformerConfig
     | NeuralGraphConfig
     | RecurrentConfig
 )
@@ -473,7 +429,7 @@ def build_backbone(
     if shape.sections is not None and not config.takes_tokens:
         raise ConfigError(
             f"backbone.kind = '{config.kind}' takes vectors, and the codes are sequences of "
-            f"{shape.num_tokens} tokens: choose the backbone transformer or "
+            f"{shape.num_tokens} tokens: choose the backbone transformer, long_transformer or "
             "neural_graph, or a codec of vectors (flat, pca)"
         )
     optional = {"told": tuple(told)} if told else {}

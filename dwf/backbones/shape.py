@@ -25,3 +25,20 @@ class Shape:
     def widest_token(self) -> int:
         """Numbers of the largest token; 0 without tokens."""
         return max((size for _, size in self.sections or ()), default=0)
+
+    def places(self) -> list[tuple[int, int, int]]:
+        """Return (layer, unit, place) of each token, in the order of the sections.
+
+        All count from 0; the place is the token's number among those of one unit. Where nothing
+        more is known, each section is a layer and each of its tokens a unit.
+        """
+        return [
+            (layer, unit, 0)
+            for layer, (count, _) in enumerate(self.sections or ())
+            for unit in range(count)
+        ]
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the coded network that have tokens; 0 without tokens."""
+        return len(self.sections or ())

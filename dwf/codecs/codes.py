@@ -104,6 +104,23 @@ class CodeShape(Shape):
         """If mixed, which numbers of `Codes.flatten` each architecture has, bool; else None."""
         return self.mask.flatten(1)[:, self.slots()] if self.is_mixed else None
 
+    @property
+    def num_layers(self) -> int:
+        """Layers of the networks that have tokens; 0 without tokens."""
+        return 0 if self.positions is None else len(set(self.positions[:, 1].tolist()))
+
+    def places(self) -> list[tuple[int, int, int]]:
+        """Return (layer, unit, place) of each token, in the order of the sections; see the base."""
+        if self.positions is None:
+            return []
+        seen: dict[tuple[int, int], int] = {}
+        number = {layer: i for i, layer in enumerate(sorted(set(self.positions[:, 1].tolist())))}
+        places = []
+        for _, layer, unit in self.positions.tolist():
+            place = seen[layer, unit] = seen.get((layer, unit), -1) + 1
+            places.append((number[layer], unit, place))
+        return [places[i] for i in _order(self.positions, self.union_TC).tolist()]
+
     def slots(self) -> torch.Tensor:
         """Return which slots of a sequence `Codes.flatten` takes, in that order, int64_K."""
         union_TC = self.union_TC

@@ -207,7 +207,7 @@ def _describe_density(
         f"{codes}, density {density.kind} with a backbone {density.backbone.kind} of {num:,} "
         "parameters"
     )
-    yield f"{density.kind}: {_describe_learning(density, backbone, ranks, gpu_memory_gb)}"
+    yield f"{density.kind}: {_describe_learning(density, backbone, shape, ranks, gpu_memory_gb)}"
 
 
 def _describe_codec(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
@@ -224,18 +224,33 @@ def _describe_codec(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
 
 
 def _describe_learning(
-    density: DensitySettings, backbone: "nn.Module", ranks: int, gpu_memory_gb: float | None
+    density: DensitySettings,
+    backbone: "nn.Module",
+    shape: "CodeShape",
+    ranks: int,
+    gpu_memory_gb: float | None,
 ) -> str:
     """Return in words which ranks train a density; one that is `plain` is fitted by the first."""
-    from dwf.training.forecast import describe_training
+    from dwf.training.forecast import describe_speed, describe_training
+    from dwf.training.memory import numbers_in_bytes
     from dwf.training.task import Share
 
-    training = density.training
+    training, settings = density.training, density.backbone
     together = 1 if training.engine == "plain" else ranks
     share = Share(0, together, batch_size=training.batch_size, accumulate=training.accumulate)
-    return describe_training(
-        backbone, training, share=share, key="density.training", gpu_memory_gb=gpu_memory_gb
+    kept = numbers_in_bytes(share.micro * settings.kept_numbers(shape), training)
+    said = describe_training(
+        backbone,
+        training,
+        share=share,
+        key="density.training",
+        activations=kept,
+        hints=[f"--density.backbone.{name}" for name in settings.saves_memory],
+        gpu_memory_gb=gpu_memory_gb,
     )
+    if training.engine == "plain":
+        return said
+    return f"{said}\n{describe_speed(settings.multiplications(shape), share)}"
 
 
 def _planned_backbone(

@@ -11,6 +11,8 @@ from dwf.training.task import Share
 
 # What is left when libraries and fragments of memory have had their part.
 _USABLE = 0.9
+# Dense bf16 of an H100 SXM (NVIDIA's data sheet), and a use of it that large transformers reach.
+_STATED_PEAK, _STATED_USE = 989e12, 0.4
 
 
 def describe_training(
@@ -47,6 +49,22 @@ def describe_training(
             f"memory per GPU: {_sizes(need)}",
             *_advice(need, key, hints, gpu_memory_gb),
         ]
+    )
+
+
+def describe_speed(multiplications: float, share: Share) -> str:
+    """Return in words how many updates an hour a stated use of a stated GPU would give.
+
+    Args:
+        multiplications: of one evaluation for one example.
+        share: one rank's part of a batch.
+    """
+    # Two operations a multiplication, and twice the forward's in the backward.
+    operations = 3 * 2 * multiplications * share.micro * share.accumulate
+    steps = 3600 * _STATED_USE * _STATED_PEAK / operations
+    return (
+        f"steps an hour: {steps:,.0f} at {_STATED_USE:.0%} of {_STATED_PEAK / 1e12:.0f} TFLOP/s a "
+        "GPU (an H100 or H200 in bf16; assumed, not measured)"
     )
 
 

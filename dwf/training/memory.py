@@ -116,6 +116,11 @@ def activation_bytes(
     return block + depth * tokens * width * size if checkpointing else depth * block
 
 
+def numbers_in_bytes(numbers: float, config: LoopConfig) -> int:
+    """Return the bytes of so many activations in the precision of a training."""
+    return round(numbers * (_HALF if config.compute.precision == "bf16" else _FLOAT))
+
+
 def saved_bytes(run: Callable[[], object], *, but: Iterable[torch.Tensor] = ()) -> int:
     """Return the bytes of what a computation keeps for its backward, each tensor counted once.
 

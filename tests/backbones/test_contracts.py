@@ -1,6 +1,6 @@
 """What backbones declare of themselves, against what they do; and a backbone of one's own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import pytest
@@ -13,6 +13,7 @@ from dwf.backbones.config import (
     BackboneConfig,
     BlockMLPConfig,
     Conv1dConfig,
+    LongTransformerConfig,
     NeuralGraphConfig,
     PublishedMLPConfig,
     RecurrentConfig,
@@ -26,6 +27,7 @@ from dwf.backbones.linear import Linear
 from dwf.backbones.shape import Shape
 from dwf.backbones.token_backbone import TokenBackbone
 from dwf.errors import ConfigError
+from dwf.training.memory import saved_bytes
 
 # Tokens of an MLP 3-5-4-2.
 TOKENS = Shape(5 * 4 + 4 * 8 + 2, ((5, 4), (4, 5 + 1 + 2), (1, 2)))
@@ -39,6 +41,8 @@ CONFIGS = [
     TransformerConfig(width=16, heads=2, depth=2),
     TransformerConfig(width=16, heads=2, depth=2, positions=True),
     TransformerConfig(width=16, heads=2, depth=2, positions=True, last_exchangeable=True),
+    LongTransformerConfig(width=16, heads=2, depth=2, window=4),
+    LongTransformerConfig(width=16, heads=2, depth=2, window=10, global_tokens=0),
     NeuralGraphConfig(width=16, depth=2),
     RecurrentConfig(width=16, depth=1, channels=(16, 16), kernel=3, time_features=16),
     RecurrentConfig(trunk="lstm", width=16, depth=1, channels=(16, 16), kernel=3, time_features=16),
@@ -129,6 +133,25 @@ def test_its_widest_layer_is_at_least_a_vector(config):
     assert config.widest(shape) >= shape.size
     has_wider = config.takes_tokens or isinstance(config, Conv1dConfig)
     assert (config.widest(shape) > shape.size) == has_wider
+
+
+@each_backbone
+def test_what_its_backward_keeps_is_nearly_what_autograd_keeps(config):
+    """Of a sequence that is long beside what is kept once."""
+    shape = Shape(256 * 64, ((128, 64), (128, 64)))
+    if not config.kept_numbers(shape):
+        return
+    long = replace(config, width=64, window=64, depth=4)
+    module = build_backbone(long, shape)
+    x, t = torch.randn(4, shape.size), torch.rand(4)
+    found = saved_bytes(lambda: module(x, t), but=module.parameters()) / 4 / 4
+    assert long.kept_numbers(shape) == pytest.approx(found, rel=0.1)
+    less = replace(long, checkpointing=True)
+    module = build_backbone(less, shape).train()
+    held = saved_bytes(lambda: module(x, t), but=module.parameters()) / 4 / 4
+    deeper = replace(long, depth=5).kept_numbers(shape)
+    again = deeper - long.kept_numbers(shape)  # one block's
+    assert less.kept_numbers(shape) - again == pytest.approx(held, rel=0.1)
 
 
 def test_a_token_backbone_without_tokens_is_as_wide_as_its_vector():

@@ -87,6 +87,9 @@ def test_like_tokens_of_a_layer_stand_together():
     assert codes.shape.sections == ((2, 2), (2, 1), (2, 2))
     assert codes.flatten()[0].tolist() == [0, 1, 4, 5, 2, 6, 8, 9, 10, 11]
     assert torch.equal(codes.shape.fill(codes.flatten()).values, values)
+    # Layer, unit, which of the unit's tokens: in the order of the sections, the rests behind.
+    wanted = [(0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 2, 0), (1, 2, 1)]
+    assert codes.shape.places() == wanted and codes.shape.num_layers == 2
     parts = codes.flatten().split([count * width for count, width in codes.shape.sections], 1)
     assert parts[1].tolist() == [[2, 6], [14, 18]]  # what is split by sections is tokens
 
@@ -192,6 +195,11 @@ def test_codes_of_another_shape_are_no_codes():
         Codes(torch.zeros(2, 7), mixed().shape, kind_N=torch.zeros(2))
     with pytest.raises(ShapeMismatch, match="2 codes of several architectures with 0 numbers"):
         Codes(torch.zeros(2, 3, 3), mixed().shape)
+
+
+def test_vectors_have_no_places():
+    shape = CodeShape.vectors("a", 4)
+    assert shape.places() == [] and shape.num_layers == 0
 
 
 def test_the_codes_of_no_network_have_the_shape():

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dwf.backbones.config import (
+    LongTransformerConfig,
     NeuralGraphConfig,
     PublishedMLPConfig,
     ResidualMLPConfig,
@@ -335,7 +336,15 @@ def sequences(count, seed=0):
     return shape.fill(normal(count, 14, seed=seed) * 2 + 1)
 
 
-@pytest.mark.parametrize("backbone", [TOKENS.backbone, NeuralGraphConfig(width=16, depth=1)])
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        TOKENS.backbone,
+        LongTransformerConfig(width=16, heads=2, depth=2, window=3),
+        NeuralGraphConfig(width=16, depth=1),
+    ],
+    ids=lambda backbone: backbone.kind,
+)
 def test_learns_sequences_and_draws_them_as_it_got_them(backbone, tmp_path, monkeypatch):
     config = dataclasses.replace(TOKENS, backbone=backbone)
     flow = Flow(config)
@@ -350,7 +359,12 @@ def test_learns_sequences_and_draws_them_as_it_got_them(backbone, tmp_path, monk
         again.shape.mask, drawn.shape.mask
     )
     two = 2 * backbone.widest(drawn.shape)
-    assert two == 2 * {"transformer": 4 * 16 * 4, "neural_graph": 14 * 16}[backbone.kind]
+    widest = {
+        "transformer": 4 * 16 * 4,
+        "long_transformer": (4 + 2) * 16 * 4,  # and a global token of each layer
+        "neural_graph": 14 * 16,
+    }
+    assert two == 2 * widest[backbone.kind]
     monkeypatch.setattr("dwf.densities.learnt._CACHED_NUMBERS", two)
     assert loaded._chunk() == 2
     torch.testing.assert_close(loaded.sample(6, seed=2).values, drawn.values, rtol=0, atol=0.01)

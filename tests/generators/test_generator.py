@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from dwf.backbones.config import TokenAutoencoderConfig, TransformerConfig
+from dwf.backbones.config import (
+    LongTransformerConfig,
+    TokenAutoencoderConfig,
+    TransformerConfig,
+)
 from dwf.codecs.config import (
     SaneComputeConfig,
     SaneConfig,
@@ -127,11 +131,13 @@ SANE = SaneConfig(
 
 
 @pytest.mark.parametrize("codec", [TokensConfig(size=25), SANE], ids=lambda codec: codec.kind)
-@pytest.mark.parametrize("density", ["flow", "kde"])
+@pytest.mark.parametrize("density", ["flow", "long flow", "kde"])
 def test_any_density_takes_any_tokens(make_zoo, tmp_path, flow_on_pca, codec, density):
     """Also a flow over SANE's latents: a transformer takes the place of the perceptron."""
     make_zoo()
     backbone = TransformerConfig(width=16, heads=2, depth=1)
+    if density == "long flow":
+        backbone = LongTransformerConfig(width=16, heads=2, depth=2, window=8)
     flow = dataclasses.replace(flow_on_pca.density, backbone=backbone)
     chosen = KdeConfig() if density == "kde" else flow
     config = dataclasses.replace(flow_on_pca, codec=codec, density=chosen, gate=None)

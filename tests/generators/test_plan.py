@@ -10,6 +10,7 @@ import pytest
 
 from dwf.cluster.config import RankedLaunch
 from dwf.codecs.sane.codec import SaneCodec
+from dwf.codecs.tokens import TokensCodec
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.plan import parts_that_train, trains_on_ranks, with_engine
@@ -169,6 +170,33 @@ def sane(training: dict, zoo: str = "small", **codec) -> GeneratorConfig:
 def memory_of(said: str) -> dict[str, float]:
     (line,) = re.findall(r"^memory per GPU: (.*) MiB$", said, re.MULTILINE)
     return {name: float(size) for name, size in (part.split() for part in line.split(", "))}
+
+
+def test_a_long_transformers_plan_tells_activations_and_steps_an_hour(make_zoo, tmp_path):
+    layout = make_zoo(widths=(64, 256, 10)).layout
+    training = {"batch_size": 8, "engine": "deepspeed"}
+
+    def told(**backbone):
+        about = {"kind": "long_transformer", "width": 64, "heads": 2, "window": 32} | backbone
+        density = {"kind": "flow", "backbone": about, "training": training}
+        data = {"zoo": "small", "codec": {"kind": "tokens", "size": 32}, "density": density}
+        config = build(GeneratorConfig, data, source="test")
+        said = plan(config, tmp_path, name="g", ranks=2, gpu_memory_gb=0.01)
+        return config, said, memory_of(said)
+
+    config, said, need = told()
+    shape = TokensCodec.planned_shape(config.codec, [layout], num_train=9)
+    backbone = config.density.backbone
+    micro = 8 / 2
+    wanted = 4 * micro * backbone.kept_numbers(shape) / 2**20
+    assert need["activations"] == pytest.approx(wanted, abs=0.01)
+    steps = 0.4 * 989e12 * 3600 / (6 * micro * backbone.multiplications(shape))
+    assert f"steps an hour: {steps:,.0f} at 40% of 989 TFLOP/s a GPU" in said
+    assert "ZeRO stage 2), ranks: 2" in said and "--density.backbone.checkpointing" in said
+    _, said, less = told(checkpointing=True)
+    assert less["activations"] < 0.6 * need["activations"] and "backbone.checkpoint" not in said
+    with pytest.raises(ConfigError, match=r"window = 9999, .* set it to at most \d+"):
+        told(window=9999)
 
 
 def test_memory_is_that_of_the_codecs_own_module(make_zoo, tmp_path):

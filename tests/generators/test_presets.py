@@ -39,6 +39,22 @@ CNN_OF_DIGITS = CNNConfig((8, 16), (1, 8, 8), kernels=(3, 2), pools=(2, 0))
 FEW_STEPS = ("training.steps", "6"), ("training.batch-size", "8"), ("training.warm-up", "0")
 
 
+NARROW_LONG = [
+    word
+    for name, value in {
+        "backbone.width": "16",
+        "backbone.heads": "2",
+        "backbone.depth": "2",
+        "backbone.window": "8",
+        "training.engine": "plain",
+        "training.accumulate": "1",
+        "training.compute.precision": "float32",
+        "solver.steps": "4",
+    }.items()
+    for word in (f"--density.{name}", value)
+]
+
+
 def check_header(preset: Path) -> None:
     lines = preset.read_text().splitlines()
     command = next(line for line in lines if "launch/generator.py" in line)
@@ -62,6 +78,9 @@ def test_every_flow_trains_and_draws(preset, make_zoo, tmp_path):
         small = {"width": "32", "heads": "2", "depth": "2"}
         argv += [word for name, v in small.items() for word in (f"--density.backbone.{name}", v)]
         argv += ["--density.solver.steps", "4"]
+    if density.backbone.kind == "long_transformer":
+        argv += NARROW_LONG
+        argv += ["--codec.size", "25"]
     if density.backbone.kind == "neural_graph":
         argv += ["--density.backbone.width", "16", "--density.backbone.depth", "2"]
         argv += ["--density.solver.steps", "4"]
@@ -189,6 +208,7 @@ def test_every_sane_trains_and_draws(preset, make_zoo, tmp_path):
     check_header(preset)
     text = preset.read_text()
     argv = few_steps("codec") + (few_steps("density") if "kind: flow" in text else [])
+    argv += NARROW_LONG if "kind: long_transformer" in text else []
     config = parse(GeneratorConfig, str(preset), argv=argv).config
     assert config.codec.training.steps == 6
     for name in (config.zoo, *config.codec_zoos):
