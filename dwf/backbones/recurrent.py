@@ -9,7 +9,7 @@ tokens are drawn independently.
 Where the sequence is of several architectures, what a network does not have is 0.
 
 Source: RPG (arXiv 2501.11587), section 3. What it does not fix is ours: places are sines and
-cosines of token, layer and unit, the convolutions are joined by ELU, and the output begins at zero.
+cosines of layer, unit and token, the convolutions are joined by ELU, and the output begins at zero.
 
 Shape suffixes: B sequences of a batch, K numbers of a sequence, T its tokens, C numbers of the
 largest token, W width of the trunk, S sequences with conditions of their own, or 1.
@@ -48,9 +48,8 @@ class Recurrent(nn.Module):
         super().__init__()
         width, size = config.width, shape.widest_token
         self.num_tokens, self.size = shape.num_tokens, size
-        places_T3, slots_K = _places(shape.sections, size)
-        self.register_buffer("places_T3", places_T3, persistent=False)
-        self.register_buffer("slots_K", slots_K, persistent=False)
+        self.register_buffer("places_T3", torch.tensor(shape.places()), persistent=False)
+        self.register_buffer("slots_K", _slots(shape.sections, size), persistent=False)
         self.embed_places = SinusoidalPositions(width)
         self.trunk = _TRUNKS[config.trunk](config)
         self.lead = Linear(width, size)
@@ -112,14 +111,11 @@ class Recurrent(nn.Module):
         return signal.view(num, slots)[:, self.slots_K]
 
 
-def _places(sections: Sections, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return token, layer and unit of each token, int64_T3, and where numbers lie in [T, C], _K."""
+def _slots(sections: Sections, size: int) -> torch.Tensor:
+    """Return where the numbers of a sequence lie in tokens of equal size, [T, C], int64_K."""
     counts, sizes = np.array(sections).T  # numpy: plans build modules on no device
-    layers_T = np.repeat(np.arange(len(counts)), counts)
-    units_T = np.concatenate([np.arange(count) for count in counts])
-    places_T3 = np.stack([np.arange(len(layers_T)), layers_T, units_T], axis=1)
-    is_taken_TC = np.arange(size) < sizes[layers_T, None]
-    return torch.from_numpy(places_T3), torch.from_numpy(np.flatnonzero(is_taken_TC))
+    is_taken_TC = np.arange(size) < np.repeat(sizes, counts)[:, None]
+    return torch.from_numpy(np.flatnonzero(is_taken_TC))
 
 
 class _Mamba(nn.Module):
