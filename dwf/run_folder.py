@@ -36,6 +36,7 @@ from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.metrics import MetricsLog, logger
 from dwf.plain import Json, Settings, State
 from dwf.settings import flatten, to_dict
+from dwf.system_errors import of_system
 from dwf.trackers import Tracker, numbers_in, open_trackers
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ _DAMAGED = (
 )  # fmt: skip
 _NO_CODE = "it holds pickled objects, which would run code and are never read"
 _RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK, screen.FILE}
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)  # the kernel's own ENOTSUPP, last
+_without_locks: set[int] = set()  # file systems that were warned of
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "torchdiffeq", "scikit-learn")
 
 
@@ -175,7 +177,12 @@ def _lock(file: IO, folder: Path) -> bool:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        logger.warning("%s: this file system has no locks: start one command at a time", folder)
+        device = os.fstat(file.fileno()).st_dev
+        if device not in _without_locks:
+            _without_locks.add(device)
+            logger.warning(
+                "%s: this file system has no locks: start one command at a time", folder
+            )
     return True
 
 
@@ -216,6 +223,7 @@ def load_state(
 
     Raises:
         CorruptCheckpoint: the file is truncated or altered.
+        OSError: it cannot be opened or read; it may be sound.
     """
     import torch
 
@@ -225,11 +233,13 @@ def load_state(
         if altered is None:
             return torch.load(path, map_location=device, weights_only=True)
         reason = f"{altered} does not match its checksum"
-    except (FileNotFoundError, PermissionError):
+    except FileNotFoundError:
         raise
     except pickle.UnpicklingError:  # whose own words tell how to run it
         reason = _NO_CODE
     except Exception as error:  # what altered bytes raise depends on where they lie
+        if told := of_system(error, path):
+            raise told from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise CorruptCheckpoint(f"{path} is damaged ({reason}): {cure}")
 

@@ -209,7 +209,7 @@ def _align_shards(
 
 
 def _write_permutations(path: Path, groups: Sequence[Group], matched: Matched) -> None:
-    with replacing(path) as partial, h5py.File(partial, "w") as file:
+    with replacing(path) as partial, h5py.File(partial, "w", locking=False) as file:
         file["network"] = matched.network_M.astype(np.int64)
         for g, (group, order_NU) in enumerate(zip(groups, matched.orders, strict=True)):
             file[f"group_{g}"] = order_NU

@@ -10,7 +10,6 @@ Shape suffixes: N networks of a shard, B networks of a block, D numbers of one n
 import contextlib
 import mmap
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from isal import isal_zlib
 
 from dwf.errors import CorruptShard, DwfError, NotAZoo, ShapeMismatch
 from dwf.run_folder import replacing
+from dwf.system_errors import of_system
 from dwf.zoo.checksums import are_right, row_checksums
 from dwf.zoo.facts import Facts
 
@@ -78,7 +78,7 @@ def write_shard(
         ShapeMismatch: the blocks do not add up to N rows of D numbers.
         CorruptShard: a weight is not finite: such a row never enters a zoo.
     """
-    with replacing(path) as partial, _plain_errors(path), h5py.File(partial, "w") as file:
+    with replacing(path) as partial, _plain_errors(path), h5py.File(partial, "w", locking=False) as file:
         file.attrs.update(format=FORMAT, version=VERSION, layout=facts.layout.digest)
         # Space is set aside early and never filled: each row is written exactly once.
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -102,11 +102,10 @@ def _plain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError) as error:
-        found = re.search(r"errno = (\d+)", f"{error} {error.__context__}")
-        if not found:
+        told = of_system(error, path)
+        if not told:
             raise
-        number = int(found[1])
-        raise OSError(number, os.strerror(number), str(path)) from None
+        raise told from None
 
 
 def _write_rows(weights: h5py.Dataset, blocks: Iterable[Block], path: Path) -> Columns:
@@ -176,6 +175,7 @@ class Shard:
         CorruptShard: truncated, altered, or another shard, of this zoo or of another.
         NotAZoo: another format or version.
         ShapeMismatch: another layout.
+        OSError: it cannot be opened or read; it may be sound.
     """
 
     def __init__(self, path: Path, facts: Facts, *, index: int):
@@ -184,7 +184,7 @@ class Shard:
             with h5py.File(path, "r", locking=False) as file:
                 self._read_header(file, facts, index)
         except (OSError, KeyError, RuntimeError, ValueError) as error:
-            raise _corrupt(path, str(error)) from None
+            raise of_system(error, path) or _corrupt(path, str(error)) from None
         if path.stat().st_size < self.offset + self.num_bytes:
             raise _corrupt(path, f"truncated at {path.stat().st_size} bytes")
 
