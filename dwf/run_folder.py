@@ -17,7 +17,6 @@ import pickle
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 import uuid
@@ -35,7 +34,9 @@ from dwf import screen
 from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.metrics import MetricsLog, logger
 from dwf.plain import Json, Settings, State
+from dwf.same_settings import refuse_other_settings
 from dwf.settings import flatten, to_dict
+from dwf.source import commit_facts, uncommitted
 from dwf.system_errors import of_system
 from dwf.trackers import Tracker, numbers_in, open_trackers
 
@@ -180,9 +181,7 @@ def _lock(file: IO, folder: Path) -> bool:
         device = os.fstat(file.fileno()).st_dev
         if device not in _without_locks:
             _without_locks.add(device)
-            logger.warning(
-                "%s: this file system has no locks: start one command at a time", folder
-            )
+            logger.warning("%s: this file system has no locks: start one command at a time", folder)
     return True
 
 
@@ -260,12 +259,6 @@ def reading_arrays(path: Path) -> Iterator[None]:
         ) from None
 
 
-def commit() -> str | None:
-    """The commit of the code that runs, `-dirty` where it was changed; None outside a checkout."""
-    described = _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
-    return described.strip() or None
-
-
 class RunPart:
     """A folder in a run's for one thing that learns: its checkpoints and metrics.
 
@@ -338,6 +331,24 @@ class RunFolder(RunPart):
         self._take_settings(config, free)
         self._record_attempt()
 
+    @classmethod
+    def finished(
+        cls, path: Path, config: Settings | dict[str, Json], *, free: Collection[str] = ()
+    ) -> "RunFolder | None":
+        """Return a finished run of these settings; None of another, or of none. Writes nothing.
+
+        Raises:
+            RunConflict: see `RunFolder`.
+        """
+        if not (path / "done.json").exists() or not (path / "config.yaml").exists():
+            return None
+        if refuse_other_settings(path, config, free=free):
+            return None
+        run = cls.__new__(cls)
+        RunPart.__init__(run, path, to_dict(config))
+        run.threads = None
+        return run
+
     @property
     def config_path(self) -> Path:
         """The merged settings."""
@@ -404,7 +415,8 @@ class RunFolder(RunPart):
 
     def _is_unused(self) -> bool:
         """Whether nothing came of the run, as where its settings were refused: its name is free."""
-        results = {file.name for file in self.path.iterdir()} - _RECORDS
+        results = [file for file in self.path.iterdir() if not _is_empty(file)]
+        results = {file.name for file in results} - _RECORDS
         # The run of a zoo lies beside what it writes.
         beside = self.path.name == "run" and len(list(self.path.parent.iterdir())) > 1
         return not results and not beside
@@ -414,48 +426,20 @@ class RunFolder(RunPart):
             file.write(_command_line() + "\n")
         begun = _recorded_threads(self.environment_path)
         write_json(self.environment_path, _environment() | begun)
-        difference = _git("diff", "HEAD")
+        difference = uncommitted()
         if difference:
             write_text(self.path / "uncommitted.diff", difference)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but such folders, as those of parts that never began."""
+    return folder.is_dir() and all(map(_is_empty, folder.iterdir()))
 
 
 def _command_line() -> str:
     program, *words = sys.argv
     is_dwf = Path(program).name in ("dwf", "__main__.py")
     return shlex.join([*(["dwf"] if is_dwf else ["python", program]), *words])
-
-
-def refuse_other_settings(
-    folder: Path, config: Settings | dict[str, Json], *, free: Collection[str] = ()
-) -> bool:
-    """Raise where the run in a folder has other settings; return whether free ones differ.
-
-    Args:
-        folder: the run folder.
-        config: the settings, a dataclass or plain data.
-        free: dotted keys that may differ, see `RunFolder`.
-
-    Raises:
-        RunConflict: others differ; names the first key with both values.
-    """
-    file = folder / "config.yaml"
-    old = yaml.safe_load(file.read_text()) or {}
-    others = list(differences(old, to_dict(config)))
-    for key, before, now in others:
-        if key not in free or before is None or now is None:
-            raise RunConflict(
-                f"{folder} holds a run with {key} = {before!r}, this one has {now!r}: give "
-                "another --name, or remove the folder"
-            )
-    return bool(others)
-
-
-def differences(old: dict[str, Json], new: dict[str, Json]) -> Iterator[tuple[str, Json, Json]]:
-    """Yield each dotted key in which plain settings differ, with both values; None is none."""
-    old, new = flatten(old), flatten(new)
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            yield key, old.get(key), new.get(key)
 
 
 def _recorded_threads(environment: Path) -> dict[str, int]:
@@ -473,7 +457,7 @@ def _environment() -> dict[str, Json]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             installed[package] = metadata.version(package)
     return {
-        "commit": commit(),
+        **commit_facts(),
         "host": platform.node(),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -481,17 +465,3 @@ def _environment() -> dict[str, Json]:
         "packages": installed,
         "job": {key: value for key, value in os.environ.items() if key.startswith("SLURM_")},
     }
-
-
-def _git(*arguments: str) -> str:
-    """Return git's answer on the checkout that dwf is installed from; nothing without one."""
-    source = Path(__file__).parent.parent
-    if not (source / ".git").exists():
-        return ""
-    try:
-        ran = subprocess.run(
-            ["git", "-C", str(source), *arguments], capture_output=True, text=True, timeout=20
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return ran.stdout if ran.returncode == 0 else ""

@@ -24,7 +24,8 @@ from dwf.cluster.slurm import Element
 from dwf.errors import ConfigError, RunConflict, StillRunning, WorkFailed
 from dwf.metrics import SECONDS_BETWEEN_LINES, logger
 from dwf.plain import Settings
-from dwf.run_folder import refuse_other_settings, write_json
+from dwf.run_folder import write_json
+from dwf.same_settings import refuse_other_settings
 from dwf.settings import Parsed
 from dwf.shipped import ROOT
 from dwf.stages import Product, stage

@@ -16,7 +16,7 @@ import yaml
 from dwf.datasets.own import identified
 from dwf.errors import RunConflict
 from dwf.plain import Json
-from dwf.run_folder import differences
+from dwf.same_settings import differences
 from dwf.settings import to_dict
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import FILE, Facts, Method

@@ -78,7 +78,11 @@ def write_shard(
         ShapeMismatch: the blocks do not add up to N rows of D numbers.
         CorruptShard: a weight is not finite: such a row never enters a zoo.
     """
-    with replacing(path) as partial, _plain_errors(path), h5py.File(partial, "w", locking=False) as file:
+    with (
+        replacing(path) as partial,
+        _plain_errors(path),
+        h5py.File(partial, "w", locking=False) as file,
+    ):
         file.attrs.update(format=FORMAT, version=VERSION, layout=facts.layout.digest)
         # Space is set aside early and never filled: each row is written exactly once.
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)

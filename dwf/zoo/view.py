@@ -17,6 +17,7 @@ from isal import isal_zlib
 
 from dwf.errors import CorruptShard
 from dwf.run_folder import replacing
+from dwf.system_errors import of_system
 from dwf.zoo.facts import Facts
 from dwf.zoo.shard import (
     Columns,
@@ -26,7 +27,6 @@ from dwf.zoo.shard import (
     rest_checksum,
     storable,
 )
-from dwf.system_errors import of_system
 
 NAME = "zoo.h5"
 _DAMAGED = (OSError, KeyError, RuntimeError, ValueError)  # what HDF5 raises for altered bytes
