@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dwf.notebooks import NotebookBar, in_notebook
-from dwf.plain import Json
+from dwf.plain import Json, finite
 from dwf.screen import note
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class MetricsLog:
 
     def write(self, step: int, **values: float | int | str) -> None:
         """Add one line; units belong in the names (`seconds`, `networks/s`)."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.write(json.dumps(finite({"step": step, **values}), allow_nan=False) + "\n")
         self._file.flush()
         shown = {name: value for name, value in values.items() if not isinstance(value, str)}
         for tracker in self._trackers:

@@ -33,7 +33,7 @@ import yaml
 from dwf import screen
 from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.metrics import MetricsLog, logger
-from dwf.plain import Json, Settings, State
+from dwf.plain import Json, Settings, State, finite
 from dwf.same_settings import refuse_other_settings
 from dwf.settings import flatten, to_dict
 from dwf.source import commit_facts, uncommitted
@@ -188,12 +188,12 @@ def _lock(file: IO, folder: Path) -> bool:
 def write_text(path: Path, text: str) -> None:
     """Write a whole text file, or leave what was there."""
     with replacing(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, data: Json) -> None:
-    """Write a whole JSON file, or leave what was there."""
-    write_text(path, json.dumps(data, indent=1) + "\n")
+    """Write a whole JSON file, or leave what was there; numbers that are not finite are null."""
+    write_text(path, json.dumps(finite(data), indent=1, allow_nan=False) + "\n")
 
 
 def save_state(path: Path, state: State) -> None:
@@ -422,7 +422,7 @@ class RunFolder(RunPart):
         return not results and not beside
 
     def _record_attempt(self) -> None:
-        with open(self.path / "command.txt", "a") as file:
+        with open(self.path / "command.txt", "a", encoding="utf-8") as file:
             file.write(_command_line() + "\n")
         begun = _recorded_threads(self.environment_path)
         write_json(self.environment_path, _environment() | begun)
