@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from dwf.errors import ConfigError
+from dwf.flags import words_naming
 from dwf.metrics import Progress, print_table
 from dwf.plain import Json
 from dwf.ranks import world
@@ -302,13 +303,11 @@ def _in_short(numbers: list[int]) -> str:
 def _command_that_made(folder: Path) -> str:
     """The command that makes what is missing of a zoo, as far as its folder tells."""
     provenance = Facts.read(folder).provenance
-    name, place = shlex.quote(folder.name), folder.absolute().parent
     if isinstance(provenance, Merged):
         beside = [str(folder.parent / zoo["name"]) for zoo in provenance.zoos]
         return f"dwf merge {shlex.join([str(folder), *beside])}"
-    if isinstance(provenance, Trained) and place.name == "zoos":
-        root = "" if place.parent == Path.cwd() else f" --root {shlex.quote(str(place.parent))}"
-        return f"dwf zoo --resume --name {name}{root}"
+    if isinstance(provenance, Trained) and "zoos" in folder.absolute().parts[:-1]:
+        return f"dwf zoo --resume {words_naming(folder, 'zoos')}"
     record = folder / "run" / "command.txt"
     lines = record.read_text().splitlines() if record.exists() else []
     return lines[-1] if lines else "give the command that made this zoo again"
