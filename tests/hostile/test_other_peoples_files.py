@@ -20,6 +20,7 @@ import pytest
 
 from dwf import preemption, run_folder, source
 from dwf.codecs.codec import Codec
+from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError, CorruptCheckpoint, CorruptShard, DataUnavailable, RunConflict
 from dwf.folders.kinds import KINDS, Place
 from dwf.folders.status import read_standing
@@ -344,3 +345,12 @@ def test_the_commit_of_another_owners_checkout_is_recorded(tmp_path, monkeypatch
     shutil.rmtree(tmp_path / ".git" / "objects")
     told = source.commit_facts()
     assert told["commit"] is None and told["no_commit"]
+
+
+def test_a_dry_run_refuses_a_network_that_does_not_fit_its_data(monkeypatch):
+    from dwf.zoo.cohorts import measure_rate
+
+    told = zoo_settings(network={"kind": "mlp", "widths": [5, 8, 10]}, data={"kind": "digits"})
+    config = build(ZooConfig, told, source="x.yaml")
+    with pytest.raises(ConfigError, match="5"):
+        measure_rate(config, load_dataset(config.data))
