@@ -19,6 +19,7 @@ from dwf.errors import CorruptShard
 from dwf.run_folder import replacing
 from dwf.system_errors import of_system
 from dwf.zoo.facts import Facts
+from dwf.zoo.hdf5 import made_in_memory
 from dwf.zoo.shard import (
     Columns,
     Shard,
@@ -48,7 +49,7 @@ def write_view(folder: Path, facts: Facts, *, shards: Sequence[Shard], columns: 
     stored = {name: storable(values) for name, values in columns.items()}
     index = {"index/shards": _index(shards), "index/diverged": _diverged(shards)}
     with replacing(folder / NAME) as partial:
-        with h5py.File(partial, "w", userblock_size=_HEAD_BYTES, locking=False) as file:
+        with made_in_memory(partial, _HEAD_BYTES) as file:
             _create_matrix(file, facts.layout.size, shards)
             for name, values in (stored | index).items():
                 file.create_dataset(name, data=values)

@@ -33,9 +33,11 @@ from dwf.sweeps.config import AxisConfig
 from dwf.system_errors import of_system, sentence_of
 from dwf.zoo import care
 from dwf.zoo.config import ZooConfig
+from dwf.zoo.hdf5 import made_in_memory
 from dwf.zoo.shard import Shard, write_shard
 from dwf.zoo.store import Zoo
 from dwf.zoo.verify import find_damage
+from dwf.zoo.view import write_view
 
 NUMBERS = (errno.EACCES, errno.EIO, errno.ESTALE)
 
@@ -174,10 +176,7 @@ def test_hdf5_takes_no_lock_on_a_name_that_is_its_writers_alone(make_zoo, monkey
     columns = {name: values for name, values in zoo.columns.items() if name != "checksum"}
     blocks = [(columns, zoo.read())]
     write_shard(zoo.path / "other.h5", zoo.facts, index=0, num_rows=len(zoo), blocks=blocks)
-    from dwf.zoo.view import write_view
-
-    write_view(zoo.path, zoo.facts, shards=zoo.shards, columns=zoo.columns)
-    assert taken == [False, False]
+    assert taken == [False]
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524])
@@ -354,3 +353,39 @@ def test_a_dry_run_refuses_a_network_that_does_not_fit_its_data(monkeypatch):
     config = build(ZooConfig, told, source="x.yaml")
     with pytest.raises(ConfigError, match="5"):
         measure_rate(config, load_dataset(config.data))
+
+
+@pytest.mark.parametrize("front", [0, 512])
+def test_a_file_made_in_memory_is_that_made_on_disk(tmp_path, front):
+    def fill(file: h5py.File) -> None:
+        file["numbers"] = np.arange(5000)
+        file["numbers"].attrs["kind"] = "words"
+
+    with h5py.File(tmp_path / "disk.h5", "w", userblock_size=front) as file:
+        fill(file)
+    with made_in_memory(tmp_path / "memory.h5", front) as file:
+        fill(file)
+    assert (tmp_path / "memory.h5").read_bytes() == (tmp_path / "disk.h5").read_bytes()
+
+
+def test_a_full_disk_is_an_error_and_no_crash(make_zoo, monkeypatch):
+    """A limit on the size of files fails writes as a full disk does, at any byte."""
+    import resource
+
+    zoo = make_zoo()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    whole = (zoo.path / "zoo.h5").read_bytes()
+    monkeypatch.setattr(run_folder.os, "fsync", lambda number: None)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        for most in range(0, len(whole), 1024):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+            with pytest.raises(OSError) as caught:
+                write_view(zoo.path, zoo.facts, shards=zoo.shards, columns=zoo.columns)
+            assert caught.value.errno == errno.EFBIG and "zoo.h5" in caught.value.filename
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (zoo.path / "zoo.h5").read_bytes() == whole
+    write_view(zoo.path, zoo.facts, shards=zoo.shards, columns=zoo.columns)
+    assert (zoo.path / "zoo.h5").read_bytes() == whole
