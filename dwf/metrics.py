@@ -56,7 +56,7 @@ class MetricsLog:
                 partial = path.with_name(f"{path.name}.partial")
                 partial.write_text("".join(kept))
                 os.replace(partial, path)
-        self._file = open(path, "a")  # noqa: SIM115  held for the run's life
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  held for the run's life
 
     def write(self, step: int, **values: float | int | str) -> None:
         """Add one line; units belong in the names (`seconds`, `networks/s`)."""

@@ -138,7 +138,7 @@ def hold(folder: Path, seconds: float = 2.0) -> Iterator[None]:
         RunConflict: another process holds it; names the process and its machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "a+") as file:
+    with open(folder / LOCK, "a+", encoding="utf-8") as file:
         end = time.monotonic() + seconds
         while not _lock(file, folder):
             if time.monotonic() >= end:
@@ -156,7 +156,7 @@ def hold(folder: Path, seconds: float = 2.0) -> Iterator[None]:
 
 def holder(folder: Path) -> str | None:
     """Return who holds a run folder; None where nobody does, or it cannot be known."""
-    with contextlib.suppress(OSError), open(folder / LOCK) as file:
+    with contextlib.suppress(OSError), open(folder / LOCK, encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
