@@ -19,7 +19,8 @@ from dwf.errors import exit_cleanly
 from dwf.generators.facts import conditions_of
 from dwf.generators.generator import METRIC, Generator
 from dwf.randomness import numpy_stream
-from dwf.run_folder import commit, load_state, write_json
+from dwf.run_folder import load_state, write_json
+from dwf.source import commit
 from dwf.zoo.store import Zoo
 
 

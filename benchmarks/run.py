@@ -24,7 +24,8 @@ from harness import Result
 
 # As `cluster/local.py` starts its workers; read by the C library before Python runs.
 from dwf.cluster.local import KEEP_FREED_MEMORY
-from dwf.run_folder import commit, write_json
+from dwf.run_folder import write_json
+from dwf.source import commit
 
 TOPICS = (
     "zoo",

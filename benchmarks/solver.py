@@ -26,7 +26,8 @@ from dwf.generators.generator import read_head
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.subset import Subset
 from dwf.plain import Json
-from dwf.run_folder import commit, write_json
+from dwf.run_folder import write_json
+from dwf.source import commit
 from dwf.sweeps.trial import judge
 from dwf.zoo.store import Zoo
 

@@ -10,6 +10,8 @@ import select
 import sys
 from collections.abc import Callable
 
+from dwf.system_errors import sentence_of
+
 _CLOSED_PIPE = 141  # as shells say of what SIGPIPE ended
 
 
@@ -113,12 +115,7 @@ def exit_cleanly(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        where = f": {error.filename}" if error.filename else ""
-        print(
-            f"error: {error.strerror}{where}. What was finished is kept; free the resource and "
-            "give the same command again.",
-            file=sys.stderr,
-        )
+        print(f"error: {sentence_of(error)}", file=sys.stderr)
         sys.exit(2)
     except StillRunning as news:
         print(news)

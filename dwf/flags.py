@@ -1,6 +1,8 @@
-"""Words of a command line, before any of it is understood."""
+"""Words of command lines: found before any of them is understood, and told as hints."""
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def flag_of(argv: Sequence[str], name: str) -> str | None:
@@ -11,3 +13,17 @@ def flag_of(argv: Sequence[str], name: str) -> str | None:
         if word.startswith(f"{name}="):
             return word.split("=", 1)[1]
     return None
+
+
+def name_and_root(folder: Path, parent: str) -> tuple[str, Path]:
+    """Return the `--name` and the `--root` of a folder `ROOT/PARENT/NAME`; names may be nested."""
+    whole = folder.absolute()
+    above = next((path for path in whole.parents if path.name == parent), whole.parent)
+    return str(whole.relative_to(above)), above.parent
+
+
+def words_naming(folder: Path, parent: str) -> str:
+    """Return the words by which a command given here finds a folder, quoted for a shell."""
+    name, root = name_and_root(folder, parent)
+    where = "" if root == Path.cwd() else f" --root {shlex.quote(str(root))}"
+    return f"--name {shlex.quote(name)}{where}"

@@ -70,7 +70,7 @@ class Preset:
 def header(file: Path) -> str:
     """Return a file's header as one line of text, without its commands."""
     lines = []
-    for line in file.read_text().splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         text = line.removeprefix("#").strip()
         if not line.startswith("#") or text.startswith(_COMMANDS):
             break

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dwf.notebooks import NotebookBar, in_notebook
-from dwf.plain import Json
+from dwf.plain import Json, finite
 from dwf.screen import note
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ class MetricsLog:
                 partial = path.with_name(f"{path.name}.partial")
                 partial.write_text("".join(kept))
                 os.replace(partial, path)
-        self._file = open(path, "a")  # noqa: SIM115  held for the run's life
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  held for the run's life
 
     def write(self, step: int, **values: float | int | str) -> None:
         """Add one line; units belong in the names (`seconds`, `networks/s`)."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.write(json.dumps(finite({"step": step, **values}), allow_nan=False) + "\n")
         self._file.flush()
         shown = {name: value for name, value in values.items() if not isinstance(value, str)}
         for tracker in self._trackers:

@@ -3,6 +3,7 @@
 Any of them may be absent from a pipeline: then the next reads what the one before that made.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,11 @@ from dwf.evaluation.config import EvaluateConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.plan import missing_zoos
 from dwf.measurements.config import MeasureConfig
+from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.run_folder import RunFolder
+from dwf.same_settings import refuse_other_settings
 from dwf.settings import (
     Count,
     Overlay,
@@ -219,8 +222,14 @@ def begin(parsed: Parsed[PipelineConfig]) -> None:
         raise NotAZoo("\n".join(missing))
     for said in missing:
         print(said)
-    if not launch.dry_run:
-        RunFolder(launch.root / "pipelines" / name, config)
+    folder = launch.root / "pipelines" / name
+    if launch.dry_run:
+        return
+    if (folder / "config.yaml").exists() and not os.access(folder, os.W_OK):
+        refuse_other_settings(folder, config)  # another user's: its stages tell what is finished
+        logger.info("%s cannot be written: its records stay as they are", folder)
+    else:
+        RunFolder(folder, config)
 
 
 def commands(config: PipelineConfig, name: str) -> Iterator[Command]:

@@ -4,6 +4,7 @@ No torch is imported here.
 """
 
 import dataclasses
+import math
 import os
 from typing import TYPE_CHECKING, ClassVar, Protocol, Union
 
@@ -20,6 +21,17 @@ State = Union["torch.Tensor", Json, list["State"], tuple["State", ...], dict[int
 def as_text(name: str) -> str:
     r"""Return the name of a file as text that can be written: bytes that are no UTF-8 as `\xff`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def finite(data: Json) -> Json:
+    """Return plain data with None in the place of numbers that are not finite: JSON has none."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, dict):
+        return {key: finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [finite(value) for value in data]
+    return data
 
 
 class Settings(Protocol):

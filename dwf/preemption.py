@@ -11,7 +11,7 @@ from types import FrameType
 from dwf.errors import Preempted
 from dwf.ranks import world
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP)
 _previous: dict[int, object] = {}
 _asked: list[int] = []
 _has_agreed = False
@@ -26,6 +26,8 @@ def _set_flag(number: int, frame: FrameType | None) -> None:
 def watch() -> None:
     """Install the handlers; call once, in the main thread of a process that trains."""
     for number in SIGNALS:
+        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # `nohup` asked that it goes on without its terminal
         _previous.setdefault(number, signal.signal(number, _set_flag))
 
 

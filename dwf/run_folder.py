@@ -17,7 +17,6 @@ import pickle
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 import uuid
@@ -34,8 +33,11 @@ import yaml
 from dwf import screen
 from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.metrics import MetricsLog, logger
-from dwf.plain import Json, Settings, State
+from dwf.plain import Json, Settings, State, finite
+from dwf.same_settings import refuse_other_settings
 from dwf.settings import flatten, to_dict
+from dwf.source import commit_facts, uncommitted
+from dwf.system_errors import of_system
 from dwf.trackers import Tracker, numbers_in, open_trackers
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ _DAMAGED = (
 )  # fmt: skip
 _NO_CODE = "it holds pickled objects, which would run code and are never read"
 _RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK, screen.FILE}
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)  # the kernel's own ENOTSUPP, last
+_without_locks: set[int] = set()  # file systems that were warned of
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "torchdiffeq", "scikit-learn")
 
 
@@ -135,7 +138,7 @@ def hold(folder: Path, seconds: float = 2.0) -> Iterator[None]:
         RunConflict: another process holds it; names the process and its machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "a+") as file:
+    with open(folder / LOCK, "a+", encoding="utf-8") as file:
         end = time.monotonic() + seconds
         while not _lock(file, folder):
             if time.monotonic() >= end:
@@ -153,7 +156,7 @@ def hold(folder: Path, seconds: float = 2.0) -> Iterator[None]:
 
 def holder(folder: Path) -> str | None:
     """Return who holds a run folder; None where nobody does, or it cannot be known."""
-    with contextlib.suppress(OSError), open(folder / LOCK) as file:
+    with contextlib.suppress(OSError), open(folder / LOCK, encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -175,19 +178,22 @@ def _lock(file: IO, folder: Path) -> bool:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        logger.warning("%s: this file system has no locks: start one command at a time", folder)
+        device = os.fstat(file.fileno()).st_dev
+        if device not in _without_locks:
+            _without_locks.add(device)
+            logger.warning("%s: this file system has no locks: start one command at a time", folder)
     return True
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole text file, or leave what was there."""
     with replacing(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, data: Json) -> None:
-    """Write a whole JSON file, or leave what was there."""
-    write_text(path, json.dumps(data, indent=1) + "\n")
+    """Write a whole JSON file, or leave what was there; numbers that are not finite are null."""
+    write_text(path, json.dumps(finite(data), indent=1, allow_nan=False) + "\n")
 
 
 def save_state(path: Path, state: State) -> None:
@@ -216,6 +222,7 @@ def load_state(
 
     Raises:
         CorruptCheckpoint: the file is truncated or altered.
+        OSError: it cannot be opened or read; it may be sound.
     """
     import torch
 
@@ -225,11 +232,13 @@ def load_state(
         if altered is None:
             return torch.load(path, map_location=device, weights_only=True)
         reason = f"{altered} does not match its checksum"
-    except (FileNotFoundError, PermissionError):
+    except FileNotFoundError:
         raise
     except pickle.UnpicklingError:  # whose own words tell how to run it
         reason = _NO_CODE
     except Exception as error:  # what altered bytes raise depends on where they lie
+        if told := of_system(error, path):
+            raise told from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise CorruptCheckpoint(f"{path} is damaged ({reason}): {cure}")
 
@@ -248,12 +257,6 @@ def reading_arrays(path: Path) -> Iterator[None]:
         raise CorruptCheckpoint(
             f"{path} is damaged ({reason}): remove it and give the command again"
         ) from None
-
-
-def commit() -> str | None:
-    """The commit of the code that runs, `-dirty` where it was changed; None outside a checkout."""
-    described = _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
-    return described.strip() or None
 
 
 class RunPart:
@@ -328,6 +331,24 @@ class RunFolder(RunPart):
         self._take_settings(config, free)
         self._record_attempt()
 
+    @classmethod
+    def finished(
+        cls, path: Path, config: Settings | dict[str, Json], *, free: Collection[str] = ()
+    ) -> "RunFolder | None":
+        """Return a finished run of these settings; None of another, or of none. Writes nothing.
+
+        Raises:
+            RunConflict: see `RunFolder`.
+        """
+        if not (path / "done.json").exists() or not (path / "config.yaml").exists():
+            return None
+        if refuse_other_settings(path, config, free=free):
+            return None
+        run = cls.__new__(cls)
+        RunPart.__init__(run, path, to_dict(config))
+        run.threads = None
+        return run
+
     @property
     def config_path(self) -> Path:
         """The merged settings."""
@@ -394,58 +415,31 @@ class RunFolder(RunPart):
 
     def _is_unused(self) -> bool:
         """Whether nothing came of the run, as where its settings were refused: its name is free."""
-        results = {file.name for file in self.path.iterdir()} - _RECORDS
+        results = [file for file in self.path.iterdir() if not _is_empty(file)]
+        results = {file.name for file in results} - _RECORDS
         # The run of a zoo lies beside what it writes.
         beside = self.path.name == "run" and len(list(self.path.parent.iterdir())) > 1
         return not results and not beside
 
     def _record_attempt(self) -> None:
-        with open(self.path / "command.txt", "a") as file:
+        with open(self.path / "command.txt", "a", encoding="utf-8") as file:
             file.write(_command_line() + "\n")
         begun = _recorded_threads(self.environment_path)
         write_json(self.environment_path, _environment() | begun)
-        difference = _git("diff", "HEAD")
+        difference = uncommitted()
         if difference:
             write_text(self.path / "uncommitted.diff", difference)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but such folders, as those of parts that never began."""
+    return folder.is_dir() and all(map(_is_empty, folder.iterdir()))
 
 
 def _command_line() -> str:
     program, *words = sys.argv
     is_dwf = Path(program).name in ("dwf", "__main__.py")
     return shlex.join([*(["dwf"] if is_dwf else ["python", program]), *words])
-
-
-def refuse_other_settings(
-    folder: Path, config: Settings | dict[str, Json], *, free: Collection[str] = ()
-) -> bool:
-    """Raise where the run in a folder has other settings; return whether free ones differ.
-
-    Args:
-        folder: the run folder.
-        config: the settings, a dataclass or plain data.
-        free: dotted keys that may differ, see `RunFolder`.
-
-    Raises:
-        RunConflict: others differ; names the first key with both values.
-    """
-    file = folder / "config.yaml"
-    old = yaml.safe_load(file.read_text()) or {}
-    others = list(differences(old, to_dict(config)))
-    for key, before, now in others:
-        if key not in free or before is None or now is None:
-            raise RunConflict(
-                f"{folder} holds a run with {key} = {before!r}, this one has {now!r}: give "
-                "another --name, or remove the folder"
-            )
-    return bool(others)
-
-
-def differences(old: dict[str, Json], new: dict[str, Json]) -> Iterator[tuple[str, Json, Json]]:
-    """Yield each dotted key in which plain settings differ, with both values; None is none."""
-    old, new = flatten(old), flatten(new)
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            yield key, old.get(key), new.get(key)
 
 
 def _recorded_threads(environment: Path) -> dict[str, int]:
@@ -463,7 +457,7 @@ def _environment() -> dict[str, Json]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             installed[package] = metadata.version(package)
     return {
-        "commit": commit(),
+        **commit_facts(),
         "host": platform.node(),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -471,17 +465,3 @@ def _environment() -> dict[str, Json]:
         "packages": installed,
         "job": {key: value for key, value in os.environ.items() if key.startswith("SLURM_")},
     }
-
-
-def _git(*arguments: str) -> str:
-    """Return git's answer on the checkout that dwf is installed from; nothing without one."""
-    source = Path(__file__).parent.parent
-    if not (source / ".git").exists():
-        return ""
-    try:
-        ran = subprocess.run(
-            ["git", "-C", str(source), *arguments], capture_output=True, text=True, timeout=20
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return ran.stdout if ran.returncode == 0 else ""

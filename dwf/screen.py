@@ -44,7 +44,7 @@ class _Command(logging.Handler):
             self.waiting.append(text)
         for file in self.files:
             # A full disk must not end the work that is told of.
-            with contextlib.suppress(OSError), open(file, "a") as out:
+            with contextlib.suppress(OSError), open(file, "a", encoding="utf-8") as out:
                 out.write(text)
 
 

@@ -1,15 +1,18 @@
-"""Source of code, found without importing it."""
+"""Source of code, found without importing it, and the commit of the code that runs."""
 
 import ast
 import contextlib
 import hashlib
 import importlib.util
 import os
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+
+_SECONDS_FOR_GIT = 20
 
 
 def source_digest(target: str) -> str | None:
@@ -121,3 +124,46 @@ def _imports(spec: ModuleSpec, content: bytes) -> Iterator[str]:
                     base = importlib.util.resolve_name("." * node.level + base, package)
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+# --- the checkout that dwf is installed from -----------------------------------------------------
+
+
+def commit() -> str | None:
+    """The commit of the code that runs, `-dirty` where it was changed; None outside a checkout."""
+    return commit_facts()["commit"]
+
+
+def commit_facts() -> dict[str, str | None]:
+    """Return the `commit`; with `no_commit`, the reason, where a checkout's is not known."""
+    if not _is_checkout():
+        return {"commit": None}
+    told, reason = _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    return {"commit": told.strip()} if told.strip() else {"commit": None, "no_commit": reason}
+
+
+def uncommitted() -> str:
+    """Return how the checkout differs from its commit; nothing without one."""
+    return _git("diff", "HEAD")[0] if _is_checkout() else ""
+
+
+def _checkout() -> Path:
+    return Path(__file__).parent.parent
+
+
+def _is_checkout() -> bool:
+    return (_checkout() / ".git").exists()
+
+
+def _git(*arguments: str) -> tuple[str, str]:
+    """Return git's answer on the checkout, and in words why there is none.
+
+    The checkout may be another user's: its code runs already, so git may read it, too.
+    """
+    source = str(_checkout())
+    words = ["git", "-c", f"safe.directory={source}", "-C", source, *arguments]
+    try:
+        ran = subprocess.run(words, capture_output=True, text=True, timeout=_SECONDS_FOR_GIT)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", str(error)
+    return (ran.stdout, "") if ran.returncode == 0 else ("", " ".join(ran.stderr.split()))

@@ -83,14 +83,18 @@ def stage(
                 raise RunConflict(
                     f"{folder} is another {product.noun}: give another --name, or remove the folder"
                 )
+            over = RunFolder.finished(records, config, free=free)
+            if over is not None:  # it may be another user's: nothing is written, no lock is taken
+                refuse_other(over)
+                if _is_over(product, folder, over):
+                    return None
             held.enter_context(hold(records))
             run = RunFolder(records, config, free=free)
             refuse_other(run)
             held.enter_context(kept_in(records))
             for line in where_to_look(records):
                 logger.info("%s", line)
-            if run.summary is not None and product.is_whole(folder):
-                logger.info("%s %s is finished already: %s", product.noun, folder.name, folder)
+            if _is_over(product, folder, run):
                 return None
             if not has_workers:
                 sweep(folder.rglob(LEFTOVERS))
@@ -101,6 +105,14 @@ def stage(
         if run is not None and run.threads is not None:
             held.enter_context(threads(run.threads))
         yield run
+
+
+def _is_over(product: Product, folder: Path, run: RunFolder) -> bool:
+    """Whether nothing is left to make, which a log line says."""
+    is_over = run.summary is not None and product.is_whole(folder)
+    if is_over:
+        logger.info("%s %s is finished already: %s", product.noun, folder.name, folder)
+    return is_over
 
 
 # --- units of work ------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def _read_mapping(path: Path, by: str) -> Said:
         siblings = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise ConfigError(f"{path}{by}: no such file{nearest(str(path), siblings)}")
     try:
-        loader = yaml.SafeLoader(path.read_text())
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
         node = loader.get_single_node()
         lines, twice = _places(node)
         data = None if node is None else loader.construct_document(node)

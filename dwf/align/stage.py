@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 
@@ -26,6 +25,7 @@ from dwf.run_folder import RunFolder, replacing
 from dwf.stages import stage
 from dwf.zoo.constants import refuse_varying_constants
 from dwf.zoo.facts import Facts
+from dwf.zoo.hdf5 import made_in_memory
 from dwf.zoo.provenance import Aligned
 from dwf.zoo.shard import shard_name
 from dwf.zoo.store import ZOO, Zoo, create_zoo, finish_zoo, is_whole
@@ -209,7 +209,7 @@ def _align_shards(
 
 
 def _write_permutations(path: Path, groups: Sequence[Group], matched: Matched) -> None:
-    with replacing(path) as partial, h5py.File(partial, "w") as file:
+    with replacing(path) as partial, made_in_memory(partial) as file:
         file["network"] = matched.network_M.astype(np.int64)
         for g, (group, order_NU) in enumerate(zip(groups, matched.orders, strict=True)):
             file[f"group_{g}"] = order_NU

@@ -51,7 +51,8 @@ from dwf.evaluation.stage import evaluate
 from dwf.generators.plan import describe_sizes, layout_of, parts_that_train
 from dwf.metrics import print_report
 from dwf.pipeline import STAGES
-from dwf.run_folder import LEFTOVERS, RunFolder, differences, hold, sweep, write_text
+from dwf.run_folder import LEFTOVERS, RunFolder, hold, sweep, write_text
+from dwf.same_settings import differences
 from dwf.settings import build, to_dict
 from dwf.stages import Product, Runner, Work, run_here, stage
 from dwf.sweeps.estimate import in_hours, zoo_seconds

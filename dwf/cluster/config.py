@@ -45,6 +45,9 @@ class SiteConfig(Checked):
     """How long before the time limit a job is told to save; longer than a step takes."""
     requeues: Count = 1000
     """How often a job may run into its time limit before it is given up."""
+    array_elements: Count | None = None
+    """Elements of a job array at most, where a limit of a QOS or an account is below Slurm's own;
+    an element then does more units."""
     setup: tuple[str, ...] = ()
     """Shell lines at the start of a job: modules, environment."""
     scratch: Path | None = None

@@ -22,9 +22,11 @@ from dwf.cluster import slurm
 from dwf.cluster.config import RankedLaunch, SiteConfig, read_site, refuse_slurm_flags, setup_lines
 from dwf.cluster.slurm import Element
 from dwf.errors import ConfigError, RunConflict, StillRunning, WorkFailed
+from dwf.flags import name_and_root, words_naming
 from dwf.metrics import SECONDS_BETWEEN_LINES, logger
 from dwf.plain import Settings
-from dwf.run_folder import refuse_other_settings, write_json
+from dwf.run_folder import write_json
+from dwf.same_settings import refuse_other_settings
 from dwf.settings import Parsed
 from dwf.shipped import ROOT
 from dwf.stages import Product, stage
@@ -57,8 +59,8 @@ class RankedJob:
     @property
     def arguments(self) -> list[str]:
         """Words behind the script's name: all else stands in the run folder."""
-        root = self.folder.parent.parent
-        words = ["--resume", "--name", self.folder.name, "--root", str(root)]
+        name, root = name_and_root(self.folder, "runs")
+        words = ["--resume", "--name", name, "--root", str(root)]
         return [*words, "--track", *self.track] if self.track else words
 
     @property
@@ -72,7 +74,12 @@ class RankedJob:
         return self.nodes * self.ranks_per_node
 
     def command(self) -> list[str]:
-        """Return the words that submit it."""
+        """Return the words that submit it.
+
+        Raises:
+            ConfigError: Slurm would read the folder's path as a pattern.
+        """
+        slurm.refuse_patterns(self.folder)
         site, ranks = self.site, self.ranks_per_node
         options = {
             "nodes": self.nodes,
@@ -181,9 +188,10 @@ def _submit(job: RankedJob) -> str:
     folder = _jobs_folder(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
-    environment = os.environ | {"PATH": path, "DWF_SETUP": "\n".join(setup_lines(job.site))}
     words = list(map(str, job.command()))
-    ran = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=ROOT)
+    with slurm.outside_of_jobs():
+        environment = os.environ | {"PATH": path, "DWF_SETUP": "\n".join(setup_lines(job.site))}
+        ran = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=ROOT)
     if ran.returncode:
         with suppress(OSError):  # nothing came of it, so the run's name is free; or logs are there
             folder.rmdir()
@@ -260,10 +268,8 @@ def progress(folder: Path) -> str:
 
 
 def _look_again(job: RankedJob, number: str) -> str:
-    root = job.folder.parent.parent
-    where = "" if root == Path.cwd() else f" --root {shlex.quote(str(root))}"
     return (
-        f"look again with: dwf generator --resume --name {job.folder.name}{where} "
+        f"look again with: dwf generator --resume {words_naming(job.folder, 'runs')} "
         f"--nodes {job.nodes}\n  log: {_log(job.folder, number)}\n  end it with: scancel {number}"
     )
 

@@ -1,11 +1,13 @@
 """Ask Slurm: which jobs live, how jobs ended, what the nodes of a partition are."""
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from dwf.cluster.config import SiteConfig
 from dwf.errors import ConfigError
@@ -15,6 +17,11 @@ from dwf.metrics import logger
 SECONDS_FOR_AN_ANSWER = 60
 _GPUS = re.compile(r"gpu(?::[^:,()]+)?:(\d+)")
 _HABITS = ("SQUEUE_", "SACCT_", "SINFO_")
+_OF_A_JOB = ("SLURM_", "SLURMD_", "PMI_", "PMIX_", "PMI2_")
+_OF_THE_CLIENT = (
+    *("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_SACK_JWKS"),
+    *("SLURM_TIME_FORMAT", "SLURM_EXIT_ERROR", "SLURM_MPI_TYPE", "SLURM_DEBUG_FLAGS"),
+)
 LOST = ("NODE_FAIL", "BOOT_FAIL", "FAILED", "TIMEOUT", "PREEMPTED")
 """Ends that nobody asked for and that another run may not come to."""
 
@@ -44,6 +51,37 @@ def require_slurm() -> None:
         raise ConfigError(
             "no `sbatch` on this machine: add --local to work here, or run on a login node of a "
             "Slurm cluster"
+        )
+
+
+@contextlib.contextmanager
+def outside_of_jobs() -> Iterator[None]:
+    """Within the block the environment has nothing of the job, or step, that this process is in.
+
+    `sbatch` would take it for the new job's: its memory, its tasks, its cores. The client's own
+    variables (where Slurm is, who asks) stay, and so do a site's defaults, `SBATCH_*`.
+    """
+    inherited = {key: os.environ.pop(key) for key in list(os.environ) if _is_of_a_job(key)}
+    try:
+        yield
+    finally:
+        os.environ.update(inherited)
+
+
+def _is_of_a_job(variable: str) -> bool:
+    return variable.startswith(_OF_A_JOB) and variable not in _OF_THE_CLIENT
+
+
+def refuse_patterns(folder: Path) -> None:
+    """Raise where Slurm would read a part of a folder's path as a pattern of its log's name.
+
+    Raises:
+        ConfigError: there is a `%` in it.
+    """
+    if "%" in str(folder):
+        raise ConfigError(
+            f"{folder}: Slurm reads % in the names of its logs as a pattern: give a --name and a "
+            "--root without it"
         )
 
 

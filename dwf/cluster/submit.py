@@ -9,6 +9,7 @@ submitted.
 
 import itertools
 import json
+import re
 import shlex
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -28,6 +29,7 @@ from dwf.run_folder import write_json
 from dwf.stages import Work
 
 RECORD, LAUNCH = "submitted.json", "launch.json"
+_LIMIT = re.compile(r"submit|job array", re.IGNORECASE)  # of a limit, not of "submission"
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,16 @@ def cut_units(
         nodes: how many elements run at once.
         site: complete, see `slurm.complete`.
         workers: units that a node does at once; default: one for each GPU, or core.
+
+    Raises:
+        ConfigError: Slurm would read the folder's path as a pattern.
     """
+    slurm.refuse_patterns(work.folder)
     gpus, cpus = site.gpus_per_node or 0, site.cpus_per_node or 1
     full = workers or gpus or cpus
     width = max(1, min(full, -(-len(units) // nodes)))
-    length = max(width, -(-len(units) // slurm.most_elements()))
+    most = min(slurm.most_elements(), site.array_elements or len(units) or 1)
+    length = max(width, -(-len(units) // most))
     cut = [list(units[i : i + length]) for i in range(0, len(units), length)]
     asked = {
         "gpus": -(-gpus * width // full),
@@ -129,17 +136,28 @@ def submit(work: Work, array: Array, *, site: SiteConfig, alive: Collection[str]
     forget_failures(work.folder, itertools.chain(*array.elements))
     forget_pickles(folder, alive)
     try:
-        with executor.batch():
+        with slurm.outside_of_jobs(), executor.batch():
             jobs = [
                 executor.submit(Element(work, units, workers=array.workers))
                 for units in array.elements
             ]
     except FailedJobError as error:
-        raise ConfigError(f"sbatch refused the job: {' '.join(str(error).split())}") from None
+        told = " ".join(str(error).split())
+        raise ConfigError(f"sbatch refused the job: {told}{_cure(told, array)}") from None
     job = jobs[0].job_id.partition("_")[0]
     write_json(folder / RECORD, [*_records(work.folder), {"job": job, "elements": array.elements}])
     logger.info("submitted job %s: %d elements", job, len(array.elements))
     return job
+
+
+def _cure(told: str, array: Array) -> str:
+    """Return how to ask for less, where a limit on the number of jobs refused an array."""
+    if not _LIMIT.search(told) or len(array.elements) < 2:
+        return ""
+    return (
+        f": the array has {len(array.elements)} elements; give the site's file fewer with "
+        "array_elements: N"
+    )
 
 
 def forget_pickles(folder: Path, alive: Collection[str]) -> None:

@@ -1,7 +1,6 @@
 """Watch units of work that run on a cluster until all are whole, or nobody is left to do them."""
 
 import json
-import shlex
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from dwf.cluster.slurm import Element, Key
 from dwf.cluster.submit import elements, job_numbers, submit_missing
 from dwf.cluster.work import missing, raise_failures
 from dwf.errors import StillRunning
+from dwf.flags import words_naming
 from dwf.plain import Json
 from dwf.run_folder import hold
 from dwf.stages import Work
@@ -25,6 +25,7 @@ _SHARE_OF_LOOKING = 0.02
 """At most this share of the time goes into looking."""
 _LOOKS_TO_BELIEVE = 2
 _ROUNDS = 3
+_LOG_END = 4096  # bytes
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,8 @@ def _sleep(work: Work, seconds: float) -> None:
 
 def _look_again(work: Work) -> str:
     jobs = " ".join(job_numbers(elements(work.folder)))
-    root = work.folder.parent.parent
-    where = "" if root == Path.cwd() else f" --root {shlex.quote(str(root))}"
     return (
-        f"look again with: dwf zoo --resume --name {work.folder.name}{where}\n"
+        f"look again with: dwf zoo --resume {words_naming(work.folder, 'zoos')}\n"
         f"  logs: {jobs_folder(work.folder)}\n  end them with: scancel {jobs}"
     )
 
@@ -139,5 +138,15 @@ def _why(
     names = (f"{key[0]}_{key[1]}_0_log.err", f"{key[0]}_0_log.err")  # of an array, of one job
     logs = [file for name in names if (file := jobs_folder(folder) / name).exists()]
     log = f", log {logs[0]}" if logs else ""
-    why = f"its job {key[0]}_{key[1]} is {state} (node {node}{log})"
+    said = _last_line(logs[0]) if logs else ""
+    why = f"its job {key[0]}_{key[1]} is {state} (node {node}{log}){said and f': {said}'}"
     return why, state in slurm.LOST
+
+
+def _last_line(log: Path) -> str:
+    """Return what a log says last, of its last kilobytes; control characters are left out."""
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - _LOG_END))
+        text = file.read().decode("utf-8", "replace")
+    lines = ["".join(filter(str.isprintable, line)).strip() for line in text.splitlines()]
+    return next(filter(None, reversed(lines)), "")

@@ -7,6 +7,7 @@ from pathlib import Path
 from dwf.errors import DwfError, WorkFailed
 from dwf.metrics import Progress, logger
 from dwf.stages import Work
+from dwf.system_errors import sentence_of
 
 # A shared file system fails now and then; work that fails for another reason would fail again.
 ATTEMPTS = 3
@@ -53,6 +54,8 @@ def attempt(unit: Callable[[Path, int], None], folder: Path, *, index: int) -> N
 
 def reason(error: BaseException) -> str:
     """Say in a line why a unit failed."""
+    if isinstance(error, OSError):
+        return sentence_of(error)
     return str(error) if isinstance(error, DwfError) else f"{type(error).__name__}: {error}"
 
 

@@ -6,6 +6,7 @@
 Shape suffixes: N networks, D numbers of a network, K numbers of a code.
 """
 
+import errno
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from dwf.plain import Json
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, replacing, write_json
 from dwf.settings import build, find, to_dict
+from dwf.system_errors import of_system
 from dwf.zoo.layout import Layout, Span
 from dwf.zoo.moments import Sources, blocks_of, count_networks
 
@@ -263,6 +265,7 @@ class Codec:
 
         Raises:
             RunConflict: the folder holds no whole codec.
+            OSError: a file cannot be opened or read; it may be sound.
         """
         try:
             head = json.loads((folder / HEAD).read_text())
@@ -275,6 +278,9 @@ class Codec:
             )
             codec._open(folder)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            told = of_system(error, folder)
+            if told and told.errno != errno.ENOENT:
+                raise told from None
             raise RunConflict(
                 f"{folder} holds no whole codec ({error}): remove the run's folder and fit the "
                 "generator again with dwf generator"

@@ -18,7 +18,7 @@ def status(folders: Folders = (), *, root: Path = Path()) -> int:
 
     Without a folder: all zoos, runs, reports, sweeps, audits and others in --root. With folders:
     these; zoos in detail, shard by shard. The exit code is 1 where a folder that was given is not
-    finished, or anything is damaged.
+    finished, or anything is damaged or cannot be read.
 
     Args:
         folders: folders to look at; default: all in the root.
@@ -70,4 +70,4 @@ def _print_all(root: Path) -> int:
     for one in found:
         if one.holder:
             print(f"{one.place.path}: worked on by {one.holder}")
-    return int(any(one.state == "damaged" for one in found))
+    return int(any(one.state in ("damaged", "unreadable") for one in found))

@@ -1,5 +1,6 @@
 """Time that the rest of a pipeline may take: as its stages took before, else by arithmetic."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -52,7 +53,8 @@ class TimeLeft:
         key = _key(self._given[number])
         self._own[key] = round(max(seconds, self._own.get(key, 0.0)), 1)
         self._known[key] = self._own[key]
-        write_json(self._folder / FILE, self._own)
+        with contextlib.suppress(OSError):  # a folder of another user's keeps its times
+            write_json(self._folder / FILE, self._own)
 
 
 def _key(command: Command) -> str:

@@ -27,6 +27,7 @@ from dwf.datasets.resize import resize
 from dwf.datasets.sources import read_published
 from dwf.errors import ConfigError, DataUnavailable
 from dwf.run_folder import reading_arrays, replacing, write_json
+from dwf.system_errors import sentence_of
 
 logger = logging.getLogger("dwf")
 
@@ -154,8 +155,15 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
     Nothing breaks on file systems without locks: all files are renamed into place, and every
     process writes the same bytes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / "lock", "w")  # noqa: SIM115  closed by the block below
+    except OSError as error:
+        raise DataUnavailable(
+            f"$DWF_DATA, where data are kept, cannot be written: {sentence_of(error)} Or set "
+            "DWF_DATA to a folder of your own."
+        ) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

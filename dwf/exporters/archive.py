@@ -53,7 +53,7 @@ class ArchiveExporter(Exporter):
         """Write the files that are missing; yield the number of networks that are there so far."""
         archive, reader = folder / self.files[0], folder / READER.name
         if not archive.exists():
-            with replacing(archive) as partial, h5py.File(partial, "w") as file:
+            with replacing(archive) as partial, h5py.File(partial, "w", locking=False) as file:
                 self._write_about(file)
                 self._write_columns(file)
                 yield from self._write_weights(file)

@@ -17,7 +17,8 @@ from dwf.exporters.exporter import Exporter
 from dwf.exporters.selection import refuse_not_finite, rows_of
 from dwf.metrics import Progress, logger
 from dwf.plain import Json
-from dwf.run_folder import LEFTOVERS, LOCK, differences, hold, sweep, write_json
+from dwf.run_folder import LEFTOVERS, LOCK, hold, sweep, write_json
+from dwf.same_settings import differences
 from dwf.settings import find
 from dwf.zoo.network_files import INDEX
 from dwf.zoo.store import Zoo

@@ -16,9 +16,10 @@ from dwf.pipeline import PipelineConfig, commands
 from dwf.plain import Json
 from dwf.run_folder import holder
 from dwf.settings import build, flatten
+from dwf.system_errors import sentence_of
 from dwf.zoo.manifest import grown_by, read_manifest
 
-State = Literal["finished", "in work", "submitted", "stopped", "damaged"]
+State = Literal["finished", "in work", "submitted", "stopped", "damaged", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ def read_standing(place: Place, root: Path) -> Standing:
     who = holder(place.records)
     try:
         is_finished, far = _FAR.get(place.kind.noun, _by_records)(place, root)
-    except (DwfError, ValueError, KeyError, OSError) as error:
+    except OSError as error:
+        return Standing(place, "unreadable", sentence_of(error), who, _changed(place))
+    except (DwfError, ValueError, KeyError) as error:
         return Standing(place, "damaged", " ".join(str(error).split()), who, _changed(place))
     state: State = "finished" if is_finished else "stopped"
     if who:
@@ -106,6 +109,8 @@ def _of_zoo(place: Place, root: Path) -> tuple[bool, str]:
     told = read_status(place.path)
     if told.damaged:
         raise ValueError(next(iter(told.damaged.values())))
+    if told.unread:
+        return False, f"{len(told.unread)} of {told.num_shards} shards cannot be read"
     counts = f"{told.num_networks:,} networks, {told.num_rows:,} rows"
     if told.is_whole:
         more = ", ".join(path.name for path in grown_by(place.path))

@@ -23,6 +23,7 @@ from dwf.densities.config import DENSITIES, DensitySettings
 from dwf.densities.density import Density, Setting
 from dwf.densities.solver import Watch
 from dwf.errors import ConfigError, RunConflict
+from dwf.flags import words_naming
 from dwf.generators.config import BATCHNORM_IMAGES, GateConfig
 from dwf.generators.examiner import Examiner
 from dwf.generators.gate import pass_gate
@@ -374,8 +375,8 @@ class Generator:
             density = find(DENSITIES, head["density"]["kind"]).load(folder / DENSITY)
         except FileNotFoundError:
             raise RunConflict(
-                f"{folder} holds a generator that is not fitted to the end: go on with python "
-                f"dwf generator --resume --name {folder.name}"
+                f"{folder} holds a generator that is not fitted to the end: go on with "
+                f"dwf generator --resume {words_naming(folder, 'runs')}"
             ) from None
         return cls(codec, density, origin=head["origin"], head=head)
 
@@ -401,8 +402,8 @@ def read_head(folder: Path) -> dict[str, Json]:
         ) from None
     except (ValueError, KeyError, TypeError):
         raise RunConflict(
-            f"{file} is not the description of a generator: remove it and go on with python "
-            f"dwf generator --resume --name {folder.name}"
+            f"{file} is not the description of a generator: remove it and go on with "
+            f"dwf generator --resume {words_naming(folder, 'runs')}"
         ) from None
     if found != (FORMAT, VERSION):
         raise RunConflict(

@@ -80,9 +80,12 @@ class Own(Measure):
             for part in name.split("."):
                 found = getattr(found, part)
         except Exception as error:  # at import a module of the user's can raise anything
+            loaded = sys.modules.get(module)
+            file = loaded and vars(loaded).get("__file__")
+            where = f" from {file}" if file else ""
             raise self._error(
-                f"cannot be imported ({type(error).__name__}: {error}); give the command in the "
-                "folder that holds it, or install its package"
+                f"cannot be imported{where} ({type(error).__name__}: {error}); give the command in "
+                "the folder that holds it, or install its package"
             ) from error
         if not callable(found):
             raise self._error(f"is {type(found).__name__}, expected a function")

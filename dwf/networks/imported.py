@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from types import ModuleType
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -60,6 +61,12 @@ def _refuse_without_statistics(network: nn.Module, call: str) -> None:
             )
 
 
+def _place(module: ModuleType) -> str:
+    """Return in brackets where a module lies: another of the user's module's name may be found."""
+    file = vars(module).get("__file__")
+    return f" ({file})" if file else ""
+
+
 def _find(target: str) -> Callable[..., object]:
     module_name, _, name = target.partition(":")
     try:
@@ -77,7 +84,7 @@ def _find(target: str) -> Callable[..., object]:
             close = difflib.get_close_matches(part, dir(found), n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ConfigError(
-                f"network.target = {target!r}: {module_name} has no {name}{hint}"
+                f"network.target = {target!r}: {module_name}{_place(module)} has no {name}{hint}"
             ) from None
     if not callable(found):
         raise ConfigError(

@@ -99,6 +99,6 @@ def find_codec(generator: str, beside: Path) -> Path:
             return run / FOLDER
     raise ConfigError(
         f"generator = {generator!r}: there is no codec at "
-        f"{' or '.join(str(run / FOLDER) for run in tried)}: fit a generator first, with python "
+        f"{' or '.join(str(run / FOLDER) for run in tried)}: fit a generator first, with "
         f"dwf generator --name {Path(generator).name}, or name one that is"
     )

@@ -22,7 +22,8 @@ from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.predictor import Predictor
 from dwf.predictors.properties import Columns
 from dwf.predictors.row import Unit, read_record, units_of
-from dwf.run_folder import hold, refuse_other_settings, replacing, write_json
+from dwf.run_folder import hold, replacing, write_json
+from dwf.same_settings import refuse_other_settings
 from dwf.zoo.store import Zoo
 
 FILE = "predicted.json"

@@ -58,7 +58,7 @@ def _read(name: str, tables: Sequence["Columns"]) -> Property:
         if table.zoo.facts.data == first.zoo.facts.data and count != images[0]:
             raise ConfigError(
                 f"{name} of {first.zoo.path} is of {images[0]} images and that of "
-                f"{table.zoo.path} of {count}, of the same data: measure both alike, with python "
+                f"{table.zoo.path} of {count}, of the same data: measure both alike, with "
                 "dwf measure"
             )
     return Property(name, values, max(known) if len(known) == len(images) else None)

@@ -36,11 +36,10 @@ from dwf.predictors.row import (
 from dwf.ranks import world
 from dwf.run_folder import (
     RunFolder,
-    differences,
     hold,
-    refuse_other_settings,
     write_text,
 )
+from dwf.same_settings import differences, refuse_other_settings
 from dwf.settings import to_dict
 from dwf.stages import Product, Runner, Work, run_here, stage
 

@@ -1,6 +1,7 @@
 """Settings of a sweep: the stages, what is tried of them, by what a trial is judged, and where."""
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,9 +22,16 @@ from dwf.settings import (
 if TYPE_CHECKING:
     import numpy as np
 
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 _WIDE = 6  # listed numbers that span this factor are meant as steps of a factor
 LOWER_IS_BETTER = ("overlap", "val_loss")
 """Metrics of which the lowest value is best; of the others it is the highest."""
+
+
+def as_number(value: Json) -> Json:
+    """Return a number that YAML takes for words, as `1e-3`, which it wants to be `1.0e-3`."""
+    is_number = isinstance(value, str) and _EXPONENT.fullmatch(value)
+    return float(value) if is_number else value
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,9 @@ class AxisConfig(Checked):
                 f"{', '.join(given) or 'nothing'}: give one of {', '.join(vars(self))}"
             )
         ((kind, values),) = given.items()
+        if kind in ("grid", "choice"):
+            values = tuple(map(as_number, values))
+            object.__setattr__(self, kind, values)
         if kind in ("grid", "choice"):
             if not values or any(value in values[:i] for i, value in enumerate(values)):
                 raise ValueError(f"{kind} = {list(values)}: a list of values that differ")
@@ -187,7 +198,12 @@ class SweepConfig(Checked):
                 lists = ", ".join(name for name, axis in self.space.items() if axis.is_list)
                 raise ValueError(f"leave_out: {entry!r} is of none of the lists of space: {lists}")
             axis = axes[key]
-            kept = tuple(value for value in axis.values if text not in (str(value), _yaml(value)))
+            named = as_number(text)
+            kept = tuple(
+                value
+                for value in axis.values
+                if text not in (str(value), _yaml(value)) and named != value
+            )
             if len(kept) == len(axis.values):
                 listed = ", ".join(map(_yaml, self.space[key].values))
                 raise ValueError(f"leave_out: {entry!r}: {key} has {listed}")

@@ -20,7 +20,8 @@ from dwf.extras import require
 from dwf.metrics import read_metrics, table_console
 from dwf.plain import Json
 from dwf.ranks import alone
-from dwf.run_folder import METRICS, RunFolder, differences, hold, write_json, write_text
+from dwf.run_folder import METRICS, RunFolder, hold, write_json, write_text
+from dwf.same_settings import differences
 from dwf.settings import build, flatten, load, to_dict
 from dwf.stages import Product, Runner, run_here, stage
 from dwf.sweeps.config import SweepConfig

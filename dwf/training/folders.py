@@ -19,6 +19,7 @@ from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.plain import Json, State
 from dwf.ranks import World
 from dwf.run_folder import load_state, save_state, sha256_of, write_text
+from dwf.system_errors import of_system
 from dwf.training.checkpoint import NUM_KEPT, refuse_all_damaged, set_aside
 
 LOOP, NATIVE, UNIVERSAL = "loop.pt", "state", "universal"
@@ -156,7 +157,11 @@ def _damage_of(file: Path, size: int) -> str | None:
             return None
         with zipfile.ZipFile(file) as archive:
             altered = archive.testzip()
+    except FileNotFoundError as error:
+        return f"{file} is damaged ({error})"
     except (OSError, zipfile.BadZipFile) as error:
+        if told := of_system(error, file):
+            raise told from None
         return f"{file} is damaged ({error})"
     return f"{file} is damaged ({altered} does not match its checksum)" if altered else None
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from dwf.arguments import POSITIONAL, Argument
 from dwf.errors import ConfigError
+from dwf.flags import words_naming
 from dwf.metrics import Progress, print_table
 from dwf.plain import Json
 from dwf.ranks import world
@@ -72,6 +73,7 @@ def _details(one: "Status") -> Iterator[str]:
         for index, told in one.begun.items()
     )
     yield from _short(f"{where} shard {i} is damaged: {why}" for i, why in one.damaged.items())
+    yield from _short(f"{where} shard {i} cannot be read: {w}" for i, w in one.unread.items())
     if one.missing:
         yield f"{where} missing shards: {_in_short(one.missing)}"
     if len(one.whole) == one.num_shards and not one.has_view:
@@ -139,6 +141,8 @@ def _spread(one: dict[str, float] | None) -> str:
 def verify(folders: Folders, threads: Count | None = None, *, mend: bool = False) -> int:
     """Hold every byte of zoos to its checksum; name every damaged file and the cure.
 
+    A file that cannot be opened or read is told with the system's reason, and is to stay.
+
     Args:
         folders: the zoos.
         threads: of each process; default: one a core, or one where there are several MPI ranks.
@@ -151,7 +155,7 @@ def verify(folders: Folders, threads: Count | None = None, *, mend: bool = False
         num = world().on_first(Facts.read, folder).num_shards
         with _progress(f"verify {folder.name}", num, "shards") as report:
             damages = find_damage(folder, threads, report=report)
-        if mend and [damage.file.name for damage in damages] == [NAME]:
+        if mend and _is_view_alone(damages):
             world().on_first(_write_view, folder)
             damages = []
         is_damaged |= bool(damages)
@@ -172,12 +176,21 @@ def _tell(folder: Path, num_shards: int, damages: "Sequence[Damage]") -> None:
         return
     for damage in damages:
         print(f"{damage.file}: {damage.reason}")
-    if [damage.file.name for damage in damages] == [NAME]:
+    unread = [damage.file for damage in damages if not damage.is_readable]
+    if unread:
+        print(f"{folder}: {len(unread)} could not be read and may be sound: leave them there")
+    wrong = [damage.file for damage in damages if damage.is_readable]
+    if _is_view_alone(damages):
         print(f"{folder}: mend it with: dwf verify --mend {shlex.quote(str(folder))}")
-        return
-    there = [str(damage.file) for damage in damages if damage.file.exists()]
-    remove = f"rm {shlex.join(there)} && " if there else ""
-    print(f"{folder}: {len(damages)} to mend with: {remove}{_command_that_made(folder)}")
+    elif wrong:
+        there = [str(file) for file in wrong if file.exists()]
+        remove = f"rm {shlex.join(there)} && " if there else ""
+        print(f"{folder}: {len(wrong)} to mend with: {remove}{_command_that_made(folder)}")
+
+
+def _is_view_alone(damages: "Sequence[Damage]") -> bool:
+    """Whether the view is all that is wrong, and was seen to be."""
+    return [damage.file.name for damage in damages] == [NAME] and damages[0].is_readable
 
 
 def statistics(
@@ -289,13 +302,11 @@ def _in_short(numbers: list[int]) -> str:
 def _command_that_made(folder: Path) -> str:
     """The command that makes what is missing of a zoo, as far as its folder tells."""
     provenance = Facts.read(folder).provenance
-    name, place = shlex.quote(folder.name), folder.absolute().parent
     if isinstance(provenance, Merged):
         beside = [str(folder.parent / zoo["name"]) for zoo in provenance.zoos]
         return f"dwf merge {shlex.join([str(folder), *beside])}"
-    if isinstance(provenance, Trained) and place.name == "zoos":
-        root = "" if place.parent == Path.cwd() else f" --root {shlex.quote(str(place.parent))}"
-        return f"dwf zoo --resume --name {name}{root}"
+    if isinstance(provenance, Trained) and "zoos" in folder.absolute().parts[:-1]:
+        return f"dwf zoo --resume {words_naming(folder, 'zoos')}"
     record = folder / "run" / "command.txt"
     lines = record.read_text().splitlines() if record.exists() else []
     return lines[-1] if lines else "give the command that made this zoo again"

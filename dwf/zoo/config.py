@@ -347,10 +347,7 @@ class ZooConfig(Checked):
 
     def __post_init__(self):
         if self.first is not None and self.first >= self.count:
-            raise ValueError(
-                f"first = {self.first}, count = {self.count}: networks are numbered from first to "
-                "count - 1, so count is the larger one"
-            )
+            raise ValueError(f"first = {self.first}, count = {self.count}: count must be larger")
         late = [epoch for epoch in self.keep_epochs if epoch > self.recipe.epochs]
         if late:
             raise ValueError(f"keep_epochs = {late}: the recipe ends at {self.recipe.epochs}")
@@ -358,6 +355,10 @@ class ZooConfig(Checked):
             raise ValueError(
                 f"keep_epochs = {list(self.keep_epochs)} and keep.kind = {self.keep.kind!r}: give "
                 "one of them"
+            )
+        if isinstance(self.keep, KeepAbove | KeepBest) and not self.data.validation:
+            raise ValueError(
+                f"keep.kind = {self.keep.kind!r}, data.validation = 0: it needs some, as 0.1"
             )
         self._refuse_vary_without_base()
 

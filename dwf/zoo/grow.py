@@ -15,8 +15,9 @@ import yaml
 
 from dwf.datasets.own import identified
 from dwf.errors import RunConflict
+from dwf.flags import words_naming
 from dwf.plain import Json
-from dwf.run_folder import differences
+from dwf.same_settings import differences
 from dwf.settings import to_dict
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import FILE, Facts, Method
@@ -121,5 +122,5 @@ def _refuse_unfinished(folder: Path, count: int) -> None:
     if not (folder / "run" / "done.json").exists():
         raise RunConflict(
             f"{folder} is to grow to {count} networks, and is not finished: give dwf zoo --resume "
-            f"--name {folder.name} first, then this command again"
+            f"{words_naming(folder, 'zoos')} first, then this command again"
         )

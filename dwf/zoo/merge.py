@@ -15,7 +15,8 @@ import numpy as np
 
 from dwf import __version__
 from dwf.errors import ConfigError, CorruptShard, RunConflict, ShapeMismatch
-from dwf.run_folder import LEFTOVERS, differences, hold, sweep
+from dwf.run_folder import LEFTOVERS, hold, sweep
+from dwf.same_settings import differences
 from dwf.settings import to_dict
 from dwf.zoo.facts import FILE, Facts
 from dwf.zoo.layout import Layout

@@ -10,7 +10,6 @@ Shape suffixes: N networks of a shard, B networks of a block, D numbers of one n
 import contextlib
 import mmap
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 from dwf.errors import CorruptShard, DwfError, NotAZoo, ShapeMismatch
 from dwf.run_folder import replacing
+from dwf.system_errors import of_system
 from dwf.zoo.checksums import are_right, crc32, row_checksums
 from dwf.zoo.facts import Facts
 
@@ -77,7 +77,11 @@ def write_shard(
         ShapeMismatch: the blocks do not add up to N rows of D numbers.
         CorruptShard: a weight is not finite: such a row never enters a zoo.
     """
-    with replacing(path) as partial, _plain_errors(path), h5py.File(partial, "w") as file:
+    with (
+        replacing(path) as partial,
+        _plain_errors(path),
+        h5py.File(partial, "w", locking=False) as file,
+    ):
         file.attrs.update(format=FORMAT, version=VERSION, layout=facts.layout.digest)
         # Space is set aside early and never filled: each row is written exactly once.
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -101,11 +105,10 @@ def _plain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError) as error:
-        found = re.search(r"errno = (\d+)", f"{error} {error.__context__}")
-        if not found:
+        told = of_system(error, path)
+        if not told:
             raise
-        number = int(found[1])
-        raise OSError(number, os.strerror(number), str(path)) from None
+        raise told from None
 
 
 def _write_rows(weights: h5py.Dataset, blocks: Iterable[Block], path: Path) -> Columns:
@@ -175,6 +178,7 @@ class Shard:
         CorruptShard: truncated, altered, or another shard, of this zoo or of another.
         NotAZoo: another format or version.
         ShapeMismatch: another layout.
+        OSError: it cannot be opened or read; it may be sound.
     """
 
     def __init__(self, path: Path, facts: Facts, *, index: int):
@@ -183,7 +187,7 @@ class Shard:
             with h5py.File(path, "r", locking=False) as file:
                 self._read_header(file, facts, index)
         except (OSError, KeyError, RuntimeError, ValueError) as error:
-            raise _corrupt(path, str(error)) from None
+            raise of_system(error, path) or _corrupt(path, str(error)) from None
         if path.stat().st_size < self.offset + self.num_bytes:
             raise _corrupt(path, f"truncated at {path.stat().st_size} bytes")
 

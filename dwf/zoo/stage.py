@@ -18,7 +18,7 @@ import yaml
 from dwf.datasets.known import input_shape
 from dwf.datasets.load import load_dataset
 from dwf.datasets.own import identified
-from dwf.errors import ConfigError, NotAZoo
+from dwf.errors import ConfigError, NotAZoo, TooFewNetworks
 from dwf.metrics import logger
 from dwf.networks.functional import build_network, is_stacked
 from dwf.plain import Json
@@ -77,6 +77,7 @@ def train_zoo(config: ZooConfig, root: Path | str, *, name: str, run: Runner = r
         ConfigError: the networks' inputs or classes are not those of the data.
         RunConflict: the folder holds a zoo of other settings, or another process trains it.
         WorkFailed: shards failed; the others are whole.
+        TooFewNetworks: the zoo is whole, and none of its networks became a row.
         StillRunning: the runner left the work to others; call again to look.
     """
     root = Path(root)
@@ -88,7 +89,9 @@ def train_zoo(config: ZooConfig, root: Path | str, *, name: str, run: Runner = r
         with hold(record.path, math.inf):  # of two that watched the same jobs, one after the other
             zoo = _finish(config, record, time.monotonic() - started)
     grow.join(config, _folder(root, name))
-    return zoo if record and name == asked else Zoo.open(_folder(root, asked))
+    made = zoo if record and name == asked else Zoo.open(_folder(root, asked))
+    _refuse_empty(made)
+    return made
 
 
 def begin_zoo(config: ZooConfig, root: Path, *, name: str) -> RunFolder | None:
@@ -126,6 +129,16 @@ def _finish(config: ZooConfig, record: RunFolder, seconds: float) -> Zoo:
     shutil.rmtree(_work_folder(folder), ignore_errors=True)
     sweep(folder.glob(LEFTOVERS))
     return zoo
+
+
+def _refuse_empty(zoo: Zoo) -> None:
+    """Raise where no network became a row: nothing can be made of such a zoo."""
+    if not len(zoo):
+        raise TooFewNetworks(
+            f"{zoo.path} is finished and has 0 rows: {len(zoo.diverged)} networks diverged, the "
+            "others were never good enough for `keep`: lower recipe.learning_rate or what `keep` "
+            "asks for, and give another --name"
+        )
 
 
 def _tell_networks_without_row(config: ZooConfig, zoo: Zoo) -> None:

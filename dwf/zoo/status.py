@@ -10,6 +10,7 @@ import numpy as np
 from dwf.errors import CorruptShard, NotAZoo, ShapeMismatch
 from dwf.plain import Json
 from dwf.run_folder import LEFTOVERS, holder
+from dwf.system_errors import sentence_of
 from dwf.zoo.facts import Facts
 from dwf.zoo.shard import Shard, reason_of
 from dwf.zoo.store import shard_files
@@ -29,6 +30,8 @@ class Status:
     that work on it, or left it."""
     damaged: dict[int, str]
     """Shard -> what is wrong with it."""
+    unread: dict[int, str]
+    """Shard -> why the system does not open or read it; it may be sound."""
     num_rows: int
     num_networks: int
     num_diverged: int
@@ -44,7 +47,7 @@ class Status:
     @property
     def missing(self) -> list[int]:
         """Shards that are not there and not begun."""
-        there = {*self.whole, *self.begun, *self.damaged}
+        there = {*self.whole, *self.begun, *self.damaged, *self.unread}
         return [index for index in range(self.num_shards) if index not in there]
 
     @property
@@ -62,15 +65,16 @@ def read_status(folder: Path) -> Status:
     facts = Facts.read(folder)
     files = shard_files(folder, facts.num_shards)
     view = read_view(folder, facts, files=files)
-    shards, damaged = (dict(enumerate(view[0])), {}) if view else _open(files, facts)
+    shards, damaged, unread = _listed(view[0]) if view else _open(files, facts)
     networks = [s.columns["network"] for s in shards.values() if "network" in s.columns]
-    done = {*shards, *damaged}
+    done = {*shards, *damaged, *unread}
     return Status(
         folder=folder,
         num_shards=len(files),
         whole=sorted(shards),
         begun={i: told for i, told in _progress(folder).items() if i not in done},
         damaged=damaged,
+        unread=unread,
         num_rows=sum(shard.num_rows for shard in shards.values()),
         num_networks=len(np.unique(np.concatenate(networks))) if networks else 0,
         num_diverged=sum(len(shard.diverged) for shard in shards.values()),
@@ -81,16 +85,26 @@ def read_status(folder: Path) -> Status:
     )
 
 
-def _open(files: list[Path], facts: Facts) -> tuple[dict[int, Shard], dict[int, str]]:
-    shards, damaged = {}, {}
+_Looks = tuple[dict[int, Shard], dict[int, str], dict[int, str]]
+"""Shards that are whole, damaged, unread."""
+
+
+def _listed(shards: list[Shard]) -> _Looks:
+    return dict(enumerate(shards)), {}, {}
+
+
+def _open(files: list[Path], facts: Facts) -> _Looks:
+    shards, damaged, unread = {}, {}, {}
     for index, file in enumerate(files):
-        if not file.exists():
-            continue
         try:
             shards[index] = Shard(file, facts, index=index)
+        except FileNotFoundError:
+            continue
         except (CorruptShard, NotAZoo, ShapeMismatch) as error:
             damaged[index] = reason_of(error)
-    return shards, damaged
+        except OSError as error:
+            unread[index] = sentence_of(error)
+    return shards, damaged, unread
 
 
 def _progress(folder: Path) -> dict[int, dict[str, Json]]:

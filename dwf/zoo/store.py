@@ -11,6 +11,7 @@ Shape suffixes: N rows of a zoo, R rows asked for, D numbers of one network, W n
 
 import hashlib
 import operator
+import shlex
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -22,6 +23,7 @@ import numpy as np
 
 from dwf.dataframes import dataframe
 from dwf.errors import ConfigError, IncompleteZoo, ShapeMismatch
+from dwf.flags import words_naming
 from dwf.notebooks import facts_html
 from dwf.run_folder import write_json
 from dwf.stages import Product
@@ -142,9 +144,9 @@ class Zoo:
         if missing and not incomplete:
             raise IncompleteZoo(
                 f"{path} lacks {len(missing)} of {len(files)} shards, first {missing[0].name}: "
-                "give the command that makes this zoo again (for a trained zoo: python "
-                f"dwf zoo --resume --name {path.name}); all that are missing: python -m "
-                f"dwf.zoo status {path}"
+                "give the command that makes this zoo again (for a trained zoo: dwf zoo --resume "
+                f"{words_naming(path, 'zoos')}); all that are missing: dwf status "
+                f"{shlex.quote(str(path))}"
             )
         view = None if missing else read_view(path, facts, files=files)
         if view:

@@ -1,9 +1,12 @@
 """Find every damaged file of a zoo: all bytes of all shards, and the view `zoo.h5`.
 
+A file that the system does not open or read is told apart: it may be sound.
+
 Threads share a rank's shards, ranks share the zoo's: checksums and page faults run outside
 Python's lock. Weights are mapped, never loaded, so memory does not grow with the zoo.
 """
 
+import errno
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,6 +16,7 @@ import numpy as np
 
 from dwf.errors import CorruptShard, NotAZoo, ShapeMismatch
 from dwf.ranks import world
+from dwf.system_errors import sentence_of
 from dwf.systems import num_cores
 from dwf.zoo.facts import Facts
 from dwf.zoo.shard import Shard, reason_of
@@ -30,10 +34,12 @@ _OTHER_SHARDS = "it is not made of the shards that are there"
 
 @dataclass(frozen=True)
 class Damage:
-    """A file of a zoo that is not as it was written."""
+    """A file of a zoo that is not as it was written, or that cannot be read."""
 
     file: Path
     reason: str
+    is_readable: bool = True
+    """Whether its bytes were seen: a file that the system does not open or read may be sound."""
 
 
 def find_damage(
@@ -47,8 +53,8 @@ def find_damage(
         report: called with the number of shards looked at so far.
 
     Returns:
-        What is missing or damaged, in the order of the shards, `zoo.h5` last; the same on all
-        ranks.
+        What is missing, damaged or unreadable, in the order of the shards, `zoo.h5` last; the same
+        on all ranks.
 
     Raises:
         NotAZoo: the folder is not a zoo.
@@ -83,12 +89,27 @@ def _batches(files: list[Path], num_ranks: int) -> list[range]:
     most = _BATCH_SHARDS if num_ranks == 1 else max(1, len(files) // (4 * num_ranks))
     batches, start, size = [], 0, 0
     for index, file in enumerate(files):
-        own = file.stat().st_size if file.exists() else 0
+        own = _size_of(file)
         if index > start and (index - start >= most or size + own > _BATCH_BYTES):
             batches.append(range(start, index))
             start, size = index, 0
         size += own
     return [*batches, range(start, len(files))]
+
+
+def _size_of(file: Path) -> int:
+    """Size of a file; 0 of one that is missing or hidden, which is told when it is opened."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _unreadable(file: Path, error: OSError) -> Damage:
+    """Return a file that is missing, or what the system says against reading it."""
+    if error.errno == errno.ENOENT:
+        return Damage(file, MISSING)
+    return Damage(file, f"cannot be read: {sentence_of(error)}", is_readable=False)
 
 
 class Checker:
@@ -106,12 +127,15 @@ class Checker:
     ):
         self._facts, self._files, self._run = facts, files, run
         self._is_pruned = facts.recipe is not None and facts.recipe.prune is not None
-        self.view_path, self._view, self._view_reason = folder / NAME, None, MISSING
+        self.view_path, self._view = folder / NAME, None
+        self._view_damage = Damage(self.view_path, MISSING)
         try:
             self._view = View(folder, facts)
         except CorruptShard as error:
             if self.view_path.exists():
-                self._view_reason = reason_of(error)
+                self._view_damage = Damage(self.view_path, reason_of(error))
+        except OSError as error:
+            self._view_damage = _unreadable(self.view_path, error)
 
     def check(self, batch: range) -> list[Damage]:
         """Return what is wrong with some shards, in their order; the view, too, if they tell."""
@@ -119,21 +143,19 @@ class Checker:
         parts = [(look, rows) for look in looks for rows in look.parts]
         checked = self._run(lambda part: _wrong_rows(part[0].shard, part[1]), parts)
         for (look, _), rows in zip(parts, checked, strict=True):
-            look.wrong += rows.tolist()
+            look.take(rows)
         return [damage for look in looks for damage in self._damages(look)]
 
     def check_view(self) -> list[Damage]:
         """Return what is wrong with `zoo.h5`, but for what the shards tell."""
         if self._view is None:
-            return [Damage(self.view_path, self._view_reason)]
+            return [self._view_damage]
         same = len(self._files) == len(self._view.shards)
         return [] if same else [Damage(self.view_path, _OTHER_SHARDS)]
 
     def _look(self, index: int) -> "_Look":
         """Open a shard; check its rows unless they are so many that threads should share them."""
         file = self._files[index]
-        if not file.exists():
-            return _Look(index, file, reason=MISSING)
         fits = self._view is not None and self._view.fits(index, file)
         try:
             if fits:
@@ -141,19 +163,21 @@ class Checker:
             else:
                 shard = Shard(file, self._facts, index=index)
         except (CorruptShard, NotAZoo, ShapeMismatch) as error:
-            return _Look(index, file, reason=reason_of(error))
+            return _Look(index, file, damage=Damage(file, reason_of(error)))
+        except OSError as error:
+            return _Look(index, file, damage=_unreadable(file, error))
         step = max(1, _PART_BYTES // max(4 * shard.num_weights, 1))
         starts = range(0, shard.num_rows, step)
         parts = [np.arange(i, min(i + step, shard.num_rows)) for i in starts]
-        look = _Look(index, file, reason="", shard=shard, fits=fits or self._view is None)
+        look = _Look(index, file, shard=shard, fits=fits or self._view is None)
         if len(parts) == 1:
-            look.wrong += _wrong_rows(shard, parts.pop()).tolist()
+            look.take(_wrong_rows(shard, parts.pop()))
         look.parts = parts
         return look
 
     def _damages(self, look: "_Look") -> list[Damage]:
-        if look.shard is None:
-            return [Damage(look.file, look.reason)]
+        if look.damage is not None:
+            return [look.damage]
         if look.wrong:
             return [Damage(look.file, _in_words(look.wrong))]
         unpruned = _unpruned(self._facts, look) if self._is_pruned else []
@@ -168,7 +192,8 @@ class _Look:
 
     index: int
     file: Path
-    reason: str
+    damage: Damage | None = None
+    """What is wrong with the file as a whole."""
     shard: Shard | None = None
     fits: bool = True
     """Whether it is the file that the view was made of."""
@@ -176,9 +201,20 @@ class _Look:
     """Rows still to be checked."""
     wrong: list[int] = field(default_factory=list)
 
+    def take(self, found: "np.ndarray | OSError") -> None:
+        """Take what was found of some of its rows, see `_wrong_rows`."""
+        if isinstance(found, OSError):
+            self.damage = _unreadable(self.file, found)
+        else:
+            self.wrong += found.tolist()
 
-def _wrong_rows(shard: Shard, rows: np.ndarray) -> np.ndarray:
-    return shard.wrong_rows(rows, shard.weights[rows[0] : rows[-1] + 1])
+
+def _wrong_rows(shard: Shard, rows: np.ndarray) -> np.ndarray | OSError:
+    """Return which rows do not match their checksums, or why they cannot be read."""
+    try:
+        return shard.wrong_rows(rows, shard.weights[rows[0] : rows[-1] + 1])
+    except OSError as error:
+        return error
 
 
 def _unpruned(facts: Facts, look: _Look) -> list[int]:

@@ -16,8 +16,10 @@ import numpy as np
 
 from dwf.errors import CorruptShard
 from dwf.run_folder import replacing
+from dwf.system_errors import of_system
 from dwf.zoo.checksums import crc32
 from dwf.zoo.facts import Facts
+from dwf.zoo.hdf5 import made_in_memory
 from dwf.zoo.shard import (
     Columns,
     Shard,
@@ -47,7 +49,7 @@ def write_view(folder: Path, facts: Facts, *, shards: Sequence[Shard], columns: 
     stored = {name: storable(values) for name, values in columns.items()}
     index = {"index/shards": _index(shards), "index/diverged": _diverged(shards)}
     with replacing(folder / NAME) as partial:
-        with h5py.File(partial, "w", userblock_size=_HEAD_BYTES) as file:
+        with made_in_memory(partial, _HEAD_BYTES) as file:
             _create_matrix(file, facts.layout.size, shards)
             for name, values in (stored | index).items():
                 file.create_dataset(name, data=values)
@@ -117,6 +119,7 @@ class View:
 
     Raises:
         CorruptShard: there is no such file, it is damaged or of another zoo.
+        OSError: it cannot be opened or read; it may be sound.
     """
 
     def __init__(self, folder: Path, facts: Facts):
@@ -136,8 +139,11 @@ class View:
                 index = {
                     name: read_dataset(file, f"index/{name}") for name in ("shards", "diverged")
                 }
-        except _DAMAGED as error:
+        except FileNotFoundError as error:
             raise CorruptShard(f"{self.path} is damaged ({error})") from None
+        except _DAMAGED as error:
+            damaged = CorruptShard(f"{self.path} is damaged ({error})")
+            raise of_system(error, self.path) or damaged from None
         self._stored = stored
         self.shards: list[tuple[int, int, int, int]] = index["shards"].tolist()
         """For each shard: rows, offset of the weights, bytes, checksum of all but the weights."""
@@ -193,12 +199,12 @@ def read_view(
         files: its shards' files, in order.
 
     Returns:
-        None where `zoo.h5` is missing, damaged, or does not fit every file: the shards themselves
-        then say what is wrong.
+        None where `zoo.h5` is missing, damaged, cannot be read, or does not fit every file: the
+        shards themselves then say what is wrong.
     """
     try:
         view = View(folder, facts)
-    except CorruptShard:
+    except (CorruptShard, OSError):
         return None
     if len(view.shards) != len(files) or not all(view.fits(*each) for each in enumerate(files)):
         return None

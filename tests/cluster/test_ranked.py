@@ -173,7 +173,7 @@ def fake(monkeypatch, tmp_path):
     monkeypatch.setattr(slurm, "ends", lambda keys: {k: ("FAILED", "n[01-02]") for k in keys})
     monkeypatch.setattr(ranked.subprocess, "run", played.sbatch)
     monkeypatch.setattr(ranked, "SECONDS_BETWEEN_LOOKS", 0.01)
-    monkeypatch.setattr("dwf.run_folder._git", lambda *_: "")
+    monkeypatch.setattr("dwf.source._git", lambda *_: ("", ""))
     return played
 
 

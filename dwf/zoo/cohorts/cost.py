@@ -8,7 +8,7 @@ from dwf.datasets.dataset import Dataset
 from dwf.datasets.known import is_here
 from dwf.datasets.load import load_dataset
 from dwf.networks.checks import breaks_with_channels_last
-from dwf.networks.functional import build_network, is_stacked
+from dwf.networks.functional import is_stacked
 from dwf.randomness import threads
 from dwf.systems import memory_mib
 from dwf.zoo.config import KeepSteps, ZooConfig
@@ -63,7 +63,7 @@ def measure_rate(config: ZooConfig, given: Dataset | None = None) -> Rate | None
         given: its images; default: those that its settings name.
 
     Raises:
-        ConfigError: `cohort` asks to batch networks that cannot be.
+        ConfigError: `cohort` asks to batch networks that cannot be, or the data do not fit them.
     """
     if not is_here(config.data):
         return None
@@ -72,8 +72,10 @@ def measure_rate(config: ZooConfig, given: Dataset | None = None) -> Rate | None
     from dwf.zoo.cohorts.method import refuse_unbatched
     from dwf.zoo.facts import Method
     from dwf.zoo.layout import Layout
+    from dwf.zoo.misfit import refuse_other_data
 
-    network, data = build_network(config.network), given or load_dataset(config.data)
+    data = given or load_dataset(config.data)
+    network = refuse_other_data(config.network, data, title=config.data.title)
     refuse_unbatched(config, data)
     stacked = is_stacked(network)
     size = min(config.cohort or 1, config.shard_size, config.count)
