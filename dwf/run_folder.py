@@ -36,6 +36,7 @@ from dwf.errors import CorruptCheckpoint, RunConflict
 from dwf.metrics import MetricsLog, logger
 from dwf.plain import Json, Settings, State
 from dwf.settings import flatten, to_dict
+from dwf.systems import job_facts
 from dwf.trackers import Tracker, numbers_in, open_trackers
 
 if TYPE_CHECKING:
@@ -469,7 +470,7 @@ def _environment() -> dict[str, Json]:
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "packages": installed,
-        "job": {key: value for key, value in os.environ.items() if key.startswith("SLURM_")},
+        "job": job_facts(),
     }
 
 

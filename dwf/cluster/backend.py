@@ -1,6 +1,7 @@
 """Pick what runs the work: worker processes here, a Slurm job array, or Ray."""
 
 import json
+import shlex
 from functools import partial
 from pathlib import Path
 
@@ -127,5 +128,5 @@ def refuse_submitted(folder: Path) -> None:
         jobs = submit.job_numbers(alive)
         raise RunConflict(
             f"{folder} is being worked on by Slurm job {', '.join(jobs)}: watch it with "
-            f"--resume --name {folder.name}, or end it with scancel {' '.join(jobs)}"
+            f"--resume --name {shlex.quote(folder.name)}, or end it with scancel {' '.join(jobs)}"
         )

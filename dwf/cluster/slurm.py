@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from dwf.cluster.config import SiteConfig
 from dwf.errors import ConfigError
@@ -44,6 +45,15 @@ def require_slurm() -> None:
         raise ConfigError(
             "no `sbatch` on this machine: add --local to work here, or run on a login node of a "
             "Slurm cluster"
+        )
+
+
+def refuse_no_number(job: object, file: Path) -> None:
+    """Raise `ConfigError` where a record names as a job what is no number of one."""
+    if not (isinstance(job, str) and job.isascii() and job.isdecimal()):
+        raise ConfigError(
+            f"{file} names {job!r} as a job of Slurm, expected a number: it was altered, or "
+            "another program wrote it; remove it if no job of this folder lives"
         )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dwf.cluster import slurm
-from dwf.cluster.config import SiteConfig, minutes, setup_lines
+from dwf.cluster.config import SiteConfig, minutes, refuse_control, setup_lines
 from dwf.cluster.element import Element, forget_failures, jobs_folder
 from dwf.cluster.slurm import Key
 from dwf.cluster.work import missing
@@ -53,7 +53,11 @@ def cut_units(
         nodes: how many elements run at once.
         site: complete, see `slurm.complete`.
         workers: units that a node does at once; default: one for each GPU, or core.
+
+    Raises:
+        ConfigError: the folder's path has control characters.
     """
+    refuse_control("the folder", work.folder)
     gpus, cpus = site.gpus_per_node or 0, site.cpus_per_node or 1
     full = workers or gpus or cpus
     width = max(1, min(full, -(-len(units) // nodes)))
@@ -200,5 +204,9 @@ def job_numbers(keys: Iterable[Key]) -> list[str]:
 
 
 def _records(folder: Path) -> list[dict[str, Json]]:
+    """Return what was submitted for a folder; its numbers become words of commands."""
     file = jobs_folder(folder) / RECORD
-    return json.loads(file.read_text()) if file.exists() else []
+    records = json.loads(file.read_text()) if file.exists() else []
+    for record in records:
+        slurm.refuse_no_number(record["job"], file)
+    return records

@@ -97,7 +97,7 @@ def _look_again(work: Work) -> str:
     root = work.folder.parent.parent
     where = "" if root == Path.cwd() else f" --root {shlex.quote(str(root))}"
     return (
-        f"look again with: dwf zoo --resume --name {work.folder.name}{where}\n"
+        f"look again with: dwf zoo --resume --name {shlex.quote(work.folder.name)}{where}\n"
         f"  logs: {jobs_folder(work.folder)}\n  end them with: scancel {jobs}"
     )
 

@@ -21,7 +21,7 @@ from dwf.ranks import world
 from dwf.settings import Count
 from dwf.zoo.facts import Facts
 from dwf.zoo.manifest import grown_by, read_manifest, zoos_named
-from dwf.zoo.provenance import Merged, Trained
+from dwf.zoo.provenance import Aligned, Merged, Sampled, Trained
 from dwf.zoo.store import Zoo, finish_zoo
 from dwf.zoo.view import NAME
 
@@ -294,9 +294,8 @@ def _command_that_made(folder: Path) -> str:
     if isinstance(provenance, Merged):
         beside = [str(folder.parent / zoo["name"]) for zoo in provenance.zoos]
         return f"dwf merge {shlex.join([str(folder), *beside])}"
-    if isinstance(provenance, Trained) and place.name == "zoos":
+    if isinstance(provenance, (Trained, Aligned, Sampled)) and place.name == "zoos":
         root = "" if place.parent == Path.cwd() else f" --root {shlex.quote(str(place.parent))}"
-        return f"dwf zoo --resume --name {name}{root}"
+        return f"dwf {provenance.command} --resume --name {name}{root}"
     record = folder / "run" / "command.txt"
-    lines = record.read_text().splitlines() if record.exists() else []
-    return lines[-1] if lines else "give the command that made this zoo again"
+    return f"the command that made this zoo, in {record}: read it before you give it"

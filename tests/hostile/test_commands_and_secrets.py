@@ -1,0 +1,157 @@
+"""Commands, networks and secrets: what a stranger writes runs nowhere and is told to nobody.
+
+A script of Slurm is held to what bash and sbatch make of it: bash runs it with commands in place of
+Slurm's, and every option is read back by `shlex`, as sbatch reads it.
+"""
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dwf.cluster import backend, ranked, submit
+from dwf.cluster.config import ClusterLaunch, SiteConfig, read_site
+from dwf.cluster.ranked import RankedJob
+from dwf.errors import ConfigError
+from dwf.run_folder import RunFolder
+from dwf.stages import Work
+from dwf.zoo import care
+
+EVIL = "a\ntouch ran\n#"
+NASTY = 'it\'s; touch ran; $(touch ran) `touch ran` "x" && touch ran #'
+WORDS = ("partition", "account", "qos", "constraint", "time", "scratch")
+
+
+def work_in(folder: Path, count: int = 1) -> Work:
+    return Work(
+        folder,
+        count,
+        unit=print,
+        finished=lambda folder: set(),
+        progress=lambda folder: (0.0, ""),
+        what="x",
+        size=1,
+        unit_name="networks",
+    )
+
+
+def script_of(folder: Path, site: SiteConfig) -> str:
+    work = work_in(folder)
+    return submit.script(work, submit.cut_units(work, [0], nodes=1, site=site))
+
+
+# --- scripts and their words --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", WORDS)
+def test_a_line_more_in_a_sites_words_is_refused(key, tmp_path):
+    for text in (EVIL, "a\rb", "a\x1b[2J", "a\x00", "a\u2028b", "a\x85"):
+        with pytest.raises((ValueError, ConfigError), match=f"{key} = .* has the control charac"):
+            SiteConfig(**{key: "10" + text})
+    (tmp_path / "site.yaml").write_text(json.dumps({key: "10" + EVIL}))
+    with pytest.raises(ConfigError, match=f"site.yaml.*{key} = .* control character"):
+        read_site(ClusterLaunch(Path("x"), cluster=tmp_path / "site.yaml"))
+
+
+def test_flags_and_further_options_are_held_to_the_same():
+    with pytest.raises(ConfigError, match=r"partition = .* control character"):
+        read_site(ClusterLaunch(Path("x"), partition=EVIL))
+    with pytest.raises(ValueError, match=r"sbatch.comment = .* control character"):
+        SiteConfig(sbatch={"comment": EVIL})
+    for option in ("a\ntouch ran", "a b", "-wrap", "", "a=b", "a;b", "$(a)"):
+        with pytest.raises(ValueError, match="expected the name of an option"):
+            SiteConfig(sbatch={option: "1"})
+
+
+def test_a_folder_with_a_line_more_in_its_name_is_never_submitted(tmp_path):
+    folder = tmp_path / EVIL
+    with pytest.raises(ConfigError, match=r"the folder = .* control character"):
+        script_of(folder, SiteConfig())
+    with pytest.raises(ConfigError, match=r"the folder = .* control character"):
+        RankedJob(folder, 1, site=SiteConfig())
+
+
+def test_nothing_but_set_up_lines_and_the_program_runs_in_a_job(tmp_path):
+    """Whatever printable text stands in names, paths and values."""
+    site = SiteConfig(
+        **dict.fromkeys(("partition", "account", "qos", "constraint"), NASTY),
+        setup=("touch set_up",),
+        scratch=tmp_path / NASTY.replace("/", ""),
+        sbatch={"comment": NASTY},
+    )
+    folder = tmp_path / "zoos" / NASTY
+    text = script_of(folder, site)
+    options = [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("#SBATCH")]
+    told = dict(
+        option[0].removeprefix("--").split("=", 1) for option in options if "=" in option[0]
+    )
+    for key in ("partition", "account", "qos", "constraint", "comment", "job-name"):
+        assert told[key] == NASTY
+    assert told["output"] == f"{folder}/run/jobs/%j_0_log.out"
+    (tmp_path / "srun").write_text('#!/bin/sh\nprintf "%s\\n" "$@" > words\n')
+    (tmp_path / "srun").chmod(0o755)
+    (tmp_path / "job.sh").write_text(text)
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    subprocess.run(["bash", "job.sh"], cwd=tmp_path, env=path, check=True, timeout=60)
+    assert (tmp_path / "set_up").exists() and not (tmp_path / "ran").exists()
+    assert (tmp_path / "words").read_text().splitlines()[-1] == f"{folder}/run/jobs"
+
+
+def test_a_job_of_ranks_gets_words_not_lines(tmp_path):
+    job = RankedJob(tmp_path / "runs" / NASTY, 1, site=SiteConfig(account=NASTY))
+    words = list(map(str, job.command()))
+    assert f"--account={NASTY}" in words and f"--job-name={NASTY}" in words
+    assert shlex.split(shlex.join(words)) == words
+    told = ranked._look_again(job, "7").splitlines()[0].partition(": ")[2]
+    assert shlex.split(told)[:5] == ["dwf", "generator", "--resume", "--name", NASTY]
+
+
+# --- what folders say ---------------------------------------------------------------------------
+
+
+def test_a_record_of_a_launch_is_taken_from_the_user_alone(tmp_path):
+    """Its set-up lines are run by jobs, so a stranger's folder submits nothing."""
+    jobs = tmp_path / "run" / "jobs"
+    jobs.mkdir(parents=True)
+    told = {"nodes": 1, "workers": 1, "site": {"setup": ["touch ran"]}}
+    for forged in (told, told | {"signed": ""}, told | {"signed": "0" * 64}):
+        (jobs / "launch.json").write_text(json.dumps(forged))
+        with pytest.raises(ConfigError, match="you have not signed it"):
+            backend.runner(ClusterLaunch(Path("x"), resume=True), tmp_path)
+
+
+@pytest.mark.parametrize("job", ["1; touch ran", "-1", "$(touch ran)", "", 7, None, "٣"])
+def test_jobs_that_are_no_numbers_become_no_words_of_a_command(job, tmp_path):
+    for folder in (tmp_path / "run" / "jobs", tmp_path / "jobs"):
+        folder.mkdir(parents=True)
+    record = {"job": job, "elements": [[0]]}
+    (tmp_path / "run" / "jobs" / "submitted.json").write_text(json.dumps([record]))
+    with pytest.raises(ConfigError, match=r"submitted.json names .* expected a number"):
+        submit.elements(tmp_path)
+    (tmp_path / "jobs" / "submitted.json").write_text(json.dumps([job]))
+    with pytest.raises(ConfigError, match=r"submitted.json names .* expected a number"):
+        ranked.refuse_while_submitted(tmp_path)
+
+
+def test_a_strangers_command_is_never_shown_to_be_pasted(make_zoo):
+    """A zoo that was imported says where its command stands; others are told by their kind."""
+    zoo = make_zoo(4)
+    (zoo.path / "run").mkdir(exist_ok=True)
+    (zoo.path / "run" / "command.txt").write_text("dwf zoo; touch ran\n\x1b[2Jtouch ran\n")
+    told = care._command_that_made(zoo.path)
+    assert "touch" not in told and "\x1b" not in told
+
+
+# --- secrets ------------------------------------------------------------------------------------
+
+
+def test_records_hold_no_secret_of_the_environment(tmp_path, monkeypatch):
+    for name in ("SLURM_JWT", "SLURM_SECRET", "WANDB_API_KEY", "RAY_AUTH_TOKEN", "MUNGE_TOKEN"):
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    run = RunFolder(tmp_path / "run", {"seed": 0})
+    assert json.loads(run.environment_path.read_text())["job"] == {"SLURM_JOB_ID": "77"}
+    for file in run.path.rglob("*"):
+        assert not file.is_file() or "hunter2" not in file.read_text()
