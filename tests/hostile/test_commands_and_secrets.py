@@ -5,8 +5,10 @@ Slurm's, and every option is read back by `shlex`, as sbatch reads it.
 """
 
 import json
+import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -142,6 +144,31 @@ def test_a_strangers_command_is_never_shown_to_be_pasted(make_zoo):
     (zoo.path / "run" / "command.txt").write_text("dwf zoo; touch ran\n\x1b[2Jtouch ran\n")
     told = care._command_that_made(zoo.path)
     assert "touch" not in told and "\x1b" not in told
+
+
+# --- networks ---------------------------------------------------------------------------------
+
+
+@pytest.mark.ray
+def test_a_ray_of_one_machine_is_reached_from_no_other_and_its_folder_by_no_other_user():
+    program = """
+import os, stat
+from dwf.cluster import ray_cluster
+ray_cluster.connect(1)
+import psutil, ray
+ray.get(ray.remote(lambda: 0).remote())
+for one in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+    for each in one.net_connections("inet"):
+        if each.status == psutil.CONN_LISTEN:
+            print("listens", each.laddr.ip.removeprefix("::ffff:"))
+folder = os.path.dirname(ray._private.worker._global_node.get_temp_dir_path())
+print("mode", oct(stat.S_IMODE(os.stat(folder).st_mode)))
+"""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=clean, capture_output=True, text=True, timeout=240
+    )
+    assert set(ran.stdout.splitlines()) == {"listens 127.0.0.1", "mode 0o700"}, ran.stderr
 
 
 # --- secrets ------------------------------------------------------------------------------------
