@@ -64,7 +64,7 @@ def stage(
         refuse_other: raises `RunConflict` where the run's records name other inputs than now.
         free: settings that may have other values than the run's, see `RunFolder`.
         has_workers: whether processes that do not hold the folder do the work and write in it, so
-            that their partial files are no leftovers.
+            that their partial files are no leftovers, which the stage sweeps when all are over.
         ours: the ranks that make it together; default: this process alone.
 
     Yields:
@@ -92,8 +92,9 @@ def stage(
             if run.summary is not None and product.is_whole(folder):
                 logger.info("%s %s is finished already: %s", product.noun, folder.name, folder)
                 return None
+            # Workers write no records: partial ones are of attempts that held the folder.
+            sweep(records.glob(LEFTOVERS) if has_workers else folder.rglob(LEFTOVERS))
             if not has_workers:
-                sweep(folder.rglob(LEFTOVERS))
                 run.keep_threads(together.size)
             return run
 

@@ -20,7 +20,16 @@ from dwf.extras import require
 from dwf.metrics import read_metrics, table_console
 from dwf.plain import Json
 from dwf.ranks import alone
-from dwf.run_folder import METRICS, RunFolder, differences, hold, write_json, write_text
+from dwf.run_folder import (
+    LEFTOVERS,
+    METRICS,
+    RunFolder,
+    differences,
+    hold,
+    sweep,
+    write_json,
+    write_text,
+)
 from dwf.settings import build, flatten, load, to_dict
 from dwf.stages import Product, Runner, run_here, stage
 from dwf.sweeps.config import SweepConfig
@@ -121,6 +130,7 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
         told = Record.read(folder, commands=[settings], links=links)
         write_text(folder / FILE, sweep_page(made, told, figures=figures))
         record.finish(best=made.best, trials=len(made.rows), headline=headline(made))
+        sweep(folder.rglob(LEFTOVERS))
     write_index(Path(root))
     return made
 
