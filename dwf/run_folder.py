@@ -27,7 +27,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Self
 
 import yaml
 
@@ -328,6 +328,14 @@ class RunFolder(RunPart):
         """Threads that torch is to compute on; None: not known, or of no concern."""
         self._take_settings(config, free)
         self._record_attempt()
+
+    @classmethod
+    def beside(cls, path: Path, config: Settings | dict[str, Json], threads: int | None) -> Self:
+        """Return the run for another rank than the first, which has opened it."""
+        run = cls.__new__(cls)
+        RunPart.__init__(run, path, to_dict(config))
+        run.threads = threads
+        return run
 
     @property
     def config_path(self) -> Path:

@@ -76,8 +76,9 @@ def stage(
     """
     together = ours or World()
     with ExitStack() as held:  # by the first rank
+        opened: list[RunFolder] = []
 
-        def begin() -> RunFolder | None:
+        def begin() -> tuple[bool, int | None]:
             records = folder / product.records
             if product.head and (folder / product.head).exists() and not records.exists():
                 raise RunConflict(
@@ -91,17 +92,21 @@ def stage(
                 logger.info("%s", line)
             if run.summary is not None and product.is_whole(folder):
                 logger.info("%s %s is finished already: %s", product.noun, folder.name, folder)
-                return None
+                return False, None
+            opened.append(run)
             # Workers write no records: partial ones are of attempts that held the folder.
             sweep(records.glob(LEFTOVERS) if has_workers else folder.rglob(LEFTOVERS))
             if not has_workers:
                 run.keep_threads(together.size)
-            return run
+            return True, run.threads
 
-        run = together.on_first(begin)
-        if run is not None and run.threads is not None:
-            held.enter_context(threads(run.threads))
-        yield run
+        is_to_do, count = together.on_first(begin)
+        if not is_to_do:
+            yield None
+            return
+        if count is not None:
+            held.enter_context(threads(count))
+        yield opened[0] if opened else RunFolder.beside(folder / product.records, config, count)
 
 
 # --- units of work ------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ def verify(folders: Folders, threads: Count | None = None, *, mend: bool = False
 
     is_damaged = False
     for folder in _some(folders):
-        num = world().on_first(Facts.read, folder).num_shards
+        num = world().on_first(_num_shards, folder)
         with _progress(f"verify {folder.name}", num, "shards") as report:
             damages = find_damage(folder, threads, report=report)
         if mend and [damage.file.name for damage in damages] == [NAME]:
@@ -159,6 +159,10 @@ def verify(folders: Folders, threads: Count | None = None, *, mend: bool = False
         if world().is_first:
             _tell(folder, num, damages)
     return int(is_damaged)
+
+
+def _num_shards(folder: Path) -> int:
+    return Facts.read(folder).num_shards
 
 
 def _write_view(folder: Path) -> None:
