@@ -1,4 +1,4 @@
-"""What ranks tell each other: JSON, and the bytes of arrays and tensors behind it.
+"""Messages of ranks: JSON, and the bytes of arrays and tensors behind it.
 
 No pickles: who slips a message in among those of ranks can tell them wrong numbers, but runs no
 code. A message is the length of its head, the head, which is JSON, and buffers, each at a multiple

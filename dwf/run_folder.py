@@ -330,7 +330,9 @@ class RunFolder(RunPart):
         self._record_attempt()
 
     @classmethod
-    def beside(cls, path: Path, config: Settings | dict[str, Json], threads: int | None) -> Self:
+    def beside(
+        cls, path: Path, config: Settings | dict[str, Json], *, threads: int | None = None
+    ) -> Self:
         """Return the run for another rank than the first, which has opened it."""
         run = cls.__new__(cls)
         RunPart.__init__(run, path, to_dict(config))

@@ -106,7 +106,11 @@ def stage(
             return
         if count is not None:
             held.enter_context(threads(count))
-        yield opened[0] if opened else RunFolder.beside(folder / product.records, config, count)
+        yield (
+            opened[0]
+            if opened
+            else RunFolder.beside(folder / product.records, config, threads=count)
+        )
 
 
 # --- units of work ------------------------------------------------------------------------------

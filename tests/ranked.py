@@ -42,7 +42,7 @@ def launch_jobs(num: int, program: str, folder: Path, *jobs: dict) -> subprocess
 def open_run(path: Path, config: object = None) -> RunFolder:
     """Open a run on all ranks, as a stage does: the first alone writes its records."""
     world().on_first(lambda: RunFolder(path, config or {}) and None)
-    return RunFolder.beside(path, config or {}, None)
+    return RunFolder.beside(path, config or {})
 
 
 def do_jobs(

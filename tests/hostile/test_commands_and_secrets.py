@@ -7,22 +7,31 @@ Slurm's, and every option is read back by `shlex`, as sbatch reads it.
 import json
 import os
 import shlex
+import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
+from dwf import distributed, meeting
 from dwf.cluster import backend, ranked, submit
 from dwf.cluster.config import ClusterLaunch, SiteConfig, read_site
 from dwf.cluster.ranked import RankedJob
-from dwf.errors import ConfigError
+from dwf.errors import ConfigError, WrongLaunch
+from dwf.ranks import TORCHRUN, Ranks
 from dwf.run_folder import RunFolder
 from dwf.stages import Work
 from dwf.zoo import care
+from tests.ranked import launch
 
 EVIL = "a\ntouch ran\n#"
 NASTY = 'it\'s; touch ran; $(touch ran) `touch ran` "x" && touch ran #'
+PATIENT = timedelta(minutes=4)
+"""Longer than anything takes that does not hang."""
 WORDS = ("partition", "account", "qos", "constraint", "time", "scratch")
 
 
@@ -147,6 +156,114 @@ def test_a_strangers_command_is_never_shown_to_be_pasted(make_zoo):
 
 
 # --- networks ---------------------------------------------------------------------------------
+
+
+def meet(file: Path, *, port: int = 0) -> tuple[dist.Store, dist.Store]:
+    """Let two ranks meet in this process."""
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(
+            meeting.open_store, file, "127.0.0.1", port=port, world=2, timeout=PATIENT
+        )
+        return meeting.join_store(file, 1, timeout=PATIENT), first.result()
+
+
+def test_ranks_meet_at_the_named_address_alone_by_a_file_that_is_gone_then(tmp_path):
+    file = tmp_path / ".run.ranks"
+    second, first = meet(file)
+    second.set("word", "told")
+    assert first.get("word") == b"told" and not list(tmp_path.iterdir())
+    port = first.underlying_store.port
+    assert listeners()[port] == {"127.0.0.1"}
+    stranger = dist.TCPStore("127.0.0.1", port, wait_for_workers=False)
+    stranger.set("word", "forged")  # who has no secret has other keys
+    assert first.get("word") == b"told" and not stranger.check(["dwf-first"])
+
+
+def listeners() -> dict[int, set[str]]:
+    """Return which ports of this machine listen at which addresses."""
+    found: dict[int, set[str]] = {}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        address, state = line.split()[1], line.split()[3]
+        number, port = address.split(":")
+        if state == "0A":
+            at = ".".join(str(byte) for byte in bytes.fromhex(number)[::-1])
+            found.setdefault(int(port, 16), set()).add(at)
+    for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]:
+        if line.split()[3] == "0A":
+            found.setdefault(int(line.split()[1].split(":")[1], 16), set()).add("tcp6")
+    return found
+
+
+def test_a_rank_passes_by_what_a_killed_attempt_left_and_who_took_its_port(tmp_path):
+    file = tmp_path / ".run.ranks"
+    other = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    meeting._write(file, meeting.Place("127.0.0.1", other.port, "old"))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    with pytest.raises(RuntimeError, match="the first rank is not at"):
+        meeting.join_store(file, 1, timeout=timedelta(0))
+    second, first = meet(file)
+    second.set("word", "told")
+    assert first.get("word") == b"told" and other.list_keys() == []
+
+
+def test_a_file_that_others_may_write_or_read_brings_no_ranks_together(tmp_path):
+    file = tmp_path / ".run.ranks"
+    meeting._write(file, meeting.Place("127.0.0.1", 1, "s"))
+    file.chmod(0o644)
+    with pytest.raises(WrongLaunch, match=r"mode 644 and owner .* expected 600"):
+        meeting.join_store(file, 1, timeout=PATIENT)
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    with pytest.raises(OSError, match="symbolic links"):
+        meeting.join_store(link, 1, timeout=PATIENT)
+
+
+def test_attempts_have_files_of_their_own(tmp_path):
+    job = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"}
+    files = {
+        meeting.file_of(tmp_path / "run", told)
+        for told in (job, job | {"SLURM_RESTART_COUNT": "1"}, job | {"SLURM_STEP_ID": "1"}, {})
+    }
+    assert len(files) == 4 and {file.parent for file in files} == {tmp_path}
+    assert meeting.file_of(tmp_path / "run", job | {"SLURM_PROCID": "1"}) in files
+
+
+@pytest.mark.parametrize(
+    ("told", "address"),
+    [
+        ({"LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "login.site"}, "127.0.0.1"),
+        ({"LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "10.0.0.3"}, "10.0.0.3"),
+    ],
+)
+def test_ranks_of_one_machine_listen_within_it(told, address, monkeypatch):
+    """Torchrun's port is taken by its own; gloo and NCCL follow the address."""
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name, value in (told | {"MASTER_PORT": "29500"}).items():
+        monkeypatch.setenv(name, value)
+    ranks = Ranks(1, 2, launcher=TORCHRUN)
+    distributed._find_place(ranks)
+    assert os.environ["MASTER_ADDR"] == address and distributed._asked_port(ranks) == 0
+    is_within = address == "127.0.0.1" and sys.platform == "linux"
+    assert os.environ.get("GLOO_SOCKET_IFNAME") == ("lo" if is_within else None)
+    assert distributed._asked_port(Ranks(1, 2, launcher="mpiexec")) == 29500
+
+
+@pytest.mark.deepspeed
+def test_real_ranks_of_one_machine_listen_at_no_other_address(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("""
+import psutil, sys
+from pathlib import Path
+from dwf import distributed
+from dwf.ranks import world
+distributed.begin(Path(sys.argv[0]))
+found = {one.laddr.ip for one in psutil.Process().net_connections() if one.status == "LISTEN"}
+print(*world().in_order(2, lambda _: found))
+""")
+    ran = launch(2, program, timeout=240)
+    assert ran.stdout == "{'127.0.0.1'} {'127.0.0.1'}\n" * 2, ran.stderr
 
 
 @pytest.mark.ray
