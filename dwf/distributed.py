@@ -8,25 +8,26 @@ that falls silent is named by the others, which then end too.
 
 import atexit
 import os
-import pickle
 import platform
-import random
 import re
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
+from dwf import meeting
 from dwf.errors import WorkFailed, WrongLaunch
-from dwf.ranks import Ranks, find_ranks, use
+from dwf.messages import pack, unpack
+from dwf.ranks import TORCHRUN, Ranks, find_ranks, use
 
 T = TypeVar("T")
 
@@ -37,18 +38,20 @@ _STEP, _PATIENT = timedelta(minutes=30), timedelta(days=30)
 _SECONDS_BETWEEN_BEATS = 2.0
 # Beats that a rank may miss before the others give up; and before it is named for a broken line.
 _MOST_MISSED, _SUSPECT = 45, 4
-# Below the ports that systems hand out themselves.
-_PORTS = (12_000, 32_000)
+_LOOPBACK = "127.0.0.1"
 _ENDED = b"ended"
 # What a lost rank looks like to the others: gloo has no class of error for it.
 _BROKEN = ("Connection closed", "Connection reset", "Broken pipe", "Timed out", "gloo", "NCCL")
 
 
-def begin() -> Ranks:
+def begin(folder: Path) -> Ranks:
     """Let the ranks of this program meet; one process alone needs no meeting.
 
-    Where neither MASTER_ADDR nor a launcher says where, Slurm's first node is the place, on a port
-    that follows from the job's number.
+    They meet by a file beside a folder, see `meeting`. Where neither MASTER_ADDR nor a launcher
+    says at which address, it is that of Slurm's first node; ranks of one machine meet within it.
+
+    Args:
+        folder: of the run, on a file system that all ranks share.
 
     Returns:
         This process among them.
@@ -60,9 +63,10 @@ def begin() -> Ranks:
     if ranks.world == 1 or dist.is_initialized():
         return ranks
     os.environ.update(RANK=str(ranks.rank), WORLD_SIZE=str(ranks.world))
+    file = meeting.file_of(folder)  # by what the launcher says, before it is added to
     _find_place(ranks)
     _take_device(ranks)
-    store = _meet(ranks)
+    store = _meet(ranks, file)
     patient = dist.new_group(backend="gloo", timeout=_PATIENT)
     comm = TorchComm(patient, Beats(store, ranks))
     use(comm, comm.explain)
@@ -90,20 +94,33 @@ def _backend() -> str:
     return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
 
 
-def _meet(ranks: Ranks) -> dist.Store:
-    place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+def _meet(ranks: Ranks, file: Path) -> dist.Store:
+    address, port = os.environ["MASTER_ADDR"], _asked_port(ranks)
     try:
-        store, rank, size = next(dist.rendezvous("env://", timeout=_MEETING))
-        dist.init_process_group(_backend(), store=store, rank=rank, world_size=size, timeout=_STEP)
-    except (dist.DistError, RuntimeError, ValueError) as error:
+        if ranks.is_first:
+            store = meeting.open_store(
+                file, address, port=port, world=ranks.world, timeout=_MEETING
+            )
+        else:
+            store = meeting.join_store(file, ranks.rank, timeout=_MEETING)
+        dist.init_process_group(
+            _backend(), store=store, rank=ranks.rank, world_size=ranks.world, timeout=_STEP
+        )
+    except (dist.DistError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise WrongLaunch(
-            f"rank {ranks.rank} of {ranks.world} met no others at {place} ({reason}): see that all "
-            "were started, that nodes reach each other there, and that the port is free (set "
-            "MASTER_PORT, and GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME for the network to use)"
+            f"rank {ranks.rank} of {ranks.world} met no others at {address}:{port} ({reason}): see "
+            "that all were started, that they share a file system, that nodes reach each other "
+            "there, and that the address is the first's (set MASTER_ADDR, and GLOO_SOCKET_IFNAME "
+            "or NCCL_SOCKET_IFNAME for the network to use)"
         ) from error
     atexit.register(_leave_group)
     return store
+
+
+def _asked_port(ranks: Ranks) -> int:
+    """The port that the user asks for; 0, any that is free. Torchrun's is taken by its own."""
+    return 0 if ranks.launcher == TORCHRUN else int(os.environ.get("MASTER_PORT", 0))
 
 
 def _leave_group() -> None:
@@ -113,24 +130,22 @@ def _leave_group() -> None:
 
 
 def _find_place(ranks: Ranks) -> None:
-    """Set MASTER_ADDR and MASTER_PORT where nobody has."""
+    """Set MASTER_ADDR where nobody has; on one machine keep all that listens within it."""
     nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST")
+    if ranks.launcher == TORCHRUN and os.environ.get("LOCAL_WORLD_SIZE") == str(ranks.world):
+        os.environ["MASTER_ADDR"] = _LOOPBACK
     if "MASTER_ADDR" not in os.environ:
         if nodes is None:
             raise WrongLaunch(
                 f"{ranks.launcher} started rank {ranks.rank} of {ranks.world}, but not where they "
-                "meet: set MASTER_ADDR to the first rank's machine and MASTER_PORT to a free port "
-                "(torchrun and srun need neither)"
+                "meet: set MASTER_ADDR to the address of the first rank's machine (torchrun and "
+                "srun need none)"
             )
-        os.environ["MASTER_ADDR"] = _first_address(nodes)
-    os.environ.setdefault("MASTER_PORT", str(_port(os.environ)))
-
-
-def _port(environment: Mapping[str, str]) -> int:
-    """A port that all ranks of one attempt name and hardly any other job does."""
-    names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
-    words = [environment.get(name, "0") for name in names]
-    return random.Random("-".join(words)).randrange(*_PORTS)
+        is_one = os.environ.get("SLURM_STEP_NUM_NODES") == "1"
+        os.environ["MASTER_ADDR"] = _LOOPBACK if is_one else _first_address(nodes)
+    if os.environ["MASTER_ADDR"] in (_LOOPBACK, "localhost") and sys.platform == "linux":
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(name, "lo")
 
 
 def _first_address(nodes: str) -> str:
@@ -167,33 +182,41 @@ class TorchComm:
 
     def allgather(self, value: T) -> list[T]:
         """Return every rank's value, in order, on all."""
-        values = [None] * self.size
-        dist.all_gather_object(values, value, self.group)
-        return values
+        own, sizes = self._packed(value)
+        parts = [torch.empty(max(sizes), dtype=torch.uint8) for _ in sizes]
+        dist.all_gather(parts, _padded(own, max(sizes)), self.group)
+        return _unpacked(parts, sizes)
 
     def gather(self, value: T) -> list[T] | None:
         """Return every rank's value on the first, None on the others."""
-        values = [None] * self.size if self.rank == 0 else None
-        dist.gather_object(value, values, dst=0, group=self.group)
-        return values
+        own, sizes = self._packed(value)
+        parts = None
+        if self.rank == 0:
+            parts = [torch.empty(max(sizes), dtype=torch.uint8) for _ in sizes]
+        dist.gather(_padded(own, max(sizes)), parts, dst=0, group=self.group)
+        return _unpacked(parts, sizes) if parts else None
 
     def bcast(self, value: T) -> T:
         """Return the first rank's value on all."""
-        values = [value]
-        dist.broadcast_object_list(values, src=0, group=self.group)
-        return values[0]
+        whole = _as_tensor(pack(value)) if self.rank == 0 else torch.empty(0, dtype=torch.uint8)
+        size = torch.tensor(len(whole))
+        dist.broadcast(size, src=0, group=self.group)
+        if self.rank:
+            whole = torch.empty(int(size), dtype=torch.uint8)
+        dist.broadcast(whole, src=0, group=self.group)
+        return unpack(memoryview(whole.numpy())) if self.rank else value
 
     def alltoall(self, values: list[T]) -> list[T]:
         """Send value r to rank r; return what the ranks sent to this one, in order."""
-        packed = [pickle.dumps(value, pickle.HIGHEST_PROTOCOL) for value in values]
+        packed = [pack(value) for value in values]
         sent = torch.tensor([len(each) for each in packed])
         received = torch.empty_like(sent)
         dist.all_to_all_single(received, sent, group=self.group)
-        data = torch.frombuffer(bytearray(b"".join(packed)), dtype=torch.uint8)
+        data = _as_tensor(b"".join(packed))
         out = torch.empty(int(received.sum()), dtype=torch.uint8)
         sizes = received.tolist()
         dist.all_to_all_single(out, data, sizes, sent.tolist(), group=self.group)
-        return [pickle.loads(memoryview(part.numpy())) for part in out.split(sizes)]
+        return _unpacked(out.split(sizes), sizes)
 
     def allreduce(self, number: int) -> int:
         """Return the sum over ranks, on all."""
@@ -209,11 +232,31 @@ class TorchComm:
         """End this process at once; the others find it gone."""
         os._exit(code)
 
+    def _packed(self, value: object) -> tuple[torch.Tensor, list[int]]:
+        """Return this rank's message, and the sizes of all."""
+        own = _as_tensor(pack(value))
+        sizes = [torch.empty(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(sizes, torch.tensor([len(own)]), self.group)
+        return own, [int(size) for size in sizes]
+
     def explain(self, error: BaseException) -> BaseException:
         """Return who is gone, where that is what an error comes from."""
         is_broken = isinstance(error, RuntimeError) and any(w in str(error) for w in _BROKEN)
         lost = self.beats.lost() if is_broken or isinstance(error, dist.DistError) else []
         return self.beats.tell(lost, error) if lost else error
+
+
+def _as_tensor(message: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(message), dtype=torch.uint8)
+
+
+def _padded(own: torch.Tensor, size: int) -> torch.Tensor:
+    return torch.nn.functional.pad(own, (0, size - len(own)))
+
+
+def _unpacked(parts: Sequence[torch.Tensor], sizes: Sequence[int]) -> list:
+    whole = zip(parts, sizes, strict=True)
+    return [unpack(memoryview(part[:size].numpy())) for part, size in whole]
 
 
 @dataclass
@@ -233,7 +276,7 @@ class Beats:
     Intervals are counted, not timed, so that a job that is suspended as a whole finds no one gone.
 
     Args:
-        store: what they met by; the first rank's process, or torchrun, keeps it.
+        store: what they met by; the first rank's process keeps it.
         ranks: this process among them.
     """
 

@@ -8,7 +8,6 @@ is taken in their order: so any number of ranks, one included, gives the same la
 
 import io
 import os
-import pickle
 import sys
 import time
 import traceback
@@ -21,6 +20,8 @@ from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from dwf import screen
 from dwf.errors import WrongLaunch, exit_cleanly
+from dwf.messages import sendable
+from dwf.mpi import MpiComm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,9 +32,9 @@ P = ParamSpec("P")
 # (launcher, rank, world, local rank) as each names them. Torchrun first, since it may run in a job;
 # mpiexec before srun, since it may run in a step of one task. In a batch script outside any step
 # SLURM_PROCID and SLURM_NTASKS are set too: only a step counts its own tasks.
-_TORCHRUN = "torchrun"
+TORCHRUN = "torchrun"
 _LAUNCHERS = (
-    (_TORCHRUN, "RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    (TORCHRUN, "RANK", "WORLD_SIZE", "LOCAL_RANK"),
     ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
     ("mpiexec or srun --mpi=pmi2", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
     ("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
@@ -80,7 +81,7 @@ class Request(Protocol):
 
 
 class Communicator(Protocol):
-    """MPI's communicator, as far as it is used here, or what does as much."""
+    """How ranks tell each other values that `messages.pack` takes."""
 
     rank: int
     size: int
@@ -114,7 +115,7 @@ class World:
     none waits for one that gave up.
 
     Args:
-        comm: MPI's communicator, or what does as much; None for one process alone.
+        comm: how they tell each other values; None for one process alone.
         explain: returns an error, or in its place one that says which rank was lost.
     """
 
@@ -143,7 +144,7 @@ class World:
 
         Args:
             count: how many parts.
-            compute: gives a part that can be pickled; called for this rank's parts alone.
+            compute: gives a part that `messages.pack` takes; called for this rank's parts alone.
 
         Raises:
             Exception: what `compute` raised, on all ranks; that of the lowest part if several did.
@@ -258,7 +259,7 @@ class World:
             with alone():
                 return compute(start + self.rank), None
         except (Exception, KeyboardInterrupt) as error:
-            return None, _sendable(error)
+            return None, sendable(error)
 
     def _share(self, own: BaseException | None) -> None:
         """Wait for all ranks; raise the error of the lowest that has one, on all.
@@ -329,15 +330,6 @@ def alone() -> Iterator[None]:
         _is_alone = before
 
 
-def _sendable(error: BaseException) -> BaseException:
-    """The error, or its words where it cannot be sent to other ranks."""
-    try:
-        pickle.loads(pickle.dumps(error))
-        return error
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
-
-
 def _mpi() -> ModuleType:
     from mpi4py import MPI
 
@@ -346,7 +338,7 @@ def _mpi() -> ModuleType:
 
 def _connect(ranks: Ranks) -> Communicator:
     asked = f"this process was started by {ranks.launcher} as rank {ranks.rank} of {ranks.world}"
-    if ranks.launcher == _TORCHRUN:
+    if ranks.launcher == TORCHRUN:
         raise WrongLaunch(
             f"{asked}, but this command's ranks work together by MPI: start it with `mpiexec -n "
             f"{ranks.world} python ...`, or as one process with `python ...`; to train on several "
@@ -368,7 +360,7 @@ def _connect(ranks: Ranks) -> Communicator:
             "`srun --mpi=pmi2` (MPICH) or `srun --mpi=pmix` (Open MPI), or with the mpiexec of "
             "this MPI"
         )
-    return comm
+    return MpiComm(comm)
 
 
 def exit_together(main: Callable[[], None]) -> None:

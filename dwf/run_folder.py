@@ -26,7 +26,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Self
 
 import yaml
 
@@ -38,6 +38,7 @@ from dwf.same_settings import refuse_other_settings
 from dwf.settings import flatten, to_dict
 from dwf.source import commit_facts, uncommitted
 from dwf.system_errors import of_system
+from dwf.systems import job_facts
 from dwf.trackers import Tracker, numbers_in, open_trackers
 
 if TYPE_CHECKING:
@@ -349,6 +350,16 @@ class RunFolder(RunPart):
         run.threads = None
         return run
 
+    @classmethod
+    def beside(
+        cls, path: Path, config: Settings | dict[str, Json], *, threads: int | None = None
+    ) -> Self:
+        """Return the run for another rank than the first, which has opened it."""
+        run = cls.__new__(cls)
+        RunPart.__init__(run, path, to_dict(config))
+        run.threads = threads
+        return run
+
     @property
     def config_path(self) -> Path:
         """The merged settings."""
@@ -463,5 +474,5 @@ def _environment() -> dict[str, Json]:
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "packages": installed,
-        "job": {key: value for key, value in os.environ.items() if key.startswith("SLURM_")},
+        "job": job_facts(),
     }

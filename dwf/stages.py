@@ -64,7 +64,7 @@ def stage(
         refuse_other: raises `RunConflict` where the run's records name other inputs than now.
         free: settings that may have other values than the run's, see `RunFolder`.
         has_workers: whether processes that do not hold the folder do the work and write in it, so
-            that their partial files are no leftovers.
+            that their partial files are no leftovers, which the stage sweeps when all are over.
         ours: the ranks that make it together; default: this process alone.
 
     Yields:
@@ -76,8 +76,9 @@ def stage(
     """
     together = ours or World()
     with ExitStack() as held:  # by the first rank
+        opened: list[RunFolder] = []
 
-        def begin() -> RunFolder | None:
+        def begin() -> tuple[bool, int | None]:
             records = folder / product.records
             if product.head and (folder / product.head).exists() and not records.exists():
                 raise RunConflict(
@@ -87,7 +88,7 @@ def stage(
             if over is not None:  # it may be another user's: nothing is written, no lock is taken
                 refuse_other(over)
                 if _is_over(product, folder, over):
-                    return None
+                    return False, None
             held.enter_context(hold(records))
             run = RunFolder(records, config, free=free)
             refuse_other(run)
@@ -95,16 +96,25 @@ def stage(
             for line in where_to_look(records):
                 logger.info("%s", line)
             if _is_over(product, folder, run):
-                return None
+                return False, None
+            opened.append(run)
+            # Workers write no records: partial ones are of attempts that held the folder.
+            sweep(records.glob(LEFTOVERS) if has_workers else folder.rglob(LEFTOVERS))
             if not has_workers:
-                sweep(folder.rglob(LEFTOVERS))
                 run.keep_threads(together.size)
-            return run
+            return True, run.threads
 
-        run = together.on_first(begin)
-        if run is not None and run.threads is not None:
-            held.enter_context(threads(run.threads))
-        yield run
+        is_to_do, count = together.on_first(begin)
+        if not is_to_do:
+            yield None
+            return
+        if count is not None:
+            held.enter_context(threads(count))
+        yield (
+            opened[0]
+            if opened
+            else RunFolder.beside(folder / product.records, config, threads=count)
+        )
 
 
 def _is_over(product: Product, folder: Path, run: RunFolder) -> bool:

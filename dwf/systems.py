@@ -10,6 +10,19 @@ from contextlib import suppress
 from pathlib import Path
 
 NO_MPS = "dwf does not compute on Apple's GPUs (mps): take device cpu"
+# Never all of SLURM_*: SLURM_JWT is a secret, and records are read by many.
+_JOB = (
+    "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CLUSTER_NAME", "SLURM_CPUS_ON_NODE",
+    "SLURM_CPUS_PER_TASK", "SLURM_GPUS_ON_NODE", "SLURM_JOB_CPUS_PER_NODE", "SLURM_JOB_GPUS",
+    "SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_JOB_NODELIST", "SLURM_JOB_NUM_NODES",
+    "SLURM_JOB_PARTITION", "SLURM_MEM_PER_NODE", "SLURM_PROCID", "SLURM_RESTART_COUNT",
+    "SLURM_STEP_ID", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS",
+)  # fmt: skip
+
+
+def job_facts() -> dict[str, str]:
+    """Return what Slurm says of the job that this process is in, by its variables' names."""
+    return {name: os.environ[name] for name in _JOB if name in os.environ}
 
 
 def num_cores() -> int:

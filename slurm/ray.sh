@@ -3,7 +3,7 @@
 
 # Its own ports, folder and token, so that jobs can share a node and none runs code in another's.
 export RAY_PORT=$((20000 + 8 * (SLURM_JOB_ID % 1500)))
-export RAY_FOLDER=$NODE_FOLDER/ray-$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
+export RAY_FOLDER=$NODE_FOLDER/r$SLURM_JOB_ID # each node adds letters of its own
 export RAY_HEAD=$SLURMD_NODENAME # a batch script runs on the first node of its job
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 RAY_AUTH_TOKEN=$(head -c 32 /dev/urandom | od -An -vtx1 | tr -d ' \n')

@@ -21,11 +21,12 @@ else
 fi
 # A worker node joins by --address alone.
 unset RAY_ADDRESS
-folder=$RAY_FOLDER-$SLURM_NODEID
+# Ray opens its folder to all, so it lies in one that is this user's alone.
+folder=$(mktemp -d "$RAY_FOLDER.XXXXXX")
 ray start --block "${role[@]}" \
     --node-ip-address="$(address_of "$SLURMD_NODENAME")" \
     --num-cpus="$SLURM_CPUS_ON_NODE" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" \
-    --temp-dir="$folder" --object-store-memory=268435456 \
+    --temp-dir="$folder/r" --object-store-memory=268435456 \
     --dashboard-agent-listen-port=$((RAY_PORT + 2)) \
     --min-worker-port=0 --max-worker-port=0 &
 ray=$!

@@ -14,6 +14,7 @@ from dwf import distributed, preemption
 from dwf.errors import Preempted
 from dwf.metrics import log_to_stderr, read_metrics
 from dwf.ranks import find_ranks, world
+from dwf.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,6 +39,12 @@ def launch_jobs(num: int, program: str, folder: Path, *jobs: dict) -> subprocess
     return launch(num, "-m", program, folder, *map(json.dumps, jobs))
 
 
+def open_run(path: Path, config: object = None) -> RunFolder:
+    """Open a run on all ranks, as a stage does: the first alone writes its records."""
+    world().on_first(lambda: RunFolder(path, config or {}) and None)
+    return RunFolder.beside(path, config or {})
+
+
 def do_jobs(
     do: Callable[[Path, str, dict], object], ends: tuple[type[Exception], ...] = (Preempted,)
 ) -> None:
@@ -46,7 +53,7 @@ def do_jobs(
     One that ends by one of `ends`, as those that are stopped do, is no error.
     """
     preemption.watch()
-    distributed.begin()
+    distributed.begin(Path(sys.argv[1]) / "ranks")
     if find_ranks().is_first:
         log_to_stderr()
     for text in sys.argv[2:]:

@@ -16,13 +16,12 @@ from tests.ranked import ROOT, launch
 from tests.test_ranks import LEAVE, TOGETHER
 
 JOB = {"SLURM_JOB_ID": "812345", "SLURM_STEP_ID": "0"}
-BEGIN = "from dwf import distributed\ndistributed.begin()\n"
-
-
-def test_the_port_follows_from_the_attempt():
-    ports = {distributed._port(JOB | {"SLURM_RESTART_COUNT": str(n)}) for n in range(20)}
-    assert len(ports) == 20 and all(1024 < port < 32768 for port in ports)
-    assert distributed._port(JOB) == distributed._port(dict(JOB))
+BEGIN = """
+import sys
+from pathlib import Path
+from dwf import distributed
+distributed.begin(Path(sys.argv[0]))
+"""
 
 
 def test_ranks_of_slurm_meet_at_the_first_nodes_own_address(tmp_path, monkeypatch):
@@ -43,7 +42,7 @@ def test_ranks_of_slurm_meet_at_the_first_nodes_own_address(tmp_path, monkeypatc
         monkeypatch.setenv(name, value)
     distributed._find_place(Ranks(1, 2))
     assert os.environ["MASTER_ADDR"] == "10.0.0.3"
-    assert os.environ["MASTER_PORT"] == str(distributed._port(os.environ))
+    assert "MASTER_PORT" not in os.environ and distributed._asked_port(Ranks(1, 2)) == 0
     monkeypatch.delenv("MASTER_ADDR")
     monkeypatch.setenv("SLURM_STEP_NODELIST", "n[05-06]")
     with pytest.raises(WrongLaunch, match=r"scontrol show hostnames n\[05-06\]` does not .*MASTER"):
@@ -51,7 +50,7 @@ def test_ranks_of_slurm_meet_at_the_first_nodes_own_address(tmp_path, monkeypatc
 
 
 def test_ranks_that_cannot_know_where_to_meet_are_told(monkeypatch):
-    for name in ("MASTER_ADDR", "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"):
+    for name in ("LOCAL_WORLD_SIZE", "MASTER_ADDR", "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(WrongLaunch, match="mpiexec started rank 1 of 2, but not where they meet"):
         distributed._find_place(Ranks(1, 2, local=0, launcher="mpiexec"))
@@ -140,13 +139,14 @@ def test_an_error_is_told_once_and_ends_all_ranks(tmp_path, words, told):
 
 
 @pytest.mark.deepspeed
-def test_ranks_that_do_not_come_are_waited_for_but_not_for_ever():
-    program = """
+def test_ranks_that_do_not_come_are_waited_for_but_not_for_ever(tmp_path):
+    program = f"""
 import datetime
+from pathlib import Path
 from dwf import distributed
 from dwf.ranks import exit_together
 distributed._MEETING = datetime.timedelta(seconds=3)
-exit_together(distributed.begin)
+exit_together(lambda: distributed.begin(Path({str(tmp_path / "run")!r})))
 """
     alone = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     ran = subprocess.run(
@@ -159,3 +159,4 @@ exit_together(distributed.begin)
     )
     (line,) = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
     assert "rank 0 of 2 met no others at 127.0.0.1:0 (" in line and ran.returncode == 2
+    assert not list(tmp_path.iterdir())

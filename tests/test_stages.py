@@ -115,17 +115,17 @@ with stage(Product("sum", records="run"), Path({str(tmp_path / "one")!r}), confi
 
 
 def test_ranks_get_the_run_from_the_first_which_alone_holds_the_folder(tmp_path):
-    """Two ranks played one after the other: the second is given what the first made."""
+    """Two ranks played one after the other: the second is told what the first found."""
 
     class Other(World):
         rank, size = 1, 1
 
         def on_first(self, compute, *args, **named):
-            return found
+            return True, 1
 
     with stage(SUM, tmp_path / "one", config=Config()) as found:
         with stage(SUM, tmp_path / "one", config=Config(), ours=Other()) as run:
-            assert run is found
+            assert (run.path, run.config, run.threads) == (found.path, found.config, 1)
         with pytest.raises(RunConflict, match="is being worked on by"):
             add(tmp_path / "one")
 

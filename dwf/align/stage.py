@@ -74,7 +74,8 @@ def align_zoo(config: AlignConfig, root: Path | str, *, name: str) -> Zoo:
     """
     root = Path(root)
     path, ours = _folder(root, name), world()
-    zoo, source, groups, deviation = ours.on_first(_read, config, path)
+    zoo, source = ours.on_all(_open, config, path)
+    groups, deviation = ours.on_first(_verified, config, zoo, source)
     refuse = partial(_refuse_other_zoo, zoo=zoo, source=source)
     with stage(ALIGNED, path, config=config, refuse_other=refuse, ours=ours) as run:
         if run is not None:
@@ -108,20 +109,23 @@ def _folder(root: Path, name: str) -> Path:
     return Path(root) / "zoos" / name
 
 
-def _read(config: AlignConfig, path: Path) -> tuple[Zoo, Zoo, tuple[Group, ...], float | None]:
-    """Open what an alignment reads; refuse what cannot be aligned, before anything is written.
-
-    Returns:
-        The zoo to align and that of the reference, no weight of them read; the groups, and how far
-        permutations of all of them change the function, None where nobody can run it.
-    """
+def _open(config: AlignConfig, path: Path) -> tuple[Zoo, Zoo]:
+    """Open the zoo to align and that of the reference; no weight of them is read."""
     zoos = path.parent
     zoo = Zoo.open(zoos / config.zoo)
     if path.resolve() == zoo.path.resolve():
         raise ConfigError(f"{path} is the zoo to align: give the aligned one another --name")
-    source = zoo
-    if config.reference_zoo is not None:
-        source = Zoo.open(zoos / config.reference_zoo)
+    return zoo, zoo if config.reference_zoo is None else Zoo.open(zoos / config.reference_zoo)
+
+
+def _verified(config: AlignConfig, zoo: Zoo, source: Zoo) -> tuple[tuple[Group, ...], float | None]:
+    """Refuse what cannot be aligned, before anything is written.
+
+    Returns:
+        The groups, and how far permutations of all of them change the function, None where nobody
+        can run it.
+    """
+    if source is not zoo:
         refuse_other_architecture(zoo, source)
     if not len(zoo):
         raise TooFewNetworks(f"{zoo.path} holds no networks: train some with dwf zoo")
@@ -130,7 +134,7 @@ def _read(config: AlignConfig, path: Path) -> tuple[Zoo, Zoo, tuple[Group, ...],
         built_D = zoo.layout.flatten(floats_of(zoo.build_network())).numpy()
         for one in (zoo, source):
             refuse_varying_constants(one, np.arange(len(one)), like_D=built_D)
-    return zoo, source, *verified_groups(zoo, config)
+    return verified_groups(zoo, config)
 
 
 def _create(config: AlignConfig, path: Path, zoo: Zoo, source: Zoo) -> None:

@@ -16,6 +16,8 @@ Backend = Literal["slurm", "ray", "local"]
 # Slurm looks at its clock every 30 seconds, and may signal as much too early.
 _LEAST_SECONDS = 50
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_OPTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,45 @@ class SiteConfig(Checked):
     """Further options of sbatch, without the dashes: `{reservation: mine}`."""
 
     def __post_init__(self):
+        words = ("partition", "account", "qos", "constraint", "time", "scratch")
+        told = {key: getattr(self, key) for key in words}
+        told |= {f"sbatch.{option}": value for option, value in self.sbatch.items()}
+        for option in self.sbatch:
+            if not _OPTION.fullmatch(option):
+                raise ValueError(
+                    f"sbatch = {{{option!r}: ...}}: expected the name of an option without its "
+                    "dashes, of letters, digits, - and _, as reservation"
+                )
+        if faults := [fault for key, value in told.items() if (fault := control_in(key, value))]:
+            raise ValueError(faults[0])
         left = 60 * minutes(self.time) - self.signal_seconds
         if left < _LEAST_SECONDS:
             raise ValueError(
                 f"time = {self.time!r} with signal_seconds = {self.signal_seconds}: jobs are told "
                 f"to save {left} s after they begin; leave at least {_LEAST_SECONDS} s for work"
             )
+
+
+def control_in(key: str, value: object) -> str:
+    """Say that a text has a control character, which ends a line of a script; "" where it has none.
+
+    Args:
+        key: what it is.
+        value: the text, or a path; None is none.
+    """
+    found = None if value is None else _CONTROL.search(str(value))
+    if not found:
+        return ""
+    return (
+        f"{key} = {str(value)!r} has the control character {found[0]!r}, and becomes part of a "
+        "job's script: give it without"
+    )
+
+
+def refuse_control(key: str, value: object) -> None:
+    """Raise `ConfigError` where `control_in` finds something."""
+    if fault := control_in(key, value):
+        raise ConfigError(fault)
 
 
 @dataclass(frozen=True)

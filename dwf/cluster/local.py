@@ -3,15 +3,16 @@
 More workers rather than more threads: a unit's result then does not depend on how many there are.
 """
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
+import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing.connection import wait as wait_for
 from multiprocessing.context import SpawnContext
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -44,6 +45,7 @@ KEEP_FREED_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "67108864",
 }
+_unit_in_work = threading.Lock()  # of this worker
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -106,11 +108,9 @@ def _run_pool(work: Work, units: list[int], workers: int, bar: Progress) -> dict
     # Spawned, not forked: HDF5 and torch hold threads and locks that do not survive a fork.
     context = multiprocessing.get_context("spawn")
     workers = min(workers, len(units))
-    start = (os.getpid(), _devices(context, workers), screen.files())
+    start = (_devices(context, workers), screen.files())
     with ProcessPoolExecutor(workers, context, _begin, start) as pool:
-        futures = {
-            pool.submit(attempt, work.unit, work.folder, index=index): index for index in units
-        }
+        futures = {pool.submit(_do, work.unit, work.folder, index): index for index in units}
         waiting: set[Future] = set(futures)
         next_look = 0.0
         while waiting:
@@ -149,17 +149,31 @@ def _devices(context: SpawnContext, workers: int) -> SimpleQueue | None:
     return queue
 
 
-def _begin(parent: int, devices: SimpleQueue | None, files: list[Path]) -> None:
+def _begin(devices: SimpleQueue | None, files: list[Path]) -> None:
     """First call in a worker: watch for signals, and do not outlive the parent."""
     preemption.watch()
     log_to_stderr()
     screen.follow(files)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
+
+
+def _do(unit: Callable[[Path, int], None], folder: Path, index: int) -> None:
+    with _unit_in_work:
+        attempt(unit, folder, index=index)
+
+
+def _end_with_parent() -> None:
+    """End this worker after its parent, also by kill -9: what is in work is saved first.
+
+    Its queue would not tell: a pool's workers hold both ends of it, and one without a unit would
+    wait there for ever.
+    """
+    wait_for([multiprocessing.parent_process().sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)  # the step boundary saves, then the unit ends
+    with _unit_in_work:
+        os._exit(128 + signal.SIGTERM)
 
 
 def _stop_workers(pool: ProcessPoolExecutor, waiting: set[Future]) -> None:

@@ -19,7 +19,14 @@ from pathlib import Path
 
 from dwf import preemption
 from dwf.cluster import slurm
-from dwf.cluster.config import RankedLaunch, SiteConfig, read_site, refuse_slurm_flags, setup_lines
+from dwf.cluster.config import (
+    RankedLaunch,
+    SiteConfig,
+    read_site,
+    refuse_control,
+    refuse_slurm_flags,
+    setup_lines,
+)
 from dwf.cluster.slurm import Element
 from dwf.errors import ConfigError, RunConflict, StillRunning, WorkFailed
 from dwf.flags import name_and_root, words_naming
@@ -55,6 +62,9 @@ class RankedJob:
     wait: bool = True
     track: tuple[TrackerName, ...] = ()
     """Trackers of the run."""
+
+    def __post_init__(self):
+        refuse_control("the folder", self.folder)
 
     @property
     def arguments(self) -> list[str]:
@@ -137,7 +147,7 @@ def refuse_while_submitted(folder: Path) -> None:
     if job:
         raise RunConflict(
             f"{folder} is being worked on by Slurm job {job[0]}: watch it with --nodes N --name "
-            f"{folder.name}, or end it with scancel {job[0]}"
+            f"{shlex.quote(folder.name)}, or end it with scancel {job[0]}"
         )
 
 
@@ -211,8 +221,12 @@ def _log(folder: Path, number: str) -> Path:
 
 
 def _recorded(folder: Path) -> list[str]:
+    """Return the jobs that a run was submitted as; their numbers become words of commands."""
     file = _jobs_folder(folder) / RECORD
-    return json.loads(file.read_text()) if file.exists() else []
+    numbers = json.loads(file.read_text()) if file.exists() else []
+    for number in numbers:
+        slurm.refuse_no_number(number, file)
+    return numbers
 
 
 def _living_job(folder: Path) -> tuple[str, Element] | None:

@@ -41,8 +41,9 @@ ENVIRONMENT = KEEP_FREED_MEMORY | ONE_THREAD
 
 # Ray hands indices and None around; data lies on disk.
 _OBJECT_STORE_BYTES = 256 * 2**20
-# A socket's path has 107 bytes at most: Ray adds 66 to its folder's, which has 13 of its own.
-_LONGEST_PARENT = 28
+# A socket's path has 107 bytes at most: Ray adds 66 to its folder's, which has 15 of its own.
+_LONGEST_PARENT = 26
+_LOOPBACK = "127.0.0.1"
 _SECONDS_TO_ANSWER = 10.0
 _AUTHENTICATION = "ray._private.authentication"
 _STOPPED = "stopped by a signal"
@@ -53,6 +54,7 @@ def connect(workers: int | None = None) -> None:
 
     Every task gets one thread. A Ray that is started here ends with this process, also by kill -9,
     which leaves its logs in the temporary folder; it sends no usage statistics, has no dashboard.
+    No other machine reaches it, and no other user its folder.
 
     Args:
         workers: tasks at once of a Ray started here; default: one per core. One that is joined
@@ -65,12 +67,15 @@ def connect(workers: int | None = None) -> None:
     require("ray", who="Ray (--backend ray, sweeps)")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning a worker
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:  # Ray reads it as it is imported; without, it listens on all addresses
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
     if ray.is_initialized():
         return
     handlers = {number: signal.getsignal(number) for number in preemption.SIGNALS}
-    if address := os.environ.get("RAY_ADDRESS"):
+    if address:
         _join(address)
     else:
         _refuse_several_nodes()
@@ -217,7 +222,8 @@ def _start(workers: int) -> None:
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE_BYTES,
         logging_level="WARNING",
-        _temp_dir=folder,
+        _node_ip_address=_LOOPBACK,
+        _temp_dir=f"{folder}/r",  # which Ray opens to all; the folder around it stays the user's
     )
 
 

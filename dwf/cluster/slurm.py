@@ -85,6 +85,15 @@ def refuse_patterns(folder: Path) -> None:
         )
 
 
+def refuse_no_number(job: object, file: Path) -> None:
+    """Raise `ConfigError` where a record names as a job what is no number of one."""
+    if not (isinstance(job, str) and job.isascii() and job.isdecimal()):
+        raise ConfigError(
+            f"{file} names {job!r} as a job of Slurm, expected a number: it was altered, or "
+            "another program wrote it; remove it if no job of this folder lives"
+        )
+
+
 def living() -> dict[Key, Element] | None:
     """Return the user's jobs that Slurm has not ended; None where it gives no answer."""
     answer = _ask("squeue", "-h", "-a", "-r", "-u", str(os.getuid()), "-o", "%F|%K|%T|%N|%r")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dwf.cluster import slurm
-from dwf.cluster.config import SiteConfig, minutes, setup_lines
+from dwf.cluster.config import SiteConfig, minutes, refuse_control, setup_lines
 from dwf.cluster.element import Element, forget_failures, jobs_folder
 from dwf.cluster.slurm import Key
 from dwf.cluster.work import missing
@@ -57,8 +57,9 @@ def cut_units(
         workers: units that a node does at once; default: one for each GPU, or core.
 
     Raises:
-        ConfigError: Slurm would read the folder's path as a pattern.
+        ConfigError: the folder's path has control characters, or what Slurm reads as a pattern.
     """
+    refuse_control("the folder", work.folder)
     slurm.refuse_patterns(work.folder)
     gpus, cpus = site.gpus_per_node or 0, site.cpus_per_node or 1
     full = workers or gpus or cpus
@@ -218,5 +219,9 @@ def job_numbers(keys: Iterable[Key]) -> list[str]:
 
 
 def _records(folder: Path) -> list[dict[str, Json]]:
+    """Return what was submitted for a folder; its numbers become words of commands."""
     file = jobs_folder(folder) / RECORD
-    return json.loads(file.read_text()) if file.exists() else []
+    records = json.loads(file.read_text()) if file.exists() else []
+    for record in records:
+        slurm.refuse_no_number(record["job"], file)
+    return records

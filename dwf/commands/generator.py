@@ -69,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         ranked.refuse_while_submitted(folder)
         if trains_on_ranks(config):
-            distributed.begin()
+            distributed.begin(folder)
         world().on_first(make_room, launch, *folders)
         fit_generator(config, launch.root, name=name)
-        world().on_first(report_fit, launch.root, name, config=config)
+        world().on_first(lambda: report_fit(launch.root, name, config=config) and None)
     if ranks.is_first:
         print(f"generator in {folder}")

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(*[parsed.describe()] * ranks.is_first)
         return
     preemption.watch()
-    distributed.begin()
+    distributed.begin(root / "runs" / name)
     if launch.predict:
         for zoo in launch.predict:
             print(*predict_zoo(config, root, name=name, zoo=zoo).lines(), sep="\n")

@@ -22,7 +22,7 @@ from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.predictor import Predictor
 from dwf.predictors.properties import Columns
 from dwf.predictors.row import Unit, read_record, units_of
-from dwf.run_folder import hold, replacing, write_json
+from dwf.run_folder import LEFTOVERS, hold, replacing, sweep, write_json
 from dwf.same_settings import refuse_other_settings
 from dwf.zoo.store import Zoo
 
@@ -141,6 +141,7 @@ def predict_zoo(config: ExperimentConfig, root: Path, *, name: str, zoo: str) ->
         raise WorkFailed(f"no row of {run} is finished: fit some without --predict")
     folder = run / "predicted" / zoo
     with hold(run / "run"):
+        sweep(folder.rglob(LEFTOVERS))
         _refuse_other_zoo(folder, opened)
         return _predict(units, run, opened, folder, Path(root))
 

@@ -35,8 +35,10 @@ from dwf.predictors.row import (
 )
 from dwf.ranks import world
 from dwf.run_folder import (
+    LEFTOVERS,
     RunFolder,
     hold,
+    sweep,
     write_text,
 )
 from dwf.same_settings import differences, refuse_other_settings
@@ -310,6 +312,8 @@ def _finish_alone(record: RunFolder, problem: str) -> Report:
             + "\n".join(f"  {one.row} (seed {one.seed}): {why}" for one, why in failed.items())
         )
     record.finish(rows=len(config.chosen), seeds=config.seeds)
+    for one in (folder, _report_folder(folder)):
+        sweep(one.rglob(LEFTOVERS))
     return made
 
 

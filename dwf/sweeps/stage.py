@@ -20,7 +20,7 @@ from dwf.extras import require
 from dwf.metrics import read_metrics, table_console
 from dwf.plain import Json
 from dwf.ranks import alone
-from dwf.run_folder import METRICS, RunFolder, hold, write_json, write_text
+from dwf.run_folder import LEFTOVERS, METRICS, RunFolder, hold, sweep, write_json, write_text
 from dwf.same_settings import differences
 from dwf.settings import build, flatten, load, to_dict
 from dwf.stages import Product, Runner, run_here, stage
@@ -122,6 +122,7 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
         told = Record.read(folder, commands=[settings], links=links)
         write_text(folder / FILE, sweep_page(made, told, figures=figures))
         record.finish(best=made.best, trials=len(made.rows), headline=headline(made))
+        sweep(folder.rglob(LEFTOVERS))
     write_index(Path(root))
     return made
 

@@ -229,5 +229,5 @@ def refuse_strangers(engine: str) -> None:
     if not torch.distributed.is_initialized():
         raise WrongLaunch(
             f"engine = {engine!r}: these ranks did not meet: a program calls "
-            "dwf.distributed.begin() first, as dwf generator does"
+            "dwf.distributed.begin(folder) first, as dwf generator does"
         )

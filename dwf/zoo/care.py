@@ -21,7 +21,7 @@ from dwf.ranks import world
 from dwf.settings import Count
 from dwf.zoo.facts import Facts
 from dwf.zoo.manifest import grown_by, read_manifest, zoos_named
-from dwf.zoo.provenance import Merged, Trained
+from dwf.zoo.provenance import Aligned, Merged, Sampled, Trained
 from dwf.zoo.store import Zoo, finish_zoo
 from dwf.zoo.view import NAME
 
@@ -152,7 +152,7 @@ def verify(folders: Folders, threads: Count | None = None, *, mend: bool = False
 
     is_damaged = False
     for folder in _some(folders):
-        num = world().on_first(Facts.read, folder).num_shards
+        num = world().on_first(_num_shards, folder)
         with _progress(f"verify {folder.name}", num, "shards") as report:
             damages = find_damage(folder, threads, report=report)
         if mend and _is_view_alone(damages):
@@ -162,6 +162,10 @@ def verify(folders: Folders, threads: Count | None = None, *, mend: bool = False
         if world().is_first:
             _tell(folder, num, damages)
     return int(is_damaged)
+
+
+def _num_shards(folder: Path) -> int:
+    return Facts.read(folder).num_shards
 
 
 def _write_view(folder: Path) -> None:
@@ -305,8 +309,8 @@ def _command_that_made(folder: Path) -> str:
     if isinstance(provenance, Merged):
         beside = [str(folder.parent / zoo["name"]) for zoo in provenance.zoos]
         return f"dwf merge {shlex.join([str(folder), *beside])}"
-    if isinstance(provenance, Trained) and "zoos" in folder.absolute().parts[:-1]:
-        return f"dwf zoo --resume {words_naming(folder, 'zoos')}"
+    is_in_zoos = "zoos" in folder.absolute().parts[:-1]
+    if isinstance(provenance, (Trained, Aligned, Sampled)) and is_in_zoos:
+        return f"dwf {provenance.command} --resume {words_naming(folder, 'zoos')}"
     record = folder / "run" / "command.txt"
-    lines = record.read_text().splitlines() if record.exists() else []
-    return lines[-1] if lines else "give the command that made this zoo again"
+    return f"the command that made this zoo, in {record}: read it before you give it"

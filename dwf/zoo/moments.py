@@ -5,6 +5,7 @@ Shape suffixes: N networks, B networks of a block, D numbers of one network.
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -23,6 +24,7 @@ MOST_PARTS = 64
 T = TypeVar("T")
 
 
+@dataclass(eq=False)
 class Moments:
     """Mean and variance of each number, gathered block by block in float64.
 
@@ -30,10 +32,10 @@ class Moments:
     mean lies from zero.
     """
 
-    def __init__(self) -> None:
-        self.num_networks = 0
-        self.mean_D: np.ndarray = np.zeros(())  # takes the shape of the first block
-        self._squares_D: np.ndarray = np.zeros(())
+    num_networks: int = 0
+    mean_D: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    """Takes the shape of the first block."""
+    _squares_D: np.ndarray = field(default_factory=lambda: np.zeros(()))
 
     def add(self, weights_BD: np.ndarray) -> None:
         """Take a block of networks into account."""

@@ -127,7 +127,7 @@ def _finish(config: ZooConfig, record: RunFolder, seconds: float) -> Zoo:
         _write_curves(config, record)
         record.finish(**_summary(zoo), seconds=round(seconds, 2))
     shutil.rmtree(_work_folder(folder), ignore_errors=True)
-    sweep(folder.glob(LEFTOVERS))
+    sweep(folder.rglob(LEFTOVERS))
     return zoo
 
 

@@ -118,6 +118,7 @@ def _progress(folder: Path) -> dict[int, dict[str, Json]]:
 def _jobs(file: Path) -> list[str]:
     """Numbers of the jobs that `cluster.submit` recorded."""
     try:
-        return [record["job"] for record in json.loads(file.read_text())]
-    except (FileNotFoundError, ValueError):
+        jobs = [str(record["job"]) for record in json.loads(file.read_text())]
+        return [job for job in jobs if job.isascii() and job.isdecimal()]  # words of a command
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return []

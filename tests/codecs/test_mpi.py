@@ -26,8 +26,8 @@ from dwf.codecs import pca
 from dwf.zoo import moments
 from dwf.codecs.config import PcaConfig
 from dwf.ranks import exit_together, world
-from dwf.run_folder import RunFolder
 from dwf.zoo.store import Zoo
+from tests.ranked import open_run
 
 zoo, folder, windows, parts = sys.argv[1:]
 pca.WINDOW_BYTES, moments.MOST_PARTS = int(windows), int(parts)
@@ -42,7 +42,7 @@ pca.PcaCodec._centred = noted
 def main():
     ours, opened = world(), Zoo.open(zoo)
     train, val = ([(opened, opened.rows(split=split))] for split in ("train", "val"))
-    run = ours.on_first(lambda: RunFolder(Path(folder), {}))
+    run = open_run(Path(folder))
     codec = pca.PcaCodec(PcaConfig(components=6)).fit(train, val, run=run)
     print(f"rank {ours.rank} read {sum(read)} columns")
     gram_NN = codec._gram(train)

@@ -16,10 +16,9 @@ from dwf.densities import paths
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.flow import Flow
 from dwf.ranks import exit_together, world
-from dwf.run_folder import RunFolder
 from dwf.training.config import LoopComputeConfig, LoopConfig
 from tests.densities.coded import vector_codes
-from tests.ranked import do_jobs
+from tests.ranked import do_jobs, open_run
 
 TRAINING = LoopConfig(
     steps=12, batch_size=8, learning_rate=0.01, weight_decay=0.01, clip_norm=1.0, validate_every=1,
@@ -43,7 +42,7 @@ def fit(folder: Path, name: str, settings: dict) -> Flow:
     training = dataclasses.replace(TRAINING, **settings)
     flow = Flow(dataclasses.replace(FLOW, training=training))
     ours = world()
-    run = ours.on_first(lambda: RunFolder(folder / name, flow.config))  # as a stage does
+    run = open_run(folder / name, flow.config)
     flow.fit(codes(64, 1), codes(16, 2), run=run, seed=7)
     if ours.is_first:
         flow.save(folder / name / "density")

@@ -16,7 +16,7 @@ from tests.predictors.kinds import experiment, line, register
 def main() -> None:
     register()
     preemption.watch()
-    distributed.begin()
+    distributed.begin(Path(sys.argv[1]) / "ranks")
     rows = {"constant": {"kind": "constant"}, "line": line(), "large": line(batch_size=512)}
     config = with_engine(experiment(rows=rows), "ddp")
     fit_predictors(config, Path(sys.argv[1]), name="ranks", run=do_together)

@@ -109,7 +109,7 @@ def test_zoo_over_two_nodes_is_saved_and_requeued_at_the_time_limit(slurm, submi
     file = write(
         tmp_path, "longer", data=ZOO | longer
     )  # not over before the signal has come through
-    left_before = set(Path("/tmp").glob("ray-*"))
+    left_before = set(Path("/tmp").glob("r[0-9]*.*"))
     flags = ("--nodes", "2", "--cpus-per-task", "1", "--gpus-per-node", "1")
     job = submit(*flags, "zoo.sh", "--config", file, "--name", "zoo")
     flags, config = ("--nodes", "1", "--cpus-per-task", "1"), str(here / "zoo.yaml")
@@ -130,7 +130,7 @@ def test_zoo_over_two_nodes_is_saved_and_requeued_at_the_time_limit(slurm, submi
     assert uninterrupted.wait(300) == 0
     assert files_of(tmp_path, "zoos/zoo/*.*") == files_of(there, "zoos/zoo/*.*")
     assert files_of(tmp_path, "zoos/one/*.*") == files_of(here, "zoos/zoo/*.*")
-    left = set(Path("/tmp").glob(f"ray-{job}.*")) - left_before
+    left = set(Path("/tmp").glob(f"r{job}.*")) - left_before
     assert not left, "Ray left its folder behind"
 
 

@@ -15,10 +15,10 @@ from torch import nn
 from dwf.errors import ConfigError, Preempted, TrainingDiverged
 from dwf.randomness import torch_stream
 from dwf.ranks import exit_together, world
-from dwf.run_folder import RunFolder, RunPart, save_state
+from dwf.run_folder import RunPart, save_state
 from dwf.training.config import LoopComputeConfig, LoopConfig
 from dwf.training.loop import Outcome, Task, train
-from tests.ranked import do_jobs, launch_jobs
+from tests.ranked import do_jobs, launch_jobs, open_run
 
 CONFIG = LoopConfig(
     steps=8, batch_size=8, learning_rate=0.01, weight_decay=0.01, clip_norm=1.0, validate_every=1,
@@ -90,7 +90,7 @@ def learn(folder: Path, name: str, settings: dict, **task) -> tuple[Ranked, Outc
     compute = dataclasses.replace(CONFIG.compute, **settings.get("compute", {}))
     config = dataclasses.replace(CONFIG, **settings | {"compute": compute})
     ours = world()
-    ours.on_first(lambda: RunFolder(folder / name, config))
+    open_run(folder / name, config)
     task = Ranked(**task)
     outcome = train(task, config, seed=7, run=RunPart(folder / name), what=name)
     if ours.is_first:

@@ -1,0 +1,93 @@
+"""Processes that are killed leave no other processes, and files that the next run sweeps."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dwf import preemption
+from dwf.cluster import local
+from dwf.stages import Product, Work, stage
+
+ROOT = Path(__file__).parents[2]
+_SECONDS_OF_A_HANG = 240
+
+
+def unit(folder: Path, index: int) -> None:
+    """Unit 0 ends, so that its worker waits for more; unit 1 works until it is asked to save."""
+    (folder / f"began-{index}").write_text(str(os.getpid()))
+    if index == 0:
+        wait_for((folder / "began-1").exists)  # in another worker
+        return
+    wait_for(preemption.is_asked)
+    (folder / "saved").touch()
+    preemption.stop()
+
+
+def launch(folder: Path) -> None:
+    """Run both units in two workers."""
+    local.run_units(
+        Work(
+            folder,
+            2,
+            unit=unit,
+            finished=lambda folder: set(),
+            progress=lambda folder: (0.0, ""),
+            what="x",
+            size=2,
+            unit_name="units",
+        ),
+        [0, 1],
+        workers=2,
+    )
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + _SECONDS_OF_A_HANG
+    while not happened():
+        assert time.monotonic() < end, "it never happens"
+        time.sleep(0.01)
+
+
+def is_over(pid: int) -> bool:
+    """Whether a process is gone, or waits for a parent that never asks."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_end_with_a_launcher_that_is_killed_and_save_before(tmp_path):
+    program = (
+        "from pathlib import Path; from tests.hostile.test_processes import launch; "
+        f"launch(Path({str(tmp_path)!r}))"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    files = [tmp_path / f"began-{index}" for index in (0, 1)]
+    wait_for(lambda: all(file.exists() and file.read_text() for file in files))
+    launcher.send_signal(signal.SIGKILL)
+    launcher.wait()
+    workers = [int(file.read_text()) for file in files]
+    assert workers[0] != workers[1]
+    wait_for(lambda: all(map(is_over, workers)))
+    assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("has_workers", [False, True])
+def test_a_stage_sweeps_what_killed_holders_of_its_folder_left(tmp_path, has_workers):
+    """Workers may be at work on what is not a record: that is swept when all are over."""
+    folder = tmp_path / "one"
+    record, result = folder / "run" / "done.json.partial-01", folder / "a.h5.partial-02"
+    record.parent.mkdir(parents=True)
+    for file in (record, result):
+        file.touch()
+    product = Product("zoo", records="run")
+    with stage(product, folder, config={"seed": 0}, has_workers=has_workers) as run:
+        assert run is not None
+        assert not record.exists() and result.exists() == has_workers
