@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dwf.files import parse_json, read_text, told_by
 from dwf.notebooks import NotebookBar, in_notebook
 from dwf.plain import Json
 from dwf.screen import note
@@ -49,9 +50,10 @@ class MetricsLog:
     def __init__(self, path: Path, step: int = 0, *, trackers: "Sequence[Tracker]" = ()):
         self.path, self._trackers = path, trackers
         if path.exists():
-            lines = path.read_text().splitlines(keepends=True)
+            lines = read_text(path).splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("}\n")]
-            kept = [line for line in kept if json.loads(line)["step"] <= step]
+            with told_by(path):
+                kept = [line for line in kept if parse_json(line, path)["step"] <= step]
             if kept != lines:  # never without the lines that stay
                 partial = path.with_name(f"{path.name}.partial")
                 partial.write_text("".join(kept))
@@ -74,8 +76,9 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Json]]:
-    """Return the lines of a metrics file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """Return the whole lines of a metrics file; one that is being written, or was cut, is none."""
+    lines = read_text(path).splitlines(keepends=True)
+    return [parse_json(line, path) for line in lines if line.endswith("}\n")]
 
 
 @dataclass(frozen=True)

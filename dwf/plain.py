@@ -1,10 +1,11 @@
-"""Plain data: types of them and of settings, for annotations; names of files as text.
+"""Plain data: types of them and of settings, for annotations; text that is safe to show.
 
 No torch is imported here.
 """
 
 import dataclasses
 import os
+import unicodedata
 from typing import TYPE_CHECKING, ClassVar, Protocol, Union
 
 if TYPE_CHECKING:
@@ -17,9 +18,39 @@ State = Union["torch.Tensor", Json, list["State"], tuple["State", ...], dict[int
 """Value that a checkpoint holds: tensors beside what JSON holds."""
 
 
+_UNSHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of Unicode: controls, formats such as turns of direction, halves, line ends."""
+
+
 def as_text(name: str) -> str:
     r"""Return the name of a file as text that can be written: bytes that are no UTF-8 as `\xff`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def visible(text: str) -> str:
+    r"""Return text that a terminal shows as it stands: control characters as `\x1b`.
+
+    Line ends and tabs stay. Marks that turn the direction of writing are escaped too.
+    """
+    if is_visible(text, "\n\t"):
+        return text
+    return "".join(c if c in "\n\t" or is_visible(c) else _escaped(c) for c in text)
+
+
+def is_visible(text: str, also: str = "") -> bool:
+    """Whether all characters of a text are shown, and none of them steers a terminal.
+
+    Args:
+        text: the text.
+        also: characters that may be in it all the same.
+    """
+    if text.isascii():
+        return text.isprintable() or all(c.isprintable() or c in also for c in text)
+    return all(unicodedata.category(c) not in _UNSHOWN or c in also for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode()
 
 
 class Settings(Protocol):

@@ -50,6 +50,7 @@ from dwf.evaluation.report import (
 from dwf.evaluation.stage import evaluate
 from dwf.generators.plan import describe_sizes, layout_of, parts_that_train
 from dwf.metrics import print_report
+from dwf.names import folder_in
 from dwf.pipeline import STAGES
 from dwf.run_folder import LEFTOVERS, RunFolder, differences, hold, sweep, write_text
 from dwf.settings import build, to_dict
@@ -181,7 +182,7 @@ def report(made: AuditReport, folder: Path) -> None:
 
 
 def _folder(root: Path, name: str) -> Path:
-    return (Path(root) / "audits" / name).absolute()
+    return folder_in(Path(root) / "audits", name).absolute()
 
 
 def _describe(audit: Audit, unit: Unit, folder: Path) -> Iterator[str]:

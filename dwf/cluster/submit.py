@@ -8,7 +8,6 @@ submitted.
 """
 
 import itertools
-import json
 import shlex
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -22,6 +21,7 @@ from dwf.cluster.slurm import Key
 from dwf.cluster.work import missing
 from dwf.errors import ConfigError
 from dwf.extras import require
+from dwf.files import read_json
 from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.run_folder import write_json
@@ -201,4 +201,4 @@ def job_numbers(keys: Iterable[Key]) -> list[str]:
 
 def _records(folder: Path) -> list[dict[str, Json]]:
     file = jobs_folder(folder) / RECORD
-    return json.loads(file.read_text()) if file.exists() else []
+    return read_json(file, list) if file.exists() else []

@@ -9,7 +9,6 @@ Shape suffixes: A images, H height, W width, C channels.
 
 import gzip
 import hashlib
-import json
 import pickle
 import tarfile
 import zlib
@@ -17,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+from dwf.files import read_json
 
 Arrays = dict[str, np.ndarray]
 
@@ -167,7 +168,7 @@ def _read_cifar10_pngs(folder: Path) -> Arrays:
         paths = [find_file(folder, name) for name in files]
         rows = [np.asarray(Image.open(path)).reshape(-1, 32, 32, 3) for path in paths]
         arrays[f"x_{part}"] = np.concatenate(rows)
-        labels = json.loads(find_file(folder, f"{part}_lables.json").read_text())
+        labels = read_json(find_file(folder, f"{part}_lables.json"))
         arrays[f"y_{part}"] = np.array(labels, np.uint8)
     return arrays
 

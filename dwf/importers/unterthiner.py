@@ -21,11 +21,11 @@ import torch
 
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
+from dwf.files import reading_arrays
 from dwf.importers.facts_file import read_table, typed
 from dwf.importers.importer import Importer, Member
 from dwf.importers.tensors import State
 from dwf.networks.config import CNNConfig
-from dwf.run_folder import reading_arrays
 
 _WEIGHTS, _METRICS, _LAYOUT = "weights.npy", "metrics.csv.gz", "layout.csv"
 _RUN, _STEP = "modeldir", "step"

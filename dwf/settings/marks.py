@@ -31,6 +31,14 @@ PositiveFraction = Annotated[float, Bounds(0, 1, open=True)]
 
 
 @dataclass(frozen=True)
+class FolderName:
+    """Mark of a word that names a folder under a root, see `dwf.names`."""
+
+
+Name = Annotated[str, FolderName()]
+
+
+@dataclass(frozen=True)
 class Preset:
     """Mark of a word that names a settings file, or a preset of one command."""
 

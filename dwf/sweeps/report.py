@@ -13,7 +13,6 @@ sweeps/NAME/reports/test-...        the report on test images, one for each fram
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from dwf.files import read_json, told_by
 from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
 from dwf.settings import to_dict
@@ -82,11 +82,13 @@ class SweepReport:
     @classmethod
     def load(cls, folder: Path) -> "SweepReport":
         """Return what `save` wrote."""
-        content = json.loads((folder / "table.json").read_text())
-        for name in ("axes", "rows", "reports", "logarithmic"):
-            content[name] = tuple(content[name])
-        references = content.pop("references", {})
-        return cls(**content, references={name: tuple(r) for name, r in references.items()})
+        file = folder / "table.json"
+        content = read_json(file)
+        with told_by(file):
+            for name in ("axes", "rows", "reports", "logarithmic"):
+                content[name] = tuple(content[name])
+            references = content.pop("references", {})
+            return cls(**content, references={name: tuple(r) for name, r in references.items()})
 
     def table(self) -> "Table":
         """Return the table for a terminal; the best trial stands out."""

@@ -5,13 +5,13 @@ import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dwf.checked import Checked
 from dwf.compute import ComputeConfig
 from dwf.datasets.config import AnyDataConfig
 from dwf.errors import ConfigError
+from dwf.names import why_no_part
 from dwf.networks.config import NetworkConfig
 from dwf.plain import Json
 from dwf.settings import (
@@ -467,7 +467,7 @@ class FamilyConfig(Checked):
         flags = {"count": self.count, "seed": self.seed}
         given = {name: value for name, value in flags.items() if value is not None}
         for label, own in self.zoos.items():
-            if not label or Path(label).name != label or not isinstance(own, dict):
+            if why_no_part(label) or not isinstance(own, dict):
                 raise ValueError(f"zoos.{label} = {own!r}: expected a label with settings of a zoo")
             # Both at once: a required setting may stand in either, or in a flag.
             data: dict[str, Json] = laid_over(self.shared, own)

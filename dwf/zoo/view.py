@@ -16,13 +16,14 @@ import numpy as np
 from isal import isal_zlib
 
 from dwf.errors import CorruptShard
+from dwf.files import read_dataset
 from dwf.run_folder import replacing
 from dwf.zoo.facts import Facts
 from dwf.zoo.shard import (
     Columns,
     Shard,
-    read_dataset,
     readable,
+    refuse_odd,
     rest_checksum,
     storable,
 )
@@ -122,6 +123,8 @@ class View:
     def __init__(self, folder: Path, facts: Facts):
         self.path, self._num_weights = folder / NAME, facts.layout.size
         try:
+            if not self.path.is_file():
+                raise ValueError("it is not there, or no file")
             with open(self.path, "rb") as opened:
                 head = _head(opened)
                 opened.seek(0)
@@ -136,6 +139,7 @@ class View:
                 index = {
                     name: read_dataset(file, f"index/{name}") for name in ("shards", "diverged")
                 }
+            _refuse_odd(stored, index["shards"], self._num_weights)
         except _DAMAGED as error:
             raise CorruptShard(f"{self.path} is damaged ({error})") from None
         self._stored = stored
@@ -151,7 +155,7 @@ class View:
 
         All bytes are compared but the weights, which have checksums of their own.
         """
-        if number >= len(self.shards):
+        if number >= len(self.shards) or not file.is_file():
             return False
         rows, offset, *expected = self.shards[number]
         try:
@@ -164,7 +168,10 @@ class View:
     @cached_property
     def columns(self) -> Columns:
         """The table of all rows."""
-        return {name: readable(values) for name, values in self._stored.items()}
+        try:
+            return {name: readable(values) for name, values in self._stored.items()}
+        except UnicodeDecodeError as error:
+            raise CorruptShard(f"{self.path} is damaged ({error}): remove it") from None
 
     def shard(self, number: int, file: Path, *, only: str | None = None) -> Shard:
         """Return a shard whose file fits, without reading it.
@@ -180,6 +187,17 @@ class View:
         columns = {name: values[mine] for name, values in table.items()}
         shape, diverged = (rows, self._num_weights), self._diverged.get(number, [])
         return Shard.described(file, shape, offset=offset, columns=columns, diverged=diverged)
+
+
+def _refuse_odd(stored: Columns, shards: np.ndarray, width: int) -> None:
+    """Raise ValueError where places of shards are none, or the table is of other rows."""
+    if shards.dtype != np.dtype(_INDEX):
+        raise ValueError(f"places of shards are {shards.dtype}")
+    sides = [shards[name].tolist() for name in ("rows", "offset", "size")]
+    for rows, offset, size in zip(*sides, strict=True):
+        if rows < 0 or offset < 0 or offset + 4 * rows * width > size:
+            raise ValueError(f"{rows} rows at {offset} of a shard of {size} bytes")
+    refuse_odd(stored, sum(sides[0]))
 
 
 def read_view(

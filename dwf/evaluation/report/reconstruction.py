@@ -6,7 +6,6 @@
 Shape suffixes: E tensors of a network.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from dwf.errors import ConfigError
 from dwf.evaluation.config import ReconstructionConfig
 from dwf.evaluation.report import html
 from dwf.evaluation.report.columns import (
@@ -39,6 +39,7 @@ from dwf.evaluation.report.reconstructed import (
 from dwf.evaluation.report.record import Record
 from dwf.evaluation.report.report import markdown_table
 from dwf.evaluation.report.sets import plain
+from dwf.files import read_json, told_by
 from dwf.metrics import table_console
 from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
@@ -146,11 +147,13 @@ class Reconstruction:
     @classmethod
     def load(cls, folder: Path) -> "Reconstruction":
         """Return the report that `write_reconstruction` wrote."""
-        content = json.loads((folder / "report.json").read_text())
-        content["sets"] = tuple(ReconstructedSet(**one) for one in content["sets"])
-        for name in ("headline", "tensors"):
-            content[name] = tuple(content[name])
-        return cls(**content)
+        file = folder / "report.json"
+        content = read_json(file, cure="make it again under another --name", error=ConfigError)
+        with told_by(file, cure="make it again under another --name", error=ConfigError):
+            content["sets"] = tuple(ReconstructedSet(**one) for one in content["sets"])
+            for name in ("headline", "tensors"):
+                content[name] = tuple(content[name])
+            return cls(**content)
 
     def markdown(self) -> str:
         """Return the report as Markdown."""

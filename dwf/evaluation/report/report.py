@@ -35,11 +35,12 @@ from dwf.evaluation.report.columns import (
 )
 from dwf.evaluation.report.fits import FIT_COLUMNS, fit_rows
 from dwf.evaluation.report.numbers import columns_of_networks, columns_of_sets
-from dwf.evaluation.report.schema import FORMAT, VERSION, read_report
+from dwf.evaluation.report.schema import AGAIN, FORMAT, VERSION, read_report
 from dwf.evaluation.report.seeds import seed_groups
 from dwf.evaluation.report.sets import NetworkSet, asked_words, plain
 from dwf.evaluation.report.split import SPLIT_COLUMNS, split_rows, split_text
 from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT, PROFILE_TEXT
+from dwf.files import told_by
 from dwf.notebooks import table_html
 from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
@@ -248,12 +249,13 @@ class Report:
         folder = Path(folder)
         content = read_report(folder / "report.json")
         del content["format"], content["version"]
-        content["sets"] = tuple(NetworkSet(**one) for one in content["sets"])
-        content["headline"] = tuple(content["headline"])
-        content["map_share"] = tuple(content["map_share"])
-        found = content.pop("analyses", {})
-        content["analyses"] = {name: Analysed(**each) for name, each in found.items()}
-        return cls(**content)
+        with told_by(folder / "report.json", cure=AGAIN, error=ConfigError):
+            content["sets"] = tuple(NetworkSet(**one) for one in content["sets"])
+            content["headline"] = tuple(content["headline"])
+            content["map_share"] = tuple(content["map_share"])
+            found = content.pop("analyses", {})
+            content["analyses"] = {name: Analysed(**each) for name, each in found.items()}
+            return cls(**content)
 
     def markdown(self) -> str:
         """Return the report as Markdown."""
