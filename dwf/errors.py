@@ -10,6 +10,8 @@ import select
 import sys
 from collections.abc import Callable
 
+from dwf.plain import visible
+
 _CLOSED_PIPE = 141  # as shells say of what SIGPIPE ended
 
 
@@ -108,7 +110,7 @@ def exit_cleanly(main: Callable[[], None]) -> None:
     try:
         _write_all(main)
     except DwfError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.filename is None and error.errno is None:
@@ -121,7 +123,7 @@ def exit_cleanly(main: Callable[[], None]) -> None:
         )
         sys.exit(2)
     except StillRunning as news:
-        print(news)
+        print(visible(str(news)))
     except (KeyboardInterrupt, Preempted):
         print(
             "stopped; what was finished is saved: give the same command to go on", file=sys.stderr

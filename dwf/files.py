@@ -174,16 +174,16 @@ def reading_arrays(path: Path, *, cure: str = CURE) -> Iterator[None]:
     """
     try:
         refuse_irregular(path)
-        _refuse_bomb(path)
+        refuse_bomb(path)
         yield
     except _DAMAGED as error:
-        is_code = "pickle" in str(error) or "Python objects" in str(error)
+        is_code = any(word in str(error) for word in ("pickle", "Object arrays", "Python objects"))
         reason = NO_CODE if is_code else str(error) or type(error).__name__
         raise CorruptCheckpoint(f"{path} is damaged ({reason}): {cure}") from None
 
 
-def _refuse_bomb(path: Path) -> None:
-    """Raise ValueError where an array claims more bytes than the file can hold."""
+def refuse_bomb(path: Path) -> None:
+    """Raise ValueError where an array of a .npy or .npz file claims more bytes than it can hold."""
     with open(path, "rb") as file:
         if file.read(4) != b"PK\x03\x04":
             file.seek(0)
@@ -207,7 +207,7 @@ def _refuse_claim(file: Any, size: int) -> None:
     read = {b"\x01\x00": np.lib.format.read_array_header_1_0}
     shape, _, dtype = read.get(file_version, np.lib.format.read_array_header_2_0)(file)
     if dtype.hasobject:
-        raise ValueError("Python objects")
+        raise ValueError("Object arrays")
     claimed = math.prod(shape) * dtype.itemsize
     if claimed > size or any(side < 0 for side in shape):
         raise ValueError(f"an array of {list(shape)} in a file of {size:,} bytes")

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 from dwf.files import parse_json, read_text, told_by
 from dwf.notebooks import NotebookBar, in_notebook
-from dwf.plain import Json
-from dwf.screen import note
+from dwf.plain import Json, visible
+from dwf.screen import VisibleFormatter, note
 
 if TYPE_CHECKING:
     import rich.progress
     from rich.console import Console
+    from rich.text import Text
 
     from dwf.trackers import Tracker
 
@@ -33,7 +34,9 @@ SECONDS_BETWEEN_LINES = 60.0
 
 def log_to_stderr() -> None:
     """Show dwf's log lines; called by the commands."""
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(VisibleFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(handlers=[handler])
     logger.setLevel(logging.INFO)
 
 
@@ -211,6 +214,13 @@ def table_console(width: int) -> "Console":
     return console if console.width >= width else Console(width=width)
 
 
+def cell_of(words: str) -> "Text":
+    """Return words for rich to show as they stand: no markup, links or control characters."""
+    from rich.text import Text
+
+    return Text(visible(words))
+
+
 def print_report(
     title: str,
     columns: Sequence[str],
@@ -233,15 +243,15 @@ def print_report(
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(*columns, title=title, box=SIMPLE, padding=(0, 1))
+    table = Table(*map(cell_of, columns), title=cell_of(title), box=SIMPLE, padding=(0, 1))
     for column in table.columns[1:]:
         column.justify = "right"
     for row, stands_out in zip(rows, bold, strict=True):
-        table.add_row(*row, style="bold" if stands_out else None)
+        table.add_row(*map(cell_of, row), style="bold" if stands_out else None)
     console = table_console(width)
     console.print(table)
     for paragraph in paragraphs:
-        console.print(paragraph)
+        console.print(cell_of(paragraph))
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -257,9 +267,9 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
         table = Table(show_header=any(head))
         for word in head:
-            table.add_column(word, overflow="fold")
+            table.add_column(cell_of(word), overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(cell_of, row))
         Console().print(table)
         return
     lines = [head, *rows] if any(head) else rows
@@ -273,12 +283,12 @@ def _bar(what: str, total: int, done: float) -> "rich.progress.Progress":
     from rich.console import Console
 
     bar = progress.Progress(
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.TaskProgressColumn(),
-        progress.TextColumn("{task.fields[told]}"),
-        progress.TextColumn("{task.fields[facts]}"),
+        progress.TextColumn("{task.fields[told]}", markup=False),
+        progress.TextColumn("{task.fields[facts]}", markup=False),
         console=Console(stderr=True),
     )
-    bar.add_task(what, total=total, completed=done, told="", facts="")
+    bar.add_task(visible(what), total=total, completed=done, told="", facts="")
     return bar

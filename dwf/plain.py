@@ -5,6 +5,7 @@ No torch is imported here.
 
 import dataclasses
 import os
+import re
 import unicodedata
 from typing import TYPE_CHECKING, ClassVar, Protocol, Union
 
@@ -20,6 +21,11 @@ State = Union["torch.Tensor", Json, list["State"], tuple["State", ...], dict[int
 
 _UNSHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Categories of Unicode: controls, formats such as turns of direction, halves, line ends."""
+
+
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_LINK = re.compile(r"\]\(")
+_OWN_LINK = re.compile(r"!?\[[^\[\]]*\]\([\w./-]+\)")
 
 
 def as_text(name: str) -> str:
@@ -51,6 +57,15 @@ def is_visible(text: str, also: str = "") -> bool:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "backslashreplace").decode()
+
+
+def for_markdown(text: str) -> str:
+    """Return Markdown in which no name is HTML or a link of its own: `<b>` is shown as it stands.
+
+    Images and links that stand alone in a line, as dwf writes them, stay.
+    """
+    lines = _TAG.sub("&lt;", visible(text)).split("\n")
+    return "\n".join(one if _OWN_LINK.fullmatch(one) else _LINK.sub(r"]\(", one) for one in lines)
 
 
 class Settings(Protocol):

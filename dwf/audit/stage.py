@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from html import escape
 from pathlib import Path
 
 import yaml
@@ -375,7 +376,7 @@ def _write(made: AuditReport, folder: Path, record: RunFolder) -> None:
     for zoo in made.zoos:
         for title, (heading, rows) in made.tables(zoo).items():
             told = made.hints(zoo)[title]
-            body += [f"<h2>{zoo}: {title.lower()}</h2>", table(heading, rows, hints=told)]
+            body += [f"<h2>{escape(zoo)}: {title.lower()}</h2>", table(heading, rows, hints=told)]
     body += ["<h2>How to read this</h2>", bullets((*HOW_TO_READ, PROFILE_TEXT))]
     body += run.bottom(facts={"settings of this audit": made.config})
     write_text(folder / "audit.html", whole_page(f"{made.name}: an audit of generators", body))

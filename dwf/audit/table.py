@@ -27,7 +27,7 @@ from dwf.evaluation.report import (
     shown,
 )
 from dwf.files import read_json, told_by
-from dwf.plain import Json
+from dwf.plain import Json, for_markdown
 from dwf.run_folder import write_json, write_text
 
 FILE = "audit.json"
@@ -146,7 +146,7 @@ class AuditReport:
 
     def save(self, folder: Path) -> None:
         """Write `audit.md`, then `audit.json`."""
-        write_text(folder / "audit.md", self.markdown())
+        write_text(folder / "audit.md", for_markdown(self.markdown()))
         write_json(folder / FILE, {"format": FORMAT, "version": VERSION} | asdict(self))
 
     @classmethod

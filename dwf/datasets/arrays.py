@@ -14,6 +14,7 @@ from dwf.datasets.formats import Arrays
 from dwf.datasets.labels import relabelled
 from dwf.datasets.own import Decoded
 from dwf.errors import ConfigError
+from dwf.files import refuse_bomb
 
 _PARTS = ("train", "test")
 _CHANNELS = (1, 3)
@@ -61,6 +62,7 @@ def _load(path: Path) -> Arrays:
     if not zipfile.is_zipfile(path):
         raise ConfigError(f"{path} is no .npz file, which numpy.savez writes")
     try:
+        refuse_bomb(path)
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in names if f"{name}.npy" in file.zip.namelist()}
             others = ", ".join(sorted(file))

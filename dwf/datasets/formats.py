@@ -7,7 +7,6 @@ A reader takes a folder that holds the files at any depth and gives the arrays a
 Shape suffixes: A images, H height, W width, C channels.
 """
 
-import gzip
 import hashlib
 import pickle
 import tarfile
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dwf.files import read_json
+from dwf.files import gunzip, read_bytes, read_json
 
 Arrays = dict[str, np.ndarray]
 
@@ -80,10 +79,10 @@ def read_idx(folder: Path, name: str, *, md5: str) -> np.ndarray:
         NotThere, NotPublished: no such file; it is damaged or another file.
     """
     path = find_file(folder, name, f"{name}.gz")
-    content = path.read_bytes()
+    content = read_bytes(path)
     if path.suffix == ".gz":
         try:
-            content = gzip.decompress(content)
+            content = gunzip(content)
         except _DAMAGE as error:
             raise NotPublished(f"{path} is damaged or cut short ({error})") from None
     check_digest(content, md5, what=path)

@@ -158,7 +158,10 @@ def _variable(line: dict[str, str], file: Path) -> _Variable:
         return _Variable(
             _name(line["varname"]), int(line["start_idx"]), int(line["end_idx"]), shape
         )
-    except (KeyError, ValueError, SyntaxError, TypeError, AttributeError):
+    except (
+        KeyError, ValueError, SyntaxError, TypeError, AttributeError, RecursionError, MemoryError,
+        OverflowError,
+    ):  # fmt: skip
         raise ConfigError(
             f"{file}: expected the columns varname, start_idx, end_idx and shape, found {line}"
         ) from None

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from dwf.files import read_json, told_by
+from dwf.metrics import cell_of
 from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
 from dwf.settings import to_dict
@@ -99,14 +100,14 @@ class SweepReport:
         scores = ("accuracy (%)", "good and\nnovel", "distance")
         heading = [f"{split}\n{score}" for split in ("val", "test") for score in scores]
         title = f"sweep {self.name}: best by {self.metric}; nothing is chosen by test columns"
-        table = Table(title=title, box=SIMPLE, padding=(0, 1))
+        table = Table(title=cell_of(title), box=SIMPLE, padding=(0, 1))
         for column in ("trial", *short_names(tried).values(), *heading, "seconds"):
-            table.add_column(column, justify="right", no_wrap=True)
+            table.add_column(cell_of(column), justify="right", no_wrap=True)
         for row in self.rows:
             point = [in_short(row.get(axis)) for axis in tried]
             cells = [str(row["trial"]), *point, *_scores(row, "val"), *_scores(row, "test")]
             style = "bold" if row["trial"] == self.best else None
-            table.add_row(*cells, f"{row['seconds']:.1f}", style=style)
+            table.add_row(*map(cell_of, cells), f"{row['seconds']:.1f}", style=style)
         return table
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from dwf.evaluation.measure import CONFIDENCE
 from dwf.evaluation.report import markdown_table
 from dwf.files import read_json, told_by
-from dwf.plain import Json
+from dwf.plain import Json, for_markdown
 from dwf.run_folder import write_json, write_text
 from dwf.transfer.config import Origin
 
@@ -180,7 +180,7 @@ class TransferReport:
 
     def save(self, folder: Path) -> None:
         """Write `report.json` and `report.md`."""
-        write_text(folder / "report.md", self.markdown)
+        write_text(folder / "report.md", for_markdown(self.markdown))
         write_json(folder / FILE, self.to_json())
 
     @classmethod

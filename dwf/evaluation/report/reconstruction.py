@@ -40,8 +40,8 @@ from dwf.evaluation.report.record import Record
 from dwf.evaluation.report.report import markdown_table
 from dwf.evaluation.report.sets import plain
 from dwf.files import read_json, told_by
-from dwf.metrics import table_console
-from dwf.plain import Json
+from dwf.metrics import cell_of, table_console
+from dwf.plain import Json, for_markdown
 from dwf.run_folder import write_json, write_text
 from dwf.settings import to_dict
 
@@ -212,7 +212,7 @@ def write_reconstruction(report: Reconstruction, folder: Path) -> None:
     """Write `report.json`, `report.md`, the figures and `report.html` to a run folder."""
     content = vars(report) | {"sets": [vars(one) for one in report.sets]}
     write_json(folder / "report.json", plain(content))
-    write_text(folder / "report.md", report.markdown())
+    write_text(folder / "report.md", for_markdown(report.markdown()))
     with matplotlib.rc_context(STYLE):
         errors, accuracy = _EXPLAINED
         drawn = {
@@ -294,12 +294,12 @@ def print_reconstruction(report: Reconstruction, folder: Path) -> None:
     console = table_console(_WIDTH)
 
     def show(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-        table = Table(*columns, title=title, box=SIMPLE, padding=(0, 1))
+        table = Table(*map(cell_of, columns), title=cell_of(title), box=SIMPLE, padding=(0, 1))
         table.columns[0].no_wrap = True
         for column in table.columns[1:]:
             column.justify = "right"
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(cell_of, row))
         console.print(table)
 
     show(f"report {report.name}", report.columns, report.table)
@@ -315,5 +315,5 @@ def print_reconstruction(report: Reconstruction, folder: Path) -> None:
         lines = [lines[i] for i in sorted(worst)]
     show(title, report.tensor_columns, [*lines, whole])
     for paragraph in report.headline:
-        console.print(paragraph)
+        console.print(cell_of(paragraph))
     print(f"report: {folder / 'report.html'}")

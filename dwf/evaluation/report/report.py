@@ -42,7 +42,7 @@ from dwf.evaluation.report.split import SPLIT_COLUMNS, split_rows, split_text
 from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT, PROFILE_TEXT
 from dwf.files import told_by
 from dwf.notebooks import table_html
-from dwf.plain import Json
+from dwf.plain import Json, for_markdown
 from dwf.run_folder import write_json, write_text
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class Report:
         if self.analyses:
             content["analyses"] = {name: vars(found) for name, found in self.analyses.items()}
         write_json(folder / "report.json", plain(content))
-        write_text(folder / "report.md", self.markdown())
+        write_text(folder / "report.md", for_markdown(self.markdown()))
 
     @classmethod
     def load(cls, folder: Path | str) -> "Report":
@@ -397,5 +397,9 @@ def _bullets(lines: Iterable[str]) -> str:
 def markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table, its first column to the left and the others to the right."""
     rule = "|".join(["---"] + ["---:"] * (len(heading) - 1))
-    lines = [" | ".join(heading), rule, *(" | ".join(row) for row in rows)]
+    told = [
+        [cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (heading, *rows)
+    ]
+    head, *others = (" | ".join(row) for row in told)
+    lines = [head, rule, *others]
     return "\n".join(f"| {line} |" for line in lines)
