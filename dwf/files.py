@@ -12,6 +12,7 @@ import math
 import os
 import pickle
 import stat
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
@@ -32,11 +33,12 @@ NO_CODE = "it holds pickled objects, which would run code and are never read"
 _WRONG = (
     KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError,
 )  # fmt: skip
-_DAMAGED = (
+DAMAGED = (
     ValueError, KeyError, TypeError, EOFError, SyntaxError, NotImplementedError, MemoryError,
     OverflowError, RecursionError, RuntimeError, zipfile.BadZipFile, zlib.error,
-    pickle.UnpicklingError,
+    pickle.UnpicklingError, tokenize.TokenError,
 )  # fmt: skip
+"""Errors that NumPy raises of bytes that are altered, encrypted, or claim more than they are."""
 _MOST_PACKED = 200  # what one byte of an honest file becomes, far more than of any seen
 _SMALL = 64 * 2**20  # bytes that are unpacked whatever they were packed to
 _BLOCK = 2**20
@@ -176,7 +178,7 @@ def reading_arrays(path: Path, *, cure: str = CURE) -> Iterator[None]:
         refuse_irregular(path)
         refuse_bomb(path)
         yield
-    except _DAMAGED as error:
+    except DAMAGED as error:
         is_code = any(word in str(error) for word in ("pickle", "Object arrays", "Python objects"))
         reason = NO_CODE if is_code else str(error) or type(error).__name__
         raise CorruptCheckpoint(f"{path} is damaged ({reason}): {cure}") from None

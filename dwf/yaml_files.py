@@ -5,6 +5,7 @@ What their keys mean is said in `dwf.settings`, which alone reads them.
 
 import difflib
 import os
+import re
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from dwf.errors import ConfigError, DwfError
 from dwf.files import MOST_INTEGER, read_text
 from dwf.plain import Json
 
+_DEEP = re.compile(r"(?:[\[{]\s*){200}")
 _MOST_VALUES = 1_000_000  # of one file, with its aliases written out
 _SHOWN = 200  # characters of an error
 _SCALARS = (ValueError, TypeError, OverflowError, AttributeError, KeyError, IndexError)
@@ -118,6 +120,8 @@ def _mapping(data: Json, path: Path) -> dict[str, Json]:
 
 def _load(text: str) -> tuple[Json, yaml.Node | None]:
     """Return data and the node that they were made of."""
+    if _DEEP.search(text):  # it would take PyYAML seconds to find out
+        raise ConfigError("not YAML: nested too deeply")
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()

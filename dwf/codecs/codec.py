@@ -235,7 +235,7 @@ class Codec:
         """
         try:
             head = read_json(folder / HEAD, keys=_KEYS)
-            if head["kind"] not in CODECS:
+            if head["kind"] not in [*CODECS]:  # it may be a list
                 raise ValueError(f"{HEAD}: kind = {head['kind']!r}")
             file = folder / ARRAYS
             with reading_arrays(file), np.load(file, allow_pickle=False) as stored:
