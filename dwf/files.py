@@ -30,6 +30,7 @@ CURE = "remove it and give the command again"
 MOST_INTEGER = 2**63
 """Bound of whole numbers, which 64 bits hold with a sign."""
 NO_CODE = "it holds pickled objects, which would run code and are never read"
+_MOST_DIGITS = 20  # of 64 bits, with the sign
 _WRONG = (
     KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError,
 )  # fmt: skip
@@ -135,9 +136,10 @@ def parse_json(
 
 
 def _whole(digits: str) -> int:
-    if len(digits) > len(str(MOST_INTEGER)) + 1:
-        raise ValueError(f"a whole number of {len(digits)} digits")
-    return int(digits)
+    number = int(digits) if len(digits) <= _MOST_DIGITS else MOST_INTEGER
+    if not -MOST_INTEGER <= number < MOST_INTEGER:
+        raise ValueError("a whole number of more than 64 bits")
+    return number
 
 
 @contextlib.contextmanager

@@ -243,9 +243,9 @@ def print_report(
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(*map(cell_of, columns), title=cell_of(title), box=SIMPLE, padding=(0, 1))
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table(title=cell_of(title), box=SIMPLE, padding=(0, 1))
+    for number, column in enumerate(columns):
+        table.add_column(cell_of(column), justify="right" if number else "left")
     for row, stands_out in zip(rows, bold, strict=True):
         table.add_row(*map(cell_of, row), style="bold" if stands_out else None)
     console = table_console(width)

@@ -22,6 +22,7 @@ from dwf.settings.marks import (
     PositiveFraction,
     Preset,
     PresetsByKey,
+    Rate,
     Repeated,
     Whole,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "PositiveFraction",
     "Preset",
     "PresetsByKey",
+    "Rate",
     "Repeated",
     "Whole",
     "assign",

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import types
 import typing
@@ -144,7 +145,7 @@ def _convert_marked(
         raise source.fault(key, f"{key} = {visible(repr(value))}: {why}; {NAME_WANTED}")
     for bounds in (m for m in marks if isinstance(m, Bounds)):
         if converted not in bounds:
-            raise source.fault(key, f"{key} = {value!r}: allowed is {bounds}")
+            raise source.fault(key, f"{key} = {value!r}: allowed is {bounds.wanted(converted)}")
     return converted
 
 
@@ -264,7 +265,9 @@ def _convert_scalar(value: object, cls: type, source: _Source, key: str) -> obje
         raise source.fault(key, f"{key} is a whole number of more than 64 bits: give a smaller one")
     if cls is float and (is_number or isinstance(value, str)):  # PyYAML reads 3e-4 as a string
         with contextlib.suppress(ValueError):
-            return float(value)
+            if math.isfinite(number := float(value)):
+                return number
+            raise source.fault(key, f"{key} = {value!r}: a number is expected that is finite")
     if cls is Path and isinstance(value, (str, Path)):
         return Path(value)
     if isinstance(value, cls) and (cls is bool or not isinstance(value, bool)):

@@ -6,11 +6,14 @@ or memory without measure.
 """
 
 import gzip
+import importlib
 import json
 import os
 import pickle
+import pkgutil
 import resource
 import shutil
+import typing
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -20,7 +23,9 @@ import h5py
 import numpy as np
 import pytest
 
+import dwf
 from dwf.audit.table import AuditReport
+from dwf.checked import Checked
 from dwf.codecs.codec import Codec
 from dwf.codecs.config import FlatConfig
 from dwf.codecs.flat import FlatCodec
@@ -41,7 +46,7 @@ from dwf.metrics import read_metrics
 from dwf.networks.config import MLPConfig
 from dwf.predictors.experiment import Origin
 from dwf.run_folder import RunFolder, load_state
-from dwf.settings import build, load, read_yaml
+from dwf.settings import Bounds, build, load, read_yaml
 from dwf.sweeps.report import SweepReport
 from dwf.transfer.report import TransferReport
 from dwf.transfer.starts import Starts
@@ -455,7 +460,7 @@ def test_aliases_that_are_meant_are_read():
 @pytest.mark.parametrize("key", ["count", "seed", "recipe.learning_rate", "network.widths"])
 def test_whole_numbers_of_more_than_64_bits_are_refused(key, value):
     zoo = {"count": 4, "seed": 0, "network": {"kind": "mlp", "widths": [64, 10]}}
-    zoo |= {"data": {"dataset": "digits"}, "recipe": {"epochs": 1}}
+    zoo |= {"data": {"kind": "digits"}, "recipe": {"epochs": 1}}
     part, _, name = key.rpartition(".")
     target = zoo[part] if part else zoo
     target[name] = [64, value] if name == "widths" else value
@@ -490,3 +495,74 @@ def test_bytes_are_read_of_files_alone(tmp_path):
             read_bytes(file)
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "none.json")
+
+
+# --- bounds --------------------------------------------------------------------------------------
+
+FAR_OFF = [
+    ("recipe.learning_rate", 1e18),
+    ("recipe.learning_rate", "1e18"),
+    ("recipe.learning_rate", float("inf")),
+    ("recipe.learning_rate", float("nan")),
+    ("recipe.weight_decay", 1e18),
+    ("recipe.epochs", 10**15),
+    ("count", 10**15),
+    ("count", -1),
+    ("network.widths", [64, 10**15, 10]),
+    ("vary.learning_rate", {"low": 1e-3, "high": 1e18}),
+    ("vary.learning_rate", {"low": 1e-3, "high": "inf"}),
+    ("vary.learning_rate", [1e18]),
+]
+
+
+@pytest.mark.parametrize("key, value", FAR_OFF, ids=str)
+def test_numbers_that_nobody_means_are_refused_with_what_is_allowed(key, value):
+    zoo = {"count": 4, "seed": 2**62, "network": {"kind": "mlp", "widths": [64, 10]}}
+    zoo |= {"data": {"kind": "digits"}, "recipe": {"epochs": 1}, "vary": {}}
+    build(ZooConfig, {name: part for name, part in zoo.items() if part}, source="zoo.yaml")
+    part, _, name = key.rpartition(".")
+    (zoo[part] if part else zoo)[name] = value
+    with pytest.raises(DwfError, match=r"allowed is|finite"):
+        build(ZooConfig, {name: part for name, part in zoo.items() if part}, source="zoo.yaml")
+
+
+def test_every_number_of_every_setting_has_bounds():
+    free = set()
+    for cls in _settings(Checked):
+        for name, hint in typing.get_type_hints(cls, include_extras=True).items():
+            if any(not bounds for bounds in _bounds_of(hint)):
+                free.add(name)
+    assert free <= MAY_BE_ANY, sorted(free - MAY_BE_ANY)
+
+
+def _settings(cls):
+    for module in pkgutil.walk_packages(dwf.__path__, "dwf."):
+        if "config" in module.name.rpartition(".")[2] or module.name == "dwf.compute":
+            importlib.import_module(module.name)
+    todo, found = [cls], set()
+    while todo:
+        new = {one for one in todo.pop().__subclasses__() if one.__module__.startswith("dwf.")}
+        todo += new - found
+        found |= new
+    return found
+
+
+def _bounds_of(hint, marks=()):
+    """Yield the bounds of each number in a type."""
+    if typing.get_origin(hint) is typing.Annotated:
+        inner, *own = typing.get_args(hint)
+        yield from _bounds_of(inner, (*marks, *own))
+    elif hint in (int, float):
+        yield [mark for mark in marks if isinstance(mark, Bounds)]
+    elif typing.get_origin(hint) not in (typing.Literal, dict, typing.ClassVar):
+        for one in typing.get_args(hint):
+            yield from _bounds_of(one, marks)
+
+
+MAY_BE_ANY = {
+    "classes", "channels",  # of labels, and of what each kind of network gives bounds to
+    "uniform", "log_uniform", "integer",  # of a sweep's axis: the setting's own bounds hold
+    "low", "high", "strength", "condition",  # held to the ranges of what they are of
+    "time_mean", "mean", "size", "steps",
+}  # fmt: skip
+"""Settings whose numbers are finite, but have a range elsewhere or none."""

@@ -294,10 +294,10 @@ def print_reconstruction(report: Reconstruction, folder: Path) -> None:
     console = table_console(_WIDTH)
 
     def show(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-        table = Table(*map(cell_of, columns), title=cell_of(title), box=SIMPLE, padding=(0, 1))
-        table.columns[0].no_wrap = True
-        for column in table.columns[1:]:
-            column.justify = "right"
+        table = Table(title=cell_of(title), box=SIMPLE, padding=(0, 1))
+        for number, column in enumerate(columns):
+            justify = "right" if number else "left"
+            table.add_column(cell_of(column), justify=justify, no_wrap=not number)
         for row in rows:
             table.add_row(*map(cell_of, row))
         console.print(table)
