@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 from dwf.errors import ConfigError
+from dwf.files import MOST_INTEGER
 from dwf.settings.texts import field_texts
 from dwf.yaml_files import nearest
 
@@ -123,6 +124,8 @@ def _plain(value: object, hint: object) -> tuple[object] | None:
         return (value,)
     if hint in (None, type(None)):
         return (None,) if value is None else None
+    if isinstance(value, int) and not -MOST_INTEGER <= value < MOST_INTEGER:
+        return None  # more than 64 bits
     if hint is float and isinstance(value, numbers.Real) and not is_flag:
         return (value if type(value) is float else float(value),)
     if hint is int and isinstance(value, numbers.Integral) and not is_flag:

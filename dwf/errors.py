@@ -10,6 +10,7 @@ import select
 import sys
 from collections.abc import Callable
 
+from dwf.plain import visible
 from dwf.system_errors import sentence_of
 
 _CLOSED_PIPE = 141  # as shells say of what SIGPIPE ended
@@ -110,7 +111,7 @@ def exit_cleanly(main: Callable[[], None]) -> None:
     try:
         _write_all(main)
     except DwfError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.filename is None and error.errno is None:
@@ -118,7 +119,7 @@ def exit_cleanly(main: Callable[[], None]) -> None:
         print(f"error: {sentence_of(error)}", file=sys.stderr)
         sys.exit(2)
     except StillRunning as news:
-        print(news)
+        print(visible(str(news)))
     except (KeyboardInterrupt, Preempted):
         print(
             "stopped; what was finished is saved: give the same command to go on", file=sys.stderr

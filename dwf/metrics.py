@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dwf.files import parse_json, read_text, told_by
 from dwf.notebooks import NotebookBar, in_notebook
-from dwf.plain import Json, finite
-from dwf.screen import note
+from dwf.plain import Json, finite, visible
+from dwf.screen import VisibleFormatter, note
 
 if TYPE_CHECKING:
     import rich.progress
     from rich.console import Console
+    from rich.text import Text
 
     from dwf.trackers import Tracker
 
@@ -32,7 +34,9 @@ SECONDS_BETWEEN_LINES = 60.0
 
 def log_to_stderr() -> None:
     """Show dwf's log lines; called by the commands."""
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(VisibleFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(handlers=[handler])
     logger.setLevel(logging.INFO)
 
 
@@ -49,9 +53,10 @@ class MetricsLog:
     def __init__(self, path: Path, step: int = 0, *, trackers: "Sequence[Tracker]" = ()):
         self.path, self._trackers = path, trackers
         if path.exists():
-            lines = path.read_text().splitlines(keepends=True)
+            lines = read_text(path).splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("}\n")]
-            kept = [line for line in kept if json.loads(line)["step"] <= step]
+            with told_by(path):
+                kept = [line for line in kept if parse_json(line, path)["step"] <= step]
             if kept != lines:  # never without the lines that stay
                 partial = path.with_name(f"{path.name}.partial")
                 partial.write_text("".join(kept))
@@ -74,8 +79,9 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Json]]:
-    """Return the lines of a metrics file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """Return the whole lines of a metrics file; one that is being written, or was cut, is none."""
+    lines = read_text(path).splitlines(keepends=True)
+    return [parse_json(line, path) for line in lines if line.endswith("}\n")]
 
 
 @dataclass(frozen=True)
@@ -208,6 +214,13 @@ def table_console(width: int) -> "Console":
     return console if console.width >= width else Console(width=width)
 
 
+def cell_of(words: str) -> "Text":
+    """Return words for rich to show as they stand: no markup, links or control characters."""
+    from rich.text import Text
+
+    return Text(visible(words))
+
+
 def print_report(
     title: str,
     columns: Sequence[str],
@@ -230,15 +243,15 @@ def print_report(
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(*columns, title=title, box=SIMPLE, padding=(0, 1))
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table(title=cell_of(title), box=SIMPLE, padding=(0, 1))
+    for number, column in enumerate(columns):
+        table.add_column(cell_of(column), justify="right" if number else "left")
     for row, stands_out in zip(rows, bold, strict=True):
-        table.add_row(*row, style="bold" if stands_out else None)
+        table.add_row(*map(cell_of, row), style="bold" if stands_out else None)
     console = table_console(width)
     console.print(table)
     for paragraph in paragraphs:
-        console.print(paragraph)
+        console.print(cell_of(paragraph))
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -254,9 +267,9 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
         table = Table(show_header=any(head))
         for word in head:
-            table.add_column(word, overflow="fold")
+            table.add_column(cell_of(word), overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(cell_of, row))
         Console().print(table)
         return
     lines = [head, *rows] if any(head) else rows
@@ -270,12 +283,12 @@ def _bar(what: str, total: int, done: float) -> "rich.progress.Progress":
     from rich.console import Console
 
     bar = progress.Progress(
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.TaskProgressColumn(),
-        progress.TextColumn("{task.fields[told]}"),
-        progress.TextColumn("{task.fields[facts]}"),
+        progress.TextColumn("{task.fields[told]}", markup=False),
+        progress.TextColumn("{task.fields[facts]}", markup=False),
         console=Console(stderr=True),
     )
-    bar.add_task(what, total=total, completed=done, told="", facts="")
+    bar.add_task(visible(what), total=total, completed=done, told="", facts="")
     return bar

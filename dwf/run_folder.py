@@ -21,7 +21,6 @@ import sys
 import time
 import uuid
 import zipfile
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
@@ -31,7 +30,8 @@ from typing import IO, TYPE_CHECKING, Self
 import yaml
 
 from dwf import screen
-from dwf.errors import CorruptCheckpoint, RunConflict
+from dwf.errors import CorruptCheckpoint, DwfError, RunConflict
+from dwf.files import NO_CODE, read_json, refuse_inflation, refuse_irregular
 from dwf.metrics import MetricsLog, logger
 from dwf.plain import Json, Settings, State, finite
 from dwf.same_settings import refuse_other_settings
@@ -51,10 +51,6 @@ LEFTOVERS = "*.partial-*"
 """Pattern of the temporary names of `replacing`."""
 _BLOCK_BYTES = 16 * 2**20
 _FLUSHES = 64  # files that wait for the disk at a time
-_DAMAGED = (
-    ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError,
-)  # fmt: skip
-_NO_CODE = "it holds pickled objects, which would run code and are never read"
 _RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK, screen.FILE}
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)  # the kernel's own ENOTSUPP, last
 _without_locks: set[int] = set()  # file systems that were warned of
@@ -227,8 +223,11 @@ def load_state(
     """
     import torch
 
+    refuse_irregular(path)
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
+            for one in archive.infolist():
+                refuse_inflation(one.compress_size, one.file_size, what=one.filename)
             altered = archive.testzip()
         if altered is None:
             return torch.load(path, map_location=device, weights_only=True)
@@ -236,28 +235,12 @@ def load_state(
     except FileNotFoundError:
         raise
     except pickle.UnpicklingError:  # whose own words tell how to run it
-        reason = _NO_CODE
+        reason = NO_CODE
     except Exception as error:  # what altered bytes raise depends on where they lie
         if told := of_system(error, path):
             raise told from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise CorruptCheckpoint(f"{path} is damaged ({reason}): {cure}")
-
-
-@contextlib.contextmanager
-def reading_arrays(path: Path) -> Iterator[None]:
-    """Within the block NumPy reads a file; nothing in the file is executed.
-
-    Raises:
-        CorruptCheckpoint: the file is truncated or altered, or holds pickles.
-    """
-    try:
-        yield
-    except _DAMAGED as error:
-        reason = _NO_CODE if "pickle" in str(error) or "Python objects" in str(error) else error
-        raise CorruptCheckpoint(
-            f"{path} is damaged ({reason}): remove it and give the command again"
-        ) from None
 
 
 class RunPart:
@@ -378,12 +361,7 @@ class RunFolder(RunPart):
     def summary(self) -> dict[str, Json] | None:
         """Summary that the finished run left; None while it is not finished."""
         done = self.path / "done.json"
-        try:
-            return json.loads(done.read_text()) if done.exists() else None
-        except ValueError:
-            raise CorruptCheckpoint(
-                f"{done} is damaged: remove it and give the command again"
-            ) from None
+        return read_json(done) if done.exists() else None
 
     def finish(self, **summary: Json) -> None:
         """Mark the run as finished; trackers show its numbers, and saved states are removed."""
@@ -404,7 +382,7 @@ class RunFolder(RunPart):
         begun = _recorded_threads(self.environment_path)
         if begun.get("ranks") != ranks:
             begun = now
-            told = json.loads(self.environment_path.read_text()) | now
+            told = read_json(self.environment_path) | now
             write_json(self.environment_path, told)
         elif begun != now:
             logger.info(
@@ -456,9 +434,9 @@ def _command_line() -> str:
 def _recorded_threads(environment: Path) -> dict[str, int]:
     """The `threads` and `ranks` that a run was begun with; empty where it is not known."""
     try:
-        told = json.loads(environment.read_text())
+        told = read_json(environment)
         return {"threads": int(told["threads"]), "ranks": int(told["ranks"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, DwfError, ValueError, KeyError, TypeError):
         return {}
 
 

@@ -3,11 +3,10 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-import yaml
-
 from dwf.errors import RunConflict
 from dwf.plain import Json, Settings
 from dwf.settings import flatten, to_dict
+from dwf.yaml_files import read_mapping
 
 _CHANGE_NO_BYTE = ("workers", "save_seconds")
 
@@ -28,10 +27,9 @@ def refuse_other_settings(
         RunConflict: others differ; names the first key with both values.
     """
     file = folder / "config.yaml"
-    old = yaml.safe_load(file.read_text()) or {}
     others = [
         one
-        for one in differences(old, to_dict(config))
+        for one in differences(read_mapping(file), to_dict(config))
         if one[0].rpartition(".")[2] not in _CHANGE_NO_BYTE
     ]
     for key, before, now in others:

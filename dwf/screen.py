@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from dwf.errors import DwfError, Preempted, StillRunning
+from dwf.plain import is_visible, visible
 
 FILE = "log.txt"
 _TIME = "%Y-%m-%d %H:%M:%S"
@@ -39,13 +40,30 @@ class _Command(logging.Handler):
 
     def take(self, text: str) -> None:
         """Append text to the files, or keep it until there is one."""
-        text = _COLOURS.sub("", text)
+        text = visible(_COLOURS.sub("", text))
         if not self.files:
             self.waiting.append(text)
         for file in self.files:
             # A full disk must not end the work that is told of.
             with contextlib.suppress(OSError), open(file, "a", encoding="utf-8") as out:
                 out.write(text)
+
+
+def _shown(text: str) -> str:
+    """Return text as it may reach the screen: colours, which are rich's, and no other control."""
+    if is_visible(text, "\n\t"):
+        return text
+    colours = [*_COLOURS.findall(text), ""]
+    parts = map(visible, _COLOURS.split(text))
+    return "".join(part + colour for part, colour in zip(parts, colours, strict=True))
+
+
+class VisibleFormatter(logging.Formatter):
+    """Format of log lines that keeps control characters of names from the screen."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a line; see `dwf.plain.visible`."""
+        return visible(super().format(record))
 
 
 class _Both(io.TextIOBase):
@@ -57,7 +75,8 @@ class _Both(io.TextIOBase):
     def write(self, text: str) -> int:
         """Print the text, and take it."""
         self.command.take(text)
-        return self.screen.write(text)
+        self.screen.write(_shown(text))
+        return len(text)
 
     def flush(self) -> None:
         """Show what was printed."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dwf.errors import DwfError, Preempted, StillRunning, WorkFailed
 from dwf.pipeline import STAGES, Command
-from dwf.plain import Json
+from dwf.plain import Json, for_markdown
 from dwf.run_folder import write_text
 
 FAILED = "failed"
@@ -99,7 +99,7 @@ class Summary:
         if rows:
             cells = [tuple(_cell(name, row.get(name)) for name in heading) for row in rows]
             parts += ["## Reports", markdown_table(heading, cells), _WORDS]
-        write_text(folder / "summary.md", "\n\n".join(parts) + "\n")
+        write_text(folder / "summary.md", for_markdown("\n\n".join(parts) + "\n"))
         return folder / "summary.md"
 
     def refuse_failed(self) -> None:

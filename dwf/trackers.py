@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from dwf.errors import ConfigError
+from dwf.errors import ConfigError, DwfError
 from dwf.extras import require
+from dwf.files import read_json
 from dwf.plain import Json
 
 if TYPE_CHECKING:
@@ -81,10 +82,10 @@ def recorded_in(folder: Path) -> tuple[str, ...]:
 def _record(folder: Path) -> dict[str, str]:
     file = folder / RECORD
     try:
-        return {str(k): str(v) for k, v in json.loads(file.read_text()).items()}
+        return {str(k): str(v) for k, v in read_json(file).items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, AttributeError):
+    except DwfError:
         raise ConfigError(
             f"{file} does not say which trackers know the run: remove it, and they begin anew"
         ) from None

@@ -39,6 +39,8 @@ PACKAGES = (
 )
 GROUND = (
     "trust",
+    "files",
+    "names",
     "data_paths",
     "source",
     "settings",

@@ -134,7 +134,7 @@ def test_a_missing_file_names_the_nearest(tmp_path):
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"config.yaml: not YAML"):
+    with pytest.raises(ConfigError, match=r"config.yaml is no text in UTF-8"):
         settings.load(Config, file)
 
 

@@ -31,7 +31,7 @@ SECTIONS = {
         "docs/sweeps.md",
         "docs/audit.md",
     ),
-    "Cluster": ("docs/cluster.md",),
+    "Cluster": ("docs/cluster.md", "docs/security.md"),
     "Results": ("docs/results.md", "benchmarks/README.md", "benchmarks/results/generalisation.md"),
     "Reference": ("configs/README.md", "docs/folders.md", "docs/formats.md"),
     "Extending": ("docs/architecture.md", "docs/extending.md", "CONTRIBUTING.md", "CHANGELOG.md"),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dwf.checked import Checked
-from dwf.settings import Count, Whole
+from dwf.settings import Count, Name, Whole
 
 Scale = Literal["none", "balanced"]
 Method = Literal[
@@ -27,7 +27,7 @@ WITHOUT_REFERENCE: tuple[Method, ...] = ("norm_sort", "activation_sort", "optima
 class AlignConfig(Checked):
     """Bring the networks of a zoo into one symmetry frame."""
 
-    zoo: str
+    zoo: Name
     """Name of the zoo to align; it lies in zoos/ under the root."""
     method: Method = "git_rebasin"
     """How units are ordered. Matched to a reference: `git_rebasin`, Git Re-Basin's weight matching,
@@ -49,7 +49,7 @@ class AlignConfig(Checked):
     networks, found in rounds that begin with that network."""
     reference_network: Whole | None = None
     """Number in its zoo of the network to match to; default: the first training network."""
-    reference_zoo: str | None = None
+    reference_zoo: Name | None = None
     """Name of another zoo to take the reference network from, of the same architecture."""
     activation_images: Count = 512
     """Training images that `activations` and `activation_sort` look at."""

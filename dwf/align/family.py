@@ -7,6 +7,7 @@ from pathlib import Path
 from dwf.align import stage as one
 from dwf.align.config import AlignConfig
 from dwf.errors import ConfigError
+from dwf.names import folder_in
 from dwf.ranks import world
 from dwf.stages import stage
 from dwf.zoo.manifest import FAMILY, read_manifest, write_manifest
@@ -42,7 +43,8 @@ def align_zoos(config: AlignConfig, root: Path, *, name: str) -> tuple[Zoo, ...]
     """
     if read_manifest(Path(root) / "zoos" / config.zoo) is None:
         return (one.align_zoo(config, root, name=name),)
-    members, ours, folder = list(_members(config, root, name)), world(), Path(root) / "zoos" / name
+    members, ours = list(_members(config, root, name)), world()
+    folder = folder_in(Path(root) / "zoos", name)
     with stage(FAMILY, folder, config=config, ours=ours) as run:
         ours.on_first(write_manifest, folder, {label: own for label, _, own in members})
         zoos = [one.align_zoo(each, root, name=own) for _, each, own in members]

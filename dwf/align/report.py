@@ -4,7 +4,6 @@ Shape suffixes: P pairs of networks, E networks that are in a pair, D numbers of
 """
 
 import itertools
-import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from dwf.datasets.dataset import Dataset
+from dwf.files import read_json
 from dwf.networks.batchnorm import recalibrate
 from dwf.networks.functional import has_batchnorm, score_networks
 from dwf.networks.side_by_side import computed_together, side_by_side
@@ -77,7 +77,7 @@ def compare_pairs(zoo: Zoo, aligned: Zoo, *, num_pairs: int, seed: int) -> dict[
 
 def read_report(zoo: Zoo) -> dict[str, Json]:
     """Return the report of a finished alignment."""
-    return json.loads((zoo.path / "run" / "done.json").read_text())
+    return read_json(zoo.path / "run" / "done.json", keys=("networks", "pairs"))
 
 
 def print_report(report: dict[str, Json]) -> None:

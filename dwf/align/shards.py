@@ -20,7 +20,8 @@ from dwf.align.canonical import balance
 from dwf.align.frame import Match
 from dwf.align.groups import Group, permute
 from dwf.errors import CorruptShard
-from dwf.run_folder import reading_arrays, replacing
+from dwf.files import reading_arrays
+from dwf.run_folder import replacing
 from dwf.zoo.facts import Facts
 from dwf.zoo.shard import Block, write_shard
 from dwf.zoo.store import Zoo

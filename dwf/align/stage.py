@@ -18,6 +18,7 @@ from dwf.align.shards import Matched, match_shard, write_aligned_shard
 from dwf.align.symmetry import describe
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.metrics import Progress
+from dwf.names import folder_in
 from dwf.networks.held import floats_of
 from dwf.plain import Json
 from dwf.ranks import world
@@ -106,7 +107,7 @@ def report(zoo: Zoo) -> None:
 
 
 def _folder(root: Path, name: str) -> Path:
-    return Path(root) / "zoos" / name
+    return folder_in(Path(root) / "zoos", name)
 
 
 def _open(config: AlignConfig, path: Path) -> tuple[Zoo, Zoo]:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 from dwf.checked import Checked
-from dwf.settings import Count, Fraction, Positive, Preset
+from dwf.names import why_no_part
+from dwf.settings import Count, Fraction, Name, Positive, Preset
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class RowConfig(Checked):
     report.json on the same zoo, whose samples are taken as they are."""
     sample: Annotated[str, Preset("sample")] | None = None
     """Settings file of drawing networks from this generator; default: the audit's."""
-    zoo: str | None = None
+    zoo: Name | None = None
     """The one zoo of the audit that this row is of, by its file's name; default: each."""
     steps: StepsConfig = field(default_factory=StepsConfig)
     """Steps of training that are given: as an earlier audit has them, whose bytes come again."""
@@ -97,7 +98,7 @@ class AuditConfig(Checked):
         if not self.chosen:
             raise ValueError("rows: none is left, an audit needs one or more")
         for name, row in self.chosen.items():
-            if Path(name).name != name or name in (*labels, *(f"{one}-aligned" for one in labels)):
+            if why_no_part(name) or name in (*labels, *(f"{one}-aligned" for one in labels)):
                 raise ValueError(f"rows.{name}: its name must be no path and not that of a zoo")
             if row.zoo is not None and row.zoo not in labels:
                 raise ValueError(f"rows.{name}.zoo = {row.zoo!r}: the zoos are {', '.join(labels)}")

@@ -6,7 +6,6 @@ audits/NAME/ZOO/steps/ROW.json how long its parts train, decided once
 audits/NAME/ZOO/rows/ROW.json  a row that is over: finished, or failed and why; written last
 """
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -14,13 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from dwf import preemption
 from dwf.audit.budget import Budget, decide, with_steps
 from dwf.audit.config import AuditConfig, RowConfig
 from dwf.errors import DwfError, Preempted
 from dwf.evaluation.config import EvaluateConfig
+from dwf.files import read_json
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.metrics import logger
 from dwf.plain import Json, Settings
@@ -28,6 +26,7 @@ from dwf.randomness import threads
 from dwf.ranks import alone
 from dwf.run_folder import hold, write_json
 from dwf.settings import build, read_yaml, to_dict
+from dwf.yaml_files import read_mapping
 from dwf.zoo.config import ZooConfig
 
 SETTINGS = "settings.yaml"
@@ -69,8 +68,8 @@ class Audit:
     def read(cls, folder: Path) -> "Audit":
         """Return one that has been begun, from its folder alone."""
         file = folder / "run" / "config.yaml"
-        config = build(AuditConfig, yaml.safe_load(file.read_text()), source=str(file))
-        return cls(config, yaml.safe_load((folder / SETTINGS).read_text()))
+        config = build(AuditConfig, read_mapping(file), source=str(file))
+        return cls(config, read_mapping(folder / SETTINGS))
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -137,7 +136,7 @@ def steps_path(folder: Path, unit: Unit) -> Path:
 def read_record(folder: Path, unit: Unit) -> dict[str, Json] | None:
     """Return what came of a row; None where it is not over."""
     file = record_path(folder, unit)
-    return json.loads(file.read_text()) if file.exists() else None
+    return read_json(file) if file.exists() else None
 
 
 def finished_rows(folder: Path) -> set[int]:
@@ -199,7 +198,7 @@ def _budget(audit: Audit, unit: Unit, folder: Path, config: GeneratorConfig) -> 
             given=audit.row(unit).steps,
         )
         write_json(file, to_dict(decided))
-    return build(Budget, json.loads(file.read_text()), source=str(file))
+    return build(Budget, read_json(file), source=str(file))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from html import escape
 from pathlib import Path
 
 import yaml
@@ -50,6 +51,7 @@ from dwf.evaluation.report import (
 from dwf.evaluation.stage import evaluate
 from dwf.generators.plan import describe_sizes, layout_of, parts_that_train
 from dwf.metrics import print_report
+from dwf.names import folder_in
 from dwf.pipeline import STAGES
 from dwf.run_folder import LEFTOVERS, RunFolder, hold, sweep, write_text
 from dwf.same_settings import differences
@@ -182,7 +184,7 @@ def report(made: AuditReport, folder: Path) -> None:
 
 
 def _folder(root: Path, name: str) -> Path:
-    return (Path(root) / "audits" / name).absolute()
+    return folder_in(Path(root) / "audits", name).absolute()
 
 
 def _describe(audit: Audit, unit: Unit, folder: Path) -> Iterator[str]:
@@ -375,7 +377,7 @@ def _write(made: AuditReport, folder: Path, record: RunFolder) -> None:
     for zoo in made.zoos:
         for title, (heading, rows) in made.tables(zoo).items():
             told = made.hints(zoo)[title]
-            body += [f"<h2>{zoo}: {title.lower()}</h2>", table(heading, rows, hints=told)]
+            body += [f"<h2>{escape(zoo)}: {title.lower()}</h2>", table(heading, rows, hints=told)]
     body += ["<h2>How to read this</h2>", bullets((*HOW_TO_READ, PROFILE_TEXT))]
     body += run.bottom(facts={"settings of this audit": made.config})
     write_text(folder / "audit.html", whole_page(f"{made.name}: an audit of generators", body))

@@ -4,7 +4,6 @@ audits/NAME/audit.json   all lines; equal audits write equal bytes
 audits/NAME/audit.md     the tables;  audit.html: one page with the figure;  audit.png
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -27,7 +26,8 @@ from dwf.evaluation.report import (
     percent,
     shown,
 )
-from dwf.plain import Json
+from dwf.files import read_json, told_by
+from dwf.plain import Json, for_markdown
 from dwf.run_folder import write_json, write_text
 
 FILE = "audit.json"
@@ -146,18 +146,19 @@ class AuditReport:
 
     def save(self, folder: Path) -> None:
         """Write `audit.md`, then `audit.json`."""
-        write_text(folder / "audit.md", self.markdown())
+        write_text(folder / "audit.md", for_markdown(self.markdown()))
         write_json(folder / FILE, {"format": FORMAT, "version": VERSION} | asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> "AuditReport":
         """Return what `save` wrote."""
-        content = json.loads((folder / FILE).read_text())
-        del content["format"], content["version"]
-        content["lines"] = tuple(_read_line(told) for told in content["lines"])
-        content["failed"] = tuple(Failure(**told) for told in content["failed"])
-        content["headline"] = tuple(content["headline"])
-        return cls(**content)
+        content = read_json(folder / FILE, keys=("format", "version"))
+        with told_by(folder / FILE):
+            del content["format"], content["version"]
+            content["lines"] = tuple(_read_line(told) for told in content["lines"])
+            content["failed"] = tuple(Failure(**told) for told in content["failed"])
+            content["headline"] = tuple(content["headline"])
+            return cls(**content)
 
     def markdown(self) -> str:
         """Return it as Markdown."""

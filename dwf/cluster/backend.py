@@ -18,6 +18,7 @@ from dwf.cluster.element import jobs_folder
 from dwf.cluster.watch import Slurm
 from dwf.cluster.work import missing
 from dwf.errors import ConfigError, RunConflict
+from dwf.files import read_json
 from dwf.flags import words_naming
 from dwf.metrics import logger
 from dwf.plain import Json
@@ -78,7 +79,7 @@ def _slurm(launch: ClusterLaunch, folder: Path) -> Slurm | None:
     backend = chosen_backend(launch)
     file = jobs_folder(folder) / submit.LAUNCH
     elsewhere = launch.local or launch.backend not in (None, "slurm")
-    told = json.loads(file.read_text()) if launch.resume and file.exists() else None
+    told = read_json(file) if launch.resume and file.exists() else None
     if elsewhere or (backend != "slurm" and not told):
         refuse_slurm_flags(launch)
         return None

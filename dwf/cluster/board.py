@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from dwf.cluster.work import progress_of, show
+from dwf.metrics import cell_of
 from dwf.stages import Work
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ class Board:
         share, fact = self.work.progress(self.work.folder)
         progress, name = self.progress, self.work.unit_name
         progress.done = share * self.work.size
-        table = Table(title=self.work.what, caption=", ".join([fact, *sorted(waiting)]))
+        table = Table(
+            title=cell_of(self.work.what), caption=cell_of(", ".join([fact, *sorted(waiting)]))
+        )
         for column in (*_COLUMNS, name, f"{name}/s", "time left"):
             table.add_column(column, justify="right")
         done = f"{progress.done:.0f} of {self.work.size}"

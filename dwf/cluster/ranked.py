@@ -5,7 +5,6 @@ to ranks on a cluster. Its settings are those of the run folder, where the launc
 it submits. A launch that is given twice, or stopped and given again, watches the job that lives.
 """
 
-import json
 import os
 import re
 import shlex
@@ -29,6 +28,7 @@ from dwf.cluster.config import (
 )
 from dwf.cluster.slurm import Element
 from dwf.errors import ConfigError, RunConflict, StillRunning, WorkFailed
+from dwf.files import parse_json, read_json, told_by
 from dwf.flags import name_and_root, words_naming
 from dwf.metrics import SECONDS_BETWEEN_LINES, logger
 from dwf.plain import Settings
@@ -223,7 +223,7 @@ def _log(folder: Path, number: str) -> Path:
 def _recorded(folder: Path) -> list[str]:
     """Return the jobs that a run was submitted as; their numbers become words of commands."""
     file = _jobs_folder(folder) / RECORD
-    numbers = json.loads(file.read_text()) if file.exists() else []
+    numbers = read_json(file, list) if file.exists() else []
     for number in numbers:
         slurm.refuse_no_number(number, file)
     return numbers
@@ -274,11 +274,12 @@ def progress(folder: Path) -> str:
     lines = files[-1].read_text().splitlines() if files else []
     if not lines or not lines[-1].endswith("}"):
         return ""
-    last, facts = json.loads(lines[-1]), files[-1].with_name("training.json")
-    steps = f" of {json.loads(facts.read_text())['steps']}" if facts.exists() else ""
+    last, facts = parse_json(lines[-1], files[-1]), files[-1].with_name("training.json")
+    steps = f" of {read_json(facts, keys=('steps',))['steps']}" if facts.exists() else ""
     part = "density" if files[-1].parent == folder else files[-1].parent.name
-    values = (f"{name} {last[name]:.4g}" for name in _SHOWN if name in last)
-    return f", {part}: " + ", ".join([f"step {last['step']}{steps}", *values])
+    with told_by(files[-1]):
+        values = [f"{name} {last[name]:.4g}" for name in _SHOWN if name in last]
+        return f", {part}: " + ", ".join([f"step {last['step']}{steps}", *values])
 
 
 def _look_again(job: RankedJob, number: str) -> str:

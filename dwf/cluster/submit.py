@@ -8,7 +8,6 @@ submitted.
 """
 
 import itertools
-import json
 import re
 import shlex
 import sys
@@ -23,6 +22,7 @@ from dwf.cluster.slurm import Key
 from dwf.cluster.work import missing
 from dwf.errors import ConfigError
 from dwf.extras import require
+from dwf.files import read_json
 from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.run_folder import write_json
@@ -221,7 +221,7 @@ def job_numbers(keys: Iterable[Key]) -> list[str]:
 def _records(folder: Path) -> list[dict[str, Json]]:
     """Return what was submitted for a folder; its numbers become words of commands."""
     file = jobs_folder(folder) / RECORD
-    records = json.loads(file.read_text()) if file.exists() else []
+    records = read_json(file, list) if file.exists() else []
     for record in records:
         slurm.refuse_no_number(record["job"], file)
     return records

@@ -1,6 +1,5 @@
 """Watch units of work that run on a cluster until all are whole, or nobody is left to do them."""
 
-import json
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from dwf.cluster.slurm import Element, Key
 from dwf.cluster.submit import elements, job_numbers, submit_missing
 from dwf.cluster.work import missing, raise_failures
 from dwf.errors import StillRunning
+from dwf.files import read_json
 from dwf.flags import words_naming
-from dwf.plain import Json
 from dwf.run_folder import hold
 from dwf.stages import Work
 
@@ -129,7 +128,7 @@ def _why(
 ) -> tuple[str, bool]:
     file = failure_path(folder, index)
     if file.exists():
-        told: dict[str, Json] = json.loads(file.read_text())
+        told = read_json(file, keys=("node", "reason"))
         where = f" (node {told['node']}" + (f", log {told['log']})" if "log" in told else ")")
         return told["reason"] + where, False
     if key is None:

@@ -7,8 +7,6 @@ Shape suffixes: N networks, D numbers of a network, K numbers of a code.
 """
 
 import errno
-import json
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +16,8 @@ import torch
 
 from dwf.codecs.codes import Codes, CodeShape, gather
 from dwf.codecs.config import CODECS, CodecConfig, CodecSettings
-from dwf.errors import RunConflict, ShapeMismatch
+from dwf.errors import ConfigError, CorruptCheckpoint, RunConflict, ShapeMismatch
+from dwf.files import read_json, reading_arrays, told_by
 from dwf.plain import Json
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, replacing, write_json
@@ -31,6 +30,7 @@ if TYPE_CHECKING:  # tokens are a codec, which this module is the base of
     from dwf.codecs.tokens import Tiling
 
 HEAD, ARRAYS = "codec.json", "codec.npz"
+_KEYS = ("kind", "config", "layout", "facts")
 
 
 def codec_folder(run: RunFolder) -> Path:
@@ -268,16 +268,19 @@ class Codec:
             OSError: a file cannot be opened or read; it may be sound.
         """
         try:
-            head = json.loads((folder / HEAD).read_text())
-            with np.load(folder / ARRAYS, allow_pickle=False) as stored:
+            head = read_json(folder / HEAD, keys=_KEYS)
+            if head["kind"] not in [*CODECS]:  # it may be a list
+                raise ValueError(f"{HEAD}: kind = {head['kind']!r}")
+            file = folder / ARRAYS
+            with reading_arrays(file), np.load(file, allow_pickle=False) as stored:
                 arrays = dict(stored)  # reading them holds them to the archive's checksums
             own = find(CODECS, head["kind"])
             config = build(CodecConfig, head["config"], source=str(folder / HEAD))
-            codec = own(
-                config, Layout.from_json(head["layout"]), arrays=arrays, facts=head["facts"]
-            )
-            codec._open(folder)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            with told_by(folder / HEAD):
+                layout = Layout.from_json(head["layout"])
+                codec = own(config, layout, arrays=arrays, facts=head["facts"])
+                codec._open(folder)
+        except (OSError, ValueError, KeyError, CorruptCheckpoint, ConfigError) as error:
             told = of_system(error, folder)
             if told and told.errno != errno.ENOENT:
                 raise told from None

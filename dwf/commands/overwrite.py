@@ -1,6 +1,5 @@
 """--overwrite: what has the name is moved aside, never removed, so that a run can begin anew."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from dwf.cluster.ranked import refuse_while_submitted
 from dwf.cluster.submit import in_work
 from dwf.errors import RunConflict
+from dwf.files import read_json
 from dwf.metrics import logger
 from dwf.run_folder import holder, write_json
 from dwf.settings import Launch
@@ -85,7 +85,7 @@ def _refuse_in_work(folder: Path) -> None:
 def _name_anew(folder: Path, moved: dict[str, str]) -> None:
     """Write the new names of moved zoos where a moved folder names them."""
     for file in (folder / FILE, folder / GROWN):
-        told = json.loads(file.read_text()) if file.exists() else {}
+        told = read_json(file) if file.exists() else {}
         zoos = told.get("zoos")
         if isinstance(zoos, dict):
             told["zoos"] = {label: moved.get(name, name) for label, name in zoos.items()}

@@ -1,11 +1,12 @@
 """Time that the rest of a pipeline may take: as its stages took before, else by arithmetic."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dwf.errors import DwfError
+from dwf.files import read_json
 from dwf.folders.forecast import seconds_of
 from dwf.metrics import Whole
 from dwf.pipeline import Command
@@ -63,9 +64,9 @@ def _key(command: Command) -> str:
 
 def _read(folder: Path) -> dict[str, float]:
     try:
-        told = json.loads((folder / FILE).read_text())
+        told = read_json(folder / FILE)
         return {str(key): float(seconds) for key, seconds in told.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, DwfError, ValueError, TypeError):
         return {}
 
 

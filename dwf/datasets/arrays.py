@@ -4,7 +4,6 @@ Shape suffixes: A images or rows of an array, C channels, H height, W width, F f
 """
 
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,10 @@ from dwf.datasets.formats import Arrays
 from dwf.datasets.labels import relabelled
 from dwf.datasets.own import Decoded
 from dwf.errors import ConfigError
+from dwf.files import DAMAGED, refuse_bomb
 
 _PARTS = ("train", "test")
 _CHANNELS = (1, 3)
-_DAMAGED = (
-    ValueError, OSError, EOFError, MemoryError, NotImplementedError, RuntimeError, zlib.error,
-    zipfile.BadZipFile,
-)  # fmt: skip
-"""Errors that NumPy raises of an archive that is altered, encrypted, or claims more than it has."""
 _EXACT = 1e-3  # of one grey value, by which an image in [0, 1] may miss it: float16 misses it less
 
 
@@ -61,10 +56,11 @@ def _load(path: Path) -> Arrays:
     if not zipfile.is_zipfile(path):
         raise ConfigError(f"{path} is no .npz file, which numpy.savez writes")
     try:
+        refuse_bomb(path)
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in names if f"{name}.npy" in file.zip.namelist()}
             others = ", ".join(sorted(file))
-    except _DAMAGED as error:
+    except (*DAMAGED, OSError) as error:
         if "Object arrays" in str(error):
             raise ConfigError(
                 f"{path} holds pickled objects, which would run code and are never read: save "

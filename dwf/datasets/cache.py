@@ -13,7 +13,6 @@ of training reads.
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import zlib
@@ -26,7 +25,8 @@ from dwf.datasets.formats import Arrays
 from dwf.datasets.resize import resize
 from dwf.datasets.sources import read_published
 from dwf.errors import ConfigError, DataUnavailable
-from dwf.run_folder import reading_arrays, replacing, write_json
+from dwf.files import read_json, reading_arrays
+from dwf.run_folder import replacing, write_json
 from dwf.system_errors import sentence_of
 
 logger = logging.getLogger("dwf")
@@ -118,11 +118,7 @@ def is_whole(folder: Path) -> bool:
 
 def _sums(folder: Path) -> dict[str, list[int]]:
     """File name -> [bytes, CRC-32]."""
-    path = folder / "checksums.json"
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        raise DataUnavailable(f"{path} is damaged: remove it and give the command again") from None
+    return read_json(folder / "checksums.json", error=DataUnavailable)
 
 
 def _write(folder: Path, arrays: Arrays) -> None:

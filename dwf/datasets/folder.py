@@ -18,6 +18,7 @@ from dwf.datasets.own import Decoded
 from dwf.datasets.resize import resize
 from dwf.datasets.tree import Tree, open_tree
 from dwf.errors import ConfigError
+from dwf.files import refuse_inflation
 from dwf.metrics import Progress
 from dwf.plain import as_text
 
@@ -134,6 +135,8 @@ def _open(tree: Tree, name: str) -> "Image":
     content = tree.read(name)
     try:
         image = Image.open(io.BytesIO(content))
+        num_bytes = image.width * image.height * len(image.getbands())
+        refuse_inflation(len(content), num_bytes, what="pixels")
     except Exception as error:  # what altered bytes raise depends on where they lie
         why = str(error).partition(" <_io")[0]  # without the place in memory
         raise ConfigError(f"{tree.path}: {name} is no image that can be read ({why})") from None

@@ -7,9 +7,7 @@ A reader takes a folder that holds the files at any depth and gives the arrays a
 Shape suffixes: A images, H height, W width, C channels.
 """
 
-import gzip
 import hashlib
-import json
 import pickle
 import tarfile
 import zlib
@@ -17,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+from dwf.files import gunzip, read_bytes, read_json
 
 Arrays = dict[str, np.ndarray]
 
@@ -79,10 +79,10 @@ def read_idx(folder: Path, name: str, *, md5: str) -> np.ndarray:
         NotThere, NotPublished: no such file; it is damaged or another file.
     """
     path = find_file(folder, name, f"{name}.gz")
-    content = path.read_bytes()
+    content = read_bytes(path)
     if path.suffix == ".gz":
         try:
-            content = gzip.decompress(content)
+            content = gunzip(content)
         except _DAMAGE as error:
             raise NotPublished(f"{path} is damaged or cut short ({error})") from None
     check_digest(content, md5, what=path)
@@ -167,7 +167,7 @@ def _read_cifar10_pngs(folder: Path) -> Arrays:
         paths = [find_file(folder, name) for name in files]
         rows = [np.asarray(Image.open(path)).reshape(-1, 32, 32, 3) for path in paths]
         arrays[f"x_{part}"] = np.concatenate(rows)
-        labels = json.loads(find_file(folder, f"{part}_lables.json").read_text())
+        labels = read_json(find_file(folder, f"{part}_lables.json"))
         arrays[f"y_{part}"] = np.array(labels, np.uint8)
     return arrays
 

@@ -6,7 +6,6 @@ Shape suffixes: M images of a part.
 import dataclasses
 import hashlib
 import itertools
-import json
 import re
 from pathlib import Path
 
@@ -16,7 +15,8 @@ import torch
 from dwf.datasets.cache import data_folder
 from dwf.datasets.dataset import Dataset, Part
 from dwf.errors import ConfigError, CorruptCheckpoint, DataUnavailable
-from dwf.run_folder import reading_arrays, replacing
+from dwf.files import read_json, reading_arrays
+from dwf.run_folder import replacing
 
 _PARTS = ("train", "val", "test")
 
@@ -116,11 +116,11 @@ def _read(file: Path) -> dict[str, np.ndarray]:
             with reading_arrays(file), np.load(file, allow_pickle=False) as held:
                 told = {name: held[name] for name in held.files}
         else:
-            told = json.loads(file.read_text())
+            told = read_json(file)
         found = {name: np.asarray(told[name]) for name in _PARTS if name in told}
         if "train" in found and all(v.ndim == 1 and v.dtype.kind in "iu" for v in found.values()):
             return {name: values.astype("<i8") for name, values in found.items()}
-    except (ValueError, TypeError, CorruptCheckpoint):
+    except (ValueError, TypeError, OverflowError, CorruptCheckpoint):
         pass
     raise ConfigError(f"{file}: expected lists of indices called train, val and test")
 

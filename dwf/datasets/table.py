@@ -13,6 +13,7 @@ from dwf.datasets.config import TableConfig
 from dwf.datasets.labels import relabelled
 from dwf.datasets.own import Decoded
 from dwf.errors import ConfigError, DataUnavailable
+from dwf.files import refuse_irregular
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -101,6 +102,7 @@ def _read_file(path: Path) -> "DataFrame":
 
     if path.suffix not in _ENDINGS:
         raise ConfigError(f"{path}: expected a file .csv or .parquet")
+    refuse_irregular(path)
     try:
         table = getattr(pandas, _ENDINGS[path.suffix])(path)
     except (ValueError, OSError, UnicodeDecodeError) as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dwf.errors import ConfigError
+from dwf.files import read_bytes, refuse_inflation, refuse_irregular
 from dwf.run_folder import sha256_of
 
 DAMAGED = (
@@ -61,9 +62,11 @@ def open_tree(path: Path) -> Iterator[Tree]:
     Raises:
         ConfigError: it is none of these, is damaged, or holds a name that leaves it.
     """
+    if path.exists() and not path.is_dir():
+        refuse_irregular(path)
     if path.is_dir():
         names, folders = _names_in(path)
-        yield Tree(path, names, lambda name: (path / name).read_bytes(), frozenset(folders))
+        yield Tree(path, names, lambda name: read_bytes(path / name), frozenset(folders))
         return
     try:
         if zipfile.is_zipfile(path):
@@ -83,6 +86,8 @@ def _tree_of_zip(path: Path, archive: zipfile.ZipFile) -> Tree:
     locked = next((name for name, one in files.items() if one.flag_bits & _ENCRYPTED), None)
     if locked is not None:
         raise ConfigError(f"{path}: {locked} is encrypted: unpack it, and give the folder")
+    for one in archive.infolist():
+        _refuse_inflation(one.compress_size, one.file_size, path=path, name=one.filename)
     folders = [one.filename for one in archive.infolist() if one.is_dir()]
     names, folders = _kept(list(files), path), _kept(folders, path)
     return Tree(path, names, lambda name: archive.read(files[name]), frozenset(folders))
@@ -90,11 +95,20 @@ def _tree_of_zip(path: Path, archive: zipfile.ZipFile) -> Tree:
 
 def _tree_of_tar(path: Path, archive: tarfile.TarFile) -> Tree:
     every = members_of(archive)
+    for one in every:
+        _refuse_inflation(path.stat().st_size, one.size, path=path, name=one.name)
     # A hard link is the file that it names, which lies in the archive; other links are left out.
     files = {_relative(one.name, path): one for one in every if one.isfile() or one.islnk()}
     folders = _kept([one.name for one in every if one.isdir()], path)
     names = _kept(list(files), path)
     return Tree(path, names, lambda name: _extracted(archive, files[name]), frozenset(folders))
+
+
+def _refuse_inflation(packed: int, whole: int, *, path: Path, name: str) -> None:
+    try:
+        refuse_inflation(packed, whole, what=name)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}: unpack it yourself, and give the folder") from None
 
 
 def members_of(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:

@@ -31,8 +31,9 @@ from dwf.densities.config import KdeConfig
 from dwf.densities.density import Density
 from dwf.densities.scaling import check_codes
 from dwf.errors import ConfigError, CorruptCheckpoint, TooFewNetworks
+from dwf.files import reading_arrays
 from dwf.randomness import numpy_stream, torch_stream
-from dwf.run_folder import RunFolder, load_state, reading_arrays, replacing, save_state
+from dwf.run_folder import RunFolder, load_state, replacing, save_state
 from dwf.settings import build, to_dict
 from dwf.zoo.checksums import file_checksum
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from dwf.checked import Checked
-from dwf.settings import Bounds, Count, Fraction, Positive, Whole
+from dwf.settings import Bounds, Count, Fraction, Name, Positive, Whole
 
 Strategy = Literal["none", "reference", "recalibrated"]
 AnalysisName = Literal[
@@ -34,7 +34,7 @@ class BatchNormConfig(Checked):
 class EvaluateConfig(Checked):
     """Sample zoos held against the zoo that their generators learnt from."""
 
-    zoo: str
+    zoo: Name
     """Zoo that the generators learnt from, in their frame (the aligned one)."""
     samples: tuple[str, ...] = ()
     """Zoos of generated networks, or files of networks (`.safetensors .pt .npz`) and folders of
@@ -79,7 +79,7 @@ class EvaluateConfig(Checked):
 class ReconstructionConfig(Checked):
     """Networks of a generator's zoo, held against what its codec makes of them."""
 
-    zoo: str | None = None
+    zoo: Name | None = None
     """Another zoo that the codec learnt from (one of `codec_zoos`); default: the generator's."""
     split: Literal["test", "val"] = "test"
     """Held-out networks and images that are scored: `test` for reports; `val` for choices."""

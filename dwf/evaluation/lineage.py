@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dwf.errors import DwfError
-from dwf.settings import read_yaml
+from dwf.generators.config import GeneratorConfig
+from dwf.names import folder_in
+from dwf.settings import build, read_yaml
 from dwf.zoo.facts import Facts
 
 
@@ -38,25 +40,29 @@ def links_of(root: Path, *, zoo: str, samples: Sequence[str]) -> list[tuple[str,
     return list(found.items())
 
 
-def _of_zoo(root: Path, name: str) -> Iterator[str]:
-    """Yield the commands that make a zoo, from the first on."""
-    folder = root / "zoos" / name
+def _of_zoo(root: Path, name: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the commands that make a zoo, from the first on; a zoo made of itself has none."""
+    folder = folder_in(root / "zoos", name)
+    if name in above:
+        return
+    above = (*above, name)
     if not (folder / "run" / "config.yaml").exists():
         return
     facts = _facts(folder)
     if facts is None or facts.provenance is None or not facts.provenance.command:
         return
     if facts.sampled and (root / "runs" / facts.sampled.generator / "config.yaml").exists():
-        yield from _of_generator(root, facts.sampled.generator)
+        yield from _of_generator(root, facts.sampled.generator, above)
     if facts.aligned:
-        yield from _of_zoo(root, facts.aligned.aligned_from)
+        yield from _of_zoo(root, facts.aligned.aligned_from, above)
     yield f"dwf {facts.provenance.command} --config zoos/{name}/run/config.yaml --name {name}"
 
 
-def _of_generator(root: Path, name: str) -> Iterator[str]:
-    settings = read_yaml(root / "runs" / name / "config.yaml")
-    for zoo in (settings["zoo"], *settings.get("more_zoos", ()), *settings.get("codec_zoos", ())):
-        yield from _of_zoo(root, zoo)
+def _of_generator(root: Path, name: str, above: tuple[str, ...]) -> Iterator[str]:
+    file = root / "runs" / name / "config.yaml"
+    config = build(GeneratorConfig, read_yaml(file), source=str(file))
+    for zoo in (config.zoo, *config.more_zoos, *config.codec_zoos):
+        yield from _of_zoo(root, zoo, above)
     yield f"dwf generator --config runs/{name}/config.yaml --name {name}"
 
 

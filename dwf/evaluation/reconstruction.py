@@ -43,6 +43,7 @@ from dwf.generators.generator import read_head
 from dwf.generators.learning import origin_facts
 from dwf.generators.subset import Subset
 from dwf.metrics import Progress, logger
+from dwf.names import folder_in
 from dwf.plain import Json
 from dwf.randomness import numpy_stream
 from dwf.run_folder import RunFolder
@@ -93,7 +94,7 @@ def report_reconstruction(
     config, root = config or ReconstructionConfig(), Path(root)
     generator = root / "runs" / name
     origin, codec = read_head(generator)["origin"], Codec.load(generator / "codec")
-    zoo = Zoo.open(root / "zoos" / (config.zoo or origin["zoo"]))
+    zoo = Zoo.open(folder_in(root / "zoos", config.zoo or origin["zoo"]))
     if config.zoo is None:
         _refuse_other_zoo(zoo, name, origin)
     title = f"{name}-reconstruction" + (f"-{config.zoo}" if config.zoo else "")

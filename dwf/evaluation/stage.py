@@ -1,6 +1,5 @@
 """The stage: score generated networks against the zoo that their generators learnt from."""
 
-import json
 import time
 from dataclasses import replace
 from functools import partial
@@ -30,7 +29,9 @@ from dwf.evaluation.report import (
     write_page,
 )
 from dwf.evaluation.titles import titles_of
+from dwf.files import read_json
 from dwf.metrics import print_report, read_metrics
+from dwf.names import folder_in
 from dwf.plain import Json
 from dwf.run_folder import RunFolder, write_text
 from dwf.settings import flatten, read_yaml, to_dict
@@ -161,7 +162,7 @@ def report(made: Report, folder: Path) -> None:
 
 
 def _folder(root: Path, name: str) -> Path:
-    return Path(root) / "reports" / name
+    return folder_in(Path(root) / "reports", name)
 
 
 def _zoo_named(config: EvaluateConfig, root: Path) -> str:
@@ -259,7 +260,7 @@ def _generators(root: Path, samples: list[Zoo]) -> dict[str, Path]:
 
 def _summary(path: Path) -> dict[str, Json]:
     done = path / "done.json"
-    return _scalars(json.loads(done.read_text())) if done.exists() else {}
+    return _scalars(read_json(done)) if done.exists() else {}
 
 
 def _scalars(data: dict[str, Json]) -> dict[str, Json]:

@@ -3,7 +3,6 @@
 Accuracies are those of all networks of the zoo at their last epoch, whichever are exported.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from dwf.evaluation.report import NetworkSet
 from dwf.exporters.config import ExportConfig
 from dwf.exporters.judged import judged
+from dwf.files import read_json
 from dwf.plain import Json
 from dwf.settings import flatten, to_dict
 from dwf.zoo.provenance import Aligned, Provenance, Sampled
@@ -114,7 +114,7 @@ def _generator(origin: Provenance | None) -> str:
 def _commit(zoo: Zoo) -> str:
     """Return the commit of the code that made a zoo, as its run recorded it."""
     file = Path(zoo.path) / "run" / "environment.json"
-    found = json.loads(file.read_text()).get("commit") if file.exists() else None
+    found = read_json(file).get("commit") if file.exists() else None
     return found or "not known"
 
 

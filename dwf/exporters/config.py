@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dwf.checked import Checked
-from dwf.settings import Count, Whole
+from dwf.settings import Count, Name, Whole
 
 EXPORTERS = {
     "safetensors": "dwf.exporters.safetensors:SafetensorsExporter",
@@ -24,7 +24,7 @@ Format = Literal[
 class ExportConfig(Checked):
     """Networks of a zoo, written as files that other tools load."""
 
-    zoo: str
+    zoo: Name
     """Zoo whose networks are written: trained, aligned, sampled or merged."""
     format: Format = "safetensors"
     """Format of the files."""
@@ -41,7 +41,7 @@ class ExportConfig(Checked):
     """Seed of the draw."""
     licence: str | None = None
     """Licence of the networks, by its SPDX name; archives need one, cards have room for it."""
-    report: str | None = None
+    report: Name | None = None
     """Report on the networks, beside their zoo: cards tell its mark, and `best` its accuracies on
     validation images where the zoo has none."""
     not_finite: bool = False

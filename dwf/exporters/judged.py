@@ -1,9 +1,8 @@
 """Judgements of a report on the networks that are exported."""
 
-import json
-
 from dwf.errors import ConfigError
 from dwf.evaluation.report import NetworkSet, Report
+from dwf.files import read_json
 from dwf.zoo.store import Zoo
 
 
@@ -18,7 +17,7 @@ def judged(report: str, zoo: Zoo) -> NetworkSet:
         raise ConfigError(
             f"report = {report!r}: {folder} holds no finished report: make it with dwf evaluate"
         )
-    fingerprints = json.loads((folder / "done.json").read_text())["fingerprints"]
+    fingerprints = read_json(folder / "done.json", keys=("fingerprints",))["fingerprints"]
     samples = Report.load(folder).of("samples")
     for one in samples:
         if one.source == zoo.name and fingerprints.get(zoo.name) == zoo.fingerprint:

@@ -15,7 +15,9 @@ from dwf.errors import RunConflict
 from dwf.exporters.config import EXPORTERS, ExportConfig
 from dwf.exporters.exporter import Exporter
 from dwf.exporters.selection import refuse_not_finite, rows_of
+from dwf.files import read_json
 from dwf.metrics import Progress, logger
+from dwf.names import folder_in
 from dwf.plain import Json
 from dwf.run_folder import LEFTOVERS, LOCK, hold, sweep, write_json
 from dwf.same_settings import differences
@@ -81,13 +83,13 @@ def export_networks(config: ExportConfig, root: Path | str, *, name: str) -> Pat
 
 def report(folder: Path) -> None:
     """Print what `export_networks` wrote."""
-    told = json.loads((folder / INDEX).read_text())
+    told = read_json(folder / INDEX, keys=("rows", "zoo", "kind"))
     print(f"{len(told['rows'])} networks of {told['zoo']} as {told['kind']} in {folder}")
 
 
 def folder_of(config: ExportConfig, root: Path, *, name: str) -> Path:
     """Return the folder that an export is written to."""
-    return Path(root) / "exports" / name if config.to is None else Path(config.to)
+    return folder_in(Path(root) / "exports", name) if config.to is None else Path(config.to)
 
 
 def _exporter(config: ExportConfig, zoo: Zoo) -> Exporter:
@@ -107,7 +109,7 @@ def _refuse_other(folder: Path, index: dict[str, Json]) -> None:
     if folder.is_file():
         raise RunConflict(f"{folder} is a file, expected a folder: give another by --to")
     if (folder / INDEX).exists():
-        found = json.loads((folder / INDEX).read_text())
+        found = read_json(folder / INDEX)
         for key, before, now in differences(found, json.loads(json.dumps(index))):
             raise RunConflict(
                 f"{folder} holds an export with {key} = {_short(before)}, this one has "

@@ -16,6 +16,7 @@ import numpy as np
 
 from dwf.errors import ConfigError
 from dwf.evaluation.report import Reconstruction, Report
+from dwf.files import read_json
 from dwf.folders.kinds import KINDS, Place
 from dwf.metrics import read_metrics
 from dwf.plain import Json
@@ -102,10 +103,8 @@ def _of_any_report(place: Place) -> _Read:
 
 
 def _format_of(file: Path) -> str:
-    try:
-        return json.loads(file.read_text()).get("format", "dwf-reconstruction")
-    except (ValueError, AttributeError):
-        raise ConfigError(f"{file} is no report: make it again under another --name") from None
+    told = read_json(file, cure="make it again under another --name", error=ConfigError)
+    return str(told.get("format", "dwf-reconstruction"))
 
 
 def _of_zoo(place: Place) -> _Read:
@@ -132,7 +131,7 @@ def _numbers_of_run(place: Place) -> Iterator[Group]:
     """Yield the summary that a run left, and the last line of each thing that learns in it."""
     done = place.done_file
     if done.exists():
-        yield _single(_OF_RUNS, flatten(json.loads(done.read_text())))
+        yield _single(_OF_RUNS, flatten(read_json(done)))
     for file in sorted(place.path.rglob("metrics.jsonl")):
         lines = read_metrics(file)
         if lines:
@@ -154,7 +153,7 @@ def _of_report(place: Place) -> _Read:
     """Return settings of what a report is on, and its sets."""
     report = Report.load(place.path)
     done = place.done_file
-    marks = json.loads(done.read_text())["fingerprints"] if done.exists() else {}
+    marks = read_json(done, keys=("fingerprints",))["fingerprints"] if done.exists() else {}
     whole = next(iter(marks.values()), None)  # the zoo's stands first
     groups = []
     for one in report.sets:
@@ -183,7 +182,7 @@ def _about(facts: dict[str, dict[str, Json]]) -> dict[str, Json]:
 def _of_reconstruction(place: Place) -> _Read:
     report = Reconstruction.load(place.path)
     done = place.done_file
-    mark = json.loads(done.read_text()).get("about", {}).get("zoo") if done.exists() else None
+    mark = read_json(done).get("about", {}).get("zoo") if done.exists() else None
     groups = []
     for one in report.sets:
         measures = {
@@ -221,7 +220,7 @@ def _of_finetune(place: Place) -> _Read:
 
 def _arms(place: Place) -> Iterator[Group]:
     report = TransferReport.load(place.path)
-    starts = json.loads((place.path / "starts.json").read_text())
+    starts = read_json(place.path / "starts.json", keys=("fingerprints",))
     same = (json.dumps(starts["fingerprints"], sort_keys=True), report.config.get("seed"))
     for arm in report.arms:
         at_end = {f"test_accuracy, epoch {report.epochs[-1]}": arm.test_EN[-1]}

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from dwf.errors import ConfigError
 from dwf.plain import Json
-from dwf.yaml_files import nearest
+from dwf.yaml_files import nearest, read_mapping
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Place:
     def settings(self) -> dict[str, Json]:
         """Settings that it was made by, plain data; empty where none are recorded."""
         file = self.records / "config.yaml"
-        return (yaml.safe_load(file.read_text()) or {}) if file.exists() else {}
+        return read_mapping(file) if file.exists() else {}
 
     @property
     def is_finished(self) -> bool:

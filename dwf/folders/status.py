@@ -1,15 +1,13 @@
 """How far each folder under a root is, from the disk alone; changes nothing."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from dwf.errors import DwfError
+from dwf.files import read_json
 from dwf.folders.kinds import KINDS, MADE_BY, Place, place_of, places
 from dwf.metrics import read_metrics
 from dwf.pipeline import PipelineConfig, commands
@@ -17,6 +15,7 @@ from dwf.plain import Json
 from dwf.run_folder import holder
 from dwf.settings import build, flatten
 from dwf.system_errors import sentence_of
+from dwf.yaml_files import read_mapping
 from dwf.zoo.manifest import grown_by, read_manifest
 
 State = Literal["finished", "in work", "submitted", "stopped", "damaged", "unreadable"]
@@ -88,7 +87,7 @@ def _jobs(records: Path) -> list[str]:
     file = records / "jobs" / "submitted.json"
     if not file.exists():
         return []
-    told = json.loads(file.read_text())
+    told = read_json(file, list)
     return [str(one["job"]) if isinstance(one, dict) else str(one) for one in told]
 
 
@@ -135,7 +134,7 @@ def _of_run(place: Place, root: Path) -> tuple[bool, str]:
 
 
 def _last_loss(folder: Path) -> str:
-    told = flatten(json.loads((folder / "done.json").read_text()))
+    told = flatten(read_json(folder / "done.json"))
     loss = told.get("density.val_loss")
     return f"validation loss {loss:.4g}" if isinstance(loss, float) else ""
 
@@ -143,7 +142,7 @@ def _last_loss(folder: Path) -> str:
 def _of_report(place: Place, root: Path) -> tuple[bool, str]:
     if not place.is_finished:
         return False, ""
-    told: dict[str, Json] = json.loads(place.done_file.read_text())
+    told: dict[str, Json] = read_json(place.done_file)
     zoo = next(iter(told.get("fingerprints", {})), None)
     return True, f"on {zoo}" if zoo else ""
 
@@ -182,7 +181,7 @@ def _of_sweep(place: Place, root: Path) -> tuple[bool, str]:
 def _of_pipeline(place: Place, root: Path) -> tuple[bool, str]:
     """Tell how many of its commands' folders are finished; measurements have none of their own."""
     file = place.path / "config.yaml"
-    config = build(PipelineConfig, yaml.safe_load(file.read_text()), source=str(file))
+    config = build(PipelineConfig, read_mapping(file), source=str(file))
     given = [one for one in commands(config, place.path.name) if one.stage in MADE_BY]
     open_ = [one for one in given if not place_of(one.stage, root, name=one.name).is_finished]
     if not open_:
@@ -192,7 +191,7 @@ def _of_pipeline(place: Place, root: Path) -> tuple[bool, str]:
 
 
 def _of_export(place: Place, root: Path) -> tuple[bool, str]:
-    told = json.loads((place.path / "export.json").read_text())
+    told = read_json(place.path / "export.json", keys=("zoo", "kind", "rows"))
     return True, f"networks of {told['zoo']} as {told['kind']}: {len(told['rows']):,}"
 
 

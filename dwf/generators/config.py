@@ -9,7 +9,7 @@ from dwf.datasets.config import AnyDataConfig
 from dwf.densities.config import DensityConfig, FlowConfig
 from dwf.densities.solver_config import SamplingMethod
 from dwf.networks.config import NetworkConfig
-from dwf.settings import Bounds, Count, Fraction, Positive, Whole
+from dwf.settings import Bounds, Count, Fraction, Name, Positive, Whole
 
 BATCHNORM_IMAGES = 2000
 """Training images on which BatchNorm is re-estimated, where settings do not say how many."""
@@ -41,7 +41,7 @@ class GateConfig(Checked):
 class GeneratorConfig(Checked):
     """Learn the distribution of a zoo's training networks."""
 
-    zoo: str
+    zoo: Name
     """Name of the zoo to learn from; it lies in zoos/ under the root."""
     codec: CodecConfig = field(default_factory=PcaConfig)
     """How weights become codes."""
@@ -63,12 +63,12 @@ class GeneratorConfig(Checked):
     rows: Count | None = None
     """Training rows of a zoo of one network that codec and density both learn from, the first in
     order. Default: all. Other zoos take `networks`."""
-    more_zoos: tuple[str, ...] = ()
+    more_zoos: tuple[Name, ...] = ()
     """More zoos that codec and density both learn from. Of other architectures: with a codec that
     takes them together (`neurons`) and a density whose backbone takes masks (`transformer`,
     `neural_graph`). Of the same architecture, but other data: with any codec and a density told
     which, by `density.condition: data` or `classes`."""
-    codec_zoos: tuple[str, ...] = ()
+    codec_zoos: tuple[Name, ...] = ()
     """More zoos that the codec alone learns from, at their last epoch; of any architecture with a
     codec that takes windows (`sane`), else of the density's."""
     seed: Whole = 0
@@ -187,7 +187,7 @@ SelectionConfig = NoSelectionConfig | SubsampleConfig | BootstrapConfig
 class SampleConfig(Checked):
     """Draw networks from a generator."""
 
-    generator: str
+    generator: Name
     """Name of the generator; it lies in runs/ under the root."""
     count: Count = 100
     """How many networks."""
@@ -207,7 +207,7 @@ class SampleConfig(Checked):
     """Exaggeration of the conditions together (classifier-free guidance, arXiv 2207.12598), or, as
     `name=number`, of each given the others; otherwise than at 1 each step costs another evaluation,
     or one for each of these."""
-    zoo: str | None = None
+    zoo: Name | None = None
     """Zoo of the generator (`zoo`, `more_zoos`) whose architecture to sample; default: the first of
     those whose dataset is asked for, or of all."""
     batchnorm: Literal["template", "recalibrated"] = "template"

@@ -10,7 +10,6 @@ one training network alone: what published autoencoders were found not to do.
 Shape suffixes: N networks, D numbers of a network, M images.
 """
 
-import json
 import shutil
 from collections.abc import Callable
 
@@ -19,6 +18,7 @@ import torch
 
 from dwf.codecs.trained import TrainedCodec
 from dwf.errors import ConfigError
+from dwf.files import read_json
 from dwf.generators.config import GateConfig
 from dwf.generators.examiner import Examiner
 from dwf.generators.learning import Learning
@@ -69,7 +69,7 @@ def pass_gate(
     if not file.exists():
         write_json(file, _test(codec, learning, config, examine, run, seed))
     shutil.rmtree(run.path / _ALONE, ignore_errors=True)
-    found: dict[str, Json] = json.loads(file.read_text())
+    found: dict[str, Json] = read_json(file)
     if "not_tested" in found:
         logger.warning("gate: the codec is not tested: %s", found["not_tested"])
         return found

@@ -23,6 +23,7 @@ from dwf.densities.config import DENSITIES, DensitySettings
 from dwf.densities.density import Density, Setting
 from dwf.densities.solver import Watch
 from dwf.errors import ConfigError, RunConflict
+from dwf.files import read_json, told_by
 from dwf.flags import words_naming
 from dwf.generators.config import BATCHNORM_IMAGES, GateConfig
 from dwf.generators.examiner import Examiner
@@ -34,6 +35,7 @@ from dwf.generators.round_trip import round_trip_error
 from dwf.generators.sensitivity import measure_sensitivity
 from dwf.generators.subset import Subset
 from dwf.metrics import logger
+from dwf.names import refuse_no_name
 from dwf.notebooks import facts_html
 from dwf.plain import Json
 from dwf.ranks import world
@@ -370,20 +372,31 @@ class Generator:
         """
         folder = Path(folder)
         head = read_head(folder)
+        with told_by(folder / HEAD, cure=_cure(folder), error=RunConflict):
+            kind, origin = head["density"]["kind"], head["origin"]
+            for each in (origin, *origin.get("more_zoos", ())):
+                refuse_no_name(each["zoo"], f"{folder / HEAD}: zoo")
+            if kind not in DENSITIES:
+                raise ValueError(f"density.kind = {kind!r}")
         codec = Codec.load(folder / "codec")
         try:
-            density = find(DENSITIES, head["density"]["kind"]).load(folder / DENSITY)
+            density = find(DENSITIES, kind).load(folder / DENSITY)
         except FileNotFoundError:
             raise RunConflict(
                 f"{folder} holds a generator that is not fitted to the end: go on with "
                 f"dwf generator --resume {words_naming(folder, 'runs')}"
             ) from None
-        return cls(codec, density, origin=head["origin"], head=head)
+        with told_by(folder / HEAD, cure=_cure(folder), error=RunConflict):
+            return cls(codec, density, origin=origin, head=head)
 
 
 def subject_of(told: dict[str, Json]) -> Subject:
     """Return architecture and data of a zoo, from what `learning.origin_facts` tells of it."""
     return build(Subject, told["facts"], source=HEAD, key="facts")
+
+
+def _cure(folder: Path) -> str:
+    return f"remove it and go on with dwf generator --resume --name {folder.name}"
 
 
 def read_head(folder: Path) -> dict[str, Json]:
@@ -394,17 +407,17 @@ def read_head(folder: Path) -> dict[str, Json]:
     """
     file = folder / HEAD
     try:
-        head = json.loads(file.read_text())
-        found = (head["format"], head["version"])
+        head = read_json(
+            file,
+            keys=("format", "version"),
+            cure=_cure(folder),
+            error=RunConflict,
+        )
     except FileNotFoundError:
         raise RunConflict(
             f"{folder} holds no generator ({HEAD} is missing): fit one with dwf generator"
         ) from None
-    except (ValueError, KeyError, TypeError):
-        raise RunConflict(
-            f"{file} is not the description of a generator: remove it and go on with "
-            f"dwf generator --resume {words_naming(folder, 'runs')}"
-        ) from None
+    found = (head["format"], head["version"])
     if found != (FORMAT, VERSION):
         raise RunConflict(
             f"{file}: format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}: remove "

@@ -9,6 +9,7 @@ from dwf.errors import RunConflict
 from dwf.generators.config import SampleConfig
 from dwf.generators.drawing import Drawing
 from dwf.generators.generator import Generator
+from dwf.names import folder_in
 from dwf.run_folder import RunFolder
 from dwf.stages import stage
 from dwf.zoo.shard import shard_name, write_shard
@@ -75,7 +76,7 @@ def _words(asked: float | tuple[str, ...]) -> str:
 
 
 def _folder(root: Path, name: str) -> Path:
-    return Path(root) / "zoos" / name
+    return folder_in(Path(root) / "zoos", name)
 
 
 def _refuse_other_generator(run: RunFolder, digest: str) -> None:

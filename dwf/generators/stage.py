@@ -18,6 +18,7 @@ from dwf.generators.learning import (
     with_zoos_named,
 )
 from dwf.generators.plan import describe_gate, describe_sizes, describe_training
+from dwf.names import folder_in
 from dwf.plain import Json
 from dwf.ranks import world
 from dwf.run_folder import RunFolder
@@ -109,7 +110,7 @@ def fit_generator(config: GeneratorConfig, root: Path | str, *, name: str) -> Ge
 
 
 def _folder(root: Path, name: str) -> Path:
-    return Path(root) / "runs" / name
+    return folder_in(Path(root) / "runs", name)
 
 
 def _read(config: GeneratorConfig, zoos: Path) -> tuple[Zoo, list[Zoo], Learning, Learning]:

@@ -2,12 +2,14 @@
 
 import csv
 import gzip
+import io
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from dwf.errors import ConfigError
+from dwf.files import gunzip, read_bytes
 from dwf.importers.columns import RESERVED
 from dwf.importers.importer import Member, Value
 from dwf.metrics import logger
@@ -77,10 +79,11 @@ def read_table(file: Path) -> Iterator[dict[str, str]]:
         ConfigError: it is no such file, or damaged.
     """
     try:
-        opener = gzip.open if file.suffix == ".gz" else open
-        with opener(file, "rt", newline="", encoding="utf-8-sig") as opened:  # Excel's mark goes
-            yield from csv.DictReader(opened)
-    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        content = read_bytes(file)
+        content = gunzip(content) if file.suffix == ".gz" else content
+        text = content.decode("utf-8-sig")  # Excel's mark goes
+        yield from csv.DictReader(io.StringIO(text, newline=""))
+    except (ValueError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ConfigError(f"{file} is no CSV file in UTF-8 ({error}): save it as one") from None
 
 

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from dwf.datasets.sources import receive
 from dwf.datasets.tree import DAMAGED, members_of
 from dwf.errors import DataUnavailable
+from dwf.files import read_json
 from dwf.importers.sources import SOURCES, Source
 from dwf.metrics import logger
 from dwf.run_folder import replacing, sha256_of, write_json
@@ -44,7 +45,7 @@ def fetch(name: str, folder: Path) -> None:
         raise DataUnavailable(f"--fetch {name}: no such source; there are {', '.join(SOURCES)}")
     source = SOURCES[name]
     record = folder / RECORD
-    known = json.loads(record.read_text()) if record.exists() else {}
+    known = read_json(record) if record.exists() else {}
     if known.get("is_whole"):
         logger.info("%s is fetched already: %s", name, folder)
         return

@@ -4,7 +4,6 @@ An importer lists its members without reading weights, then reads them one at a 
 of any size passes through the memory of one shard.
 """
 
-import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dwf.errors import ConfigError
+from dwf.errors import ConfigError, DwfError
+from dwf.files import read_json
 from dwf.importers.config import WILD, ImportConfig
 from dwf.networks.config import NetworkConfig
 from dwf.plain import Json, as_text
@@ -169,10 +169,9 @@ def walk(folder: Path) -> Iterator[Path]:
 def read_object(file: Path) -> dict[str, Json] | None:
     """Return the object in a JSON file; None where it holds something else, or is damaged."""
     try:
-        told = json.loads(file.read_bytes())
-    except (ValueError, RecursionError):
+        return read_json(file)
+    except DwfError:
         return None
-    return told if isinstance(told, dict) else None
 
 
 def natural(text: str) -> list[tuple[int, int | str]]:

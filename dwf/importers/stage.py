@@ -1,7 +1,6 @@
 """The stage that imports a zoo: files of others become shards, one after the other."""
 
 import csv
-import json
 import time
 from collections import Counter
 from dataclasses import replace
@@ -14,11 +13,13 @@ from dwf.datasets.image_split import keep_split
 from dwf.datasets.load import load_dataset
 from dwf.datasets.own import identified
 from dwf.errors import ConfigError, RunConflict
+from dwf.files import read_json
 from dwf.importers.config import IMPORTERS, ImportConfig, ImportedData, has_source
 from dwf.importers.permutations import read_permutations
 from dwf.importers.rows import Reader, import_shard, measured
 from dwf.importers.survey import Survey, list_members
 from dwf.metrics import Progress
+from dwf.names import folder_in
 from dwf.plain import Json
 from dwf.run_folder import RunFolder, replacing, write_json
 from dwf.settings import find
@@ -124,7 +125,10 @@ def import_zoo(config: ImportConfig, root: Path | str, *, name: str) -> Zoo:
 
 def report(zoo: Zoo) -> None:
     """Print what `import_zoo` made: rows, what was left out, and accuracies that differ."""
-    told = json.loads((zoo.path / "run" / "done.json").read_text())
+    told = read_json(
+        zoo.path / "run" / "done.json",
+        keys=("runs", "left_out", "converted", "renamed", "differences"),
+    )
     print(f"{len(zoo)} rows of {told['runs']} runs in {zoo.path}")
     for reason, count in told["left_out"].items():
         print(f"left out {count}: {reason}; all are in {zoo.path / TABLE}")
@@ -142,7 +146,7 @@ def report(zoo: Zoo) -> None:
 
 
 def _folder(root: Path, name: str) -> Path:
-    return Path(root) / "zoos" / name
+    return folder_in(Path(root) / "zoos", name)
 
 
 def _identified(data: ImportedData) -> ImportedData:
@@ -226,7 +230,7 @@ def _import_shards(survey: Survey, facts: Facts, folder: Path, run: RunFolder) -
             target = folder / shard_name(index, survey.num_shards)
             kept = run.path / "outcomes" / f"{index:05d}.json"
             done = len(outcomes)
-            told = json.loads(kept.read_text()) if target.exists() and kept.exists() else {}
+            told = read_json(kept) if target.exists() and kept.exists() else {}
             if any(one["row"] for one in told.get("members", ())):
                 reader.go_on(told)
             else:  # also where no member could be a row: its files may be mended

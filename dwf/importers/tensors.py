@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dwf import trust
+from dwf.files import refuse_inflation
 from dwf.importers.importer import Unusable
 from dwf.zoo.network_files import unfit
 
@@ -86,6 +87,8 @@ def _refuse_altered(path: Path) -> None:
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
+        for one in archive.infolist():
+            refuse_inflation(one.compress_size, one.file_size, what=one.filename)
         altered = archive.testzip()
         is_script = any(name.endswith("/constants.pkl") for name in archive.namelist())
     if altered is not None:

@@ -21,11 +21,11 @@ import torch
 
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
+from dwf.files import reading_arrays
 from dwf.importers.facts_file import read_table, typed
 from dwf.importers.importer import Importer, Member
 from dwf.importers.tensors import State
 from dwf.networks.config import CNNConfig
-from dwf.run_folder import reading_arrays
 
 _WEIGHTS, _METRICS, _LAYOUT = "weights.npy", "metrics.csv.gz", "layout.csv"
 _RUN, _STEP = "modeldir", "step"
@@ -158,7 +158,10 @@ def _variable(line: dict[str, str], file: Path) -> _Variable:
         return _Variable(
             _name(line["varname"]), int(line["start_idx"]), int(line["end_idx"]), shape
         )
-    except (KeyError, ValueError, SyntaxError, TypeError, AttributeError):
+    except (
+        KeyError, ValueError, SyntaxError, TypeError, AttributeError, RecursionError, MemoryError,
+        OverflowError,
+    ):  # fmt: skip
         raise ConfigError(
             f"{file}: expected the columns varname, start_idx, end_idx and shape, found {line}"
         ) from None

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from dwf.errors import ConfigError, DataUnavailable
+from dwf.files import reading_arrays
 from dwf.measurements.folder import FILE, Measured, block_file, finished_blocks, places
 from dwf.metrics import logger
-from dwf.run_folder import reading_arrays
 from dwf.zoo.store import Zoo
 
 _PARTS = ("train", "val", "test")

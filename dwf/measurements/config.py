@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from dwf.checked import Checked
 from dwf.compute import ComputeConfig
-from dwf.settings import Bounds, Count, NonNegative, Positive, Whole
+from dwf.settings import Bounds, Count, Name, NonNegative, Positive, Whole
 from dwf.trust import Code
 
 MEASURES = {
@@ -203,7 +203,7 @@ AnyMeasureConfig = (
 class MeasureConfig(Checked):
     """Measures of every network of a zoo, each a column or more beside its table."""
 
-    zoo: str
+    zoo: Name
     """Zoo whose networks are measured, or the manifest of several."""
     measures: dict[str, AnyMeasureConfig]
     """Measures by name, with which their columns begin; on training images behind `train_`, on test

@@ -7,7 +7,6 @@
 Where the zoo's folder cannot be written it is runs/ZOO-measured/NAME.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dwf.errors import ConfigError, CorruptCheckpoint
+from dwf.files import read_json
 from dwf.flags import flag_of
 from dwf.run_folder import write_json
 from dwf.settings import build, to_dict
@@ -71,12 +71,12 @@ class Measured:
         """
         file = folder / FILE
         try:
-            told = json.loads(file.read_text())
+            told = read_json(file, keys=("format", "version"))
             found = (told.pop("format"), told.pop("version"))
             if found == (FORMAT, VERSION):
                 return build(cls, told, source=str(file))
             why = f"format {found[0]} {found[1]}, this dwf reads {FORMAT} {VERSION}"
-        except (ValueError, KeyError, AttributeError, ConfigError) as error:
+        except (CorruptCheckpoint, ConfigError) as error:
             why = f"it is damaged: {error}"
         raise CorruptCheckpoint(f"{file}: {why}: remove {folder} and measure again")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from dwf.devices import find_device
 from dwf.measurements.config import MEASURES, MeasureConfig
@@ -23,6 +22,7 @@ from dwf.measurements.pictures import Pictures
 from dwf.randomness import threads
 from dwf.run_folder import replacing
 from dwf.settings import build, find
+from dwf.yaml_files import read_mapping
 from dwf.zoo.store import Zoo
 
 
@@ -45,7 +45,7 @@ class Job:
     def read(cls, folder: Path) -> "Job":
         """Return what the folder of a measurement says."""
         file = folder / "run" / "config.yaml"
-        config = build(MeasureConfig, yaml.safe_load(file.read_text()), source=str(file))
+        config = build(MeasureConfig, read_mapping(file), source=str(file))
         zoo = Zoo.open(root_of(folder) / "zoos" / config.zoo)
         made = {
             one.stem: np.load(one, mmap_mode="c")

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
+from dwf.files import reading_arrays
 from dwf.predictors.examples import Examples
-from dwf.run_folder import reading_arrays, replacing
+from dwf.run_folder import replacing
 from dwf.zoo.moments import Sources
 from dwf.zoo.store import Zoo
 

@@ -8,13 +8,13 @@ Shape suffixes: N networks, P properties, K networks of a zoo that are chosen.
 """
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
+from dwf.files import read_json, reading_arrays
 from dwf.predictors import distance
 from dwf.predictors.examples import Examples
 from dwf.predictors.experiment_config import ExperimentConfig
@@ -22,8 +22,8 @@ from dwf.predictors.properties import Property, read_properties
 from dwf.predictors.splits import PARTS, architecture_of, parts_of
 from dwf.predictors.start import digest_of
 from dwf.predictors.told import Truth
-from dwf.run_folder import reading_arrays, replacing, write_json
-from dwf.settings import build
+from dwf.run_folder import replacing, write_json
+from dwf.settings import Name, build
 from dwf.zoo.manifest import zoos_named
 from dwf.zoo.store import Zoo
 
@@ -34,7 +34,7 @@ FILE, NETWORKS = "experiment.json", "networks.npz"
 class ZooFacts:
     """A zoo of an experiment."""
 
-    name: str
+    name: Name
     fingerprint: str
     layout: str
     """Digest of its layout."""
@@ -63,7 +63,7 @@ class Origin:
     def read(cls, folder: Path) -> "Origin":
         """Return that of a run's folder."""
         file = folder / FILE
-        return build(cls, json.loads(file.read_text()), source=str(file))
+        return build(cls, read_json(file), source=str(file))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from dwf.checked import Checked
 from dwf.predictors.config import PredictorConfig
-from dwf.settings import Count, FlagName, Fraction, Whole
+from dwf.settings import Count, FlagName, Fraction, Name, Whole
 
 SplitRule = Literal["own", "network", "draw", "zoo", "architecture", "data"]
 _NAME = re.compile(r"[\w.+-]+")
@@ -45,7 +45,7 @@ class PartsConfig(Checked):
 class ExperimentConfig(Checked):
     """Many predictors on the same networks and properties, side by side."""
 
-    zoos: tuple[str, ...]
+    zoos: tuple[Name, ...]
     """Zoos of the networks, or manifests of several, by name."""
     rows: dict[str, PredictorConfig]
     """Predictors by name."""

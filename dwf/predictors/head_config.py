@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from dwf.checked import Checked
-from dwf.settings import Count, Fraction, NonNegative, Positive
+from dwf.settings import Count, Fraction, NonNegative, Positive, Rate
 from dwf.training.config import LoopConfig
 
 HEADS = {
@@ -30,7 +30,7 @@ class BoostingConfig(HeadSettings):
     """Most trees of a property."""
     patience: Count = 50
     """Trees without a lower error on validation networks after which no more are grown."""
-    learning_rate: Positive = 0.05
+    learning_rate: Rate = 0.05
     """Share of its own answer that each tree adds."""
     leaves: Count = 31
     """Most leaves of a tree."""

@@ -6,7 +6,6 @@ runs/NAME/predicted/ZOO/predicted.json    what they are, and scores where the zo
 Shape suffixes: N networks, P properties.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from scipy.stats import kendalltau
 from sklearn.metrics import mean_absolute_error, r2_score
 
 from dwf.errors import ConfigError, RunConflict, ShapeMismatch, WorkFailed
+from dwf.files import read_json
+from dwf.names import folder_in
 from dwf.predictors import distance
 from dwf.predictors.experiment import FILE as HEAD
 from dwf.predictors.experiment_config import ExperimentConfig
@@ -131,11 +132,11 @@ def predict_zoo(config: ExperimentConfig, root: Path, *, name: str, zoo: str) ->
         ShapeMismatch: none knows the zoo's layout.
         NotAZoo, IncompleteZoo, CorruptShard: the zoo cannot be read.
     """
-    run = (Path(root) / "runs" / name).absolute()
+    run = folder_in(Path(root) / "runs", name).absolute()
     if not (run / HEAD).exists():
         raise RunConflict(f"{run} holds no experiment: fit one without --predict")
     refuse_other_settings(run / "run", config, free=("only", "seeds"))
-    opened = Zoo.open(Path(root) / "zoos" / zoo)
+    opened = Zoo.open(folder_in(Path(root) / "zoos", zoo))
     units = [unit for unit in units_of(config) if _is_finished(run, unit)]
     if not units:
         raise WorkFailed(f"no row of {run} is finished: fit some without --predict")
@@ -155,7 +156,7 @@ def _refuse_other_zoo(folder: Path, zoo: Zoo) -> None:
     file = folder / FILE
     if not file.exists():
         return
-    told = json.loads(file.read_text())["fingerprint"]
+    told = read_json(file, keys=("fingerprint",))["fingerprint"]
     if told != zoo.fingerprint:
         raise RunConflict(
             f"{folder} is of a zoo {zoo.name} of fingerprint {told}, which now has "

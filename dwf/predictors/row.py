@@ -8,7 +8,6 @@ runs/NAME/rows/ROW/seed-S/told.json       a row that is over: finished, or faile
 Shape suffixes: N networks, P properties.
 """
 
-import json
 import math
 import shutil
 import time
@@ -18,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from dwf import preemption
 from dwf.errors import DwfError, Preempted, WorkFailed
+from dwf.files import read_json, reading_arrays
 from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.predictors.config import PREDICTORS, PredictorSettings
@@ -34,9 +33,10 @@ from dwf.predictors.start import start_of
 from dwf.predictors.told import Told
 from dwf.randomness import threads
 from dwf.ranks import alone, world
-from dwf.run_folder import RunPart, hold, reading_arrays, replacing, write_json
+from dwf.run_folder import RunPart, hold, replacing, write_json
 from dwf.settings import build, find, to_dict
 from dwf.stages import Work
+from dwf.yaml_files import read_mapping
 from dwf.zoo.moments import Sources
 
 RECORD, VALUES, SECONDS = "told.json", "told.npz", "seconds.json"
@@ -59,7 +59,7 @@ class Unit:
 def read_config(run: Path) -> ExperimentConfig:
     """Return the settings of an experiment that was begun."""
     file = run / "run" / "config.yaml"
-    return build(ExperimentConfig, yaml.safe_load(file.read_text()), source=str(file))
+    return build(ExperimentConfig, read_mapping(file), source=str(file))
 
 
 def units_of(config: ExperimentConfig, every: bool = False) -> tuple[Unit, ...]:
@@ -71,7 +71,7 @@ def units_of(config: ExperimentConfig, every: bool = False) -> tuple[Unit, ...]:
 def read_record(run: Path, unit: Unit) -> dict[str, Json] | None:
     """Return what came of a row; None where it is not over."""
     file = unit.folder(run) / RECORD
-    return json.loads(file.read_text()) if file.exists() else None
+    return read_json(file) if file.exists() else None
 
 
 def finished_units(run: Path) -> set[int]:
@@ -218,7 +218,7 @@ def read_told(run: Path, unit: Unit, *, config: ExperimentConfig) -> Told | None
     settings = config.rows[unit.row]
     with reading_arrays(folder / VALUES), np.load(folder / VALUES) as file:
         values_NP, last_NP = file["values"], file.get("last")
-    seconds = json.loads((folder / SECONDS).read_text()) if (folder / SECONDS).exists() else {}
+    seconds = read_json(folder / SECONDS) if (folder / SECONDS).exists() else {}
     return Told(
         row=unit.row,
         seed=unit.seed,

@@ -7,7 +7,6 @@ What the networks are: see `experiment`; what a row leaves: see `row`. Whoever c
 `fit_predictors` says where rows run.
 """
 
-import json
 import math
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,8 @@ import yaml
 from dwf.devices import find_device
 from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.evaluation.report import Record, save_timing, write_index
+from dwf.files import read_json
+from dwf.names import folder_in
 from dwf.plain import Json
 from dwf.predictors import plan as planned
 from dwf.predictors.experiment import FILE, Experiment, Origin, read_truth
@@ -44,6 +45,7 @@ from dwf.run_folder import (
 from dwf.same_settings import differences, refuse_other_settings
 from dwf.settings import to_dict
 from dwf.stages import Product, Runner, Work, run_here, stage
+from dwf.yaml_files import read_mapping
 
 FREE = ("only", "seeds")
 """Settings by which an experiment is widened."""
@@ -209,7 +211,7 @@ def report(made: Report, folder: Path) -> None:
 
 
 def _folder(root: Path, name: str) -> Path:
-    return (Path(root) / "runs" / name).absolute()
+    return folder_in(Path(root) / "runs", name).absolute()
 
 
 def _report_folder(folder: Path) -> Path:
@@ -234,7 +236,7 @@ def _take_changed_rows(folder: Path, config: ExperimentConfig) -> None:
     if not file.exists():
         return
     with hold(folder / "run"):
-        begun = yaml.safe_load(file.read_text())
+        begun = read_mapping(file)
         now = to_dict(config)
         before, rows = begun["rows"], now["rows"]
         changed = [name for name in before | rows if before.get(name) != rows.get(name)]
@@ -249,7 +251,7 @@ def _take_changed_rows(folder: Path, config: ExperimentConfig) -> None:
 
 def _is_finished(folder: Path, row: str) -> bool:
     files = (folder / "rows" / row).glob("seed-*/told.json")
-    return any("reason" not in json.loads(file.read_text()) for file in files)
+    return any("reason" not in read_json(file) for file in files)
 
 
 def _refuse_other_networks(run: RunFolder, origin: Origin) -> None:

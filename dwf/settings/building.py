@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import types
 import typing
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from dwf.errors import ConfigError
-from dwf.plain import Json
-from dwf.settings.marks import Bounds, Preset, PresetsByKey
+from dwf.files import MOST_INTEGER
+from dwf.names import NAME_WANTED, why_no_name
+from dwf.plain import Json, visible
+from dwf.settings.marks import Bounds, FolderName, Preset, PresetsByKey
 from dwf.settings.presets import named, presets
 from dwf.systems import NO_MPS
 from dwf.yaml_files import nearest
@@ -138,9 +141,11 @@ def _convert_marked(
         if isinstance(mark, PresetsByKey) and isinstance(value, dict):
             value = {at: _with_names(axis, at, source, key) for at, axis in value.items()}
     converted = _convert(value, inner, source, key)
+    if any(isinstance(mark, FolderName) for mark in marks) and (why := why_no_name(converted)):
+        raise source.fault(key, f"{key} = {visible(repr(value))}: {why}; {NAME_WANTED}")
     for bounds in (m for m in marks if isinstance(m, Bounds)):
         if converted not in bounds:
-            raise source.fault(key, f"{key} = {value!r}: allowed is {bounds}")
+            raise source.fault(key, f"{key} = {value!r}: allowed is {bounds.wanted(converted)}")
     return converted
 
 
@@ -210,7 +215,7 @@ def _convert_dataclass(value: object, cls: type, source: _Source, key: str) -> o
         with _gathering(told):
             if name not in hints:
                 raise source.fault(
-                    prefix + name,
+                    f"{prefix}{name}",
                     f"{prefix}{name}: no such setting in {cls.__name__}"
                     f"{nearest(str(name), list(hints))}; it has {', '.join(hints)}",
                 )
@@ -256,9 +261,13 @@ def _convert_scalar(value: object, cls: type, source: _Source, key: str) -> obje
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(value, str) and value.startswith("~/"):
         value = os.path.expanduser(value)
+    if isinstance(value, int) and not -MOST_INTEGER <= value < MOST_INTEGER:
+        raise source.fault(key, f"{key} is a whole number of more than 64 bits: give a smaller one")
     if cls is float and (is_number or isinstance(value, str)):  # PyYAML reads 3e-4 as a string
         with contextlib.suppress(ValueError):
-            return float(value)
+            if math.isfinite(number := float(value)):
+                return number
+            raise source.fault(key, f"{key} = {value!r}: a number is expected that is finite")
     if cls is Path and isinstance(value, (str, Path)):
         return Path(value)
     if isinstance(value, cls) and (cls is bool or not isinstance(value, bool)):

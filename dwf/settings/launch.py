@@ -9,7 +9,8 @@ from typing import Annotated, Generic, TypeVar
 
 from dwf.data_paths import give_data
 from dwf.errors import ConfigError
-from dwf.plain import Json
+from dwf.names import NAME_WANTED, refuse_no_name, why_no_name
+from dwf.plain import Json, visible
 from dwf.settings.building import COMMAND_LINE, Origins, build, default_of
 from dwf.settings.help import help_text
 from dwf.settings.marks import Expert, Repeated
@@ -54,12 +55,9 @@ class Launch:
     def __post_init__(self):
         if self.resume and self.overwrite:
             raise ValueError("--resume goes on, and --overwrite begins anew: give one of them")
-        name = Path(self.name or "")
-        if name.is_absolute() or {"..", "~"} & {*name.parts}:
-            raise ValueError(
-                f"--name {self.name} leads out of --root {self.root}: give a name, and the folder "
-                "that holds zoos/, runs/ and reports/ as --root"
-            )
+        if self.name is not None and (why := why_no_name(self.name)):
+            shown = visible(self.name)
+            raise ValueError(f"--name {shown!r}, under --root {self.root}: {why}; {NAME_WANTED}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,10 @@ class Parsed(Generic[T]):
     @property
     def name(self) -> str:
         """The name of the folder written."""
-        return self.launch.name or self.named.format(**vars(self.config)) or self.launch.config.stem
+        name = self.launch.name or self.named.format(**vars(self.config))
+        name = name or self.launch.config.stem
+        refuse_no_name(name, "--name")
+        return name
 
     def describe(self) -> str:
         """Return the settings, one line each, with where each value came from.
@@ -253,6 +254,7 @@ def _find(
     word = names[0] if names else default_file
     if line.data.get("resume"):
         name, root = line.data.get("name") or Path(word).stem, line.data.get("root") or ""
+        refuse_no_name(name, "--name")
         return Path(word), _record(Path(root).expanduser() / folder / name)
     file = find_file(word, command)
     return file, file

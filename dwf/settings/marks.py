@@ -4,13 +4,17 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, get_args, get_origin
 
+_USUAL_MOST = 1e9
+_MOST_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class Bounds:
     """The range of a number: `low <= value <= high`, or `low < value` where `open` is set."""
 
     low: float
-    high: float = float("inf")
+    high: float = _USUAL_MOST
+    """Largest value; one that is so far off that nobody means it is told where it is exceeded."""
     open: bool = False
 
     def __contains__(self, value: float) -> bool:
@@ -19,15 +23,34 @@ class Bounds:
 
     def __str__(self) -> str:
         lower = f"{'above' if self.open else 'at least'} {self.low:g}"
-        return lower if self.high == float("inf") else f"{lower}, at most {self.high:g}"
+        return lower if self.high >= _USUAL_MOST else self.in_full
+
+    @property
+    def in_full(self) -> str:
+        """The range in words, whatever it is."""
+        return f"{'above' if self.open else 'at least'} {self.low:g}, at most {self.high:g}"
+
+    def wanted(self, value: float) -> str:
+        """Return in words the range that a value is not in."""
+        return self.in_full if value > self.high else str(self)
 
 
 Count = Annotated[int, Bounds(1)]
-Whole = Annotated[int, Bounds(0)]
+Whole = Annotated[int, Bounds(0, _MOST_SEED)]
 Positive = Annotated[float, Bounds(0, open=True)]
 NonNegative = Annotated[float, Bounds(0)]
+Rate = Annotated[float, Bounds(0, 1000, open=True)]
+"""A learning rate."""
 Fraction = Annotated[float, Bounds(0, 1)]
 PositiveFraction = Annotated[float, Bounds(0, 1, open=True)]
+
+
+@dataclass(frozen=True)
+class FolderName:
+    """Mark of a word that names a folder under a root, see `dwf.names`."""
+
+
+Name = Annotated[str, FolderName()]
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union
 
-import yaml
-
+from dwf.errors import ConfigError
 from dwf.plain import Json
 from dwf.settings.building import default_of, fields_of, kinds
 from dwf.settings.marks import FlagName, PartOf, marks_of
 from dwf.settings.plain_data import to_dict
+from dwf.yaml_files import load_yaml
 
 _TRUTH = {"true": True, "false": False}
 
@@ -172,8 +172,8 @@ def _one(word: str, hint: object) -> Json:
     if type(None) in every and word.lower() == "none":
         return None
     if word.startswith(("[", "{")) and any(map(_is_nested, every)):
-        with contextlib.suppress(yaml.YAMLError):
-            return yaml.safe_load(word)
+        with contextlib.suppress(ConfigError):
+            return load_yaml(word)
     if bool in every and word in _TRUTH:
         return _TRUTH[word]
     for cls in (int, float):
@@ -181,8 +181,8 @@ def _one(word: str, hint: object) -> Json:
             with contextlib.suppress(ValueError):
                 return cls(word)
     if Any in every:
-        with contextlib.suppress(yaml.YAMLError):
-            return yaml.safe_load(word)
+        with contextlib.suppress(ConfigError):
+            return load_yaml(word)
     for one in every:
         if typing.get_origin(one) in (tuple, list):
             return [_one(word, typing.get_args(one)[0])]

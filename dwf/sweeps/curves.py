@@ -29,6 +29,7 @@ from dwf.evaluation.report import (
     save_figures,
     share_interval,
 )
+from dwf.plain import for_markdown
 from dwf.run_folder import write_text
 from dwf.sweeps.grids import Grid, best_baseline, held_out
 from dwf.sweeps.report import Row, SweepReport
@@ -80,7 +81,7 @@ def write_curves(report: SweepReport, folder: Path) -> dict[str, Path]:
         for path in [folder / "curves.md", *files_of(folder / FIGURE)]:
             path.unlink(missing_ok=True)
         return {}
-    write_text(folder / "curves.md", curves_text(grid))
+    write_text(folder / "curves.md", for_markdown(curves_text(grid)))
     with matplotlib.rc_context(STYLE):
         return save_figures({FIGURE: (CAPTION, partial(curves_figure, grid))}, folder)
 

@@ -4,6 +4,7 @@ sweeps/NAME/sweep.html    one page that needs nothing else
 """
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
 from dwf.evaluation.report import (
@@ -72,7 +73,9 @@ def sweep_page(report: SweepReport, record: Record, *, figures: dict[str, Path])
     ]
     links = [(f"report on test images {each}", each) for each in report.reports]
     body += ["<h2>Reports on test images</h2>"] if links else []
-    body += [f'<p><a href="reports/{each}/report.html">{words}</a></p>' for words, each in links]
+    body += [
+        f'<p><a href="reports/{escape(each)}/report.html">{words}</a></p>' for words, each in links
+    ]
     reasons = {f"trial {row['trial']}": row["reason"] for row in report.rows if "reason" in row}
     if reasons:
         body += [*paragraphs(["Why trials failed:"]), details("reasons", reasons)]

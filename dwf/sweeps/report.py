@@ -13,7 +13,6 @@ sweeps/NAME/reports/test-...        the report on test images, one for each fram
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from dwf.files import read_json, told_by
+from dwf.metrics import cell_of
 from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
 from dwf.settings import to_dict
@@ -82,11 +83,13 @@ class SweepReport:
     @classmethod
     def load(cls, folder: Path) -> "SweepReport":
         """Return what `save` wrote."""
-        content = json.loads((folder / "table.json").read_text())
-        for name in ("axes", "rows", "reports", "logarithmic"):
-            content[name] = tuple(content[name])
-        references = content.pop("references", {})
-        return cls(**content, references={name: tuple(r) for name, r in references.items()})
+        file = folder / "table.json"
+        content = read_json(file)
+        with told_by(file):
+            for name in ("axes", "rows", "reports", "logarithmic"):
+                content[name] = tuple(content[name])
+            references = content.pop("references", {})
+            return cls(**content, references={name: tuple(r) for name, r in references.items()})
 
     def table(self) -> "Table":
         """Return the table for a terminal; the best trial stands out."""
@@ -97,14 +100,14 @@ class SweepReport:
         scores = ("accuracy (%)", "good and\nnovel", "distance")
         heading = [f"{split}\n{score}" for split in ("val", "test") for score in scores]
         title = f"sweep {self.name}: best by {self.metric}; nothing is chosen by test columns"
-        table = Table(title=title, box=SIMPLE, padding=(0, 1))
+        table = Table(title=cell_of(title), box=SIMPLE, padding=(0, 1))
         for column in ("trial", *short_names(tried).values(), *heading, "seconds"):
-            table.add_column(column, justify="right", no_wrap=True)
+            table.add_column(cell_of(column), justify="right", no_wrap=True)
         for row in self.rows:
             point = [in_short(row.get(axis)) for axis in tried]
             cells = [str(row["trial"]), *point, *_scores(row, "val"), *_scores(row, "test")]
             style = "bold" if row["trial"] == self.best else None
-            table.add_row(*cells, f"{row['seconds']:.1f}", style=style)
+            table.add_row(*map(cell_of, cells), f"{row['seconds']:.1f}", style=style)
         return table
 
 

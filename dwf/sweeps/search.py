@@ -4,7 +4,6 @@ What they know is rebuilt from the records of trials that are over: a sweep whos
 goes on from the disk alone.
 """
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 
 from dwf import preemption
+from dwf.files import read_json
 from dwf.metrics import Progress, read_metrics
 from dwf.plain import Json
 from dwf.run_folder import write_json
@@ -67,7 +67,7 @@ class OptunaSearch(Searcher):
         number = self.todo.pop(0)
         file = point_path(self.folder, number)
         if file.exists():  # proposed to a driver that was killed
-            self.study.enqueue_trial(self._numbers(json.loads(file.read_text())))
+            self.study.enqueue_trial(self._numbers(read_json(file)))
         asked = self.study.ask(self.distributions)
         point = self._point(asked.params)
         write_json(file, point)

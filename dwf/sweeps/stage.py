@@ -18,6 +18,7 @@ from dwf.datasets.own import identified
 from dwf.errors import RunConflict, WorkFailed
 from dwf.extras import require
 from dwf.metrics import read_metrics, table_console
+from dwf.names import folder_in
 from dwf.plain import Json
 from dwf.ranks import alone
 from dwf.run_folder import LEFTOVERS, METRICS, RunFolder, hold, sweep, write_json, write_text
@@ -30,6 +31,7 @@ from dwf.sweeps.space import Bases, read_bases
 from dwf.sweeps.trial import BASES, make_zoo, point_path, read_points, read_records, run_trial
 from dwf.sweeps.trials import Trial, describe_plan, list_trials, make_trial, most_steps
 from dwf.trackers import numbers_in
+from dwf.yaml_files import read_mapping
 
 if TYPE_CHECKING:
     from dwf.sweeps.search import Watcher
@@ -52,7 +54,7 @@ _TABLE_WIDTH = 140
 
 def plan(config: SweepConfig, root: Path, *, name: str) -> str:
     """Return in words what `run_sweep` would run: trials or the space, and what they share."""
-    folder = Path(root) / "sweeps" / name
+    folder = folder_in(Path(root) / "sweeps", name)
     return describe_plan(
         config,
         read_bases(config),
@@ -98,7 +100,7 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
     bases = read_bases(config)
     trials = list_trials(config, bases)  # what is refused leaves no folder behind
     bases = without_paths(bases, trials)
-    folder = (Path(root) / "sweeps" / name).absolute()
+    folder = (folder_in(Path(root) / "sweeps", name)).absolute()
     done = replace(SWEEP, is_whole=lambda folder: not _todo(*_as_recorded(folder, bases), folder))
     free = config.widened_by
     with alone(), stage(done, folder, config=config, free=free, has_workers=True) as record:
@@ -183,7 +185,7 @@ def merge_bases(folder: Path, bases: Bases) -> Bases:
         RunConflict: a settings file said otherwise when the sweep began.
     """
     file = folder / BASES
-    kept = yaml.safe_load(file.read_text()) if file.exists() else {}
+    kept = read_mapping(file) if file.exists() else {}
     both = {kind: kept.get(kind, {}) | files for kind, files in to_dict(bases).items()}
     for kind, files in kept.items():
         now = {name: both[kind][name] for name in files}

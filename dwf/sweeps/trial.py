@@ -9,7 +9,6 @@ A trial that is run again resumes from what its stages left.
 """
 
 import contextlib
-import json
 import math
 import os
 import time
@@ -17,8 +16,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import yaml
 
 from dwf.errors import (
     ConfigError,
@@ -29,6 +26,7 @@ from dwf.errors import (
     TrainingDiverged,
     WorkFailed,
 )
+from dwf.files import read_json
 from dwf.generators.config import GeneratorConfig
 from dwf.pipeline import STAGES
 from dwf.plain import Json
@@ -39,6 +37,7 @@ from dwf.stages import Runner, run_here
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.space import Point
 from dwf.sweeps.trials import Trial, codec_name, codec_settings, make_trial
+from dwf.yaml_files import read_mapping
 from dwf.zoo.config import ZooConfig
 
 if TYPE_CHECKING:  # a plan is made without torch
@@ -69,7 +68,7 @@ def record_path(folder: Path, number: int) -> Path:
 def read_records(folder: Path) -> dict[int, dict[str, Json]]:
     """Return the records of all trials that are over, by number."""
     files = sorted((folder / "trials").glob("?????.json"))
-    return {int(file.stem): json.loads(file.read_text()) for file in files}
+    return {int(file.stem): read_json(file) for file in files}
 
 
 def point_path(folder: Path, number: int) -> Path:
@@ -80,15 +79,15 @@ def point_path(folder: Path, number: int) -> Path:
 def read_points(folder: Path) -> dict[int, Point]:
     """Return the points of all trials that were begun, by number."""
     files = sorted((folder / "trials").glob("?????.point.json"))
-    begun = {int(file.name[:5]): json.loads(file.read_text()) for file in files}
+    begun = {int(file.name[:5]): read_json(file) for file in files}
     return begun | {number: record["point"] for number, record in read_records(folder).items()}
 
 
 def read_trial(folder: Path, number: int, *, point: dict[str, Json]) -> tuple[SweepConfig, Trial]:
     """Return the sweep's settings and a trial of it, from the sweep's folder alone."""
     file = folder / "config.yaml"
-    config = build(SweepConfig, yaml.safe_load(file.read_text()), source=str(file))
-    bases = yaml.safe_load((folder / BASES).read_text())
+    config = build(SweepConfig, read_mapping(file), source=str(file))
+    bases = read_mapping(folder / BASES)
     return config, make_trial(bases, number, point=point)
 
 
@@ -312,5 +311,5 @@ def summarise(one: "NetworkSet") -> dict[str, float | None]:
 
 
 def _val_loss(trial: Trial, folder: Path) -> float | None:
-    done = json.loads((folder / "runs" / trial.generator_name / "done.json").read_text())
+    done = read_json(folder / "runs" / trial.generator_name / "done.json")
     return done["density"].get("val_loss")

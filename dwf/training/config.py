@@ -5,7 +5,7 @@ from typing import Literal
 
 from dwf.checked import Checked
 from dwf.compute import ComputeConfig
-from dwf.settings import Count, Fraction, NonNegative, Positive, Whole
+from dwf.settings import Count, Fraction, NonNegative, Positive, Rate, Whole
 
 ENGINES = {
     "plain": "dwf.training.engine:Engine",
@@ -43,9 +43,9 @@ class LoopConfig(Checked):
     """DeepSpeed's own settings: the ZeRO stage, offload, bf16."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`muon`: hidden matrices by Muon (as many steps go further), the rest by AdamW."""
-    learning_rate: Positive = 1e-3
+    learning_rate: Rate = 1e-3
     """AdamW's rate, the highest of the schedule."""
-    matrix_rate: Positive = 0.02
+    matrix_rate: Rate = 0.02
     """Muon's rate, the highest of the schedule; of `optimizer` muon alone."""
     weight_decay: NonNegative = 0.0
     """Decoupled weight decay."""

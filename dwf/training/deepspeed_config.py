@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dwf.errors import ConfigError
+from dwf.files import read_json
 from dwf.plain import Json
 from dwf.shipped import CONFIGS, ROOT, here_or_shipped
 from dwf.training.config import LoopConfig
@@ -82,14 +83,12 @@ def read_settings(config: LoopConfig) -> DeepSpeedSettings:
     """
     path = here_or_shipped(config.deepspeed)
     try:
-        data = json.loads(path.read_text())
+        data = read_json(path, cure="write it as DeepSpeed's own", error=ConfigError)
     except (FileNotFoundError, IsADirectoryError):
         raise ConfigError(
             f"training.deepspeed = {config.deepspeed!r}: no such file; shipped are "
             f"{', '.join(sorted(_shipped()))}"
         ) from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON: {error}") from None
     _refuse_other_kinds(path, data)
     _refuse_owned(path, data)
     stage = data.get("zero_optimization", {}).get("stage", 0)

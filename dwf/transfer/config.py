@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from dwf.checked import Checked
 from dwf.datasets.config import AnyDataConfig
-from dwf.settings import Bounds, Count, Fraction, Positive, Whole
+from dwf.settings import Bounds, Count, Fraction, Name, Positive, Whole
 from dwf.zoo.config import RecipeConfig, ZooComputeConfig
 
 Origin = Literal[
@@ -45,11 +45,11 @@ class FinetuneConfig(Checked):
     shuffles.
     """
 
-    zoo: str
+    zoo: Name
     """Zoo of the originals, in the frame that the generators learnt from (the aligned one)."""
     data: AnyDataConfig
     """Dataset of the new task."""
-    samples: tuple[str, ...] = ()
+    samples: tuple[Name, ...] = ()
     """Zoos of generated networks, in the same frame; each is an arm of `generated`."""
     arms: tuple[Origin, ...] = get_args(Origin)
     """Origins that are compared; see docs/transfer.md."""

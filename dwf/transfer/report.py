@@ -8,7 +8,6 @@ Test images are in these files alone: steps are counted on validation images.
 Shape suffixes: E epochs recorded, L looks, N networks of an arm.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,8 @@ import numpy as np
 
 from dwf.evaluation.measure import CONFIDENCE
 from dwf.evaluation.report import markdown_table
-from dwf.plain import Json
+from dwf.files import read_json, told_by
+from dwf.plain import Json, for_markdown
 from dwf.run_folder import write_json, write_text
 from dwf.transfer.config import Origin
 
@@ -180,16 +180,17 @@ class TransferReport:
 
     def save(self, folder: Path) -> None:
         """Write `report.json` and `report.md`."""
-        write_text(folder / "report.md", self.markdown)
+        write_text(folder / "report.md", for_markdown(self.markdown))
         write_json(folder / FILE, self.to_json())
 
     @classmethod
     def load(cls, folder: Path) -> "TransferReport":
         """Return the report that a folder holds."""
-        told = json.loads((folder / FILE).read_text())
-        arms = tuple(ArmResult.of_json(arm) for arm in told.pop("arms"))
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
-        return cls(**lists, arms=arms)
+        told = read_json(folder / FILE)
+        with told_by(folder / FILE):
+            arms = tuple(ArmResult.of_json(arm) for arm in told.pop("arms"))
+            lists = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+            return cls(**lists, arms=arms)
 
     def _reached(self, arm: ArmResult) -> str:
         steps_N = arm.steps_to(self.reach, np.array(self.steps, float))

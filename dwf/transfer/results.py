@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from dwf.evaluation.measure import vote_accuracy
+from dwf.files import reading_arrays
 from dwf.networks.batchnorm import recalibrate
 from dwf.networks.functional import batchnorm_buffers, build_network, score_networks
 from dwf.randomness import threads
-from dwf.run_folder import reading_arrays
 from dwf.settings import to_dict
 from dwf.transfer.report import ArmResult, TransferReport
 from dwf.transfer.unit import PARTS, Job, look_steps, unit_file

@@ -10,7 +10,6 @@ A unit is some networks of one arm: `finetune_unit(folder, index)` is idempotent
 
 import contextlib
 import dataclasses
-import json
 import math
 import shutil
 import time
@@ -23,7 +22,9 @@ from dwf.datasets.known import is_here
 from dwf.datasets.own import identified
 from dwf.errors import RunConflict
 from dwf.evaluation.report import Record, save_timing, write_index
+from dwf.files import read_json
 from dwf.metrics import print_report
+from dwf.names import folder_in
 from dwf.run_folder import LEFTOVERS, RunFolder, hold, replacing, sweep, write_json, write_text
 from dwf.settings import to_dict
 from dwf.stages import Product, Runner, Work, run_here, stage
@@ -150,7 +151,9 @@ def progress(folder: Path) -> tuple[float, str]:
             done += len(unit.networks)
             continue
         with contextlib.suppress(FileNotFoundError):  # not begun, or another launch has just ended
-            told = json.loads((work_folder(folder) / f"progress-{index:05d}.json").read_text())
+            told = read_json(
+                work_folder(folder) / f"progress-{index:05d}.json", keys=("share", "val_accuracy")
+            )
             done += len(unit.networks) * told["share"]
             accuracies += [told["val_accuracy"]] * (told["val_accuracy"] is not None)
     said = f"val accuracy {100 * np.mean(accuracies):.2f} %" if accuracies else ""
@@ -171,7 +174,7 @@ def report(made: TransferReport, folder: Path) -> None:
 
 
 def _folder(root: Path, name: str) -> Path:
-    return Path(root) / "finetunes" / name
+    return folder_in(Path(root) / "finetunes", name)
 
 
 def _decide(config: FinetuneConfig, root: Path) -> Starts:

@@ -3,7 +3,6 @@
 Shape suffixes: N networks asked for, D numbers of one network, E those of one with its new head.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +12,8 @@ import numpy as np
 import torch
 
 from dwf.datasets.dataset import Dataset
-from dwf.errors import CorruptCheckpoint
 from dwf.evaluation.measure import Rows, moments
+from dwf.files import read_json
 from dwf.networks.batchnorm import recalibrate
 from dwf.networks.functional import batchnorm_buffers, build_network
 from dwf.networks.initialisation import initialise
@@ -71,14 +70,8 @@ class Starts:
             ConfigError: it is not as this dwf writes it.
         """
         file = folder / FILE
-        try:
-            told = json.loads(file.read_text())
-        except ValueError:
-            raise CorruptCheckpoint(
-                f"{file} is damaged, and says which networks were begun: remove {folder} and give "
-                "the command again"
-            ) from None
-        return build(cls, told, source=str(file))
+        cure = f"it says which networks were begun: remove {folder} and give the command again"
+        return build(cls, read_json(file, cure=cure), source=str(file))
 
     @property
     def num_networks(self) -> int:

@@ -7,7 +7,6 @@ Shape suffixes: E epochs recorded, L looks, N networks of the unit, M test image
 D numbers of one network.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,18 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from dwf.errors import ConfigError
+from dwf.files import read_json, reading_arrays
 from dwf.networks.functional import build_network, score_networks
 from dwf.randomness import threads
-from dwf.run_folder import reading_arrays, replacing
+from dwf.run_folder import replacing
 from dwf.settings import build
 from dwf.transfer.arms import Arm
 from dwf.transfer.config import FinetuneConfig
 from dwf.transfer.report import FILE as REPORT
 from dwf.transfer.starts import FILE, StartReader, Starts
 from dwf.transfer.target import Target, find_target
+from dwf.yaml_files import read_mapping
 from dwf.zoo.cohorts import Cohort, Start
 from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
@@ -98,7 +98,7 @@ class Job:
             ConfigError: it was begun with a GPU, and there is none here.
         """
         file = folder / "run" / "config.yaml"
-        config = build(FinetuneConfig, yaml.safe_load(file.read_text()), source=str(file))
+        config = build(FinetuneConfig, read_mapping(file), source=str(file))
         starts = Starts.read(folder)
         if starts.method.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError(
@@ -170,7 +170,7 @@ def gather(job: Job, arm: Arm, *, cohorts: list[Cohort]) -> Columns:
 
 
 def _of_cohort(job: Job, cohort: Cohort, steps: list[int], members: int) -> Columns:
-    told, num = json.loads(cohort.done_path.read_text()), len(cohort.networks)
+    told, num = read_json(cohort.done_path, keys=("diverged", "looks")), len(cohort.networks)
     first, epochs = int(cohort.networks.min()), job.config.recorded
     found: Columns = {"network_N": first + np.arange(num), "diverged_N": np.full(num, -1)}
     for network, step, _ in told["diverged"]:

@@ -5,13 +5,13 @@ import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dwf.checked import Checked
 from dwf.compute import ComputeConfig
 from dwf.datasets.config import AnyDataConfig
 from dwf.errors import ConfigError
+from dwf.names import why_no_part
 from dwf.networks.config import NetworkConfig
 from dwf.plain import Json
 from dwf.settings import (
@@ -22,6 +22,7 @@ from dwf.settings import (
     PartOf,
     Positive,
     PositiveFraction,
+    Rate,
     Whole,
     build,
 )
@@ -90,7 +91,7 @@ class RecipeConfig(Checked):
     """Images of a step; the last batch of an epoch holds what is left."""
     optimizer: Optimizer = "adam"
     """`adam` adds weight decay to the gradient, `adamw` takes it off the weights."""
-    learning_rate: Positive = 1e-3
+    learning_rate: Rate = 1e-3
     """Learning rate at the start of the schedule; the largest of `one_cycle`."""
     weight_decay: NonNegative = 0.0
     """Strength of the pull to zero."""
@@ -194,7 +195,7 @@ class KeepSteps(Checked):
     """Steps between two rows."""
     optimizer: Optimizer = "adamw"
     """Optimiser of the steps between rows."""
-    learning_rate: Positive = 1e-3
+    learning_rate: Rate = 1e-3
     """Learning rate of the steps between rows, constant."""
     weight_decay: NonNegative = 0.0
     """Weight decay of the steps between rows."""
@@ -232,7 +233,7 @@ class RangeConfig(Checked):
 class VaryConfig(Checked):
     """Hyper-parameters that differ between networks: a list (a grid, in turn) or a range."""
 
-    learning_rate: tuple[Positive, ...] | RangeConfig | None = None
+    learning_rate: tuple[Rate, ...] | RangeConfig | None = None
     """Learning rates."""
     weight_decay: tuple[NonNegative, ...] | RangeConfig | None = None
     """Weight decays."""
@@ -468,7 +469,7 @@ class FamilyConfig(Checked):
         flags = {"count": self.count, "seed": self.seed}
         given = {name: value for name, value in flags.items() if value is not None}
         for label, own in self.zoos.items():
-            if not label or Path(label).name != label or not isinstance(own, dict):
+            if why_no_part(label) or not isinstance(own, dict):
                 raise ValueError(f"zoos.{label} = {own!r}: expected a label with settings of a zoo")
             # Both at once: a required setting may stand in either, or in a flag.
             data: dict[str, Json] = laid_over(self.shared, own)

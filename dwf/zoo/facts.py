@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dwf.datasets.config import AnyDataConfig
 from dwf.errors import ConfigError, NotAZoo
+from dwf.files import read_json
 from dwf.networks.config import NetworkConfig
 from dwf.plain import Json
 from dwf.settings import Count, build, to_dict
@@ -166,13 +167,11 @@ class Facts(Subject):
         file = folder / FILE
         if not file.exists():
             raise NotAZoo(f"{folder} is not a zoo: it has no {FILE}; make one with dwf zoo")
-        try:
-            told = json.loads(file.read_text())
-            found = (told.pop("format"), told.pop("version"))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise NotAZoo(f"{file} is not the description of a zoo: {_CURE}") from None
+        told = read_json(file, keys=("format", "version"), cure=_CURE, error=NotAZoo)
+        found = (told.pop("format"), told.pop("version"))
         if found[0] == MANIFEST:
-            names = ", ".join(map(str, told.get("zoos", {}).values()))
+            zoos = told.get("zoos")
+            names = ", ".join(map(str, zoos.values())) if isinstance(zoos, dict) else "none"
             raise NotAZoo(f"{folder} is a manifest of several zoos, where one is needed: {names}")
         if found != (FORMAT, VERSION):
             raise NotAZoo(
@@ -282,5 +281,5 @@ def _typed(name: str, value: Json, file: Path) -> object:
         return build(_hints()[name], value, source=str(file), key=name)
     except ConfigError as error:
         raise NotAZoo(f"{error}; {_CURE}") from None
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise NotAZoo(f"{file}: {name} is not as this dwf writes it: {_CURE}") from None

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dwf.datasets.own import identified
+from dwf.names import folder_in
 from dwf.run_folder import hold
 from dwf.settings import build, read_yaml, to_dict
 from dwf.stages import Runner, Work, run_here, stage
@@ -26,7 +27,7 @@ def plan(config: FamilyConfig, root: Path, *, name: str) -> str:
     members = config.members
     plans = [one.plan(each, root, name=f"{name}-{label}") for label, each in members.items()]
     count = sum(each.num_networks for each in members.values())
-    folder = Path(root) / "zoos" / name
+    folder = folder_in(Path(root) / "zoos", name)
     return "\n".join([*plans, f"{len(members)} zoos of {count} networks in all -> {folder}"])
 
 
@@ -60,7 +61,7 @@ def train_zoos(
     """
     root = Path(root)
     config = _identified(config)
-    folder, members = Path(root) / "zoos" / name, config.members
+    folder, members = folder_in(Path(root) / "zoos", name), config.members
     with stage(FAMILY, folder, config=config, has_workers=True) as record:
         for label, each in members.items():
             one.begin_zoo(each, root, name=f"{name}-{label}")
@@ -83,7 +84,7 @@ def report(zoos: Mapping[str, Zoo]) -> None:
 
 def work(config: FamilyConfig, root: Path, *, name: str) -> Work:
     """Return the shards of all zoos as units of work, those of the first zoo first."""
-    folder = Path(root) / "zoos" / name
+    folder = folder_in(Path(root) / "zoos", name)
     works = [one.work(each, root, name=f"{name}-{label}") for label, each in config.members.items()]
     return Work(
         folder=folder.absolute(),

@@ -11,14 +11,14 @@ network i has the bytes that it has in a zoo that is trained with 200 at once.
 import dataclasses
 from pathlib import Path
 
-import yaml
-
 from dwf.datasets.own import identified
 from dwf.errors import RunConflict
 from dwf.flags import words_naming
+from dwf.names import folder_in
 from dwf.plain import Json
 from dwf.same_settings import differences
 from dwf.settings import to_dict
+from dwf.yaml_files import read_mapping
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import FILE, Facts, Method
 from dwf.zoo.manifest import grown_by, note_grown
@@ -39,7 +39,7 @@ def target_of(config: ZooConfig, root: Path, *, name: str) -> tuple[ZooConfig, s
             single network, whose rows are split by steps; or it was widened otherwise; or it
             differs in more than `count`.
     """
-    folder = Path(root) / "zoos" / name
+    folder = folder_in(Path(root) / "zoos", name)
     _refuse_other(folder, config)
     had = _count(folder, config)
     if had is None or had >= config.count:
@@ -101,7 +101,7 @@ def _recorded(
     file = folder / "run" / "config.yaml"
     if not file.exists() or not (folder / FILE).exists():
         return None, {}
-    old: dict[str, Json] = yaml.safe_load(file.read_text()) or {}
+    old: dict[str, Json] = read_mapping(file)
     now = to_dict(dataclasses.replace(config, data=identified(config.data)))
     return old, {key: (before, after) for key, before, after in differences(old, now)}
 

@@ -219,10 +219,19 @@ class Layout:
 
     @classmethod
     def from_json(cls, data: list[dict[str, Json]]) -> "Layout":
-        """Return the layout that `to_json` wrote."""
-        return cls(
-            tuple(
-                Entry(e["name"], tuple(e["shape"]), offset=e["offset"], role=e["role"])
-                for e in data
+        """Return the layout that `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: somebody else wrote it, and it is no layout.
+        """
+        entries, stop = [], 0
+        for told in data:
+            entry = Entry(
+                told["name"], tuple(told["shape"]), offset=told["offset"], role=told["role"]
             )
-        )
+            sides = all(type(side) is int and side >= 0 for side in entry.shape)
+            if not (isinstance(entry.name, str) and sides and entry.offset == stop):
+                raise ValueError(f"{entry.name!r} of shape {list(entry.shape)} at {entry.offset}")
+            stop += entry.size
+            entries.append(entry)
+        return cls(tuple(entries))

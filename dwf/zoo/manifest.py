@@ -7,11 +7,13 @@ A zoo that has grown is no such folder: its own names the zoos beside it that wi
 `grown.json`, and `Zoo.open` opens them as one.
 """
 
-import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dwf.errors import ConfigError, NotAZoo, RunConflict
+from dwf.errors import ConfigError, CorruptCheckpoint, NotAZoo, RunConflict
+from dwf.files import read_json
+from dwf.names import why_no_part
 from dwf.plain import Json
 from dwf.run_folder import write_json
 from dwf.stages import Product
@@ -43,7 +45,7 @@ def write_manifest(folder: Path | str, zoos: Mapping[str, str]) -> None:
         RunConflict: the folder is a zoo, or a manifest of other zoos.
     """
     folder = Path(folder)
-    bad = [label for label in zoos if not label or Path(label).name != label]
+    bad = [label for label in zoos if _is_path(label)]
     if not zoos or bad or len(set(zoos.values())) < len(zoos):
         raise ConfigError(f"zoos = {dict(zoos)}: expected labels, each with a zoo of its own")
     file = folder / FILE
@@ -69,9 +71,9 @@ def read_manifest(folder: Path) -> dict[str, str] | None:
     if not file.exists():
         return None
     try:
-        told: dict[str, Json] = json.loads(file.read_text())
+        told: dict[str, Json] = read_json(file)
         kind = told.get("format")
-    except (ValueError, AttributeError):
+    except CorruptCheckpoint:
         return None  # what a zoo says is read by `Facts`, which says what is wrong
     if kind != MANIFEST:
         return None
@@ -114,11 +116,10 @@ def grown_by(folder: Path) -> tuple[Path, ...]:
     if not file.exists():
         return ()
     cure = f"remove it and give the command that widened {folder.name} again"
-    try:
-        told = json.loads(file.read_text())
-        head, zoos = (told["format"], told["version"]), told["zoos"]
-    except (ValueError, KeyError, TypeError):
-        raise NotAZoo(f"{file} is not as this dwf writes it: {cure}") from None
+    told = read_json(file, keys=("format", "version", "zoos"), cure=cure, error=NotAZoo)
+    head, zoos = (told["format"], told["version"]), told["zoos"]
+    if not isinstance(zoos, list):
+        raise NotAZoo(f"{file}: zoos = {reprlib.repr(zoos)}, a list is expected: {cure}")
     wrong = [name for name in zoos if not isinstance(name, str) or _is_path(name)]
     if head != (_GROWN_FORMAT, VERSION) or wrong:
         raise NotAZoo(
@@ -135,4 +136,4 @@ def note_grown(folder: Path, zoos: Sequence[str]) -> None:
 
 
 def _is_path(name: str) -> bool:
-    return not name or Path(name).name != name
+    return why_no_part(name) is not None

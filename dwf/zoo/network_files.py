@@ -9,7 +9,6 @@ Nothing in a file is executed. `dwf.exporters` writes them.
 Shape suffixes: D numbers of one network.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dwf.errors import ConfigError, CorruptCheckpoint, DwfError, ShapeMismatch
+from dwf.files import parse_json, reading_arrays
 from dwf.networks.config import NetworkConfig
 from dwf.plain import Json
-from dwf.run_folder import load_state, reading_arrays
+from dwf.run_folder import load_state
 from dwf.settings import build
 from dwf.zoo.layout import Layout
 
@@ -200,8 +200,8 @@ def _told(file: Path) -> Told:
 
 def _json(text: str, file: Path) -> dict[str, Json]:
     try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError) as error:
+        return parse_json(text, file)
+    except CorruptCheckpoint as error:
         raise _damaged(file, error) from None
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from dwf.errors import NotAZoo
 from dwf.plain import Json
-from dwf.settings import build, to_dict
+from dwf.settings import Name, build, to_dict
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Aligned(Provenance):
     """They are another zoo's, their units reordered."""
 
     command: ClassVar[str] = "align"
-    aligned_from: str
+    aligned_from: Name
     """Name of that zoo."""
     fingerprint: str
     """Its fingerprint."""
@@ -87,7 +87,7 @@ class Aligned(Provenance):
     """Seed of the alignment."""
     signs: bool = False
     """Whether signs of units were flipped, too."""
-    reference_zoo: str | None = None
+    reference_zoo: Name | None = None
     """Name of the zoo of the reference, where it is another one."""
     reference_fingerprint: str | None = None
     """Fingerprint of that zoo."""
@@ -104,11 +104,11 @@ class Sampled(Provenance):
     """They were drawn from a generator."""
 
     command: ClassVar[str] = "sample"
-    generator: str
+    generator: Name
     """Its name."""
     digest: str
     """Its digest."""
-    zoo: str
+    zoo: Name
     """Name of the zoo that it learnt from, of the architecture drawn."""
     zoo_fingerprint: str
     """Fingerprint of the rows that it learnt from, see `learning.origin_facts`."""
@@ -120,7 +120,7 @@ class Sampled(Provenance):
     """Its steps; None of a solver that chooses them."""
     evaluations_per_sample: float
     """Evaluations of the density's network for each network drawn."""
-    learnt_from: tuple[str, ...] = ()
+    learnt_from: tuple[Name, ...] = ()
     """Names of all zoos that the generator learnt from, where there are several."""
     subset: dict[str, Any] | None = None
     """Part of the training networks that the generator learnt from, plain data: see

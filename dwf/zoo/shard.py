@@ -18,12 +18,16 @@ import h5py
 import numpy as np
 
 from dwf.errors import CorruptShard, DwfError, NotAZoo, ShapeMismatch
+from dwf.files import read_dataset, refuse_irregular
+from dwf.plain import is_visible, visible
 from dwf.run_folder import replacing
 from dwf.system_errors import of_system
 from dwf.zoo.checksums import are_right, crc32, row_checksums
 from dwf.zoo.facts import Facts
 
 FORMAT, VERSION = "dwf-shard", 2
+_KINDS = {"checksum": "u", "network": "iu", "epoch": "iu", "split": "S"}
+_NEEDED = ("checksum", "network")
 _CHECK_BYTES = 16 * 2**20
 Columns = dict[str, np.ndarray]
 Block = tuple[Columns, np.ndarray]
@@ -152,14 +156,6 @@ def columns_checksum(columns: Columns) -> int:
     return checksum
 
 
-def read_dataset(file: h5py.File, name: str) -> np.ndarray:
-    """Read a whole dataset: as `file[name][()]`, in half the time, which small columns are."""
-    dataset = h5py.h5d.open(file.id, name.encode())
-    values = np.empty(dataset.shape, dataset.dtype)
-    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
-    return values
-
-
 def _write_diverged(file: h5py.File, diverged: list[tuple[int, int, str]]) -> None:
     kind = [("network", "<i8"), ("step", "<i8"), ("reason", "S64")]
     rows = [(network, step, reason.encode()) for network, step, reason in diverged]
@@ -183,10 +179,11 @@ class Shard:
 
     def __init__(self, path: Path, facts: Facts, *, index: int):
         self.path = path
+        refuse_irregular(path)
         try:
             with h5py.File(path, "r", locking=False) as file:
                 self._read_header(file, facts, index)
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
             raise of_system(error, path) or _corrupt(path, str(error)) from None
         if path.stat().st_size < self.offset + self.num_bytes:
             raise _corrupt(path, f"truncated at {path.stat().st_size} bytes")
@@ -204,15 +201,17 @@ class Shard:
                 "the file is of another zoo"
             )
         _refuse_other_place(str(file.attrs["zoo"]), int(file.attrs["index"]), facts, index)
-        stored = {name: read_dataset(file, name) for name in file.attrs["columns"]}
+        weights = h5py.h5d.open(file.id, b"weights")
+        self.num_rows, self.num_weights = weights.shape
+        self.offset = _offset_of(weights, facts.layout.size)
+        names, rows = list(file.attrs["columns"]), self.num_rows
+        stored = {name: read_dataset(file, name, rows=rows) for name in names}
+        refuse_odd(stored, rows)
         if columns_checksum(stored) != int(file.attrs["columns_checksum"]):
             raise ValueError("its columns do not match their checksum")
         self.columns = {name: readable(values) for name, values in stored.items()}
-        weights = h5py.h5d.open(file.id, b"weights")
-        self.num_rows, self.num_weights = weights.shape
-        self.offset = weights.get_offset() or 0
-        rows = read_dataset(file, "diverged").tolist()
-        self.diverged = [(int(n), int(s), r.decode()) for n, s, r in rows]
+        lost = read_dataset(file, "diverged").tolist()
+        self.diverged = [(int(n), int(s), r.decode()) for n, s, r in lost]
 
     @classmethod
     def described(
@@ -296,6 +295,40 @@ class Shard:
         wrong = self.wrong_rows(rows, weights_BD)
         if len(wrong):
             raise _corrupt(self.path, f"row {wrong[0]} does not match its checksum")
+
+
+def refuse_odd(stored: Columns, rows: int) -> None:
+    """Raise ValueError where a table lacks what each zoo has, or has it as another type.
+
+    Args:
+        stored: columns as HDF5 keeps them.
+        rows: how many rows the table is of; one of none may lack all.
+    """
+    for name, kinds in _KINDS.items():
+        if name not in stored:
+            if name in _NEEDED and rows:
+                raise ValueError(f"it has no column {name}")
+        elif stored[name].dtype.kind not in kinds and rows:
+            raise ValueError(f"column {name} is of {stored[name].dtype}")
+    for name, values in stored.items():
+        if values.shape != (rows,):
+            raise ValueError(f"column {name} has shape {list(values.shape)}, not of {rows} rows")
+        if not name or not is_visible(name):
+            raise ValueError(f"a column is called {visible(name)!r}")
+
+
+def _offset_of(weights: h5py.h5d.DatasetID, width: int) -> int:
+    """Return where the weights begin, which lie in one piece.
+
+    Raises:
+        ValueError: they are of another width or type, or lie otherwise.
+    """
+    if weights.shape[1] != width or weights.dtype != np.dtype("<f4"):
+        raise ValueError(f"weights are rows of {weights.shape[1]} {weights.dtype}, not {width} <f4")
+    offset = weights.get_offset()
+    if offset is None and weights.shape[0] * width:
+        raise ValueError("its weights do not lie in one piece")
+    return offset or 0
 
 
 def _refuse_other_place(zoo: str, index: int, facts: Facts, expected: int) -> None:

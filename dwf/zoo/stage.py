@@ -6,26 +6,27 @@ zoo's folder, and leaves one whole file. Whoever calls `train_zoo` says where un
 
 import contextlib
 import dataclasses
-import json
 import math
 import shutil
 import time
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from dwf.datasets.known import input_shape
 from dwf.datasets.load import load_dataset
 from dwf.datasets.own import identified
 from dwf.errors import ConfigError, NotAZoo, TooFewNetworks
+from dwf.files import read_json
 from dwf.metrics import logger
+from dwf.names import folder_in
 from dwf.networks.functional import build_network, is_stacked
 from dwf.plain import Json
 from dwf.randomness import threads
 from dwf.run_folder import LEFTOVERS, RunFolder, hold, sweep, write_json
 from dwf.settings import build
 from dwf.stages import Runner, Work, run_here, stage
+from dwf.yaml_files import read_mapping
 from dwf.zoo import grow, roster
 from dwf.zoo.cohorts import assemble
 from dwf.zoo.config import ZooConfig
@@ -116,7 +117,7 @@ def report(zoo: Zoo) -> None:
 
 
 def _folder(root: Path, name: str) -> Path:
-    return Path(root) / "zoos" / name
+    return folder_in(Path(root) / "zoos", name)
 
 
 def _finish(config: ZooConfig, record: RunFolder, seconds: float) -> Zoo:
@@ -265,7 +266,7 @@ def _recorded_method(folder: Path, facts: Facts) -> Method:
 
 def _read_config(folder: Path) -> ZooConfig:
     file = folder / "run" / "config.yaml"
-    return build(ZooConfig, yaml.safe_load(file.read_text()), source=str(file))
+    return build(ZooConfig, read_mapping(file), source=str(file))
 
 
 def _work_folder(folder: Path) -> Path:
@@ -287,7 +288,7 @@ def training_progress(folder: Path) -> tuple[float, str]:
     for file in _work_folder(folder).glob("progress-*.json"):
         index = int(file.stem.split("-")[1])
         with contextlib.suppress(FileNotFoundError):  # another launch has just finished the zoo
-            told = json.loads(file.read_text())
+            told = read_json(file, keys=("share", "val_accuracy"))
             if index not in done:
                 networks += told["share"] * len(roster.networks_of_shard(config, index))
                 accuracies += [told["val_accuracy"]] * (told["val_accuracy"] is not None)
@@ -301,7 +302,7 @@ def training_progress(folder: Path) -> tuple[float, str]:
 def _write_curves(config: ZooConfig, record: RunFolder) -> None:
     """Mean losses and validation accuracy of each epoch, over all cohorts."""
     files = sorted(_work_folder(record.path.parent).glob("cohort-???????.json"))
-    curves = [json.loads(file.read_text())["curve"] for file in files]
+    curves = [read_json(file, keys=("curve",))["curve"] for file in files]
     log = record.log(step=-1)
     for epoch in range(config.recipe.epochs + 1):
         at = [point for curve in curves for point in curve if point["epoch"] == epoch]

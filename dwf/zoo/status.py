@@ -1,13 +1,13 @@
 """How far a zoo is, from its folder alone: also while it is trained, or after that was stopped."""
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from dwf.errors import CorruptShard, NotAZoo, ShapeMismatch
+from dwf.errors import CorruptCheckpoint, CorruptShard, DwfError, NotAZoo, ShapeMismatch
+from dwf.files import read_json
 from dwf.plain import Json
 from dwf.run_folder import LEFTOVERS, holder
 from dwf.system_errors import sentence_of
@@ -110,15 +110,15 @@ def _open(files: list[Path], facts: Facts) -> _Looks:
 def _progress(folder: Path) -> dict[int, dict[str, Json]]:
     told = {}
     for file in sorted(folder.glob("run/work/progress-*.json")):
-        with suppress(FileNotFoundError, ValueError):  # it may end while this looks
-            told[int(file.stem.split("-")[1])] = json.loads(file.read_text())
+        with suppress(FileNotFoundError, ValueError, DwfError):  # it may end while this looks
+            told[int(file.stem.split("-")[1])] = read_json(file)
     return told
 
 
 def _jobs(file: Path) -> list[str]:
     """Numbers of the jobs that `cluster.submit` recorded."""
     try:
-        jobs = [str(record["job"]) for record in json.loads(file.read_text())]
+        jobs = [str(record["job"]) for record in read_json(file, list)]
         return [job for job in jobs if job.isascii() and job.isdecimal()]  # words of a command
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, CorruptCheckpoint, KeyError, TypeError):
         return []

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from dwf.errors import CorruptShard
+from dwf.files import read_dataset
 from dwf.run_folder import replacing
 from dwf.system_errors import of_system
 from dwf.zoo.checksums import crc32
@@ -23,8 +24,8 @@ from dwf.zoo.hdf5 import made_in_memory
 from dwf.zoo.shard import (
     Columns,
     Shard,
-    read_dataset,
     readable,
+    refuse_odd,
     rest_checksum,
     storable,
 )
@@ -125,6 +126,8 @@ class View:
     def __init__(self, folder: Path, facts: Facts):
         self.path, self._num_weights = folder / NAME, facts.layout.size
         try:
+            if not self.path.is_file():
+                raise ValueError("it is not there, or no file")
             with open(self.path, "rb") as opened:
                 head = _head(opened)
                 opened.seek(0)
@@ -139,6 +142,7 @@ class View:
                 index = {
                     name: read_dataset(file, f"index/{name}") for name in ("shards", "diverged")
                 }
+            _refuse_odd(stored, index["shards"], self._num_weights)
         except FileNotFoundError as error:
             raise CorruptShard(f"{self.path} is damaged ({error})") from None
         except _DAMAGED as error:
@@ -157,7 +161,7 @@ class View:
 
         All bytes are compared but the weights, which have checksums of their own.
         """
-        if number >= len(self.shards):
+        if number >= len(self.shards) or not file.is_file():
             return False
         rows, offset, *expected = self.shards[number]
         try:
@@ -170,7 +174,10 @@ class View:
     @cached_property
     def columns(self) -> Columns:
         """The table of all rows."""
-        return {name: readable(values) for name, values in self._stored.items()}
+        try:
+            return {name: readable(values) for name, values in self._stored.items()}
+        except UnicodeDecodeError as error:
+            raise CorruptShard(f"{self.path} is damaged ({error}): remove it") from None
 
     def shard(self, number: int, file: Path, *, only: str | None = None) -> Shard:
         """Return a shard whose file fits, without reading it.
@@ -186,6 +193,17 @@ class View:
         columns = {name: values[mine] for name, values in table.items()}
         shape, diverged = (rows, self._num_weights), self._diverged.get(number, [])
         return Shard.described(file, shape, offset=offset, columns=columns, diverged=diverged)
+
+
+def _refuse_odd(stored: Columns, shards: np.ndarray, width: int) -> None:
+    """Raise ValueError where places of shards are none, or the table is of other rows."""
+    if shards.dtype != np.dtype(_INDEX):
+        raise ValueError(f"places of shards are {shards.dtype}")
+    sides = [shards[name].tolist() for name in ("rows", "offset", "size")]
+    for rows, offset, size in zip(*sides, strict=True):
+        if rows < 0 or offset < 0 or offset + 4 * rows * width > size:
+            raise ValueError(f"{rows} rows at {offset} of a shard of {size} bytes")
+    refuse_odd(stored, sum(sides[0]))
 
 
 def read_view(

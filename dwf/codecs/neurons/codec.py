@@ -39,6 +39,7 @@ from dwf.codecs.neurons.layers import NeuronTokens, check_units, token_sequence
 from dwf.codecs.neurons.scaling import Measured, balanced, measure, scale_back, standardisation
 from dwf.codecs.several import SeveralLayouts
 from dwf.errors import ShapeMismatch
+from dwf.files import parse_json
 from dwf.metrics import logger
 from dwf.ranks import world
 from dwf.run_folder import RunFolder
@@ -207,7 +208,8 @@ class NeuronsCodec(SeveralLayouts):
     def _open(self, folder: Path) -> None:
         layouts = [self.layout]
         if "layouts" in self.arrays:
-            layouts = [Layout.from_json(each) for each in json.loads(str(self.arrays["layouts"]))]
+            told = parse_json(str(self.arrays["layouts"]), "layouts", list)
+            layouts = [Layout.from_json(each) for each in told]
         self._take(layouts)
 
 

@@ -35,6 +35,7 @@ from dwf.codecs.trained import MODULE, TrainedCodec, load_module, save_module
 from dwf.codecs.windows import WindowSampler, through_windows
 from dwf.devices import find_device
 from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
+from dwf.files import parse_json
 from dwf.randomness import seed_of, seeded
 from dwf.ranks import world
 from dwf.run_folder import RunFolder, RunPart
@@ -303,7 +304,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
     def _open(self, folder: Path) -> None:
         path, state = folder / MODULE, load_module(folder, int(self.arrays["module_checksum"]))
         with safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["codec"])
+            about = parse_json((file.metadata() or {}).get("codec", ""), path)
         layouts = map(Layout.from_json, about["layouts"])
         self._take({layout.digest: layout for layout in layouts}, about["token_size"])
         config = build(TokenAutoencoderConfig, about["backbone"], source=str(path))

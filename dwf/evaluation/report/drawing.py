@@ -15,6 +15,8 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 from dwf.run_folder import replacing
 
@@ -137,6 +139,7 @@ def save_figures(figures: Mapping[str, tuple[str, Draw]], folder: Path) -> dict[
     for file, (caption, draw) in figures.items():
         for width in WIDTHS:
             figure = draw(width)
+            _take_literally(figure)
             figure.draw_without_rendering()
             figure.set_layout_engine(None)  # places are found; formats need not find them again
             for path in sized(folder / file, width):
@@ -145,6 +148,16 @@ def save_figures(figures: Mapping[str, tuple[str, Draw]], folder: Path) -> dict[
                 _save(figure, folder / file)
         drawn[caption] = folder / file
     return drawn
+
+
+def _take_literally(figure: Figure) -> None:
+    """Let names in a figure be text, whatever `$` is in them; numbers at ticks stay formulas."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if not isinstance(axis.get_major_formatter(), (FixedFormatter, FuncFormatter)):
+            for label in axis.get_ticklabels(which="both"):
+                label.set_parse_math(True)
 
 
 def sized(png: Path, width: Width) -> tuple[Path, Path]:
@@ -183,7 +196,7 @@ def inline_svg(svg: Path, *, label: str, shown: str) -> str:
     text = re.sub(r'href="#', f'href="#{mine}-', text).replace("url(#", f"url(#{mine}-")
     text = text.replace(INK, "currentColor")
     head = f'<svg class="{shown}" role="img" aria-label="{label}"'
-    return re.sub(r'<svg((?: (?!width|height)[\w:]+="[^"]*")*)', head, text, count=1)
+    return re.sub(r'<svg((?: (?!width|height)[\w:]+="[^"]*")*)', lambda _: head, text, count=1)
 
 
 def name_rows(each_axes: Sequence[Axes], names: Sequence[str], *, width: Width) -> None:

@@ -4,12 +4,13 @@ A density that has learnt its training networks by heart finds them likelier tha
 will return them. Losses and likelihoods are those that the fit recorded in its run folder.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from dwf.errors import CorruptCheckpoint
 from dwf.evaluation.measure import CONFIDENCE
+from dwf.files import CURE, read_json
 from dwf.metrics import read_metrics
 from dwf.plain import Json
 
@@ -26,12 +27,14 @@ def read_fit(run: Path) -> dict[str, Json]:
         `measure_likelihood` returns it, where it was measured. Empty without a finished fit.
     """
     done, metrics = run / "done.json", run / "metrics.jsonl"
-    density = json.loads(done.read_text()).get("density") or {} if done.exists() else {}
+    density = read_json(done).get("density") or {} if done.exists() else {}
+    if not isinstance(density, dict):
+        raise CorruptCheckpoint(f"{done}: density = {density!r}, settings are expected: {CURE}")
     found: dict[str, Json] = {}
     kept, val_loss = density.get("kept_step"), density.get("val_loss")
     if kept is not None and val_loss is not None and metrics.exists():
         for line in read_metrics(metrics):
-            if line["step"] == kept and "train_loss" in line:
+            if line.get("step") == kept and "train_loss" in line:
                 found["loss"] = {"step": kept, "train": line["train_loss"], "val": val_loss}
     if density.get("likelihood"):
         found["likelihood"] = density["likelihood"]

@@ -3,7 +3,6 @@
 It is written anew whenever a report is finished, from what the folders say of themselves.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from dwf.errors import DwfError
 from dwf.evaluation.report.html import as_html, paragraphs, whole_page
+from dwf.files import read_json
 from dwf.generators.config import GeneratorConfig
 from dwf.plain import Json
 from dwf.run_folder import write_text
@@ -127,10 +127,9 @@ def _first(*files: Path) -> Path:
 
 def _told(done: Path) -> dict[str, Json]:
     try:
-        told = json.loads(done.read_text())
-    except (OSError, ValueError):  # not finished, or being written by somebody else
+        return read_json(done)
+    except (OSError, DwfError):  # not finished, or being written by somebody else
         return {}
-    return told if isinstance(told, dict) else {}
 
 
 def _entry(name: str, page: str, *, what: str, done: Path) -> Entry:

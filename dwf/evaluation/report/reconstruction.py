@@ -6,7 +6,6 @@
 Shape suffixes: E tensors of a network.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from dwf.errors import ConfigError
 from dwf.evaluation.config import ReconstructionConfig
 from dwf.evaluation.report import html
 from dwf.evaluation.report.columns import (
@@ -39,8 +39,9 @@ from dwf.evaluation.report.reconstructed import (
 from dwf.evaluation.report.record import Record
 from dwf.evaluation.report.report import markdown_table
 from dwf.evaluation.report.sets import plain
-from dwf.metrics import table_console
-from dwf.plain import Json
+from dwf.files import read_json, told_by
+from dwf.metrics import cell_of, table_console
+from dwf.plain import Json, for_markdown
 from dwf.run_folder import write_json, write_text
 from dwf.settings import to_dict
 
@@ -146,11 +147,13 @@ class Reconstruction:
     @classmethod
     def load(cls, folder: Path) -> "Reconstruction":
         """Return the report that `write_reconstruction` wrote."""
-        content = json.loads((folder / "report.json").read_text())
-        content["sets"] = tuple(ReconstructedSet(**one) for one in content["sets"])
-        for name in ("headline", "tensors"):
-            content[name] = tuple(content[name])
-        return cls(**content)
+        file = folder / "report.json"
+        content = read_json(file, cure="make it again under another --name", error=ConfigError)
+        with told_by(file, cure="make it again under another --name", error=ConfigError):
+            content["sets"] = tuple(ReconstructedSet(**one) for one in content["sets"])
+            for name in ("headline", "tensors"):
+                content[name] = tuple(content[name])
+            return cls(**content)
 
     def markdown(self) -> str:
         """Return the report as Markdown."""
@@ -215,7 +218,7 @@ def write_reconstruction(report: Reconstruction, folder: Path) -> None:
     """Write `report.json`, `report.md`, the figures and `report.html` to a run folder."""
     content = vars(report) | {"sets": [vars(one) for one in report.sets]}
     write_json(folder / "report.json", plain(content))
-    write_text(folder / "report.md", report.markdown())
+    write_text(folder / "report.md", for_markdown(report.markdown()))
     with matplotlib.rc_context(STYLE):
         errors, accuracy = _EXPLAINED
         drawn = {
@@ -297,12 +300,12 @@ def print_reconstruction(report: Reconstruction, folder: Path) -> None:
     console = table_console(_WIDTH)
 
     def show(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-        table = Table(*columns, title=title, box=SIMPLE, padding=(0, 1))
-        table.columns[0].no_wrap = True
-        for column in table.columns[1:]:
-            column.justify = "right"
+        table = Table(title=cell_of(title), box=SIMPLE, padding=(0, 1))
+        for number, column in enumerate(columns):
+            justify = "right" if number else "left"
+            table.add_column(cell_of(column), justify=justify, no_wrap=not number)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(cell_of, row))
         console.print(table)
 
     show(f"report {report.name}", report.columns, report.table)
@@ -318,5 +321,5 @@ def print_reconstruction(report: Reconstruction, folder: Path) -> None:
         lines = [lines[i] for i in sorted(worst)]
     show(title, report.tensor_columns, [*lines, whole])
     for paragraph in report.headline:
-        console.print(paragraph)
+        console.print(cell_of(paragraph))
     print(f"report: {folder / 'report.html'}")

@@ -3,7 +3,6 @@
 NAME/timing.json    when a report was finished and what it took; no part of what is compared
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from dwf.evaluation.report.html import details, hardware, paragraphs
+from dwf.files import read_json
 from dwf.plain import Json
 from dwf.run_folder import write_json
 
@@ -47,8 +47,8 @@ class Record:
         """Return what a run's folder tells."""
         timing = folder / FILE
         return cls(
-            json.loads((folder / "environment.json").read_text()),
-            json.loads(timing.read_text()) if timing.exists() else {},
+            read_json(folder / "environment.json"),
+            read_json(timing) if timing.exists() else {},
             commands=tuple(commands),
             links=tuple(links),
         )

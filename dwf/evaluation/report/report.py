@@ -35,13 +35,14 @@ from dwf.evaluation.report.columns import (
 )
 from dwf.evaluation.report.fits import FIT_COLUMNS, fit_rows
 from dwf.evaluation.report.numbers import columns_of_networks, columns_of_sets
-from dwf.evaluation.report.schema import FORMAT, VERSION, read_report
+from dwf.evaluation.report.schema import AGAIN, FORMAT, VERSION, read_report
 from dwf.evaluation.report.seeds import seed_groups
 from dwf.evaluation.report.sets import NetworkSet, asked_words, plain
 from dwf.evaluation.report.split import SPLIT_COLUMNS, split_rows, split_text
 from dwf.evaluation.report.words import FIT_TEXT, MARK_RULES, MARKS_TEXT, PROFILE_TEXT
+from dwf.files import told_by
 from dwf.notebooks import table_html
-from dwf.plain import Json
+from dwf.plain import Json, for_markdown
 from dwf.run_folder import write_json, write_text
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ class Report:
         if self.analyses:
             content["analyses"] = {name: vars(found) for name, found in self.analyses.items()}
         write_json(folder / "report.json", plain(content))
-        write_text(folder / "report.md", self.markdown())
+        write_text(folder / "report.md", for_markdown(self.markdown()))
 
     @classmethod
     def load(cls, folder: Path | str) -> "Report":
@@ -248,12 +249,13 @@ class Report:
         folder = Path(folder)
         content = read_report(folder / "report.json")
         del content["format"], content["version"]
-        content["sets"] = tuple(NetworkSet(**one) for one in content["sets"])
-        content["headline"] = tuple(content["headline"])
-        content["map_share"] = tuple(content["map_share"])
-        found = content.pop("analyses", {})
-        content["analyses"] = {name: Analysed(**each) for name, each in found.items()}
-        return cls(**content)
+        with told_by(folder / "report.json", cure=AGAIN, error=ConfigError):
+            content["sets"] = tuple(NetworkSet(**one) for one in content["sets"])
+            content["headline"] = tuple(content["headline"])
+            content["map_share"] = tuple(content["map_share"])
+            found = content.pop("analyses", {})
+            content["analyses"] = {name: Analysed(**each) for name, each in found.items()}
+            return cls(**content)
 
     def markdown(self) -> str:
         """Return the report as Markdown."""
@@ -395,5 +397,9 @@ def _bullets(lines: Iterable[str]) -> str:
 def markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table, its first column to the left and the others to the right."""
     rule = "|".join(["---"] + ["---:"] * (len(heading) - 1))
-    lines = [" | ".join(heading), rule, *(" | ".join(row) for row in rows)]
+    told = [
+        [cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (heading, *rows)
+    ]
+    head, *others = (" | ".join(row) for row in told)
+    lines = [head, rule, *others]
     return "\n".join(f"| {line} |" for line in lines)

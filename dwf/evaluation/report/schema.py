@@ -3,18 +3,20 @@
 The schema itself is `report.schema.json` beside this file (JSON Schema, draft 2020-12).
 """
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dwf.errors import ConfigError
+from dwf.files import read_json
 from dwf.plain import Json
 
 FORMAT, VERSION = "dwf-report", 2
 SCHEMA = Path(__file__).with_name("report.schema.json")
 _TOLERANCE = 1e-6
+AGAIN = "make it again with dwf evaluate, under another --name or without its folder"
+"""Words on how to make a report anew."""
 _MOST_LETTERS = 200
 
 
@@ -45,13 +47,10 @@ class Schema:
             ConfigError: it is none, or of another version.
         """
         try:
-            told = json.loads(file.read_text())
+            told = read_json(file, cure=self.again, error=ConfigError)
         except FileNotFoundError:
             raise ConfigError(f"{file}: no such file: {self.wanted}") from None
-        except (UnicodeDecodeError, ValueError) as error:
-            raise ConfigError(f"{file} is no JSON ({error}): {self.again}") from None
-        is_object = isinstance(told, dict)
-        found = (told.get("format"), told.get("version")) if is_object else (None, None)
+        found = (told.get("format"), told.get("version"))
         if found != (self.format, self.version):
             raise ConfigError(
                 f"{file}: format = {found[0]!r}, version = {found[1]!r}, this dwf reads "
@@ -69,9 +68,7 @@ class Schema:
         from jsonschema.exceptions import best_match
 
         told = self.read(file)
-        error = best_match(
-            Draft202012Validator(json.loads(self.file.read_text())).iter_errors(told)
-        )
+        error = best_match(Draft202012Validator(read_json(self.file)).iter_errors(told))
         if error is not None:
             place = "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in error.path)
             raise ConfigError(
@@ -86,7 +83,7 @@ _REPORT = Schema(
     VERSION,
     file=SCHEMA,
     wanted="give the report.json of a report",
-    again="make it again with dwf evaluate, under another --name or without its folder",
+    again=AGAIN,
 )
 
 

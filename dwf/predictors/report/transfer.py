@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 
 import matplotlib
@@ -30,6 +31,7 @@ from dwf.evaluation.report import (
     table,
     whole_page,
 )
+from dwf.plain import for_markdown
 from dwf.predictors.compare import ALL
 from dwf.predictors.config import Group
 from dwf.predictors.report.figures import heat_map
@@ -117,9 +119,9 @@ def write_transfer(
         heading = ("learnt from", *one.told)
         rows = [(name, *line) for name, line in zip(one.learnt_from, one.cells, strict=True)]
         parts += [f"## {one.title}", markdown_table(heading, rows)]
-        body += [f"<h2>{one.title}</h2>", table(heading, rows)]
+        body += [f"<h2>{escape(one.title)}</h2>", table(heading, rows)]
         body += [figure(one.title, drawn[one.title])]
-    write_text(folder / "transfer.md", "\n\n".join(parts) + "\n")
+    write_text(folder / "transfer.md", for_markdown("\n\n".join(parts) + "\n"))
     write_text(folder / "transfer.html", whole_page(f"{name}: transfer", body))
     return made
 

@@ -16,7 +16,7 @@ from dwf.evaluation.report import (
     table,
     whole_page,
 )
-from dwf.plain import Json
+from dwf.plain import Json, for_markdown
 from dwf.predictors.compare import compare
 from dwf.predictors.report.figures import draw, explained
 from dwf.predictors.report.report import Report, Row
@@ -60,7 +60,7 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     drawn = draw(report, folder, truth=truth, told=told)
     write_text(folder / "report.html", page(report, drawn, record=record))
-    write_text(folder / "report.md", markdown(report, drawn))
+    write_text(folder / "report.md", for_markdown(markdown(report, drawn)))
     report.save(folder)
     return report
 

@@ -3,7 +3,6 @@
 Shape suffixes: R rows, D numbers of one network.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dwf.errors import CorruptShard
+from dwf.files import read_json, reading_arrays
 from dwf.networks.functional import build_network, has_batchnorm
-from dwf.run_folder import reading_arrays
 from dwf.zoo import roster
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import Facts
@@ -42,7 +41,7 @@ def assemble(
     Raises:
         CorruptShard: a row has fewer zeros than were pruned.
     """
-    told = [json.loads(cohort.done_path.read_text()) for cohort in cohorts]
+    told = [read_json(cohort.done_path, keys=("diverged", "snapshots")) for cohort in cohorts]
     first = config.first or 0
     diverged = [tuple(entry) for one in told for entry in one["diverged"] if entry[0] >= first]
     others = range(min(int(cohort.networks.min()) for cohort in cohorts), first)
