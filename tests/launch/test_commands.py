@@ -110,6 +110,29 @@ def test_a_published_training_is_planned_without_its_zoo(name, tmp_path, capsys)
     )
 
 
+LARGE_FLOWS = {
+    "token_flow_resnet18_cifar10": "318,",
+    "token_flow_vit_small_cifar10": "320,",
+    "latent_flow_resnet18_cifar10": "312,",
+}
+
+
+@pytest.mark.parametrize("name", LARGE_FLOWS)
+def test_a_large_flow_is_planned_without_its_zoo(name, tmp_path, capsys):
+    """Parameters, ZeRO stage, memory of a GPU with activations, and steps an hour."""
+    site = tmp_path / "site.yaml"
+    site.write_text("gpus_per_node: 4\ncpus_per_node: 64\ngpu_memory_gb: 80\n")
+    words = ["--config", f"configs/generator/{name}.yaml", "--root", str(tmp_path), "--dry-run"]
+    COMMANDS["generator"].run([*words, "--nodes", "4", "--cluster", str(site)])
+    _, _, said = capsys.readouterr().out.partition("\nflow: ")
+    assert said.startswith(LARGE_FLOWS[name])
+    learning, memory, fits, steps, *_ = said.splitlines()
+    assert "engine deepspeed (ZeRO stage 2), ranks: 16, batch 32 as 16 x 1 x 2" in learning
+    (activations,) = re.findall(r"activations (\S+),", memory)
+    assert 3 < float(activations) < 10 and fits == "fits a GPU of 80 GiB"
+    assert re.match(r"steps an hour: [\d,]+ at 40% of 989 TFLOP/s a GPU", steps)
+
+
 # Shown whole by the test of pipelines.
 WHOLE_WAYS = {
     f"python launch/pipeline.py --config {path.relative_to(ROOT)}"
