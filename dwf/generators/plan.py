@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dwf.zoo.config import ZooConfig
     from dwf.zoo.layout import Layout
 
+WILL_FAIL = "WILL FAIL: "
+"""Beginning of a line of a plan on why the work would fail."""
 _RANKED = "DWF_RANKED"  # what the job's script says of itself
 
 
@@ -137,7 +139,7 @@ def describe_sizes(
         yield from _advise_positions(config, layouts[0])
         yield from _advise_frames(config, zoos)
     if all((zoos / name / "zoo.json").exists() for name in names):
-        yield from (f"WILL FAIL: {problem}" for problem in foreseen(config, num_train))
+        yield from (f"{WILL_FAIL}{problem}" for problem in foreseen(config, num_train))
     density = config.density
     yield from density.describe()
     if density.takes_condition:
