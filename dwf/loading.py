@@ -7,30 +7,28 @@ import difflib
 from pathlib import Path
 
 from dwf.errors import ConfigError
+from dwf.pipeline import STAGES
 from dwf.plain import Json, Settings
 from dwf.settings import build, find, flatten, read_yaml, to_dict
 from dwf.shipped import CONFIGS
 from dwf.trust import code_in, trust_code
 from dwf.yaml_files import laid_over
-from dwf.zoo.config import class_of
+from dwf.zoo.family_config import class_of
 
-CLASSES = {
-    "align": "dwf.align.config:AlignConfig",
+_OTHERS = {
     "audit": "dwf.audit.config:AuditConfig",
     "cluster": "dwf.cluster.config:SiteConfig",
-    "evaluate": "dwf.evaluation.config:EvaluateConfig",
     "export": "dwf.exporters.config:ExportConfig",
-    "finetune": "dwf.transfer.config:FinetuneConfig",
-    "generator": "dwf.generators.config:GeneratorConfig",
     "import": "dwf.importers.config:ImportConfig",
-    "measure": "dwf.measurements.config:MeasureConfig",
     "pipeline": "dwf.pipeline:PipelineConfig",
-    "predictor": "dwf.predictors.experiment_config:ExperimentConfig",
-    "sample": "dwf.generators.config:SampleConfig",
     "sweep": "dwf.sweeps.config:SweepConfig",
-    "zoo": "dwf.zoo.config:ZooConfig",  # or a family of zoos, by what the file says
 }
-"""Stage, as its folder of presets is called -> class of its settings."""
+_OF_PIPELINES = {
+    name: f"{stage.config.__module__}:{stage.config.__qualname__}" for name, stage in STAGES.items()
+}
+CLASSES = dict(sorted((_OTHERS | _OF_PIPELINES).items()))
+"""Stage, as its folder of presets is called -> class of its settings; of zoos, or of a family of
+them by what the file says."""
 _MOST_NAMED = 5
 
 

@@ -178,11 +178,13 @@ class Progress:
         return f"{self.what}: {self._told()}"
 
     def _told(self) -> str:
-        """How many of how many, the rate, the time left, and that of the whole."""
+        """How many of how many, the rate and the time left once it is known, that of the whole."""
         is_over = self.done >= self.total
         done = f"{self.total}" if is_over else f"{self.done:.4g}"
-        tail = f"{self._seconds():.1f} s" if is_over else f"{duration(self.seconds_left)} left"
-        told = f"{done} of {self.total} {self.unit}, {self.rate:.3g} {self.unit}/s, {tail}"
+        told = f"{done} of {self.total} {self.unit}"
+        if is_over or not math.isinf(self.seconds_left):
+            tail = f"{self._seconds():.1f} s" if is_over else f"{duration(self.seconds_left)} left"
+            told += f", {self.rate:.3g} {self.unit}/s, {tail}"
         return "; ".join([told, *(whole.words(self.seconds_left) for whole in _whole[-1:])])
 
     @property

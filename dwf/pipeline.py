@@ -35,7 +35,8 @@ from dwf.settings import (
 )
 from dwf.transfer.config import FinetuneConfig
 from dwf.trust import code_in, refuse_stranger
-from dwf.zoo.config import ZooConfig, class_of, zoos_in
+from dwf.zoo.config import ZooConfig
+from dwf.zoo.family_config import class_of, zoos_in
 
 
 @dataclass(frozen=True)

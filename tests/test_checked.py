@@ -16,7 +16,8 @@ from dwf.loading import CLASSES
 from dwf.networks.config import CNNConfig, MLPConfig
 from dwf.settings import Bounds, build, find
 from dwf.settings.texts import field_texts
-from dwf.zoo.config import FamilyConfig, RecipeConfig, SplitConfig, VaryConfig, ZooConfig
+from dwf.zoo.config import RecipeConfig, SplitConfig, VaryConfig, ZooConfig
+from dwf.zoo.family_config import FamilyConfig
 
 
 @dataclass(frozen=True)

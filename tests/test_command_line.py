@@ -21,7 +21,8 @@ from dwf.settings.overlay import Overlay
 from dwf.shipped import CONFIGS
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.space import read_bases
-from dwf.zoo.config import FamilyConfig, KeepBest, PruneConfig, RangeConfig, ZooConfig
+from dwf.zoo.config import KeepBest, PruneConfig, RangeConfig, ZooConfig
+from dwf.zoo.family_config import FamilyConfig
 
 
 @dataclass(frozen=True)

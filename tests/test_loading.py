@@ -11,7 +11,8 @@ from dwf.loading import CLASSES
 from dwf.networks.config import CNNConfig, MLPConfig
 from dwf.settings import build, to_dict
 from dwf.shipped import CONFIGS
-from dwf.zoo.config import FamilyConfig, RecipeConfig, ZooConfig
+from dwf.zoo.config import RecipeConfig, ZooConfig
+from dwf.zoo.family_config import FamilyConfig
 
 REQUIRED = {"zoo": "any", "generator": "any", "source": "any"}
 PRESETS = sorted(p.relative_to(CONFIGS).with_suffix("") for p in CONFIGS.rglob("*.yaml"))

@@ -1,12 +1,13 @@
 """One live table of work on a cluster; a log line a minute where there is no terminal."""
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from dwf.cluster.work import progress_of, show
-from dwf.metrics import cell_of
+from dwf.metrics import cell_of, duration
 from dwf.stages import Work
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Board:
         for column in (*_COLUMNS, name, f"{name}/s", "time left"):
             table.add_column(column, justify="right")
         done = f"{progress.done:.0f} of {self.work.size}"
-        left = f"{progress.seconds_left:.0f} s" if progress.rate > 0 else "-"
+        left = "-" if math.isinf(progress.seconds_left) else duration(progress.seconds_left)
         table.add_row(*(str(counts[name]) for name in _COLUMNS), done, f"{progress.rate:.3g}", left)
         return table
 

@@ -13,9 +13,10 @@ from dwf import preemption, settings
 from dwf.cluster import ranked
 from dwf.cluster.config import RankedLaunch
 from dwf.commands.overwrite import make_room
+from dwf.errors import ConfigError
 from dwf.flags import flag_of
 from dwf.generators.config import GeneratorConfig
-from dwf.generators.plan import is_fitted, trains_on_ranks, with_engine
+from dwf.generators.plan import WILL_FAIL, is_fitted, trains_on_ranks, with_engine
 from dwf.metrics import log_to_stderr
 from dwf.ranks import find_ranks, world
 from dwf.trust import trust_pickle
@@ -56,10 +57,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         memory = job.site.gpu_memory_gb if job else None
         num = job.ranks if job else ranks.world
-        print(plan(config, launch.root, name=name, ranks=num, gpu_memory_gb=memory))
+        planned = plan(config, launch.root, name=name, ranks=num, gpu_memory_gb=memory)
+        print(planned)
     if launch.dry_run:
         if ranks.is_first:
             print(*([job.describe()] if job else []), parsed.describe(), sep="\n")
+            if f"\n{WILL_FAIL}" in planned:
+                raise ConfigError(f"{name} would fail, as is told above: mend the settings")
         return
     preemption.watch()
     folders = (folder, launch.root / "reports" / f"{name}-reconstruction")

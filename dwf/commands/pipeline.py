@@ -84,12 +84,15 @@ def run(parsed: settings.Parsed[PipelineConfig]) -> None:
 
 
 def _foretell(given: Sequence[Command], root: Path) -> None:
-    """Print what the stages will take, one by one and together, and which would fail."""
+    """Print what the stages will take, one by one and together; raise where one would fail."""
     from dwf.folders.forecast import COLUMNS, forecast, sum_of
 
     found = forecast(given, root)
     print("\nestimated on one usual core; - is not estimated, and what is there is not made again:")
     print_table(list(COLUMNS), [*(one.cells for one in found), sum_of(found)])
+    failing = [f"{one.stage} {one.name}" for one in found if one.problems]
     for one in found:
         for problem in one.problems:
             print(f"WILL FAIL: {one.stage} {one.name}: {problem}")
+    if failing:
+        raise ConfigError(f"{', '.join(failing)} would fail, as is told above: mend the settings")

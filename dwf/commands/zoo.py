@@ -12,7 +12,8 @@ from dwf.cluster.config import ClusterLaunch
 from dwf.commands.beginning import begins
 from dwf.metrics import log_to_stderr
 from dwf.trust import code_in, trust_code
-from dwf.zoo.config import FamilyConfig, ZooConfig, class_of
+from dwf.zoo.config import ZooConfig
+from dwf.zoo.family_config import FamilyConfig, class_of
 
 DEFAULT = "mnist_mlp"
 

@@ -24,6 +24,15 @@ def is_here(config: DataSettings) -> bool:
     return is_cached(config.published, config.size)
 
 
+def why_not_here(config: DataSettings) -> str:
+    """Return what keeps a dataset from being read at once, where `is_here` says that it is not."""
+    if isinstance(config, OwnSettings):
+        return f"{config.title} is here, and is first read when work begins"
+    if config.size and is_cached(config.published):
+        return f"{config.title} is first made, from what is here, when work begins"
+    return f"{config.title} is not on this machine yet"
+
+
 def input_shape(config: DataSettings) -> tuple[int, ...]:
     """Return the shape of one input as a network takes it: that of a dataset's `Dataset.shape`."""
     shape = known(config).shape

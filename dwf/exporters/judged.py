@@ -3,7 +3,30 @@
 from dwf.errors import ConfigError
 from dwf.evaluation.report import NetworkSet, Report
 from dwf.files import read_json
+from dwf.metrics import logger
 from dwf.zoo.store import Zoo
+
+
+def newest_on(zoo: Zoo) -> str:
+    """Return the name of the newest report on a zoo's networks, which has their accuracies.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    reports = zoo.path.parent.parent / "reports"
+    done = {file.parent.name: file for file in sorted(reports.glob("*/done.json"))}
+    told = {name: read_json(file) for name, file in done.items()}
+    own = (zoo.name, zoo.fingerprint)
+    on_it = [name for name, one in told.items() if own in one.get("fingerprints", {}).items()]
+    if not on_it:
+        there = f"; reports there: {', '.join(done)}" if done else ""
+        raise ConfigError(
+            f"best: {zoo.path} has no accuracies on validation images, and no report in {reports} "
+            f"is on it as it is now{there}. Make one with dwf evaluate --samples {zoo.name}"
+        )
+    newest = max(on_it, key=lambda name: done[name].stat().st_mtime_ns)
+    logger.info("the best are those of report %s (%s)", newest, ", ".join(on_it))
+    return newest
 
 
 def judged(report: str, zoo: Zoo) -> NetworkSet:

@@ -42,15 +42,10 @@ def _best(zoo: Zoo, count: int, *, report: str | None) -> np.ndarray:
     rows_N = _enough(zoo, "best", count)
     if ACCURACY in zoo.columns:
         known_N = zoo.columns[ACCURACY]
-    elif report is not None:
-        from dwf.exporters.judged import judged  # on use, as reports import much
-
-        known_N = judged(report, zoo).values(ACCURACY)
     else:
-        raise ConfigError(
-            f"best = {count}: {zoo.path} has no column {ACCURACY}, by which the best are chosen: "
-            "score its networks with dwf evaluate, and name that by --report"
-        )
+        from dwf.exporters.judged import judged, newest_on  # on use, as reports import much
+
+        known_N = judged(report or newest_on(zoo), zoo).values(ACCURACY)
     order_N = np.argsort(-known_N[rows_N], kind="stable")  # NaN comes last
     return rows_N[order_N[:count]]
 

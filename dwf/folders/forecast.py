@@ -19,7 +19,8 @@ from dwf.generators.config import GeneratorConfig
 from dwf.generators.plan import foreseen
 from dwf.pipeline import STAGES, Command
 from dwf.sweeps.estimate import fit_seconds, learnt_networks, sample_seconds, zoo_seconds
-from dwf.zoo.config import FamilyConfig, ZooConfig, class_of
+from dwf.zoo.config import ZooConfig
+from dwf.zoo.family_config import FamilyConfig, class_of
 
 _COPIES = 4  # of a network in training: weights, gradient, two moments
 Key = tuple[str, str]

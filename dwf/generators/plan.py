@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dwf.zoo.config import ZooConfig
     from dwf.zoo.layout import Layout
 
+WILL_FAIL = "WILL FAIL: "
+"""Beginning of a line of a plan on why the work would fail."""
 _RANKED = "DWF_RANKED"  # what the job's script says of itself
 
 
@@ -138,7 +140,7 @@ def describe_sizes(
         yield from _advise_positions(config, layouts[0])
         yield from _advise_frames(config, zoos)
     if all((zoos / name / "zoo.json").exists() for name in names):
-        yield from (f"WILL FAIL: {problem}" for problem in foreseen(config, num_train))
+        yield from (f"{WILL_FAIL}{problem}" for problem in foreseen(config, num_train))
     density = config.density
     yield from density.describe()
     if density.takes_condition:
@@ -356,7 +358,8 @@ def layout_of(path: Path) -> "Layout | None":
 
 def _settings_of(zoo: str) -> "tuple[Path, ZooConfig] | None":
     """Return the file in configs/zoo/ that one zoo is called after, and what it says."""
-    from dwf.zoo.config import ZooConfig, class_of
+    from dwf.zoo.config import ZooConfig
+from dwf.zoo.family_config import class_of
 
     file = CONFIGS / "zoo" / f"{zoo.removesuffix('-aligned')}.yaml"
     if not file.exists() or class_of(read_yaml(file)) is not ZooConfig:  # a family, of several

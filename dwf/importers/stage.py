@@ -136,6 +136,9 @@ def report(zoo: Zoo) -> None:
         print(f"{what}: {count} members")
     if told["renamed"]:
         print(f"tensors were matched by the order of like layers: {zoo.path / 'run/renamed.json'}")
+    for name in (f"{part}_accuracy" for part in ("train", "val", "test")):
+        if name in zoo.columns:
+            print(f"{name.replace('_', ' ')}: {_spread(zoo.columns[name])}")
     for name, found in told["differences"].items():
         print(
             f"{name}: measured {found['measured']:.4f}, the source says {found['given']:.4f} on "
@@ -143,6 +146,14 @@ def report(zoo: Zoo) -> None:
         )
     for sentence in zoo.facts.caveats:
         print(sentence)
+
+
+def _spread(accuracy_N: np.ndarray) -> str:
+    """Return accuracies in words; NaN of none that was measured."""
+    known = 100 * accuracy_N[np.isfinite(accuracy_N)]
+    if not len(known):
+        return "not measured"
+    return f"{known.mean():.2f} % on average, from {known.min():.2f} to {known.max():.2f}"
 
 
 def _folder(root: Path, name: str) -> Path:

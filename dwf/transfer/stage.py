@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dwf.datasets.known import is_here
+from dwf.datasets.known import is_here, why_not_here
 from dwf.datasets.own import identified
 from dwf.errors import RunConflict
 from dwf.evaluation.report import Record, save_timing, write_index
@@ -81,7 +81,7 @@ def describe_cost(config: FinetuneConfig, root: Path) -> str:
     each = ", ".join(f"{arm.title} ({arm.count})" for arm in arms)
     said = f"{total} networks x {config.recipe.epochs} epochs: {each}"
     if not is_here(config.data):
-        return f"{said}\nno estimate of the time: {config.data.title} is not on this machine yet"
+        return f"{said}\nno estimate of the time: {why_not_here(config.data)}"
     target = find_target(config, Facts.read(root / "zoos" / config.zoo))
     refuse_misfit(target.config, target.data)
     rate = measure_rate(target.config, target.data)

@@ -75,7 +75,8 @@ def _details(one: "Status") -> Iterator[str]:
     yield from _short(f"{where} shard {i} is damaged: {why}" for i, why in one.damaged.items())
     yield from _short(f"{where} shard {i} cannot be read: {w}" for i, w in one.unread.items())
     if one.missing:
-        yield f"{where} missing shards: {_in_short(one.missing)}"
+        what = "shards that its job is to make" if one.jobs else "missing shards"
+        yield f"{where} {what}: {_in_short(one.missing)}"
     if len(one.whole) == one.num_shards and not one.has_view:
         yield f"{where} all shards are whole, {NAME} is still to be written"
     if one.jobs and not one.is_whole:

@@ -16,8 +16,9 @@ from dwf.settings import build, read_yaml, to_dict
 from dwf.stages import Runner, Work, run_here, stage
 from dwf.zoo import stage as one
 from dwf.zoo.cohorts import describe_cost as cost_of_one
-from dwf.zoo.config import FamilyConfig, ZooConfig
+from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import FILE
+from dwf.zoo.family_config import FamilyConfig
 from dwf.zoo.manifest import FAMILY, write_manifest
 from dwf.zoo.store import Zoo
 

@@ -4,6 +4,7 @@ import torch
 from torch.nn.modules.dropout import _DropoutNd
 
 from dwf.datasets.dataset import Dataset
+from dwf.datasets.known import input_shape, is_here, known
 from dwf.datasets.load import load_dataset
 from dwf.errors import ConfigError
 from dwf.networks.config import NetworkConfig
@@ -39,6 +40,20 @@ def refuse_misfit(config: ZooConfig, given: Dataset | None = None) -> Sound | No
     found = find_sound(config, data)
     refuse_unbatched(config, data)
     return found
+
+
+def refuse_foreseen(config: ZooConfig) -> None:
+    """Raise `ConfigError` where the network does not take the data, as far as that is known now.
+
+    Data that are not on this machine are not fetched: of those the settings alone are compared.
+    """
+    if is_here(config.data):
+        refuse_other_data(config.network, load_dataset(config.data), title=config.data.title)
+        return
+    num_classes = len(config.data.classes or ()) or known(config.data).num_classes
+    shape = input_shape(config.data)
+    if said := config.network.misfit(config.data.title, shape, num_classes=num_classes):
+        raise ConfigError(said)
 
 
 def refuse_other_data(config: NetworkConfig, data: Dataset, *, title: str) -> torch.nn.Module:

@@ -32,14 +32,19 @@ from dwf.zoo.cohorts import assemble
 from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import FILE, Facts, Method, Sound
 from dwf.zoo.layout import Layout
-from dwf.zoo.misfit import find_sound, refuse_misfit
+from dwf.zoo.misfit import find_sound, refuse_foreseen, refuse_misfit
 from dwf.zoo.progress import reporter
 from dwf.zoo.shard import shard_name
 from dwf.zoo.store import ZOO, Zoo, create_zoo, finish_zoo
 
 
 def plan(config: ZooConfig, root: Path, *, name: str) -> str:
-    """Return in words what `train_zoo` would train: networks, shards, cohorts, bytes."""
+    """Return in words what `train_zoo` would train: networks, shards, cohorts, bytes.
+
+    Raises:
+        ConfigError: the networks' inputs or classes are not those of the data.
+    """
+    refuse_foreseen(config)
     network = build_network(config.network)
     layout = Layout.of(network)
     rows = config.num_networks * config.most_rows

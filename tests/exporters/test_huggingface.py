@@ -1,6 +1,8 @@
 """Folders as Hugging Face's hub keeps them, and what their cards claim; nothing is called."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -94,6 +96,23 @@ def test_a_card_of_samples_has_generator_and_mark(drawn, export):
     assert "| mark (report r) | copying: near the training networks |" in text
     assert "| test_accuracy of all | 40.00 +- 12.50 % (n = 4) |" in text
     assert rows_of(ExportConfig("drawn", best=2, report="r"), drawn).tolist() == [1, 3]
+
+
+def test_the_best_of_samples_are_those_of_the_newest_report(drawn, tmp_path):
+    reports = tmp_path / "reports"
+    shutil.copytree(reports / "r", reports / "a-newer")
+    shutil.copytree(reports / "r", reports / "on-others")
+    other = JUDGED["sets"][0] | {"networks": {"val_accuracy": [0.9, 0.2, 0.8, 0.5]}}
+    write_json(reports / "a-newer" / "report.json", JUDGED | {"sets": [other]})
+    write_json(reports / "on-others" / "done.json", {"fingerprints": {"drawn": "older"}})
+    for age, name in enumerate(("on-others", "a-newer", "r")):
+        os.utime(reports / name / "done.json", (1000 - age, 1000 - age))
+    assert rows_of(ExportConfig("drawn", best=2), drawn).tolist() == [0, 2]
+    shutil.rmtree(reports / "a-newer")
+    assert rows_of(ExportConfig("drawn", best=2), drawn).tolist() == [1, 3]
+    shutil.rmtree(reports / "r")
+    with pytest.raises(ConfigError, match=r"no report in .* reports there: on-others\. Make one"):
+        rows_of(ExportConfig("drawn", best=2), drawn)
 
 
 def test_the_commit_is_that_of_the_run_that_made_the_zoo(zoo, export):

@@ -133,7 +133,7 @@ def test_rows_that_are_not_there(zoo, make_zoo, tmp_path):
     for name in ("best", "random"):
         with pytest.raises(ConfigError, match=f"{name} = 13: .* has 12 networks"):
             rows_of(ExportConfig("z", **{name: 13}), zoo)
-    with pytest.raises(ConfigError, match="no column val_accuracy"):
+    with pytest.raises(ConfigError, match="no accuracies on validation images"):
         rows_of(ExportConfig("z", best=1), make_zoo(name="unscored"))
     empty = write_zoo(tmp_path / "empty", zoo.facts, num_rows=0, blocks=[])
     with pytest.raises(TooFewNetworks, match="holds no networks"):

@@ -4,7 +4,7 @@ import pytest
 
 from dwf import settings
 from dwf.commands import COMMANDS
-from dwf.errors import TooFewNetworks
+from dwf.errors import ConfigError, TooFewNetworks
 from dwf.folders.forecast import forecast, sum_of
 from dwf.pipeline import PipelineConfig, commands
 from dwf.sweeps.estimate import zoo_seconds
@@ -62,6 +62,30 @@ def test_what_it_says_will_fail_does(components, batch, words, foretold, tmp_pat
         COMMANDS["generator"].run(["--config", str(tmp_path / "g.yaml"), "--zoo", "tiny", *root])
 
 
+def test_a_dry_run_that_foretells_a_failure_fails(foretold, tmp_path, capsys):
+    foretold(2, 9)  # writes the files
+    words = [str(tmp_path / "tiny.yaml"), "--root", str(tmp_path / "root"), "--dry-run"]
+    with pytest.raises(ConfigError, match="generator tiny-g would fail"):
+        COMMANDS["pipeline"].run(words)
+    assert "WILL FAIL: generator tiny-g: " in capsys.readouterr().out
+    foretold(2, 4)
+    COMMANDS["pipeline"].run(words)
+
+
+def test_a_dry_run_refuses_a_network_that_does_not_take_the_data(tmp_path, monkeypatch):
+    for data, cure in (
+        ("iris", "give 4 first and 3 last"),
+        ("mnist", "give 784 first and 10 last"),
+    ):
+        if data == "mnist":
+            monkeypatch.setenv("DWF_DATA", str(tmp_path / "none"))  # told from its settings alone
+        file = tmp_path / f"{data}.yaml"
+        file.write_text(ZOO.replace("4, 3, 3", "5, 3, 2").replace("iris", data))
+        with pytest.raises(ConfigError, match=cure):
+            COMMANDS["zoo"].run([str(file), "--root", str(tmp_path), "--dry-run"])
+    assert not (tmp_path / "zoos").exists()
+
+
 def test_inputs_that_nobody_makes_are_told(foretold):
     problems = [problem for one in foretold(2, 4, zoo=False) for problem in one.problems]
     assert len(problems) == 1 and "zoos/tiny is not there, and no stage before" in problems[0]
@@ -70,7 +94,8 @@ def test_inputs_that_nobody_makes_are_told(foretold):
 def test_the_dry_run_of_one_generator_says_it_too(make_zoo, tmp_path, capsys):
     make_zoo(10, name="z")
     words = ["--zoo", "z", "--config", "digits_flat", "--root", str(tmp_path), "--dry-run"]
-    COMMANDS["generator"].run([*words, "--density.training.batch-size", "9"])
+    with pytest.raises(ConfigError, match="would fail"):
+        COMMANDS["generator"].run([*words, "--density.training.batch-size", "9"])
     assert "WILL FAIL: 6 training networks are fewer than batch_size = 9" in capsys.readouterr().out
     COMMANDS["generator"].run([*words, "--density.training.batch-size", "6"])
     assert "WILL FAIL" not in capsys.readouterr().out

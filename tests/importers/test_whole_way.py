@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from dwf.align.config import AlignConfig
@@ -36,6 +37,16 @@ FORMATS = {
     "unterthiner": (written.unterthiner, {"data": SMALL, "where": ("activation=relu",)}),
     "wild_park": (written.wild_park, {"data": DIGITS}),
 }
+
+
+def test_the_accuracies_that_were_measured_are_told(make_zoo, capsys):
+    zoo = make_zoo(4, val_accuracy=np.array([0.5, 0.25, 0.75, np.nan]))
+    (zoo.path / "run").mkdir()
+    told = {"runs": 4, "left_out": {}, "converted": {}, "renamed": False, "differences": {}}
+    (zoo.path / "run" / "done.json").write_text(json.dumps(told))
+    report(zoo)
+    out = capsys.readouterr().out
+    assert "val accuracy: 50.00 % on average, from 25.00 to 75.00" in out and "test acc" not in out
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dwf.commands import COMMANDS
-from dwf.zoo.config import class_of
+from dwf.zoo.family_config import class_of
 from tests.documentation import ROOT, commands, programs
 
 SCRIPTS = {"zoo": [], "align": ["--zoo", "any"], "generator": [], "sample": ["--generator", "any"]}

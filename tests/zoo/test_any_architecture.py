@@ -296,7 +296,9 @@ def test_a_plan_makes_no_resized_images(tmp_path, monkeypatch):
     network = dataclasses.replace(SMALL, input=(1, 4, 4))
     data = dataclasses.replace(DIGITS, size=4)
     config = dataclasses.replace(CONFIG, network=network, data=data)
-    assert rate.describe_cost(config).endswith("digits at 4 x 4 is not on this machine yet")
+    assert rate.describe_cost(config).endswith(
+        ": digits at 4 x 4 is first made, from what is here, when work begins"
+    )
     assert "on digits at 4 x 4, 4 epochs each" in stage.plan(config, tmp_path, name="zoo")
     assert [folder.name for folder in tmp_path.iterdir()] == ["digits"]
 

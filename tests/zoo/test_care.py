@@ -42,6 +42,17 @@ def test_status_tells_what_is_missing_and_how_to_go_on(make_sharded):
     assert told[4].endswith(f"dwf zoo --resume --name zoo --root {root}")
 
 
+def test_shards_of_a_job_that_waits_are_not_called_missing(make_sharded):
+    zoo = make_sharded("zoo")
+    zoo.shards[1].path.unlink()
+    jobs = zoo.path / "run" / "jobs"
+    jobs.mkdir(parents=True)
+    (jobs / "submitted.json").write_text(json.dumps([{"job": "7"}]))
+    told = care("status", zoo.path, code=1)
+    assert "shards that its job is to make: 1" in told and "missing" not in told.split("\n", 1)[1]
+    assert "submitted to Slurm as job 7" in told
+
+
 def test_info_as_a_table_and_as_json(make_sharded):
     zoo = make_sharded("zoo")
     told = care("info", zoo.path)

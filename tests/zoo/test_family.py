@@ -18,8 +18,9 @@ from dwf.cluster import local
 from dwf.errors import ConfigError, NotAZoo, Preempted, RunConflict
 from dwf.networks.functional import build_network
 from dwf.zoo import care
-from dwf.zoo.config import FamilyConfig, ZooConfig
+from dwf.zoo.config import ZooConfig
 from dwf.zoo.family import plan, training_progress, work
+from dwf.zoo.family_config import FamilyConfig
 from dwf.zoo.layout import Layout
 from dwf.zoo.manifest import read_manifest, write_manifest, zoos_named
 from dwf.zoo.stage import train_zoo

@@ -7,7 +7,8 @@ import torch
 
 from dwf.networks.functional import build_network
 from dwf.settings import parse
-from dwf.zoo.config import FamilyConfig, RangeConfig, ZooConfig
+from dwf.zoo.config import RangeConfig, ZooConfig
+from dwf.zoo.family_config import FamilyConfig
 from dwf.zoo.layout import Layout
 from dwf.zoo.roster import hyper_parameter_names, hyper_parameters
 

@@ -7,12 +7,17 @@
 A page holds both SVGs and shows the one that suits the screen.
 """
 
+import gc
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
+from fontTools import subset
+from fontTools.ttLib import TTFont
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -42,13 +47,15 @@ STYLE = {
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "dwf",
+    "savefig.dpi": 300,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor"), INK),
     **dict.fromkeys(("xtick.color", "ytick.color", "axes.titlecolor"), INK),
 }
 """Settings of matplotlib under which figures are drawn and saved."""
-_DPI = 300
 _PAD = 0.06  # inches: letters of the page may be a little wider than those measured here
 _LINE = 0.17  # inches of a line of a legend
+_LOAD_FONT = subset.load_font
+_OF_JOINED_LETTERS = ("GDEF", "GPOS", "GSUB")
 # A file says nothing of the moment or the software: equal reports are equal files.
 _METADATA = {
     "png": {"Software": None},
@@ -138,14 +145,14 @@ def save_figures(figures: Mapping[str, tuple[str, Draw]], folder: Path) -> dict[
     drawn: dict[str, Path] = {}
     for file, (caption, draw) in figures.items():
         for width in WIDTHS:
-            figure = draw(width)
-            _take_literally(figure)
-            figure.draw_without_rendering()
-            figure.set_layout_engine(None)  # places are found; formats need not find them again
-            for path in sized(folder / file, width):
-                _save(figure, path)
-            if not width.is_narrow:
-                _save(figure, folder / file)
+            with _without_collections():
+                figure = draw(width)
+                _take_literally(figure)
+                _place(figure)
+                for path in sized(folder / file, width):
+                    _save(figure, path)
+                if not width.is_narrow:
+                    _save(figure, folder / file)
         drawn[caption] = folder / file
     return drawn
 
@@ -158,6 +165,32 @@ def _take_literally(figure: Figure) -> None:
         if not isinstance(axis.get_major_formatter(), (FixedFormatter, FuncFormatter)):
             for label in axis.get_ticklabels(which="both"):
                 label.set_parse_math(True)
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Collect no garbage meanwhile: a figure makes so many objects that all are walked often."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _place(figure: Figure) -> None:
+    """Find the places of all parts, and keep them: no format needs to find them again.
+
+    A title stands at the upper edge, unless ticks or a factor of the axis are there.
+    """
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine(None)
+    for axes in figure.axes:
+        is_clear = axes.xaxis.get_ticks_position() == "bottom"
+        if is_clear and not axes.yaxis.get_offset_text().get_text():
+            for where in ("left", "center", "right"):
+                axes.set_title(axes.get_title(where), loc=where, y=1)
 
 
 def sized(png: Path, width: Width) -> tuple[Path, Path]:
@@ -174,8 +207,21 @@ def files_of(png: Path) -> list[Path]:
 def _save(figure: Figure, path: Path) -> None:
     kind = path.suffix[1:]
     back = "white" if kind == "png" else "none"
-    with replacing(path) as partial:
-        figure.savefig(partial, format=kind, dpi=_DPI, facecolor=back, metadata=_METADATA[kind])
+    with replacing(path) as partial, mock.patch.object(subset, "load_font", _load_font):
+        figure.savefig(partial, format=kind, facecolor=back, metadata=_METADATA[kind])
+
+
+def _load_font(file: str, options: subset.Options) -> TTFont:
+    """Return a font to be cut to the letters of a PDF: without the tables of how letters join.
+
+    A PDF places each letter, so nothing reads them there; to cut them took a quarter of the time
+    of a report's figures.
+    """
+    font = _LOAD_FONT(file, options)
+    for table in _OF_JOINED_LETTERS:
+        if table in font:
+            del font[table]
+    return font
 
 
 def inline_svg(svg: Path, *, label: str, shown: str) -> str:

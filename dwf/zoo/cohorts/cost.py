@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dwf.datasets.dataset import Dataset
-from dwf.datasets.known import is_here
+from dwf.datasets.known import is_here, why_not_here
 from dwf.datasets.load import load_dataset
 from dwf.networks.checks import breaks_with_channels_last
 from dwf.networks.functional import is_stacked
@@ -33,7 +33,7 @@ def describe_cost(config: ZooConfig) -> str:
     """Return in words how many hours of a worker a zoo takes, at the rate of this machine."""
     rate = measure_rate(config)
     if rate is None:
-        return f"no estimate of the time: {config.data.title} is not on this machine yet"
+        return f"no estimate of the time: {why_not_here(config.data)}"
     hours = rate.seconds * config.num_networks * _epochs(config) / 3600
     return (
         f"about {hours:,.2f} hours of one worker (a core), at {rate.seconds:.3g} s an epoch of "
