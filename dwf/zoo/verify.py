@@ -193,7 +193,7 @@ class _Look:
     index: int
     file: Path
     damage: Damage | None = None
-    """What is wrong with the file as a whole."""
+    """Finding on the file as a whole."""
     shard: Shard | None = None
     fits: bool = True
     """Whether it is the file that the view was made of."""
