@@ -359,7 +359,7 @@ def layout_of(path: Path) -> "Layout | None":
 def _settings_of(zoo: str) -> "tuple[Path, ZooConfig] | None":
     """Return the file in configs/zoo/ that one zoo is called after, and what it says."""
     from dwf.zoo.config import ZooConfig
-from dwf.zoo.family_config import class_of
+    from dwf.zoo.family_config import class_of
 
     file = CONFIGS / "zoo" / f"{zoo.removesuffix('-aligned')}.yaml"
     if not file.exists() or class_of(read_yaml(file)) is not ZooConfig:  # a family, of several
