@@ -15,6 +15,20 @@ THERE += ("scikit-learn", "numpy", "Pillow", "threadpoolctl")
 """Libraries with which the tests of the GPU run, beside pytest; the last three come with others."""
 
 
+# Not by None in `sys.modules`, which scikit-learn takes for a module that was imported.
+_NOT_FOUND = """
+from importlib.machinery import PathFinder
+
+found = PathFinder.find_spec
+
+class Finder:  # no function, which pytest would take for a method of its own
+    def __call__(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in {names} else found(name, path, target)
+
+PathFinder.find_spec = Finder()
+"""
+
+
 def lacking() -> list[str]:
     """Return what dwf can use beyond `THERE`, by the names that are imported."""
     tree = ast.parse((ROOT / "setup.py").read_text())
@@ -32,8 +46,7 @@ def run_bare(folder: Path, *words: str) -> subprocess.CompletedProcess:
         folder: takes the `sitecustomize.py`.
         words: what follows `python`.
     """
-    lines = f"import sys\nfor name in {lacking()}:\n    sys.modules[name] = None\n"
-    (folder / "sitecustomize.py").write_text(lines)
+    (folder / "sitecustomize.py").write_text(_NOT_FOUND.format(names=lacking()))
     return subprocess.run(
         [sys.executable, *words],
         capture_output=True,

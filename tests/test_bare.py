@@ -1,7 +1,4 @@
-"""dwf where only the libraries are that its tests of the GPU need.
-
-A module that `sys.modules` holds as None is as one that is not installed.
-"""
+"""dwf where only the libraries are that its tests of the GPU need."""
 
 import json
 import zlib
