@@ -107,14 +107,14 @@ def read_json(
         error: it is empty, cut short, nested without end, of another type, or lacks a key.
         DwfError: see `refuse_irregular`.
     """
-    return parse_json(read_bytes(path), path, of, keys=keys, cure=cure, error=error)
+    return parse_json(read_bytes(path), path, of=of, keys=keys, cure=cure, error=error)
 
 
 def parse_json(
     content: bytes | str,
     path: object,
-    of: type = dict,
     *,
+    of: type = dict,
     keys: Collection[str] = (),
     cure: str = CURE,
     error: type[DwfError] = CorruptCheckpoint,

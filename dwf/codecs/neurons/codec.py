@@ -208,7 +208,7 @@ class NeuronsCodec(SeveralLayouts):
     def _open(self, folder: Path) -> None:
         layouts = [self.layout]
         if "layouts" in self.arrays:
-            told = parse_json(str(self.arrays["layouts"]), "layouts", list)
+            told = parse_json(str(self.arrays["layouts"]), "layouts", of=list)
             layouts = [Layout.from_json(each) for each in told]
         self._take(layouts)
 
