@@ -71,7 +71,7 @@ def test_a_missing_or_broken_file_is_said(tmp_path):
         read_settings(config)
     broken = tmp_path / "broken.json"
     broken.write_text("{stage: 2}")
-    with pytest.raises(ConfigError, match=r"broken\.json: not JSON: Expecting"):
+    with pytest.raises(ConfigError, match=r"broken\.json is damaged .Expecting"):
         read_settings(dataclasses.replace(CONFIG, deepspeed=str(broken)))
 
 
