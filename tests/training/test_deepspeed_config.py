@@ -78,7 +78,7 @@ def test_a_missing_or_broken_file_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[1]", r"the file is \[1\]: expected"),
+        ("[1]", "holds list, `key: value` pairs are expected"),
         ('{"bf16": true}', "bf16 is true: expected"),
         ('{"zero_optimization": null}', "zero_optimization is null: expected"),
     ],
