@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dwf.errors import DwfError
 from dwf.files import gunzip, read_bytes, read_json
 
 Arrays = dict[str, np.ndarray]
@@ -23,7 +24,7 @@ Arrays = dict[str, np.ndarray]
 _ALGORITHMS = {32: "md5", 64: "sha256"}
 _DAMAGE = (
     OSError, EOFError, ValueError, SyntaxError, KeyError, zlib.error, tarfile.TarError,
-    pickle.UnpicklingError,
+    pickle.UnpicklingError, DwfError,
 )  # fmt: skip
 
 
@@ -167,7 +168,7 @@ def _read_cifar10_pngs(folder: Path) -> Arrays:
         paths = [find_file(folder, name) for name in files]
         rows = [np.asarray(Image.open(path)).reshape(-1, 32, 32, 3) for path in paths]
         arrays[f"x_{part}"] = np.concatenate(rows)
-        labels = read_json(find_file(folder, f"{part}_lables.json"))
+        labels = read_json(find_file(folder, f"{part}_lables.json"), list)
         arrays[f"y_{part}"] = np.array(labels, np.uint8)
     return arrays
 

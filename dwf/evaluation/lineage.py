@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dwf.errors import DwfError
 from dwf.generators.config import GeneratorConfig
-from dwf.names import folder_in
+from dwf.names import why_no_name
 from dwf.settings import build, read_yaml
 from dwf.zoo.facts import Facts
 
@@ -42,8 +42,8 @@ def links_of(root: Path, *, zoo: str, samples: Sequence[str]) -> list[tuple[str,
 
 def _of_zoo(root: Path, name: str, above: tuple[str, ...] = ()) -> Iterator[str]:
     """Yield the commands that make a zoo, from the first on; a zoo made of itself has none."""
-    folder = folder_in(root / "zoos", name)
-    if name in above:
+    folder = root / "zoos" / name
+    if name in above or why_no_name(name):  # a path is of networks' files
         return
     above = (*above, name)
     if not (folder / "run" / "config.yaml").exists():

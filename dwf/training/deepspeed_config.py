@@ -82,13 +82,12 @@ def read_settings(config: LoopConfig) -> DeepSpeedSettings:
         ConfigError: no such file, not JSON, a ZeRO stage that is none, or a key that the loop owns.
     """
     path = here_or_shipped(config.deepspeed)
-    try:
-        data = read_json(path, cure="write it as DeepSpeed's own", error=ConfigError)
-    except (FileNotFoundError, IsADirectoryError):
+    if not path.is_file():
         raise ConfigError(
             f"training.deepspeed = {config.deepspeed!r}: no such file; shipped are "
             f"{', '.join(sorted(_shipped()))}"
-        ) from None
+        )
+    data = read_json(path, cure="write it as DeepSpeed's own", error=ConfigError)
     _refuse_other_kinds(path, data)
     _refuse_owned(path, data)
     stage = data.get("zero_optimization", {}).get("stage", 0)

@@ -76,7 +76,7 @@ def test_an_altered_file_is_named_and_removing_it_mends(tiny, folder, arrays, da
 def test_damaged_checksums_are_named_and_removing_them_mends(tiny, folder, arrays):
     open_arrays("mnist")
     (folder / "checksums.json").write_text('{"x_train.npy": [1')
-    with pytest.raises(DataUnavailable, match=r"checksums\.json is damaged: remove it"):
+    with pytest.raises(DataUnavailable, match=r"checksums\.json is damaged .*: remove it"):
         open_arrays("mnist")
     (folder / "checksums.json").unlink()
     check(open_arrays("mnist"), arrays)

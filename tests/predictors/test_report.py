@@ -179,7 +179,7 @@ def test_another_version_or_schema_is_refused(made, tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         Report.load(tmp_path)
     file.write_text("{")
-    with pytest.raises(ConfigError, match="is no JSON"):
+    with pytest.raises(ConfigError, match="is damaged"):
         Report.load(tmp_path)
     file.write_text(json.dumps(told | {"version": 9}))
     with pytest.raises(ConfigError, match="version = 9, this dwf reads 'dwf-predictors', 1"):
