@@ -94,6 +94,7 @@ setup(
         "tyro>=1,<2",
         "rich>=13,<16",
         "matplotlib>=3.9,<4",
+        "fonttools>=4.50,<5",
         "foolbox>=3.3.4,<4",
         "scikit-learn>=1.6,<2",
         "lightgbm>=4.6,<5",

@@ -88,13 +88,13 @@ def stage(
             if over is not None:  # it may be another user's: nothing is written, no lock is taken
                 refuse_other(over)
                 if _is_over(product, folder, over):
+                    _tell_where(records)
                     return False, None
             held.enter_context(hold(records))
             run = RunFolder(records, config, free=free)
             refuse_other(run)
             held.enter_context(kept_in(records))
-            for line in where_to_look(records):
-                logger.info("%s", line)
+            _tell_where(records)
             if _is_over(product, folder, run):
                 return False, None
             opened.append(run)
@@ -115,6 +115,11 @@ def stage(
             if opened
             else RunFolder.beside(folder / product.records, config, threads=count)
         )
+
+
+def _tell_where(records: Path) -> None:
+    for line in where_to_look(records):
+        logger.info("%s", line)
 
 
 def _is_over(product: Product, folder: Path, run: RunFolder) -> bool:

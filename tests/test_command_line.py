@@ -177,8 +177,8 @@ def test_keys_given_twice_are_all_told(tmp_path):
         (["--part.no-fast", "--part.no-fast=false"], r"no-fast takes no value"),
         (["--steps", "many"], r"^command line: steps = 'many': expected int"),
         (["a.yaml", "--config", "b.yaml"], r"a.yaml b.yaml: expected one settings file"),
-        (["--name", "../x"], r"--name \.\./x leads out of --root"),
-        (["--name", "/x"], r"--name /x leads out of --root"),
+        (["--name", "../x"], r"--name '\.\./x', under --root \.: it leads out of its folder"),
+        (["--name", "/x"], r"--name '/x', under --root \.: it leads out of its folder"),
     ],
 )
 def test_a_wrong_flag_is_told_as_it_was_typed(tmp_path, monkeypatch, words, said):

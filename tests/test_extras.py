@@ -46,6 +46,7 @@ def test_extras_are_those_that_setup_declares():
 
 
 CALLED = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "mlflow": "mlflow-skinny"}
+CALLED |= {"fontTools": "fonttools"}
 """Import -> the library's name on PyPI, where they differ."""
 
 

@@ -125,7 +125,7 @@ def test_the_count_of_the_beginning_is_kept_and_of_other_ranks_taken_anew(tmp_pa
     caplog.set_level("INFO")
     with threads(3):
         assert kept(tmp_path) == 3
-    (tmp_path / "codec").mkdir()  # something came of it
+    (tmp_path / "metrics.jsonl").touch()  # something came of it
     assert kept(tmp_path) == 3
     assert "computes on 3 threads, as it was begun; 1 would be free" in caplog.text
     assert kept(tmp_path, ranks=4) == torch.get_num_threads() == 1

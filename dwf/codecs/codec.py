@@ -279,7 +279,7 @@ class Codec:
             with told_by(folder / HEAD):
                 layout = Layout.from_json(head["layout"])
                 codec = own(config, layout, arrays=arrays, facts=head["facts"])
-                codec._open(folder)
+            codec._open(folder)
         except (OSError, ValueError, KeyError, CorruptCheckpoint, ConfigError) as error:
             told = of_system(error, folder)
             if told and told.errno != errno.ENOENT:

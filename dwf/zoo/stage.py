@@ -313,8 +313,13 @@ def _write_curves(config: ZooConfig, record: RunFolder) -> None:
         at = [point for curve in curves for point in curve if point["epoch"] == epoch]
         if at:
             names = [name for name in at[0] if name != "epoch"]  # no training loss before training
-            log.write(epoch, **{name: float(np.mean([p[name] for p in at])) for name in names})
+            log.write(epoch, **{name: float(_numbers(at, name).mean()) for name in names})
     log.close()
+
+
+def _numbers(points: list[dict[str, Json]], name: str) -> np.ndarray:
+    """Return one column of points of a curve; NaN where a network diverged, which JSON has not."""
+    return np.array([point[name] for point in points], dtype=np.float64)
 
 
 def _summary(zoo: Zoo) -> dict[str, Json]:

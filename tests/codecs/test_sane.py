@@ -228,7 +228,8 @@ def test_an_interrupted_fit_goes_on_to_the_same_bytes(
 
 
 def test_resuming_with_another_token_size_names_the_setting(tmp_path):
-    RunFolder(tmp_path / "run", CONFIG).part("codec")
+    part = RunFolder(tmp_path / "run", CONFIG).part("codec")
+    (part.path / "metrics.jsonl").touch()  # something came of it
     with pytest.raises(RunConflict, match=r"a run with tokens.size = 17, this one has 19"):
         RunFolder(tmp_path / "run", replace(CONFIG, tokens=SaneTokensConfig(19)))
 

@@ -88,7 +88,7 @@ def test_resume_goes_on_with_what_is_named(make_zoo, tmp_path):
 
 
 def test_a_generator_without_settings_is_called_as_its_zoo(make_zoo, tmp_path, capsys):
-    make_zoo(8, name="mine")
+    make_zoo(800, name="mine")
     words = ["--root", str(tmp_path), "--dry-run"]
     COMMANDS["generator"].run(["--zoo", "mine", *words])
     said = capsys.readouterr().out

@@ -308,7 +308,11 @@ def test_what_it_returns_is_looked_at(root, own):
             ("spread",),
             r"returned spread of shape \[1\], expected a number for",
         ),
-        ("own_measure:nothing", ("spread",), r"it cannot be imported \(AttributeError"),
+        (
+            "own_measure:nothing",
+            ("spread",),
+            r"it cannot be imported from .*own_measure.py \(AttributeError",
+        ),
     ):
         mine = replace(own, target=target, columns=columns, arguments={})
         with pytest.raises(ConfigError, match=said):

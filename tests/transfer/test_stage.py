@@ -175,7 +175,7 @@ def test_a_plan_says_networks_and_time_and_touches_nothing(root):
 
 
 def test_a_network_that_diverges_counts_as_wrong(root):
-    wild = RecipeConfig(epochs=2, batch_size=64, optimizer="sgd", learning_rate=1e30)
+    wild = RecipeConfig(epochs=2, optimizer="sgd", learning_rate=1e3, weight_decay=1e9)
     made = finetune(config(arms=("originals",), recipe=wild, members=2), root, name="wild")
     (arm,) = made.arms
     assert (arm.diverged_N > 0).all() and not arm.test_EN[1:].any() and arm.test_EN[0].all()

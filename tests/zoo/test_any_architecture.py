@@ -9,7 +9,7 @@ import pytest
 from dwf.datasets.config import DataConfig
 from dwf.datasets.load import load_dataset
 from dwf.devices import find_device
-from dwf.errors import ConfigError
+from dwf.errors import ConfigError, TooFewNetworks
 from dwf.networks.config import CifarResNetConfig, CNNConfig, MLPConfig, PythonConfig, ViTConfig
 from dwf.trust import trust_code
 from dwf.zoo import roster, stage
@@ -31,6 +31,7 @@ from dwf.zoo.facts import Method
 from dwf.zoo.info import zoo_facts
 from dwf.zoo.misfit import refuse_misfit
 from dwf.zoo.shard import write_shard
+from dwf.zoo.store import Zoo
 from dwf.zoo.verify import find_damage
 
 DIGITS = DataConfig("digits", validation=0.2)
@@ -251,7 +252,9 @@ def test_settings_that_contradict_each_other_are_refused():
 def test_networks_without_a_row_are_told(tmp_path, caplog):
     recipe = RecipeConfig(epochs=1, batch_size=512)
     config = dataclasses.replace(CONFIG, recipe=recipe, vary=VaryConfig(), count=2)
-    zoo = stage.train_zoo(dataclasses.replace(config, keep=KeepAbove(1.0)), tmp_path, name="zoo")
+    with pytest.raises(TooFewNetworks, match="is finished and has 0 rows: 0 networks diverged"):
+        stage.train_zoo(dataclasses.replace(config, keep=KeepAbove(1.0)), tmp_path, name="zoo")
+    zoo = Zoo.open(tmp_path / "zoos" / "zoo")
     assert len(zoo) == 0 and find_damage(zoo.path) == [] and zoo_facts(zoo.path)["rows"] == 0
     assert "2 of 2 networks have no row: 0 diverged, 2 were never good enough" in caplog.text
 

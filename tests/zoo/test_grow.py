@@ -141,7 +141,7 @@ def test_what_cannot_grow_is_refused(tmp_path):
     with pytest.raises(RunConflict, match="networks 13 to 19 already: give --count 20"):
         train_zoo(replace(MLP, count=15), tmp_path, name="z")
     (tmp_path / "zoos" / "z" / GROWN).write_text("{}")
-    with pytest.raises(NotAZoo, match=r"grown\.json is not as this dwf writes it"):
+    with pytest.raises(NotAZoo, match=r"grown\.json lacks format: remove it"):
         Zoo.open(tmp_path / "zoos" / "z")
     with pytest.raises(ConfigError, match="first = 5, count = 5"):
         told = {"network": {"kind": "mlp", "widths": [4, 3]}, "data": {"kind": "iris"}}
