@@ -74,14 +74,7 @@ class Recurrent(nn.Module):
         condition_BP: torch.Tensor | None = None,
         present_BK: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return a vector for each of x_BK at times t_B in [0, 1], shape [B, K].
-
-        Args:
-            x_BK: sequences, token after token.
-            t_B: their times, or, of shape [1], the one time of all.
-            condition_BP: standardised conditions, NaN for none; or, of shape [1, P], those of all.
-            present_BK: bool, which numbers each sequence has; None: all.
-        """
+        """Return a vector for each of x_BK, [B, K]; arguments as of `TokenBackbone.forward`."""
         if present_BK is not None:
             x_BK = x_BK * present_BK
         prototype_STC = self.lead(self.trunk(self._state(condition_BP)))
