@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dwf.errors import DwfError
-from dwf.generators.config import GeneratorConfig
 from dwf.names import why_no_name
-from dwf.settings import build, read_yaml
+from dwf.settings import read_yaml
 from dwf.zoo.facts import Facts
 
 
@@ -59,10 +58,13 @@ def _of_zoo(root: Path, name: str, above: tuple[str, ...] = ()) -> Iterator[str]
 
 
 def _of_generator(root: Path, name: str, above: tuple[str, ...]) -> Iterator[str]:
-    file = root / "runs" / name / "config.yaml"
-    config = build(GeneratorConfig, read_yaml(file), source=str(file))
-    for zoo in (config.zoo, *config.more_zoos, *config.codec_zoos):
-        yield from _of_zoo(root, zoo, above)
+    settings = read_yaml(root / "runs" / name / "config.yaml")
+    for key in ("zoo", "more_zoos", "codec_zoos"):
+        # Not built: a generator may be of kinds that are registered in its own script alone.
+        named = settings.get(key)
+        for zoo in named if isinstance(named, list) else [named]:
+            if isinstance(zoo, str):
+                yield from _of_zoo(root, zoo, above)
     yield f"dwf generator --config runs/{name}/config.yaml --name {name}"
 
 
