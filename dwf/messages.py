@@ -9,7 +9,8 @@ of 16 bytes. In the head a value that is not JSON itself stands as `[kind, ...]`
     bytes                      number of its buffer
     array scalar tensor        dtype, shape, memory order (of a tensor: of its axes), its buffer
     path range                 text; start, stop, step
-    record                     module and name of a dataclass of dwf that is imported here, fields
+    record                     module and name of a dataclass that is imported here, of dwf or of
+                               settings; fields
     error                      module and name of its class, of dwf or built in, and its arguments
 """
 
@@ -21,6 +22,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dwf.checked import Checked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +103,7 @@ def _told(value: object, buffers: list[bytes]) -> Any:
         return ["bytes", _kept(bytes(value), buffers)]
     if isinstance(value, BaseException):
         return _told_error(value, buffers)
-    if dataclasses.is_dataclass(kind) and _is_ours(kind.__module__):
+    if _is_record(kind):
         names = [field.name for field in dataclasses.fields(kind) if field.init]
         fields = vars(value)
         told = {name: _told(fields[name], buffers) for name in names}
@@ -185,9 +188,9 @@ def _tensor(
 
 
 def _record(buffers: list[memoryview], module: str, name: str, fields: dict[str, Any]) -> object:
-    cls = vars(sys.modules[module])[name] if _is_ours(module) else None
-    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == module):
-        raise ValueError(f"{module}.{name} is no dataclass of dwf")
+    cls = vars(sys.modules[module])[name]
+    if not (isinstance(cls, type) and _is_record(cls) and cls.__module__ == module):
+        raise ValueError(f"{module}.{name} is no dataclass of dwf, and no settings")
     return cls(**{key: _made(value, buffers) for key, value in fields.items()})
 
 
@@ -197,6 +200,13 @@ def _error(buffers: list[memoryview], module: str, name: str, arguments: Any) ->
     if not (isinstance(cls, type) and issubclass(cls, BaseException)):
         raise ValueError(f"{module}.{name} is no error")
     return cls(*_made(arguments, buffers))
+
+
+def _is_record(kind: type) -> bool:
+    """Whether it is a dataclass of dwf, or of settings: these may be of a user's own kind."""
+    return dataclasses.is_dataclass(kind) and (
+        _is_ours(kind.__module__) or issubclass(kind, Checked)
+    )
 
 
 def _is_ours(module: str) -> bool:

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,29 @@ import pytest
 import torch
 
 from dwf.align.groups import Group, Member
+from dwf.checked import Checked
 from dwf.codecs.codes import Codes, CodeShape
 from dwf.errors import ConfigError, TrainingDiverged
 from dwf.messages import pack, sendable, unpack
 from dwf.zoo.moments import Moments
 
+
+@dataclass(frozen=True)
+class OwnConfig(Checked):
+    """Settings of a user's own kind."""
+
+    width: int = 3
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """No settings, and not dwf's."""
+
+    width: int = 3
+
+
 VALUES = [
+    OwnConfig(5),
     None,
     True,
     -(2**70),
