@@ -5,13 +5,17 @@ theirs together. Each zoo is as `train_zoo` alone would make it, to the same byt
 """
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from dwf.datasets.own import identified
+from dwf.errors import RunConflict
+from dwf.flags import words_naming
 from dwf.names import folder_in
 from dwf.run_folder import hold
+from dwf.same_settings import differences
 from dwf.settings import build, read_yaml, to_dict
 from dwf.stages import Runner, Work, run_here, stage
 from dwf.zoo import stage as one
@@ -56,11 +60,13 @@ def train_zoos(
 
     Raises:
         ConfigError: networks of a zoo do not fit its data; before any is trained.
-        RunConflict: a folder holds another zoo or family, or another process trains it.
+        RunConflict: a folder holds another zoo or family, or this one with another `count`, or
+            another process trains it.
         WorkFailed: shards failed; the others are whole.
         StillRunning: the runner left the work to others; call again to look.
     """
     root = Path(root)
+    refuse_growth(config, root, name=name)
     config = _identified(config)
     folder, members = folder_in(Path(root) / "zoos", name), config.members
     with stage(FAMILY, folder, config=config, has_workers=True) as record:
@@ -75,6 +81,31 @@ def train_zoos(
         if record.summary is None:
             record.finish(**_summary(zoos))
     return zoos
+
+
+def refuse_growth(config: FamilyConfig, root: Path, *, name: str) -> None:
+    """Refuse another `count` of a family that is there, and say how its zoos grow.
+
+    Raises:
+        RunConflict: the family was begun with another `count`, and with the same settings else.
+    """
+    folder = folder_in(Path(root) / "zoos", name)
+    file = folder / "run" / "config.yaml"
+    if not file.exists():
+        return
+    apart = [key for key, _, _ in differences(read_yaml(file), to_dict(_identified(config)))]
+    if not apart or {key.rpartition(".")[2] for key in apart} != {"count"}:
+        return
+    members = [folder.with_name(f"{name}-{label}") for label in config.members]
+    ways = [
+        f"dwf zoo --config {shlex.quote(str(each / 'run' / 'config.yaml'))} "
+        f"{words_naming(each, 'zoos')} --count {zoo.count}"
+        for each, zoo in zip(members, config.members.values(), strict=True)
+    ]
+    raise RunConflict(
+        f"{folder} holds a family, which grows zoo by zoo, once it is finished, and keeps its name "
+        f"for all of them: give {'; '.join(ways)}"
+    )
 
 
 def report(zoos: Mapping[str, Zoo]) -> None:
