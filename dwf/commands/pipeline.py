@@ -86,7 +86,7 @@ def run(parsed: settings.Parsed[PipelineConfig]) -> None:
             if not launch.dry_run:
                 left.took(number, time.monotonic() - start)
     if launch.dry_run:
-        _foretell(given, launch.root, refused)
+        _foretell(given, launch.root, refused=refused)
 
 
 def _foretell(given: Sequence[Command], root: Path, refused: Mapping[tuple[str, str], str]) -> None:

@@ -152,8 +152,7 @@ def parse(
         folder: where the command's run folders lie under `--root`, for `--resume`.
         flags: the flags beside the settings: `Launch`, or a dataclass that adds to it.
         named: the run's name without `--name`, see `Parsed`.
-        after: the same, with one setting in braces, where no settings file is named and a flag
-            gives this setting one value: then it is all that tells one run from another.
+        after: the same, where no settings file is named and a flag gives its setting one value.
         from_files: settings that a flag takes from the file or preset of a zoo, which has them
             too, as `--network FILE`.
 
@@ -161,7 +160,7 @@ def parse(
         ConfigError: as in `build`, for the file and for the flags, with a line for each fault.
     """
     names, words = take_files(sys.argv[1:] if argv is None else argv, cls, flags)
-    line, own, is_help = _read_words(words, flags, folder)
+    line, own, is_help = _read_words(words, flags, folder=folder)
     if line.data.get("resume") and not is_help:
         _refuse_guess(names, line, folder=folder, named=named)
     config, path = _find(names, default_file, line, command=command, folder=folder)
@@ -186,9 +185,9 @@ def parse(
     trust_code(*launch.trust_code, *(code_in(made) - recorded))  # a folder's: nobody named that
     track_with(*launch.track)
     if after and not names:
-        named = _named_after(after, made, overlay.given) or named
-    origins = _told_origins(file, overlay, line)
-    return Parsed(made, launch, origins=origins, named=named, is_chosen=bool(names))
+        named = _named_after(after, made, given=overlay.given) or named
+    told = _told_origins(file, overlay, line)
+    return Parsed(made, launch, origins=told, named=named, is_chosen=bool(names))
 
 
 def file_named(
@@ -209,7 +208,7 @@ def file_named(
         folder: see `parse`.
     """
     names, words = take_files(sys.argv[1:] if argv is None else argv, *classes)
-    line, _, is_help = _read_words(words, Launch, folder)
+    line, _, is_help = _read_words(words, Launch, folder=folder)
     if line.data.get("resume") and not is_help:
         _refuse_guess(names, line, folder=folder)
     return _find(names, default_file, line, command=command, folder=folder)[1]
@@ -265,7 +264,7 @@ def _read_words(words: Sequence[str], flags: type, folder: str) -> tuple[Overlay
     return line, [flag for flag in given if flag not in mine], is_help
 
 
-def _named_after(pattern: str, config: object, given: Collection[str]) -> str:
+def _named_after(pattern: str, config: object, *, given: Collection[str]) -> str:
     """Return the pattern of a name that one setting gives; empty where none or several give it."""
     setting = pattern.partition("{")[2].partition("}")[0]
     if setting not in given:

@@ -60,7 +60,7 @@ def train_zoos(
 
     Raises:
         ConfigError: networks of a zoo do not fit its data; before any is trained.
-        RunConflict: a folder holds another zoo or family, or this one with another `count`, or
+        RunConflict: a folder holds another zoo or family, or this one with a smaller `count`, or
             another process trains it.
         WorkFailed: shards failed; the others are whole.
         StillRunning: the runner left the work to others; call again to look.
@@ -84,24 +84,29 @@ def train_zoos(
 
 
 def refuse_growth(config: FamilyConfig, root: Path, *, name: str) -> None:
-    """Refuse another `count` of a family that is there, and say how its zoos grow.
+    """Refuse a larger `count` of a family that is there, and say how its zoos grow.
 
     Raises:
-        RunConflict: the family was begun with another `count`, and with the same settings else.
+        RunConflict: the family was begun with a smaller `count`, and with the same settings else.
     """
     folder = folder_in(Path(root) / "zoos", name)
     file = folder / "run" / "config.yaml"
     if not file.exists():
         return
-    apart = [key for key, _, _ in differences(read_yaml(file), to_dict(_identified(config)))]
+    told = read_yaml(file)
+    apart = [key for key, _, _ in differences(told, to_dict(_identified(config)))]
     if not apart or {key.rpartition(".")[2] for key in apart} != {"count"}:
         return
-    members = [folder.with_name(f"{name}-{label}") for label in config.members]
-    ways = [
-        f"dwf zoo --config {shlex.quote(str(each / 'run' / 'config.yaml'))} "
-        f"{words_naming(each, 'zoos')} --count {zoo.count}"
-        for each, zoo in zip(members, config.members.values(), strict=True)
-    ]
+    before = build(FamilyConfig, told, source=str(file)).members
+    more = {label: zoo.count - before[label].count for label, zoo in config.members.items()}
+    if min(more.values()) < 0 or not any(more.values()):
+        return
+    ways = []
+    for label in (label for label, num in more.items() if num):
+        zoo = folder.with_name(f"{name}-{label}")
+        settings_file = shlex.quote(str(zoo / "run" / "config.yaml"))
+        count = config.members[label].count
+        ways.append(f"dwf zoo --config {settings_file} {words_naming(zoo, 'zoos')} --count {count}")
     raise RunConflict(
         f"{folder} holds a family, which grows zoo by zoo, once it is finished, and keeps its name "
         f"for all of them: give {'; '.join(ways)}"

@@ -249,7 +249,7 @@ def test_a_family_that_is_to_grow_says_how_its_zoos_do(tmp_path, monkeypatch):
     with pytest.raises(RunConflict, match="grows zoo by zoo") as told:
         dwf.train_zoos(shared, tmp_path, name="both")
     ways = str(told.value).partition(": give ")[2].split("; ")
-    assert [way.rpartition("--count ")[2] for way in ways] == ["8", "5"]
+    assert [way.rpartition("--count ")[2] for way in ways] == ["8"]
     COMMANDS["zoo"].run(shlex.split(ways[0])[2:])
     named = zoos_named(tmp_path / "zoos", ["both"])
     assert [len(Zoo.open(tmp_path / "zoos" / name)) for name in named] == [8, 5]
