@@ -89,7 +89,9 @@ def run(parsed: settings.Parsed[PipelineConfig]) -> None:
         _foretell(given, launch.root, refused=refused)
 
 
-def _foretell(given: Sequence[Command], root: Path, refused: Mapping[tuple[str, str], str]) -> None:
+def _foretell(
+    given: Sequence[Command], root: Path, *, refused: Mapping[tuple[str, str], str]
+) -> None:
     """Print what the stages will take, one by one and together; raise where one would fail.
 
     Args:
