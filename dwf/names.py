@@ -4,6 +4,7 @@ A name comes from a command line, a settings file, or a file that somebody else 
 below its place (`zoos/NAME`), and never leads out of it.
 """
 
+import os
 from pathlib import Path, PurePosixPath
 
 from dwf.errors import ConfigError
@@ -61,3 +62,47 @@ def folder_in(parent: Path | str, name: str) -> Path:
     """
     refuse_no_name(name, f"name of a folder in {Path(parent).name}/")
     return Path(parent) / name
+
+
+def name_said(word: str, parent: Path, *, key: str, may_be_path: bool = False) -> str:
+    """Return the name that a word of a command line says: the name itself, or a path to its folder.
+
+    Args:
+        word: as it was typed: `x`, `zoos/x`, `zoos/x/` or `/data/zoos/x`.
+        parent: where folders of such names lie, as `root / "zoos"`.
+        key: how the word was given, for the error.
+        may_be_path: whether a path that lies elsewhere is meant as it stands.
+
+    Raises:
+        ConfigError: the word is a folder that lies elsewhere.
+    """
+    plain = word.rstrip("/")
+    if why_no_name(plain) is None and ("/" not in plain or (parent / plain).exists()):
+        return plain
+    paths = [Path(word).expanduser(), parent.parent / word]
+    for path in paths if plain else ():
+        for found, place in (
+            (Path(os.path.abspath(path)), Path(os.path.abspath(parent))),
+            (path.parent.resolve() / path.name, parent.resolve()),
+        ):
+            if found != place and found.is_relative_to(place):
+                return found.relative_to(place).as_posix()
+    is_elsewhere = why_no_name(plain) is not None or parent.name in Path(plain).parts
+    if may_be_path or not (plain and is_elsewhere and paths[0].is_dir()):
+        return word
+    where = parent.parent
+    raise ConfigError(
+        f"{key} {visible(word)}: the folder lies outside {parent}: give the --root that it is "
+        f"under, which is {where} now"
+    )
+
+
+def folder_said(word: Path, place: str) -> Path:
+    """Return the folder that a word of a command line says: a path to it, or its name in a place.
+
+    Args:
+        word: as it was typed: `zoos/x` or `x`.
+        place: folder under the current one in which such names lie, as `zoos`.
+    """
+    inside = Path(place) / word
+    return inside if not word.exists() and inside.exists() else word

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from dwf.checked import Checked
 from dwf.names import why_no_part
-from dwf.settings import Count, Fraction, Name, Positive, Preset
+from dwf.settings import Count, Fraction, Name, Positive, Preset, Repeated
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,9 @@ class AuditConfig(Checked):
     file asks for fewer steps than fit."""
     leave_out: tuple[str, ...] = ()
     """Rows that are left out, by name."""
+    set: Annotated[tuple[str, ...], Repeated()] = ()
+    """Settings of stages in place of their files': `STAGE.SETTING=VALUE`; of one file
+    `generator[FILE].SETTING=VALUE`."""
 
     def __post_init__(self):
         labels = self.labels

@@ -21,17 +21,23 @@ from dwf.evaluation.config import EvaluateConfig
 from dwf.files import read_json
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.metrics import logger
+from dwf.pipeline import STAGES
 from dwf.plain import Json, Settings
 from dwf.randomness import threads
 from dwf.ranks import alone
 from dwf.run_folder import hold, write_json
-from dwf.settings import build, read_yaml, to_dict
+from dwf.settings import Overlay, assign, build, read_yaml, to_dict
 from dwf.yaml_files import read_mapping
 from dwf.zoo.config import ZooConfig
 
 SETTINGS = "settings.yaml"
 Files = dict[str, dict[str, Json]]
 """Settings file, see `known_as` -> what it says."""
+
+
+_FILLED = {stage: (*one.reads, *one.reads_all) for stage, one in STAGES.items()}
+_FILLED["generator"] += ("likelihood",)  # which no table of an audit has
+_FILLED["evaluate"] += ("split", "label")
 
 
 @dataclass(frozen=True)
@@ -51,18 +57,30 @@ class Audit:
 
     @classmethod
     def of(cls, config: AuditConfig) -> "Audit":
-        """Return it as the files are now.
+        """Return it as the files are now, with what `set` gives in their place.
 
         Raises:
-            ConfigError: a file is missing, or not YAML.
+            ConfigError: a file is missing, or not YAML; or `set` names what is not there.
         """
         rows = config.chosen.values()
         named = [("zoo", file) for file in config.zoos]
         named += [("align", config.align), ("sample", config.sample), ("evaluate", config.evaluate)]
         for row in rows:
             named += [("generator", row.generator), ("sample", row.sample)]
-        there = [(stage, file) for stage, file in named if file is not None]
-        return cls(config, {known_as(stage, file): read_yaml(file, stage) for stage, file in there})
+        stages: dict[str, dict[str, Overlay]] = {}
+        for stage, file in named:
+            if file is not None:
+                data = Overlay(STAGES[stage].config, read_yaml(file, stage))
+                stages.setdefault(stage, {})[file] = data
+        assign(config.set, stages, filled=_FILLED)
+        return cls(
+            config,
+            {
+                known_as(stage, file): overlay.data
+                for stage, files in stages.items()
+                for file, overlay in files.items()
+            },
+        )
 
     @classmethod
     def read(cls, folder: Path) -> "Audit":
@@ -93,7 +111,7 @@ class Audit:
     def generator(self, unit: Unit) -> GeneratorConfig:
         """Return a row's generator, with the steps of its file."""
         file = self.config.rows[unit.row].generator
-        links = {"zoo": self.frame(unit.zoo), "likelihood": 0}  # which no table of an audit has
+        links = {"zoo": self.frame(unit.zoo), "likelihood": 0}
         return self._built(GeneratorConfig, "generator", file=file, **links)
 
     def sample(self, unit: Unit) -> SampleConfig:

@@ -1,6 +1,7 @@
 """Hold many generators against each other and against every null arm: audits/NAME.
 
 dwf audit --config digits
+dwf audit --config digits --set sample.count=50
 dwf audit --config mnist14 --nodes 4    # rows through Slurm
 """
 

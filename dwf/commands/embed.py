@@ -9,6 +9,7 @@ from dwf.codecs import embedding
 from dwf.codecs.codec import Codec
 from dwf.codecs.embedding import Pooling, ridge_probe, save_embeddings
 from dwf.errors import TooFewNetworks
+from dwf.names import folder_said
 from dwf.zoo.store import Zoo
 
 Folder = Annotated[Path, POSITIONAL]
@@ -27,13 +28,14 @@ def embed(
     The file holds `embedding` and the zoo's columns `network`, `epoch`, `split` and `val_accuracy`.
 
     Args:
-        run: folder of the generator whose codec is used.
-        zoo: folder of the zoo; all its rows are embedded.
+        run: folder or name of the generator whose codec is used.
+        zoo: folder or name of the zoo; all its rows are embedded.
         pooling: the mean over all tokens, or over those of each layer, one after the other.
         out: the file; default RUN/embeddings-ZOO.npz.
         trust_code: code that may be imported though a folder names it, as package.module:factory.
     """
     trust.trust_code(*trust_code)
+    run, zoo = folder_said(run, "runs"), folder_said(zoo, "zoos")
     codec, opened = Codec.load(run / "codec"), Zoo.open(zoo)
     rows = opened.rows()
     embedding_NE = embedding.embed(codec, opened, rows=rows, pooling=pooling)

@@ -6,7 +6,6 @@ torchrun --nproc-per-node 2 -m dwf generator --engine ddp --config FILE    # ran
 dwf generator --engine deepspeed --nodes 4 --config FILE    # by slurm/generator.sh
 """
 
-import sys
 from collections.abc import Sequence
 
 from dwf import preemption, settings
@@ -14,7 +13,6 @@ from dwf.cluster import ranked
 from dwf.cluster.config import RankedLaunch
 from dwf.commands.overwrite import make_room
 from dwf.errors import ConfigError
-from dwf.flags import flag_of
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.plan import WILL_FAIL, is_fitted, trains_on_ranks, with_engine
 from dwf.metrics import log_to_stderr
@@ -26,16 +24,12 @@ DEFAULT = "mnist_mlp"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, fit or submit, report."""
-    words = sys.argv[1:] if argv is None else argv
-    is_chosen = bool(settings.take_files(words, GeneratorConfig, RankedLaunch)[0])
-    # Without a settings file the zoo is all that tells one generator from another.
-    is_after_zoo = not is_chosen and flag_of(words, "--zoo") is not None
     parsed = with_engine(
         settings.parse(
             GeneratorConfig,
             DEFAULT,
-            argv=words,
-            named="{zoo}" if is_after_zoo else "",
+            argv=argv,
+            after="{zoo}",
             command="generator",
             about=__doc__,
             flags=RankedLaunch,
@@ -50,11 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     if ranks.is_first:
         log_to_stderr()
-        if not (is_chosen or launch.resume):
-            print(
-                f"no --config: the preset {DEFAULT} is taken, as {name}; dwf generator --help "
-                "lists the others"
-            )
+        if said := parsed.preset_taken("generator"):
+            print(said)
         memory = job.site.gpu_memory_gb if job else None
         num = job.ranks if job else ranks.world
         planned = plan(config, launch.root, name=name, ranks=num, gpu_memory_gb=memory)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from dwf import trust
 from dwf.arguments import POSITIONAL, REPEATED, Argument
+from dwf.names import folder_said
 
 Folder = Annotated[Path, POSITIONAL]
 
@@ -22,8 +23,8 @@ def layers(
     Writes a figure and its numbers, and prints rank correlations.
 
     Args:
-        zoo: folder of the zoo; all epochs of its networks are looked at.
-        codec: folder of a generator with the codec `sane`, fitted to the zoo's architecture.
+        zoo: folder or name of the zoo; all epochs of its networks are looked at.
+        codec: folder or name of a generator with codec `sane`, fitted to the zoo's architecture.
         split: networks that are looked at; those of `test` the codec did not learn from.
         out: folder of the files; default: that of the generator.
         trust_code: code that may be imported though a folder names it, as package.module:factory.
@@ -33,7 +34,7 @@ def layers(
     from dwf.zoo.store import Zoo
 
     trust.trust_code(*trust_code)
-    opened = Zoo.open(zoo)
+    codec, opened = folder_said(codec, "runs"), Zoo.open(folder_said(zoo, "zoos"))
     rows = opened.rows(None if split == "all" else split)
     found = compare_layers(Codec.load(codec / "codec"), opened, rows=rows)
     for file in write_layers(found, out or codec, name=f"layers-{opened.name}"):

@@ -8,7 +8,7 @@ dwf pipeline --config FILE FILE    # then one summary: reports/summary.md, summa
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from dwf.cluster.config import ClusterLaunch, words_of
 from dwf.commands import COMMANDS
 from dwf.commands.overwrite import make_room
 from dwf.commands.time_left import TimeLeft
-from dwf.errors import ConfigError
+from dwf.errors import ConfigError, DwfError
 from dwf.flags import flag_of
 from dwf.metrics import part_of, print_table
 from dwf.pipeline import STAGES, Command, PipelineConfig, begin, commands
+from dwf.plain import visible
 from dwf.screen import kept, kept_in
 from dwf.summary import Summary
 
@@ -67,7 +68,7 @@ def run(parsed: settings.Parsed[PipelineConfig]) -> None:
     common = ["--root", str(launch.root)] + ["--dry-run"] * launch.dry_run + ["--all"] * launch.all
     common += ["--overwrite"] * launch.overwrite
     common += ["--track", *launch.track]
-    left = TimeLeft(folder, given, elsewhere=bool(elsewhere))
+    left, refused = TimeLeft(folder, given, elsewhere=bool(elsewhere)), dict[tuple[str, str], str]()
     with nullcontext() if launch.dry_run else kept_in(folder):
         for number, command in enumerate(given):
             words = command.flags + common
@@ -75,24 +76,40 @@ def run(parsed: settings.Parsed[PipelineConfig]) -> None:
             start = time.monotonic()
             print(f"\n{left.line(number)}\n$ dwf {command.stage} {shlex.join(words)}", flush=True)
             with part_of(left.at(number)):
-                COMMANDS[command.stage].run(words)
+                try:
+                    COMMANDS[command.stage].run(words)
+                except DwfError as error:
+                    if not launch.dry_run:
+                        raise
+                    refused[command.stage, command.name] = str(error)
             print(f"{command.stage}: {time.monotonic() - start:.1f} s")
             if not launch.dry_run:
                 left.took(number, time.monotonic() - start)
     if launch.dry_run:
-        _foretell(given, launch.root)
+        _foretell(given, launch.root, refused=refused)
 
 
-def _foretell(given: Sequence[Command], root: Path) -> None:
-    """Print what the stages will take, one by one and together; raise where one would fail."""
+def _foretell(
+    given: Sequence[Command], root: Path, *, refused: Mapping[tuple[str, str], str]
+) -> None:
+    """Print what the stages will take, one by one and together; raise where one would fail.
+
+    Args:
+        given: the commands.
+        root: folder that holds zoos/ and runs/.
+        refused: stage and name of each command whose own dry run failed -> why.
+    """
     from dwf.folders.forecast import COLUMNS, forecast, sum_of
 
     found = forecast(given, root)
     print("\nestimated on one usual core; - is not estimated, and what is there is not made again:")
     print_table(list(COLUMNS), [*(one.cells for one in found), sum_of(found)])
-    failing = [f"{one.stage} {one.name}" for one in found if one.problems]
+    failing = []
     for one in found:
-        for problem in one.problems:
-            print(f"WILL FAIL: {one.stage} {one.name}: {problem}")
+        said = refused.get((one.stage, one.name))
+        for problem in one.problems or ([said] if said else []):
+            print(f"WILL FAIL: {one.stage} {one.name}: {visible(problem)}")
+        if one.problems or said:
+            failing.append(f"{one.stage} {one.name}")
     if failing:
         raise ConfigError(f"{', '.join(failing)} would fail, as is told above: mend the settings")

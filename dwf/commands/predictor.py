@@ -30,7 +30,7 @@ class PredictorLaunch(ClusterLaunch):
     """Write the report again from what rows have left; fit none."""
     engine: Literal["plain", "ddp", "deepspeed"] | None = None
     """Engine of all rows that train; several ranks: ddp, deepspeed."""
-    predict: tuple[str, ...] = ()
+    predict: tuple[settings.Name, ...] = ()
     """Zoos, also of samples, of which the rows that are fitted tell; fit none."""
 
 
@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         command="predictor",
         about=__doc__,
         flags=PredictorLaunch,
+        after="{zoos}-predictors",
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     ranks, root = find_ranks(), launch.root
@@ -55,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = with_engine(config, launch.engine) if launch.engine else config
     if ranks.is_first:
         log_to_stderr()
+        if said := parsed.preset_taken("predictor"):
+            print(said)
         if not (launch.predict or launch.evaluate_only):
             print(plan(config, root, name=name, ranks=ranks.world))
     if launch.dry_run:

@@ -7,6 +7,7 @@ from dwf import trust
 from dwf.arguments import REPEATED, Argument
 from dwf.data_paths import give_data
 from dwf.evaluation.config import ReconstructionConfig
+from dwf.names import folder_said
 from dwf.settings import build, to_dict
 
 Run = Annotated[Path, Argument(is_positional=True, metavar="RUN")]
@@ -25,7 +26,7 @@ def reconstruction(
     """Say what the codec of a generator loses, whichever codec: ROOT/reports/NAME-reconstruction.
 
     Args:
-        run: folder of the generator, ROOT/runs/NAME.
+        run: folder of the generator, ROOT/runs/NAME, or its name under the current folder.
         settings: which networks and images.
         trust_code: code that may be imported though a folder names it, as package.module:factory.
         data_path: place of own data that a zoo names, as NAME=FILE.
@@ -35,7 +36,7 @@ def reconstruction(
     from dwf.evaluation.reconstruction import report_reconstruction
 
     folder, config = (
-        run.absolute(),
+        folder_said(run, "runs").absolute(),
         build(ReconstructionConfig, to_dict(settings), source="command line"),
     )
     report_reconstruction(folder.parent.parent, folder.name, config=config)

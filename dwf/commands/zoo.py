@@ -37,11 +37,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     target, made = config, name
     if isinstance(config, FamilyConfig):
-        from dwf.zoo.family import describe_cost, plan, report, work
+        from dwf.zoo.family import describe_cost, plan, refuse_growth, report, work
         from dwf.zoo.family import train_zoos as train
 
         if not launch.resume:  # else a folder's settings, which the user has not named
             trust_code(*code_in(tuple(config.members.values())))
+        if not launch.overwrite:
+            refuse_growth(config, launch.root, name=name)
     else:
         from dwf.zoo.cohorts import describe_cost
         from dwf.zoo.grow import target_of

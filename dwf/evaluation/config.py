@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from dwf.checked import Checked
-from dwf.settings import Bounds, Count, Fraction, Name, Positive, Whole
+from dwf.settings import Bounds, Count, Fraction, Name, NameOrPath, Positive, Whole
 
 Strategy = Literal["none", "reference", "recalibrated"]
 AnalysisName = Literal[
@@ -36,7 +36,7 @@ class EvaluateConfig(Checked):
 
     zoo: Name
     """Zoo that the generators learnt from, in their frame (the aligned one)."""
-    samples: tuple[str, ...] = ()
+    samples: tuple[NameOrPath, ...] = ()
     """Zoos of generated networks, or files of networks (`.safetensors .pt .npz`) and folders of
     such; they are put into the zoo's frame."""
     label: tuple[str, ...] = ()

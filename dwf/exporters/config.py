@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dwf.checked import Checked
-from dwf.settings import Count, Name, Whole
+from dwf.settings import Count, Name, ReportName, Whole
 
 EXPORTERS = {
     "safetensors": "dwf.exporters.safetensors:SafetensorsExporter",
@@ -41,7 +41,7 @@ class ExportConfig(Checked):
     """Seed of the draw."""
     licence: str | None = None
     """Licence of the networks, by its SPDX name; archives need one, cards have room for it."""
-    report: Name | None = None
+    report: ReportName | None = None
     """Report on the networks, beside their zoo: cards tell its mark, and `best` its accuracies on
     validation images where the zoo has none."""
     not_finite: bool = False

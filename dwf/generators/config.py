@@ -9,7 +9,7 @@ from dwf.datasets.config import AnyDataConfig
 from dwf.densities.config import DensityConfig, FlowConfig
 from dwf.densities.solver_config import SamplingMethod
 from dwf.networks.config import NetworkConfig
-from dwf.settings import Bounds, Count, Fraction, Name, Positive, Whole
+from dwf.settings import Bounds, Count, Fraction, Name, Positive, RunName, Whole
 
 BATCHNORM_IMAGES = 2000
 """Training images on which BatchNorm is re-estimated, where settings do not say how many."""
@@ -187,7 +187,7 @@ SelectionConfig = NoSelectionConfig | SubsampleConfig | BootstrapConfig
 class SampleConfig(Checked):
     """Draw networks from a generator."""
 
-    generator: Name
+    generator: RunName
     """Name of the generator; it lies in runs/ under the root."""
     count: Count = 100
     """How many networks."""

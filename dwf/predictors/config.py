@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, TypeVar, get_args
 from dwf.checked import Checked
 from dwf.predictors.head_config import BoostingConfig, HeadConfig, PerceptronConfig, RidgeConfig
 from dwf.predictors.reading_config import MessagesConfig, ProbingConfig
-from dwf.settings import Count, Fraction, Name
+from dwf.settings import Count, Fraction, RunName
 from dwf.training.config import LoopConfig
 
 PREDICTORS = {
@@ -115,7 +115,7 @@ class ArchitectureConfig(HeadedSettings):
 class CodesConfig(HeadedSettings):
     """Codes of a generator that was fitted before: embeddings of SANE, scores on components."""
 
-    generator: Name
+    generator: RunName
     """Run of the generator whose codec is used: its name, or its folder."""
     pool: Literal["mean", "layers", "none"] = "mean"
     """Embedding made of a sequence: the mean over its tokens, over those of each layer, or all its

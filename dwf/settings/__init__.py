@@ -16,6 +16,7 @@ from dwf.settings.marks import (
     FolderName,
     Fraction,
     Name,
+    NameOrPath,
     NonNegative,
     PartOf,
     Positive,
@@ -24,6 +25,8 @@ from dwf.settings.marks import (
     PresetsByKey,
     Rate,
     Repeated,
+    ReportName,
+    RunName,
     Whole,
 )
 from dwf.settings.overlay import Overlay
@@ -41,6 +44,7 @@ __all__ = [
     "Fraction",
     "Launch",
     "Name",
+    "NameOrPath",
     "NonNegative",
     "Overlay",
     "Parsed",
@@ -51,6 +55,8 @@ __all__ = [
     "PresetsByKey",
     "Rate",
     "Repeated",
+    "ReportName",
+    "RunName",
     "Whole",
     "assign",
     "build",

@@ -141,7 +141,8 @@ def _convert_marked(
         if isinstance(mark, PresetsByKey) and isinstance(value, dict):
             value = {at: _with_names(axis, at, source, key) for at, axis in value.items()}
     converted = _convert(value, inner, source, key)
-    if any(isinstance(mark, FolderName) for mark in marks) and (why := why_no_name(converted)):
+    is_name = any(isinstance(mark, FolderName) and not mark.may_be_path for mark in marks)
+    if is_name and (why := why_no_name(converted)):
         raise source.fault(key, f"{key} = {visible(repr(value))}: {why}; {NAME_WANTED}")
     for bounds in (m for m in marks if isinstance(m, Bounds)):
         if converted not in bounds:

@@ -2,14 +2,14 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
 from dwf.data_paths import give_data
 from dwf.errors import ConfigError
-from dwf.names import NAME_WANTED, refuse_no_name, why_no_name
+from dwf.names import NAME_WANTED, name_said, refuse_no_name, why_no_name
 from dwf.plain import Json, visible
 from dwf.settings.building import COMMAND_LINE, Origins, build, default_of
 from dwf.settings.help import help_text
@@ -71,6 +71,8 @@ class Parsed(Generic[T]):
     named: str = ""
     """Name of the run without `--name`, with settings in braces, as `{zoo}-aligned`; empty: the
     configuration file's stem."""
+    is_chosen: bool = True
+    """Whether the command line names a settings file; else the command's own is taken."""
 
     @property
     def name(self) -> str:
@@ -79,6 +81,15 @@ class Parsed(Generic[T]):
         name = name or self.launch.config.stem
         refuse_no_name(name, "--name")
         return name
+
+    def preset_taken(self, command: str) -> str:
+        """Return in words which preset is taken where none was named; empty where one was."""
+        if self.is_chosen or self.launch.resume:
+            return ""
+        return (
+            f"no --config: the preset {self.launch.config.stem} is taken, as {self.name}; "
+            f"dwf {command} --help lists the others"
+        )
 
     def describe(self) -> str:
         """Return the settings, one line each, with where each value came from.
@@ -127,6 +138,7 @@ def parse(
     folder: str = "runs",
     flags: type[Launch] = Launch,
     named: str = "",
+    after: str = "",
     from_files: Sequence[str] = (),
 ) -> Parsed[T]:
     """Understand a command line: a settings file or a preset, then a flag for every setting.
@@ -140,6 +152,7 @@ def parse(
         folder: where the command's run folders lie under `--root`, for `--resume`.
         flags: the flags beside the settings: `Launch`, or a dataclass that adds to it.
         named: the run's name without `--name`, see `Parsed`.
+        after: the same, where no settings file is named and a flag gives its setting one value.
         from_files: settings that a flag takes from the file or preset of a zoo, which has them
             too, as `--network FILE`.
 
@@ -147,7 +160,7 @@ def parse(
         ConfigError: as in `build`, for the file and for the flags, with a line for each fault.
     """
     names, words = take_files(sys.argv[1:] if argv is None else argv, cls, flags)
-    line, own, is_help = _read_words(words, flags)
+    line, own, is_help = _read_words(words, flags, folder=folder)
     if line.data.get("resume") and not is_help:
         _refuse_guess(names, line, folder=folder, named=named)
     config, path = _find(names, default_file, line, command=command, folder=folder)
@@ -156,7 +169,7 @@ def parse(
     file = _File(str(path), data, origins)
     recorded = code_in(file.build(cls)) if line.data.get("resume") else set()
     own, file = _take_parts(own, file, names=from_files)
-    overlay = Overlay(cls, file.data)
+    overlay = Overlay(cls, file.data, root=line.root)
     overlay.put(own, also=flag_names(flags))
     if is_help:
         shown = (*names, default_file)[0]
@@ -171,7 +184,10 @@ def parse(
     give_data(*launch.data_path)
     trust_code(*launch.trust_code, *(code_in(made) - recorded))  # a folder's: nobody named that
     track_with(*launch.track)
-    return Parsed(made, launch, origins=_told_origins(file, overlay, line), named=named)
+    if after and not names:
+        named = _named_after(after, made, given=overlay.given) or named
+    told = _told_origins(file, overlay, line)
+    return Parsed(made, launch, origins=told, named=named, is_chosen=bool(names))
 
 
 def file_named(
@@ -192,7 +208,7 @@ def file_named(
         folder: see `parse`.
     """
     names, words = take_files(sys.argv[1:] if argv is None else argv, *classes)
-    line, _, is_help = _read_words(words, Launch)
+    line, _, is_help = _read_words(words, Launch, folder=folder)
     if line.data.get("resume") and not is_help:
         _refuse_guess(names, line, folder=folder)
     return _find(names, default_file, line, command=command, folder=folder)[1]
@@ -234,15 +250,29 @@ def _num_taken(flag: Flag, classes: Sequence[type]) -> int:
     return min(1, len(flag.words))
 
 
-def _read_words(words: Sequence[str], flags: type) -> tuple[Overlay, list[Flag], bool]:
+def _read_words(words: Sequence[str], flags: type, folder: str) -> tuple[Overlay, list[Flag], bool]:
     """Return the flags beside the settings, those of the settings, and whether to help."""
     given, _ = read_flags(words)
     is_help = any(flag.name == "help" for flag in given)
     given = [flag for flag in given if flag.name != "help"]
-    line = Overlay(flags, {})
+    roots = [flag.words[-1] for flag in given if flag.name == "root" and flag.words]
+    line = Overlay(flags, {}, root=Path((roots or [""])[-1]).expanduser())
     mine = [flag for flag in given if places(flags, flag.name, data={})]
     line.put(mine)
+    if isinstance(name := line.data.get("name"), str):
+        line.data["name"] = name_said(name, line.root / folder, key="--name", may_be_path=True)
     return line, [flag for flag in given if flag not in mine], is_help
+
+
+def _named_after(pattern: str, config: object, *, given: Collection[str]) -> str:
+    """Return the pattern of a name that one setting gives; empty where none or several give it."""
+    setting = pattern.partition("{")[2].partition("}")[0]
+    if setting not in given:
+        return ""
+    value = getattr(config, setting)
+    if isinstance(value, str):
+        return pattern
+    return pattern.replace(setting, f"{setting}[0]") if len(value) == 1 else ""
 
 
 def _find(

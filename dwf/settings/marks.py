@@ -49,8 +49,18 @@ PositiveFraction = Annotated[float, Bounds(0, 1, open=True)]
 class FolderName:
     """Mark of a word that names a folder under a root, see `dwf.names`."""
 
+    place: str
+    """Folder under the root in which such lie, as `zoos`."""
+    may_be_path: bool = False
+    """Whether it may be a path of something else; then it is held to no rule of names."""
 
-Name = Annotated[str, FolderName()]
+
+Name = Annotated[str, FolderName("zoos")]
+"""A zoo's name."""
+RunName = Annotated[str, FolderName("runs")]
+ReportName = Annotated[str, FolderName("reports")]
+NameOrPath = Annotated[str, FolderName("zoos", may_be_path=True)]
+"""A zoo's name, or a path of files of networks."""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,14 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args, get_origin
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
 
+from dwf.errors import ConfigError
+from dwf.names import name_said
 from dwf.plain import Json
 from dwf.settings.building import fields_of, kinds
-from dwf.settings.marks import Repeated, is_marked
+from dwf.settings.marks import FolderName, Repeated, is_marked, marks_of
 from dwf.settings.plain_data import flatten
 from dwf.settings.words import (
     Flag,
@@ -39,6 +42,8 @@ class Overlay:
     """Dotted keys that flags have given."""
     faults: list[str] = field(default_factory=list)
     """Sentences about flags that are wrong."""
+    root: Path | None = None
+    """Root under which folders lie whose names flags say by a path; None: names are as typed."""
 
     def __post_init__(self):
         self.data = copy.deepcopy(self.data)
@@ -74,11 +79,27 @@ class Overlay:
         elif most is not None and not flag.words and bool not in options(place.hint):
             self.faults.append(f"{shown}: expected a value behind it")
         else:
-            value = False if place.is_no else value_of(flag.words, place.hint)
+            value = False if place.is_no else value_of(self._names(flag, place), place.hint)
             key = ".".join(place.key)
             is_more = key in self.given and is_marked(place.hint, Repeated)
             self.given.add(key)
             _put(self.data, place.key, value, hint=self.cls, adds=is_more)
+
+    def _names(self, flag: Flag, place: Place) -> Sequence[str]:
+        """Return the words behind a flag; names, where a path says one."""
+        mark = _folder_mark(place.hint)
+        if mark is None or self.root is None:
+            return flag.words
+        parent, told = self.root / mark.place, list[str]()
+        for word in flag.words:
+            try:
+                told.append(
+                    name_said(word, parent, key=f"--{flag.name}", may_be_path=mark.may_be_path)
+                )
+            except ConfigError as error:
+                self.faults.append(str(error))
+                told.append(word)
+        return told
 
     def _nearest(self, flag: Flag, also: Sequence[str], show: Callable[[str], str]) -> str:
         known = [key.replace("_", "-") for key in (*flag_names(self.cls), *also)]
@@ -91,6 +112,14 @@ class Overlay:
     def keys(self) -> set[str]:
         """Dotted keys of all settings in the data that flags have given."""
         return {key for key in flatten(self.data) if any(_within(key, own) for own in self.given)}
+
+
+def _folder_mark(hint: object) -> FolderName | None:
+    """Return the mark of a setting that names a folder, or several; None of another."""
+    if get_origin(hint) is Annotated:
+        found = [mark for mark in marks_of(hint) if isinstance(mark, FolderName)]
+        return found[0] if found else _folder_mark(get_args(hint)[0])
+    return next(filter(None, map(_folder_mark, get_args(hint))), None)
 
 
 def flag_names(cls: type, prefix: str = "") -> list[str]:

@@ -16,6 +16,7 @@ from dwf.arguments import POSITIONAL, Argument
 from dwf.errors import ConfigError
 from dwf.flags import words_naming
 from dwf.metrics import Progress, print_table
+from dwf.names import folder_said
 from dwf.plain import Json
 from dwf.ranks import world
 from dwf.settings import Count
@@ -217,6 +218,7 @@ def statistics(
 
     if epoch not in ("last", "all") and not epoch.isdecimal():
         raise ConfigError(f"--epoch = {epoch!r}: allowed is last, all or a number")
+    folder = folder_said(folder, "zoos")
     world().on_first(lambda: len(Zoo.open(folder)))  # what is wrong with it is said once
     zoo = Zoo.open(folder)
     at = {"all": None, "last": "last"}[epoch] if epoch in ("all", "last") else int(epoch)
@@ -249,6 +251,7 @@ def merge(folder: Folder, sources: Folders) -> int:
 def _merge(folder: Path, sources: Sequence[Path]) -> int:
     from dwf.zoo.merge import merge_zoos
 
+    sources = [folder_said(source, "zoos") for source in sources]
     total = sum(len(Zoo.open(source)) for source in sources)
     with _progress(f"merge into {folder.name}", total, "rows") as report:
         zoo = merge_zoos(folder, sources, report=report)
@@ -268,6 +271,7 @@ def _some(folders: Sequence[Path]) -> Sequence[Path]:
 
 def _zoos_of(folder: Path) -> list[Path]:
     """Return the folders of the zoos that one stands for: of a manifest its zoos."""
+    folder = folder_said(folder, "zoos")
     return [folder.with_name(name) for name in zoos_named(folder.parent, [folder.name])]
 
 

@@ -5,13 +5,17 @@ theirs together. Each zoo is as `train_zoo` alone would make it, to the same byt
 """
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from dwf.datasets.own import identified
+from dwf.errors import RunConflict
+from dwf.flags import words_naming
 from dwf.names import folder_in
 from dwf.run_folder import hold
+from dwf.same_settings import differences
 from dwf.settings import build, read_yaml, to_dict
 from dwf.stages import Runner, Work, run_here, stage
 from dwf.zoo import stage as one
@@ -56,11 +60,13 @@ def train_zoos(
 
     Raises:
         ConfigError: networks of a zoo do not fit its data; before any is trained.
-        RunConflict: a folder holds another zoo or family, or another process trains it.
+        RunConflict: a folder holds another zoo or family, or this one with a smaller `count`, or
+            another process trains it.
         WorkFailed: shards failed; the others are whole.
         StillRunning: the runner left the work to others; call again to look.
     """
     root = Path(root)
+    refuse_growth(config, root, name=name)
     config = _identified(config)
     folder, members = folder_in(Path(root) / "zoos", name), config.members
     with stage(FAMILY, folder, config=config, has_workers=True) as record:
@@ -75,6 +81,36 @@ def train_zoos(
         if record.summary is None:
             record.finish(**_summary(zoos))
     return zoos
+
+
+def refuse_growth(config: FamilyConfig, root: Path, *, name: str) -> None:
+    """Refuse a larger `count` of a family that is there, and say how its zoos grow.
+
+    Raises:
+        RunConflict: the family was begun with a smaller `count`, and with the same settings else.
+    """
+    folder = folder_in(Path(root) / "zoos", name)
+    file = folder / "run" / "config.yaml"
+    if not file.exists():
+        return
+    told = read_yaml(file)
+    apart = [key for key, _, _ in differences(told, to_dict(_identified(config)))]
+    if not apart or {key.rpartition(".")[2] for key in apart} != {"count"}:
+        return
+    before = build(FamilyConfig, told, source=str(file)).members
+    more = {label: zoo.count - before[label].count for label, zoo in config.members.items()}
+    if min(more.values()) < 0 or not any(more.values()):
+        return
+    ways = []
+    for label in (label for label, num in more.items() if num):
+        zoo = folder.with_name(f"{name}-{label}")
+        settings_file = shlex.quote(str(zoo / "run" / "config.yaml"))
+        count = config.members[label].count
+        ways.append(f"dwf zoo --config {settings_file} {words_naming(zoo, 'zoos')} --count {count}")
+    raise RunConflict(
+        f"{folder} holds a family, which grows zoo by zoo, once it is finished, and keeps its name "
+        f"for all of them: give {'; '.join(ways)}"
+    )
 
 
 def report(zoos: Mapping[str, Zoo]) -> None:

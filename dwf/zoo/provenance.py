@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from dwf.errors import NotAZoo
 from dwf.plain import Json
-from dwf.settings import Name, build, to_dict
+from dwf.settings import Name, RunName, build, to_dict
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Sampled(Provenance):
     """They were drawn from a generator."""
 
     command: ClassVar[str] = "sample"
-    generator: Name
+    generator: RunName
     """Its name."""
     digest: str
     """Its digest."""

@@ -3,6 +3,7 @@
 What each row is held to is what the stages make one by one.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -153,3 +154,23 @@ def test_a_settings_file_that_changed_meanwhile_is_refused(make, files, tmp_path
     Path(files["kde"]).write_text(yaml.safe_dump(told))
     with pytest.raises(RunConflict, match=r"kde.yaml had density.bandwidth = None, .* now 0.5"):
         audit_generators(config, tmp_path, name="a")
+
+
+def test_settings_of_stages_are_set_as_in_pipelines(make, files, tmp_path):
+    config = make(flow=flow(files), gaussian="gaussian")
+    told = ("sample.count=3", "generator[flow].density.training.steps=7", "zoo.recipe.epochs=2")
+    audit = Audit.of(dataclasses.replace(config, set=told))
+    label = config.labels[0]
+    unit = Unit(label, "flow")
+    assert audit.sample(unit).count == 3 and audit.zoo(label).recipe.epochs == 2
+    assert audit.generator(unit).density.training.steps == 7
+    before = Audit.of(config)
+    assert before.generator(unit).density.training.steps == 60
+    assert audit.generator(Unit(label, "gaussian")) == before.generator(Unit(label, "gaussian"))
+    for wrong, words in {
+        "sample.cuont=3": "no such setting",
+        "generator.zoo=other": "links the stages",
+        "pipeline.x=1": "no such stage",
+    }.items():
+        with pytest.raises(ConfigError, match=words):
+            plan(dataclasses.replace(config, set=(wrong,)), tmp_path, name="a")

@@ -72,6 +72,23 @@ def test_a_dry_run_that_foretells_a_failure_fails(foretold, tmp_path, capsys):
     COMMANDS["pipeline"].run(words)
 
 
+def test_a_dry_run_of_a_generator_that_would_fail_still_ends_with_the_table(
+    make_zoo, tmp_path, capsys
+):
+    """Its own dry run refuses it, which the pipeline tells below the table."""
+    make_zoo(10, name="z")
+    words = [f"--set=generator.density.training.batch_size={batch}" for batch in (9, 6)]
+    (tmp_path / "z.yaml").write_text("generators: [digits_flat]\n")
+    common = [str(tmp_path / "z.yaml"), "--root", str(tmp_path), "--dry-run"]
+    with pytest.raises(ConfigError, match="generator z-digits_flat would fail"):
+        COMMANDS["pipeline"].run([*common, words[0]])
+    told = capsys.readouterr().out
+    assert "core-hours" in told.partition("generator: ")[2]
+    assert "WILL FAIL: generator z-digits_flat: " in told.partition("core-hours")[2]
+    COMMANDS["pipeline"].run([*common, words[1]])
+    assert "WILL FAIL" not in capsys.readouterr().out
+
+
 def test_a_dry_run_refuses_a_network_that_does_not_take_the_data(tmp_path, monkeypatch):
     for data, cure in (
         ("iris", "give 4 first and 3 last"),

@@ -97,3 +97,18 @@ def test_a_generator_without_settings_is_called_as_its_zoo(make_zoo, tmp_path, c
     COMMANDS["generator"].run(["--zoo", "mine", "--config", "digits_flat", *words])
     said = capsys.readouterr().out
     assert "no --config" not in said and f"-> {tmp_path / 'runs' / 'digits_flat'}" in said
+
+
+def test_predictors_without_settings_are_called_as_their_zoo(tmp_path, capsys):
+    words = ["--root", str(tmp_path), "--dry-run"]
+    for given, name in (
+        (["--zoos", "mine"], "mine-predictors"),
+        (["--zoos", "zoos/mine"], "mine-predictors"),
+        (["--zoos", "mine", "other"], "digits"),
+        (["--zoos", "mine", "--name", "own"], "own"),
+        (["--config", "digits", "--zoos", "mine"], "digits"),
+    ):
+        COMMANDS["predictor"].run([*given, *words])
+        said = capsys.readouterr().out
+        assert f"-> {tmp_path / 'runs' / name}\n" in said
+        assert ("the preset digits is taken" in said) == ("--config" not in given)

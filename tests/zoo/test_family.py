@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import signal
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from dwf.align.family import align_zoos
 from dwf.align.family import plan as plan_alignment
 from dwf.align.stage import align_zoo
 from dwf.cluster import local
+from dwf.commands import COMMANDS
 from dwf.errors import ConfigError, NotAZoo, Preempted, RunConflict
 from dwf.networks.functional import build_network
 from dwf.zoo import care
@@ -237,3 +239,20 @@ def test_shipped_families_are_of_several_architectures(file):
     config = settings.load(FamilyConfig, file)
     layouts = {Layout.of(build_network(each.network)).digest for each in config.members.values()}
     assert len(layouts) == len(config.members) >= 3
+
+
+def test_a_family_that_is_to_grow_says_how_its_zoos_do(tmp_path, monkeypatch):
+    """Each by the command that is told; the family's name then opens the larger zoos."""
+    monkeypatch.chdir(tmp_path)
+    dwf.train_zoos(FAMILY, tmp_path, name="both")
+    shared = dataclasses.replace(FAMILY, shared=SHARED | {"count": 8})
+    with pytest.raises(RunConflict, match="grows zoo by zoo") as told:
+        dwf.train_zoos(shared, tmp_path, name="both")
+    ways = str(told.value).partition(": give ")[2].split("; ")
+    assert [way.rpartition("--count ")[2] for way in ways] == ["8"]
+    COMMANDS["zoo"].run(shlex.split(ways[0])[2:])
+    named = zoos_named(tmp_path / "zoos", ["both"])
+    assert [len(Zoo.open(tmp_path / "zoos" / name)) for name in named] == [8, 5]
+    other = dataclasses.replace(FAMILY, seed=4)
+    with pytest.raises(RunConflict, match="seed = 3, this one has 4"):
+        dwf.train_zoos(other, tmp_path, name="both")
