@@ -206,7 +206,7 @@ class _Loop:
 
     def _begun_kernel(self) -> str:
         """The kernel that this process begins with: as the settings or an attempt before chose."""
-        if not self._tries_kernels:
+        if self.config.compute.kernel != AUTO:
             return self.config.compute.kernel
         recorded = self.ours.on_first(recorded_kernel, self.run.path) if self.step else None
         return recorded or TORCH
