@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from harness import Result, interleave
+from kernels import step_and_choose
 
 from dwf.backbones.config import (
     BackboneConfig,
@@ -45,6 +46,7 @@ def _step(config: BackboneConfig, tokens: int, *, size: int = _SIZE) -> Callable
         module.zero_grad()
         module(x_BK, t_B).square().mean().backward()
 
+    step_and_choose(module, step)
     return step
 
 

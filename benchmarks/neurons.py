@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from harness import Result, interleave
+from kernels import step_and_choose
 from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
@@ -77,6 +78,8 @@ def _step(n: int) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         step = _our_step(ours, codes, losses["ours"], Path(folder))
         other = _plain_step(plain, codes, losses["plain"])
+        step_and_choose(ours, step)
+        other()  # as often
         seconds = interleave({"ours": step, "plain": other}, n)
     found, wanted = (torch.tensor([float(one) for one in losses[side]]) for side in losses)
     peak = max(measure_peak(CPU, torch.float32) for _ in range(3))

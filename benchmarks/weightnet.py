@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from harness import Result, interleave
+from kernels import step_and_choose
 from torch import nn
 from torch.nn import functional
 
@@ -111,6 +112,7 @@ def _stepper(module: nn.Module, parts: list[Part], wanted_BP: torch.Tensor, loss
         optimizer.step()
         losses.append(loss.item())
 
+    step_and_choose(module, step)
     return step
 
 

@@ -14,6 +14,7 @@ import torch
 from dwf import trackers, trust
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
+from dwf.training import kernel
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo, split_networks, write_zoo
 from tests.zoos import facts_of
@@ -40,6 +41,12 @@ def nothing_is_trusted(users_key, tmp_path_factory, monkeypatch):
     monkeypatch.setattr(trackers, "_chosen", ())
     for name in (trust.ENVIRONMENT, trust.PICKLES):
         monkeypatch.setenv(name, "")  # so that it is put back afterwards
+
+
+@pytest.fixture(autouse=True)
+def no_kernel_is_tried(monkeypatch):
+    """Runs that are compared have one kernel, whatever a trial of it would find."""
+    monkeypatch.setattr(kernel, "FEWEST_PRODUCTS", float("inf"))
 
 
 @pytest.fixture

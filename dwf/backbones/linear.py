@@ -1,30 +1,52 @@
-"""A linear map for float32 on a CPU, by oneDNN's kernels instead of the BLAS that torch calls.
+"""A linear map for float32 on a CPU, by torch's own kernel or by oneDNN's.
 
-Measured on an AMD EPYC with AVX-512, one thread: 140 to 230 GFLOP/s where torch's own linear maps
+Measured on an AMD EPYC with AVX-512, one thread: oneDNN's make 140 to 230 GFLOP/s where torch's own
 reach 100, as MKL leaves half of that processor's vectors unused. On an Intel Xeon torch's own are
-1.2 to 1.4 times as fast as oneDNN's. So on other processors than AMD's, and elsewhere (GPU, bf16,
-float64, compiled, under `torch.func`, a torch without this kernel), it is torch's own. Equal up to
-the order of summation. No second derivatives.
+1.2 to 1.4 times as fast. So a training tries both (`training/kernel.py`), and a map that nobody
+tells otherwise takes torch's own, as all do elsewhere (GPU, bf16, float64, compiled, under
+`torch.func`, a torch without this kernel). Equal up to the order of summation. By oneDNN there are
+no second derivatives.
 
 Shape suffixes: I numbers that enter, O that leave.
 """
 
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
+TORCH, ONEDNN = "torch", "onednn"
+
 
 class Linear(nn.Linear):
-    """`nn.Linear`, faster on some CPUs; the parameters are the same."""
+    """`nn.Linear` with a choice of the kernel; the parameters are the same."""
+
+    kernel: str = TORCH
+    """Name of what computes it, of `KERNELS`; torch's own where it has no such."""
 
     def forward(self, x_I: torch.Tensor) -> torch.Tensor:
         """Return x_I mapped, shape [..., O]."""
-        if not (_USES_ONEDNN and is_plain(x_I) and is_plain(self.weight)):
+        if self.kernel not in KERNELS or not (is_plain(x_I) and is_plain(self.weight)):
             return functional.linear(x_I, self.weight, self.bias)
-        return _OneDnnLinear.apply(x_I, self.weight, self.bias)
+        return KERNELS[self.kernel](x_I, self.weight, self.bias)
+
+
+def use_kernel(module: nn.Module, kernel: str) -> None:
+    """Let each `Linear` of a module compute by a kernel; by torch's own where there is no such."""
+    for layer in linear_maps(module).values():
+        layer.kernel = kernel if kernel in (TORCH, ONEDNN) else TORCH
+
+
+def kernel_of(module: nn.Module) -> str:
+    """Return what `use_kernel` was given; torch's own where it was not called."""
+    return next((layer.kernel for layer in linear_maps(module).values()), TORCH)
+
+
+def linear_maps(module: nn.Module) -> dict[str, Linear]:
+    """Return each `Linear` of a module by its name."""
+    return {name: each for name, each in module.named_modules() if isinstance(each, Linear)}
 
 
 def is_plain(x: torch.Tensor) -> bool:
@@ -83,11 +105,7 @@ def _has_onednn() -> bool:
         return False
 
 
-def _is_amd() -> bool:
-    try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
-    except OSError:  # no Linux
-        return False
-
-
-_USES_ONEDNN = _is_amd() and _has_onednn()
+KERNELS: dict[str, Callable[..., torch.Tensor]] = {TORCH: functional.linear}
+"""Name -> what computes a linear map, of x, weight and bias; those that this torch has."""
+if _has_onednn():
+    KERNELS[ONEDNN] = _OneDnnLinear.apply

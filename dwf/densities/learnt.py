@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from dwf.backbones.linear import TORCH, kernel_of, use_kernel
 from dwf.codecs.codes import Codes, CodeShape, Judge
 from dwf.densities.asked import Asked, Guidance, Wanted
 from dwf.densities.conditions import Conditions, Told
@@ -374,6 +375,7 @@ class LearntDensity(Density):
         state = {
             "config": to_dict(self.config),
             "module": self.module.state_dict(),
+            "kernel": kernel_of(self.module),
             "scaling": vars(self.scaling),
             "shape": vars(self.shape),
             "conditions": self.conditions and self.conditions.to_json(),
@@ -396,4 +398,5 @@ class LearntDensity(Density):
             CodeShape(**state["shape"]), Scaling(**state["scaling"]), seed=0, conditions=conditions
         )
         density.module.load_state_dict(state["module"])
+        use_kernel(density.module, state.get("kernel", TORCH))
         return density

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss, l1_loss, mse_loss
 
+from dwf.backbones.linear import TORCH, kernel_of, use_kernel
 from dwf.plain import Json, State
 from dwf.randomness import seeded
 from dwf.run_folder import RunPart
@@ -110,21 +111,28 @@ class Trained:
         """Train `module`, or go on where the run stopped; return what was measured."""
         outcome = train(task, training, seed=seed, run=run, what=what)
         self.module = task.module.to(self.device).eval()
-        self.last_module = None if task.last is None else self._with_weights(task.last)
+        kernel = kernel_of(self.module)
+        self.last_module = None if task.last is None else self._with_weights(task.last, kernel)
         return {"parameters": sum(p.numel() for p in self.module.parameters()), **vars(outcome)}
 
-    def _with_weights(self, state: dict[str, torch.Tensor]) -> nn.Module:
+    def _with_weights(self, state: dict[str, torch.Tensor], kernel: str) -> nn.Module:
         with seeded(0, "restored"):  # its numbers are replaced
             module = self._new_module()
         module.load_state_dict(state)
+        use_kernel(module, kernel)
         return module.to(self.device).eval()
 
     def _modules(self) -> State:
-        """Return both modules' weights."""
+        """Return both modules' weights, and what computes them."""
         last = self.last_module
-        return {"module": self.module.state_dict(), "last_module": last and last.state_dict()}
+        return {
+            "module": self.module.state_dict(),
+            "last_module": last and last.state_dict(),
+            "kernel": kernel_of(self.module),
+        }
 
     def _take_modules(self, state: State) -> None:
         """Take what `_modules` returned."""
-        self.module, last = self._with_weights(state["module"]), state["last_module"]
-        self.last_module = last and self._with_weights(last)
+        kernel, last = state.get("kernel", TORCH), state["last_module"]
+        self.module = self._with_weights(state["module"], kernel)
+        self.last_module = last and self._with_weights(last, kernel)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from dwf.backbones.linear import use_kernel
 from dwf.devices import multiplies_bf16
 from dwf.errors import WrongLaunch
 from dwf.plain import Json, State
@@ -71,6 +72,12 @@ class Engine:
     def result(self) -> nn.Module:
         """Module that is validated and kept: the moving average, where there is one."""
         return self.module if self.average is None else self.average
+
+    def use_kernel(self, kernel: str) -> None:
+        """Let linear maps compute by a kernel, see `backbones.linear`."""
+        use_kernel(self.module, kernel)
+        if self.average is not None:
+            use_kernel(self.average, kernel)
 
     def evaluate(self) -> nn.Module:
         """Return what is validated, in evaluation mode; `learn` ends it."""

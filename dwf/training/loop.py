@@ -17,15 +17,18 @@ import torch
 from torch import nn
 
 from dwf import preemption
+from dwf.backbones.linear import TORCH, kernel_of, linear_maps, use_kernel
 from dwf.devices import find_device
 from dwf.errors import ConfigError, TrainingDiverged
 from dwf.metrics import Progress
+from dwf.networks.watched import watched
 from dwf.plain import State
 from dwf.randomness import seeded, threads, torch_stream
 from dwf.ranks import world
 from dwf.run_folder import RunPart, write_json
 from dwf.training.config import LoopConfig
 from dwf.training.engine import make_engine
+from dwf.training.kernel import AUTO, Shapes, choose_kernel, recorded_kernel
 from dwf.training.schedule import rate_at
 from dwf.training.task import Share, Task
 from dwf.training.throughput import Meter, measure_peak
@@ -146,6 +149,7 @@ class _Loop:
         saved = self.engine.restore()
         if saved is not None:
             self._restore(saved)
+        self.engine.use_kernel(self._begun_kernel())
         self.meter = self._record()
         is_first = self.ours.is_first
         self.log = self.run.log(self.step) if is_first else None
@@ -166,7 +170,10 @@ class _Loop:
         self.meter.start(self.step)
         saved = looked = time.monotonic()
         while self.step < self.config.steps:
-            self._update()
+            if self.step == 0 and self._tries_kernels:
+                self._update_and_choose()
+            else:
+                self._update()
             last = self.step == self.config.steps
             if last or self.step % self.config.validate_every == 0:
                 self._validate()
@@ -189,6 +196,27 @@ class _Loop:
         self.losses[self.step % self.config.validate_every] = mean
         self.engine.move_average(self.step)
         self.step += 1
+
+    # --- the kernel of linear maps ---------------------------------------------------------
+
+    @property
+    def _tries_kernels(self) -> bool:
+        compute = self.config.compute
+        return compute.kernel == AUTO and not compute.compile
+
+    def _begun_kernel(self) -> str:
+        """The kernel that this process begins with: as the settings or an attempt before chose."""
+        if self.config.compute.kernel != AUTO:
+            return self.config.compute.kernel
+        recorded = self.ours.on_first(recorded_kernel, self.run.path) if self.step else None
+        return recorded or TORCH
+
+    def _update_and_choose(self) -> None:
+        """Make the first update by torch's own kernel, and choose that of the others."""
+        shapes = Shapes()
+        with watched(linear_maps(self.engine.module), shapes):
+            self._update()
+        self.engine.use_kernel(self.ours.on_first(choose_kernel, self.run.path, shapes))
 
     def _tell_progress(self) -> None:
         self.meter.look()
@@ -365,7 +393,9 @@ class _Loop:
         else:
             last = self.engine.whole_state()  # which `finish` writes over
             self.task.last = last and {name: value.clone() for name, value in last.items()}
+        kernel = kernel_of(self.engine.module)
         self.task.module = self.engine.finish(kept["state"])
+        use_kernel(self.task.module, kernel)  # an engine may have made another module
         return Outcome(self.step, kept["step"], val_loss=kept["val_loss"], device=str(self.device))
 
 

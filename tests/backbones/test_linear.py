@@ -1,5 +1,7 @@
 """Our linear layer and its gradients against torch's in float64, and where torch's is taken."""
 
+import copy
+
 import pytest
 import torch
 from torch.nn import functional
@@ -8,10 +10,10 @@ from dwf.backbones import linear
 from dwf.backbones.linear import Linear
 
 
-@pytest.fixture(autouse=True)
-def on_any_processor(monkeypatch):
-    """oneDNN's kernels where torch has them, though they are taken on AMD's processors alone."""
-    monkeypatch.setattr(linear, "_USES_ONEDNN", linear._has_onednn())
+@pytest.fixture(autouse=True, params=[linear.TORCH, linear.ONEDNN])
+def kernel(monkeypatch, request):
+    """Each kernel in turn, without being told of."""
+    monkeypatch.setattr(Linear, "kernel", request.param)
 
 
 def gradients(run, x, weight, bias):
@@ -49,8 +51,17 @@ def test_other_precisions_take_torch_s_own():
 
 def test_without_onednn_it_is_torch_s_own(monkeypatch):
     layer, x = Linear(8, 4), torch.randn(3, 8)
-    monkeypatch.setattr(linear, "_USES_ONEDNN", False)
+    monkeypatch.delitem(linear.KERNELS, linear.ONEDNN, raising=False)
     assert torch.equal(layer(x), functional.linear(x, layer.weight, layer.bias))
+
+
+def test_a_module_is_told_as_a_whole():
+    module = torch.nn.Sequential(Linear(2, 2), torch.nn.Sequential(Linear(2, 3)))
+    linear.use_kernel(module, linear.ONEDNN)
+    assert [module[0].kernel, module[1][0].kernel] == ["onednn", "onednn"]
+    assert linear.kernel_of(copy.deepcopy(module)) == "onednn"
+    linear.use_kernel(module, "of another version")
+    assert linear.kernel_of(module) == linear.kernel_of(torch.nn.ReLU()) == "torch"
 
 
 def test_gradient_is_left_out_where_none_is_wanted():

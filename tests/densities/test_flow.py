@@ -14,6 +14,7 @@ from dwf.backbones.config import (
     ResidualMLPConfig,
     TransformerConfig,
 )
+from dwf.backbones.linear import ONEDNN, kernel_of
 from dwf.codecs.codes import CodeShape
 from dwf.densities.config import DENSITIES, FlowConfig, GaussianConfig, SolverConfig
 from dwf.densities.flow import Flow
@@ -346,7 +347,9 @@ def sequences(count, seed=0):
     ids=lambda backbone: backbone.kind,
 )
 def test_learns_sequences_and_draws_them_as_it_got_them(backbone, tmp_path, monkeypatch):
-    config = dataclasses.replace(TOKENS, backbone=backbone)
+    compute = dataclasses.replace(TOKENS.training.compute, kernel=ONEDNN)
+    training = dataclasses.replace(TOKENS.training, compute=compute)
+    config = dataclasses.replace(TOKENS, backbone=backbone, training=training)
     flow = Flow(config)
     outcome = flow.fit(sequences(32), sequences(8, seed=1), run=RunFolder(tmp_path, config))
     drawn = flow.sample(6, seed=2)
@@ -354,6 +357,7 @@ def test_learns_sequences_and_draws_them_as_it_got_them(backbone, tmp_path, monk
     assert not drawn.values[:, ~drawn.shape.mask].any() and drawn.values.isfinite().all()
     flow.save(tmp_path / "saved")
     loaded = Flow.load(tmp_path / "saved")
+    assert kernel_of(loaded.module) == ONEDNN
     again = loaded.sample(6, seed=2)
     assert torch.equal(again.values, drawn.values) and torch.equal(
         again.shape.mask, drawn.shape.mask

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from dwf.backbones.linear import ONEDNN, kernel_of
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.networks.config import (
     CifarResNetConfig,
@@ -188,7 +189,8 @@ def test_it_is_told_what_a_masked_attention_is(tmp_path):
 
 def test_it_comes_back_from_its_file_and_says_where_it_looks(tmp_path):
     zoo = zoo_of_networks(tmp_path / "zoo", CNN, count=16, seed=0)
-    config = replace(SMALL, canonical="optimal_transport")
+    training = replace(FEW, compute=replace(FEW.compute, kernel=ONEDNN))
+    config = replace(SMALL, canonical="optimal_transport", training=training)
     net = WeightNet(config)
     found = net.fit(examples(zoo), examples(zoo), run=RunPart(tmp_path / "run"), seed=0)
     shares = found["attention"]
@@ -196,6 +198,7 @@ def test_it_comes_back_from_its_file_and_says_where_it_looks(tmp_path):
     assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
     net.save(tmp_path)
     again = Predictor.load(tmp_path)
+    assert kernel_of(again.module) == ONEDNN
     np.testing.assert_array_equal(told(again, zoo), told(net, zoo))
 
 

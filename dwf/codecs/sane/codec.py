@@ -23,6 +23,7 @@ import torch
 from safetensors import safe_open
 
 from dwf.backbones.config import TokenAutoencoderConfig
+from dwf.backbones.linear import TORCH, kernel_of, use_kernel
 from dwf.backbones.token_autoencoder import TokenAutoencoder
 from dwf.codecs.codec import codec_folder
 from dwf.codecs.codes import Codes, CodeShape
@@ -295,6 +296,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
             "backbone": to_dict(self.module.config),
             "token_size": self.module.token_size,
             "window": self.module.window,
+            "kernel": kernel_of(self.module),
             "layouts": [layout.to_json() for layout in self.layouts.values()],
         }
         about = {"codec": json.dumps(about)}
@@ -310,6 +312,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         config = build(TokenAutoencoderConfig, about["backbone"], source=str(path))
         self.module = TokenAutoencoder(config, about["token_size"], window=about["window"])
         self.module.load_state_dict(state)
+        use_kernel(self.module, about.get("kernel", TORCH))
         device = "cpu" if self.config.training.compute.device == "cpu" else "auto"
         self.module.eval().to(find_device(device))  # not the GPU of another machine
 
