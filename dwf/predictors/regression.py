@@ -14,7 +14,10 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss, l1_loss, mse_loss
 
 from dwf.plain import Json, State
+from dwf.predictors.config import LearntPredictorSettings
+from dwf.predictors.head_config import HeadSettings
 from dwf.randomness import seeded
+from dwf.room import within_memory
 from dwf.run_folder import RunPart
 from dwf.training.config import LoopConfig
 from dwf.training.loop import train
@@ -95,6 +98,7 @@ class Trained:
     A kind gives `_new_module`.
     """
 
+    config: LearntPredictorSettings | HeadSettings
     device: torch.device
     module: nn.Module
     last_module: nn.Module | None = None
@@ -103,6 +107,10 @@ class Trained:
     def _new_module(self) -> nn.Module:
         """Return the module with initial weights."""
         raise NotImplementedError
+
+    def _fitting_module(self) -> nn.Module:
+        """Return it, after its size was held to this machine's memory."""
+        return within_memory(self._new_module, self.config, key=self.config.kind)
 
     def _learn(
         self, task: Regression, training: LoopConfig, *, run: RunPart, seed: int, what: str
@@ -115,7 +123,7 @@ class Trained:
 
     def _with_weights(self, state: dict[str, torch.Tensor]) -> nn.Module:
         with seeded(0, "restored"):  # its numbers are replaced
-            module = self._new_module()
+            module = self._fitting_module()
         module.load_state_dict(state)
         return module.to(self.device).eval()
 
