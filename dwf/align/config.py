@@ -69,10 +69,6 @@ class AlignConfig(Checked):
             told = " or ".join(WITH_IMAGES)
             because = f"method = {self.method} looks at no images: set {told}"
             refuse_idle(self, "activation_images", because=because)
-        if self.method not in MATCHING:
-            told = " or ".join(MATCHING)
-            because = f"method = {self.method} improves no orders: set {told}"
-            refuse_idle(self, "start", "max_sweeps", because=because)
         if self.reference != "iterated_mean":
             because = "reference = network is no mean: set iterated_mean"
             refuse_idle(self, "max_rounds", because=because)

@@ -62,8 +62,6 @@ IDLE = [
     (LoopConfig, {"sample_count": 4}, {"sample_every": 500}),
     (ConvAutoencoderConfig, {"log_variances": False}, {"buffers": True}),
     (align, {"activation_images": 64}, {"method": "activations"}),
-    (align, {"method": "norm_sort", "max_sweeps": 3}, {"method": "transfusion"}),
-    (align, {"method": "activations", "start": "identity"}, {"method": "git_rebasin"}),
     (align, {"max_rounds": 3}, {"reference": "iterated_mean"}),
     (sample, {"batchnorm_images": 100}, {"batchnorm": "recalibrated"}),
     (sample, {"solver": "dopri5", "steps": 9}, {"solver": "euler"}),

@@ -17,7 +17,7 @@ from dwf.codecs.config import FlatConfig as FlatCodec
 from dwf.codecs.config import SaneConfig, VaeConfig
 from dwf.datasets.config import DataConfig
 from dwf.densities.config import FlowConfig, KdeConfig
-from dwf.errors import TooLarge
+from dwf.errors import NotAZoo, TooLarge
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.stage import fit_generator
 from dwf.generators.stage import plan as plan_generator
@@ -92,6 +92,14 @@ def test_a_zoo_of_a_stranger_that_claims_such_a_network_is_told(make_zoo):
     file.write_text(json.dumps(told))
     with memory(), pytest.raises(TooLarge, match=r"network.widths"):
         Facts.read(zoo.path).build_network()
+
+
+def test_a_zoo_that_claims_shards_without_number_is_told(make_zoo):
+    zoo = make_zoo(widths=(64, 4, 10))
+    file = zoo.path / "zoo.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"num_shards": 10**9}))
+    with memory(), pytest.raises(NotAZoo, match="num_shards"):
+        Facts.read(zoo.path)
 
 
 GENERATORS = {
