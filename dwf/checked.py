@@ -47,6 +47,28 @@ class Checked:
                 object.__setattr__(self, name, declared)  # the class is frozen
 
 
+def refuse_idle(config: Any, *names: str, because: str) -> None:
+    """Raise ValueError for settings that are given, other than by default, and have no effect.
+
+    Args:
+        config: the dataclass that holds them.
+        names: fields of it.
+        because: why they have none, with what would give them one.
+    """
+    default = {field.name: field.default for field in dataclasses.fields(config)}
+    given = [name for name in names if vars(config)[name] != default[name]]
+    if given:
+        told = ", ".join(f"{name} = {words_of(vars(config)[name])}" for name in given)
+        raise ValueError(f"{told}: no effect, as {because}; or leave it out")
+
+
+def words_of(value: object) -> str:
+    """Return a setting's value as a file has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
 def _after_types(rules: Callable[[Any], None]) -> Callable[[Any], None]:
     """Return the rules of a class between its settings, which may take it that types are right."""
 

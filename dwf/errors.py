@@ -24,6 +24,10 @@ class ConfigError(DwfError):
     """A setting is unknown, of the wrong type, or out of its range."""
 
 
+class TooLarge(ConfigError):
+    """Settings describe a network that this machine's memory does not hold."""
+
+
 class DataUnavailable(DwfError):
     """A dataset is in no source, or its bytes are not the published ones."""
 

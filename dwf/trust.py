@@ -151,7 +151,9 @@ def refuse_forged(folder: Path, digests: Mapping[str, str], *, signed: str | Non
     """
     if str(folder.absolute()) in _pickles():
         return
-    if signed is None or not hmac.compare_digest(signature(digests), signed.strip()):
+    if signed is None or not hmac.compare_digest(
+        signature(digests).encode(), signed.strip().encode()
+    ):
         raise ConfigError(
             f"{folder} holds pickles, which run code when they are read, and you have not signed "
             f"them: another user wrote them, or they were altered; where you trust them, give the "

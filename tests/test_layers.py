@@ -38,6 +38,7 @@ PACKAGES = (
     "__main__",
 )
 GROUND = (
+    "room",
     "trust",
     "files",
     "names",

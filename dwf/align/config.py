@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dwf.checked import Checked
+from dwf.checked import Checked, refuse_idle
 from dwf.settings import Count, Name, Whole
 
 Scale = Literal["none", "balanced"]
@@ -63,3 +63,12 @@ class AlignConfig(Checked):
     seed: Whole = 0
     """Seed of the order in which a sweep visits the layers, of the points of `optimal_transport`,
     of the images that are looked at, and of the pairs."""
+
+    def __post_init__(self):
+        if self.method not in WITH_IMAGES:
+            told = " or ".join(WITH_IMAGES)
+            because = f"method = {self.method} looks at no images: set {told}"
+            refuse_idle(self, "activation_images", because=because)
+        if self.reference != "iterated_mean":
+            because = "reference = network is no mean: set iterated_mean"
+            refuse_idle(self, "max_rounds", because=because)

@@ -14,7 +14,7 @@ from dwf.backbones.autoencoder_config import (
 )
 from dwf.backbones.config import TokenAutoencoderConfig
 from dwf.backbones.shape import Shape
-from dwf.checked import Checked
+from dwf.checked import Checked, refuse_idle
 from dwf.codecs.base_config import CodecSettings, Settings, count_numbers
 from dwf.codecs.functions_config import FunctionsConfig
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive, Whole
@@ -338,6 +338,8 @@ class AutoencoderSettings(CodecSettings):
                 raise ValueError(
                     f"{name} = {list(given)}: of noise_kind mixed it is a share, at most 1"
                 )
+        if not self.buffers:
+            refuse_idle(self, "log_variances", because="buffers = false: set that")
         if self.tensors is not None:
             try:
                 re.compile(self.tensors)

@@ -12,9 +12,10 @@ from torch import nn
 
 from dwf.codecs.codec import Codec
 from dwf.codecs.config import CodecSettings
-from dwf.errors import ConfigError
+from dwf.errors import ConfigError, TooLarge
 from dwf.randomness import seed_of
 from dwf.run_folder import RunPart, replacing
+from dwf.training.config import LoopConfig
 from dwf.training.forecast import describe_training
 from dwf.training.loop import train as train_module
 from dwf.training.task import Share, Task
@@ -27,11 +28,14 @@ _BATCH_ALONE, _RATE_ALONE = 4, 1e-3
 _ALONE = {
     "accumulate": 1,
     "sample_every": 0,
+    "sample_count": LoopConfig.sample_count,
     "engine": "plain",
     "optimizer": "adamw",
+    "matrix_rate": LoopConfig.matrix_rate,
     "weight_decay": 0.0,
     "schedule": "cosine",
     "step_size": None,
+    "gamma": LoopConfig.gamma,
     "warm_up": 0,
     "clip_norm": 1.0,
     "ema": None,
@@ -168,6 +172,8 @@ class TrainedCodec(Codec):
         """
         try:
             module = cls.planned_module(config, layouts)
+        except TooLarge:
+            raise
         except ConfigError as error:
             return f"{config.kind}: parameters and memory are not known yet: {error}"
         training = config.training

@@ -30,6 +30,7 @@ from dwf.densities.solver import Watch, draw_noise
 from dwf.devices import find_device
 from dwf.errors import ConfigError
 from dwf.randomness import seed_of, seeded
+from dwf.room import within_memory
 from dwf.run_folder import RunFolder, load_state, save_state
 from dwf.settings import build, to_dict
 from dwf.training.loop import Outcome, train
@@ -200,7 +201,12 @@ class LearntDensity(Density):
         self.shape = shape
         self.scaling, self.conditions = scaling.to(self.device), conditions
         with seeded(seed, "initialisation"):
-            module = self.config.build_network(shape, told=conditions.sizes if conditions else ())
+            told = conditions.sizes if conditions else ()
+            module = within_memory(
+                lambda: self.config.build_network(shape, told=told),
+                backbone,
+                key="density.backbone",
+            )
         self.module = module.to(self.device).eval()
         present_AK = shape.present_AK
         self.present_AK = None if present_AK is None else present_AK.to(self.device)

@@ -11,6 +11,7 @@ from dwf.codecs.config import CODECS
 from dwf.densities.config import DensitySettings
 from dwf.errors import ConfigError, TooFewNetworks
 from dwf.generators.config import GateConfig, GeneratorConfig
+from dwf.room import within_memory
 from dwf.settings import Parsed, build, find, load, read_yaml
 from dwf.shipped import CONFIGS, ROOT
 from dwf.training.config import LoopConfig
@@ -262,7 +263,11 @@ def _planned_backbone(
     import torch
 
     with torch.device("meta"):
-        return density.build_network(shape, told=told)
+        return within_memory(
+            lambda: density.build_network(shape, told=told),
+            density.backbone,
+            key="density.backbone",
+        )
 
 
 def _told(config: GeneratorConfig, zoos: Path) -> tuple[int, ...]:

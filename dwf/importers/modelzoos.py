@@ -5,10 +5,11 @@ A trial holds `params.json`, `result.json` (a JSON object a line) and state dict
 where a trial was resumed and told it twice.
 """
 
-import json
 import re
 from pathlib import Path
 
+from dwf.errors import CorruptCheckpoint
+from dwf.files import parse_json, read_bytes
 from dwf.importers.importer import Importer, Member, Value, natural, read_object
 from dwf.importers.tensors import State, read_tensors
 from dwf.metrics import logger
@@ -82,11 +83,11 @@ def _plain(value: Json) -> Value:
 def _results(file: Path) -> dict[int, dict[str, Value]]:
     """training_iteration -> measured columns; a line that was cut off at the end is passed by."""
     found: dict[int, dict[str, Value]] = {}
-    for line in file.read_bytes().splitlines() if file.is_file() else ():
+    for line in read_bytes(file).splitlines() if file.is_file() else ():
         try:
-            told = json.loads(line)
+            told = parse_json(line, file)
             at = int(told["training_iteration"])
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        except (CorruptCheckpoint, ValueError, KeyError, TypeError, OverflowError):
             continue
         found[at] = {
             ours: float(told[theirs])

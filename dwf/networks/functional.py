@@ -24,6 +24,7 @@ from dwf.errors import ConfigError
 from dwf.networks.checks import check_state, evaluating
 from dwf.networks.config import NETWORKS, NetworkConfig
 from dwf.networks.watched import watched
+from dwf.room import whole_numbers, within_memory
 from dwf.settings import find
 
 # Inputs and activations of one batch: past the cache every layer would be a trip to memory.
@@ -33,6 +34,8 @@ _FEWEST_IMAGES, _MOST_IMAGES = 16, 256
 # On a GPU: what the activations of all networks run at once may take, and the batch to start from.
 _DEVICE_BYTES = 2 * 2**30
 _DEVICE_IMAGES = 256
+# Settings whose whole numbers make so little together describe no network of gigabytes.
+_SMALL_SUM = 1000
 # A layer's input, its output and a shortcut or concatenation lie in memory at the same time.
 _LIVE_TENSORS = 3
 
@@ -71,8 +74,15 @@ def is_stacked(network: nn.Module) -> TypeGuard[Stacked]:
 
 
 def build_network(config: NetworkConfig) -> nn.Module:
-    """Return one network of an architecture, in evaluation mode."""
-    return find(NETWORKS, config.kind)(config).eval()
+    """Return one network of an architecture, in evaluation mode.
+
+    Raises:
+        TooLarge: this machine's memory does not hold it; of dwf's own architectures.
+    """
+    kind = find(NETWORKS, config.kind)
+    if config.is_foreign or sum(n for _, n in whole_numbers(config, "network")) < _SMALL_SUM:
+        return kind(config).eval()
+    return within_memory(lambda: kind(config), config, key="network").eval()
 
 
 def run_networks(

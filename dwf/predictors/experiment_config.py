@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from dwf.checked import Checked
+from dwf.checked import Checked, refuse_idle
 from dwf.predictors.config import PredictorConfig
 from dwf.settings import Count, FlagName, Fraction, Name, Whole
 
@@ -34,6 +34,13 @@ class PartsConfig(Checked):
     def __post_init__(self):
         if self.val + self.test >= 1:
             raise ValueError(f"val + test = {self.val + self.test:g}: no network is left to learn")
+        if self.by not in ("network", "draw"):
+            refuse_idle(
+                self,
+                "val",
+                "test",
+                because=f"by = {self.by} takes networks as zoos were split: set network or draw",
+            )
         if (self.by in ("zoo", "architecture", "data")) != bool(self.held_out):
             raise ValueError(
                 f"by = {self.by!r} with held_out = {list(self.held_out)}: zoo, architecture and "

@@ -59,7 +59,7 @@ class LearntPredictor(Trained, Predictor, Generic[Inputs]):
         self.properties = few.properties
         with torch.device("cpu"):
             self._prepare(few)
-        return self._new_module()
+        return self._fitting_module()
 
     def inputs(self, sources: Sources) -> Inputs:
         """Return what the module takes of some networks, on the device, in their order.
@@ -79,7 +79,7 @@ class LearntPredictor(Trained, Predictor, Generic[Inputs]):
         else:
             self._take_start(self.start)
         with seeded(seed, "initialisation"):
-            self.module = self._new_module().to(self.device)
+            self.module = self._fitting_module().to(self.device)
         if self.start is not None:
             self._take_weights(self.start)
         task = PredictionTask(self, train=train, val=val)

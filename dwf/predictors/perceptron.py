@@ -37,7 +37,7 @@ class Perceptron(Trained, Head):
         refuse_few(len(train), training.batch_size, key="head.training")
         self.scaling = Scaling.of(train.features)
         with seeded(seed, "initialisation"):
-            self.module = self._new_module()
+            self.module = self._fitting_module().to(self.device)
         task = HeadTask(self, train=train, val=val)
         return self._learn(task, training, run=run, seed=seed, what="perceptron")
 
@@ -46,7 +46,7 @@ class Perceptron(Trained, Head):
         for _ in range(config.depth):
             layers += [nn.Linear(size, config.width), nn.ReLU(), nn.Dropout(config.dropout)]
             size = config.width
-        return nn.Sequential(*layers, nn.Linear(size, len(self.mean_P))).to(self.device)
+        return nn.Sequential(*layers, nn.Linear(size, len(self.mean_P)))
 
     def inputs(self, features_BF: np.ndarray) -> torch.Tensor:
         """Return what the module takes, float32, on the device."""

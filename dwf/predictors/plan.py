@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dwf.errors import DwfError
+from dwf.errors import DwfError, TooLarge
 from dwf.generators.plan import layout_of
 from dwf.predictors.config import PREDICTORS, LearntPredictorSettings
 from dwf.predictors.examples import Examples
@@ -79,6 +79,8 @@ def _describe_row(
     try:
         with torch.device("meta"):  # shapes alone
             module = predictor.planned_module(few)
+    except TooLarge:
+        raise
     except DwfError as error:
         return f"WARNING: it cannot be built: {error}"
     together = 1 if training.engine == "plain" else ranks

@@ -15,7 +15,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss, l1
 
 from dwf.backbones.linear import TORCH, kernel_of, use_kernel
 from dwf.plain import Json, State
+from dwf.predictors.config import LearntPredictorSettings
+from dwf.predictors.head_config import HeadSettings
 from dwf.randomness import seeded
+from dwf.room import within_memory
 from dwf.run_folder import RunPart
 from dwf.training.config import LoopConfig
 from dwf.training.loop import train
@@ -96,6 +99,7 @@ class Trained:
     A kind gives `_new_module`.
     """
 
+    config: LearntPredictorSettings | HeadSettings
     device: torch.device
     module: nn.Module
     last_module: nn.Module | None = None
@@ -104,6 +108,10 @@ class Trained:
     def _new_module(self) -> nn.Module:
         """Return the module with initial weights."""
         raise NotImplementedError
+
+    def _fitting_module(self) -> nn.Module:
+        """Return it, after its size was held to this machine's memory."""
+        return within_memory(self._new_module, self.config, key=self.config.kind)
 
     def _learn(
         self, task: Regression, training: LoopConfig, *, run: RunPart, seed: int, what: str
@@ -117,7 +125,7 @@ class Trained:
 
     def _with_weights(self, state: dict[str, torch.Tensor], kernel: str) -> nn.Module:
         with seeded(0, "restored"):  # its numbers are replaced
-            module = self._new_module()
+            module = self._fitting_module()
         module.load_state_dict(state)
         use_kernel(module, kernel)
         return module.to(self.device).eval()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from dwf.checked import Checked
+from dwf.checked import Checked, refuse_idle
 from dwf.compute import ComputeConfig
 from dwf.settings import Count, Fraction, NonNegative, Positive, Rate, Whole
 
@@ -92,6 +92,7 @@ class LoopConfig(Checked):
                 f"schedule = {self.schedule!r} with step_size = {self.step_size}: the schedule "
                 "step needs step_size, and no other takes it: set both, or neither"
             )
+        self._refuse_idle()
         if self.sample_every % self.validate_every:
             raise ValueError(
                 f"sample_every = {self.sample_every} is not a multiple of validate_every = "
@@ -113,6 +114,22 @@ class LoopConfig(Checked):
             raise ValueError("optimizer = muon is for the engines plain and ddp: set adamw")
         if self.compute.compile and self.engine == "deepspeed":
             raise ValueError("compute.compile = true is for the engines plain and ddp: set false")
+
+    def _refuse_idle(self) -> None:
+        if self.optimizer != "muon":
+            refuse_idle(self, "matrix_rate", because="it is of optimizer = muon: set that")
+        if self.schedule not in ("cosine", "one_cycle"):
+            refuse_idle(
+                self,
+                "minimum_rate",
+                because=f"schedule = {self.schedule} never ends at it: set cosine or one_cycle",
+            )
+        if self.schedule != "step":
+            refuse_idle(self, "gamma", because="it is of schedule = step: set that")
+        if not self.sample_every:
+            refuse_idle(
+                self, "sample_count", because="sample_every = 0 looks at no samples: set that"
+            )
 
     def with_steps(self, steps: int) -> "LoopConfig":
         """Return it with so many steps; what counts in steps keeps its share of them.

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dwf import trust
 from dwf.errors import CorruptCheckpoint, RunConflict
+from dwf.files import read_text
 from dwf.plain import Json, State
 from dwf.ranks import World
 from dwf.run_folder import load_state, save_state, sha256_of, write_text
@@ -89,7 +90,7 @@ def refuse_forged(part: Path, ours: World) -> None:
 
     def compare() -> None:
         file = _signed(part)
-        signed = file.read_text() if file.exists() else None
+        signed = read_text(file) if file.exists() else None
         trust.refuse_forged(part, digests, signed=signed)
 
     ours.on_first(compare)

@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
-from dwf.checked import Checked
+from dwf.checked import Checked, refuse_idle
 from dwf.datasets.config import AnyDataConfig
 from dwf.settings import Bounds, Count, Fraction, Name, Positive, Whole
-from dwf.zoo.config import RecipeConfig, ZooComputeConfig
+from dwf.zoo.config import RecipeConfig, VaryConfig, ZooComputeConfig
 
 Origin = Literal[
     "random",
@@ -100,6 +100,12 @@ class FinetuneConfig(Checked):
                 raise ValueError(f"{name} = {list(values)}: give each once, and at least one")
         if self.arms == ("generated",) and not self.samples:
             raise ValueError("arms = ['generated'] without samples: give zoos of samples")
+
+        self.recipe.refuse_idle(VaryConfig())
+        if "noise" not in self.arms:
+            refuse_idle(self, "noise", because="arms has no noise: name it there")
+        if not {"average", "average_unaligned"} & {*self.arms}:
+            refuse_idle(self, "averages", because="arms has no average: name it there")
 
     @property
     def recorded(self) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from dwf.checked import Checked
+from dwf.checked import Checked, refuse_idle
 from dwf.compute import ComputeConfig
 from dwf.datasets.config import AnyDataConfig
 from dwf.networks.config import NetworkConfig
@@ -67,6 +67,10 @@ class PruneConfig(Checked):
     """Prunings, each of which takes an equal part of the share."""
     every: Count = 1
     """Epochs between two prunings."""
+
+    def __post_init__(self):
+        if self.rounds == 1:
+            refuse_idle(self, "every", because="rounds = 1 prunes once: set more")
 
     @property
     def last_epoch(self) -> int:
@@ -137,9 +141,42 @@ class RecipeConfig(Checked):
                 f"schedule = {self.schedule!r} with milestones = {list(self.milestones)}: "
                 "multistep needs them, and nothing else does"
             )
+        self._refuse_idle_schedule()
         if self.prune and self.prune.last_epoch > self.epochs:
             raise ValueError(
                 f"prune ends at epoch {self.prune.last_epoch}, the recipe at {self.epochs}"
+            )
+
+    def _refuse_idle_schedule(self) -> None:
+        """Raise for settings of another schedule than this one."""
+        falls = self.schedule in ("step", "multistep")
+        if not falls:
+            refuse_idle(self, "gamma", because=f"schedule = {self.schedule} has no falls")
+        if self.schedule != "step":
+            refuse_idle(self, "step_size", because="it is of schedule = step: set that")
+        if self.schedule != "cosine":
+            refuse_idle(self, "schedule_length", because="it is of schedule = cosine: set that")
+        if self.schedule == "one_cycle":
+            refuse_idle(
+                self, "warm_up", "schedule_by", because="one_cycle rises and falls step by step"
+            )
+
+    def refuse_idle(self, vary: "VaryConfig") -> None:
+        """Raise for settings that none of the networks trained by it would follow.
+
+        Args:
+            vary: what differs between networks.
+        """
+        kinds = vary.optimizer or (self.optimizer,)
+        if "sgd" not in kinds:
+            because = f"optimizer = {', '.join(kinds)} has none of it: set sgd"
+            refuse_idle(self, "momentum", "nesterov", because=because)
+            refuse_idle(vary, "momentum", because=because)
+        if not (self.momentum or vary.momentum):
+            refuse_idle(self, "nesterov", because="momentum = 0: set that above 0")
+        if self.augment and not (self.augment.jitter or vary.jitter):
+            refuse_idle(
+                self.augment, "jitter_probability", because="jitter = 0 changes no colour: set that"
             )
 
 
@@ -355,6 +392,7 @@ class ZooConfig(Checked):
                 f"keep.kind = {self.keep.kind!r}, data.validation = 0: it needs some, as 0.1"
             )
         self._refuse_vary_without_base()
+        self.recipe.refuse_idle(self.vary)
 
     def _refuse_vary_without_base(self) -> None:
         """Raise if `vary` is about a part of the recipe that is not there."""

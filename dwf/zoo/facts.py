@@ -7,14 +7,14 @@ import json
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from dwf.datasets.config import AnyDataConfig
 from dwf.errors import ConfigError, NotAZoo
 from dwf.files import read_json
 from dwf.networks.config import NetworkConfig
 from dwf.plain import Json
-from dwf.settings import Count, build, to_dict
+from dwf.settings import Bounds, build, to_dict
 from dwf.zoo.config import KeepAbove, KeepBest, KeepSteps, RecipeConfig, SplitConfig, VaryConfig
 from dwf.zoo.layout import Layout
 from dwf.zoo.provenance import Aligned, Provenance, Sampled, read_provenance
@@ -127,7 +127,7 @@ class Facts(Subject):
 
     layout: Layout
     """Which numbers of a row are which tensor."""
-    num_shards: Count
+    num_shards: Annotated[int, Bounds(1, 10**6)]
     """How many shards make the zoo whole."""
     count: int | None = None
     """How many numbers networks have, from 0, with those that diverged and those before `first`."""

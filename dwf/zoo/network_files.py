@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dwf.errors import ConfigError, CorruptCheckpoint, DwfError, ShapeMismatch
-from dwf.files import parse_json, reading_arrays
+from dwf.files import parse_json, read_text, reading_arrays
 from dwf.networks.config import NetworkConfig
 from dwf.plain import Json
 from dwf.run_folder import load_state
@@ -195,7 +195,7 @@ def _told(file: Path) -> Told:
             f"{file}: nothing tells its architecture: keep {INDEX} beside it, or give the "
             "architecture as `network`, settings of dwf.networks.config"
         )
-    return Told.read(_json(index.read_text(), index), index)
+    return Told.read(_json(read_text(index), index), index)
 
 
 def _json(text: str, file: Path) -> dict[str, Json]:

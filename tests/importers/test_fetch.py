@@ -42,17 +42,18 @@ def test_an_archive_is_unpacked_into_its_folder(tmp_path, write):
     assert (tmp_path / "out" / "a" / "b.pt").read_text() == "weights"
 
 
-@pytest.mark.parametrize("name", ["../evil.pt", "a/../../evil.pt", "/tmp/dwf-evil.pt"])
+@pytest.mark.parametrize("name", ["../evil.pt", "a/../../evil.pt", "/evil.pt"])
 @pytest.mark.parametrize("write", [write_zip, write_tar])
 def test_an_archive_never_leaves_its_folder(tmp_path, write, name):
-    write(tmp_path / "zoo", ["fine.pt", name])
-    if name.startswith("/") and write is write_tar:  # which the filter makes relative
-        unpack(tmp_path / "zoo", tmp_path / "out")
+    out = tmp_path / "out"
+    is_absolute = name.startswith("/")
+    write(tmp_path / "zoo", ["fine.pt", f"{tmp_path}{name}" if is_absolute else name])
+    if is_absolute and write is write_tar:  # which the filter makes relative
+        unpack(tmp_path / "zoo", out)
     else:
         with pytest.raises(DataUnavailable, match="outside of"):
-            unpack(tmp_path / "zoo", tmp_path / "out")
-    assert not list(tmp_path.parent.rglob("evil.pt")) or name.startswith("/")
-    assert not (tmp_path / "evil.pt").exists()
+            unpack(tmp_path / "zoo", out)
+    assert all(out in found.parents for found in tmp_path.rglob("evil.pt"))
 
 
 def test_a_link_out_of_the_folder_is_refused(tmp_path):

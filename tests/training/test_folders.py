@@ -138,11 +138,16 @@ def forge(checkpoints: Path, what: str) -> None:
         (part / "read_me.py").write_text("x" * size)
     elif what == "no signature":
         part.with_name("state.signed").unlink()
+    elif what == "words of others":  # that no signature has
+        part.with_name("state.signed").write_text("é")
     elif what == "another user's":
         (Path(os.environ["DWF_STATE"]) / "key").unlink()
 
 
-@pytest.mark.parametrize("what", ["a file more", "another file", "no signature", "another user's"])
+WHATS = ["a file more", "another file", "no signature", "another user's", "words of others"]
+
+
+@pytest.mark.parametrize("what", WHATS)
 def test_what_this_user_did_not_sign_is_neither_read_nor_converted(tmp_path, what):
     checkpoints = tmp_path / "checkpoints"
     fill(checkpoints, [1])

@@ -34,6 +34,7 @@ from dwf.devices import find_device
 from dwf.errors import ConfigError
 from dwf.randomness import seed_of, seeded, torch_stream
 from dwf.ranks import world
+from dwf.room import within_memory
 from dwf.run_folder import RunFolder, RunPart
 from dwf.training.loop import train as train_module
 from dwf.training.memory import saved_bytes
@@ -243,9 +244,13 @@ def _count(layout: Layout, config: AutoencoderSettings) -> int:
 
 def _autoencoder(config: AutoencoderSettings, layout: Layout) -> VectorAutoencoder:
     count = _count(layout, config)
-    return build_autoencoder(
+    return within_memory(
+        lambda: build_autoencoder(
+            config.backbone,
+            config.chunk_size(count),
+            variational=config.kl > 0,
+            chunks=config.chunks(count) > 1,
+        ),
         config.backbone,
-        config.chunk_size(count),
-        variational=config.kl > 0,
-        chunks=config.chunks(count) > 1,
+        key="codec.backbone",
     )

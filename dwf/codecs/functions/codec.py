@@ -40,6 +40,7 @@ from dwf.codecs.functions_config import FunctionsConfig
 from dwf.codecs.neurons import read_layers
 from dwf.codecs.standardise import floored
 from dwf.errors import ConfigError
+from dwf.files import parse_json
 from dwf.metrics import logger
 from dwf.networks.config import NetworkConfig
 from dwf.randomness import numpy_stream, torch_stream
@@ -115,7 +116,7 @@ class FunctionsCodec(Codec):
 
     @property
     def _network(self) -> NetworkConfig:
-        told = json.loads(str(self.arrays["network"]))
+        told = parse_json(str(self.arrays["network"]), "the codec's network")
         return build(NetworkConfig, told, source="the codec's network")
 
     def _measured(self, weights_BD: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
 from dwf.files import parse_json
 from dwf.randomness import seed_of, seeded
 from dwf.ranks import world
+from dwf.room import within_memory
 from dwf.run_folder import RunFolder, RunPart
 from dwf.settings import build, to_dict
 from dwf.training.loop import train as train_module
@@ -310,7 +311,11 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         layouts = map(Layout.from_json, about["layouts"])
         self._take({layout.digest: layout for layout in layouts}, about["token_size"])
         config = build(TokenAutoencoderConfig, about["backbone"], source=str(path))
-        self.module = TokenAutoencoder(config, about["token_size"], window=about["window"])
+        self.module = within_memory(
+            lambda: TokenAutoencoder(config, about["token_size"], window=about["window"]),
+            config,
+            key="codec.backbone",
+        )
         self.module.load_state_dict(state)
         use_kernel(self.module, about.get("kernel", TORCH))
         device = "cpu" if self.config.training.compute.device == "cpu" else "auto"
@@ -347,7 +352,11 @@ def _autoencoder(config: SaneConfig, found: Sequence[Geometry]) -> TokenAutoenco
         )
     longest = max((geometry.num_tokens for geometry in found), default=config.window)
     size = found[0].size if found else config.tokens.size
-    return TokenAutoencoder(backbone, size, window=min(config.window, longest))
+    return within_memory(
+        lambda: TokenAutoencoder(backbone, size, window=min(config.window, longest)),
+        backbone,
+        key="codec.backbone",
+    )
 
 
 def _positions(backbone: TokenAutoencoderConfig, found: Sequence[Geometry]) -> tuple[int, int, int]:
