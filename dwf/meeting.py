@@ -125,7 +125,9 @@ def _write(file: Path, place: Place) -> None:
     """Write a whole file that its owner alone can read, in the place of what was there."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.partial-{secrets.token_hex(6)}")
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "w") as opened:
+    with open(
+        os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "w", encoding="utf-8"
+    ) as opened:
         json.dump(asdict(place), opened)
     partial.replace(file)
 
@@ -140,7 +142,7 @@ def _read(file: Path) -> Place | None:
         opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
-    with open(opened) as read:
+    with open(opened, encoding="utf-8") as read:
         found = os.fstat(read.fileno())
         if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
             raise WrongLaunch(

@@ -184,5 +184,11 @@ def _run(words: Sequence[str]) -> subprocess.CompletedProcess:
     # A user's own filters and formats (SQUEUE_STATES, SACCT_FORMAT) would hide jobs from us.
     environment = {key: value for key, value in os.environ.items() if not key.startswith(_HABITS)}
     return subprocess.run(
-        words, capture_output=True, text=True, timeout=SECONDS_FOR_AN_ANSWER, env=environment
+        words,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=SECONDS_FOR_AN_ANSWER,
+        env=environment,
     )

@@ -153,7 +153,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / "lock", "w")  # noqa: SIM115  closed by the block below
+        file = open(folder / "lock", "w", encoding="utf-8")  # noqa: SIM115  closed by the block below
     except OSError as error:
         raise DataUnavailable(
             f"$DWF_DATA, where data are kept, cannot be written: {sentence_of(error)} Or set "

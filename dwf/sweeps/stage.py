@@ -286,7 +286,7 @@ def _tune(
         ),
     )
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the files it was told to skip
-    with open(folder / "tune.txt", "w") as file, contextlib.redirect_stdout(file):
+    with open(folder / "tune.txt", "w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
         tuner.fit()
     return watcher
 

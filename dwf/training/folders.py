@@ -89,7 +89,7 @@ def refuse_forged(part: Path, ours: World) -> None:
 
     def compare() -> None:
         file = _signed(part)
-        signed = file.read_text() if file.exists() else None
+        signed = file.read_text(encoding="utf-8") if file.exists() else None
         trust.refuse_forged(part, digests, signed=signed)
 
     ours.on_first(compare)

@@ -195,7 +195,7 @@ def _told(file: Path) -> Told:
             f"{file}: nothing tells its architecture: keep {INDEX} beside it, or give the "
             "architecture as `network`, settings of dwf.networks.config"
         )
-    return Told.read(_json(index.read_text(), index), index)
+    return Told.read(_json(index.read_text(encoding="utf-8"), index), index)
 
 
 def _json(text: str, file: Path) -> dict[str, Json]:
