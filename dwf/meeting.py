@@ -22,6 +22,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from dwf.errors import WrongLaunch
+from dwf.run_folder import MEETING
 
 # By these all ranks of one attempt name the same file, and no other attempt does.
 _ATTEMPT = (
@@ -52,7 +53,7 @@ def file_of(folder: Path, environment: Mapping[str, str] = os.environ) -> Path:
     """
     words = [environment.get(name, "") for name in _ATTEMPT]
     attempt = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
-    return folder.absolute().with_name(f".{folder.absolute().name}.ranks-{attempt}")
+    return folder.absolute().with_name(MEETING.format(folder.absolute().name, attempt))
 
 
 def open_store(
