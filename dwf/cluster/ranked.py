@@ -231,7 +231,7 @@ def _log(folder: Path, number: str) -> Path:
 def _recorded(folder: Path) -> list[str]:
     """Return the jobs that a run was submitted as; their numbers become words of commands."""
     file = _jobs_folder(folder) / RECORD
-    numbers = read_json(file, list) if file.exists() else []
+    numbers = read_json(file, list, cure=slurm.NO_RECORD) if file.exists() else []
     for number in numbers:
         slurm.refuse_no_number(number, file)
     return numbers
