@@ -54,7 +54,9 @@ def _plan(repeats: int) -> Result:
     for _ in range(repeats):
         start = time.perf_counter()
         words = [sys.executable, "-c", inside, *PLAN.split()]
-        ran = subprocess.run(words, capture_output=True, text=True, check=True, cwd=HERE.parent)
+        ran = subprocess.run(
+            words, capture_output=True, text=True, encoding="utf-8", check=True, cwd=HERE.parent
+        )
         seconds.append(time.perf_counter() - start)
         memory.append(int(ran.stdout.split("RssAnon")[1]) / 1024)
     name = "--dry-run of 1,000,000 networks"
@@ -71,11 +73,11 @@ def _scaling(folder: Path, nodes: int, repeats: int) -> Result:
     for repeat in range(repeats):
         work = Sleep(folder / f"sleep-{nodes}-{repeat}", 2 * nodes)
         work.folder.mkdir()
-        (work.folder / "count").write_text(str(work.count))
+        (work.folder / "count").write_text(str(work.count), encoding="utf-8")
         began, cpu = time.time(), time.process_time()
         Slurm(site, nodes)(work)
         cpu, took = time.process_time() - cpu, time.time() - began
-        times = [file.read_text().split() for file in work.folder.glob("unit-*")]
+        times = [file.read_text(encoding="utf-8").split() for file in work.folder.glob("unit-*")]
         shares.append(1 - 2 * SECONDS / took)
         waits.append(statistics.median(sorted(float(t[0]) for t in times)[:nodes]) - began)
         ours.append(60 * cpu / took)

@@ -63,7 +63,7 @@ def record(folder: Path, results: Path, *, machine: str) -> None:
     measured = {"seconds": _seconds(folder), "trials": rows, "references": report.references}
     write_json(results.with_suffix(".json"), conditions | measured)
     said = "".join(f"- {key}: {_words(value)}\n" for key, value in conditions.items())
-    text = (folder / "curves.md").read_text()
+    text = (folder / "curves.md").read_text(encoding="utf-8")
     write_text(results.with_suffix(".md"), f"{text}\n## How this was measured\n\n{said}")
     shutil.copyfile(folder / "curves.png", results.with_suffix(".png"))
 
@@ -74,8 +74,8 @@ def _has(folder: Path, name: str) -> bool:
 
 def _conditions(folder: Path) -> dict[str, Json]:
     """What ran: the sweep's commands, commit and packages of the last."""
-    environment = json.loads((folder / "environment.json").read_text())
-    commands = dict.fromkeys((folder / "command.txt").read_text().splitlines())
+    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    commands = dict.fromkeys((folder / "command.txt").read_text(encoding="utf-8").splitlines())
     return {
         "command": "; ".join(f"python {command}" for command in commands),
         "commit": environment["commit"],

@@ -246,7 +246,7 @@ def _measure(folder: Path, size: int, names: list[str]) -> dict[str, float]:
     for name in names:
         command = [sys.executable, __file__, name, str(folder)]
         said = subprocess.run(
-            command, check=True, capture_output=True, text=True, env=environment
+            command, check=True, capture_output=True, text=True, encoding="utf-8", env=environment
         ).stdout
         found[name] = json.loads(said.splitlines()[-1])
     return found

@@ -36,7 +36,7 @@ def _memory(folder: Path, quick: bool) -> Result:
     zoo = _write_random_zoo(folder / "large", num, size)
     command = [sys.executable, __file__, str(zoo.path), str(folder / "large-run")]
     seconds, mib = subprocess.run(
-        command, check=True, capture_output=True, text=True
+        command, check=True, capture_output=True, text=True, encoding="utf-8"
     ).stdout.split()
     return Result(
         f"pca of {num} networks x {size} weights",
@@ -92,7 +92,7 @@ def _fit(sources: list, folder: Path) -> None:
 
 
 def _anonymous_mib() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
 
 

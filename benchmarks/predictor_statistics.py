@@ -66,7 +66,7 @@ def _pass(zoo: Zoo, repeats: int) -> Result:
 
 def _in_a_process(zoo: Zoo) -> list[float]:
     command = [sys.executable, __file__, str(zoo.path)]
-    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8")
     return [float(word) for word in ran.stdout.split()]
 
 
@@ -128,7 +128,7 @@ def main() -> None:
 
 
 def _anonymous() -> float:
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(re.search(r"RssAnon:\s*(\d+)", status).group(1)) / 1024
 
 

@@ -148,7 +148,7 @@ def _fit(zoo: Zoo, config: SaneConfig, folder: Path) -> list[dict]:
     shutil.rmtree(folder, ignore_errors=True)
     rows = np.arange(len(zoo))
     SaneCodec(config).fit([(zoo, rows)], [], run=RunFolder(folder, config))
-    lines = (folder / "codec" / "metrics.jsonl").read_text().splitlines()
+    lines = (folder / "codec" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -233,5 +233,5 @@ def _memory(num: int, folder: Path) -> Result:
 
 
 def _anonymous_bytes() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))

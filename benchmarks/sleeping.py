@@ -13,7 +13,7 @@ def unit(folder: Path, index: int) -> None:
     began = time.time()
     time.sleep(SECONDS)
     partial = folder / f"partial-{index}"
-    partial.write_text(f"{began} {time.time()}")
+    partial.write_text(f"{began} {time.time()}", encoding="utf-8")
     partial.rename(folder / f"unit-{index:05d}")
 
 
@@ -24,7 +24,7 @@ def finished(folder: Path) -> set[int]:
 
 def progress(folder: Path) -> tuple[float, str]:
     """Return the share of units that were slept."""
-    return len(finished(folder)) / max(int((folder / "count").read_text()), 1), ""
+    return len(finished(folder)) / max(int((folder / "count").read_text(encoding="utf-8")), 1), ""
 
 
 @dataclass(frozen=True)

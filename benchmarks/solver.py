@@ -81,7 +81,7 @@ def _seconds(record: Path, elapsed: float | None) -> float | None:
     """Seconds of drawing; of samples that were there as noted then, None where a kill left none."""
     if not record.exists() and elapsed is not None:
         write_json(record, {"seconds": elapsed})
-    return json.loads(record.read_text())["seconds"] if record.exists() else None
+    return json.loads(record.read_text(encoding="utf-8"))["seconds"] if record.exists() else None
 
 
 def draw(rows: list[dict[str, Json]]) -> Figure:

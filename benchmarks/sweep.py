@@ -55,7 +55,7 @@ def run(quick: bool) -> list[Result]:
     with tempfile.TemporaryDirectory() as folder, _timed_trials() as spans:
         root = Path(folder)
         for name, data in STAGES.items():
-            (root / f"{name}.yaml").write_text(yaml.safe_dump(data))
+            (root / f"{name}.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
         sweep: dict = {name: str(root / f"{name}.yaml") for name in STAGES}
         sweep["space"] = {"generator.seed": {"grid": list(range(num))}}
         config = build(SweepConfig, sweep, source="benchmark")

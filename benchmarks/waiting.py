@@ -88,6 +88,7 @@ def _time_demo(size: Size, *, spins: bool) -> dict[str, float]:
             env=environment,
             capture_output=True,
             text=True,
+            encoding="utf-8",
         )
     if ran.returncode:
         raise SystemExit(f"the demo failed:\n{ran.stderr[-2000:]}")
@@ -118,11 +119,11 @@ def _write(folder: Path, size: Size) -> Path:
         "evaluate": {"count": size.samples, "noise": [0.1], "averages": [2]},
     }
     for stage, settings in stages.items():
-        (folder / f"{stage}.yaml").write_text(yaml.safe_dump(settings))
+        (folder / f"{stage}.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     files = {stage: str(folder / f"{stage}.yaml") for stage in stages}
     way = {**files, "generators": [files["generator"]]}
     del way["generator"]
-    (folder / "demo.yaml").write_text(yaml.safe_dump(way))
+    (folder / "demo.yaml").write_text(yaml.safe_dump(way), encoding="utf-8")
     return folder / "demo.yaml"
 
 

@@ -159,7 +159,13 @@ def _scontrol(*words: str) -> str:
     command = ["scontrol", "show", *words]
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=True
+            command,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=60,
+            check=True,
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise WrongLaunch(

@@ -14,6 +14,7 @@ from dwf.plain import visible
 from dwf.system_errors import sentence_of
 
 _CLOSED_PIPE = 141  # as shells say of what SIGPIPE ended
+_NO_TEXT = "surrogates not allowed"  # Python's reason, where bytes stand for what they are not
 
 
 class DwfError(Exception):
@@ -121,6 +122,15 @@ def exit_cleanly(main: Callable[[], None]) -> None:
         if error.filename is None and error.errno is None:
             raise
         print(f"error: {sentence_of(error)}", file=sys.stderr)
+        sys.exit(2)
+    except UnicodeEncodeError as error:  # a path of other bytes, where it is recorded
+        if error.reason != _NO_TEXT:
+            raise
+        print(
+            f"error: {visible(error.object.strip())}: there are bytes in it that are no UTF-8, in "
+            "which paths are recorded: give a --root, and files, whose names are",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except StillRunning as news:
         print(visible(str(news)))

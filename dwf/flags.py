@@ -22,6 +22,20 @@ def name_and_root(folder: Path, parent: str) -> tuple[str, Path]:
     return str(whole.relative_to(above)), above.parent
 
 
+def making_again(command: str, folder: Path, parent: str, *, records: str = "") -> str:
+    """Return the command that makes a folder anew from the settings in it, given in its root.
+
+    Args:
+        command: word behind `dwf`.
+        folder: `ROOT/PARENT/NAME`.
+        parent: name of the folder of its kind.
+        records: folder in it that holds the settings; empty: they lie in the folder itself.
+    """
+    name, _ = name_and_root(folder, parent)
+    file = Path(parent) / name / records / "config.yaml"
+    return f"dwf {command} --config {shlex.quote(str(file))} --name {shlex.quote(name)}"
+
+
 def words_naming(folder: Path, parent: str) -> str:
     """Return the words by which a command given here finds a folder, quoted for a shell."""
     name, root = name_and_root(folder, parent)

@@ -3,7 +3,8 @@
 The first rank listens at the named address and no other, and leaves port and secret in a file of
 mode 0600 on the file system that all share. All keys of the store stand behind the secret. A rank
 that finds no key of it there has reached somebody else, and reads the file again; so does one that
-has read what a killed attempt left.
+has read what a killed attempt left. The secret keeps ranks from a store that is not theirs. It keeps
+nobody from ours: who reaches the port can list its keys, as torch has no way to ask who he is.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from dwf.errors import WrongLaunch
+from dwf.run_folder import MEETING
 
 # By these all ranks of one attempt name the same file, and no other attempt does.
 _ATTEMPT = (
@@ -52,7 +54,7 @@ def file_of(folder: Path, environment: Mapping[str, str] = os.environ) -> Path:
     """
     words = [environment.get(name, "") for name in _ATTEMPT]
     attempt = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
-    return folder.absolute().with_name(f".{folder.absolute().name}.ranks-{attempt}")
+    return folder.absolute().with_name(MEETING.format(folder.absolute().name, attempt))
 
 
 def open_store(
@@ -125,7 +127,9 @@ def _write(file: Path, place: Place) -> None:
     """Write a whole file that its owner alone can read, in the place of what was there."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.partial-{secrets.token_hex(6)}")
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "w") as opened:
+    with open(
+        os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "w", encoding="utf-8"
+    ) as opened:
         json.dump(asdict(place), opened)
     partial.replace(file)
 
@@ -140,7 +144,7 @@ def _read(file: Path) -> Place | None:
         opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
-    with open(opened) as read:
+    with open(opened, encoding="utf-8") as read:
         found = os.fstat(read.fileno())
         if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
             raise WrongLaunch(

@@ -59,7 +59,7 @@ class MetricsLog:
                 kept = [line for line in kept if parse_json(line, path)["step"] <= step]
             if kept != lines:  # never without the lines that stay
                 partial = path.with_name(f"{path.name}.partial")
-                partial.write_text("".join(kept))
+                partial.write_text("".join(kept), encoding="utf-8")
                 os.replace(partial, path)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  held for the run's life
 

@@ -24,9 +24,11 @@ def why_no_name(name: object) -> str | None:
         return "it leads out of its folder"
     if {"", "."} & {*parts}:
         return "a part of it is empty or `.`"
+    if any("\ud800" <= c <= "\udfff" for c in name):
+        return "its bytes are no text in UTF-8"
     if not is_visible(name):
         return "it has characters that no screen shows"
-    if any(len(part.encode("utf-8", "surrogatepass")) > _MOST for part in parts):
+    if any(len(part.encode()) > _MOST for part in parts):
         return f"a part of it is longer than {_MOST} bytes"
     return None
 

@@ -22,6 +22,7 @@ from dwf import screen
 from dwf.errors import WrongLaunch, exit_cleanly
 from dwf.messages import sendable
 from dwf.mpi import MpiComm
+from dwf.systems import begin_in_utf8
 
 if TYPE_CHECKING:
     import numpy as np
@@ -369,6 +370,7 @@ def exit_together(main: Callable[[], None]) -> None:
     A user's error that all ranks share is told by the first, a bug by the rank that has it. An
     error of one rank alone ends all, as the others would wait for it.
     """
+    begin_in_utf8()
     exit_cleanly(partial(_speak_once, main))
 
 

@@ -10,8 +10,10 @@ name is whole.
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import json
+import math
 import os
 import pickle
 import platform
@@ -49,6 +51,9 @@ KEEP_CHECKPOINTS = "compute.keep_checkpoints"
 """End of the dotted key by which settings of a training keep its saved states."""
 LEFTOVERS = "*.partial-*"
 """Pattern of the temporary names of `replacing`."""
+MEETING = ".{}.ranks-{}"
+"""Name, beside a run's folder, of the file by which the ranks of one attempt meet."""
+_SHARED_LOCK = ".lock"
 _BLOCK_BYTES = 16 * 2**20
 _FLUSHES = 64  # files that wait for the disk at a time
 _RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK, screen.FILE}
@@ -75,6 +80,18 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_alone(path: Path) -> Iterator[Path]:
+    """Yield a temporary path as `replacing` does, of a file that many commands write.
+
+    One process at a time does so, and first removes what killed ones left of this file.
+    """
+    with hold(path.parent, math.inf, lock=_SHARED_LOCK):
+        sweep(path.parent.glob(f"{glob.escape(path.name)}.partial-*"))
+        with replacing(path) as partial:
+            yield partial
 
 
 @contextlib.contextmanager
@@ -124,18 +141,19 @@ def sweep(leftovers: Iterable[Path]) -> None:
 
 
 @contextlib.contextmanager
-def hold(folder: Path, seconds: float = 2.0) -> Iterator[None]:
+def hold(folder: Path, seconds: float = 2.0, *, lock: str = LOCK) -> Iterator[None]:
     """Be the only process that writes in a run folder; the system frees it when the process ends.
 
     Args:
         folder: the run folder; made if it is missing.
         seconds: how long to wait for another process to leave it; some only look in.
+        lock: name of the lock's file.
 
     Raises:
         RunConflict: another process holds it; names the process and its machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "a+", encoding="utf-8") as file:
+    with open(folder / lock, "a+", encoding="utf-8") as file:
         end = time.monotonic() + seconds
         while not _lock(file, folder):
             if time.monotonic() >= end:

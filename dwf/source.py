@@ -163,7 +163,14 @@ def _git(*arguments: str) -> tuple[str, str]:
     source = str(_checkout())
     words = ["git", "-c", f"safe.directory={source}", "-C", source, *arguments]
     try:
-        ran = subprocess.run(words, capture_output=True, text=True, timeout=_SECONDS_FOR_GIT)
+        ran = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_SECONDS_FOR_GIT,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return "", str(error)
     return (ran.stdout, "") if ran.returncode == 0 else ("", " ".join(ran.stderr.split()))

@@ -5,6 +5,7 @@ offers the same names as its siblings': `plan` says in words what would be made,
 `report` says what was made, and `work` names the units of work where there are some.
 """
 
+import glob
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from dwf.metrics import logger
 from dwf.plain import Json, Settings
 from dwf.randomness import threads
 from dwf.ranks import World
-from dwf.run_folder import LEFTOVERS, RunFolder, hold, sweep
+from dwf.run_folder import LEFTOVERS, MEETING, RunFolder, hold, sweep
 from dwf.screen import kept_in
 from dwf.trackers import where_to_look
 
@@ -100,6 +101,7 @@ def stage(
             opened.append(run)
             # Workers write no records: partial ones are of attempts that held the folder.
             sweep(records.glob(LEFTOVERS) if has_workers else folder.rglob(LEFTOVERS))
+            sweep(folder.parent.glob(MEETING.format(glob.escape(folder.name), "*")))
             if not has_workers:
                 run.keep_threads(together.size)
             return True, run.threads

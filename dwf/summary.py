@@ -15,7 +15,7 @@ from pathlib import Path
 from dwf.errors import DwfError, Preempted, StillRunning, WorkFailed
 from dwf.pipeline import STAGES, Command
 from dwf.plain import Json, for_markdown
-from dwf.run_folder import write_text
+from dwf.run_folder import replacing_alone
 
 FAILED = "failed"
 
@@ -93,13 +93,15 @@ class Summary:
         writer = csv.DictWriter(text, heading, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_text(folder / "summary.csv", text.getvalue())
+        with replacing_alone(folder / "summary.csv") as partial:
+            partial.write_text(text.getvalue(), encoding="utf-8")
         states = [(one.name, one.words.replace("|", "/")) for one in self.outcomes]
         parts = ["# Pipelines", markdown_table(("pipeline", "state"), states)]
         if rows:
             cells = [tuple(_cell(name, row.get(name)) for name in heading) for row in rows]
             parts += ["## Reports", markdown_table(heading, cells), _WORDS]
-        write_text(folder / "summary.md", for_markdown("\n\n".join(parts) + "\n"))
+        with replacing_alone(folder / "summary.md") as partial:
+            partial.write_text(for_markdown("\n\n".join(parts) + "\n"), encoding="utf-8")
         return folder / "summary.md"
 
     def refuse_failed(self) -> None:

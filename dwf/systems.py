@@ -25,6 +25,17 @@ def job_facts() -> dict[str, str]:
     return {name: os.environ[name] for name in _JOB if name in os.environ}
 
 
+def begin_in_utf8() -> None:
+    """Begin this program anew where the locale is no UTF-8, so that all names and texts are.
+
+    Its workers and jobs inherit that. Python itself does so in the locale C, unless it is told not
+    to.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, sys.orig_argv)
+
+
 def num_cores() -> int:
     """Return how many cores this process may use; where that cannot be asked, those of the machine.
 
@@ -42,7 +53,7 @@ def memory_mib() -> float:
     Where the system does not tell the two apart, the most that the process has held of both.
     """
     with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("RssAnon:"):
                 return int(line.split()[1]) / 2**10
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes

@@ -112,7 +112,7 @@ class Tracker(ABC):
             if known.get(self.name) != identity:
                 text = json.dumps(known | {self.name: identity}, indent=1) + "\n"
                 partial = self.folder / f"{RECORD}.partial-{uuid.uuid4().hex[:12]}"
-                partial.write_text(text)
+                partial.write_text(text, encoding="utf-8")
                 partial.replace(self.folder / RECORD)
 
     @property

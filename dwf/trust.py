@@ -192,7 +192,7 @@ def _remembered(state: Path) -> dict[str, list[str]]:
         return {}
     _refuse_open(file)
     try:
-        told = json.loads(file.read_text())
+        told = json.loads(file.read_text(encoding="utf-8"))
         return {str(target): list(digests) for target, digests in told.items()}
     except (ValueError, AttributeError, TypeError):
         raise ConfigError(
@@ -216,7 +216,7 @@ def _remember(state: Path, target: str, digest: str) -> None:
 def _alone(state: Path) -> Iterator[None]:
     """Be the only process that writes in the folder; ranks and workers begin at one time."""
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with open(state / _LOCK, "a") as file:
+    with open(state / _LOCK, "a", encoding="utf-8") as file:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -305,6 +305,34 @@ def test_parts_are_asked_not_probed():
     assert sum(map(len, found.values())) <= 10
 
 
+def without_encoding(tree: ast.Module) -> list[int]:
+    """Return the lines where a text file is read or written in whoever's locale.
+
+    Ruff's PLW1514 sees this of paths whose type it can tell, which are few.
+    """
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    methods = [call for call in calls if isinstance(call.func, ast.Attribute)]
+    return [
+        call.lineno
+        for call in methods
+        if (call.func.attr, len(call.args)) in (("read_text", 0), ("write_text", 1))
+        and not {"encoding", None} & {word.arg for word in call.keywords}
+    ]
+
+
+def test_text_files_are_utf_8_whatever_the_locale():
+    folders = [ROOT / name for name in ("dwf", "launch", "benchmarks", "docs/site")]
+    files = [path for folder in folders for path in folder.rglob("*.py")]
+    texts = {str(file): file.read_bytes() for file in files}
+    either = {file: text for file, text in texts.items() if b"_text(" in text}
+    found = {file: without_encoding(ast.parse(text)) for file, text in either.items()}
+    assert not {file: lines for file, lines in found.items() if lines}
+    text = ast.parse(
+        "a.read_text(); a.write_text('b'); write_text(a, 'b'); a.write_text('', 'utf-8')"
+    )
+    assert without_encoding(text) == [1, 1]
+
+
 def test_registries_name_things_that_exist():
     from dwf.settings import find
 

@@ -95,7 +95,7 @@ def write(source: Path) -> None:
 
 def _put(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def _tree(caption: str, documents: list[str]) -> str:
@@ -129,7 +129,7 @@ def _with_links(page: Path, *, pages: set[Path], source: Path) -> str:
             shutil.copyfile(file, source / place)
         return match[0]
 
-    return _CODE_OR_LINK.sub(changed, (ROOT / page).read_text())
+    return _CODE_OR_LINK.sub(changed, (ROOT / page).read_text(encoding="utf-8"))
 
 
 def _write_reference(folder: Path) -> list[str]:

@@ -10,8 +10,8 @@ from dwf.errors import ConfigError
 from dwf.names import folder_in
 from dwf.ranks import world
 from dwf.stages import stage
-from dwf.zoo.manifest import FAMILY, read_manifest, write_manifest
-from dwf.zoo.store import Zoo
+from dwf.zoo.manifest import read_manifest, write_manifest
+from dwf.zoo.store import FAMILY, Zoo
 
 
 def plan(config: AlignConfig, root: Path, *, name: str) -> str:
@@ -46,10 +46,12 @@ def align_zoos(config: AlignConfig, root: Path, *, name: str) -> tuple[Zoo, ...]
     members, ours = list(_members(config, root, name)), world()
     folder = folder_in(Path(root) / "zoos", name)
     with stage(FAMILY, folder, config=config, ours=ours) as run:
-        ours.on_first(write_manifest, folder, {label: own for label, _, own in members})
+        if run is not None:
+            ours.on_first(write_manifest, folder, {label: own for label, _, own in members})
         zoos = [one.align_zoo(each, root, name=own) for _, each, own in members]
-        told = {label: len(zoo) for (label, _, _), zoo in zip(members, zoos, strict=True)}
-        ours.on_first(run.finish, rows=told)
+        if run is not None:
+            told = {label: len(zoo) for (label, _, _), zoo in zip(members, zoos, strict=True)}
+            ours.on_first(run.finish, rows=told)
     return tuple(zoos)
 
 

@@ -49,6 +49,7 @@ from dwf.evaluation.report import (
     write_index,
 )
 from dwf.evaluation.stage import evaluate
+from dwf.flags import making_again
 from dwf.generators.plan import describe_sizes, layout_of, parts_that_train
 from dwf.metrics import print_report
 from dwf.names import folder_in
@@ -365,7 +366,7 @@ def _write(made: AuditReport, folder: Path, record: RunFolder) -> None:
     save_timing(record.path, _seconds(folder))
     run = Record.read(
         record.path,
-        commands=[f"dwf audit --config audits/{made.name}/run/config.yaml --name {made.name}"],
+        commands=[making_again("audit", folder, "audits", records="run")],
         links=[
             ("all reports", "../../reports/index.html"),
             *((f"report on {zoo}", f"{zoo}/reports/{zoo}/report.html") for zoo in made.zoos),

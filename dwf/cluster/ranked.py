@@ -201,7 +201,15 @@ def _submit(job: RankedJob) -> str:
     words = list(map(str, job.command()))
     with slurm.outside_of_jobs():
         environment = os.environ | {"PATH": path, "DWF_SETUP": "\n".join(setup_lines(job.site))}
-        ran = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=ROOT)
+        ran = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env=environment,
+            cwd=ROOT,
+        )
     if ran.returncode:
         with suppress(OSError):  # nothing came of it, so the run's name is free; or logs are there
             folder.rmdir()
@@ -223,7 +231,7 @@ def _log(folder: Path, number: str) -> Path:
 def _recorded(folder: Path) -> list[str]:
     """Return the jobs that a run was submitted as; their numbers become words of commands."""
     file = _jobs_folder(folder) / RECORD
-    numbers = read_json(file, list) if file.exists() else []
+    numbers = read_json(file, list, cure=slurm.NO_RECORD) if file.exists() else []
     for number in numbers:
         slurm.refuse_no_number(number, file)
     return numbers
@@ -271,7 +279,7 @@ def _state(element: Element) -> str:
 def progress(folder: Path) -> str:
     """Return what the newest metrics of a run say: ", codec: step 40 of 100, train_loss 0.3"."""
     files = sorted(folder.rglob("metrics.jsonl"), key=lambda file: file.stat().st_mtime)
-    lines = files[-1].read_text().splitlines() if files else []
+    lines = files[-1].read_text(encoding="utf-8", errors="replace").splitlines() if files else []
     if not lines or not lines[-1].endswith("}"):
         return ""
     last, facts = parse_json(lines[-1], files[-1]), files[-1].with_name("training.json")
@@ -302,7 +310,7 @@ def _end(job: RankedJob, number: str) -> str:
 
 def _said_last(log: Path) -> list[str]:
     """Return the errors of a log's last attempt, the first of which is the cause; or its end."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     begun = [i for i, line in enumerate(lines) if _ATTEMPT.match(line)]
     lines = lines[begun[-1] :] if begun else lines
     errors = [line for line in lines if _ERROR.search(line)]

@@ -13,8 +13,12 @@ from dwf.cluster.config import SiteConfig
 from dwf.errors import ConfigError
 from dwf.extras import require
 from dwf.metrics import logger
+from dwf.plain import visible
 
 SECONDS_FOR_AN_ANSWER = 60
+NO_RECORD = "remove it if no job of this folder lives"
+"""Cure of a record of submitted jobs that is damaged."""
+_MOST_SAID = 200  # letters of what a command says is wrong
 _GPUS = re.compile(r"gpu(?::[^:,()]+)?:(\d+)")
 _HABITS = ("SQUEUE_", "SACCT_", "SINFO_")
 _OF_A_JOB = ("SLURM_", "SLURMD_", "PMI_", "PMIX_", "PMI2_")
@@ -90,7 +94,7 @@ def refuse_no_number(job: object, file: Path) -> None:
     if not (isinstance(job, str) and job.isascii() and job.isdecimal()):
         raise ConfigError(
             f"{file} names {job!r} as a job of Slurm, expected a number: it was altered, or "
-            "another program wrote it; remove it if no job of this folder lives"
+            f"another program wrote it; {NO_RECORD}"
         )
 
 
@@ -172,17 +176,30 @@ def _ask(*words: str) -> str | None:
     try:
         ran = _run(words)
     except (OSError, subprocess.TimeoutExpired) as error:
-        logger.warning("%s: %s", words[0], error)
+        logger.warning("%s", _unanswered(words[0], str(error)))
         return None
     if ran.returncode:
-        logger.warning("%s: %s", words[0], " ".join(ran.stderr.split()))
+        logger.warning("%s", _unanswered(words[0], ran.stderr))
         return None
     return ran.stdout
+
+
+def _unanswered(command: str, said: str) -> str:
+    """Return in one sentence that a command gave no answer; of its own words the last line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it says no more"]
+    reason = lines[-1].removeprefix(f"{command}: ").removeprefix("error: ")
+    return f"`{command}` gives no answer, dwf goes on without it ({visible(reason)[:_MOST_SAID]})"
 
 
 def _run(words: Sequence[str]) -> subprocess.CompletedProcess:
     # A user's own filters and formats (SQUEUE_STATES, SACCT_FORMAT) would hide jobs from us.
     environment = {key: value for key, value in os.environ.items() if not key.startswith(_HABITS)}
     return subprocess.run(
-        words, capture_output=True, text=True, timeout=SECONDS_FOR_AN_ANSWER, env=environment
+        words,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=SECONDS_FOR_AN_ANSWER,
+        env=environment,
     )

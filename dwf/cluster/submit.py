@@ -13,6 +13,7 @@ import shlex
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from operator import index as whole
 from pathlib import Path
 
 from dwf.cluster import slurm
@@ -22,7 +23,7 @@ from dwf.cluster.slurm import Key
 from dwf.cluster.work import missing
 from dwf.errors import ConfigError
 from dwf.extras import require
-from dwf.files import read_json
+from dwf.files import read_json, told_by
 from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.run_folder import write_json
@@ -221,7 +222,12 @@ def job_numbers(keys: Iterable[Key]) -> list[str]:
 def _records(folder: Path) -> list[dict[str, Json]]:
     """Return what was submitted for a folder; its numbers become words of commands."""
     file = jobs_folder(folder) / RECORD
-    records = read_json(file, list) if file.exists() else []
-    for record in records:
+    records = read_json(file, list, cure=slurm.NO_RECORD) if file.exists() else []
+    with told_by(file, cure=slurm.NO_RECORD):
+        found: list[dict[str, Json]] = [
+            {"job": one["job"], "elements": [list(map(whole, units)) for units in one["elements"]]}
+            for one in records
+        ]
+    for record in found:
         slurm.refuse_no_number(record["job"], file)
-    return records
+    return found

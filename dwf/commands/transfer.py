@@ -29,4 +29,4 @@ def transfer(reports: Reports, *, to: Path, by: Group = "zoo") -> None:
         raise ConfigError(f"{to} is there already: give another --to, or remove it")
     found = {folder.name: Report.load(folder) for folder in reports}
     write_transfer(to, to.name, reports=found, by=by)
-    print((to / "transfer.md").read_text())
+    print((to / "transfer.md").read_text(encoding="utf-8"))

@@ -26,7 +26,7 @@ from dwf.datasets.resize import resize
 from dwf.datasets.sources import read_published
 from dwf.errors import ConfigError, DataUnavailable
 from dwf.files import read_json, reading_arrays
-from dwf.run_folder import replacing, write_json
+from dwf.run_folder import LEFTOVERS, replacing, sweep, write_json
 from dwf.system_errors import sentence_of
 
 logger = logging.getLogger("dwf")
@@ -103,7 +103,9 @@ def resized(arrays: Arrays, side: int, *, what: str) -> Arrays:
 def open_or_make(folder: Path, make: Callable[[], Arrays]) -> Arrays:
     """Return the arrays of a folder, memory-mapped; make and write them first if it lacks them."""
     if not is_whole(folder):
-        with _one_at_a_time(folder):
+        with _one_at_a_time(folder) as is_alone:
+            if is_alone:
+                sweep(folder.glob(LEFTOVERS))
             if not is_whole(folder):  # another process may have made it while this one waited
                 _write(folder, make())
     return {Path(name).stem: _open(folder / name, sum_) for name, sum_ in _sums(folder).items()}
@@ -145,21 +147,25 @@ def _open(path: Path, expected: list[int]) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
+def _one_at_a_time(folder: Path) -> Iterator[bool]:
     """Hold the dataset's lock, so that several processes do not fetch the same files.
 
     Nothing breaks on file systems without locks: all files are renamed into place, and every
     process writes the same bytes.
+
+    Yields:
+        Whether no other process writes there, as far as locks can tell.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / "lock", "w")  # noqa: SIM115  closed by the block below
+        file = open(folder / "lock", "w", encoding="utf-8")  # noqa: SIM115  closed by the block below
     except OSError as error:
         raise DataUnavailable(
             f"$DWF_DATA, where data are kept, cannot be written: {sentence_of(error)} Or set "
             "DWF_DATA to a folder of your own."
         ) from None
     with file:
+        is_alone = True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -167,4 +173,5 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             logger.info("%s: no lock on this file system (%s)", folder.name, error)
-        yield
+            is_alone = False
+        yield is_alone

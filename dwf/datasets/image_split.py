@@ -16,7 +16,7 @@ from dwf.datasets.cache import data_folder
 from dwf.datasets.dataset import Dataset, Part
 from dwf.errors import ConfigError, CorruptCheckpoint, DataUnavailable
 from dwf.files import read_json, reading_arrays
-from dwf.run_folder import replacing
+from dwf.run_folder import replacing_alone
 
 _PARTS = ("train", "val", "test")
 
@@ -39,7 +39,7 @@ def keep_split(file: Path) -> str:
     for name, values_M in indices.items():
         digest.update(name.encode() + values_M.tobytes())
     name = digest.hexdigest()[:16]
-    with replacing(_kept(name)) as partial, open(partial, "wb") as opened:
+    with replacing_alone(_kept(name)) as partial, open(partial, "wb") as opened:
         np.savez(opened, **indices)
     return name
 

@@ -255,6 +255,8 @@ def _run(folder: Path, *command: str) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=_COMMAND_SECONDS,
         )
     except subprocess.TimeoutExpired:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dwf.errors import DwfError
+from dwf.flags import making_again
 from dwf.names import why_no_name
 from dwf.settings import read_yaml
 from dwf.zoo.facts import Facts
@@ -23,7 +24,7 @@ def commands_of(root: Path, name: str, *, zoo: str, samples: Sequence[str]) -> l
     found: dict[str, None] = {}
     for each in (zoo, *samples):
         found |= dict.fromkeys(_of_zoo(Path(root), each))
-    return [*found, f"dwf evaluate --config reports/{name}/config.yaml --name {name}"]
+    return [*found, making_again("evaluate", Path(root) / "reports" / name, "reports")]
 
 
 def links_of(root: Path, *, zoo: str, samples: Sequence[str]) -> list[tuple[str, str]]:
@@ -54,18 +55,19 @@ def _of_zoo(root: Path, name: str, above: tuple[str, ...] = ()) -> Iterator[str]
         yield from _of_generator(root, facts.sampled.generator, above)
     if facts.aligned:
         yield from _of_zoo(root, facts.aligned.aligned_from, above)
-    yield f"dwf {facts.provenance.command} --config zoos/{name}/run/config.yaml --name {name}"
+    yield making_again(facts.provenance.command, folder, "zoos", records="run")
 
 
 def _of_generator(root: Path, name: str, above: tuple[str, ...]) -> Iterator[str]:
-    settings = read_yaml(root / "runs" / name / "config.yaml")
+    folder = root / "runs" / name
+    settings = read_yaml(folder / "config.yaml")
     for key in ("zoo", "more_zoos", "codec_zoos"):
         # Not built: a generator may be of kinds that are registered in its own script alone.
         named = settings.get(key)
         for zoo in named if isinstance(named, list) else [named]:
             if isinstance(zoo, str):
                 yield from _of_zoo(root, zoo, above)
-    yield f"dwf generator --config runs/{name}/config.yaml --name {name}"
+    yield making_again("generator", folder, "runs")
 
 
 def _drawn_by(root: Path, samples: str) -> str | None:

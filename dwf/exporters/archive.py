@@ -57,7 +57,7 @@ class ArchiveExporter(Exporter):
                 self._write_about(file)
                 self._write_columns(file)
                 yield from self._write_weights(file)
-        write_text(reader, READER.read_text())
+        write_text(reader, READER.read_text(encoding="utf-8"))
         sums = [f"{sha256_of(each)}  {each.name}\n" for each in (archive, reader)]
         write_text(folder / SUMS, "".join(sums))
         yield len(self.rows_R)
@@ -80,7 +80,7 @@ class ArchiveExporter(Exporter):
         told = self.zoo.facts.to_json()
         about = {name: json.dumps(told[name]) for name in _ABOUT if name in told}
         about |= {"layout": json.dumps(told["layout"]), "licence": self.config.licence}
-        about |= {"reader": READER.read_text(), "readme": self._readme(told)}
+        about |= {"reader": READER.read_text(encoding="utf-8"), "readme": self._readme(told)}
         for name, text in about.items():  # no attributes: those hold 64 KiB at most
             file[f"about/{name}"] = np.bytes_(text.encode())
 

@@ -40,9 +40,11 @@ class HuggingFaceExporter(OneByOne):
     def save(self, member: Member, paths: Sequence[Path]) -> None:
         """Write a network's folder."""
         config, weights, card = paths
-        config.write_text(json.dumps(self._described(member.row), indent=1) + "\n")
+        config.write_text(
+            json.dumps(self._described(member.row), indent=1) + "\n", encoding="utf-8"
+        )
         weights.write_bytes(save(member.state, member.described(self.told, self.zoo)))
-        card.write_text(self._card.text(member.row))
+        card.write_text(self._card.text(member.row), encoding="utf-8")
 
     def _described(self, row: int) -> dict:
         facts = self.zoo.facts

@@ -396,7 +396,7 @@ def subject_of(told: dict[str, Json]) -> Subject:
 
 
 def _cure(folder: Path) -> str:
-    return f"remove it and go on with dwf generator --resume --name {folder.name}"
+    return f"remove it and go on with dwf generator --resume {words_naming(folder, 'runs')}"
 
 
 def read_head(folder: Path) -> dict[str, Json]:

@@ -22,7 +22,7 @@ from dwf.errors import DataUnavailable
 from dwf.files import read_json
 from dwf.importers.sources import SOURCES, Source
 from dwf.metrics import logger
-from dwf.run_folder import replacing, sha256_of, write_json
+from dwf.run_folder import replacing_alone, sha256_of, write_json
 
 RECORD = "fetched.json"
 _SECONDS = 30.0
@@ -124,7 +124,7 @@ def _archives(source: Source) -> Iterator[tuple[str, str | None]]:
 
 
 def _download(address: str, path: Path, *, md5: str | None) -> None:
-    with _open(address) as answer, replacing(path) as partial:
+    with _open(address) as answer, replacing_alone(path) as partial:
         found = receive(answer, partial, what=path.name)
         if md5 not in (None, found):
             raise DataUnavailable(

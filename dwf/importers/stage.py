@@ -264,7 +264,7 @@ def _import_shards(survey: Survey, facts: Facts, folder: Path, run: RunFolder) -
 
 
 def _write_table(path: Path, outcomes: list[Outcome]) -> None:
-    with replacing(path) as partial, open(partial, "w", newline="") as file:
+    with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for one in outcomes:

@@ -5,6 +5,7 @@
 Shape suffixes: N networks, E numbers of an embedding.
 """
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -97,8 +98,9 @@ def find_codec(generator: str, beside: Path) -> Path:
     for run in tried:
         if (run / FOLDER / HEAD).exists():
             return run / FOLDER
+    name = Path(generator).name if Path(generator).is_absolute() else generator
     raise ConfigError(
         f"generator = {generator!r}: there is no codec at "
         f"{' or '.join(str(run / FOLDER) for run in tried)}: fit a generator first, with "
-        f"dwf generator --name {Path(generator).name}, or name one that is"
+        f"dwf generator --name {shlex.quote(name)}, or name one that is"
     )

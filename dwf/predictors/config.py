@@ -132,7 +132,6 @@ class ConstantConfig(PredictorSettings):
 
     access: ClassVar[Access] = "columns"
     is_baseline: ClassVar[bool] = True
-    is_baseline: ClassVar[bool] = True
 
     kind: Literal["constant"] = "constant"
     """The predictor."""

@@ -18,6 +18,7 @@ from dwf.devices import find_device
 from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.evaluation.report import Record, save_timing, write_index
 from dwf.files import read_json
+from dwf.flags import making_again
 from dwf.names import folder_in
 from dwf.plain import Json
 from dwf.predictors import plan as planned
@@ -331,10 +332,9 @@ def _report(folder: Path, config: ExperimentConfig, units: tuple[Unit, ...]) -> 
         raise WorkFailed(f"no row of {folder} is finished:\n  " + "\n  ".join(sorted(reasons)))
     seconds = sum(sum(one.seconds.values()) for one in told)
     save_timing(folder / "run", seconds)
-    settings = f"runs/{folder.name}/run/config.yaml"
     record = Record.read(
         folder / "run",
-        commands=[f"dwf predictor --config {settings} --name {folder.name}"],
+        commands=[making_again("predictor", folder, "runs", records="run")],
         links=[("all reports", "../index.html"), ("predictors", f"../../runs/{folder.name}/")],
     )
     made = write_report(

@@ -13,6 +13,7 @@ sweeps/NAME/reports/test-...        the report on test images, one for each fram
 
 import csv
 import io
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from dwf.files import read_json, told_by
+from dwf.flags import name_and_root, words_naming
 from dwf.metrics import cell_of
 from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
@@ -237,19 +239,24 @@ def _write_best(trial: Trial, report: SweepReport, folder: Path, score: float) -
         f"validation images ({score:.6g}):\n# trial {trial.number}, {point}\n"
     )
     samples = f"{name}-samples"
+    root = name_and_root(folder, "sweeps")[1]
+
+    def naming(parent: str, made: str) -> str:
+        return words_naming(root / parent / made, parent)
+
     stages = {
-        "zoo": (trial.zoo, {}, f"--name {name}"),
-        "align": (trial.align, {"zoo": name}, f"--name {frame}"),
-        "generator": (trial.generator, {"zoo": frame}, f"--name {name}"),
-        "sample": (trial.sample, {"generator": name}, f"--name {samples}"),
-        "evaluate": (trial.report, {"zoo": frame, "samples": [samples]}, f"--name {name}"),
+        "zoo": (trial.zoo, {}, naming("zoos", name)),
+        "align": (trial.align, {"zoo": name}, naming("zoos", frame)),
+        "generator": (trial.generator, {"zoo": frame}, naming("runs", name)),
+        "sample": (trial.sample, {"generator": name}, naming("zoos", samples)),
+        "evaluate": (trial.report, {"zoo": frame, "samples": [samples]}, naming("reports", name)),
     }
     for stage, (settings, links, flags) in stages.items():
         file = folder / f"{stage}.yaml"
         if settings is None:
             file.unlink(missing_ok=True)
             continue
-        command = f"# dwf {stage} --config {file} {flags}\n"
+        command = f"# dwf {stage} --config {shlex.quote(str(file))} {flags}\n"
         body = yaml.safe_dump(to_dict(settings) | links, sort_keys=False)
         write_text(file, why + command + body)
 

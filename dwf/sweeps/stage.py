@@ -17,6 +17,7 @@ from dwf.datasets.config import AnyDataConfig
 from dwf.datasets.own import identified
 from dwf.errors import RunConflict, WorkFailed
 from dwf.extras import require
+from dwf.flags import making_again
 from dwf.metrics import read_metrics, table_console
 from dwf.names import folder_in
 from dwf.plain import Json
@@ -119,9 +120,8 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
         figures = draw_trials(made, folder) | write_curves(made, folder)
         _show_trials(record, read_records(folder))
         save_timing(folder, sum(row["seconds"] for row in made.rows))
-        settings = f"dwf sweep --config sweeps/{name}/config.yaml --name {name}"
         links = [("all reports", "../../reports/index.html")]
-        told = Record.read(folder, commands=[settings], links=links)
+        told = Record.read(folder, commands=[making_again("sweep", folder, "sweeps")], links=links)
         write_text(folder / FILE, sweep_page(made, told, figures=figures))
         record.finish(best=made.best, trials=len(made.rows), headline=headline(made))
         sweep(folder.rglob(LEFTOVERS))
@@ -286,7 +286,7 @@ def _tune(
         ),
     )
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the files it was told to skip
-    with open(folder / "tune.txt", "w") as file, contextlib.redirect_stdout(file):
+    with open(folder / "tune.txt", "w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
         tuner.fit()
     return watcher
 

@@ -53,7 +53,9 @@ def _convert(path: Path) -> Path:
     command += ["--input_folder", str(path / NATIVE), "--output_folder", str(partial)]
     command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
     environment = os.environ | {"DS_ACCELERATOR": "cpu"}
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
+    ran = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", errors="replace", env=environment
+    )
     if ran.returncode:
         last = (ran.stderr.strip().splitlines() or ["no words"])[-1]
         raise WorkFailed(

@@ -23,6 +23,7 @@ from dwf.datasets.own import identified
 from dwf.errors import RunConflict
 from dwf.evaluation.report import Record, save_timing, write_index
 from dwf.files import read_json
+from dwf.flags import making_again
 from dwf.metrics import print_report
 from dwf.names import folder_in
 from dwf.run_folder import LEFTOVERS, RunFolder, hold, replacing, sweep, write_json, write_text
@@ -222,10 +223,9 @@ def _finish(record: RunFolder, seconds: float) -> TransferReport:
     made = assemble(job)
     figures = draw_curves(made, folder)
     save_timing(record.path, seconds)
-    where = f"finetunes/{folder.name}/{record.path.name}/config.yaml"
     run = Record.read(
         record.path,
-        commands=[f"dwf finetune --config {where} --name {folder.name}"],
+        commands=[making_again("finetune", folder, "finetunes", records=record.path.name)],
         links=[("all reports", "../../reports/index.html")],
     )
     write_text(folder / "report.html", page(made, run, figures=figures))

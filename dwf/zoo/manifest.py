@@ -16,16 +16,8 @@ from dwf.files import read_json
 from dwf.names import why_no_part
 from dwf.plain import Json
 from dwf.run_folder import write_json
-from dwf.stages import Product
 from dwf.zoo.facts import FILE, MANIFEST
 
-
-def _is_never_over(folder: Path) -> bool:
-    return False  # each zoo tells whether it is finished
-
-
-FAMILY = Product("family of zoos", records="run", head=FILE, is_whole=_is_never_over)
-"""Product of the stages that make several zoos at once."""
 VERSION = 1
 GROWN = "grown.json"
 """File in a zoo's folder that names the zoos beside it that widen it."""

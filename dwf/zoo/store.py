@@ -29,7 +29,7 @@ from dwf.run_folder import write_json
 from dwf.stages import Product
 from dwf.zoo.config import split_sizes
 from dwf.zoo.facts import BLOCKS_OF_STEPS, FILE, Facts
-from dwf.zoo.manifest import GROWN, grown_by
+from dwf.zoo.manifest import GROWN, grown_by, read_manifest
 from dwf.zoo.network_files import filled
 from dwf.zoo.row import Row
 from dwf.zoo.shard import Block, Columns, Shard, shard_name, write_shard
@@ -82,6 +82,17 @@ def is_whole(path: Path) -> bool:
 
 ZOO = Product("zoo", records="run", head=FILE, is_whole=is_whole)
 """Product of the stages that train, align and draw networks."""
+
+
+def _is_whole_family(path: Path) -> bool:
+    """Whether each zoo of a manifest is finished, and all its files are there."""
+    folders = [path.with_name(name) for name in (read_manifest(path) or {}).values()]
+    done = [(folder / ZOO.records / "done.json").exists() for folder in folders]
+    return bool(folders) and all(done) and all(map(is_whole, folders))
+
+
+FAMILY = replace(ZOO, noun="family of zoos", is_whole=_is_whole_family)
+"""Product of the stages that make several zoos at once."""
 
 
 def shard_files(path: Path, num_shards: int) -> list[Path]:

@@ -4,6 +4,7 @@ A script of Slurm is held to what bash and sbatch make of it: bash runs it with 
 Slurm's, and every option is read back by `shlex`, as sbatch reads it.
 """
 
+import contextlib
 import json
 import os
 import shlex
@@ -18,10 +19,10 @@ import pytest
 import torch.distributed as dist
 
 from dwf import distributed, meeting
-from dwf.cluster import backend, ranked, submit
+from dwf.cluster import backend, ranked, slurm, submit
 from dwf.cluster.config import ClusterLaunch, SiteConfig, read_site
 from dwf.cluster.ranked import RankedJob
-from dwf.errors import ConfigError, WrongLaunch
+from dwf.errors import ConfigError, DwfError, WrongLaunch
 from dwf.ranks import TORCHRUN, Ranks
 from dwf.run_folder import RunFolder
 from dwf.stages import Work
@@ -144,6 +145,37 @@ def test_jobs_that_are_no_numbers_become_no_words_of_a_command(job, tmp_path):
     (tmp_path / "jobs" / "submitted.json").write_text(json.dumps([job]))
     with pytest.raises(ConfigError, match=r"submitted.json names .* expected a number"):
         ranked.refuse_while_submitted(tmp_path)
+
+
+DAMAGED_RECORDS = [
+    *(b"", b"[{", b"{}", b"7", b"[7]", b"[{}]", b"[" * 100_000, b"\xff"),
+    *(b'[{"job": "7"}]', b'[{"job": "7", "elements": [7]}]'),
+    b'[{"job": "7", "elements": [["a"]]}]',
+]
+
+
+@pytest.mark.parametrize("text", DAMAGED_RECORDS)
+def test_damaged_records_of_jobs_are_told_in_one_line(text, tmp_path):
+    for folder in (tmp_path / "run" / "jobs", tmp_path / "jobs"):
+        folder.mkdir(parents=True)
+        (folder / "submitted.json").write_bytes(text)
+    with pytest.raises(DwfError, match=r"submitted\.json .*no job of this folder lives") as told:
+        submit.elements(tmp_path)
+    assert "\n" not in str(told.value)
+    with contextlib.suppress(DwfError):
+        ranked.refuse_while_submitted(tmp_path)
+
+
+def test_what_slurm_says_is_wrong_is_one_sentence(tmp_path, monkeypatch, caplog):
+    squeue = tmp_path / "squeue"
+    squeue.write_text(
+        "#!/bin/sh\nprintf 'squeue: a\\nsqueue: error: no \\033[1m host\\n' >&2; exit 1\n"
+    )
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert slurm.living() is None
+    said = "`squeue` gives no answer, dwf goes on without it (no \\x1b[1m host)"
+    assert caplog.messages == [said]
 
 
 def test_a_strangers_command_is_never_shown_to_be_pasted(make_zoo):

@@ -6,6 +6,7 @@ What a terminal, a page of HTML and a page of Markdown must not get is looked fo
 import json
 import logging
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from dwf.evaluation.report.drawing import STYLE, save_figures
 from dwf.evaluation.report.report import markdown_table
 from dwf.evaluation.stage import evaluate
 from dwf.exporters.config import ExportConfig
+from dwf.flags import making_again, words_naming
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.measurements.config import MeasureConfig
 from dwf.metrics import log_to_stderr, print_report, print_table
@@ -303,3 +305,15 @@ def test_names_in_figures_are_no_formulas(tmp_path):
     drawn = [text.strip() for text in Tags(wide.read_text()).text.splitlines()]
     assert [drawn.count(name) for name in names] == [3, 3, 4, 3, 3, 3, 4]
     assert not any("mathdefault" in text for text in drawn)  # numbers at ticks are formulas still
+
+
+def test_commands_of_records_take_nested_names_and_quote_them(tmp_path, monkeypatch):
+    folder = tmp_path / "finetunes" / "a b" / "c"
+    told = making_again("finetune", folder, "finetunes", records="run")
+    words = ["dwf", "finetune", "--config", "finetunes/a b/c/run/config.yaml", "--name", "a b/c"]
+    assert shlex.split(told) == words
+    assert shlex.split(words_naming(folder, "finetunes")) == [
+        *("--name", "a b/c", "--root", str(tmp_path)),
+    ]
+    monkeypatch.chdir(tmp_path)
+    assert shlex.split(words_naming(folder, "finetunes")) == ["--name", "a b/c"]

@@ -8,11 +8,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dwf import preemption
 from dwf.cluster import local
+from dwf.datasets.cache import open_or_make
+from dwf.evaluation.report.index import write_index
+from dwf.run_folder import LEFTOVERS
 from dwf.stages import Product, Work, stage
+from dwf.summary import Summary
 
 ROOT = Path(__file__).parents[2]
 _SECONDS_OF_A_HANG = 240
@@ -91,3 +96,29 @@ def test_a_stage_sweeps_what_killed_holders_of_its_folder_left(tmp_path, has_wor
     with stage(product, folder, config={"seed": 0}, has_workers=has_workers) as run:
         assert run is not None
         assert not record.exists() and result.exists() == has_workers
+
+
+def test_a_stage_sweeps_where_killed_ranks_of_its_run_would_have_met(tmp_path):
+    own, others = tmp_path / ".one.ranks-0a", tmp_path / ".one-more.ranks-0a"
+    for file in (own, own.with_name(f"{own.name}.partial-01"), others):
+        file.touch()
+    with stage(Product("run"), tmp_path / "one", config={"seed": 0}):
+        assert [file for file in tmp_path.iterdir() if file.is_file()] == [others]
+
+
+def test_files_that_many_commands_write_are_swept_by_their_next_writer(tmp_path):
+    folder = tmp_path / "reports"
+    own, others = folder / "index.html.partial-01", folder / "summary.csv.partial-01"
+    folder.mkdir()
+    for file in (own, others):
+        file.touch()
+    page = write_index(tmp_path)
+    assert set(folder.glob(LEFTOVERS)) == {others} and "nothing here yet" in page.read_text()
+    Summary(tmp_path, "done").write()
+    assert not list(folder.glob(LEFTOVERS)) and (folder / "summary.csv").exists()
+
+
+def test_the_cache_of_data_is_swept_by_who_fills_it(tmp_path):
+    (tmp_path / "x_train.npy.partial-01").touch()
+    made = open_or_make(tmp_path, lambda: {"x_train": np.arange(3)})
+    assert made["x_train"].tolist() == [0, 1, 2] and not list(tmp_path.glob(LEFTOVERS))

@@ -27,6 +27,7 @@ from dwf.zoo.layout import Layout
 from dwf.zoo.manifest import read_manifest, write_manifest, zoos_named
 from dwf.zoo.stage import train_zoo
 from dwf.zoo.store import Zoo
+from tests.hostile.test_other_peoples_files import tree
 
 PRESETS = sorted(Path("configs/zoo/families").glob("*.yaml"))
 SHARED = {
@@ -101,11 +102,18 @@ def test_a_family_that_is_stopped_goes_on_to_the_same_bytes(tmp_path, caplog):
         made = bytes_of(tmp_path / "parts" / "zoos" / f"both-{label}")
         assert made == bytes_of(tmp_path / "whole" / "zoos" / f"both-{label}")
     caplog.set_level("INFO", "dwf")
+    before = tree(tmp_path / "parts")
     dwf.train_zoos(FAMILY, tmp_path / "parts", name="both")
+    assert tree(tmp_path / "parts") == before  # it may be another user's: no lock, no record
     assert sum("is finished already" in line for line in caplog.messages) >= 2
     with pytest.raises(RunConflict, match=r"count = None, this one has 3"):
         other = dataclasses.replace(FAMILY, count=3)
         dwf.train_zoos(other, tmp_path / "parts", name="both")
+    shard = folder.with_name("both-wide") / "shard-00001-of-00002.h5"
+    made = shard.read_bytes()
+    shard.unlink()
+    dwf.train_zoos(FAMILY, tmp_path / "parts", name="both")
+    assert shard.read_bytes() == made
 
 
 def test_a_family_on_own_data_has_no_path_and_goes_on_where_they_moved(tmp_path, monkeypatch):
@@ -212,7 +220,9 @@ def test_alignment_of_a_manifest_is_that_of_each_of_its_zoos(tmp_path, make_zoo)
     for zoo, name in zip(made, ("thin", "wide"), strict=True):
         alone = align_zoo(AlignConfig(name, num_pairs=0), tmp_path, name=f"{name}-aligned")
         assert (zoo.read() == alone.read()).all() and zoo.facts.aligned.aligned_from == name
+    before = tree(folder)
     again = align_zoos(config, tmp_path, name="all-aligned")
+    assert tree(folder) == before  # it may be another user's: no lock, no record
     assert [zoo.fingerprint for zoo in again] == [zoo.fingerprint for zoo in made]
     (single,) = align_zoos(AlignConfig("thin", num_pairs=0), tmp_path, name="thin-aligned")
     assert single.name == "thin-aligned"

@@ -232,7 +232,7 @@ def inline_svg(svg: Path, *, label: str, shown: str) -> str:
         label: words for those who do not see it.
         shown: class of the style sheet.
     """
-    text = svg.read_text()
+    text = svg.read_text(encoding="utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

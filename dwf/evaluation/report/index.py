@@ -15,7 +15,7 @@ from dwf.evaluation.report.html import as_html, paragraphs, whole_page
 from dwf.files import read_json
 from dwf.generators.config import GeneratorConfig
 from dwf.plain import Json
-from dwf.run_folder import write_text
+from dwf.run_folder import replacing_alone
 from dwf.settings import build, read_yaml
 from dwf.zoo.facts import Facts
 
@@ -52,7 +52,9 @@ def write_index(root: Path) -> Path:
             body += [f"<h2>{title}</h2>", _table(entries)]
     if len(body) == 1:
         body += paragraphs(["There is nothing here yet: begin with dwf zoo."])
-    write_text(root / FILE, whole_page("zoos, runs, reports", body))
+    page = whole_page("zoos, runs, reports", body)
+    with replacing_alone(root / FILE) as partial:
+        partial.write_text(page, encoding="utf-8")
     return root / FILE
 
 

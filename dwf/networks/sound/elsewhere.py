@@ -36,17 +36,21 @@ def examine_elsewhere(trial: Trial) -> Findings:
         folder = Path(name)
         np.save(folder / "images.npy", trial.images.numpy())
         told = {"config": to_dict(trial.config), "initialisations": list(trial.initialisations)}
-        (folder / "trial.json").write_text(json.dumps(told))
+        (folder / "trial.json").write_text(json.dumps(told), encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), name],
             env=os.environ | {"PYTHONHASHSEED": hash_seed},
             capture_output=True,
             text=True,
+            encoding="utf-8",
+            errors="replace",
         )
         if (folder / "findings.json").exists():
-            return Findings(**json.loads((folder / "findings.json").read_text()))
+            return Findings(**json.loads((folder / "findings.json").read_text(encoding="utf-8")))
         if (folder / "refused.txt").exists():
-            raise ConfigError(f"in another process: {(folder / 'refused.txt').read_text()}")
+            raise ConfigError(
+                f"in another process: {(folder / 'refused.txt').read_text(encoding='utf-8')}"
+            )
     said = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
     trial.refuse(
         f"another process cannot build or run it: {said[0]}",
@@ -57,7 +61,7 @@ def examine_elsewhere(trial: Trial) -> Findings:
 def answer(name: str) -> None:
     """Examine what a folder of `examine_elsewhere` asks for; write there what was found."""
     folder = Path(name)
-    told = json.loads((folder / "trial.json").read_text())
+    told = json.loads((folder / "trial.json").read_text(encoding="utf-8"))
     try:
         trial = Trial(
             build(NetworkConfig, told["config"], source="network"),
@@ -67,9 +71,9 @@ def answer(name: str) -> None:
         )
         findings = trial.findings()
     except ConfigError as error:
-        (folder / "refused.txt").write_text(str(error))
+        (folder / "refused.txt").write_text(str(error), encoding="utf-8")
     else:
-        (folder / "findings.json").write_text(json.dumps(asdict(findings)))
+        (folder / "findings.json").write_text(json.dumps(asdict(findings)), encoding="utf-8")
 
 
 def refuse_otherwise(trial: Trial, here: Findings, *, there: Findings) -> None:
