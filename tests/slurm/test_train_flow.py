@@ -28,7 +28,7 @@ FLOW = {
             "batch_size": 8,
             "learning_rate": 0.002,
             "validate_every": 10,
-            "compute": {"device": "cpu"},
+            "compute": {"device": "cpu", "kernel": "torch"},
         },
         "solver": {"method": "rk4", "steps": 4},
     },

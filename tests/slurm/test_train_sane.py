@@ -32,7 +32,7 @@ SANE = {
             "batch_size": 8,
             "learning_rate": 0.002,
             "validate_every": 50,
-            "compute": {"device": "cpu"},
+            "compute": {"device": "cpu", "kernel": "torch"},
         },
     },
     "density": {"kind": "kde"},

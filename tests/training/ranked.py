@@ -22,7 +22,7 @@ from tests.ranked import do_jobs, launch_jobs, open_run
 
 CONFIG = LoopConfig(
     steps=8, batch_size=8, learning_rate=0.01, weight_decay=0.01, clip_norm=1.0, validate_every=1,
-    compute=LoopComputeConfig(save_seconds=1e6, threads=1, device="cpu"),
+    compute=LoopComputeConfig(save_seconds=1e6, threads=1, device="cpu", kernel="torch"),
 )  # fmt: skip
 
 
