@@ -22,7 +22,8 @@ from tests.ranked import do_jobs, open_run
 
 TRAINING = LoopConfig(
     steps=12, batch_size=8, learning_rate=0.01, weight_decay=0.01, clip_norm=1.0, validate_every=1,
-    compute=LoopComputeConfig(save_seconds=1e6, threads=1, device="cpu", kernel="torch"), schedule="cosine",
+    compute=LoopComputeConfig(save_seconds=1e6, threads=1, device="cpu", kernel="torch"),
+    schedule="cosine",
 )  # fmt: skip
 FLOW = FlowConfig(
     ResidualMLPConfig(width=16, depth=2),
