@@ -69,6 +69,3 @@ class AlignConfig(Checked):
             told = " or ".join(WITH_IMAGES)
             because = f"method = {self.method} looks at no images: set {told}"
             refuse_idle(self, "activation_images", because=because)
-        if self.reference != "iterated_mean":
-            because = "reference = network is no mean: set iterated_mean"
-            refuse_idle(self, "max_rounds", because=because)

@@ -234,12 +234,6 @@ class SampleConfig(Checked):
                 f"guidance = {told} exaggerates a condition, and there is none: give "
                 "condition, or leave guidance out"
             )
-        if self.batchnorm != "recalibrated":
-            refuse_idle(
-                self,
-                "batchnorm_images",
-                because=f"batchnorm = {self.batchnorm} looks at no images: set recalibrated",
-            )
         if self.solver == "dopri5":
             refuse_idle(self, "steps", because="solver = dopri5 chooses its own: set another")
         selection = self.selection

@@ -126,10 +126,6 @@ class LoopConfig(Checked):
             )
         if self.schedule != "step":
             refuse_idle(self, "gamma", because="it is of schedule = step: set that")
-        if not self.sample_every:
-            refuse_idle(
-                self, "sample_count", because="sample_every = 0 looks at no samples: set that"
-            )
 
     def with_steps(self, steps: int) -> "LoopConfig":
         """Return it with so many steps; what counts in steps keeps its share of them.

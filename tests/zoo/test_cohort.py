@@ -90,9 +90,8 @@ def test_every_network_is_trained_as_a_textbook_loop_trains_it_alone(tmp_path, s
         weight_decay=(0.0, 0.01),
         initialisation=("he", "default"),
     )
-    recipe = RecipeConfig(
-        epochs=3, batch_size=16, momentum=0.9, schedule=schedule, step_size=2, gamma=0.5
-    )
+    falls = {"step_size": 2, "gamma": 0.5} if schedule == "step" else {}
+    recipe = RecipeConfig(epochs=3, batch_size=16, momentum=0.9, schedule=schedule, **falls)
     zoo = config(vary=vary, recipe=recipe, count=24)
     found = weights_of(trained(zoo, range(24), folder=tmp_path), 3)
     for network in range(24):
