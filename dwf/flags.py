@@ -22,7 +22,7 @@ def name_and_root(folder: Path, parent: str) -> tuple[str, Path]:
     return str(whole.relative_to(above)), above.parent
 
 
-def making_again(command: str, folder: Path, parent: str, *, records: str = "") -> str:
+def making_again(command: str, folder: Path, *, parent: str, records: str = "") -> str:
     """Return the command that makes a folder anew from the settings in it, given in its root.
 
     Args:

@@ -4,8 +4,7 @@ The first rank listens at the named address and no other, and leaves port and se
 mode 0600 on the file system that all share. All keys of the store stand behind the secret. A rank
 that finds no key of it there has reached somebody else, and reads the file again; so does one that
 has read what a killed attempt left. The secret keeps ranks from a store that is not theirs. It
-keeps nobody from ours: who reaches the port can list its keys, as torch has no way to ask who that
-is.
+keeps nobody from ours: who reaches the port can list its keys, as torch cannot ask who he is.
 """
 
 import hashlib

@@ -366,7 +366,7 @@ def _write(made: AuditReport, folder: Path, record: RunFolder) -> None:
     save_timing(record.path, _seconds(folder))
     run = Record.read(
         record.path,
-        commands=[making_again("audit", folder, "audits", records="run")],
+        commands=[making_again("audit", folder, parent="audits", records="run")],
         links=[
             ("all reports", "../../reports/index.html"),
             *((f"report on {zoo}", f"{zoo}/reports/{zoo}/report.html") for zoo in made.zoos),

@@ -24,7 +24,7 @@ def commands_of(root: Path, name: str, *, zoo: str, samples: Sequence[str]) -> l
     found: dict[str, None] = {}
     for each in (zoo, *samples):
         found |= dict.fromkeys(_of_zoo(Path(root), each))
-    return [*found, making_again("evaluate", Path(root) / "reports" / name, "reports")]
+    return [*found, making_again("evaluate", Path(root) / "reports" / name, parent="reports")]
 
 
 def links_of(root: Path, *, zoo: str, samples: Sequence[str]) -> list[tuple[str, str]]:
@@ -55,7 +55,7 @@ def _of_zoo(root: Path, name: str, above: tuple[str, ...] = ()) -> Iterator[str]
         yield from _of_generator(root, facts.sampled.generator, above)
     if facts.aligned:
         yield from _of_zoo(root, facts.aligned.aligned_from, above)
-    yield making_again(facts.provenance.command, folder, "zoos", records="run")
+    yield making_again(facts.provenance.command, folder, parent="zoos", records="run")
 
 
 def _of_generator(root: Path, name: str, above: tuple[str, ...]) -> Iterator[str]:
@@ -67,7 +67,7 @@ def _of_generator(root: Path, name: str, above: tuple[str, ...]) -> Iterator[str
         for zoo in named if isinstance(named, list) else [named]:
             if isinstance(zoo, str):
                 yield from _of_zoo(root, zoo, above)
-    yield making_again("generator", folder, "runs")
+    yield making_again("generator", folder, parent="runs")
 
 
 def _drawn_by(root: Path, samples: str) -> str | None:

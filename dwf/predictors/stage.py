@@ -334,7 +334,7 @@ def _report(folder: Path, config: ExperimentConfig, units: tuple[Unit, ...]) -> 
     save_timing(folder / "run", seconds)
     record = Record.read(
         folder / "run",
-        commands=[making_again("predictor", folder, "runs", records="run")],
+        commands=[making_again("predictor", folder, parent="runs", records="run")],
         links=[("all reports", "../index.html"), ("predictors", f"../../runs/{folder.name}/")],
     )
     made = write_report(

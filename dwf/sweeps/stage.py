@@ -121,7 +121,9 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
         _show_trials(record, read_records(folder))
         save_timing(folder, sum(row["seconds"] for row in made.rows))
         links = [("all reports", "../../reports/index.html")]
-        told = Record.read(folder, commands=[making_again("sweep", folder, "sweeps")], links=links)
+        told = Record.read(
+            folder, commands=[making_again("sweep", folder, parent="sweeps")], links=links
+        )
         write_text(folder / FILE, sweep_page(made, told, figures=figures))
         record.finish(best=made.best, trials=len(made.rows), headline=headline(made))
         sweep(folder.rglob(LEFTOVERS))

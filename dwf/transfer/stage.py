@@ -225,7 +225,7 @@ def _finish(record: RunFolder, seconds: float) -> TransferReport:
     save_timing(record.path, seconds)
     run = Record.read(
         record.path,
-        commands=[making_again("finetune", folder, "finetunes", records=record.path.name)],
+        commands=[making_again("finetune", folder, parent="finetunes", records=record.path.name)],
         links=[("all reports", "../../reports/index.html")],
     )
     write_text(folder / "report.html", page(made, run, figures=figures))

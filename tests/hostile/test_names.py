@@ -309,7 +309,7 @@ def test_names_in_figures_are_no_formulas(tmp_path):
 
 def test_commands_of_records_take_nested_names_and_quote_them(tmp_path, monkeypatch):
     folder = tmp_path / "finetunes" / "a b" / "c"
-    told = making_again("finetune", folder, "finetunes", records="run")
+    told = making_again("finetune", folder, parent="finetunes", records="run")
     words = ["dwf", "finetune", "--config", "finetunes/a b/c/run/config.yaml", "--name", "a b/c"]
     assert shlex.split(told) == words
     assert shlex.split(words_naming(folder, "finetunes")) == [
