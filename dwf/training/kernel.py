@@ -20,10 +20,11 @@ FILE = "kernel.json"
 AUTO = "auto"
 FEWEST_PRODUCTS = 2**24
 """Multiplications of an update's forward, about 1 ms of a core, from which on kernels are tried."""
-# What a trial multiplies of one shape at most; forward and backward are some 4 ms of a core.
-_MOST_PRODUCTS = 2**26
+# What a trial multiplies of one shape at most; forward and backward are some 20 ms of a core.
+# On fewer rows than training has oneDNN gains less, so a lower bound would mislead.
+_MOST_PRODUCTS = 2**28
 _FEWEST_ROWS = 64
-_TRIALS = 3
+_TRIALS = 2
 _WORTH_A_CHANGE = 0.95  # of the seconds of torch's own: less is noise
 Shape = tuple[int, int, int]
 """Rows, numbers that enter, numbers that leave."""
@@ -72,7 +73,7 @@ def choose_kernel(folder: Path, shapes: Shapes) -> str:
 
 
 def time_kernels(shapes: Shapes) -> dict[str, float]:
-    """Return the seconds of all these maps, forward and backward, by each kernel: the best of 3."""
+    """Return the seconds of all these maps, forward and backward, by each kernel: the best of 2."""
     seconds = dict.fromkeys(KERNELS, 0.0)
     for shape, count in shapes.items():
         for name, value in _time_shape(shape).items():
