@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from dwf.checked import Checked, refuse_idle
+from dwf.checked import Checked
 from dwf.codecs.config import CodecConfig, PcaConfig
 from dwf.datasets.config import AnyDataConfig
 from dwf.densities.config import DensityConfig, FlowConfig
@@ -234,8 +234,6 @@ class SampleConfig(Checked):
                 f"guidance = {told} exaggerates a condition, and there is none: give "
                 "condition, or leave guidance out"
             )
-        if self.solver == "dopri5":
-            refuse_idle(self, "steps", because="solver = dopri5 chooses its own: set another")
         selection = self.selection
         if selection.anchors and self.network is not None:
             raise ValueError(

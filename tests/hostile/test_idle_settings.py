@@ -9,7 +9,6 @@ from dwf.align.config import AlignConfig
 from dwf.codecs.config import ConvAutoencoderConfig
 from dwf.datasets.config import DataConfig
 from dwf.errors import ConfigError
-from dwf.generators.config import SampleConfig
 from dwf.networks.config import MLPConfig
 from dwf.predictors.experiment_config import PartsConfig
 from dwf.training.config import LoopConfig
@@ -35,10 +34,6 @@ def align(**more):
     return AlignConfig("a", **more)
 
 
-def sample(**more):
-    return SampleConfig("a", **more)
-
-
 def finetune(**more):
     return FinetuneConfig("a", DataConfig("digits"), **more)
 
@@ -61,7 +56,6 @@ IDLE = [
     (LoopConfig, {"gamma": 0.5}, {"schedule": "step", "step_size": 10}),
     (ConvAutoencoderConfig, {"log_variances": False}, {"buffers": True}),
     (align, {"activation_images": 64}, {"method": "activations"}),
-    (sample, {"solver": "dopri5", "steps": 9}, {"solver": "euler"}),
     (PartsConfig, {"val": 0.3}, {"by": "network"}),
     (PartsConfig, {"test": 0.3}, {"by": "draw"}),
     (finetune, {"recipe": RecipeConfig(epochs=25, momentum=0.9)}, None),
