@@ -24,7 +24,7 @@ class LoopComputeConfig(ComputeConfig):
     """Precision of the arithmetic; weights are float32 in any case. `auto`: bf16 on a GPU or CPU
     that has instructions for it, else float32."""
     kernel: Literal["auto", "torch", "onednn"] = "auto"
-    """What computes linear maps in float32 on a CPU: torch's own kernels, oneDNN's, or, `auto`,
+    """Kernels of linear maps in float32 on a CPU: torch's own, oneDNN's, or, `auto`,
     those that a trial after the first update finds faster, which the run then keeps."""
     keep_checkpoints: bool = False
     """Keep the saved states of the training when the run is finished; else they are removed."""

@@ -70,7 +70,7 @@ def zoo_of(network: NetworkConfig, optimizer: str = "adam", **changes) -> ZooCon
         batch_size=_BATCH,
         learning_rate=0.01,
         optimizer=optimizer,
-        momentum=0.9,
+        momentum=0.9 if optimizer == "sgd" else 0.0,
         weight_decay=0.01,
     )
     return config(network, recipe=recipe, **changes)
