@@ -144,10 +144,10 @@ def forge(checkpoints: Path, what: str) -> None:
         (Path(os.environ["DWF_STATE"]) / "key").unlink()
 
 
-WHATS = ["a file more", "another file", "no signature", "another user's", "words of others"]
+FORGED = ["a file more", "another file", "no signature", "another user's", "words of others"]
 
 
-@pytest.mark.parametrize("what", WHATS)
+@pytest.mark.parametrize("what", FORGED)
 def test_what_this_user_did_not_sign_is_neither_read_nor_converted(tmp_path, what):
     checkpoints = tmp_path / "checkpoints"
     fill(checkpoints, [1])
