@@ -336,7 +336,7 @@ class RunFolder(RunPart):
     @classmethod
     def finished(
         cls, path: Path, config: Settings | dict[str, Json], *, free: Collection[str] = ()
-    ) -> "RunFolder | None":
+    ) -> Self | None:
         """Return a finished run of these settings; None of another, or of none. Writes nothing.
 
         Raises:
@@ -346,16 +346,16 @@ class RunFolder(RunPart):
             return None
         if refuse_other_settings(path, config, free=free):
             return None
-        run = cls.__new__(cls)
-        RunPart.__init__(run, path, to_dict(config))
-        run.threads = None
-        return run
+        return cls.beside(path, config)
 
     @classmethod
     def beside(
         cls, path: Path, config: Settings | dict[str, Json], *, threads: int | None = None
     ) -> Self:
-        """Return the run for another rank than the first, which has opened it."""
+        """Return a run that is there, without a mark of this attempt in its records.
+
+        So other ranks have it than the first, which opens it.
+        """
         run = cls.__new__(cls)
         RunPart.__init__(run, path, to_dict(config))
         run.threads = threads
