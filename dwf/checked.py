@@ -62,6 +62,20 @@ def refuse_idle(config: Any, *names: str, because: str) -> None:
         raise ValueError(f"{told}: no effect, as {because}; or leave it out")
 
 
+def need_even(config: Any, *names: str) -> None:
+    """Raise ValueError where a whole number of some settings is odd."""
+    for name in names:
+        if vars(config)[name] % 2:
+            raise ValueError(f"{name} = {vars(config)[name]} must be even")
+
+
+def need_odd(config: Any, *names: str) -> None:
+    """Raise ValueError where a whole number of some settings is even."""
+    for name in names:
+        if vars(config)[name] % 2 == 0:
+            raise ValueError(f"{name} = {vars(config)[name]} must be odd")
+
+
 def words_of(value: object) -> str:
     """Return a setting's value as a file has it."""
     if isinstance(value, bool):

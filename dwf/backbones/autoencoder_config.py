@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from dwf.checked import Checked
+from dwf.checked import Checked, need_odd
 from dwf.settings import Bounds, Count
 
 
@@ -38,8 +38,7 @@ class StridedAutoencoderConfig(VectorAutoencoderSettings):
     def __post_init__(self):
         if not self.channels:
             raise ValueError("channels = []: one layer or more is needed")
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel = {self.kernel} must be odd")
+        need_odd(self, "kernel")
 
     def length(self, numbers: int) -> int:
         """Return how long the encoder's last layer is for vectors of so many numbers."""
@@ -71,8 +70,7 @@ class FoldedAutoencoderConfig(VectorAutoencoderSettings):
     """The architecture."""
 
     def __post_init__(self):
-        if self.fold % 2 == 0:
-            raise ValueError(f"fold = {self.fold} must be odd")
+        need_odd(self, "fold")
         if len(self.encoder) != len(self.decoder) or self.encoder[-1:] != self.decoder[:1]:
             raise ValueError(
                 f"encoder = {list(self.encoder)}, decoder = {list(self.decoder)}: as many stages "

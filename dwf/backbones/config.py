@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from dwf.backbones.long_config import LongTransformerConfig
 from dwf.backbones.settings import BackboneSettings, TokenBackboneSettings
 from dwf.backbones.shape import Sections, Shape
-from dwf.checked import Checked
+from dwf.checked import Checked, need_even, need_odd
 from dwf.errors import ConfigError
 from dwf.settings import Bounds, Count, Whole, find
 
@@ -73,8 +73,7 @@ class ResidualMLPConfig(BackboneSettings):
     """The architecture."""
 
     def __post_init__(self):
-        if self.time_features % 2:
-            raise ValueError(f"time_features = {self.time_features} must be even")
+        need_even(self, "time_features")
 
     def multiplications(self, shape: Shape) -> float:
         """Return the multiplications of one evaluation for one vector."""
@@ -97,8 +96,7 @@ class BlockMLPConfig(BackboneSettings):
     """The architecture."""
 
     def __post_init__(self):
-        if self.time_features % 2:
-            raise ValueError(f"time_features = {self.time_features} must be even")
+        need_even(self, "time_features")
 
     def multiplications(self, shape: Shape) -> float:
         """Return the multiplications of one evaluation for one vector."""
@@ -131,11 +129,8 @@ class Conv1dConfig(BackboneSettings):
     def __post_init__(self):
         if len(self.channels) < 2:
             raise ValueError(f"channels = {list(self.channels)}: two stages or more are needed")
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel = {self.kernel} must be odd")
-        for name in ("time_features", "time_width"):
-            if vars(self)[name] % 2:
-                raise ValueError(f"{name} = {vars(self)[name]} must be even")
+        need_odd(self, "kernel")
+        need_even(self, "time_features", "time_width")
 
     @property
     def steps(self) -> tuple[tuple[int, int], ...]:
@@ -238,8 +233,7 @@ class NeuralGraphConfig(TokenBackboneSettings):
     """The architecture."""
 
     def __post_init__(self):
-        if self.width % 2:
-            raise ValueError(f"width = {self.width} must be even")
+        need_even(self, "width")
 
     @property
     def has_exchangeable(self) -> bool:
@@ -299,10 +293,8 @@ class RecurrentConfig(TokenBackboneSettings):
             raise ValueError(f"width = {self.width} must be a multiple of 4")
         if not self.channels:
             raise ValueError("channels = []: one or more are needed")
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel = {self.kernel} must be odd")
-        if self.time_features % 2:
-            raise ValueError(f"time_features = {self.time_features} must be even")
+        need_odd(self, "kernel")
+        need_even(self, "time_features")
 
     def widest(self, shape: Shape) -> int:
         """Return how many numbers its largest layer has for one sequence."""
