@@ -269,7 +269,8 @@ def read_dataset(file: "h5py.File", name: str, *, rows: int | None = None) -> "n
     dataset = h5py.h5d.open(file.id, name.encode())
     if not isinstance(dataset, h5py.h5d.DatasetID):
         raise ValueError(f"{name} is no dataset")
-    if dataset.dtype.hasobject or (dataset.dtype.kind in "OV" and dataset.dtype.names is None):
+    is_opaque = np.issubdtype(dataset.dtype, np.void) and dataset.dtype.names is None
+    if dataset.dtype.hasobject or is_opaque:
         raise ValueError(f"{name} holds {dataset.dtype}, plain values are expected")
     if dataset.shape is None or (rows is not None and dataset.shape != (rows,)):
         raise ValueError(f"{name} has shape {dataset.shape}, expected {rows} rows")

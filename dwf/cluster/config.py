@@ -59,7 +59,7 @@ class SiteConfig(Checked):
 
     def __post_init__(self):
         words = ("partition", "account", "qos", "constraint", "time", "scratch")
-        told = {key: getattr(self, key) for key in words}
+        told = {key: vars(self)[key] for key in words}
         told |= {f"sbatch.{option}": value for option, value in self.sbatch.items()}
         for option in self.sbatch:
             if not _OPTION.fullmatch(option):

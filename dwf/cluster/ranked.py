@@ -146,8 +146,8 @@ def refuse_while_submitted(folder: Path) -> None:
     job = _living_job(folder)
     if job:
         raise RunConflict(
-            f"{folder} is being worked on by Slurm job {job[0]}: watch it with --nodes N --name "
-            f"{shlex.quote(folder.name)}, or end it with scancel {job[0]}"
+            f"{folder} is being worked on by Slurm job {job[0]}: watch it with --nodes N "
+            f"{words_naming(folder, 'runs')}, or end it with scancel {job[0]}"
         )
 
 

@@ -67,6 +67,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             distributed.begin(folder)
         world().on_first(make_room, launch, *folders)
         fit_generator(config, launch.root, name=name)
-        world().on_first(lambda: report_fit(launch.root, name, config=config) and None)
+
+        @world().on_first
+        def tell() -> None:  # what the report returns stays with the first rank
+            report_fit(launch.root, name, config=config)
+
     if ranks.is_first:
         print(f"generator in {folder}")

@@ -204,8 +204,9 @@ class _Measuring:
 
     def _retrieval(self, samples: Zoo) -> Iterator[NetworkSet]:
         """Yield the training networks nearest to what samples were asked for, if they were."""
-        held = self._having(asked_of(samples), self._rows)
-        asked = {name: v for name, v in asked_of(samples).items() if name in held}
+        told = asked_of(samples)
+        held = self._having(told, self._rows)
+        asked = {name: told[name] for name in held}
         if not asked:
             return
         copies = self.yardstick.measure_copies(retrieved(asked, held))

@@ -269,7 +269,7 @@ def _named_after(pattern: str, config: object, *, given: Collection[str]) -> str
     setting = pattern.partition("{")[2].partition("}")[0]
     if setting not in given:
         return ""
-    value = getattr(config, setting)
+    value = vars(config)[setting]
     if isinstance(value, str):
         return pattern
     return pattern.replace(setting, f"{setting}[0]") if len(value) == 1 else ""

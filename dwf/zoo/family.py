@@ -97,8 +97,8 @@ def refuse_growth(config: FamilyConfig, root: Path, *, name: str) -> None:
     if not file.exists():
         return
     told = read_yaml(file)
-    apart = [key for key, _, _ in differences(told, to_dict(_identified(config)))]
-    if not apart or {key.rpartition(".")[2] for key in apart} != {"count"}:
+    apart = differences(told, to_dict(_identified(config)))
+    if {key.rpartition(".")[2] for key, _, _ in apart} != {"count"}:
         return
     before = build(FamilyConfig, told, source=str(file)).members
     more = {label: zoo.count - before[label].count for label, zoo in config.members.items()}

@@ -147,9 +147,9 @@ class Reconstruction:
     @classmethod
     def load(cls, folder: Path) -> "Reconstruction":
         """Return the report that `write_reconstruction` wrote."""
-        file = folder / "report.json"
-        content = read_json(file, cure="make it again under another --name", error=ConfigError)
-        with told_by(file, cure="make it again under another --name", error=ConfigError):
+        file, cure = folder / "report.json", "make it again under another --name"
+        content = read_json(file, cure=cure, error=ConfigError)
+        with told_by(file, cure=cure, error=ConfigError):
             content["sets"] = tuple(ReconstructedSet(**one) for one in content["sets"])
             for name in ("headline", "tensors"):
                 content[name] = tuple(content[name])
