@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from dwf.backbones.linear import TORCH, kernel_of, use_kernel
+from dwf.backbones.linear import kernel_of, use_kernel
 from dwf.codecs.codes import Codes, CodeShape, Judge
 from dwf.densities.asked import Asked, Guidance, Wanted
 from dwf.densities.conditions import Conditions, Told
@@ -404,5 +404,5 @@ class LearntDensity(Density):
             CodeShape(**state["shape"]), Scaling(**state["scaling"]), seed=0, conditions=conditions
         )
         density.module.load_state_dict(state["module"])
-        use_kernel(density.module, state.get("kernel", TORCH))
+        use_kernel(density.module, state["kernel"])
         return density

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss, l1_loss, mse_loss
 
-from dwf.backbones.linear import TORCH, kernel_of, use_kernel
+from dwf.backbones.linear import kernel_of, use_kernel
 from dwf.plain import Json, State
 from dwf.predictors.config import LearntPredictorSettings
 from dwf.predictors.head_config import HeadSettings
@@ -141,6 +141,6 @@ class Trained:
 
     def _take_modules(self, state: State) -> None:
         """Take what `_modules` returned."""
-        kernel, last = state.get("kernel", TORCH), state["last_module"]
+        kernel, last = state["kernel"], state["last_module"]
         self.module = self._with_weights(state["module"], kernel)
         self.last_module = last and self._with_weights(last, kernel)

@@ -23,7 +23,7 @@ import torch
 from safetensors import safe_open
 
 from dwf.backbones.config import TokenAutoencoderConfig
-from dwf.backbones.linear import TORCH, kernel_of, use_kernel
+from dwf.backbones.linear import kernel_of, use_kernel
 from dwf.backbones.token_autoencoder import TokenAutoencoder
 from dwf.codecs.codec import codec_folder
 from dwf.codecs.codes import Codes, CodeShape
@@ -317,7 +317,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
             key="codec.backbone",
         )
         self.module.load_state_dict(state)
-        use_kernel(self.module, about.get("kernel", TORCH))
+        use_kernel(self.module, about["kernel"])
         device = "cpu" if self.config.training.compute.device == "cpu" else "auto"
         self.module.eval().to(find_device(device))  # not the GPU of another machine
 
