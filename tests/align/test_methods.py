@@ -109,8 +109,8 @@ def test_signs_of_tanh_units_are_aligned_and_settings_without_effect_refused(tmp
     )
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
     assert aligned.facts.aligned.signs
-    with pytest.raises(ConfigError, match="signs = true has no effect with method = 'norm_sort'"):
-        align_zoo(AlignConfig("zoo", signs=True, method="norm_sort"), tmp_path, name="other")
+    with pytest.raises(ValueError, match="signs = true: no effect, as method = norm_sort"):
+        AlignConfig("zoo", signs=True, method="norm_sort")
     write_zoo(tmp_path, name="relu")
     with pytest.raises(ConfigError, match="no units whose sign can be flipped"):
         align_zoo(AlignConfig("relu", signs=True), tmp_path, name="other")
