@@ -62,7 +62,8 @@ def test_planted_orders_of_other_architectures_are_undone(tmp_path, kind, method
 @pytest.mark.parametrize("reference", ["network", "iterated_mean"])
 def test_other_methods_align_too_and_keep_the_function(tmp_path, method, reference):
     zoo = write_zoo(tmp_path, 1, per_shard=6)
-    config = AlignConfig("zoo", method=method, reference=reference, max_rounds=2, **NO_BARRIER)
+    few = {"max_rounds": 2} if reference == "iterated_mean" else {}
+    config = AlignConfig("zoo", method=method, reference=reference, **few, **NO_BARRIER)
     aligned = align_zoo(config, tmp_path, name="aligned")
     inputs = torch.randn(9, 64, generator=torch.Generator().manual_seed(0))
     before, after = (
