@@ -1,4 +1,4 @@
-"""Settings that are made in Python: wrong types are refused, and `help()` tells each field.
+"""Settings that are made in Python: types and ranges are held to, and `help()` tells each field.
 
 What files and flags give is converted before, in `dwf.settings`. No torch is imported here.
 """
@@ -6,18 +6,20 @@ What files and flags give is converted before, in `dwf.settings`. No torch is im
 import dataclasses
 import functools
 import inspect
+import math
 import numbers
 import operator
 import reprlib
 import textwrap
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-from dwf.errors import ConfigError
+from dwf.errors import ConfigError, Idle
 from dwf.files import MOST_INTEGER
+from dwf.settings.marks import Bounds
 from dwf.settings.texts import field_texts
 from dwf.yaml_files import nearest
 
@@ -25,12 +27,12 @@ from dwf.yaml_files import nearest
 class Checked:
     """Base of the dataclasses that hold settings.
 
-    Whoever makes one, each value is held to the type of its field: text for a `Path` becomes one, a
-    list for a tuple becomes one, and a whole number for a `float` becomes one. Ranges are held by
-    `dwf.settings`, which knows a setting by its whole name.
+    Whoever makes one, each value is held to the type and the range of its field: text for a `Path`
+    becomes one, a list for a tuple becomes one, and a whole number for a `float` becomes one.
 
     Raises:
-        ConfigError: a value is of another type, or none of those that are allowed.
+        ConfigError: a value is of another type, out of its range, or none of those that are
+            allowed.
     """
 
     def __init_subclass__(cls, **more: Any):
@@ -47,19 +49,34 @@ class Checked:
                 object.__setattr__(self, name, declared)  # the class is frozen
 
 
-def refuse_idle(config: Any, *names: str, because: str) -> None:
-    """Raise ValueError for settings that are given, other than by default, and have no effect.
+def refuse_idle(config: Any, *names: str, by: Sequence[str], because: str) -> None:
+    """Raise Idle for settings that are given, other than by default, and have no effect.
+
+    Where a file gives them, and a flag one of those that take their effect away,
+    `settings.build` leaves them out instead, and warns.
 
     Args:
-        config: the dataclass that holds them.
-        names: fields of it.
+        config: the dataclass that is made.
+        names: settings of it, also of its parts: `recipe.momentum`; of a part that is not there,
+            none is given.
+        by: settings of it that take their effect away.
         because: why they have none, with what would give them one.
     """
-    default = {field.name: field.default for field in dataclasses.fields(config)}
-    given = [name for name in names if vars(config)[name] != default[name]]
+    found = {name: _value_and_default(config, name) for name in names}
+    given = {name: words_of(value) for name, (value, usual) in found.items() if value != usual}
     if given:
-        told = ", ".join(f"{name} = {words_of(vars(config)[name])}" for name in given)
-        raise ValueError(f"{told}: no effect, as {because}; or leave it out")
+        raise Idle(given, by=by, because=because)
+
+
+def _value_and_default(config: Any, name: str) -> tuple[object, object]:
+    """Return a setting's value and its default; None for both, where its part is not there."""
+    *parents, last = name.split(".")
+    for parent in parents:
+        config = vars(config)[parent]
+        if config is None:
+            return None, None
+    default = {field.name: field.default for field in dataclasses.fields(config)}
+    return vars(config)[last], default[last]
 
 
 def need_even(config: Any, *names: str) -> None:
@@ -99,6 +116,10 @@ def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
 
 
+class _OutOfRange(ConfigError):
+    """A number is not within the range of its setting."""
+
+
 # --- types ---------------------------------------------------------------------------------------
 
 
@@ -110,7 +131,7 @@ def _declared(value: object, hint: object, name: str) -> object:
     """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return _declared(value, inner[0], name)
+        return _within(_declared(value, inner[0], name), inner[1:], name)
     if origin in (Union, types.UnionType):
         return _one_of(value, hint, name)
     if origin in (tuple, list) and isinstance(value, (tuple, list, range)):
@@ -127,13 +148,30 @@ def _declared(value: object, hint: object, name: str) -> object:
     raise _other(value, hint, name)
 
 
+def _within(value: object, marks: Sequence[object], name: str) -> object:
+    """Return a value that is in the range of its setting.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    for bounds in (mark for mark in marks if isinstance(mark, Bounds)):
+        if value not in bounds:
+            raise _OutOfRange(f"{name} = {value!r}: allowed is {bounds.wanted(value)}")
+    return value
+
+
 def _one_of(value: object, hint: object, name: str) -> object:
+    out_of_range = None
     for option in typing.get_args(hint):
         try:
             return _declared(value, option, name)
+        except _OutOfRange as error:
+            out_of_range = error
         except ConfigError as error:
             if str(error).partition(" = ")[0] != name:  # the option fits, but for a part of it
                 raise
+    if out_of_range is not None:
+        raise out_of_range
     if _is_own_part(value) and any(map(dataclasses.is_dataclass, typing.get_args(hint))):
         return value
     raise _other(value, hint, name)
@@ -149,8 +187,17 @@ def _other(value: object, hint: object, name: str) -> ConfigError:
     """Return an error about a value of another type."""
     choices = [str(one) for one in typing.get_args(hint)]
     close = nearest(value, choices) if isinstance(value, str) else ""
-    found = "" if close else f", found {type(value).__name__}"
+    found = "" if close else f", found {_found(value)}"
     return ConfigError(f"{name} = {reprlib.repr(value)}: expected {_words(hint)}{found}{close}")
+
+
+def _found(value: object) -> str:
+    """Return in words what a value is."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "one that is not finite"
+    if isinstance(value, int) and not -MOST_INTEGER <= value < MOST_INTEGER:
+        return "a whole number of more than 64 bits"
+    return type(value).__name__
 
 
 def _plain(value: object, hint: object) -> tuple[object] | None:
@@ -163,6 +210,8 @@ def _plain(value: object, hint: object) -> tuple[object] | None:
     if isinstance(value, int) and not -MOST_INTEGER <= value < MOST_INTEGER:
         return None  # more than 64 bits
     if hint is float and isinstance(value, numbers.Real) and not is_flag:
+        if not math.isfinite(value):
+            return None
         return (value if type(value) is float else float(value),)
     if hint is int and isinstance(value, numbers.Integral) and not is_flag:
         return (value if type(value) is int else int(value),)

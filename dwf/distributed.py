@@ -10,6 +10,7 @@ import atexit
 import os
 import platform
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ import torch.distributed as dist
 from dwf import meeting
 from dwf.errors import WorkFailed, WrongLaunch
 from dwf.messages import pack, unpack
-from dwf.ranks import TORCHRUN, Ranks, find_ranks, use
+from dwf.ranks import SRUN, TORCHRUN, Ranks, find_ranks, use
 
 T = TypeVar("T")
 
@@ -39,6 +40,9 @@ _SECONDS_BETWEEN_BEATS = 2.0
 # Beats that a rank may miss before the others give up; and before it is named for a broken line.
 _MOST_MISSED, _SUSPECT = 45, 4
 _LOOPBACK = "127.0.0.1"
+_ELSEWHERE = "192.0.2.1"  # of no machine (RFC 5737): what leads there leads out of this one
+# In these launchers say how many ranks they started on this machine.
+_RANKS_HERE = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
 _ENDED = b"ended"
 # What a lost rank looks like to the others: gloo has no class of error for it.
 _BROKEN = ("Connection closed", "Connection reset", "Broken pipe", "Timed out", "gloo", "NCCL")
@@ -98,11 +102,14 @@ def _meet(ranks: Ranks, file: Path) -> dist.Store:
     address, port = os.environ["MASTER_ADDR"], _asked_port(ranks)
     try:
         if ranks.is_first:
+            address = _own_address(address, ranks)
             store = meeting.open_store(
                 file, address, port=port, world=ranks.world, timeout=_MEETING
             )
         else:
             store = meeting.join_store(file, ranks.rank, timeout=_MEETING)
+            address = store.underlying_store.host
+        _take_interface(ranks, address)
         dist.init_process_group(
             _backend(), store=store, rank=ranks.rank, world_size=ranks.world, timeout=_STEP
         )
@@ -131,8 +138,8 @@ def _leave_group() -> None:
 
 def _find_place(ranks: Ranks) -> None:
     """Set MASTER_ADDR where nobody has; on one machine keep all that listens within it."""
-    nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST")
-    if ranks.launcher == TORCHRUN and os.environ.get("LOCAL_WORLD_SIZE") == str(ranks.world):
+    nodes = _nodes()
+    if ranks.launcher == TORCHRUN and _is_on_one_machine(ranks):
         os.environ["MASTER_ADDR"] = _LOOPBACK
     if "MASTER_ADDR" not in os.environ:
         if nodes is None:
@@ -141,18 +148,53 @@ def _find_place(ranks: Ranks) -> None:
                 "meet: set MASTER_ADDR to the address of the first rank's machine (torchrun and "
                 "srun need none)"
             )
-        is_one = os.environ.get("SLURM_STEP_NUM_NODES") == "1"
-        os.environ["MASTER_ADDR"] = _LOOPBACK if is_one else _first_address(nodes)
+        first = _LOOPBACK if _is_on_one_machine(ranks) else _node_address(nodes, 0)
+        os.environ["MASTER_ADDR"] = first
     if os.environ["MASTER_ADDR"] in (_LOOPBACK, "localhost") and sys.platform == "linux":
         for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(name, "lo")
 
 
-def _first_address(nodes: str) -> str:
-    """The address that Slurm itself reaches the first of some nodes by; nodes have several."""
-    first = _scontrol("hostnames", nodes).split()[0]
-    found = [w for w in _scontrol("node", first).split() if w.startswith("NodeAddr=")]
-    return found[0].removeprefix("NodeAddr=") if found else first
+def _is_on_one_machine(ranks: Ranks) -> bool:
+    """Whether the launcher says that all ranks are on this machine."""
+    is_one_node = ranks.launcher == SRUN and os.environ.get("SLURM_STEP_NUM_NODES") == "1"
+    return is_one_node or any(os.environ.get(name) == str(ranks.world) for name in _RANKS_HERE)
+
+
+def _own_address(address: str, ranks: Ranks) -> str:
+    """Return where the first rank listens: the others reach it there, whatever its name is here."""
+    if _is_on_one_machine(ranks):
+        return address
+    nodes, other = _nodes(), _ELSEWHERE
+    if nodes is not None and meeting.leads_back(address):
+        other = _node_address(nodes, -1)
+    return meeting.outward_address(address, other)
+
+
+def _take_interface(ranks: Ranks, first: str) -> None:
+    """Let gloo listen where other machines reach this rank; by itself it takes the host's name.
+
+    Args:
+        ranks: this process.
+        first: address of the first rank.
+    """
+    name = socket.gethostname()
+    if not _is_on_one_machine(ranks) and meeting.leads_back(name):
+        found = meeting.interface_of(meeting.outward_address(name, first))
+        if found is not None:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", found)
+
+
+def _nodes() -> str | None:
+    """Return the nodes of this step or job, as Slurm lists them."""
+    return os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST")
+
+
+def _node_address(nodes: str, place: int) -> str:
+    """Return the address that Slurm itself reaches one of some nodes by; nodes have several."""
+    name = _scontrol("hostnames", nodes).split()[place]
+    found = [w for w in _scontrol("node", name).split() if w.startswith("NodeAddr=")]
+    return found[0].removeprefix("NodeAddr=") if found else name
 
 
 def _scontrol(*words: str) -> str:

@@ -8,7 +8,7 @@ traceback.
 import os
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from dwf.plain import visible
 from dwf.system_errors import sentence_of
@@ -23,6 +23,21 @@ class DwfError(Exception):
 
 class ConfigError(DwfError):
     """A setting is unknown, of the wrong type, or out of its range."""
+
+
+class Idle(ValueError):
+    """Settings without effect beside others.
+
+    Args:
+        given: the settings, dotted, from the class that holds them all -> value, in words.
+        by: those that take their effect away, likewise.
+        because: why they have none, with what would give them one.
+    """
+
+    def __init__(self, given: Mapping[str, str], *, by: Sequence[str], because: str):
+        told = ", ".join(f"{name} = {value}" for name, value in given.items())
+        super().__init__(f"{told}: no effect, as {because}; or leave it out")
+        self.given, self.by, self.because = given, by, because
 
 
 class TooLarge(ConfigError):

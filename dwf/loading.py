@@ -64,7 +64,8 @@ def load_settings(
     data = laid_over(data, given)
     told = ", ".join(f"{name} = {value!r}" for name, value in flatten(given).items())
     cls = _class_of(_stage_of(file, stage), data)
-    config = build(cls, data, source=f"{file} with {told}" if told else str(file))
+    source = f"{file} with {told}" if told else str(file)
+    config = build(cls, data, source=source, over=flatten(given))
     trust_code(*code_in(config))
     return config
 

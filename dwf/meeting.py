@@ -7,12 +7,16 @@ has read what a killed attempt left. The secret keeps ranks from a store that is
 keeps nobody from ours: who reaches the port can list its keys, as torch cannot ask who he is.
 """
 
+import fcntl
 import hashlib
+import ipaddress
 import json
 import os
 import secrets
 import socket
 import stat
+import struct
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -32,6 +36,7 @@ _ATTEMPT = (
 )  # fmt: skip
 _MODE = 0o600
 _SECONDS_BETWEEN_LOOKS = 0.1
+_SIOCGIFADDR = 0x8915  # Linux: the address of an interface
 _TO_CONNECT = timedelta(seconds=10)
 _FIRST, _HERE = "dwf-first", "dwf-here-{}"
 
@@ -121,6 +126,57 @@ def join_store(file: Path, rank: int, *, timeout: timedelta) -> dist.Store:
         if time.monotonic() > end:
             raise RuntimeError(f"the first rank is not at {file} after {timeout}")
         time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def leads_back(name: str) -> bool:
+    """Return whether a machine's name leads nowhere but back to it, as Debian's 127.0.1.1 does.
+
+    Where a number or `localhost` does, that is asked for.
+    """
+    return name != "localhost" and not _is_number(name) and not _outward(name)
+
+
+def outward_address(name: str, towards: str) -> str:
+    """Return the address by which other machines reach this one.
+
+    Args:
+        name: of this machine, or its address as a number, which is taken as it is.
+        towards: another machine, for a name that leads back to this one: the address from which
+            this one reaches it is taken. Nothing is sent there.
+
+    Raises:
+        OSError: it has none.
+    """
+    if not leads_back(name):
+        return (_outward(name) or [name])[0]
+    ((family, _, _, _, there), *_) = socket.getaddrinfo(towards, 9, type=socket.SOCK_DGRAM)
+    with socket.socket(family, socket.SOCK_DGRAM) as asked:
+        asked.connect(there)
+        return asked.getsockname()[0]
+
+
+def interface_of(address: str) -> str | None:
+    """Return the network interface that has an address of this machine, where Linux tells."""
+    for _, name in socket.if_nameindex() if sys.platform == "linux" else ():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked, suppress(OSError):
+            told = fcntl.ioctl(asked, _SIOCGIFADDR, struct.pack("256s", name.encode()))
+            if socket.inet_ntoa(told[20:24]) == address:
+                return name
+    return None
+
+
+def _outward(name: str) -> list[str]:
+    try:
+        found = [one[4][0] for one in socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)]
+    except socket.gaierror:  # unknown here; others may know it
+        return []
+    return [one for one in found if not ipaddress.ip_address(one.partition("%")[0]).is_loopback]
+
+
+def _is_number(name: str) -> bool:
+    with suppress(ValueError):
+        return bool(ipaddress.ip_address(name))
+    return False
 
 
 def _write(file: Path, place: Place) -> None:

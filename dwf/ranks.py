@@ -33,12 +33,12 @@ P = ParamSpec("P")
 # (launcher, rank, world, local rank) as each names them. Torchrun first, since it may run in a job;
 # mpiexec before srun, since it may run in a step of one task. In a batch script outside any step
 # SLURM_PROCID and SLURM_NTASKS are set too: only a step counts its own tasks.
-TORCHRUN = "torchrun"
+TORCHRUN, SRUN = "torchrun", "srun"
 _LAUNCHERS = (
     (TORCHRUN, "RANK", "WORLD_SIZE", "LOCAL_RANK"),
     ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
     ("mpiexec or srun --mpi=pmi2", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
-    ("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+    (SRUN, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
 )
 # Waiting ranks look often at first, then leave the core to those that work.
 _SECONDS_OF_SPINNING, _LONGEST_SLEEP = 2e-3, 0.02

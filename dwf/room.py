@@ -7,15 +7,19 @@ would be asked for until the system ends the process. No torch is imported here.
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
 from dwf.errors import TooLarge
+from dwf.metrics import logger
 
 if TYPE_CHECKING:
     from torch import nn
 
     Module = TypeVar("Module", bound=nn.Module)
 
+_planned_only: ContextVar[bool] = ContextVar("planned_only", default=False)
 _MOST_BYTES = 2**63
 _NUMBERS_TOLD = 4
 
@@ -42,6 +46,22 @@ def whole_numbers(config: object, key: str) -> Iterator[tuple[str, int]]:
         yield key, config
 
 
+@contextmanager
+def planned_only(is_so: bool = True) -> Iterator[None]:
+    """Within the block a module that this machine cannot hold is of shapes alone, with a warning.
+
+    So is planned what is done elsewhere, or not at all; whoever does it meets `TooLarge`.
+
+    Args:
+        is_so: whether this process only plans; else a module is refused as ever.
+    """
+    before = _planned_only.set(is_so)
+    try:
+        yield
+    finally:
+        _planned_only.reset(before)
+
+
 def within_memory(build: Callable[[], "Module"], config: object, *, key: str) -> "Module":
     """Return a module, after the same has been made of shapes alone and found to fit.
 
@@ -51,7 +71,8 @@ def within_memory(build: Callable[[], "Module"], config: object, *, key: str) ->
         key: dotted name of these, for the error.
 
     Raises:
-        TooLarge: its weights take more bytes than this machine's memory has.
+        TooLarge: its weights take more bytes than this machine's memory has, and not only a plan
+            asks, see `planned_only`; or than any machine's has.
     """
     import torch
 
@@ -65,9 +86,13 @@ def within_memory(build: Callable[[], "Module"], config: object, *, key: str) ->
     else:
         every = (*module.parameters(), *module.buffers())
         need = sum(one.numel() * one.element_size() for one in every)
-    if need > machine_bytes():
-        raise TooLarge(_words(need, config, key))
-    return build()
+    if need <= machine_bytes():
+        return build()
+    told = _words(need, config, key)
+    if not _planned_only.get() or need >= _MOST_BYTES:
+        raise TooLarge(f"{told}: give less, or another machine")
+    logger.warning("%s: where this is done there must be more", told)
+    return module
 
 
 def _words(need: int, config: object, key: str) -> str:
@@ -79,5 +104,5 @@ def _words(need: int, config: object, key: str) -> str:
     return (
         f"{name} = {', '.join(told)}: the weights alone take {most}{need:,} bytes "
         f"({need / 2**30:,.1f} GiB), and this machine has {machine_bytes() / 2**30:,.1f} GiB of "
-        "memory: give less, or another machine"
+        "memory"
     )

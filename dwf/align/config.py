@@ -68,4 +68,10 @@ class AlignConfig(Checked):
         if self.method not in WITH_IMAGES:
             told = " or ".join(WITH_IMAGES)
             because = f"method = {self.method} looks at no images: set {told}"
-            refuse_idle(self, "activation_images", because=because)
+            refuse_idle(self, "activation_images", by=("method",), because=because)
+        if self.method not in MATCHING:
+            because = f"method = {self.method} flips none: set {' or '.join(MATCHING)}"
+            refuse_idle(self, "signs", by=("method",), because=because)
+        if self.reference != "iterated_mean":
+            because = "reference = network is no mean: set iterated_mean"
+            refuse_idle(self, "max_rounds", by=("reference",), because=because)

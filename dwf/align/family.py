@@ -10,7 +10,7 @@ from dwf.errors import ConfigError
 from dwf.names import folder_in
 from dwf.ranks import world
 from dwf.stages import stage
-from dwf.zoo.manifest import read_manifest, write_manifest
+from dwf.zoo.manifest import members_of, read_manifest, write_manifest
 from dwf.zoo.store import FAMILY, Zoo
 
 
@@ -47,7 +47,8 @@ def align_zoos(config: AlignConfig, root: Path, *, name: str) -> tuple[Zoo, ...]
     folder = folder_in(Path(root) / "zoos", name)
     with stage(FAMILY, folder, config=config, ours=ours) as run:
         if run is not None:
-            ours.on_first(write_manifest, folder, {label: own for label, _, own in members})
+            beside = {label: Path(own).name for label, _, own in members}
+            ours.on_first(write_manifest, folder, beside)
         zoos = [one.align_zoo(each, root, name=own) for _, each, own in members]
         if run is not None:
             told = {label: len(zoo) for (label, _, _), zoo in zip(members, zoos, strict=True)}
@@ -68,5 +69,5 @@ def _members(config: AlignConfig, root: Path, name: str) -> Iterator[tuple[str, 
             f"reference_zoo = {config.reference_zoo!r}: the zoos of {config.zoo} are of several "
             "architectures, and a reference is of one: leave it out, or align one zoo at a time"
         )
-    for label, zoo in read_manifest(Path(root) / "zoos" / config.zoo).items():
+    for label, zoo in members_of(Path(root) / "zoos", config.zoo).items():
         yield label, replace(config, zoo=zoo), f"{name}-{label}"

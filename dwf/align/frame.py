@@ -12,7 +12,7 @@ import torch
 
 from dwf.align.activation import Activations, sources_of, training_images
 from dwf.align.canonical import norm_orders, transport_orders
-from dwf.align.config import MATCHING, WITH_IMAGES, AlignConfig, Scale
+from dwf.align.config import WITH_IMAGES, AlignConfig, Scale
 from dwf.align.groups import Group, Orders
 from dwf.align.matching import Matcher
 from dwf.align.symmetry import zoo_symmetry
@@ -57,14 +57,8 @@ def verified_groups(zoo: Zoo, config: AlignConfig) -> tuple[tuple[Group, ...], f
     networks that nobody can run, whose groups were given.
 
     Raises:
-        ConfigError: as for `groups_of`; or the settings contradict each other, or the groups
-            change the function.
+        ConfigError: as for `groups_of`; or the groups change the function.
     """
-    if config.signs and config.method not in MATCHING:
-        raise ConfigError(
-            f"signs = true has no effect with method = {config.method!r}: set method to "
-            "git_rebasin or transfusion, or signs to false"
-        )
     groups = groups_of(zoo, config.scale, signs=config.signs)
     if not zoo.facts.network.is_known and config.method not in WITH_IMAGES:
         return groups, None

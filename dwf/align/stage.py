@@ -75,7 +75,7 @@ def align_zoo(config: AlignConfig, root: Path | str, *, name: str) -> Zoo:
     """
     root = Path(root)
     path, ours = _folder(root, name), world()
-    zoo, source = ours.on_all(_open, config, path)
+    zoo, source = ours.on_all(_open, config, root, path)
     groups, deviation = ours.on_first(_verified, config, zoo, source)
     refuse = partial(_refuse_other_zoo, zoo=zoo, source=source)
     with stage(ALIGNED, path, config=config, refuse_other=refuse, ours=ours) as run:
@@ -110,9 +110,9 @@ def _folder(root: Path, name: str) -> Path:
     return folder_in(Path(root) / "zoos", name)
 
 
-def _open(config: AlignConfig, path: Path) -> tuple[Zoo, Zoo]:
+def _open(config: AlignConfig, root: Path, path: Path) -> tuple[Zoo, Zoo]:
     """Open the zoo to align and that of the reference; no weight of them is read."""
-    zoos = path.parent
+    zoos = root / "zoos"
     zoo = Zoo.open(zoos / config.zoo)
     if path.resolve() == zoo.path.resolve():
         raise ConfigError(f"{path} is the zoo to align: give the aligned one another --name")
@@ -165,7 +165,7 @@ def _refuse_other_zoo(run: RunFolder, zoo: Zoo, source: Zoo) -> None:
 def _provenance(zoo: Zoo, source: Zoo, config: AlignConfig, first: int) -> Aligned:
     is_other = source is not zoo
     return Aligned(
-        aligned_from=zoo.name,
+        aligned_from=config.zoo,
         fingerprint=zoo.fingerprint,
         method=config.method,
         scale=config.scale,

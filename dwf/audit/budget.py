@@ -122,4 +122,10 @@ def _timed(config: GeneratorConfig, root: Path, steps: Mapping[str, int]) -> dic
 
 def _half_way(loop: LoopConfig) -> LoopConfig:
     """Return a loop that looks at its rate half way and at its end, and at nothing else."""
-    return replace(loop, validate_every=-(-loop.steps // 2), sample_every=0, keep="last")
+    return replace(
+        loop,
+        validate_every=-(-loop.steps // 2),
+        sample_every=0,
+        sample_count=LoopConfig.sample_count,
+        keep="last",
+    )

@@ -73,6 +73,8 @@ class Audit:
                 data = Overlay(STAGES[stage].config, read_yaml(file, stage))
                 stages.setdefault(stage, {})[file] = data
         assign(config.set, stages, filled=_FILLED)
+        for file, overlay in (pair for files in stages.values() for pair in files.items()):
+            overlay.leave_out_idle(file)
         return cls(
             config,
             {

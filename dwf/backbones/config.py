@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from dwf.backbones.long_config import LongTransformerConfig
 from dwf.backbones.settings import BackboneSettings, TokenBackboneSettings
 from dwf.backbones.shape import Sections, Shape
-from dwf.checked import Checked, need_even, need_odd
+from dwf.checked import Checked, need_even, need_odd, refuse_idle
 from dwf.errors import ConfigError
 from dwf.settings import Bounds, Count, Whole, find
 
@@ -177,11 +177,9 @@ class TransformerConfig(TokenBackboneSettings):
             raise ValueError(
                 f"width = {self.width} must be a multiple of 2 x heads = {2 * self.heads}"
             )
-        if self.last_exchangeable and not self.positions:
-            raise ValueError(
-                "last_exchangeable = true is for positions = true: without positions all tokens of "
-                "a layer are exchangeable already; leave it out, or set positions"
-            )
+        if not self.positions:
+            because = "positions = false makes all tokens of a layer exchangeable: set true"
+            refuse_idle(self, "last_exchangeable", by=("positions",), because=because)
 
     @property
     def ignores_order(self) -> bool:

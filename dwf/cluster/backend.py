@@ -49,6 +49,11 @@ def runner(launch: ClusterLaunch, folder: Path) -> Runner:
     return local.runner(launch.workers, refuse_submitted)
 
 
+def is_elsewhere(launch: ClusterLaunch, folder: Path) -> bool:
+    """Return whether the work in `folder` may run on other machines than this one."""
+    return _slurm(launch, folder) is not None or chosen_backend(launch) == "ray"
+
+
 def describe(launch: ClusterLaunch, work: Work) -> str:
     """Return where the work would run; for Slurm the site's settings and the sbatch script."""
     runs = _slurm(launch, work.folder)

@@ -141,7 +141,7 @@ class TokenSettings(Checked):
     key: ClassVar[str] = "codec"
     """Dotted key under which these settings stand, for an error."""
 
-    size: int | None = None
+    size: Count | None = None
     """Numbers of a token; default: what suits the networks."""
     packing: Packing = "rows"
     """Begin each output channel with a new token, as published, or each layer only."""
@@ -339,7 +339,7 @@ class AutoencoderSettings(CodecSettings):
                     f"{name} = {list(given)}: of noise_kind mixed it is a share, at most 1"
                 )
         if not self.buffers:
-            refuse_idle(self, "log_variances", because="buffers = false: set that")
+            refuse_idle(self, "log_variances", by=("buffers",), because="buffers = false: set that")
         if self.tensors is not None:
             try:
                 re.compile(self.tensors)

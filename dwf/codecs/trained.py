@@ -28,6 +28,7 @@ _BATCH_ALONE, _RATE_ALONE = 4, 1e-3
 _ALONE = {
     "accumulate": 1,
     "sample_every": 0,
+    "sample_count": LoopConfig.sample_count,
     "engine": "plain",
     "optimizer": "adamw",
     "matrix_rate": LoopConfig.matrix_rate,

@@ -17,6 +17,8 @@ DEFAULT = "git_rebasin"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, align, report."""
+    if find_ranks().is_first:
+        log_to_stderr()
     parsed = settings.parse(
         AlignConfig,
         DEFAULT,
@@ -28,8 +30,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
     is_first = find_ranks().is_first
-    if is_first:
-        log_to_stderr()
     from dwf.align.family import align_zoos, plan, report
 
     if launch.dry_run:

@@ -18,6 +18,7 @@ DEFAULT = "digits"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, train the rows, report."""
+    log_to_stderr()
     parsed = settings.parse(
         AuditConfig,
         DEFAULT,
@@ -28,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags=ClusterLaunch,
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
     from dwf.audit.stage import audit_generators, plan, report, trust_named
     from dwf.cluster import backend
 

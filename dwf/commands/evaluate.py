@@ -15,6 +15,7 @@ DEFAULT = "default"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, evaluate, report."""
+    log_to_stderr()
     parsed = settings.parse(
         EvaluateConfig,
         DEFAULT,
@@ -25,7 +26,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         named="{zoo}",
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
     from dwf.evaluation.stage import evaluate, plan, report
 
     folder = launch.root / "reports" / name

@@ -15,6 +15,7 @@ DEFAULT = "default"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, export, report."""
+    log_to_stderr()
     parsed = settings.parse(
         ExportConfig,
         DEFAULT,
@@ -25,7 +26,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         named="{zoo}-{format}",
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
     from dwf.exporters.stage import export_networks, folder_of, plan, report
 
     folder = folder_of(config, launch.root, name=name)

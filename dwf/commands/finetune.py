@@ -18,6 +18,7 @@ DEFAULT = "fashion_mnist"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, train, report."""
+    log_to_stderr()
     parsed = settings.parse(
         FinetuneConfig,
         DEFAULT,
@@ -28,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags=ClusterLaunch,
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
     from dwf.cluster import backend
     from dwf.transfer.stage import describe_cost, finetune, plan, report
 

@@ -8,7 +8,7 @@ dwf generator --engine deepspeed --nodes 4 --config FILE    # by slurm/generator
 
 from collections.abc import Sequence
 
-from dwf import preemption, settings
+from dwf import preemption, room, settings
 from dwf.cluster import ranked
 from dwf.cluster.config import RankedLaunch
 from dwf.commands.overwrite import make_room
@@ -24,6 +24,8 @@ DEFAULT = "mnist_mlp"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, fit or submit, report."""
+    if find_ranks().is_first:
+        log_to_stderr()
     parsed = with_engine(
         settings.parse(
             GeneratorConfig,
@@ -43,12 +45,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     from dwf.generators.stage import fit_generator, plan
 
     if ranks.is_first:
-        log_to_stderr()
         if said := parsed.preset_taken("generator"):
             print(said)
         memory = job.site.gpu_memory_gb if job else None
         num = job.ranks if job else ranks.world
-        planned = plan(config, launch.root, name=name, ranks=num, gpu_memory_gb=memory)
+        with room.planned_only(launch.dry_run or job is not None):
+            planned = plan(config, launch.root, name=name, ranks=num, gpu_memory_gb=memory)
         print(planned)
     if launch.dry_run:
         if ranks.is_first:

@@ -18,6 +18,7 @@ DEFAULT = "state_dict"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, import, report."""
+    log_to_stderr()
     parsed = settings.parse(
         ImportConfig,
         DEFAULT,
@@ -28,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags=ImportLaunch,
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
     trust_pickle(*launch.trust_pickle)
     if launch.fetch and not launch.dry_run:
         fetch(launch.fetch, Path(config.source))
@@ -45,5 +45,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     for own, each in zoos.items():
         report(import_zoo(each, launch.root, name=own))
     if name not in zoos:  # several architectures: the name stands for all of them
-        labels = {own.removeprefix(f"{name}-"): own for own in zoos}
+        labels = {own.removeprefix(f"{name}-"): Path(own).name for own in zoos}
         write_manifest(launch.root / "zoos" / name, labels)

@@ -19,6 +19,7 @@ DEFAULT = "scores"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, measure, report."""
+    log_to_stderr()
     argv = list(sys.argv[1:] if argv is None else argv)
     parsed = settings.parse(
         MeasureConfig,
@@ -30,7 +31,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags=ClusterLaunch,
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
     from dwf.cluster import backend
     from dwf.measurements.stage import measure_zoo, plan, report
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dwf import preemption, settings
+from dwf import preemption, room, settings
 from dwf.cluster.config import ClusterLaunch
 from dwf.commands.overwrite import make_room
 from dwf.metrics import log_to_stderr
@@ -36,6 +36,8 @@ class PredictorLaunch(ClusterLaunch):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, fit the rows, report; or report, or predict, with those that are fitted."""
+    if find_ranks().is_first:
+        log_to_stderr()
     parsed = settings.parse(
         ExperimentConfig,
         DEFAULT,
@@ -55,11 +57,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     config = with_engine(config, launch.engine) if launch.engine else config
     if ranks.is_first:
-        log_to_stderr()
         if said := parsed.preset_taken("predictor"):
             print(said)
         if not (launch.predict or launch.evaluate_only):
-            print(plan(config, root, name=name, ranks=ranks.world))
+            with room.planned_only(
+                launch.dry_run
+                or (ranks.world == 1 and backend.is_elsewhere(launch, root / "runs" / name))
+            ):
+                print(plan(config, root, name=name, ranks=ranks.world))
     if launch.dry_run:
         print(*[parsed.describe()] * ranks.is_first)
         return

@@ -16,6 +16,7 @@ DEFAULT = "default"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, draw, report."""
+    log_to_stderr()
     parsed = settings.parse(
         SampleConfig,
         DEFAULT,
@@ -27,7 +28,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         from_files=["network"],
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
     from dwf.generators.sample_stage import plan, report, sample_networks
 
     folder = launch.root / "zoos" / name

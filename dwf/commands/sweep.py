@@ -15,6 +15,7 @@ DEFAULT = "mnist_hidden_dims_x_modes"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, run the trials, report."""
+    log_to_stderr()
     parsed = settings.parse(
         SweepConfig,
         DEFAULT,
@@ -25,7 +26,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags=SweepLaunch,
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
     from dwf.cluster import ray_cluster
     from dwf.sweeps.space import describe_bases, read_bases, trust_named
     from dwf.sweeps.stage import plan, report, run_sweep

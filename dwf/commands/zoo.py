@@ -7,7 +7,7 @@ dwf zoo --config families/mlps_digits
 
 from collections.abc import Sequence
 
-from dwf import settings
+from dwf import room, settings
 from dwf.cluster.config import ClusterLaunch
 from dwf.commands.beginning import begins
 from dwf.metrics import log_to_stderr
@@ -20,6 +20,7 @@ DEFAULT = "mnist_mlp"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, plan, train, report."""
+    log_to_stderr()
     file = settings.file_named(
         DEFAULT,
         argv,
@@ -32,7 +33,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         cls, DEFAULT, argv=argv, command="zoo", about=__doc__, folder="zoos", flags=ClusterLaunch
     )
     config, launch, name = parsed.config, parsed.launch, parsed.name
-    log_to_stderr()
     from dwf.cluster import backend
 
     target, made = config, name
@@ -54,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             target, made = target_of(config, launch.root, name=name)
     if made != name:
         print(f"zoo {name} grows: {made} is trained, and {name} then opens as one with it")
-    planned, units = (part(target, launch.root, name=made) for part in (plan, work))
+    units = work(target, launch.root, name=made)
+    with room.planned_only(launch.dry_run or backend.is_elsewhere(launch, units.folder)):
+        planned = plan(target, launch.root, name=made)
 
     def cost() -> str:
         return f"{describe_cost(target)}\n{backend.describe(launch, units)}"

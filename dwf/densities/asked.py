@@ -16,6 +16,7 @@ import torch
 
 from dwf.errors import ConfigError
 from dwf.plain import Json
+from dwf.settings import Bounds
 
 if TYPE_CHECKING:
     from dwf.densities.conditions import Condition, Conditions
@@ -244,6 +245,6 @@ def _strength(
             found[name] = float(value)
         except ValueError:
             found[name] = math.nan
-        if not 0 < found[name] < math.inf:
-            raise ConfigError(f"guidance {words!r}: expected a number above 0")
+        if found[name] not in (bounds := Bounds(0, open=True)):
+            raise ConfigError(f"guidance {words!r}: expected a number {bounds.in_full}")
     return tuple(found.values())

@@ -10,7 +10,7 @@ from dwf.backbones.config import (
     ResidualMLPConfig,
     build_backbone,
 )
-from dwf.checked import Checked
+from dwf.checked import Checked, refuse_idle
 from dwf.densities.solver_config import (
     DiffusionMethod,
     DiffusionSolverConfig,
@@ -141,11 +141,9 @@ class LearntSettings(DensitySettings):
                 "category is one number, and a set of classes is several: choose the backbone "
                 "residual_mlp"
             )
-        if not self.takes_condition and self.drop_condition != 0.1:
-            raise ValueError(
-                f"drop_condition = {self.drop_condition:g} has no effect without a condition: "
-                "leave it out, or set condition"
-            )
+        if not self.takes_condition:
+            because = "condition = none is never left out: set one"
+            refuse_idle(self, "drop_condition", by=("condition",), because=because)
 
     def check_behaviour(self) -> None:
         """Raise ValueError where `behaviour` does not go with what else is set."""
@@ -188,7 +186,7 @@ class FlowConfig(LearntSettings):
     time: Literal["uniform", "beta", "logit_normal"] = "uniform"
     """Distribution of training times; `beta` is Beta(2, 5), `logit_normal` the logistic function of
     a normal number (arXiv 2403.03206, section 3.1)."""
-    time_mean: float = 0.0
+    time_mean: Annotated[float, Bounds(-10, 10)] = 0.0
     """Mean of `logit_normal`'s normal number; below 0: more times near the noise."""
     time_std: Positive = 1.0
     """Standard deviation of `logit_normal`'s normal number."""
@@ -216,11 +214,9 @@ class FlowConfig(LearntSettings):
     """The density."""
 
     def __post_init__(self):
-        if self.time != "logit_normal" and (self.time_mean, self.time_std) != (0.0, 1.0):
-            raise ValueError(
-                f"time_mean = {self.time_mean:g}, time_std = {self.time_std:g}: these are of time "
-                f"= 'logit_normal', not of {self.time!r}: leave them out"
-            )
+        if self.time != "logit_normal":
+            because = f"time = {self.time} has none: set logit_normal"
+            refuse_idle(self, "time_mean", "time_std", by=("time",), because=because)
         self.check_condition()
         self._check_pairing()
         self.check_behaviour()
@@ -367,12 +363,9 @@ class DiffusionConfig(LearntSettings):
         return WithVariance(backbone, shape.size)
 
     def _check_betas(self) -> None:
-        without = self.schedule in ("cosine", "jsd")
-        if without and (self.beta_start, self.beta_end) != (1e-4, 0.02):
-            raise ValueError(
-                f"beta_start = {self.beta_start:g}, beta_end = {self.beta_end:g}: schedule = "
-                f"{self.schedule!r} has none: leave them out"
-            )
+        if self.schedule in ("cosine", "jsd"):
+            because = f"schedule = {self.schedule} has none: set another"
+            refuse_idle(self, "beta_start", "beta_end", by=("schedule",), because=because)
         if self.beta_start > self.beta_end:
             raise ValueError(
                 f"beta_start = {self.beta_start:g} is above beta_end = {self.beta_end:g}: a "
@@ -430,7 +423,7 @@ class KdeConfig(DensitySettings):
     in the codes' own units."""
     anchors: Count | None = None
     """How many training codes are anchors, drawn by the seed; default: all."""
-    mean: float = 0.0
+    mean: Annotated[float, Bounds(-1e9)] = 0.0
     """Mean of each number in mode `gaussian`."""
     sigma: Positive = 10.0
     """Standard deviation of the noise in mode `gaussian`; published: 10."""
@@ -438,16 +431,12 @@ class KdeConfig(DensitySettings):
     """The density."""
 
     def __post_init__(self):
-        if self.mode != "gaussian" and (self.mean, self.sigma) != (0.0, 10.0):
-            raise ValueError(
-                f"mean = {self.mean:g}, sigma = {self.sigma:g}: these are of mode = 'gaussian', "
-                f"not of {self.mode!r}, whose noise is `bandwidth`: leave them out"
-            )
-        if self.mode == "gaussian" and (self.anchors is not None or self.relative):
-            raise ValueError(
-                "mode = 'gaussian' has no anchors: leave out `anchors` and `relative`, or choose "
-                "mode token, joint or individual"
-            )
+        if self.mode != "gaussian":
+            because = f"the noise of mode = {self.mode} is `bandwidth`: set gaussian"
+            refuse_idle(self, "mean", "sigma", by=("mode",), because=because)
+        else:
+            because = "mode = gaussian has no anchors: set token, joint or individual"
+            refuse_idle(self, "anchors", "relative", by=("mode",), because=because)
 
     @property
     def draws_tokens(self) -> bool:

@@ -17,7 +17,7 @@ class SolverSettings(Checked):
 
     method: str
     """Way they are drawn."""
-    steps: int
+    steps: Count
     """Steps, where it does not choose them itself."""
 
     @property

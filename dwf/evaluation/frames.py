@@ -20,7 +20,8 @@ def open_unaligned(zoo: Zoo, *, wanted_by: str) -> Zoo | None:
     aligned = zoo.facts.aligned
     if aligned is None:
         return None
-    path = zoo.path.parent / aligned.aligned_from
+    zoos = next((one for one in zoo.path.parents if one.name == "zoos"), zoo.path.parent)
+    path = zoos / aligned.aligned_from
     found = Zoo.open(path).fingerprint if path.exists() else "no zoo"
     if found != aligned.fingerprint:
         raise ConfigError(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from dwf.checked import Checked
+from dwf.checked import Checked, refuse_idle
 from dwf.codecs.config import CodecConfig, PcaConfig
 from dwf.datasets.config import AnyDataConfig
 from dwf.densities.config import DensityConfig, FlowConfig
@@ -91,11 +91,9 @@ class GeneratorConfig(Checked):
                 f"networks = {self.networks} and rows = {self.rows}: rows are of a zoo of one "
                 "network, networks of all others: give one of the two"
             )
-        if self.networks_by != "first" and self.networks is None:
-            raise ValueError(
-                f"networks_by = {self.networks_by!r} draws networks to learn from, and all are: "
-                "give networks, how many, or leave it out"
-            )
+        if self.networks is None:
+            because = "networks = none learns from all: set how many"
+            refuse_idle(self, "networks_by", by=("networks",), because=because)
         codec, density = self.codec, self.density
         if density.takes_metric and not (codec.makes_tokens and codec.has_derivative):
             raise ValueError(
@@ -115,11 +113,9 @@ class GeneratorConfig(Checked):
                 "the tokens of codec neurons, of scale kept or balanced; the codec is "
                 f"{codec.words}: choose these, or another backbone"
             )
-        if self.likelihood and not density.has_likelihood:
-            raise ValueError(
-                f"likelihood = {self.likelihood}: a {density.kind} knows none: leave it out, or "
-                "choose density.kind = flow, gaussian or kde"
-            )
+        if not density.has_likelihood:
+            because = f"density.kind = {density.kind} knows none: set flow, gaussian or kde"
+            refuse_idle(self, "likelihood", by=("density.kind",), because=because)
         if self.likelihood and density.drop_condition == 0:
             raise ValueError(
                 f"likelihood = {self.likelihood} is that of networks whatever their condition, "
@@ -228,12 +224,9 @@ class SampleConfig(Checked):
     """Dataset of that task, for `classes` and BatchNorm; default: the zoo's."""
 
     def __post_init__(self):
-        if self.guidance != 1 and self.condition is None:
-            told = self.guidance if isinstance(self.guidance, tuple) else f"{self.guidance:g}"
-            raise ValueError(
-                f"guidance = {told} exaggerates a condition, and there is none: give "
-                "condition, or leave guidance out"
-            )
+        if self.condition is None:
+            because = "condition = none leaves nothing to exaggerate: set one"
+            refuse_idle(self, "guidance", by=("condition",), because=because)
         selection = self.selection
         if selection.anchors and self.network is not None:
             raise ValueError(

@@ -115,7 +115,9 @@ def places(root: Path, zoo: Path) -> tuple[Path, Path]:
         root: folder that holds zoos/ and runs/.
         zoo: the zoo's folder.
     """
-    return zoo / BESIDE, Path(root) / "runs" / f"{zoo.name}-{BESIDE}"
+    zoos, own = (Path(root) / "zoos").absolute(), zoo.absolute()
+    name = own.relative_to(zoos) if own.is_relative_to(zoos) else own.name
+    return zoo / BESIDE, Path(root) / "runs" / f"{name}-{BESIDE}"
 
 
 def folder_of(root: Path, zoo: str, *, name: str) -> Path:
@@ -136,7 +138,7 @@ def folder_of(root: Path, zoo: str, *, name: str) -> Path:
 
 def root_of(folder: Path) -> Path:
     """Return the root of a measurement's folder."""
-    return folder.parents[3] if folder.parent.name == BESIDE else folder.parents[2]
+    return next(one for one in folder.parents if one.name in ("zoos", "runs")).parent
 
 
 def resumed_under(argv: Sequence[str]) -> str:

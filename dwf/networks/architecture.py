@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from typing import TypeVar
 
 from dwf.checked import Checked
+from dwf.settings import Count
 
 T = TypeVar("T", bound="Architecture")
 
@@ -79,8 +80,8 @@ class Architecture(Checked, ABC):
 class ImageArchitecture(Architecture):
     """Base of the settings of architectures that sort images of `channels` into `classes`."""
 
-    channels: int | tuple[int, ...]
-    classes: int
+    channels: Count | tuple[Count, ...]
+    classes: Count
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:

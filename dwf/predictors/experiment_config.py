@@ -9,6 +9,7 @@ from dwf.predictors.config import PredictorConfig
 from dwf.settings import Count, FlagName, Fraction, Name, Whole
 
 SplitRule = Literal["own", "network", "draw", "zoo", "architecture", "data"]
+_BY_GROUP = ("zoo", "architecture", "data")
 _NAME = re.compile(r"[\w.+-]+")
 
 
@@ -39,12 +40,15 @@ class PartsConfig(Checked):
                 self,
                 "val",
                 "test",
+                by=("by",),
                 because=f"by = {self.by} takes networks as zoos were split: set network or draw",
             )
-        if (self.by in ("zoo", "architecture", "data")) != bool(self.held_out):
+        if self.by not in _BY_GROUP:
+            because = f"by = {self.by} holds out no groups: set {', '.join(_BY_GROUP)}"
+            refuse_idle(self, "held_out", by=("by",), because=because)
+        elif not self.held_out:
             raise ValueError(
-                f"by = {self.by!r} with held_out = {list(self.held_out)}: zoo, architecture and "
-                "data need the names of the groups that are held out, and no other takes them"
+                f"by = {self.by!r} needs held_out, the names of the groups that are held out"
             )
 
 

@@ -2,17 +2,19 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
 
-from dwf.errors import ConfigError
+from dwf.errors import ConfigError, Idle
 from dwf.files import MOST_INTEGER
+from dwf.metrics import logger
 from dwf.names import NAME_WANTED, why_no_name
 from dwf.plain import Json, visible
 from dwf.settings.marks import Bounds, FolderName, Preset, PresetsByKey
@@ -35,12 +37,25 @@ class Origins:
     """File -> dotted key, also `key[0]` -> the line that it stands in, the first being 1."""
 
 
+@dataclass(frozen=True)
+class _IdleSettings:
+    """Settings of some data that have no effect beside others."""
+
+    keys: tuple[str, ...]
+    """Their dotted keys."""
+    by: tuple[str, ...]
+    """Dotted keys of the settings that take their effect away."""
+    words: str
+    """What has no effect, and why."""
+
+
 class Faults(Exception):
     """Sentences about what is wrong with some data."""
 
-    def __init__(self, *sentences: str):
+    def __init__(self, *sentences: str, idle: tuple[_IdleSettings, ...] = ()):
         super().__init__("\n".join(sentences))
         self.sentences = sentences
+        self.idle = idle
 
 
 def build(
@@ -50,8 +65,12 @@ def build(
     source: str,
     origins: Origins | None = None,
     key: str = "",
+    over: Collection[str] = (),
 ) -> T:
     """Make a settings object from plain data, strictly.
+
+    A setting to which another leaves no effect is a fault; but where a file says it, and a flag the
+    other, it has its default, with a warning.
 
     Args:
         cls: a frozen dataclass, or another type that a setting can have.
@@ -59,16 +78,67 @@ def build(
         source: the file's name, for errors.
         origins: files and lines of the settings, where they are known.
         key: where in the file the data stand, for errors.
+        over: dotted keys that flags said, or whatever else is laid over a file.
 
     Raises:
         ConfigError: unknown key, wrong type, value not allowed or a required key missing; has a
             line for each such fault, which names the source, the line in it, the dotted key, the
             value, what is allowed and the nearest name.
     """
-    try:
-        return _convert(data, cls, _Source(source, origins or Origins()), key)
-    except Faults as faults:
-        raise ConfigError(str(faults)) from None
+    return build_over(cls, data, source=source, origins=origins, key=key, over=over)[0]
+
+
+def build_over(
+    cls: type[T],
+    data: Json,
+    *,
+    source: str,
+    origins: Origins | None = None,
+    key: str = "",
+    over: Collection[str],
+) -> tuple[T, Json]:
+    """Return a settings object, and its data without what has no effect; see `build`."""
+    where = _Source(source, origins or Origins())
+    overruled: list[_IdleSettings] = []
+    while True:
+        try:
+            made = _convert(data, cls, where, key)
+            break
+        except Faults as faults:
+            new = [idle for idle in faults.idle if _is_overruled(idle, over)]
+            before = data
+            for each in (name for idle in new for name in idle.keys):
+                data = _without(data, each)
+            if data == before:
+                raise ConfigError(str(faults)) from None
+            overruled += new
+    for idle in overruled:
+        _warn_once(f"{where.file_of(idle.keys[0])}: {idle.words}; the default is taken")
+    return made, data
+
+
+def _is_overruled(idle: _IdleSettings, over: Collection[str]) -> bool:
+    """Whether what is laid over a file takes the effect of settings that the file alone says."""
+    return _any_within(idle.by, over) and not _any_within(idle.keys, over)
+
+
+def _any_within(keys: Collection[str], over: Collection[str]) -> bool:
+    return any(f"{key}.".startswith(f"{own}.") for key in keys for own in over)
+
+
+def _without(data: dict[str, Json], key: str) -> dict[str, Json]:
+    """Return plain settings without one of them, unless it lies in a list; `data` is left alone."""
+    if key in data:
+        return {name: value for name, value in data.items() if name != key}
+    for name, value in data.items():  # an entry's name may have dots
+        if key.startswith(f"{name}.") and isinstance(value, dict):
+            return data | {name: _without(value, key.removeprefix(f"{name}."))}
+    return data
+
+
+@functools.lru_cache(maxsize=1024)  # a sweep makes the same settings for many trials
+def _warn_once(line: str) -> None:
+    logger.warning("%s", line)
 
 
 @dataclass(frozen=True)
@@ -78,11 +148,11 @@ class _Source:
     file: str
     origins: Origins
 
-    def fault(self, key: str, words: str) -> Faults:
+    def fault(self, key: str, words: str, *idle: _IdleSettings) -> Faults:
         """Return a fault of a setting that names the file and the line it stands in."""
         file = self.file_of(key)
         line = self._line(file, key)
-        return Faults(f"{file}:{line}: {words}" if line else f"{file}: {words}")
+        return Faults(f"{file}:{line}: {words}" if line else f"{file}: {words}", idle=idle)
 
     def file_of(self, key: str) -> str:
         """Return the file that says a setting."""
@@ -104,12 +174,19 @@ class _Source:
 
 
 @contextlib.contextmanager
-def _gathering(told: list[str]) -> Iterator[None]:
-    """Within the block faults are written down, and what comes after it goes on."""
+def _gathering(told: list[Faults]) -> Iterator[None]:
+    """Within the block faults are kept, and what comes after it goes on."""
     try:
         yield
     except Faults as faults:
-        told += faults.sentences
+        told.append(faults)
+
+
+def _joined(told: list[Faults]) -> Faults:
+    return Faults(
+        *(sentence for one in told for sentence in one.sentences),
+        idle=tuple(idle for one in told for idle in one.idle),
+    )
 
 
 def _convert(value: object, hint: object, source: _Source, key: str) -> object:
@@ -223,15 +300,22 @@ def _convert_dataclass(value: object, cls: type, source: _Source, key: str) -> o
             made[name] = _convert(own, hints[name], source, prefix + name)
     for name in missing(cls, value):
         flag = f" or by --{(prefix + name).replace('_', '-')}"
-        told += source.fault(
-            prefix + name, f"{prefix}{name} is missing; set it there{flag}"
-        ).sentences
+        told.append(source.fault(prefix + name, f"{prefix}{name} is missing; set it there{flag}"))
     if told:
-        raise Faults(*told)
+        raise _joined(told)
     try:
         return cls(**made)
+    except Idle as error:
+        raise source.fault(key, f"{key or cls.__name__}: {error}", _told(error, prefix)) from None
     except ValueError as error:  # a rule between settings, in __post_init__
         raise source.fault(key, f"{key or cls.__name__}: {error}") from None
+
+
+def _told(error: Idle, prefix: str) -> _IdleSettings:
+    given = {prefix + name: value for name, value in error.given.items()}
+    told = ", ".join(f"{name} = {value}" for name, value in given.items())
+    words = f"{told}: no effect, as {error.because.partition(':')[0]}"
+    return _IdleSettings(tuple(given), tuple(prefix + name for name in error.by), words)
 
 
 def _convert_sequence(value: object, items: tuple, source: _Source, key: str) -> tuple:
@@ -254,7 +338,7 @@ def _convert_each(places: Mapping[str, object], hint: object, source: _Source) -
         with _gathering(told):
             made.append(_convert(value, hint, source, key))
     if told:
-        raise Faults(*told)
+        raise _joined(told)
     return made
 
 

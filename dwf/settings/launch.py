@@ -362,8 +362,7 @@ def _build_both(
     more = [f"dwf {command} --help lists all flags"] if told and command else []
     for each, source in ((overlay, file.name), (line, COMMAND_LINE)):
         try:
-            known = origins if each is overlay else None
-            made.append(build(each.cls, each.data, source=source, origins=known))
+            made.append(each.build(source, origins=origins if each is overlay else None))
         except ConfigError as error:
             told.append(str(error))
     if told:

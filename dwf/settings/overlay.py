@@ -4,18 +4,19 @@ A flag reaches whatever the class of the settings has, be it in the file or not:
 file leaves out, a range in place of its list of values, another kind with that kind's settings.
 """
 
+import contextlib
 import copy
 import dataclasses
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 from dwf.errors import ConfigError
 from dwf.names import name_said
 from dwf.plain import Json
-from dwf.settings.building import fields_of, kinds
+from dwf.settings.building import Origins, build_over, fields_of, kinds, missing
 from dwf.settings.marks import FolderName, Repeated, is_marked, marks_of
 from dwf.settings.plain_data import flatten
 from dwf.settings.words import (
@@ -28,6 +29,8 @@ from dwf.settings.words import (
     places,
     value_of,
 )
+
+_ANY = "any"  # in the place of a zoo's or a run's name that is not known yet
 
 
 @dataclass
@@ -107,6 +110,37 @@ class Overlay:
             return " in the kind that is chosen; another kind has it"
         close = difflib.get_close_matches(flag.name.replace("_", "-"), known, n=1, cutoff=0.6)
         return f"; did you mean {show(close[0])!r}?" if close else ""
+
+    def build(self, source: str, *, origins: Origins | None = None) -> Any:
+        """Return the settings that it comes to; what flags leave no effect is no longer its own.
+
+        Args:
+            source: see `building.build`.
+            origins: see `building.build`.
+
+        Raises:
+            ConfigError: see `building.build`.
+        """
+        made, self.data = build_over(
+            self.cls, self.data, source=source, origins=origins, over=self.given
+        )
+        return made
+
+    def leave_out_idle(self, source: str) -> None:
+        """Leave out what flags leave no effect, though settings that link stages are missing yet.
+
+        Args:
+            source: see `building.build`.
+        """
+        hints = fields_of(self.cls)
+        links = {
+            name: [_ANY] if most_words(hints[name]) is None else _ANY
+            for name in missing(self.cls, self.data)
+        }
+        linked = replace(self, data=self.data | links)
+        with contextlib.suppress(ConfigError):  # told where the links are known
+            linked.build(source)
+        self.data = {name: value for name, value in linked.data.items() if name not in links}
 
     @property
     def keys(self) -> set[str]:

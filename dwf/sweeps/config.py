@@ -42,11 +42,11 @@ class AxisConfig(Checked):
     """Every value, with every value of the other grids."""
     choice: tuple[Any, ...] | None = None
     """One of these values, each as likely."""
-    uniform: tuple[float, ...] | None = None
+    uniform: tuple[Annotated[float, Bounds(-1e9)], ...] | None = None
     """A number between low and high."""
-    log_uniform: tuple[float, ...] | None = None
+    log_uniform: tuple[Positive, ...] | None = None
     """A number between low and high, its logarithm uniform."""
-    integer: tuple[int, ...] | None = None
+    integer: tuple[Whole, ...] | None = None
     """A whole number from low to high, both included."""
 
     def __post_init__(self):
@@ -64,8 +64,6 @@ class AxisConfig(Checked):
                 raise ValueError(f"{kind} = {list(values)}: a list of values that differ")
         elif len(values) != 2 or not values[0] < values[1]:
             raise ValueError(f"{kind} = {list(values)}: two numbers, low < high")
-        if kind == "log_uniform" and values[0] <= 0:
-            raise ValueError(f"log_uniform = {list(values)}: low must be above 0")
 
     @property
     def kind(self) -> str:

@@ -54,6 +54,8 @@ def _with_set(bases: Bases, texts: tuple[str, ...]) -> Bases:
         for stage, files in bases.items()
     }
     assign(texts, overlays, filled=FILLED)
+    for file, overlay in (pair for files in overlays.values() for pair in files.items()):
+        overlay.leave_out_idle(file)
     return {
         stage: {file: overlay.data for file, overlay in files.items()}
         for stage, files in overlays.items()
@@ -66,7 +68,7 @@ def trust_named(config: SweepConfig) -> None:
     for point in [{}, *extreme_points(config)]:
         data = settings_of(bases, "zoo", point=point)
         with contextlib.suppress(ConfigError):  # told where the trials are listed
-            trust_code(*code_in(build_stage("zoo", data or {})))
+            trust_code(*code_in(build_stage("zoo", data or {}, point=point)))
 
 
 def _refuse_unknown(key: str, config: SweepConfig) -> None:
@@ -116,13 +118,23 @@ def _put(data: dict[str, Json], key: str, value: Json) -> None:
     data[last] = value
 
 
-def build_stage(stage: str, data: dict[str, Json], **links: str | tuple[str, ...]) -> Settings:
+def build_stage(
+    stage: str, data: dict[str, Json], *, point: Point, **links: str | tuple[str, ...]
+) -> Settings:
     """Return a stage's settings, held to their ranges.
+
+    Args:
+        stage: which.
+        data: its settings at the point, see `settings_of`.
+        point: gives some of them, which may leave others of them without effect.
+        links: what links it to the stages before it.
 
     Raises:
         ConfigError: as in `settings.build`; names the stage and the setting.
     """
-    return build(STAGES[stage].config, data | links, source=f"sweep, stage {stage}")
+    over = {key.partition(".")[2] for key in point if key.startswith(f"{stage}.")}
+    source = f"sweep, stage {stage}"
+    return build(STAGES[stage].config, data | links, source=source, over=over)
 
 
 def listed_points(config: SweepConfig) -> list[Point]:

@@ -155,7 +155,7 @@ def make_trial(bases: Bases, number: int, *, point: Point) -> Trial:
 
     def built(stage: str, **fixed: str) -> Settings:
         data = settings_of(bases, stage, point=point) or {}
-        return build_stage(stage, data, **links(stage, made), **fixed)
+        return build_stage(stage, data, point=point, **links(stage, made), **fixed)
 
     made: dict[str, list[str]] = {}
     zoo, align = built("zoo"), None

@@ -87,11 +87,8 @@ class LoopConfig(Checked):
             raise ValueError(f"betas = {list(self.betas)}: two numbers are needed")
         if self.warm_up >= self.steps:
             raise ValueError(f"warm_up = {self.warm_up} must be below steps = {self.steps}")
-        if (self.schedule == "step") != (self.step_size is not None):
-            raise ValueError(
-                f"schedule = {self.schedule!r} with step_size = {self.step_size}: the schedule "
-                "step needs step_size, and no other takes it: set both, or neither"
-            )
+        if self.schedule == "step" and self.step_size is None:
+            raise ValueError("schedule = step needs step_size: set that too, or another schedule")
         self._refuse_idle()
         if self.sample_every % self.validate_every:
             raise ValueError(
@@ -117,15 +114,21 @@ class LoopConfig(Checked):
 
     def _refuse_idle(self) -> None:
         if self.optimizer != "muon":
-            refuse_idle(self, "matrix_rate", because="it is of optimizer = muon: set that")
+            because = "it is of optimizer = muon: set that"
+            refuse_idle(self, "matrix_rate", by=("optimizer",), because=because)
         if self.schedule not in ("cosine", "one_cycle"):
             refuse_idle(
                 self,
                 "minimum_rate",
+                by=("schedule",),
                 because=f"schedule = {self.schedule} never ends at it: set cosine or one_cycle",
             )
         if self.schedule != "step":
-            refuse_idle(self, "gamma", because="it is of schedule = step: set that")
+            because = "it is of schedule = step: set that"
+            refuse_idle(self, "step_size", "gamma", by=("schedule",), because=because)
+        if not self.sample_every:
+            because = "sample_every = 0 looks at no samples: set that"
+            refuse_idle(self, "sample_count", by=("sample_every",), because=because)
 
     def with_steps(self, steps: int) -> "LoopConfig":
         """Return it with so many steps; what counts in steps keeps its share of them.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from dwf.checked import Checked, refuse_idle
 from dwf.datasets.config import AnyDataConfig
 from dwf.settings import Bounds, Count, Fraction, Name, Positive, Whole
-from dwf.zoo.config import RecipeConfig, VaryConfig, ZooComputeConfig
+from dwf.zoo.config import RecipeConfig, VaryConfig, ZooComputeConfig, refuse_idle_recipe
 
 Origin = Literal[
     "random",
@@ -101,11 +101,12 @@ class FinetuneConfig(Checked):
         if self.arms == ("generated",) and not self.samples:
             raise ValueError("arms = ['generated'] without samples: give zoos of samples")
 
-        self.recipe.refuse_idle(VaryConfig())
+        refuse_idle_recipe(self, VaryConfig())
         if "noise" not in self.arms:
-            refuse_idle(self, "noise", because="arms has no noise: name it there")
+            refuse_idle(self, "noise", by=("arms",), because="arms has no noise: name it there")
         if not {"average", "average_unaligned"} & {*self.arms}:
-            refuse_idle(self, "averages", because="arms has no average: name it there")
+            because = "arms has no average: name it there"
+            refuse_idle(self, "averages", by=("arms",), because=because)
 
     @property
     def recorded(self) -> tuple[int, ...]:

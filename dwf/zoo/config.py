@@ -4,6 +4,7 @@ import math
 import re
 import typing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Literal
 
 from dwf.checked import Checked, refuse_idle
@@ -70,7 +71,8 @@ class PruneConfig(Checked):
 
     def __post_init__(self):
         if self.rounds == 1:
-            refuse_idle(self, "every", because="rounds = 1 prunes once: set more")
+            because = "rounds = 1 prunes once: set more"
+            refuse_idle(self, "every", by=("rounds",), because=because)
 
     @property
     def last_epoch(self) -> int:
@@ -136,11 +138,8 @@ class RecipeConfig(Checked):
     """Whether each network has a shuffle of its own, or a cohort shares one (faster)."""
 
     def __post_init__(self):
-        if (self.schedule == "multistep") != bool(self.milestones):
-            raise ValueError(
-                f"schedule = {self.schedule!r} with milestones = {list(self.milestones)}: "
-                "multistep needs them, and nothing else does"
-            )
+        if self.schedule == "multistep" and not self.milestones:
+            raise ValueError("schedule = multistep needs milestones: set them, or another schedule")
         self._refuse_idle_schedule()
         if self.prune and self.prune.last_epoch > self.epochs:
             raise ValueError(
@@ -149,35 +148,17 @@ class RecipeConfig(Checked):
 
     def _refuse_idle_schedule(self) -> None:
         """Raise for settings of another schedule than this one."""
-        falls = self.schedule in ("step", "multistep")
-        if not falls:
-            refuse_idle(self, "gamma", because=f"schedule = {self.schedule} has no falls")
+        idle = partial(refuse_idle, self, by=("schedule",))
+        if self.schedule != "multistep":
+            idle("milestones", because="they are of schedule = multistep: set that")
+        if self.schedule not in ("step", "multistep"):
+            idle("gamma", because=f"schedule = {self.schedule} has no falls")
         if self.schedule != "step":
-            refuse_idle(self, "step_size", because="it is of schedule = step: set that")
+            idle("step_size", because="it is of schedule = step: set that")
         if self.schedule != "cosine":
-            refuse_idle(self, "schedule_length", because="it is of schedule = cosine: set that")
+            idle("schedule_length", because="it is of schedule = cosine: set that")
         if self.schedule == "one_cycle":
-            refuse_idle(
-                self, "warm_up", "schedule_by", because="one_cycle rises and falls step by step"
-            )
-
-    def refuse_idle(self, vary: "VaryConfig") -> None:
-        """Raise for settings that none of the networks trained by it would follow.
-
-        Args:
-            vary: what differs between networks.
-        """
-        kinds = vary.optimizer or (self.optimizer,)
-        if "sgd" not in kinds:
-            because = f"optimizer = {', '.join(kinds)} has none of it: set sgd"
-            refuse_idle(self, "momentum", "nesterov", because=because)
-            refuse_idle(vary, "momentum", because=because)
-        if not (self.momentum or vary.momentum):
-            refuse_idle(self, "nesterov", because="momentum = 0: set that above 0")
-        if self.augment and not (self.augment.jitter or vary.jitter):
-            refuse_idle(
-                self.augment, "jitter_probability", because="jitter = 0 changes no colour: set that"
-            )
+            idle("warm_up", "schedule_by", because="one_cycle rises and falls step by step")
 
 
 @dataclass(frozen=True)
@@ -247,9 +228,9 @@ class KeepSteps(Checked):
 class RangeConfig(Checked):
     """Values drawn for each network from a range, from a stream of its own."""
 
-    low: float
+    low: NonNegative
     """Smallest value."""
-    high: float
+    high: Positive
     """Largest value."""
     scale: Literal["linear", "log"] = "linear"
     """Whether values or their logarithms are uniform."""
@@ -392,7 +373,7 @@ class ZooConfig(Checked):
                 f"keep.kind = {self.keep.kind!r}, data.validation = 0: it needs some, as 0.1"
             )
         self._refuse_vary_without_base()
-        self.recipe.refuse_idle(self.vary)
+        refuse_idle_recipe(self, self.vary)
 
     def _refuse_vary_without_base(self) -> None:
         """Raise if `vary` is about a part of the recipe that is not there."""
@@ -464,6 +445,35 @@ class ZooConfig(Checked):
     def most_rows(self) -> int:
         """Most rows of a network."""
         return self.keep.most_rows(self.recipe.epochs) if self.keep else len(self.epochs_kept)
+
+
+def refuse_idle_recipe(config: Checked, vary: VaryConfig) -> None:
+    """Raise for settings of a recipe that none of the networks trained by it would follow.
+
+    Args:
+        config: settings that have the recipe, and maybe `vary`.
+        vary: what differs between networks.
+
+    Raises:
+        Idle: there are such settings.
+    """
+    recipe: RecipeConfig = vars(config)["recipe"]
+    kinds = vary.optimizer or (recipe.optimizer,)
+    if "sgd" not in kinds:
+        idle = ["recipe.momentum", "recipe.nesterov", *(["vary.momentum"] if vary.momentum else ())]
+        by = ("recipe.optimizer", "vary.optimizer")
+        because = f"optimizer = {', '.join(kinds)} has none of it: set sgd"
+        refuse_idle(config, *idle, by=by, because=because)
+    if not (recipe.momentum or vary.momentum):
+        by = ("recipe.momentum", "vary.momentum")
+        refuse_idle(config, "recipe.nesterov", by=by, because="momentum = 0: set that above 0")
+    if recipe.augment and not (recipe.augment.jitter or vary.jitter):
+        refuse_idle(
+            config,
+            "recipe.augment.jitter_probability",
+            by=("recipe.augment.jitter", "vary.jitter"),
+            because="jitter = 0 changes no colour: set that",
+        )
 
 
 def is_test_score(column: str) -> bool:

@@ -74,7 +74,7 @@ def train_zoos(
         if record is not None:
             for label, each in members.items():
                 one.begin_zoo(each, root, name=f"{name}-{label}")
-            write_manifest(folder, {label: f"{name}-{label}" for label in members})
+            write_manifest(folder, {label: f"{folder.name}-{label}" for label in members})
     if record is not None:
         run(work(config, root, name=name))
     zoos = {
@@ -107,7 +107,7 @@ def refuse_growth(config: FamilyConfig, root: Path, *, name: str) -> None:
         return
     ways = []
     for label in (label for label, num in more.items() if num):
-        zoo = folder.with_name(f"{name}-{label}")
+        zoo = folder.with_name(f"{folder.name}-{label}")
         settings_file = shlex.quote(str(zoo / "run" / "config.yaml"))
         count = config.members[label].count
         ways.append(f"dwf zoo --config {settings_file} {words_naming(zoo, 'zoos')} --count {count}")

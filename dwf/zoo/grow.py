@@ -51,18 +51,19 @@ def target_of(config: ZooConfig, root: Path, *, name: str) -> tuple[ZooConfig, s
         )
     while had < config.count:
         _refuse_unfinished(folder, config.count)
-        folder = Path(root) / "zoos" / f"{name}-{had}"
+        made = f"{name}-{had}"
+        folder = Path(root) / "zoos" / made
         config = dataclasses.replace(config, first=had)
         more = _count(folder, config)
         if more is None:  # not there; or another zoo's, which is refused when it is begun
-            return config, folder.name
+            return config, made
         had = more
     if had > config.count:
         raise RunConflict(
             f"{folder} has networks {config.first} to {had - 1} already: give --count {had} or "
             f"more, not {config.count}"
         )
-    return config, folder.name
+    return config, made
 
 
 def join(config: ZooConfig, folder: Path) -> None:

@@ -9,7 +9,7 @@ A zoo that has grown is no such folder: its own names the zoos beside it that wi
 
 import reprlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from dwf.errors import ConfigError, CorruptCheckpoint, NotAZoo, RunConflict
 from dwf.files import read_json
@@ -54,7 +54,7 @@ def write_manifest(folder: Path | str, zoos: Mapping[str, str]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, str] | None:
-    """Return label -> name of the zoo, in order; None of a folder that is no manifest.
+    """Return label -> name of the zoo beside it, in order; None of a folder that is no manifest.
 
     Raises:
         NotAZoo: it is one of another version, or is not as this dwf writes it.
@@ -93,9 +93,23 @@ def zoos_named(zoos: Path, names: Sequence[str]) -> tuple[str, ...]:
     """
     found: list[str] = []
     for name in names:
-        manifest = read_manifest(zoos / name)
-        found += [name] if manifest is None else manifest.values()
+        members = members_of(zoos, name)
+        found += [name] if members is None else members.values()
     return tuple(found)
+
+
+def members_of(zoos: Path, name: str) -> dict[str, str] | None:
+    """Return label -> name of the zoo, of a manifest's name; None of another's.
+
+    Args:
+        zoos: folder of the zoos.
+        name: under it, as those that are returned: of `a/b` they are `a/...`, too.
+
+    Raises:
+        NotAZoo: see `read_manifest`.
+    """
+    told, place = read_manifest(zoos / name), PurePosixPath(name).parent
+    return None if told is None else {label: str(place / zoo) for label, zoo in told.items()}
 
 
 def grown_by(folder: Path) -> tuple[Path, ...]:

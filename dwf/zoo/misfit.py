@@ -100,6 +100,7 @@ def _refuse_outputs(
     config: NetworkConfig, data: Dataset, title: str, network: torch.nn.Module
 ) -> None:
     images = data.prepare(data.train.batch(torch.arange(min(2, len(data.train))))[0])
+    images = images.to(next(network.parameters(), images).device)  # of a plan: shapes alone
     shape, kind = list(images.shape[1:]), config.kind
     try:
         logits = network(images)

@@ -62,7 +62,8 @@ def test_planted_orders_of_other_architectures_are_undone(tmp_path, kind, method
 @pytest.mark.parametrize("reference", ["network", "iterated_mean"])
 def test_other_methods_align_too_and_keep_the_function(tmp_path, method, reference):
     zoo = write_zoo(tmp_path, 1, per_shard=6)
-    config = AlignConfig("zoo", method=method, reference=reference, max_rounds=2, **NO_BARRIER)
+    few = {"max_rounds": 2} if reference == "iterated_mean" else {}
+    config = AlignConfig("zoo", method=method, reference=reference, **few, **NO_BARRIER)
     aligned = align_zoo(config, tmp_path, name="aligned")
     inputs = torch.randn(9, 64, generator=torch.Generator().manual_seed(0))
     before, after = (
@@ -109,8 +110,8 @@ def test_signs_of_tanh_units_are_aligned_and_settings_without_effect_refused(tmp
     )
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
     assert aligned.facts.aligned.signs
-    with pytest.raises(ConfigError, match="signs = true has no effect with method = 'norm_sort'"):
-        align_zoo(AlignConfig("zoo", signs=True, method="norm_sort"), tmp_path, name="other")
+    with pytest.raises(ValueError, match="signs = true: no effect, as method = norm_sort"):
+        AlignConfig("zoo", signs=True, method="norm_sort")
     write_zoo(tmp_path, name="relu")
     with pytest.raises(ConfigError, match="no units whose sign can be flipped"):
         align_zoo(AlignConfig("relu", signs=True), tmp_path, name="other")

@@ -12,8 +12,10 @@ from tests.align.test_stage import files_of, write_zoo
 from tests.mpi import run_ranks
 
 pytestmark = pytest.mark.mpi
-REFERENCES = ("network", "iterated_mean")
-SETTINGS = {"max_rounds": 3, "num_pairs": 5}
+SETTINGS = {
+    "network": {"num_pairs": 5},
+    "iterated_mean": {"reference": "iterated_mean", "max_rounds": 3, "num_pairs": 5},
+}
 
 # Says which shards each rank read; with a trouble, whoever has shard 1 comes to grief there.
 ALIGN = f"""
@@ -46,8 +48,7 @@ def noted(self, index, *rest):
 def main():
     preemption.watch()
     for name in names:
-        reference = name.split("-")[0]
-        config = AlignConfig("zoo", reference=reference, **{SETTINGS})
+        config = AlignConfig("zoo", **{SETTINGS}[name.split("-")[0]])
         stage.align_zoo(config, Path(root), name=name)
     print(f"rank {{world().rank}} of {{world().size}} read {{sorted(read)}}")
 
@@ -61,8 +62,8 @@ def whole(tmp_path_factory):
     """Folder with a zoo of four shards, one empty, aligned by this process to each reference."""
     root = tmp_path_factory.mktemp("mpi")
     write_zoo(root)
-    for reference in REFERENCES:
-        align_zoo(AlignConfig("zoo", reference=reference, **SETTINGS), root, name=reference)
+    for reference, settings in SETTINGS.items():
+        align_zoo(AlignConfig("zoo", **settings), root, name=reference)
     return root
 
 
@@ -78,7 +79,7 @@ def assert_equal(root, name):
 
 
 def test_two_ranks_give_the_same_bytes(whole):
-    names = [f"{reference}-2" for reference in REFERENCES]
+    names = [f"{reference}-2" for reference in SETTINGS]
     ran = run_ranks(2, "-c", ALIGN, whole, "none", *names)
     assert ran.returncode == 0, ran.stderr
     assert "rank 1 of 2 read [1]" in ran.stdout  # the last shard is empty
@@ -91,7 +92,7 @@ def test_four_ranks_do_too_and_go_on_where_two_were_killed(whole):
     ran = run_ranks(2, "-c", ALIGN, whole, "kill", path.name)
     assert ran.returncode != 0 and not (path / shard_name(1, 4)).exists()
     assert not (path / "zoo.h5").exists()
-    names = [path.name, *(f"{reference}-4" for reference in REFERENCES)]
+    names = [path.name, *(f"{reference}-4" for reference in SETTINGS)]
     ran = run_ranks(4, "-c", ALIGN, whole, "none", *names)
     assert ran.returncode == 0, ran.stderr
     for rank, shards in {1: "[1]", 2: "[2]", 3: "[]"}.items():
@@ -106,12 +107,12 @@ def test_a_signal_to_one_rank_stops_all_and_one_process_goes_on(whole):
     assert ran.returncode == 130, ran.stderr
     assert ran.stderr.count("stopped; what was finished is saved") == 1
     assert "read" not in ran.stdout and not (whole / "zoos" / name / "zoo.h5").exists()
-    align_zoo(AlignConfig("zoo", reference="iterated_mean", **SETTINGS), whole, name=name)
+    align_zoo(AlignConfig("zoo", **SETTINGS["iterated_mean"]), whole, name=name)
     assert_equal(whole, name)
 
 
 def test_the_command_reports_once_and_refuses_once(whole):
-    command = ["launch/align.py", "--root", whole, "--zoo", "zoo", "--max-rounds", "3"]
+    command = ["launch/align.py", "--root", whole, "--zoo", "zoo"]
     command += ["--num-pairs", "5", "--name", "network-command"]
     ran = run_ranks(2, *command)
     assert ran.returncode == 0, ran.stderr

@@ -188,7 +188,9 @@ def test_last_exchangeable_is_a_set_behind_layers_that_are_not():
         moved = reordered(module(x, t), layer, order=order)
         deviations.append((module(reordered(x, layer, order=order), t) - moved).abs().max().item())
     assert deviations[0] > 0.1 and deviations[1] < 1e-12
-    with pytest.raises(ConfigError, match=r"last_exchangeable = true is for positions = true"):
+    with pytest.raises(
+        ConfigError, match=r"last_exchangeable = true: no effect, as positions = false"
+    ):
         build(TransformerConfig, {"last_exchangeable": True}, source="flow.yaml")
 
 

@@ -271,8 +271,11 @@ def test_bad_codes_are_refused():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"sigma": 3.0}, "sigma = 3: these are of mode = 'gaussian', not of 'token'"),
-        ({"mode": "gaussian", "anchors": 3}, "'gaussian' has no anchors"),
+        ({"sigma": 3.0}, "sigma = 3.0: no effect, as the noise of mode = token"),
+        (
+            {"mode": "gaussian", "anchors": 3},
+            "anchors = 3: no effect, as mode = gaussian has no anchors",
+        ),
         ({"bandwidth": 0}, "bandwidth = 0: allowed is above 0"),
     ],
 )

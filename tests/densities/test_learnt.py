@@ -205,7 +205,7 @@ def test_conditions_are_learnt_and_what_was_not_is_refused(tmp_path):
     density, _ = fit(tmp_path / "untold")
     with pytest.raises(ConfigError, match=r"this own was fitted with density.condition = none"):
         density.sample(3, seed=0, condition=0.7)
-    with pytest.raises(ValueError, match=r"drop_condition = 0.5 has no effect"):
+    with pytest.raises(ValueError, match=r"drop_condition = 0.5: no effect"):
         OwnConfig(drop_condition=0.5)
     with pytest.raises(ValueError, match=r"behaviour = 0.5 measures tokens"):
         OwnConfig(behaviour=0.5)

@@ -130,8 +130,8 @@ def test_pairings_that_do_not_fit_are_refused():
         ({"pairing": "tokens"}, r"pairing = 'tokens' assigns tokens.*'residual_mlp' takes vectors"),
         ({"pairing": "equivariant", "backbone": backbone}, "needs exchangeable tokens"),
         ({"pairing": "optimal_transport", "condition": "val_accuracy"}, r"2503\.10636.*tokens or"),
-        ({"time_std": 2.0}, "these are of time = 'logit_normal', not of 'uniform'"),
-        ({"drop_condition": 0.2}, "drop_condition = 0.2 has no effect without a condition"),
+        ({"time_std": 2.0}, "time_std = 2.0: no effect, as time = uniform has none"),
+        ({"drop_condition": 0.2}, "drop_condition = 0.2: no effect, as condition = none"),
     ]
     for changes, message in cases:
         data = to_dict(FlowConfig(backbone=ResidualMLPConfig())) | {

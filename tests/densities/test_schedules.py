@@ -99,10 +99,13 @@ def test_steps_rise_to_the_last(spacing, of, count):
             r"prediction = 'noise' with schedule = 'jsd'.* choose the prediction",
         ),
         ({"zero_terminal_snr": True}, r"zero_terminal_snr = true: a part of 0 of a code is left"),
-        ({"schedule": "cosine", "beta_end": 0.1}, r"schedule = 'cosine' has none: leave them out"),
+        (
+            {"schedule": "cosine", "beta_end": 0.1},
+            r"beta_end = 0.1: no effect, as schedule = cosine",
+        ),
         ({"beta_start": 0.5}, r"beta_start = 0.5 is above beta_end = 0.02"),
         ({"diffusion_steps": 20, "beta_end": 0.5}, r"solver.steps = 50: .* diffusion_steps = 20"),
-        ({"drop_condition": 0.5}, r"drop_condition = 0.5 has no effect"),
+        ({"drop_condition": 0.5}, r"drop_condition = 0.5: no effect"),
         ({"behaviour": 0.5}, r"behaviour = 0.5 measures tokens"),
     ],
 )

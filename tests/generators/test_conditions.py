@@ -136,7 +136,7 @@ def test_what_has_no_condition_is_refused(make_planted, conditioned, tmp_path):
     fit_generator(gaussian, tmp_path, name="gaussian")
     with pytest.raises(ConfigError, match=r"condition = 0.7: .* gaussian \(gaussian\) was fitted"):
         sample_networks(SampleConfig("gaussian", condition=0.7), tmp_path, name="drawn")
-    with pytest.raises(ConfigError, match="guidance = 2 exaggerates a condition, and there is no"):
+    with pytest.raises(ConfigError, match=r"guidance = 2.0: no effect, as condition = none"):
         build(SampleConfig, {"generator": "fitted", "guidance": 2}, source="test")
     with pytest.raises(ConfigError, match="guidance = 0: allowed is above 0"):
         build(SampleConfig, {"generator": "f", "condition": 0.9, "guidance": 0}, source="test")

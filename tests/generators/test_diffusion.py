@@ -63,5 +63,7 @@ def test_it_is_planned_fitted_and_drawn_from(make_zoo, tmp_path):
 
 def test_its_likelihood_is_refused():
     data = to_dict(dataclasses.replace(CONFIG)) | {"likelihood": 4}
-    with pytest.raises(ConfigError, match="likelihood = 4: a diffusion knows none: leave it out"):
+    with pytest.raises(
+        ConfigError, match=r"likelihood = 4: no effect, as density.kind = diffusion knows none"
+    ):
         build(GeneratorConfig, data, source="test")

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import shlex
+import socket
 import stat
 import subprocess
 import sys
@@ -190,12 +191,10 @@ def test_a_strangers_command_is_never_shown_to_be_pasted(make_zoo):
 # --- networks ---------------------------------------------------------------------------------
 
 
-def meet(file: Path, *, port: int = 0) -> tuple[dist.Store, dist.Store]:
+def meet(file: Path, address: str = "127.0.0.1") -> tuple[dist.Store, dist.Store]:
     """Let two ranks meet in this process."""
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(
-            meeting.open_store, file, "127.0.0.1", port=port, world=2, timeout=PATIENT
-        )
+        first = pool.submit(meeting.open_store, file, address, port=0, world=2, timeout=PATIENT)
         return meeting.join_store(file, 1, timeout=PATIENT), first.result()
 
 
@@ -209,6 +208,57 @@ def test_ranks_meet_at_the_named_address_alone_by_a_file_that_is_gone_then(tmp_p
     stranger = dist.TCPStore("127.0.0.1", port, wait_for_workers=False)
     stranger.set("word", "forged")  # who has no secret has other keys
     assert first.get("word") == b"told" and not stranger.check(["dwf-first"])
+
+
+def outward() -> str:
+    """Return the address from which this machine reaches others, as the kernel's routes say."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no way to others")
+        return asked.getsockname()[0]
+
+
+@pytest.fixture
+def two_nodes(monkeypatch):
+    """This is n1, whose own name leads back to it, as in Debian's /etc/hosts; n2 is elsewhere."""
+    known = {"n1": "127.0.1.1", "n2": "192.0.2.1"}
+    ask = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda name, *rest, **how: ask(known.get(name, name), *rest, **how)
+    )
+    monkeypatch.setattr(socket, "gethostname", lambda: "n1")
+    for name in (*distributed._RANKS_HERE, "SLURM_STEP_NUM_NODES", "GLOO_SOCKET_IFNAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"SLURM_STEP_NODELIST": "n[1-2]", "GLOO_SOCKET_IFNAME": ""}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")  # and what is set in the test goes with it
+    monkeypatch.setattr(distributed, "_node_address", lambda nodes, place: ("n1", "n2")[place])
+
+
+def test_a_first_node_whose_name_leads_back_to_it_is_met_where_others_reach_it(tmp_path, two_nodes):
+    reached, ranks = outward(), Ranks(0, 2, launcher="srun")
+    address = distributed._own_address("n1", ranks)
+    assert address == reached
+    second, first = meet(tmp_path / ".run.ranks", address)
+    second.set("word", "told")
+    assert first.get("word") == b"told"
+    assert listeners()[first.underlying_store.port] == {reached}  # and on no other
+    assert second.underlying_store.host == reached
+    distributed._take_interface(ranks, address)
+    assert meeting.interface_of(reached) == os.environ["GLOO_SOCKET_IFNAME"] != "lo"
+
+
+def test_an_address_that_was_asked_for_or_serves_is_taken_as_it_is(two_nodes, monkeypatch):
+    several, one = Ranks(0, 2, launcher="mpirun"), {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
+    for asked in ("127.0.0.1", "127.0.1.1", "localhost", "10.1.2.3"):
+        assert distributed._own_address(asked, several) == asked
+    assert distributed._own_address("n2", several) == "192.0.2.1"
+    monkeypatch.setenv(*next(iter(one.items())))
+    assert distributed._own_address("n1", several) == "n1"  # all ranks are here
+    distributed._take_interface(several, "n1")
+    assert "GLOO_SOCKET_IFNAME" not in os.environ
 
 
 def listeners() -> dict[int, set[str]]:

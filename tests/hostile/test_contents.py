@@ -51,7 +51,7 @@ from dwf.sweeps.report import SweepReport
 from dwf.transfer.report import TransferReport
 from dwf.transfer.starts import Starts
 from dwf.yaml_files import load_yaml, read_mapping
-from dwf.zoo.config import RecipeConfig, ZooConfig
+from dwf.zoo.config import RecipeConfig, VaryConfig, ZooConfig
 from dwf.zoo.facts import Facts
 from dwf.zoo.manifest import grown_by, read_manifest
 from dwf.zoo.status import read_status
@@ -532,7 +532,20 @@ def test_every_number_of_every_setting_has_bounds():
         for name, hint in typing.get_type_hints(cls, include_extras=True).items():
             if any(not bounds for bounds in _bounds_of(hint)):
                 free.add(name)
-    assert free <= MAY_BE_ANY, sorted(free - MAY_BE_ANY)
+    assert free == set(MAY_BE_ANY)
+
+
+def test_numbers_made_in_python_are_held_to_their_bounds_too():
+    for name, value in (("learning_rate", 1e18), ("epochs", -1), ("clip_norm", 0.0)):
+        with pytest.raises(DwfError, match=f"RecipeConfig.{name} = .*: allowed is"):
+            RecipeConfig(**{name: value})
+    with pytest.raises(DwfError, match=r"learning_rate\[1\] = -0.1: allowed is above 0"):
+        VaryConfig(learning_rate=(0.1, -0.1))
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(DwfError, match="expected float, found one that is not finite"):
+            RecipeConfig(learning_rate=value)
+    with pytest.raises(DwfError, match="found a whole number of more than 64 bits"):
+        RecipeConfig(epochs=2**63)
 
 
 def _settings(cls):
@@ -560,9 +573,8 @@ def _bounds_of(hint, marks=()):
 
 
 MAY_BE_ANY = {
-    "classes", "channels",  # of labels, and of what each kind of network gives bounds to
-    "uniform", "log_uniform", "integer",  # of a sweep's axis: the setting's own bounds hold
-    "low", "high", "strength", "condition",  # held to the ranges of what they are of
-    "time_mean", "mean", "size", "steps",
-}  # fmt: skip
-"""Settings whose numbers are finite, but have a range elsewhere or none."""
+    "classes": "labels of data, as these have them; others are refused when data are read",
+    "condition": "a value of what was learnt, outside whose range it is refused when drawn",
+    "strength": "the range of each transform is held by the class",
+}
+"""Settings whose numbers have their range elsewhere -> where."""

@@ -29,6 +29,7 @@ from dwf.exporters.config import ExportConfig
 from dwf.flags import making_again, words_naming
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.measurements.config import MeasureConfig
+from dwf.measurements.folder import folder_of, places, root_of
 from dwf.metrics import log_to_stderr, print_report, print_table
 from dwf.names import folder_in, why_no_name, why_no_part
 from dwf.plain import for_markdown, visible
@@ -305,6 +306,17 @@ def test_names_in_figures_are_no_formulas(tmp_path):
     drawn = [text.strip() for text in Tags(wide.read_text()).text.splitlines()]
     assert [drawn.count(name) for name in names] == [3, 3, 4, 3, 3, 3, 4]
     assert not any("mathdefault" in text for text in drawn)  # numbers at ticks are formulas still
+
+
+def test_measurements_of_nested_zoos_lie_under_their_root(tmp_path):
+    """Two zoos `b` keep apart, also where neither may be written to."""
+    for zoo in ("a/b", "c/b"):
+        (tmp_path / "zoos" / zoo).mkdir(parents=True)
+        folder = folder_of(tmp_path, zoo, name="m")
+        assert folder == tmp_path / "zoos" / zoo / "measured" / "m"
+        _, apart = places(tmp_path, tmp_path / "zoos" / zoo)
+        assert apart == tmp_path / "runs" / f"{zoo}-measured"
+        assert root_of(folder) == root_of(apart / "m") == tmp_path
 
 
 def test_commands_of_records_take_nested_names_and_quote_them(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ the kernel's word, under a limit of one process.
 """
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +14,11 @@ from torch import nn
 from dwf import room
 from dwf.backbones.autoencoder_config import PerceptronAutoencoderConfig
 from dwf.backbones.config import ResidualMLPConfig, TokenAutoencoderConfig
+from dwf.cluster import backend
+from dwf.cluster.config import ClusterLaunch
 from dwf.codecs.config import FlatConfig as FlatCodec
 from dwf.codecs.config import SaneConfig, VaeConfig
+from dwf.commands import zoo as zoo_command
 from dwf.datasets.config import DataConfig
 from dwf.densities.config import FlowConfig, KdeConfig
 from dwf.errors import NotAZoo, TooLarge
@@ -37,7 +41,7 @@ from tests.hostile.test_contents import memory
 WIDE = 900_000_000
 OTHERS = (
     CNNConfig(channels=(WIDE, 16), input=(1, 28, 28)),
-    CifarResNetConfig(width=900_000_000_000),
+    CifarResNetConfig(width=WIDE),  # more bytes than 64 bits count
 )
 
 
@@ -46,8 +50,6 @@ def test_the_bytes_of_a_wide_mlp_are_those_of_its_widths():
     told = f"network[.]widths = 64, {WIDE}, 10: .* {4 * num:,} bytes .* this machine has"
     with memory(), pytest.raises(TooLarge, match=told):
         build_network(MLPConfig((64, WIDE, 10)))
-    with memory(), pytest.raises(TooLarge, match=r"network.widths"):
-        build_network(MLPConfig((64, 2**31, 2**31, 10)))  # more bytes than 64 bits count
 
 
 @pytest.mark.parametrize("config", OTHERS, ids=lambda one: one.kind)
@@ -82,6 +84,36 @@ def test_a_zoo_is_refused_by_its_plan_and_before_a_folder_is_made(tmp_path):
         with memory(), pytest.raises(TooLarge, match=r"network.widths"):
             make(config, tmp_path, name="wide")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_warns_of_what_this_machine_does_not_hold(tmp_path, capsys, caplog):
+    """Another may: on one whose memory is larger the same command trains."""
+    wide = ["--network.widths", "64", str(WIDE), "10", "--root", str(tmp_path)]
+    with memory():
+        zoo_command.main(["digits_4096", *wide, "--dry-run"])
+    assert f"network.widths = 64, {WIDE}, 10: the weights alone take" in caplog.text
+    assert "where this is done there must be more" in caplog.text
+    told = capsys.readouterr().out
+    assert f"{64 * WIDE + WIDE + WIDE * 10 + 10:,} weights" in told
+    assert "this machine's memory does not hold such a network" in told
+    with memory(), pytest.raises(TooLarge, match=r"give less, or another machine"):
+        zoo_command.main(["digits_4096", *wide])
+
+
+def test_what_is_sent_to_nodes_is_warned_of_where_it_is_planned(make_zoo, tmp_path, caplog):
+    make_zoo(120, widths=(64, 4, 10))
+    density = FlowConfig(backbone=ResidualMLPConfig(width=1_000_000))
+    config = GeneratorConfig("small", gate=None, codec=FlatCodec(), density=density)
+    with memory(), room.planned_only():
+        planned = plan_generator(config, tmp_path, name="wide")
+    assert "flat" in planned and "density.backbone.width = 1000000" in caplog.text
+    launch = ClusterLaunch(Path("x"), local=True), ClusterLaunch(Path("x"), backend="ray")
+    assert [backend.is_elsewhere(one, tmp_path) for one in launch] == [False, True]
+
+
+def test_what_no_machine_holds_is_refused_by_a_plan_too():
+    with room.planned_only(), pytest.raises(TooLarge, match=r"more than"):
+        build_network(OTHERS[1])
 
 
 def test_a_zoo_of_a_stranger_that_claims_such_a_network_is_told(make_zoo):

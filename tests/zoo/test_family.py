@@ -18,6 +18,7 @@ from dwf.align.stage import align_zoo
 from dwf.cluster import local
 from dwf.commands import COMMANDS
 from dwf.errors import ConfigError, NotAZoo, Preempted, RunConflict
+from dwf.evaluation.frames import open_unaligned
 from dwf.networks.functional import build_network
 from dwf.zoo import care
 from dwf.zoo.config import ZooConfig
@@ -214,14 +215,16 @@ def two_zoos(make_zoo) -> Path:
 
 def test_alignment_of_a_manifest_is_that_of_each_of_its_zoos(tmp_path, make_zoo):
     folder, config = two_zoos(make_zoo), AlignConfig("all", num_pairs=0)
-    assert "2 aligned zoos" in plan_alignment(config, tmp_path, name="all-aligned")
-    made = align_zoos(config, tmp_path, name="all-aligned")
-    assert read_manifest(folder / "all-aligned") == {"t": "all-aligned-t", "w": "all-aligned-w"}
+    assert "2 aligned zoos" in plan_alignment(config, tmp_path, name="x/all")
+    made = align_zoos(config, tmp_path, name="x/all")
+    assert read_manifest(folder / "x" / "all") == {"t": "all-t", "w": "all-w"}
+    assert open_unaligned(made[0], wanted_by="test").path == folder / "thin"
+    assert zoos_named(folder, ["x/all"]) == ("x/all-t", "x/all-w")
     for zoo, name in zip(made, ("thin", "wide"), strict=True):
         alone = align_zoo(AlignConfig(name, num_pairs=0), tmp_path, name=f"{name}-aligned")
         assert (zoo.read() == alone.read()).all() and zoo.facts.aligned.aligned_from == name
     before = tree(folder)
-    again = align_zoos(config, tmp_path, name="all-aligned")
+    again = align_zoos(config, tmp_path, name="x/all")
     assert tree(folder) == before  # it may be another user's: no lock, no record
     assert [zoo.fingerprint for zoo in again] == [zoo.fingerprint for zoo in made]
     (single,) = align_zoos(AlignConfig("thin", num_pairs=0), tmp_path, name="thin-aligned")
@@ -252,17 +255,19 @@ def test_shipped_families_are_of_several_architectures(file):
 
 
 def test_a_family_that_is_to_grow_says_how_its_zoos_do(tmp_path, monkeypatch):
-    """Each by the command that is told; the family's name then opens the larger zoos."""
+    """Each by the command that is told; its name, a nested one, then opens the larger zoos."""
     monkeypatch.chdir(tmp_path)
-    dwf.train_zoos(FAMILY, tmp_path, name="both")
+    dwf.train_zoos(FAMILY, tmp_path, name="mine/both")
     shared = dataclasses.replace(FAMILY, shared=SHARED | {"count": 8})
     with pytest.raises(RunConflict, match="grows zoo by zoo") as told:
-        dwf.train_zoos(shared, tmp_path, name="both")
+        dwf.train_zoos(shared, tmp_path, name="mine/both")
     ways = str(told.value).partition(": give ")[2].split("; ")
     assert [way.rpartition("--count ")[2] for way in ways] == ["8"]
     COMMANDS["zoo"].run(shlex.split(ways[0])[2:])
-    named = zoos_named(tmp_path / "zoos", ["both"])
+    named = zoos_named(tmp_path / "zoos", ["mine/both"])
+    assert named == ("mine/both-thin", "mine/both-wide")
+    assert {path.name for path in (tmp_path / "zoos").iterdir()} == {"mine"}
     assert [len(Zoo.open(tmp_path / "zoos" / name)) for name in named] == [8, 5]
     other = dataclasses.replace(FAMILY, seed=4)
     with pytest.raises(RunConflict, match="seed = 3, this one has 4"):
-        dwf.train_zoos(other, tmp_path, name="both")
+        dwf.train_zoos(other, tmp_path, name="mine/both")

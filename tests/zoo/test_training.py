@@ -307,6 +307,7 @@ def test_scores_of_rows_on_part_of_the_training_images(tmp_path):
 
 
 def test_a_network_alone_that_diverges_stops(tmp_path):
-    recipe = RecipeConfig(epochs=50, batch_size=16, optimizer="sgd", learning_rate=1e30)
+    far_off = {"learning_rate": 1000, "weight_decay": 1e9}  # each step multiplies by -1e12
+    recipe = RecipeConfig(epochs=50, batch_size=16, optimizer="sgd", **far_off)
     cohort = trained(config(PLAIN, recipe=recipe), range(1), folder=tmp_path)
     assert cohort.diverged_N.item() >= 0 and cohort.epoch < 3

@@ -7,6 +7,7 @@ from pathlib import Path
 from dwf.datasets.dataset import Dataset
 from dwf.datasets.known import is_here, why_not_here
 from dwf.datasets.load import load_dataset
+from dwf.errors import TooLarge
 from dwf.networks.checks import breaks_with_channels_last
 from dwf.networks.functional import is_stacked
 from dwf.randomness import threads
@@ -31,7 +32,10 @@ class Rate:
 
 def describe_cost(config: ZooConfig) -> str:
     """Return in words how many hours of a worker a zoo takes, at the rate of this machine."""
-    rate = measure_rate(config)
+    try:
+        rate = measure_rate(config)
+    except TooLarge:
+        return "no estimate of the time: this machine's memory does not hold such a network"
     if rate is None:
         return f"no estimate of the time: {why_not_here(config.data)}"
     hours = rate.seconds * config.num_networks * _epochs(config) / 3600
