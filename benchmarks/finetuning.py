@@ -23,6 +23,7 @@ from dwf.networks.functional import build_network
 from dwf.stages import Runner, run_here
 from dwf.transfer.config import FinetuneConfig
 from dwf.transfer.stage import finetune
+from dwf.transfer.target import find_target
 from dwf.zoo.cohorts import Cohort, Start, choose_method
 from dwf.zoo.config import RecipeConfig, ZooConfig
 from dwf.zoo.facts import Facts
@@ -43,8 +44,11 @@ def run(quick: bool) -> list[Result]:
 
 def _mlps(quick: bool) -> Result:
     steps = 10 if quick else 100
-    data, recipe = load_dataset(DATA), RecipeConfig(batch_size=BATCH)
-    config = ZooConfig(MLP, DATA, NUM_MLPS, recipe=recipe)
+    settings = FinetuneConfig(
+        "mlps", DATA, count=NUM_MLPS, recipe=RecipeConfig(epochs=25, batch_size=BATCH)
+    )
+    target = find_target(settings, _facts(MLP))
+    config, data = target.config, target.data
     cohorts = list(_cohorts(config, choose_method(config, data).method.cohort))
 
     def ours() -> None:
@@ -107,11 +111,13 @@ def _cnns(quick: bool) -> Result:
     return result
 
 
+def _facts(network: MLPConfig | CNNConfig) -> Facts:
+    layout, shape = Layout.of(build_network(network)), (1, 28, 28)
+    return Facts(layout=layout, num_shards=1, network=network, data=DATA, input_shape=shape, seed=0)
+
+
 def _write_cnns(root: Path) -> None:
-    weights_ND, layout = _weights(CNN, NUM_CNNS), Layout.of(build_network(CNN))
-    facts = Facts(
-        layout=layout, num_shards=1, network=CNN, data=DATA, input_shape=(1, 28, 28), seed=0
-    )
+    weights_ND, facts = _weights(CNN, NUM_CNNS), _facts(CNN)
     columns = {"network": np.arange(NUM_CNNS), "epoch": np.zeros(NUM_CNNS, np.int32)}
     columns |= {"split": np.full(NUM_CNNS, "train")}
     write_zoo(root / "zoos" / "cnns", facts, num_rows=NUM_CNNS, blocks=[(columns, weights_ND)])

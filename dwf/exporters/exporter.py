@@ -4,6 +4,7 @@ Shape suffixes: R rows that are exported, B rows of a block, D numbers of one ne
 """
 
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from dwf.exporters.alike import Alike
 from dwf.exporters.config import ExportConfig
 from dwf.extras import require
 from dwf.plain import Json
@@ -68,11 +70,6 @@ class Member:
     state: dict[str, np.ndarray]
     """Tensors by the network's own names, in the order of its `state_dict`, contiguous."""
 
-    def described(self, told: dict[str, Json], zoo: Zoo) -> dict[str, str]:
-        """Return the metadata of a safetensors file of it."""
-        # One key: the library writes several in an order that differs from run to run.
-        return {METADATA: json.dumps(told | {"zoo": zoo.name, "row": self.row})}
-
 
 class OneByOne(Exporter):
     """Base of exporters that write files for each network."""
@@ -88,6 +85,20 @@ class OneByOne(Exporter):
     @abstractmethod
     def save(self, member: Member, paths: Sequence[Path]) -> None:
         """Write a network's files; `paths` are temporary names of those of `files_of`."""
+
+    def safetensors(self, member: Member) -> bytes:
+        """Return the bytes of a safetensors file of a network, whose metadata tell what it is."""
+        # One key: the library writes several in an order that differs from run to run.
+        told = f'{self._told_of_all}, "row": {member.row}}}'
+        return self._alike.bytes_of(member.state, {METADATA: told})
+
+    @cached_property
+    def _told_of_all(self) -> str:
+        return json.dumps(self.told | {"zoo": self.zoo.name}).removesuffix("}")
+
+    @cached_property
+    def _alike(self) -> Alike:
+        return Alike({name: np.ascontiguousarray(built) for name, built in self._built.items()})
 
     def files_of(self, row: int) -> tuple[str, ...]:
         """Return the names of a network's files."""
@@ -110,7 +121,7 @@ class OneByOne(Exporter):
                 yield done
 
     def _is_there(self, folder: Path, row: int) -> bool:
-        return all((folder / name).exists() for name in self.files_of(row))
+        return all(os.path.exists(f"{folder}/{name}") for name in self.files_of(row))
 
     def _write_block(self, folder: Path, rows: list[int], weights_BD: np.ndarray) -> None:
         paths = [folder / name for row in rows for name in self.files_of(row)]

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save
 
 from dwf.exporters.card import Card
 from dwf.exporters.config import ExportConfig
@@ -43,7 +42,7 @@ class HuggingFaceExporter(OneByOne):
         config.write_text(
             json.dumps(self._described(member.row), indent=1) + "\n", encoding="utf-8"
         )
-        weights.write_bytes(save(member.state, member.described(self.told, self.zoo)))
+        weights.write_bytes(self.safetensors(member))
         card.write_text(self._card.text(member.row), encoding="utf-8")
 
     def _described(self, row: int) -> dict:

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.numpy import save
-
 from dwf.exporters.exporter import Member, OneByOne
 
 
@@ -15,5 +13,4 @@ class SafetensorsExporter(OneByOne):
 
     def save(self, member: Member, paths: Sequence[Path]) -> None:
         """Write a network's file."""
-        # Not `save_file`: that writes beside the file first, and a kill would leave what it wrote.
-        paths[0].write_bytes(save(member.state, member.described(self.told, self.zoo)))
+        paths[0].write_bytes(self.safetensors(member))

@@ -26,6 +26,7 @@ from dwf.run_folder import replacing_alone, sha256_of, write_json
 
 RECORD = "fetched.json"
 _SECONDS = 30.0
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 _DAMAGED = (*DAMAGED, OSError, RuntimeError)
 """Errors of unpacking a damaged archive or, as `RuntimeError`, of an encrypted one."""
 
@@ -117,10 +118,18 @@ def _archives(source: Source) -> Iterator[tuple[str, str | None]]:
             f"{address} tells of no files: fetch {source.address} yourself, and give its folder as "
             "source"
         ) from None
-    for name, place, told in files:
-        if name.endswith((".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")):
-            kind, _, checksum = str(told.get("checksum", "")).partition(":")
-            yield place, checksum if kind == "md5" else None
+    taken = source.files or tuple(name for name, _, _ in files if name.endswith(_ARCHIVES))
+    there = {name: (place, told) for name, place, told in files}
+    missing = [name for name in taken if name not in there] if taken else ["archive"]
+    if missing:
+        raise DataUnavailable(
+            f"{address} holds no {missing[0]}; it holds {', '.join(there)}: fetch what you need of "
+            f"{source.address} yourself, and give its folder as source"
+        )
+    for name in taken:
+        place, told = there[name]
+        kind, _, checksum = str(told.get("checksum", "")).partition(":")
+        yield place, checksum if kind == "md5" else None
 
 
 def _download(address: str, path: Path, *, md5: str | None) -> None:

@@ -82,7 +82,8 @@ class FinetuneConfig(Checked):
     batchnorm_images: Annotated[int, Bounds(2)] = 2000
     """Training images on which BatchNorm's statistics of averages and soups are measured."""
     cohort: Count | None = None
-    """Networks trained together in one batched program; default: as for a zoo."""
+    """Networks trained together in one batched program; default: on a CPU MLPs whose step touches
+    20 MiB, others as for a zoo."""
     shard: Count | None = None
     """Networks of an arm that are one unit of work; default: as for a zoo of `count` networks."""
     seed: Whole = 0

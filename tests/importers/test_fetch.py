@@ -3,6 +3,7 @@
 Addresses are files and a server of this machine.
 """
 
+import hashlib
 import io
 import json
 import tarfile
@@ -114,6 +115,39 @@ def test_a_checksum_is_recorded_at_the_first_fetch_and_held(tmp_path, published,
         fetch("own", tmp_path / "out")
 
 
+@pytest.fixture
+def record(tmp_path, monkeypatch):
+    """A record of Zenodo's with two archives and a file of another kind, answered from disk."""
+    files = [tmp_path / name for name in ("large.zip", "small.zip", "all.pt")]
+    told = []
+    for file in files:
+        write_zip(file, [f"{file.stem}/net.pt"])
+        sum_ = f"md5:{hashlib.md5(file.read_bytes()).hexdigest()}"
+        told.append({"key": file.name, "links": {"self": file.as_uri()}, "checksum": sum_})
+    answer, real = json.dumps({"files": told}).encode(), fetching._open
+    at = "https://zenodo.org/api/records/123"
+    monkeypatch.setattr(
+        fetching, "_open", lambda address: io.BytesIO(answer) if address == at else real(address)
+    )
+    return "https://zenodo.org/records/123"
+
+
+@pytest.mark.parametrize("files", [(), ("large.zip",)])
+def test_of_a_record_the_archives_that_are_named_are_taken(tmp_path, monkeypatch, record, files):
+    source = Source("modelzoos", record, size="small", what="nets", files=files)
+    monkeypatch.setitem(fetching.SOURCES, "own", source)
+    fetch("own", tmp_path / "out")
+    found = {file.parent.name for file in (tmp_path / "out").rglob("net.pt")}
+    assert found == ({"large"} if files else {"large", "small"})
+
+
+def test_a_record_that_lacks_an_archive_is_refused(tmp_path, monkeypatch, record):
+    source = Source("modelzoos", record, size="small", what="nets", files=("huge.zip",))
+    monkeypatch.setitem(fetching.SOURCES, "own", source)
+    with pytest.raises(DataUnavailable, match=r"no huge.zip; it holds large.zip, small.zip, all"):
+        fetch("own", tmp_path / "out")
+
+
 def test_without_a_network_one_sentence_says_so(tmp_path, monkeypatch):
     source = Source("state_dict", "http://127.0.0.1:9/zoo.zip", size="small", what="a net")
     monkeypatch.setitem(fetching.SOURCES, "own", source)
@@ -127,4 +161,7 @@ def test_without_a_network_one_sentence_says_so(tmp_path, monkeypatch):
 def test_every_source_says_format_size_and_licence():
     for name, source in SOURCES.items():
         assert source.format in IMPORTERS and source.size and source.licence and name in table()
+    lines = {line.split()[0]: line for line in table().splitlines()}
+    assert "address not looked up again" in lines["modelzoos_eurosat"]
+    assert "6620869 cifar_large_seed.zip" in lines["modelzoos_cifar10"]
     assert SOURCES["wild_park"].record == "12797219" and SOURCES["unterthiner_mnist"].record is None

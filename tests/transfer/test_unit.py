@@ -55,6 +55,18 @@ def train(reader: StartReader, arm: Arm, networks: range, folder, method=None) -
     return cohort
 
 
+@pytest.mark.parametrize(
+    ("device", "cohort", "together"), [("cpu", None, 16), ("cpu", 5, 5), ("cuda", None, None)]
+)
+def test_mlps_whose_step_touches_20_mib_are_trained_together(device, cohort, together):
+    """Of 76,810 weights, with gradient and two moments, and 64 images of 64 numbers: 1.19 MiB."""
+    given = {"cohort": cohort, "count": 64, "compute": ZooComputeConfig(device=device)}
+    settings = config(samples=(), recipe=RecipeConfig(batch_size=64, epochs=2), **given)
+    network = MLPConfig((64, 1024, 10))
+    facts = facts_of(Layout.of(build_network(network)), network, data=DATA)
+    assert find_target(settings, facts).config.cohort == together
+
+
 def weights_of(cohort: Cohort, epoch: int) -> torch.Tensor:
     return torch.from_numpy(np.load(cohort.snapshot_path(epoch))["weights"])
 
