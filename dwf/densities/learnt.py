@@ -23,6 +23,7 @@ from dwf.densities.conditions import Conditions, Told
 from dwf.densities.config import LearntSettings, SolverSettings
 from dwf.densities.density import Density, Setting
 from dwf.densities.examples import Examples, Learnable, StoredExamples
+from dwf.densities.needs import Needs
 from dwf.densities.pairing import PairedSections
 from dwf.densities.paths import PathTask
 from dwf.densities.scaling import Scaling, check_codes, vectors
@@ -30,9 +31,11 @@ from dwf.densities.solver import Watch, draw_noise
 from dwf.devices import find_device
 from dwf.errors import ConfigError
 from dwf.randomness import seed_of, seeded
+from dwf.ranks import world
 from dwf.room import within_memory
 from dwf.run_folder import RunFolder, load_state, save_state
 from dwf.settings import build, to_dict
+from dwf.training.forecast import refuse_no_room
 from dwf.training.loop import Outcome, train
 from dwf.training.task import refuse_few
 
@@ -136,6 +139,7 @@ class LearntDensity(Density):
 
         Raises:
             TooFewNetworks: fewer training codes than the batch size.
+            TooLarge: see `forecast.refuse_no_room`.
             ShapeMismatch: the codes are not of one shape; see `scaling.check_codes`.
             ConfigError: the backbone takes sequences and the codes are vectors, or the reverse; or
                 there is a condition, or `behaviour`, and nothing to learn it from.
@@ -148,6 +152,8 @@ class LearntDensity(Density):
         if self.config.takes_condition:
             conditions = Conditions.fit(self.config.conditions, train_conditions)
         self.prepare(train_codes.shape, scaling, seed=seed, conditions=conditions)
+        needs = Needs.of(self.config, train_codes.shape, ranks=world().size)
+        refuse_no_room(self.module, self.config.training, **vars(needs))
         task = self.task(
             self.examples(train_codes, train_conditions),
             self.examples(val_codes, val_conditions),

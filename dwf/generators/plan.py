@@ -249,26 +249,15 @@ def _describe_learning(
     gpu_memory_gb: float | None,
 ) -> str:
     """Return in words which ranks train a density; one that is `plain` is fitted by the first."""
+    from dwf.densities.needs import Needs
     from dwf.training.forecast import describe_speed, describe_training
-    from dwf.training.memory import numbers_in_bytes
-    from dwf.training.task import Share
 
     training, settings = density.training, density.backbone
-    together = 1 if training.engine == "plain" else ranks
-    share = Share(0, together, batch_size=training.batch_size, accumulate=training.accumulate)
-    kept = numbers_in_bytes(share.micro * settings.kept_numbers(shape), training)
-    said = describe_training(
-        backbone,
-        training,
-        share=share,
-        key="density.training",
-        activations=kept,
-        hints=[f"--density.backbone.{name}" for name in settings.saves_memory],
-        gpu_memory_gb=gpu_memory_gb,
-    )
+    needs = Needs.of(density, shape, ranks=ranks)
+    said = describe_training(backbone, training, gpu_memory_gb=gpu_memory_gb, **vars(needs))
     if training.engine == "plain":
         return said
-    return f"{said}\n{describe_speed(settings.multiplications(shape), share)}"
+    return f"{said}\n{describe_speed(settings.multiplications(shape), needs.share)}"
 
 
 def _planned_backbone(
