@@ -230,14 +230,14 @@ class Codec:
         """
         raise NotImplementedError
 
-    def encode_zoo(self, sources: Sources, folder: Path | None = None) -> Codes:
+    def encode_zoo(self, sources: Sources, file: Path | None = None) -> Codes:
         """Return the codes of networks of zoos, reading them block by block.
 
         Ranks call it together and share the blocks; each gets all codes.
 
         Args:
             sources: networks of one layout.
-            folder: where large codes are kept on disk; see `codes.gather`. Default: in memory.
+            file: where large codes are kept on disk; see `codes.gather`. Default: in memory.
 
         Raises:
             ShapeMismatch: a layout that the codec was not fitted to, or several layouts.
@@ -250,7 +250,7 @@ class Codec:
             zoo, rows_B = blocks[block]
             return self.encode(torch.from_numpy(zoo.read(rows_B)), zoo.layout)
 
-        return gather(world().in_order(len(blocks), encode), count, folder=folder)
+        return gather(world().in_order(len(blocks), encode), count, file=file)
 
     def save(self, folder: Path) -> None:
         """Write it to a folder; `load` reads it."""

@@ -4,12 +4,9 @@ Shape suffixes: N networks, K numbers of a code, T tokens of a network, C number
 A architectures.
 """
 
-import contextlib
 import itertools
 import math
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +16,7 @@ import torch
 from dwf.backbones.shape import Sections, Shape
 from dwf.errors import ShapeMismatch
 from dwf.ranks import world
+from dwf.run_folder import replacing
 
 MOST_HELD = 2**28
 """Bytes of codes that `gather` holds in memory where it may write to a disk."""
@@ -177,6 +175,8 @@ class Codes:
     """Shape of each code."""
     kind_N: torch.Tensor | None = None
     """int64, if mixed: the number of each network's layout among `shape.layouts`, shape [N]."""
+    is_mapped: bool = False
+    """Whether `values` lie on a disk; rows that are taken are read from there."""
 
     def __post_init__(self) -> None:
         if tuple(self.values.shape[1:]) != self.shape.of_code:
@@ -202,9 +202,10 @@ class Codes:
         return self.shape.present_AK[self.kind_N] if self.shape.is_mixed else None
 
     def take(self, rows: slice | torch.Tensor) -> "Codes":
-        """Return the codes of some networks."""
+        """Return the codes of some networks; a slice of mapped ones stays mapped."""
         kind_N = None if self.kind_N is None else self.kind_N[rows]
-        return Codes(self.values[rows], self.shape, kind_N=kind_N)
+        is_mapped = self.is_mapped and isinstance(rows, slice)
+        return Codes(self.values[rows], self.shape, kind_N=kind_N, is_mapped=is_mapped)
 
     def flatten(self) -> torch.Tensor:
         """Return the numbers that stand for weights, section after section, shape [N, K].
@@ -216,6 +217,14 @@ class Codes:
         if self.shape.union_TC.all():  # a view: mapped codes stay on disk
             return self.values.flatten(1)
         return self.values.flatten(1)[:, self.shape.slots()]
+
+    def columns(self, width: int) -> Iterator[torch.Tensor]:
+        """Yield the columns of `flatten`, `width` at a time, in order; no more are held."""
+        values_NS, mask = self.values.flatten(1), self.shape.mask
+        slots_K = None if mask is None or self.shape.union_TC.all() else self.shape.slots()
+        for start in range(0, self.shape.size, width):
+            part = slice(start, start + width)
+            yield values_NS[:, part if slots_K is None else slots_K[part]]
 
 
 def tokens_of(numbers_NK: torch.Tensor, sections: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
@@ -233,14 +242,14 @@ Judge = Callable[[Codes], dict[str, float]]
 """Function that says how good codes are, as numbers by name; ranks call it together."""
 
 
-def gather(blocks: Iterable[Codes], count: int, *, folder: Path | None = None) -> Codes:
+def gather(blocks: Iterable[Codes], count: int, *, file: Path | None = None) -> Codes:
     """Return the codes of blocks, one after the other, as one.
 
     Args:
         blocks: at least one; all of one layout, or all of the same several.
         count: N, all blocks together.
-        folder: on whose disk codes of more than `MOST_HELD` bytes are kept, mapped and not held;
-            ranks map one file. It keeps no name: it is gone when they are. Default: all are held.
+        file: an `.npy` for codes of more than `MOST_HELD` bytes, which are then mapped and not
+            held; ranks map one file. Default: all are held.
 
     Raises:
         ShapeMismatch: the blocks are of several layouts, and not as a mixed codec makes them.
@@ -251,19 +260,29 @@ def gather(blocks: Iterable[Codes], count: int, *, folder: Path | None = None) -
     shape = (count, *first.values.shape[1:])
     kinds: list[torch.Tensor | None] = []
     parts = (_values_like(first, codes, kinds) for codes in itertools.chain([first], blocks))
-    if folder is None or 4 * math.prod(shape) <= MOST_HELD:
+    is_mapped = file is not None and 4 * math.prod(shape) > MOST_HELD
+    if is_mapped:
+        _write(parts, shape, file)
+        values = map_values(file)
+    else:
         values, at = torch.empty(shape), 0
         for part in parts:
             values[at : at + len(part)] = part
             at += len(part)
-    else:
-        values = _mapped(parts, shape, folder)
-    return replace(first, values=values, kind_N=torch.cat(kinds) if first.shape.is_mixed else None)
+    kind_N = torch.cat(kinds) if first.shape.is_mixed else None
+    return replace(first, values=values, kind_N=kind_N, is_mapped=is_mapped)
 
 
-def join(parts: Sequence[Codes], folder: Path | None = None) -> Codes:
+def join(parts: Sequence[Codes], file: Path | None = None) -> Codes:
     """Return codes one after the other as one; see `gather`."""
-    return gather(parts, sum(map(len, parts)), folder=folder)
+    return gather(parts, sum(map(len, parts)), file=file)
+
+
+def map_values(file: Path) -> torch.Tensor:
+    """Return the values of an `.npy` of codes, mapped; ranks call it together."""
+    # Copy on write: who changes codes in place changes memory, not the file.
+    mapped = world().on_all(lambda: np.load(file, mmap_mode="c", allow_pickle=False))
+    return torch.from_numpy(mapped)
 
 
 def _values_like(first: Codes, codes: Codes, kinds: list[torch.Tensor | None]) -> torch.Tensor:
@@ -279,35 +298,19 @@ def _values_like(first: Codes, codes: Codes, kinds: list[torch.Tensor | None]) -
     return codes.values
 
 
-def _mapped(parts: Iterable[torch.Tensor], shape: tuple[int, ...], folder: Path) -> torch.Tensor:
-    """Return a mapped tensor; ranks call it together, the first writes the file for all.
+def _write(parts: Iterable[torch.Tensor], shape: tuple[int, ...], file: Path) -> None:
+    """Write codes to a file; ranks call it together, the first writes for all.
 
-    Written, not mapped, at first: a full disk is then no bus fault.
+    Written, not mapped: a full disk is then no bus fault.
     """
     ours = world()
-    path = ours.on_first(lambda: _new_file(folder))
-    try:
-        with open(path, "wb") if ours.is_first else contextlib.nullcontext() as file:
+    if ours.is_first:
+        head = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        with replacing(file) as partial, open(partial, "wb") as opened:
+            np.lib.format.write_array_header_1_0(opened, head)
             for part in parts:
-                if file:
-                    file.write(part.contiguous().numpy().data.cast("B"))
-            if file:
-                file.flush()
-                os.fsync(file.fileno())  # other nodes map it next
-        ours.barrier()
-        # Copy on write: who changes codes in place changes memory, not the file.
-        mapped = ours.on_all(lambda: np.memmap(path, np.float32, "c", shape=shape))
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(folder)) from None
-    finally:
-        if ours.is_first:
-            Path(path).unlink(missing_ok=True)
-    return torch.from_numpy(mapped)
-
-
-def _new_file(folder: Path) -> str:
-    """Return an empty file's name, which marks it as a leftover to who finds it later."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, path = tempfile.mkstemp(prefix="codes.partial-", dir=folder)
-    os.close(handle)
-    return path
+                opened.write(part.contiguous().numpy().data.cast("B"))
+    else:
+        for _ in parts:  # coded together
+            pass
+    ours.barrier()  # it has its name

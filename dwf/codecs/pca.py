@@ -136,7 +136,7 @@ class PcaCodec(Codec):
             return 0.0
         return float(np.log(self.arrays["deviation_C"]).sum())
 
-    def encode_zoo(self, sources: Sources, folder: Path | None = None) -> Codes:
+    def encode_zoo(self, sources: Sources, file: Path | None = None) -> Codes:
         """Return the codes of networks of zoos; reads each component once, not once a block."""
         scores_NC, _ = self._project_zoos(sources)
         return Codes(self._as_codes(scores_NC), self.shape)

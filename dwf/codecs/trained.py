@@ -14,9 +14,10 @@ from dwf.codecs.codec import Codec
 from dwf.codecs.config import CodecSettings
 from dwf.errors import ConfigError, TooLarge
 from dwf.randomness import seed_of
+from dwf.ranks import world
 from dwf.run_folder import RunPart, replacing
 from dwf.training.config import LoopConfig
-from dwf.training.forecast import describe_training
+from dwf.training.forecast import describe_training, refuse_no_room
 from dwf.training.loop import train as train_module
 from dwf.training.task import Share, Task
 from dwf.zoo.checksums import file_checksum
@@ -129,6 +130,25 @@ class TrainedCodec(Codec):
     def _task(self, train: Sources, val: Sources, seed: int) -> Task:
         """Return what `module` is to learn; scalings are known."""
         raise NotImplementedError
+
+    def _refuse_no_room(self, train: Sources) -> None:
+        """Refuse a training that this rank's device has no room for; see `refuse_no_room`."""
+        training, layouts = self.config.training, [zoo.layout for zoo, _ in train]
+        module = self.planned_module(self.config, layouts)
+        share = Share(
+            0,
+            1 if training.engine == "plain" else world().size,
+            batch_size=training.batch_size,
+            accumulate=training.accumulate,
+        )
+        refuse_no_room(
+            module,
+            training,
+            share=share,
+            key="codec.training",
+            activations=self.activation_bytes(self.config, module, share=share),
+            hints=self.how_to_save_activations(self.config),
+        )
 
     @classmethod
     def activation_bytes(cls, config: CodecSettings, module: nn.Module, *, share: Share) -> int:

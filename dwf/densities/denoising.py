@@ -163,7 +163,7 @@ class Denoising(PathTask):
     @cached_property
     def noising(self) -> Noising:
         """How codes become noise."""
-        return Noising(self.config.kept_S, self.train.codes_NK.device)
+        return Noising(self.config.kept_S, self.train.device)
 
     def draw_paths(
         self, batch: Examples, generator: torch.Generator, *, learns: bool = False

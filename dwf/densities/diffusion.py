@@ -15,9 +15,9 @@ import torch
 from dwf.codecs.codes import Codes
 from dwf.densities.config import DiffusionConfig, DiffusionSolverConfig
 from dwf.densities.denoising import Denoising, Noising
-from dwf.densities.examples import Examples
+from dwf.densities.examples import Learnable
 from dwf.densities.guidance import guided
-from dwf.densities.learnt import LearntDensity
+from dwf.densities.learnt import CHUNK_NUMBERS, LearntDensity
 from dwf.densities.paths import PathTask
 from dwf.densities.samplers import denoise
 from dwf.densities.solver import Watch
@@ -60,11 +60,13 @@ class Diffusion(LearntDensity):
         return super().fit(train_codes, val_codes, **how)
 
     def task(
-        self, train: Examples, val: Examples, *, seed: int, metric: Sequence[torch.Tensor]
+        self, train: Learnable, val: Learnable, *, seed: int, metric: Sequence[torch.Tensor]
     ) -> PathTask:
         """Return the task of learning what `prediction` names; see the base."""
-        _, beyond = self._clip(train.codes_NK)
-        self._warn_of_clipping(beyond, "a training network's code")
+        if self.config.clip is not None:
+            num = max(1, CHUNK_NUMBERS // train.size)
+            beyond = max(self._clip(some.codes_NK)[1] for some in train.blocks(num))
+            self._warn_of_clipping(beyond, "a training network's code")
         return super().task(train, val, seed=seed, metric=metric)
 
     def draw(

@@ -1,15 +1,49 @@
-"""Standardised codes as a learnt density trains on them.
+"""Standardised codes as a learnt density trains on them, held or read from a disk.
 
-Shape suffixes: N codes, K numbers of a code, P numbers of all conditions, A architectures.
+Shape suffixes: N codes, B codes of a batch, K numbers of a code, P numbers of all conditions, A
+architectures.
 """
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 
+from dwf.codecs.codes import Codes
+from dwf.densities.scaling import Scaling, vectors
+
+ALL = slice(None)
+
+
+class Learnable(ABC):
+    """Codes that batches are taken of."""
+
+    size: int
+    """K."""
+    device: torch.device
+    """Where batches are."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """N."""
+
+    @abstractmethod
+    def take(self, rows_B: torch.Tensor, read: slice = ALL) -> "Examples":
+        """Return those of some rows, which may repeat.
+
+        Args:
+            rows_B: their numbers, int64, on the device.
+            read: places among them whose codes are needed; those of the others may be 0.
+        """
+
+    def blocks(self, num: int) -> Iterator["Examples"]:
+        """Yield all, `num` at a time, in order."""
+        yield from map(self.take, torch.arange(len(self), device=self.device).split(num))
+
 
 @dataclass(frozen=True)
-class Examples:
+class Examples(Learnable):
     """Standardised codes, and what is known of each; all on the device."""
 
     codes_NK: torch.Tensor
@@ -23,17 +57,27 @@ class Examples:
     sizes: tuple[int, ...] = ()
     """Numbers of each condition, P in all."""
 
+    @property
+    def size(self) -> int:
+        """K."""
+        return self.codes_NK.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.codes_NK.device
+
     def __len__(self) -> int:
         return len(self.codes_NK)
 
-    def take(self, rows: torch.Tensor) -> "Examples":
-        """Return those of some rows, which may repeat."""
+    def take(self, rows_B: torch.Tensor, read: slice = ALL) -> "Examples":
+        """Return those of some rows; all are read. See the base."""
 
         def of_rows(part: torch.Tensor | None) -> torch.Tensor | None:
-            return None if part is None else part.index_select(0, rows)
+            return None if part is None else part.index_select(0, rows_B)
 
         return Examples(
-            codes_NK=self.codes_NK.index_select(0, rows),
+            codes_NK=self.codes_NK.index_select(0, rows_B),
             condition_NP=of_rows(self.condition_NP),
             kind_N=of_rows(self.kind_N),
             present_AK=self.present_AK,
@@ -44,3 +88,31 @@ class Examples:
     def present_NK(self) -> torch.Tensor | None:  # noqa: N802
         """Which numbers each has; None: all."""
         return None if self.kind_N is None else self.present_AK[self.kind_N]
+
+
+class StoredExamples(Learnable):
+    """Examples whose codes stay on a disk: of a batch, the rows that are needed are read.
+
+    Args:
+        codes: mapped, in their own units.
+        scaling: to standardised units; on the device.
+        known: what else is known of each, with codes of no numbers.
+    """
+
+    def __init__(self, codes: Codes, scaling: Scaling, *, known: Examples):
+        self.codes, self.scaling, self.known = codes, scaling, known
+        self.size, self.device = codes.shape.size, known.device
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def take(self, rows_B: torch.Tensor, read: slice = ALL) -> Examples:
+        """Return those of some rows; 0 for codes that are not read. See the base."""
+        batch = self.known.take(rows_B)
+        present_BK = batch.present_NK
+        codes_BK = torch.zeros(len(rows_B), self.size, device=self.device)
+        codes_BK[read] = self.scaling.apply(
+            vectors(self.codes.take(rows_B[read].cpu())).to(self.device),
+            None if present_BK is None else present_BK[read],
+        )
+        return replace(batch, codes_NK=codes_BK)

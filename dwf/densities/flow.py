@@ -140,7 +140,8 @@ class Flow(LearntDensity):
         chunk = max(1, CHUNK_NUMBERS // (self.config.backbone.widest(self.shape) * backward))
         parts = []
         for start in range(0, len(codes), chunk):
-            some = self.examples(codes.take(slice(start, start + chunk)), None)
+            rows = torch.arange(start, min(start + chunk, len(codes)))
+            some = self.examples(codes.take(rows), None)
             x_BK, present_BK = some.codes_NK, some.present_NK
             signs = torch.randint(0, 2, (probes, *x_BK.shape), generator=generator) * 2.0 - 1
             part_B = log_density(

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dwf.densities.config import FlowConfig
-from dwf.densities.examples import Examples
+from dwf.densities.examples import Examples, Learnable
 from dwf.densities.pairing import PairedSections, pair
 from dwf.densities.paths import Paths, PathTask, draw_source
 from dwf.randomness import torch_stream
@@ -43,8 +43,8 @@ class FlowMatching(PathTask):
         config: FlowConfig,
         module: nn.Module,
         *,
-        train: Examples,
-        val: Examples,
+        train: Learnable,
+        val: Learnable,
         seed: int,
         sections: PairedSections = (),
         metric: Sequence[torch.Tensor] = (),
@@ -54,8 +54,14 @@ class FlowMatching(PathTask):
         )
         self.bank_NK = None
         if config.source == "fixed":
-            generator = torch_stream(seed, "bank", device=train.codes_NK.device.type)
-            self.bank_NK = draw_source(train.codes_NK, config.source_std, generator=generator)
+            generator = torch_stream(seed, "bank", device=train.device.type)
+            bank_NK = torch.empty(len(train), train.size, device=train.device)
+            self.bank_NK = bank_NK.normal_(0, config.source_std, generator=generator)
+
+    @property
+    def pairs_batches(self) -> bool:
+        """Whether noise is paired with codes over a batch; see the base."""
+        return self.config.pairing in ("optimal_transport", "equivariant")
 
     def validation_rows(self) -> int:
         """Return how many held-out codes are looked at at once."""

@@ -22,7 +22,8 @@ from dwf.densities.asked import Asked, Guidance, Wanted
 from dwf.densities.conditions import Conditions, Told
 from dwf.densities.config import LearntSettings, SolverSettings
 from dwf.densities.density import Density, Setting
-from dwf.densities.examples import Examples
+from dwf.densities.examples import Examples, Learnable, StoredExamples
+from dwf.densities.needs import Needs
 from dwf.densities.pairing import PairedSections
 from dwf.densities.paths import PathTask
 from dwf.densities.scaling import Scaling, check_codes, vectors
@@ -30,9 +31,11 @@ from dwf.densities.solver import Watch, draw_noise
 from dwf.devices import find_device
 from dwf.errors import ConfigError
 from dwf.randomness import seed_of, seeded
+from dwf.ranks import world
 from dwf.room import within_memory
 from dwf.run_folder import RunFolder, load_state, save_state
 from dwf.settings import build, to_dict
+from dwf.training.forecast import refuse_no_room
 from dwf.training.loop import Outcome, train
 from dwf.training.task import refuse_few
 
@@ -62,7 +65,7 @@ class LearntDensity(Density):
         self.device = find_device(config.training.compute.device)
 
     def task(
-        self, train: Examples, val: Examples, *, seed: int, metric: Sequence[torch.Tensor]
+        self, train: Learnable, val: Learnable, *, seed: int, metric: Sequence[torch.Tensor]
     ) -> PathTask:
         """Return what `module` is asked to learn.
 
@@ -136,6 +139,7 @@ class LearntDensity(Density):
 
         Raises:
             TooFewNetworks: fewer training codes than the batch size.
+            TooLarge: see `forecast.refuse_no_room`.
             ShapeMismatch: the codes are not of one shape; see `scaling.check_codes`.
             ConfigError: the backbone takes sequences and the codes are vectors, or the reverse; or
                 there is a condition, or `behaviour`, and nothing to learn it from.
@@ -143,12 +147,13 @@ class LearntDensity(Density):
         """
         check_codes(val_codes, train_codes.shape)
         refuse_few(len(train_codes), self.config.training.batch_size)
-        present_NK = train_codes.present_NK
-        scaling = Scaling.fit(vectors(train_codes), self.config.standardise, present_NK=present_NK)
+        scaling = Scaling.fit(train_codes, self.config.standardise)
         conditions = None
         if self.config.takes_condition:
             conditions = Conditions.fit(self.config.conditions, train_conditions)
         self.prepare(train_codes.shape, scaling, seed=seed, conditions=conditions)
+        needs = Needs.of(self.config, train_codes.shape, ranks=world().size)
+        refuse_no_room(self.module, self.config.training, **vars(needs))
         task = self.task(
             self.examples(train_codes, train_conditions),
             self.examples(val_codes, val_conditions),
@@ -211,8 +216,10 @@ class LearntDensity(Density):
         present_AK = shape.present_AK
         self.present_AK = None if present_AK is None else present_AK.to(self.device)
 
-    def examples(self, codes: Codes, told: Told | None) -> Examples:
+    def examples(self, codes: Codes, told: Told | None) -> Learnable:
         """Return codes on the device, standardised, with what is known of them.
+
+        Codes that are mapped stay on the disk, to be read batch by batch.
 
         Args:
             codes: in the shape of the training codes.
@@ -224,15 +231,17 @@ class LearntDensity(Density):
             sizes = self.conditions.sizes
         if codes.kind_N is not None:
             kind_N = codes.kind_N.to(self.device)
-        examples = Examples(
-            vectors(codes).to(self.device),
+        known = Examples(
+            torch.empty(len(codes), 0, device=self.device),
             condition_NP,
             kind_N=kind_N,
             present_AK=self.present_AK,
             sizes=sizes,
         )
-        standardised_NK = self.scaling.apply(examples.codes_NK, examples.present_NK)
-        return replace(examples, codes_NK=standardised_NK)
+        if codes.is_mapped:
+            return StoredExamples(codes, self.scaling, known=known)
+        numbers_NK = vectors(codes).to(self.device)
+        return replace(known, codes_NK=self.scaling.apply(numbers_NK, known.present_NK))
 
     @property
     def sections(self) -> PairedSections:

@@ -10,6 +10,7 @@ numbers of all conditions.
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,14 +21,13 @@ from torch.nn.functional import mse_loss
 from dwf.backbones.shape import Shape
 from dwf.codecs.codes import tokens_of
 from dwf.densities.config import LearntSettings
-from dwf.densities.examples import Examples
+from dwf.densities.examples import ALL, Examples, Learnable
 from dwf.densities.pairing import PairedSections
 from dwf.randomness import torch_stream
 from dwf.training.task import Share, Task
 
 _VALIDATION_DRAWS = 512
 _VALIDATION_NUMBERS = 2**24
-_ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class PathTask(Task):
         config: LearntSettings,
         module: nn.Module,
         *,
-        train: Examples,
-        val: Examples,
+        train: Learnable,
+        val: Learnable,
         seed: int,
         sections: PairedSections = (),
         metric: Sequence[torch.Tensor] = (),
@@ -111,14 +111,23 @@ class PathTask(Task):
         Noise may be paired with codes over the batch of all ranks, so each draws all of it.
         """
         rows_B = self.draw_rows(batch_size * self.share.world, generator)
-        paths = self.draw_paths(self.train.take(rows_B), generator, learns=True)
-        return self._error(module, paths, self.share.of_round(batch_size))
+        mine = self.share.of_round(batch_size)
+        begun = time.perf_counter()
+        batch = self.train.take(rows_B, ALL if self.pairs_batches else mine)
+        self.seconds_waited += time.perf_counter() - begun
+        paths = self.draw_paths(batch, generator, learns=True)
+        return self._error(module, paths, mine)
+
+    @property
+    def pairs_batches(self) -> bool:
+        """Whether a point on a path depends on the codes of a batch's other points."""
+        return False
 
     def validate(self, module: nn.Module) -> float | None:
         """Return the error over held-out codes, at the same noise and times each call."""
         if not len(self.val):
             return None
-        device = self.val.codes_NK.device
+        device = self.val.device
         generator = torch_stream(self.seed, "validation", device=device.type)
         repeats = -(-_VALIDATION_DRAWS // len(self.val))
         rows = torch.arange(len(self.val), device=device).repeat(repeats)
@@ -131,12 +140,12 @@ class PathTask(Task):
     def validation_rows(self) -> int:
         """Return how many held-out codes are looked at at once."""
         sections = tuple((count, size) for count, size, _ in self.sections)
-        shape = Shape(self.val.codes_NK.shape[1], sections or None)
+        shape = Shape(self.val.size, sections or None)
         return max(1, _VALIDATION_NUMBERS // self.config.backbone.widest(shape))
 
     def draw_rows(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Return the places of random training codes, int64, [count]."""
-        device = self.train.codes_NK.device
+        device = self.train.device
         return torch.randint(len(self.train), (count,), generator=generator, device=device)
 
     def draw_conditions(
@@ -148,7 +157,7 @@ class PathTask(Task):
         share = self.config.drop_condition if learns else 0.0
         return forget(batch.condition_NP, share, generator=generator, sizes=batch.sizes)
 
-    def _error(self, module: nn.Module, paths: Paths, part: slice = _ALL) -> torch.Tensor:
+    def _error(self, module: nn.Module, paths: Paths, part: slice = ALL) -> torch.Tensor:
         """Return the mean squared error over a part of the paths; parts' mean is that of all."""
         mine, told = paths.take(part), {}
         if mine.condition_BP is not None:

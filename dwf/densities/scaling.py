@@ -10,6 +10,8 @@ import torch
 from dwf.codecs.codes import Codes, CodeShape
 from dwf.errors import ShapeMismatch
 
+_BLOCK_NUMBERS = 2**22
+
 
 def vectors(codes: Codes, shape: CodeShape | None = None) -> torch.Tensor:
     """Return codes as vectors, sequences token after token, float32, shape [N, K].
@@ -54,27 +56,28 @@ class Scaling:
     """float32, > 0, shape [K] or []."""
 
     @classmethod
-    def fit(
-        cls, codes_NK: torch.Tensor, kind: str, *, present_NK: torch.Tensor | None = None
-    ) -> "Scaling":
+    def fit(cls, codes: Codes, kind: str) -> "Scaling":
         """Return the scaling of `per_dimension`, `global` or `none`.
 
+        A block of columns is held at a time, whatever the codes take. Of codes of several
+        architectures, only numbers that a network has count.
+
         Args:
-            codes_NK: to learn it from.
+            codes: to learn it from.
             kind: of scaling.
-            present_NK: which numbers each code has: only these count. None: all.
         """
         if kind == "none":
             return cls(torch.zeros(()), torch.ones(()))
-        codes_NK = codes_NK.double()
-        if present_NK is None:
-            mean_K = codes_NK.mean(0)
-            variance_K = (codes_NK - mean_K).square().mean(0)
+        width = max(1, _BLOCK_NUMBERS // len(codes))
+        present_AK, kind_N = codes.shape.present_AK, codes.kind_N
+        if present_AK is None:
+            pairs = [_moments(columns.double()) for columns in codes.columns(width)]
+            mean_K, variance_K = map(torch.cat, zip(*pairs, strict=True))
             mean_variance = variance_K.mean()
         else:
-            count_K = present_NK.sum(0)
-            mean_K = (codes_NK * present_NK).sum(0) / count_K.clamp(min=1)
-            squares_K = ((codes_NK - mean_K).square() * present_NK).sum(0)
+            parts = zip(codes.columns(width), present_AK.split(width, dim=1), strict=True)
+            triples = [_moments_of_present(part.double(), has[kind_N]) for part, has in parts]
+            mean_K, squares_K, count_K = map(torch.cat, zip(*triples, strict=True))
             variance_K = squares_K / count_K.clamp(min=1)
             mean_variance = squares_K.sum() / count_K.sum()
         if kind == "global":
@@ -100,3 +103,18 @@ class Scaling:
         """Return the log determinant of `undo`, float64: a scalar, or [N] of what each code has."""
         logs_K = self.deviation.double().log().expand(num_features)
         return logs_K.sum() if present_NK is None else (logs_K * present_NK).sum(1)
+
+
+def _moments(codes_NK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (mean_K, variance_K)."""
+    mean_K = codes_NK.mean(0)
+    return mean_K, (codes_NK - mean_K).square().mean(0)
+
+
+def _moments_of_present(
+    codes_NK: torch.Tensor, present_NK: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return (mean_K, sum of squared differences from it, count_K) of what is present."""
+    count_K = present_NK.sum(0)
+    mean_K = (codes_NK * present_NK).sum(0) / count_K.clamp(min=1)
+    return mean_K, ((codes_NK - mean_K).square() * present_NK).sum(0), count_K

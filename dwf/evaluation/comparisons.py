@@ -171,6 +171,7 @@ class _Measuring:
                 self.yardstick.originals,
                 self._numbers[rows],
                 told=self._by(rows),
+                exchanged=self._exchanged(self.zoo, rows, self.yardstick.originals),
             )
             if len(held_out):
                 measured = self.yardstick.measure_zoo(self.zoo, held_out, compare=True)
@@ -180,14 +181,17 @@ class _Measuring:
                     measured,
                     self._numbers[held_out],
                     told=self._by(held_out) | self._own(held_out),
+                    exchanged=self._exchanged(self.zoo, held_out, measured),
                 )
         nearest = {}
         for each in self.comparison.samples:
-            measured = self.yardstick.measure_zoo(each, np.arange(len(each)), compare=True)
+            rows = np.arange(len(each))
+            measured = self.yardstick.measure_zoo(each, rows, compare=True)
             nearest[self._called(each)] = measured.nearest_S
             network_S, more = each.columns["network"], _how_drawn(each)
             told = asked_of(each)
             more["source"] = each.name
+            more["exchanged"] = self._exchanged(each, rows, measured)
             yield self._set(self._called(each), "samples", measured, network_S, told=told, **more)
         for family, baseline in self.comparison.baselines:
             yield self._of_baseline(family, baseline)
@@ -201,6 +205,11 @@ class _Measuring:
             yield self._set(f"nearest originals of {name}", "nearest", copies)
         for each in self.comparison.samples:
             yield from self._retrieval(each)
+
+    def _exchanged(self, zoo: Zoo, rows: np.ndarray, measured: Measured) -> dict[str, Json]:
+        """Return what is left of a set's accuracy when its networks' layers are exchanged."""
+        accuracy_S = measured.accuracy_S
+        return self.yardstick.coherence(zoo, rows, accuracy_S=accuracy_S, seed=self.config.seed)
 
     def _retrieval(self, samples: Zoo) -> Iterator[NetworkSet]:
         """Yield the training networks nearest to what samples were asked for, if they were."""

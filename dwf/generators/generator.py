@@ -19,6 +19,7 @@ from dwf.codecs.codec import HEAD as CODEC_HEAD
 from dwf.codecs.codec import Codec, codec_folder
 from dwf.codecs.codes import Judge
 from dwf.codecs.config import CODECS, CodecSettings
+from dwf.codecs.stored import CodeStore
 from dwf.densities.config import DENSITIES, DensitySettings
 from dwf.densities.density import Density, Setting
 from dwf.densities.solver import Watch
@@ -167,6 +168,7 @@ class Generator:
         ours, folder = world(), codec_folder(run)
         ours.on_first(lambda: write_json(run.path / HEAD, self.head))
         if not ours.on_first((folder / CODEC_HEAD).exists):
+            ours.on_first(CodeStore(run).remove)  # of a codec that was removed
             fit_codec(self.codec, for_codec, subject=self.subject, run=run, seed=seed)
             ours.on_first(lambda: self.codec.save(folder))
             # Of a codec that trained in pieces, the first rank's alone is whole.
@@ -201,8 +203,9 @@ class Generator:
         self, learning: Learning, run: RunFolder, seed: int, likelihood: int
     ) -> dict[str, Json]:
         ours = world()
-        train_codes = self.codec.encode_zoo(learning.train, run.path)
-        val_codes = self.codec.encode_zoo(learning.val, run.path)
+        store = CodeStore(run)
+        train_codes = store.codes("train", self.codec, sources=learning.train)
+        val_codes = store.codes("val", self.codec, sources=learning.val)
         given = {}
         if learning.conditions is not None:
             names = "train_conditions", "val_conditions"
@@ -227,6 +230,7 @@ class Generator:
                 )
                 told = told | {"likelihood": found}
             error = round_trip_error(self.codec, learning.val)
+            store.remove()
             return {"codec": self.codec.facts | {"round_trip": error}, "density": told}
 
         return ours.on_first(finish)

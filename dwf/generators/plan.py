@@ -201,6 +201,7 @@ def _describe_density(
     most = "up to " if config.codec.has_open_size else ""
     several = f" for {len(layouts)} architectures" if len(layouts) > 1 else ""
     codes = f"{config.codec.kind} codes of {most}{shape.size:,} numbers{several}"
+    yield from _describe_store(shape, num_train, reads=density.training is not None)
     if density.backbone is None:
         yield f"{codes}, density {density.kind}"
         return
@@ -211,6 +212,20 @@ def _describe_density(
         "parameters"
     )
     yield f"{density.kind}: {_describe_learning(density, backbone, shape, ranks, gpu_memory_gb)}"
+
+
+def _describe_store(shape: "CodeShape", num_train: int, *, reads: bool) -> Iterator[str]:
+    """Yield where codes of training networks lie while the density is fitted, if on a disk."""
+    from dwf.codecs.codes import MOST_HELD
+    from dwf.codecs.stored import FOLDER
+
+    num_bytes = 4 * num_train * math.prod(shape.of_code)
+    if num_bytes > MOST_HELD:
+        how = "read from there batch by batch" if reads else "mapped from there"
+        yield (
+            f"the training networks' codes, up to {num_bytes / 1e9:.1f} GB, lie in the run's "
+            f"folder {FOLDER}/ while the density is fitted, {how}"
+        )
 
 
 def _describe_codec(config: GeneratorConfig, zoos: Path) -> Iterator[str]:
@@ -234,26 +249,15 @@ def _describe_learning(
     gpu_memory_gb: float | None,
 ) -> str:
     """Return in words which ranks train a density; one that is `plain` is fitted by the first."""
+    from dwf.densities.needs import Needs
     from dwf.training.forecast import describe_speed, describe_training
-    from dwf.training.memory import numbers_in_bytes
-    from dwf.training.task import Share
 
     training, settings = density.training, density.backbone
-    together = 1 if training.engine == "plain" else ranks
-    share = Share(0, together, batch_size=training.batch_size, accumulate=training.accumulate)
-    kept = numbers_in_bytes(share.micro * settings.kept_numbers(shape), training)
-    said = describe_training(
-        backbone,
-        training,
-        share=share,
-        key="density.training",
-        activations=kept,
-        hints=[f"--density.backbone.{name}" for name in settings.saves_memory],
-        gpu_memory_gb=gpu_memory_gb,
-    )
+    needs = Needs.of(density, shape, ranks=ranks)
+    said = describe_training(backbone, training, gpu_memory_gb=gpu_memory_gb, **vars(needs))
     if training.engine == "plain":
         return said
-    return f"{said}\n{describe_speed(settings.multiplications(shape), share)}"
+    return f"{said}\n{describe_speed(settings.multiplications(shape), needs.share)}"
 
 
 def _planned_backbone(

@@ -2,8 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import nn
 
+from dwf.devices import find_device
+from dwf.errors import TooLarge
+from dwf.room import machine_bytes
 from dwf.training.config import LoopConfig
 from dwf.training.deepspeed_config import read_settings
 from dwf.training.memory import memory_of_training
@@ -48,8 +52,78 @@ def describe_training(
             f"{sum(sizes):,} parameters; {_describe_ranks(config, share)}",
             f"memory per GPU: {_sizes(need)}",
             *_advice(need, key, hints, gpu_memory_gb),
+            *_warning(need, config, share, key, hints),
         ]
     )
+
+
+def refuse_no_room(
+    module: nn.Module,
+    config: LoopConfig,
+    *,
+    share: Share,
+    key: str,
+    activations: int = 0,
+    hints: Sequence[str] = (),
+) -> None:
+    """Refuse, where the work starts, a training for which its device has too little memory.
+
+    Args:
+        module: what is to be trained.
+        config: of the loop.
+        share: this rank's part of a batch.
+        key: dotted key of `config`.
+        activations: bytes that the backward needs of one micro-batch; 0: not counted.
+        hints: flags that lower `activations`.
+
+    Raises:
+        TooLarge: so it is; names the setting that would fit, if one does.
+        ConfigError: the settings of DeepSpeed are wrong.
+    """
+    sizes = [p.numel() for p in module.parameters()]
+    need = memory_of_training(
+        config, sum(sizes), world=share.world, activations=activations, largest_layer=max(sizes)
+    )
+    device = find_device(config.compute.device)
+    room = device_bytes(device)
+    if need["total"] > room:
+        where = "this machine's memory has" if device.type == "cpu" else f"the {device.type} has"
+        raise TooLarge(
+            f"{key}: training takes {_sizes(need)}, and {where} {room / 2**30:,.1f} GiB: "
+            f"{_that_fits(need, room, share, key, hints)}"
+        )
+
+
+def device_bytes(device: torch.device) -> int:
+    """Return the bytes of memory of a device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return machine_bytes()
+
+
+def _that_fits(
+    need: dict[str, int], room: int, share: Share, key: str, hints: Sequence[str]
+) -> str:
+    """Return in words the setting with which a training fits, or what brings it nearer."""
+    free, an_example = room - (need["total"] - need["activations"]), need["activations"]
+    an_example = an_example // share.micro
+    each = share.batch_size // share.world
+    for accumulate in range(share.accumulate + 1, each + 1):
+        if each % accumulate == 0 and an_example * (each // accumulate) <= free:
+            return f"set --{key}.accumulate {accumulate}, which fits"
+    return f"try {', '.join([*hints, 'a smaller network, or fewer numbers in a code'])}"
+
+
+def _warning(
+    need: dict[str, int], config: LoopConfig, share: Share, key: str, hints: Sequence[str]
+) -> Iterator[str]:
+    """Yield that this machine would refuse it, where training is not for a GPU."""
+    room = machine_bytes()
+    if config.compute.device != "cuda" and not torch.cuda.is_available() and need["total"] > room:
+        yield (
+            f"WARNING: with the {room / 2**30:,.1f} GiB of this machine it is refused: "
+            f"{_that_fits(need, room, share, key, hints)}"
+        )
 
 
 def describe_speed(multiplications: float, share: Share) -> str:

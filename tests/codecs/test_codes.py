@@ -5,6 +5,7 @@ import resource
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,16 +27,24 @@ def blocks(sizes=(3, 1, 4)):
 
 def test_codes_on_disk_are_those_in_memory(tmp_path, monkeypatch):
     wanted = torch.cat([block.values for block in blocks()])
-    held = gather(iter(blocks()), 8, folder=tmp_path)
-    assert not list(tmp_path.iterdir())
+    file = tmp_path / "codes" / "train.npy"
+    held = gather(iter(blocks()), 8, file=file)
+    assert not list(tmp_path.iterdir()) and not held.is_mapped
     monkeypatch.setattr(module, "MOST_HELD", 0)
-    mapped = gather(iter(blocks()), 8, folder=tmp_path / "codes")
+    mapped = gather(iter(blocks()), 8, file=file)
+    assert mapped.is_mapped and mapped.take(slice(2, 5)).is_mapped
+    assert not mapped.take(torch.tensor([1, 1])).is_mapped
     for codes in (held, mapped, gather(iter(blocks()), 8)):
         assert torch.equal(codes.values, wanted) and codes.shape.layout == "a"
         assert codes.shape.positions is not None and torch.equal(codes.shape.mask, MASK)
-    assert not list((tmp_path / "codes").iterdir())  # nothing is left behind, whatever happens
+    assert torch.equal(torch.from_numpy(np.load(file)), wanted) and list_of(file.parent) == [file]
+    assert torch.equal(torch.cat([*mapped.columns(2)], dim=1), mapped.flatten())
     mapped.values[2] = 7  # as of any tensor, and nothing else sees it
     assert (mapped.values[2] == 7).all() and torch.equal(mapped.values[3:], wanted[3:])
+
+
+def list_of(folder):
+    return sorted(folder.iterdir())
 
 
 def mapped_anonymous() -> int:
@@ -51,7 +60,7 @@ def test_codes_on_disk_take_no_anonymous_memory(tmp_path):
     codes = gather(
         (Codes(block * i, CodeShape.vectors("a", 2**20)) for i in range(count)),
         count,
-        folder=tmp_path,
+        file=tmp_path / "train.npy",
     )
     assert codes.values[:, 5].tolist() == list(range(count))
     assert mapped_anonymous() - before < num_bytes / 8
@@ -64,10 +73,11 @@ def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path, monkeypatch):
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
     try:
         with pytest.raises(OSError, match=str(tmp_path)):
-            gather(many, 4, folder=tmp_path)
+            gather(many, 4, file=tmp_path / "train.npy")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         gc.collect()
+    assert not list_of(tmp_path)  # what was written is swept
 
 
 def test_blocks_of_several_layouts_are_refused():
@@ -110,9 +120,9 @@ def test_a_zoo_of_several_shards_is_encoded_block_by_block(plant_zoo, run, monke
     codec = FlatCodec(FlatConfig()).fit(sources, [], run=run)
     wanted = [codec.encode(torch.from_numpy(zoo.read(rows)), zoo.layout) for _, rows in sources]
     monkeypatch.setattr(module, "MOST_HELD", 0)
-    found = codec.encode_zoo(sources, run.path / "codes")
+    found = codec.encode_zoo(sources, run.path / "train.npy")
     assert torch.equal(found.values, torch.cat([codes.values for codes in wanted]))
-    none = codec.encode_zoo([(zoo, zoo.rows(split="train")[:0])], run.path)
+    none = codec.encode_zoo([(zoo, zoo.rows(split="train")[:0])], run.path / "val.npy")
     assert none.values.shape == (0, zoo.layout.size)
 
 
@@ -160,8 +170,8 @@ def test_what_an_architecture_does_not_have_is_refilled_with_zeros():
 
 def test_mixed_codes_are_cut_and_joined_with_their_kinds(tmp_path, monkeypatch):
     codes = mixed()
-    for folder in (None, tmp_path):
-        back = join([codes.take(slice(0, 1)), codes.take(torch.tensor([1, 2, 3]))], folder)
+    for file in (None, tmp_path / "train.npy"):
+        back = join([codes.take(slice(0, 1)), codes.take(torch.tensor([1, 2, 3]))], file)
         assert torch.equal(back.values, codes.values) and torch.equal(back.kind_N, codes.kind_N)
         monkeypatch.setattr(module, "MOST_HELD", 0)
     none = codes.take(slice(0))

@@ -115,7 +115,7 @@ def main():
         return encode(weights_ND, layout)
 
     fitted.encode = noted
-    found = fitted.encode_zoo([(opened, opened.rows(split="train"))], Path(folder))
+    found = fitted.encode_zoo([(opened, opened.rows(split="train"))], Path(folder) / "train.npy")
     np.save(Path(folder) / f"rank-{ours.rank}", found.values.numpy())
     print(f"rank {ours.rank} coded {sum(coded)}, mapped {found.values.untyped_storage().nbytes()}")
 
@@ -127,7 +127,7 @@ exit_together(main)
 def test_ranks_share_the_coding_of_a_zoo_and_all_have_all_codes(
     plant_zoo, run, tmp_path, most_held
 ):
-    """Held or mapped from one file, which leaves no trace."""
+    """Held or mapped from one file."""
     zoo = plant_zoo(num_shards=3)
     rows = zoo.rows(split="train")
     codec = FlatCodec(FlatConfig()).fit([(zoo, rows)], [], run=run)

@@ -116,7 +116,7 @@ def test_codes_of_several_zoos_are_one(tmp_path, run, monkeypatch):
     parts = [codec.encode(torch.from_numpy(zoo.read()), zoo.layout) for zoo in zoos]
     joined = join(parts)
     monkeypatch.setattr("dwf.codecs.codes.MOST_HELD", 0)
-    for found in (joined, codec.encode_zoo(every, tmp_path / "codes")):
+    for found in (joined, codec.encode_zoo(every, tmp_path / "train.npy")):
         assert torch.equal(found.values, codes.values) and torch.equal(found.kind_N, codes.kind_N)
     assert codes.kind_N.tolist() == [0] * 8 + [1] * 5 + [2] * 6
     none = codec.encode_zoo([(zoo, rows[:0]) for zoo, rows in every])

@@ -109,7 +109,7 @@ def linear_flow(num_features=3, source_std=0.7):
     config = dataclasses.replace(config, solver=SolverConfig(rtol=1e-6, atol=1e-6))
     flow = Flow(config)
     codes = vector_codes(normal(50, num_features) * torch.arange(1.0, num_features + 1) + 2)
-    flow.prepare(codes.shape, Scaling.fit(codes.values, "per_dimension"), seed=0)
+    flow.prepare(codes.shape, Scaling.fit(codes, "per_dimension"), seed=0)
     flow.module = Linear(num_features)
     return flow, codes
 
@@ -173,7 +173,7 @@ def test_oracles_of_a_gaussian_give_its_log_prob(prediction):
 
     flow, codes = linear_flow(source_std=s)
     flow.config = dataclasses.replace(flow.config, prediction=prediction)
-    flow.scaling = Scaling.fit(codes.values, "none")
+    flow.scaling = Scaling.fit(codes, "none")
     flow.module = oracle
     wanted = torch.distributions.Normal(m, c).log_prob(codes.values).sum(1)
     torch.testing.assert_close(flow.log_prob(codes), wanted, rtol=0, atol=0.05)
@@ -396,7 +396,7 @@ def test_a_sequence_is_the_vector_of_its_weights():
     results = []
     for form, backbone in ((codes, TOKENS.backbone), (as_vectors, SMALL.backbone)):
         flow = Flow(dataclasses.replace(SMALL, backbone=backbone))
-        flow.prepare(form.shape, Scaling.fit(form.flatten(), "per_dimension"), seed=0)
+        flow.prepare(form.shape, Scaling.fit(form, "per_dimension"), seed=0)
         flow.module = Linear(14)
         results.append((flow.sample(3, seed=1).flatten(), flow.log_prob(form)))
     assert torch.equal(results[0][0], results[1][0])

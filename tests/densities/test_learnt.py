@@ -185,7 +185,7 @@ def test_training_goes_on_where_it_stopped_to_the_same_bits(tmp_path, monkeypatc
 
 def test_what_says_nothing_draws_the_mean():
     density, many = Own(OwnConfig()), codes(50)
-    scaling = Scaling.fit(many.values, "per_dimension")
+    scaling = Scaling.fit(many, "per_dimension")
     density.prepare(many.shape, scaling, seed=0)
     assert all(not parameter.any() for parameter in density.module.leave.parameters())
     drawn = density.sample(6, seed=0)

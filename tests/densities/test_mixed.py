@@ -118,9 +118,7 @@ def test_likelihood_of_a_masked_gaussian_is_the_closed_form(exact, standardise):
     codes = mixed(40)
     present_NK = codes.present_NK
     flow = Flow(dataclasses.replace(CONFIG, solver=SolverConfig(rtol=1e-6, atol=1e-6)))
-    flow.prepare(
-        codes.shape, Scaling.fit(codes.flatten(), standardise, present_NK=present_NK), seed=0
-    )
+    flow.prepare(codes.shape, Scaling.fit(codes, standardise), seed=0)
     rates_K = torch.linspace(-0.5, 0.8, codes.shape.size)
     flow.module = Growth(rates_K)
     # x(1) = e^a x(0): each number is N(mean, (deviation e^a)^2), and of a network only its own.
@@ -135,7 +133,7 @@ def test_scaling_counts_only_what_is_there():
     codes = mixed(40)
     present_NK = codes.present_NK
     values_NK = codes.flatten().double()
-    scaling = Scaling.fit(codes.flatten(), "per_dimension", present_NK=present_NK)
+    scaling = Scaling.fit(codes, "per_dimension")
     for k in range(codes.shape.size):
         own = values_NK[present_NK[:, k], k]
         assert scaling.mean[k].item() == pytest.approx(own.mean().item(), abs=1e-6)
@@ -143,7 +141,7 @@ def test_scaling_counts_only_what_is_there():
     standardised = scaling.apply(codes.flatten(), present_NK)
     assert not standardised[~present_NK].any()
     every = (values_NK - scaling.mean)[present_NK]
-    found = Scaling.fit(codes.flatten(), "global", present_NK=present_NK).deviation.item()
+    found = Scaling.fit(codes, "global").deviation.item()
     assert found == pytest.approx(every.square().mean().sqrt().item(), rel=1e-5)
 
 

@@ -134,6 +134,7 @@ class AutoencoderCodec(TrainedCodec):
             "scale_K": self.numbers.scale_K.numpy(),
             "variances": np.array(self.numbers.variances),
         }
+        self._refuse_no_room(train)
         self.module = self._new_module(seed)
         self.facts = {
             "networks": count_networks(train),

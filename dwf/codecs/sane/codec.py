@@ -133,6 +133,7 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
             self._refuse_other(zoo.layout.digest)
         for digest in self.layouts:
             self._measure([source for source in train if source[0].layout.digest == digest])
+        self._refuse_no_room(train)
         self.module = self._new_module(seed)
         self.facts = {
             "networks": count_networks(train),

@@ -3,7 +3,7 @@
 Shape suffixes: B networks of a block, D numbers of one network, M images of the split, K classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -113,6 +113,21 @@ class Scorer:
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return found if votes.total is None else found | {"votes_MK": votes.total}
 
+    def accuracy(self, weights_BD: np.ndarray, source: Source = "own") -> np.ndarray:
+        """Return the accuracy_B of a block of networks on the split, float64, and nothing else.
+
+        Args:
+            weights_BD: float32, whole rows.
+            source: the statistics they are judged with.
+        """
+        source = source if self.buffers else "own"
+
+        def score(network: nn.Module, rows: slice) -> np.ndarray:
+            state = self.layout.unflatten(torch.from_numpy(weights_BD[rows]).to(self.device))
+            return self._run(network, self._with(network, state, source), self._part).accuracy_N
+
+        return self._of_each(score, len(weights_BD))
+
     def logits(
         self, weights_BD: np.ndarray, source: Source = "own", *, images_MX: torch.Tensor
     ) -> np.ndarray:
@@ -130,13 +145,17 @@ class Scorer:
             judged = self._with(network, state, source)
             return network_logits(network, judged, images_MX=images_MX).cpu().numpy()
 
+        return self._of_each(answer, len(weights_BD))
+
+    def _of_each(self, compute: Callable[[nn.Module, slice], np.ndarray], count: int) -> np.ndarray:
+        """Return what is computed of networks, at once or of one after the other side by side."""
         if computed_together(self.network, self.device):
-            return answer(self.network, slice(None))
+            return compute(self.network, slice(None))
         return np.concatenate(
             side_by_side(
                 self.network,
-                len(weights_BD),
-                compute=lambda network, i: answer(network, slice(i, i + 1)),
+                count,
+                compute=lambda network, i: compute(network, slice(i, i + 1)),
                 workers=self._workers,
             )
         )

@@ -89,6 +89,11 @@ def _figure(measure: str) -> Callable[[NetworkSet], str]:
     return lambda one: number_cell(one.figure(measure))
 
 
+def _left(one: NetworkSet) -> str:
+    found = one.summary.get("exchanged")
+    return f"{share_cell(found['left'])} of {found['n']}" if found else ""
+
+
 def _passed(test: str) -> Callable[[NetworkSet], str]:
     return lambda one: share_with_interval(one.summary.get(test), one.n)
 
@@ -207,6 +212,15 @@ COLUMNS: tuple[Column[NetworkSet], ...] = (
         words="Dispersion is the set's root mean square distance to its own mean over that of the "
         "training networks: below 0.7 a generator has lost much of the variety that it learnt "
         "from.",
+    ),
+    Column(
+        "exchanged",
+        _left,
+        words="Exchanged: what is left of the accuracy above chance when each layer of a network "
+        "comes from another network of the set, drawn for each layer by itself, and of how many "
+        "networks: where it is far above the originals', layers were drawn without regard for "
+        "each other; a dash where the networks themselves are not clearly better than chance.",
+        is_optional=True,
     ),
 )
 """The main table: a row for each set."""

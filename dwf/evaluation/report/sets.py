@@ -70,10 +70,11 @@ class NetworkSet:
     (`copy`, `average`), its `mark` (name, why; see `marks`), its `profile` (see
     `measure.profile`), and, of networks with BatchNorm, statistics of the accuracies with the
     running statistics that were compared. Of some sets
-    `ensemble` (n, accuracy), of samples that were selected `selection` (how), of samples that were
-    drawn on conditions `condition` (generator, asked, guidance). Where generators learnt from
-    different training networks: `learnt_from`, how many of them the set is held against, and
-    `subset`, which, where not all (see `Subset.label`)."""
+    `ensemble` (n, accuracy), of sets that lie in zoos `exchanged` (see `coherence`), of samples
+    that were selected `selection` (how), of samples that were drawn on conditions `condition`
+    (generator, asked, guidance). Where generators learnt from different training networks:
+    `learnt_from`, how many of them the set is held against, and `subset`, which, where not all
+    (see `Subset.label`)."""
     networks: dict[str, list[Any]]
     """Measure -> one value for each network."""
     source: str = ""
