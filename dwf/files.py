@@ -6,6 +6,7 @@ What the system says (no such file, no permission) passes as it is. No torch is 
 """
 
 import contextlib
+import errno
 import gzip
 import json
 import math
@@ -17,7 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from dwf.errors import CorruptCheckpoint, DwfError
 from dwf.plain import Json
@@ -43,6 +44,8 @@ DAMAGED = (
 _MOST_PACKED = 200  # what one byte of an honest file becomes, far more than of any seen
 _SMALL = 64 * 2**20  # bytes that are unpacked whatever they were packed to
 _BLOCK = 2**20
+_OTHER_KIND = (errno.ELOOP, errno.ENXIO, errno.EISDIR)
+_SHOWN = 200  # characters of an error
 _KINDS = {dict: "`key: value` pairs", list: "a list", str: "a word", int: "a whole number"}
 
 
@@ -83,6 +86,39 @@ def read_text(path: Path) -> str:
         raise DwfError(f"{path} is no text in UTF-8 ({error})") from None
 
 
+def open_own(path: Path, mode: str) -> IO[str]:
+    """Open a text file of dwf's own, as a lock or a log: no link leads to another file.
+
+    Whoever passes a folder on could else have lines added to any file of its next user.
+
+    Args:
+        path: the file.
+        mode: `r`, `a` or `a+`, as of `open`.
+
+    Raises:
+        DwfError: a link, pipe, device or folder lies in its place.
+        OSError: it cannot be opened.
+    """
+    try:
+        return open(path, mode, encoding="utf-8", opener=_open_regular)
+    except OSError as error:
+        if error.errno not in _OTHER_KIND:
+            raise
+        raise _no_own_file(path) from None
+
+
+def _open_regular(path: str, flags: int) -> int:
+    number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise _no_own_file(path)
+    return number
+
+
+def _no_own_file(path: Path | str) -> DwfError:
+    return DwfError(f"{path} is a link, pipe, device or folder, dwf's own file is expected: {CURE}")
+
+
 # --- JSON ----------------------------------------------------------------------------------------
 
 
@@ -104,7 +140,8 @@ def read_json(
         error: class of the error.
 
     Raises:
-        error: it is empty, cut short, nested without end, of another type, or lacks a key.
+        error: it is empty, cut short, nested without end, of another type, lacks a key or has one
+            twice.
         DwfError: see `refuse_irregular`.
     """
     return parse_json(read_bytes(path), path, of=of, keys=keys, cure=cure, error=error)
@@ -121,7 +158,7 @@ def parse_json(
 ) -> Any:
     """Return what JSON says that stands in a file; see `read_json`."""
     try:
-        told: Json = json.loads(content, parse_int=_whole)
+        told: Json = json.loads(content, parse_int=_whole, object_pairs_hook=_each_once)
     except RecursionError:
         raise error(f"{path} is damaged (nested too deeply): {cure}") from None
     except ValueError as why:
@@ -142,6 +179,21 @@ def _whole(digits: str) -> int:
     return number
 
 
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return pairs as a mapping; readers differ in which of two equal keys they take."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"{twice[:_SHOWN]!r} twice")
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error says, as far as a line holds it."""
+    return " ".join(str(error).split())[:_SHOWN] or type(error).__name__
+
+
 @contextlib.contextmanager
 def told_by(
     path: object, *, cure: str = CURE, error: type[DwfError] = CorruptCheckpoint
@@ -160,7 +212,7 @@ def told_by(
         yield
     except _WRONG as why:
         missing = f"lacks {why.args[0]}" if type(why) is KeyError and why.args else None
-        reason = missing or f"is not as dwf writes it ({str(why) or type(why).__name__})"
+        reason = missing or f"is not as dwf writes it ({_reason(why)})"
         raise error(f"{path} {reason}: {cure}") from None
 
 
@@ -182,8 +234,24 @@ def reading_arrays(path: Path, *, cure: str = CURE) -> Iterator[None]:
         yield
     except DAMAGED as error:
         is_code = any(word in str(error) for word in ("pickle", "Object arrays", "Python objects"))
-        reason = NO_CODE if is_code else str(error) or type(error).__name__
+        reason = NO_CODE if is_code else _reason(error)
         raise CorruptCheckpoint(f"{path} is damaged ({reason}): {cure}") from None
+
+
+def read_array(path: Path, mode: str | None = None) -> "np.ndarray":
+    """Return the array of a .npy file.
+
+    Args:
+        path: the file.
+        mode: how it is mapped, as of `numpy.memmap`; None: it is read.
+
+    Raises:
+        CorruptCheckpoint, DwfError: see `reading_arrays`.
+    """
+    import numpy as np
+
+    with reading_arrays(path):
+        return np.load(path, mmap_mode=mode, allow_pickle=False)
 
 
 def refuse_bomb(path: Path) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dwf.files import parse_json, read_text, told_by
+from dwf.files import open_own, parse_json, read_text, told_by
 from dwf.notebooks import NotebookBar, in_notebook
 from dwf.plain import Json, finite, visible
 from dwf.screen import VisibleFormatter, note
@@ -61,7 +61,7 @@ class MetricsLog:
                 partial = path.with_name(f"{path.name}.partial")
                 partial.write_text("".join(kept), encoding="utf-8")
                 os.replace(partial, path)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  held for the run's life
+        self._file = open_own(path, "a")  # held for the run's life
 
     def write(self, step: int, **values: float | int | str) -> None:
         """Add one line; units belong in the names (`seconds`, `networks/s`)."""

@@ -33,7 +33,7 @@ import yaml
 
 from dwf import screen
 from dwf.errors import CorruptCheckpoint, DwfError, RunConflict
-from dwf.files import NO_CODE, read_json, refuse_inflation, refuse_irregular
+from dwf.files import NO_CODE, open_own, read_json, refuse_inflation, refuse_irregular
 from dwf.metrics import MetricsLog, logger
 from dwf.plain import Json, Settings, State, finite
 from dwf.same_settings import refuse_other_settings
@@ -127,6 +127,7 @@ def _flush(paths: Iterable[Path]) -> None:
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hex; it is read a block at a time."""
     digest = hashlib.sha256()
+    refuse_irregular(path)
     with open(path, "rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
@@ -154,9 +155,10 @@ def hold(folder: Path, seconds: float = 2.0, *, lock: str = LOCK) -> Iterator[No
 
     Raises:
         RunConflict: another process holds it; names the process and its machine.
+        DwfError: no file of dwf's lies in the lock's place.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / lock, "a+", encoding="utf-8") as file:
+    with open_own(folder / lock, "a+") as file:
         end = time.monotonic() + seconds
         while not _lock(file, folder):
             if time.monotonic() >= end:
@@ -174,7 +176,7 @@ def hold(folder: Path, seconds: float = 2.0, *, lock: str = LOCK) -> Iterator[No
 
 def holder(folder: Path) -> str | None:
     """Return who holds a run folder; None where nobody does, or it cannot be known."""
-    with contextlib.suppress(OSError), open(folder / LOCK, encoding="utf-8") as file:
+    with contextlib.suppress(OSError, DwfError), open_own(folder / LOCK, "r") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -432,7 +434,7 @@ class RunFolder(RunPart):
         return not results and not beside
 
     def _record_attempt(self) -> None:
-        with open(self.path / "command.txt", "a", encoding="utf-8") as file:
+        with open_own(self.path / "command.txt", "a") as file:
             file.write(_command_line() + "\n")
         begun = _recorded_threads(self.environment_path)
         write_json(self.environment_path, _environment() | begun)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from dwf.errors import DwfError, Preempted, StillRunning
+from dwf.files import open_own
 from dwf.plain import is_visible, visible
 
 FILE = "log.txt"
@@ -44,8 +45,8 @@ class _Command(logging.Handler):
         if not self.files:
             self.waiting.append(text)
         for file in self.files:
-            # A full disk must not end the work that is told of.
-            with contextlib.suppress(OSError), open(file, "a", encoding="utf-8") as out:
+            # A full disk, or a link in its place, must not end the work that is told of.
+            with contextlib.suppress(OSError, DwfError), open_own(file, "a") as out:
                 out.write(text)
 
 

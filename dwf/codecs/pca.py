@@ -28,6 +28,7 @@ from dwf.codecs.codec import Codec, codec_folder, count_covered
 from dwf.codecs.codes import Codes, CodeShape
 from dwf.codecs.config import PcaConfig
 from dwf.errors import TooFewNetworks
+from dwf.files import read_array
 from dwf.metrics import Progress
 from dwf.ranks import world
 from dwf.run_folder import LEFTOVERS, RunFolder, replacing, sweep
@@ -165,7 +166,7 @@ class PcaCodec(Codec):
         self._map(folder)
 
     def _map(self, folder: Path) -> None:
-        self.components_CK = np.load(folder / COMPONENTS, mmap_mode="r", allow_pickle=False)
+        self.components_CK = read_array(folder / COMPONENTS, "r")
 
     def _encode(self, weights_ND: torch.Tensor) -> torch.Tensor:
         weights = weights_ND.numpy()

@@ -25,7 +25,7 @@ from dwf.datasets.formats import Arrays
 from dwf.datasets.resize import resize
 from dwf.datasets.sources import read_published
 from dwf.errors import ConfigError, DataUnavailable
-from dwf.files import read_json, reading_arrays
+from dwf.files import read_array, read_json, refuse_irregular
 from dwf.run_folder import LEFTOVERS, replacing, sweep, write_json
 from dwf.system_errors import sentence_of
 
@@ -131,6 +131,7 @@ def _write(folder: Path, arrays: Arrays) -> None:
 
 
 def _sum(path: Path) -> list[int]:
+    refuse_irregular(path)
     size = path.stat().st_size
     return [size, zlib.crc32(np.memmap(path, np.uint8, "r")) if size else 0]
 
@@ -142,8 +143,7 @@ def _open(path: Path, expected: list[int]) -> np.ndarray:
             f"{path} has {found[0]} bytes and CRC-32 {found[1]:08x}, expected {expected[0]} bytes "
             f"and {expected[1]:08x}: remove it and give the command again"
         )
-    with reading_arrays(path):
-        return np.load(path, mmap_mode="c", allow_pickle=False)
+    return read_array(path, "c")
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from dwf.errors import DwfError
-from dwf.files import gunzip, read_bytes, read_json
+from dwf.files import gunzip, read_bytes, read_json, refuse_irregular
 
 Arrays = dict[str, np.ndarray]
 
@@ -58,9 +58,11 @@ def find_file(folder: Path, *names: str) -> Path:
 
     Raises:
         NotThere: there is none.
+        DwfError: a pipe, device or folder has its name.
     """
     for name in names:
         for path in sorted(folder.rglob(name)):
+            refuse_irregular(path)
             return path
     raise NotThere(f"{folder} has no {names[0]}")
 

@@ -31,7 +31,7 @@ from dwf.densities.config import KdeConfig
 from dwf.densities.density import Density
 from dwf.densities.scaling import check_codes
 from dwf.errors import ConfigError, CorruptCheckpoint, TooFewNetworks
-from dwf.files import reading_arrays
+from dwf.files import read_array
 from dwf.randomness import numpy_stream, torch_stream
 from dwf.run_folder import RunFolder, load_state, replacing, save_state
 from dwf.settings import build, to_dict
@@ -299,9 +299,7 @@ class Kde(Density):
         kde = cls(build(KdeConfig, state["config"], source=str(path)))
         # Copy on write, since torch takes no read-only array; nothing is written.
         mode = "c" if kde.config.has_anchors else None
-        with reading_arrays(file):
-            mapped = np.load(file, mmap_mode=mode, allow_pickle=False)
-        values = torch.from_numpy(mapped)
+        values = torch.from_numpy(read_array(file, mode))
         kde._take(Codes(values, CodeShape(**state["shape"])), torch.arange(len(values)))
         kde.width_TC = state["width_TC"]
         return kde

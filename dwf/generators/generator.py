@@ -363,7 +363,7 @@ class Generator:
         folder = Path(folder)
         if not ((folder / HEAD).exists() and (folder / "codec" / CODEC_HEAD).exists()):
             return False
-        density = find(DENSITIES, read_head(folder)["density"]["kind"])
+        density = _density_of(read_head(folder), folder)
         return all((folder / DENSITY / name).exists() for name in density.files)
 
     @classmethod
@@ -377,14 +377,13 @@ class Generator:
         folder = Path(folder)
         head = read_head(folder)
         with told_by(folder / HEAD, cure=_cure(folder), error=RunConflict):
-            kind, origin = head["density"]["kind"], head["origin"]
+            origin = head["origin"]
             for each in (origin, *origin.get("more_zoos", ())):
                 refuse_no_name(each["zoo"], f"{folder / HEAD}: zoo")
-            if kind not in DENSITIES:
-                raise ValueError(f"density.kind = {kind!r}")
+        found = _density_of(head, folder)
         codec = Codec.load(folder / "codec")
         try:
-            density = find(DENSITIES, kind).load(folder / DENSITY)
+            density = found.load(folder / DENSITY)
         except FileNotFoundError:
             raise RunConflict(
                 f"{folder} holds a generator that is not fitted to the end: go on with "
@@ -392,6 +391,15 @@ class Generator:
             ) from None
         with told_by(folder / HEAD, cure=_cure(folder), error=RunConflict):
             return cls(codec, density, origin=origin, head=head)
+
+
+def _density_of(head: dict[str, Json], folder: Path) -> type[Density]:
+    """Return the class of the density that a generator's head names."""
+    with told_by(folder / HEAD, cure=_cure(folder), error=RunConflict):
+        kind = head["density"]["kind"]
+        if kind not in [*DENSITIES]:  # it may be a list
+            raise ValueError(f"density.kind = {kind!r}")
+    return find(DENSITIES, kind)
 
 
 def subject_of(told: dict[str, Json]) -> Subject:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dwf.devices import find_device
+from dwf.files import read_array
 from dwf.measurements.config import MEASURES, MeasureConfig
 from dwf.measurements.folder import (
     Measured,
@@ -47,10 +48,7 @@ class Job:
         file = folder / "run" / "config.yaml"
         config = build(MeasureConfig, read_mapping(file), source=str(file))
         zoo = Zoo.open(root_of(folder) / "zoos" / config.zoo)
-        made = {
-            one.stem: np.load(one, mmap_mode="c")
-            for one in sorted(made_folder(folder).glob("*.npy"))
-        }
+        made = {one.stem: read_array(one, "c") for one in sorted(made_folder(folder).glob("*.npy"))}
         pictures = Pictures.of(zoo.facts, config.seed, made=made)
         return cls(config, Measured.read(folder), zoo, pictures, measures_of(config))
 

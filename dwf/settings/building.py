@@ -268,7 +268,7 @@ def _convert_union(value: object, options: tuple, source: _Source, key: str) -> 
             return _convert(value, parts[0], source, key)
         by_kind = {kind: option for option in parts for kind in kinds(option)}
         kind = value.get("kind")
-        if kind not in by_kind:
+        if not isinstance(kind, str) or kind not in by_kind:
             allowed = ", ".join(map(str, by_kind))
             hint = nearest(str(kind), list(by_kind))
             place = f"{key}.kind" if "kind" in value else key

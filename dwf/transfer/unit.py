@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from dwf.errors import ConfigError
-from dwf.files import read_json, reading_arrays
+from dwf.files import read_array, read_json, reading_arrays
 from dwf.networks.functional import build_network, score_networks
 from dwf.randomness import threads
 from dwf.run_folder import replacing
@@ -116,7 +116,7 @@ class Job:
     def cohorts(self, arm: Arm, networks: range, *, folder: Path) -> Iterator[Cohort]:
         """Yield the cohorts of a unit."""
         file, size = work_folder(self.folder) / NOISE_UNIT, self.starts.method.cohort
-        unit_D = np.load(file) if arm.noise else None
+        unit_D = read_array(file) if arm.noise else None
         reader = StartReader(self.config, self.folder.parent.parent, self.target, unit_D)
         for start in range(0, len(networks), size):
             some = networks[start : start + size]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dwf.files import refuse_irregular
+
 try:
     from isal.isal_zlib import crc32  # zlib's values, five times as fast
 except ImportError:
@@ -64,6 +66,7 @@ def join_checksums(checksums_N: np.ndarray, num_bytes: int) -> int:
 def file_checksum(path: Path) -> int:
     """CRC-32 of a file, a block at a time: mapped all at once it would fill the memory."""
     checksum = 0
+    refuse_irregular(path)
     with open(path, "rb") as file:
         while block := file.read(_BLOCK_BYTES):
             checksum = crc32(block, checksum)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dwf.errors import ConfigError, CorruptCheckpoint, DwfError, ShapeMismatch
-from dwf.files import parse_json, read_text, reading_arrays
+from dwf.files import parse_json, read_text, reading_arrays, refuse_irregular
 from dwf.networks.config import NetworkConfig
 from dwf.plain import Json
 from dwf.run_folder import load_state
@@ -167,6 +167,7 @@ def _read_safetensors(file: Path) -> dict[str, "torch.Tensor"]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    refuse_irregular(file)
     try:
         return load_file(file)
     except SafetensorError as error:
@@ -182,6 +183,7 @@ def _told(file: Path) -> Told:
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
 
+        refuse_irregular(file)
         try:
             with safe_open(file, framework="numpy") as opened:
                 metadata = opened.metadata() or {}

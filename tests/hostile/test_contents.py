@@ -30,12 +30,13 @@ from dwf.codecs.codec import Codec
 from dwf.codecs.config import FlatConfig
 from dwf.codecs.flat import FlatCodec
 from dwf.datasets.config import ArraysConfig, FolderConfig
+from dwf.datasets.formats import find_file
 from dwf.datasets.known import known
 from dwf.errors import DwfError
 from dwf.evaluation.report import Report
 from dwf.evaluation.report.reconstruction import Reconstruction
 from dwf.exporters.stage import report as export_report
-from dwf.files import gunzip, read_bytes, read_json, reading_arrays
+from dwf.files import gunzip, read_array, read_bytes, read_json, reading_arrays
 from dwf.folders.status import read_standings
 from dwf.generators.generator import Generator
 from dwf.importers.facts_file import read_table
@@ -45,15 +46,17 @@ from dwf.measurements.folder import Measured
 from dwf.metrics import read_metrics
 from dwf.networks.config import MLPConfig
 from dwf.predictors.experiment import Origin
-from dwf.run_folder import RunFolder, load_state
+from dwf.run_folder import RunFolder, load_state, sha256_of
 from dwf.settings import Bounds, build, load, read_yaml
 from dwf.sweeps.report import SweepReport
 from dwf.transfer.report import TransferReport
 from dwf.transfer.starts import Starts
 from dwf.yaml_files import load_yaml, read_mapping
+from dwf.zoo.checksums import file_checksum
 from dwf.zoo.config import RecipeConfig, VaryConfig, ZooConfig
 from dwf.zoo.facts import Facts
 from dwf.zoo.manifest import grown_by, read_manifest
+from dwf.zoo.network_files import read_state
 from dwf.zoo.status import read_status
 from dwf.zoo.store import Zoo
 
@@ -69,6 +72,7 @@ TEXTS = {
     "deep": b"[" * 200_000 + b"]" * 200_000,
     "deep-keys": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "digits": b'{"format": ' + b"9" * 5000 + b"}",
+    "twice": b'{"format": "dwf-zoo", "a": 1, "a": 2}',
     "binary": bytes(range(256)),
 }
 ODD = {
@@ -487,6 +491,48 @@ def test_status_tells_of_damaged_folders_among_others(make_zoo, tmp_path):
             (place / name).write_bytes(TEXTS[content])
     standings = read_standings(tmp_path)
     assert len(standings) == 11 and any(one.place.path.name == "whole" for one in standings)
+
+
+WHOLE = {
+    "checksum": file_checksum,
+    "digest": sha256_of,
+    "array": read_array,
+    "mapped": lambda file: read_array(file, "r"),
+    "data": lambda file: find_file(file.parent, file.name),
+    "network": lambda file: read_state(file),
+}
+
+
+@pytest.mark.parametrize("read", WHOLE.values(), ids=WHOLE)
+def test_whole_files_are_read_of_files_alone(read, tmp_path):
+    for make in (os.mkfifo, os.mkdir, lambda file: os.symlink("/dev/zero", file)):
+        file = tmp_path / "row.safetensors"
+        make(file)
+        with pytest.raises(DwfError, match=r"row\.safetensors"):
+            read(file)
+        (os.rmdir if file.is_dir() else os.unlink)(file)
+
+
+def test_kinds_that_are_no_words_are_told(tmp_path):
+    for kind in ([], {}, [[None]], 7, None):
+        with pytest.raises(DwfError, match="kind"):
+            build(ZooConfig, {"network": {"kind": kind}, "data": {"kind": "digits"}}, source="x")
+        head = {"format": "dwf-generator", "version": 3, "density": {"kind": kind}}
+        (tmp_path / "generator.json").write_text(json.dumps(head))
+        (tmp_path / "codec").mkdir(exist_ok=True)
+        (tmp_path / "codec" / "codec.json").touch()
+        with pytest.raises(DwfError, match="kind"):
+            Generator.is_whole(tmp_path)
+
+
+def test_what_is_told_of_damage_is_short(tmp_path):
+    """NumPy quotes what it found in the place of a name: a kilobyte of bytes."""
+    file = tmp_path / "a.npz"
+    np.savez(file, abc=np.zeros(200), abd=np.zeros(200))
+    file.write_bytes(file.read_bytes().replace(b"abc.npy", b"\x1b" * 7, 1))
+    with pytest.raises(DwfError, match=r"a\.npz") as told, reading_arrays(file):
+        np.load(file)["abc"]
+    assert len(str(told.value)) < 500
 
 
 def test_bytes_are_read_of_files_alone(tmp_path):

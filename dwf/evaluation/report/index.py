@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dwf.errors import DwfError
 from dwf.evaluation.report.html import as_html, paragraphs, whole_page
-from dwf.files import read_json
+from dwf.files import read_json, refuse_irregular
 from dwf.generators.config import GeneratorConfig
 from dwf.plain import Json
 from dwf.run_folder import replacing_alone
@@ -81,9 +81,10 @@ def _pages(root: Path, kind: str, file: str) -> Iterator[Entry]:
 def _title(page: Path) -> str:
     """Return the title of a page without the name of its report."""
     try:
-        with open(page, encoding="utf-8") as file:
+        refuse_irregular(page)
+        with open(page, encoding="utf-8", errors="replace") as file:
             found = re.search("<title>[^:<]*: ([^<]*)</title>", file.read(_HEAD))
-    except OSError:
+    except (OSError, DwfError):
         return ""
     return unescape(found[1]) if found else ""
 
