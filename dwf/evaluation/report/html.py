@@ -9,6 +9,8 @@ from dwf.evaluation.report.drawing import ONE_COLUMN, TWO_COLUMNS, inline_svg, s
 from dwf.evaluation.report.style import STYLE_SHEET
 from dwf.plain import Json
 
+_LONG_NAME = 16  # letters of a row's name from which the column of names is wide
+
 
 def whole_page(title: str, body: Sequence[str]) -> str:
     """Return a page of parts, each of them HTML."""
@@ -29,12 +31,12 @@ def beginning(name: str, headline: Sequence[str]) -> list[str]:
 def paragraphs(texts: Sequence[str], kind: str = "") -> list[str]:
     """Return paragraphs of plain words, of a class of the style sheet."""
     opening = f'<p class="{kind}">' if kind else "<p>"
-    return [f"{opening}{as_html(each)}</p>" for each in texts]
+    return [f"{opening}{_prose(each)}</p>" for each in texts]
 
 
 def bullets(lines: Sequence[str]) -> str:
     """Return a list of plain words."""
-    return "<ul>" + "".join(f"<li>{as_html(line)}</li>" for line in lines) + "</ul>"
+    return "<ul>" + "".join(f"<li>{_prose(line)}</li>" for line in lines) + "</ul>"
 
 
 def legend(lines: Sequence[tuple[str, str]]) -> str:
@@ -47,6 +49,11 @@ def as_html(words: str) -> str:
     """Return plain words as HTML: names between back-ticks become code."""
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words))
     return marked.replace("+-", "&plusmn;")
+
+
+def _prose(words: str) -> str:
+    """Return sentences as HTML, in which no line begins with a `%`."""
+    return re.sub(r"(?<=\d) %", "\u00a0%", as_html(words))
 
 
 def table(
@@ -70,13 +77,15 @@ def table(
     for cells, kind in zip(rows, kinds or [""] * len(rows), strict=True):
         shown = "".join(f"<td>{_cell(cell)}</td>" for cell in cells)
         lines.append(f'<tr class="{kind}">{shown}</tr>')
-    return '<div class="scroll"><table>' + "\n".join(lines) + "</table></div>"
+    longest = max((len(cells[0]) for cells in rows if cells), default=0)
+    kind = ' class="named"' if longest >= _LONG_NAME else ""
+    return f'<div class="scroll"><table{kind}>' + "\n".join(lines) + "</table></div>"
 
 
 def _head(words: str, hint: str) -> str:
     if not hint:
-        return f"<th>{escape(words)}</th>"
-    return f'<th><abbr title="{escape(hint.replace("`", ""))}">{escape(words)}</abbr></th>'
+        return f"<th>{as_html(words)}</th>"
+    return f'<th><abbr title="{escape(hint.replace("`", ""))}">{as_html(words)}</abbr></th>'
 
 
 def _cell(words: str) -> str:
@@ -121,5 +130,9 @@ def details(title: str, facts: dict[str, Json]) -> str:
         f"<tr><td>{escape(str(key))}</td><td>{escape(str(value))}</td></tr>"
         for key, value in facts.items()
     )
-    folded = f'<div class="scroll"><table>{rows}</table></div>'
-    return f"<details><summary>{escape(title)}</summary>{folded}</details>"
+    return folded(title, f'<div class="scroll"><table>{rows}</table></div>')
+
+
+def folded(title: str, part: str) -> str:
+    """Return a part of a page that a reader may unfold."""
+    return f"<details><summary>{escape(title)}</summary>{part}</details>"
