@@ -178,7 +178,7 @@ def test_the_index_tells_what_each_report_says_and_counts_networks(tmp_path):
         "summary.md",
     }
     for kind, title in (("reports", "transfer"), ("audits", "an audit of generators")):
-        said = f"<b>{title}</b><br><code>{kind}</code> say 5 \u00b1 1\u00a0% &lt;"
+        said = f"<b>{title}</b><br><code>{kind}</code> say 5 &plusmn; 1 % &lt;"
         assert said in text
 
 

@@ -31,12 +31,12 @@ def beginning(name: str, headline: Sequence[str]) -> list[str]:
 def paragraphs(texts: Sequence[str], kind: str = "") -> list[str]:
     """Return paragraphs of plain words, of a class of the style sheet."""
     opening = f'<p class="{kind}">' if kind else "<p>"
-    return [f"{opening}{_prose(each)}</p>" for each in texts]
+    return [f"{opening}{as_html(each)}</p>" for each in texts]
 
 
 def bullets(lines: Sequence[str]) -> str:
     """Return a list of plain words."""
-    return "<ul>" + "".join(f"<li>{_prose(line)}</li>" for line in lines) + "</ul>"
+    return "<ul>" + "".join(f"<li>{as_html(line)}</li>" for line in lines) + "</ul>"
 
 
 def legend(lines: Sequence[tuple[str, str]]) -> str:
@@ -49,11 +49,6 @@ def as_html(words: str) -> str:
     """Return plain words as HTML: names between back-ticks become code."""
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words))
     return marked.replace("+-", "&plusmn;")
-
-
-def _prose(words: str) -> str:
-    """Return sentences as HTML, in which no line begins with a `%`."""
-    return re.sub(r"(?<=\d) %", "\u00a0%", as_html(words))
 
 
 def table(
