@@ -20,6 +20,7 @@ from dwf.evaluation.report import (
     SAMPLE_MARKERS,
     STYLE,
     Width,
+    legend_below,
     legend_beside,
     panels,
     save_figures,
@@ -46,8 +47,11 @@ def accuracy_at_distance(report: AuditReport, width: Width) -> Figure:
     figure, each_axes = panels(width, len(report.zoos), height=height, across=1)
     for axes, zoo in zip(each_axes, report.zoos, strict=True):
         _panel(axes, report.of_zoo(zoo), title=zoo)
-    for axes in each_axes:
-        legend_beside(axes, width)
+    if width.is_narrow and len(each_axes) == 1:
+        legend_below(figure, each_axes[0], width=width)
+    else:
+        for axes in each_axes:
+            legend_beside(axes, width)
     return figure
 
 

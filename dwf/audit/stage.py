@@ -376,8 +376,9 @@ def _write(made: AuditReport, folder: Path, record: RunFolder) -> None:
     body += [figure(CAPTION, file, explained=EXPLAINED) for file in drawn.values()]
     for zoo in made.zoos:
         for title, (heading, rows) in made.tables(zoo).items():
-            told = made.hints(zoo)[title]
-            body += [f"<h2>{escape(zoo)}: {title.lower()}</h2>", table(heading, rows, hints=told)]
+            body += [f"<h2>{escape(zoo)}: {title.lower()}</h2>"]
+            kinds, told = made.kinds(zoo)[title], made.hints(zoo)[title]
+            body += [table(heading, rows, kinds=kinds, hints=told)]
     body += ["<h2>How to read this</h2>", bullets((*HOW_TO_READ, PROFILE_TEXT))]
     body += run.bottom(facts={"settings of this audit": made.config})
     write_text(folder / "audit.html", whole_page(f"{made.name}: an audit of generators", body))

@@ -24,6 +24,7 @@ from dwf.evaluation.report import (
     hints,
     markdown_table,
     percent,
+    row_kinds,
     shown,
 )
 from dwf.files import read_json, told_by
@@ -134,6 +135,10 @@ class AuditReport:
         """Return title -> how to read each column of that table."""
         return {title: hints(columns) for title, (columns, _) in self._columns(zoo).items()}
 
+    def kinds(self, zoo: str) -> dict[str, list[str] | None]:
+        """Return title -> how a page shows each row of that table; None: all alike."""
+        return {title: _kinds(lines) for title, (_, lines) in self._columns(zoo).items()}
+
     def _columns(self, zoo: str) -> dict[str, tuple[Sequence[Column["Line"]], list["Line"]]]:
         lines = self.of_zoo(zoo)
         rows = [line for line in lines if line.is_row]
@@ -170,6 +175,11 @@ class AuditReport:
         return "\n\n".join([*parts, "## How to read this", *HOW_TO_READ, PROFILE_TEXT]) + "\n"
 
 
+def _kinds(lines: Sequence[Line]) -> list[str] | None:
+    are_all_rows = all(line.is_row for line in lines)
+    return None if are_all_rows else row_kinds([line.one for line in lines])
+
+
 def _read_line(told: dict[str, Json]) -> Line:
     published = told.pop("published")
     return Line(
@@ -191,7 +201,8 @@ def sentences(zoo: str, lines: Sequence[Line]) -> tuple[str, ...]:
             f"The best null arm is {best.title}, {percent(best.share)} of whose networks are good "
             "and novel."
         )
-    said = [f"{zoo}, {len(rows)} rows by their marks: {each or 'none'}. {null}"]
+    count = f"{len(rows)} row{'s' * (len(rows) != 1)}"
+    said = [f"{zoo}, {count} by their marks: {each or 'none'}. {null}"]
     late = [row.one.title for row in rows if row.verdict == "under budget"]
     if late:
         said.append(

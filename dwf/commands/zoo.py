@@ -37,13 +37,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     target, made = config, name
     if isinstance(config, FamilyConfig):
-        from dwf.zoo.family import describe_cost, plan, refuse_growth, report, work
+        from dwf.zoo.family import describe_cost, grows, plan, report, work
         from dwf.zoo.family import train_zoos as train
 
         if not launch.resume:  # else a folder's settings, which the user has not named
             trust_code(*code_in(tuple(config.members.values())))
-        if not launch.overwrite:
-            refuse_growth(config, launch.root, name=name)
+        if not launch.overwrite and grows(config, launch.root, name=name):
+            _grow(parsed, config)
+            return
     else:
         from dwf.zoo.cohorts import describe_cost
         from dwf.zoo.grow import target_of
@@ -63,3 +64,30 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     if begins(parsed, planned, folders=(launch.root / "zoos" / name,), cost=cost):
         report(train(config, launch.root, name=name, run=backend.runner(launch, units.folder)))
+
+
+def _grow(parsed: settings.Parsed, config: FamilyConfig) -> None:
+    """Train what is missing of each zoo of a family."""
+    from dwf.cluster import backend
+    from dwf.stages import Work
+    from dwf.zoo.cohorts import describe_cost
+    from dwf.zoo.family import report, targets, train_zoos
+    from dwf.zoo.stage import plan, work
+
+    launch, name = parsed.launch, parsed.name
+    found = targets(config, launch.root, name=name)
+    plans = [plan(each, launch.root, name=made) for made, each in found.items()]
+    said = f"family {name} grows: {', '.join(found)}; their names then open as one with these"
+
+    def cost() -> str:
+        lines: list[str] = []
+        for made, each in found.items():
+            units = work(each, launch.root, name=made)
+            lines += [f"{made}: {describe_cost(each)}", backend.describe(launch, units)]
+        return "\n".join(lines)
+
+    def run(units: Work) -> None:
+        backend.runner(launch, units.folder)(units)
+
+    if begins(parsed, "\n".join([said, *plans]), folders=(launch.root / "zoos" / name,), cost=cost):
+        report(train_zoos(config, launch.root, name=name, run=run))

@@ -14,6 +14,7 @@ import json
 import logging
 import shlex
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,7 +82,14 @@ def is_prepared(config: OwnSettings) -> bool:
 def facts_of_own(config: OwnSettings) -> Known:
     """Return what is known of own data; nothing is written where they were never decoded."""
     config = dataclasses.replace(config, sha256=_digest(config))
-    return facts_of_arrays(config, _open(config) if is_whole(_folder(config)) else _read(config))
+    if is_whole(_folder(config)):
+        return facts_of_arrays(config, _open(config))
+    return _facts_of_unprepared(config)
+
+
+@lru_cache(maxsize=16)  # a launch asks several times: they are decoded, and their labels told, once
+def _facts_of_unprepared(config: OwnSettings) -> Known:
+    return facts_of_arrays(config, _read(config))
 
 
 def facts_of_arrays(config: OwnSettings, arrays: Arrays) -> Known:

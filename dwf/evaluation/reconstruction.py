@@ -8,6 +8,8 @@ Shape suffixes: S networks of a set, B of one block of it, D numbers of a networ
 M images of the split.
 """
 
+import shlex
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -33,8 +35,10 @@ from dwf.evaluation.report import (
     STEPS,
     ReconstructedSet,
     Reconstruction,
+    Record,
     print_reconstruction,
     reconstructed_set,
+    save_timing,
     write_reconstruction,
 )
 from dwf.evaluation.stage import REPORT
@@ -47,6 +51,7 @@ from dwf.names import folder_in
 from dwf.plain import Json
 from dwf.randomness import numpy_stream
 from dwf.run_folder import RunFolder
+from dwf.settings import to_dict
 from dwf.stages import stage
 from dwf.zoo.checksums import file_checksum
 from dwf.zoo.store import Zoo
@@ -105,12 +110,26 @@ def report_reconstruction(
         if run is None:
             report = Reconstruction.load(folder)
         else:
-            training = _learnt_from(zoo, origin)
+            begun, training = time.monotonic(), _learnt_from(zoo, origin)
             report = _measure(config, codec, zoo, training, title, name)
-            write_reconstruction(report, folder)
+            save_timing(folder, time.monotonic() - begun)
+            write_reconstruction(
+                report, folder, record=_record(folder, zoo, generator=name, config=config)
+            )
             run.finish(headline=list(report.headline), about=about)
     print_reconstruction(report, folder)
     return report
+
+
+def _record(folder: Path, zoo: Zoo, *, generator: str, config: ReconstructionConfig) -> Record:
+    usual = to_dict(ReconstructionConfig())
+    changed = {key: value for key, value in to_dict(config).items() if value != usual[key]}
+    flags = [word for key, value in changed.items() for word in (f"--{key}", str(value))]
+    command = shlex.join(["dwf", "reconstruction", f"runs/{generator}", *flags])
+    places = {f"generator {generator}": f"runs/{generator}", f"zoo {zoo.name}": f"zoos/{zoo.name}"}
+    links = [("all reports", "../index.html")]
+    links += [(words, f"../../{to}/") for words, to in places.items()]
+    return Record.read(folder, commands=[command], links=links)
 
 
 def _refuse_other_zoo(zoo: Zoo, name: str, origin: dict[str, Json]) -> None:

@@ -196,6 +196,7 @@ class Family:
     """Arms that a reader sees as one kind, and how figures show them."""
 
     colour: str
+    """That of text, `#1d2430`, is light on a dark page."""
     line: str
     """Style of its lines, as matplotlib has it."""
     arms: Callable[[Pool], list[Arm]]
@@ -203,7 +204,7 @@ class Family:
 
 FAMILIES: dict[Origin, Family] = {
     "random": Family("#777777", ":", _random),
-    "originals": Family("#000000", "-", _originals),
+    "originals": Family("#1d2430", "-", _originals),
     "held_out": Family("#0072B2", "-", _held_out),
     "generated": Family("#D55E00", "-", _generated),
     "nearest": Family("#0072B2", "--", _nearest),

@@ -158,7 +158,7 @@ class TransferReport:
         frozen = f"{len(self.frozen)} parameters stayed as they were" if self.frozen else ""
         head = f"new heads: {', '.join(self.head)}" if self.head else "networks kept their heads"
         shots = self.config["images_per_class"]
-        images = f"{shots} training images of each class" if shots else "all training images"
+        images = f"{shots} training images of each class" if shots else "All training images"
         steps = f"{self.steps_per_epoch} steps an epoch"
         return ("; ".join(part for part in (images, steps, head, frozen) if part) + ".",)
 

@@ -5,20 +5,20 @@ theirs together. Each zoo is as `train_zoo` alone would make it, to the same byt
 """
 
 import math
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from dwf.compute import device_of_all
 from dwf.datasets.own import identified
-from dwf.errors import RunConflict
+from dwf.errors import RunConflict, StillRunning
 from dwf.flags import words_naming
 from dwf.names import folder_in
 from dwf.run_folder import hold
 from dwf.same_settings import differences
 from dwf.settings import build, read_yaml, to_dict
 from dwf.stages import Runner, Work, run_here, stage
+from dwf.zoo import grow
 from dwf.zoo import stage as one
 from dwf.zoo.cohorts import describe_cost as cost_of_one
 from dwf.zoo.config import ZooConfig
@@ -48,7 +48,8 @@ def train_zoos(
     """Train zoos into `root/zoos/NAME-LABEL`, and name them together in `root/zoos/NAME`.
 
     Given again it goes on with what it finds. The name is then that of all of them, for `--zoo` of
-    alignments and generators.
+    alignments and generators. A family that is finished grows by a larger `count`, zoo by zoo: see
+    `zoo.grow`.
 
     Args:
         config: settings of each zoo.
@@ -61,13 +62,14 @@ def train_zoos(
 
     Raises:
         ConfigError: networks of a zoo do not fit its data; before any is trained.
-        RunConflict: a folder holds another zoo or family, or this one with a smaller `count`, or
-            another process trains it.
+        RunConflict: a folder holds another zoo or family, or this one with a smaller `count` and
+            not finished, or another process trains it.
         WorkFailed: shards failed; the others are whole.
         StillRunning: the runner left the work to others; call again to look.
     """
     root = Path(root)
-    refuse_growth(config, root, name=name)
+    if grows(config, root, name=name):
+        return _grow(config, root, name=name, run=run)
     config = _identified(config)
     folder, members = folder_in(Path(root) / "zoos", name), config.members
     with stage(FAMILY, folder, config=config, has_workers=True) as record:
@@ -87,34 +89,57 @@ def train_zoos(
     return zoos
 
 
-def refuse_growth(config: FamilyConfig, root: Path, *, name: str) -> None:
-    """Refuse a larger `count` of a family that is there, and say how its zoos grow.
+def grows(config: FamilyConfig, root: Path, *, name: str) -> bool:
+    """Whether a family of these settings but for a smaller `count` is there: its zoos then grow.
 
     Raises:
-        RunConflict: the family was begun with a smaller `count`, and with the same settings else.
+        RunConflict: it is not finished.
     """
     folder = folder_in(Path(root) / "zoos", name)
     file = folder / "run" / "config.yaml"
     if not file.exists():
-        return
+        return False
     told = read_yaml(file)
     apart = differences(told, to_dict(_identified(config)))
     if {key.rpartition(".")[2] for key, _, _ in apart} != {"count"}:
-        return
+        return False
     before = build(FamilyConfig, told, source=str(file)).members
-    more = {label: zoo.count - before[label].count for label, zoo in config.members.items()}
-    if min(more.values()) < 0 or not any(more.values()):
-        return
-    ways = []
-    for label in (label for label, num in more.items() if num):
-        zoo = folder.with_name(f"{folder.name}-{label}")
-        settings_file = shlex.quote(str(zoo / "run" / "config.yaml"))
-        count = config.members[label].count
-        ways.append(f"dwf zoo --config {settings_file} {words_naming(zoo, 'zoos')} --count {count}")
-    raise RunConflict(
-        f"{folder} holds a family, which grows zoo by zoo, once it is finished, and keeps its name "
-        f"for all of them: give {'; '.join(ways)}"
-    )
+    more = [zoo.count - before[label].count for label, zoo in config.members.items()]
+    if min(more) < 0 or not any(more):
+        return False
+    if not (folder / "run" / "done.json").exists():
+        raise RunConflict(
+            f"{folder} is to grow, and is not finished: give dwf zoo --resume "
+            f"{words_naming(folder, 'zoos')} first, then this command again"
+        )
+    return True
+
+
+def targets(config: FamilyConfig, root: Path, *, name: str) -> dict[str, ZooConfig]:
+    """Return name -> settings of each zoo to train so that a family grows.
+
+    Raises:
+        RunConflict: see `grow.target_of`.
+    """
+    found: dict[str, ZooConfig] = {}
+    for label, each in config.members.items():
+        target, made = grow.target_of(each, root, name=f"{name}-{label}")
+        found[made] = target
+    return found
+
+
+def _grow(config: FamilyConfig, root: Path, *, name: str, run: Runner) -> dict[str, Zoo]:
+    """Train what is missing of each zoo; begin all before jobs are left to themselves."""
+    zoos: dict[str, Zoo] = {}
+    waits = None
+    for label, each in config.members.items():
+        try:
+            zoos[label] = one.train_zoo(each, root, name=f"{name}-{label}", run=run)
+        except StillRunning as error:
+            waits = error
+    if waits:
+        raise waits
+    return zoos
 
 
 def report(zoos: Mapping[str, Zoo]) -> None:

@@ -62,7 +62,7 @@ def test_a_table_that_is_read_is_the_one_that_was_written(tmp_path):
     lines = (Line("z", ORIGINALS), row.judged(PUBLISHED, ORIGINALS), arm)
     said = sentences("z", lines)
     assert said[0].startswith(
-        "z, 1 rows by their marks: noise: row. The best null arm is average of 2, 25 %"
+        "z, 1 row by their marks: noise: row. The best null arm is average of 2, 25 %"
     )
     assert said[1].startswith("z, under budget: row.")
     failed = (Failure("z", "other", "too few networks"),)

@@ -114,6 +114,15 @@ def test_other_labels_are_mapped_and_said(save, caplog, given, expected):
     assert known.known(config).labels == tuple(expected)
 
 
+def test_labels_of_data_that_nothing_prepared_are_said_once(save, cache, caplog):
+    y = np.array(["b", "a"])[labels()]
+    config = save(x_train=images(), y_train=y, said={"classes": ["b", "a"]})
+    with caplog.at_level("INFO", "dwf"):
+        facts = [known.known(config) for _ in range(3)]
+    assert caplog.text.count("its labels become") == 1
+    assert facts == [facts[0]] * 3 and not cache.exists()
+
+
 def test_numbered_classes_of_few_images_are_no_measurements(save):
     y = np.repeat(np.arange(13), 3)
     data = load_dataset(save(x_train=images(39), y_train=y, x_test=images(39, seed=1), y_test=y))

@@ -14,9 +14,14 @@ from dwf.evaluation.lineage import commands_of, links_of
 from dwf.evaluation.report import share_interval, write_index
 from dwf.evaluation.report.drawing import inline_svg
 from dwf.evaluation.report.figures import accuracy_step
-from dwf.evaluation.report.html import as_html, table
+from dwf.evaluation.report.html import as_html, beginning, table, whole_page
 from dwf.evaluation.report.record import Record, in_words, save_timing
 from dwf.evaluation.titles import titles_of
+from dwf.networks.config import MLPConfig
+from dwf.networks.functional import build_network
+from dwf.zoo.layout import Layout
+from dwf.zoo.manifest import write_manifest
+from tests.zoos import facts_of, sampled, write_rows
 
 FLAT_GAUSSIAN = {"zoo": "z", "codec": {"kind": "flat"}, "density": {"kind": "gaussian"}}
 
@@ -135,6 +140,46 @@ def test_the_index_leads_to_all_that_is_there(tmp_path):
     assert all((file.parent / each).exists() for each in links.found)
     assert "<code>it</code> is good" in page and "not finished" in page
     assert "Gaussian over flat weights, learnt from z" in page
+
+
+def test_the_index_tells_what_each_report_says_and_counts_networks(tmp_path):
+    layout = Layout.of(build_network(MLPConfig((64, 10))))
+    facts = facts_of(layout, provenance=sampled())
+    columns = {"network": np.repeat(np.arange(3), 2), "epoch": np.tile([1, 2], 3)}
+    write_rows(tmp_path / "zoos" / "drawn", facts, np.zeros((6, 650)), columns)
+    write_manifest(tmp_path / "zoos" / "both", {"x": "drawn", "y": "other"})
+    for kind, file, title in (
+        ("reports", "report.html", "properties told from weights"),
+        ("reports", "transfer.html", "transfer"),
+        ("audits", "audit.html", "an audit of generators"),
+        ("sweeps", "sweep.html", "a sweep"),
+    ):
+        folder = tmp_path / kind / title.replace(" ", "_")
+        folder.mkdir(parents=True)
+        page = whole_page(f"x: {title}", beginning("x", [f"`{kind}` say 5 +- 1 % <"]))
+        (folder / file).write_text(page, encoding="utf-8")
+    (tmp_path / "exports" / "e").mkdir(parents=True)
+    (tmp_path / "pipelines" / "p").mkdir(parents=True)
+    (tmp_path / "reports" / "summary.md").write_text("")
+    text = write_index(tmp_path).read_text(encoding="utf-8")
+    assert "3 networks in 6 rows of 650 weights on digits" in text
+    assert "a family of drawn, other" in text
+    links = _Links()
+    links.feed(text)
+    assert {link.removeprefix("../") for link in links.found} == {
+        "reports/properties_told_from_weights/report.html",
+        "reports/transfer/transfer.html",
+        "audits/an_audit_of_generators/audit.html",
+        "sweeps/a_sweep/sweep.html",
+        "zoos/drawn/",
+        "zoos/both/",
+        "exports/e/",
+        "pipelines/p/",
+        "summary.md",
+    }
+    for kind, title in (("reports", "transfer"), ("audits", "an audit of generators")):
+        said = f"<b>{title}</b><br><code>{kind}</code> say 5 &plusmn; 1 % &lt;"
+        assert said in text
 
 
 def test_commands_and_links_of_what_was_made_elsewhere_are_left_out(tmp_path):

@@ -129,15 +129,13 @@ def test_sentences_say_who_is_above_whom_and_which_claim_fails(made):
     report, _ = made
     said = "\n".join(headline(report))
     assert "test_accuracy: " in said and "clearly above the best baseline, statistics" in said
-    assert "weightnet claims that scales change no prediction, but they change one by 4.0e-01" in (
-        said
-    )
+    assert "weightnet claims that scales change no prediction, but they change one by 0.4" in (said)
     assert "claims that permutations" not in said
     (symmetries,) = [t for t in tables(report) if t.title == "Symmetries claimed and found"]
     by_row = {row[0]: row[2:] for row in symmetries.rows}
     assert by_row["weightnet"] == (
-        "claimed, holds: 2.0e-07",
-        "claimed, fails: 4.0e-01",
+        "claimed, holds: 2e-07",
+        "claimed, fails: 0.4",
         "not claimed, not tried",
     )
 

@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import shlex
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import dwf
 from dwf import preemption, settings
@@ -254,20 +254,29 @@ def test_shipped_families_are_of_several_architectures(file):
     assert len(layouts) == len(config.members) >= 3
 
 
-def test_a_family_that_is_to_grow_says_how_its_zoos_do(tmp_path, monkeypatch):
-    """Each by the command that is told; its name, a nested one, then opens the larger zoos."""
+def test_a_family_grows_zoo_by_zoo(tmp_path, monkeypatch, capsys):
+    """By its own command and from Python, each as a zoo that grows alone."""
     monkeypatch.chdir(tmp_path)
     dwf.train_zoos(FAMILY, tmp_path, name="mine/both")
-    shared = dataclasses.replace(FAMILY, shared=SHARED | {"count": 8})
-    with pytest.raises(RunConflict, match="grows zoo by zoo") as told:
-        dwf.train_zoos(shared, tmp_path, name="mine/both")
-    ways = str(told.value).partition(": give ")[2].split("; ")
-    assert [way.rpartition("--count ")[2] for way in ways] == ["8"]
-    COMMANDS["zoo"].run(shlex.split(ways[0])[2:])
+    shared = SHARED | {"count": 8}
+    Path("larger.yaml").write_text(
+        yaml.safe_dump({"zoos": FAMILY.zoos, "shared": shared, "seed": 3})
+    )
+    COMMANDS["zoo"].run(["--config", "larger.yaml", "--name", "mine/both", "--dry-run"])
+    assert "family mine/both grows: mine/both-" in capsys.readouterr().out
+    done = Path("zoos/mine/both/run/done.json")
+    done.rename("done.json")
+    larger = settings.load(FamilyConfig, Path("larger.yaml"))
+    with pytest.raises(RunConflict, match="is to grow, and is not finished"):
+        dwf.train_zoos(larger, tmp_path, name="mine/both")
+    Path("done.json").rename(done)
+    COMMANDS["zoo"].run(["--config", "larger.yaml", "--name", "mine/both"])
     named = zoos_named(tmp_path / "zoos", ["mine/both"])
     assert named == ("mine/both-thin", "mine/both-wide")
     assert {path.name for path in (tmp_path / "zoos").iterdir()} == {"mine"}
     assert [len(Zoo.open(tmp_path / "zoos" / name)) for name in named] == [8, 5]
+    again = dwf.train_zoos(larger, tmp_path, name="mine/both")
+    assert {label: len(zoo) for label, zoo in again.items()} == {"thin": 8, "wide": 5}
     other = dataclasses.replace(FAMILY, seed=4)
     with pytest.raises(RunConflict, match="seed = 3, this one has 4"):
         dwf.train_zoos(other, tmp_path, name="mine/both")

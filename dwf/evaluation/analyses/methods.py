@@ -72,7 +72,7 @@ def _heat_map(
     turned = 60 if width.is_narrow else 25
     axes.set_xticks(range(len(_MEASURES)), list(_MEASURES), rotation=turned, ha="left")
     axes.xaxis.tick_top()
-    axes.set_yticks(range(len(sets)), per_line([f"{one.title} ({one.n})" for one in sets]))
+    axes.set_yticks(range(len(sets)), per_line([f"{one.title}: {one.n}" for one in sets]))
     for label, one in zip(axes.get_yticklabels(), sets, strict=True):
         label.set_fontweight("bold" if one.family == "samples" else "normal")
     axes.tick_params(length=0)

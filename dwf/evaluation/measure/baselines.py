@@ -161,7 +161,7 @@ FAMILIES = {
         "Gaussians", "#CC79A7", marker="D", draws=(per_weight_gaussian, pca_gaussian), is_far=True
     ),
     "parts": Family("parts and copies of networks", "#009E73", marker="P", is_disguised=True),
-    "nearest": Family("nearest originals", "#1d2430", marker="x"),
+    "nearest": Family("nearest originals", "#7A5FC0", marker="x"),
     "retrieval": Family("originals nearest to what was asked for", "#555555", marker="+"),
 }
 """The baselines of every report, in order: a new one is a function and its name here.

@@ -62,7 +62,7 @@ from dwf.evaluation.report.record import Record, save_timing
 from dwf.evaluation.report.report import Report, markdown_table
 from dwf.evaluation.report.schema import Schema, validate_report
 from dwf.evaluation.report.seeds import SeedGroup, seed_groups
-from dwf.evaluation.report.sets import NetworkSet, network_set, plain, statistics
+from dwf.evaluation.report.sets import NetworkSet, network_set, plain, row_kinds, statistics
 from dwf.evaluation.report.words import LEGEND, PROFILE_TEXT
 
 __all__ = [
@@ -121,6 +121,7 @@ __all__ = [
     "print_reconstruction",
     "read_fit",
     "reconstructed_set",
+    "row_kinds",
     "save_figures",
     "save_timing",
     "scatter_networks",

@@ -143,7 +143,7 @@ COLUMNS: tuple[Column[NetworkSet], ...] = (
     Column(
         "mark",
         lambda one: one.mark,
-        words="The mark says what a set is, by the rules under `What the sets are`.",
+        words='The mark says what a set is, by the rules under "What the sets are".',
         follows=2,
     ),
     Column(

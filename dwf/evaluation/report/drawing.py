@@ -127,7 +127,7 @@ def legend_below(figure: Figure, axes: Axes, *, width: Width, columns: int = 3) 
 def legend_beside(axes: Axes, width: Width) -> None:
     """Put the legend of a panel at its right; where the figure is narrow below it."""
     if width.is_narrow:
-        axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.22), fontsize=7)
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.45), fontsize=7)
     else:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
@@ -256,7 +256,7 @@ def name_rows(each_axes: Sequence[Axes], names: Sequence[str], *, width: Width) 
     longest = 26 if width.is_narrow else 46
     for axes in each_axes if width.is_narrow else each_axes[:1]:
         axes.set_yticks(range(len(names)), per_line(names, longest=longest), linespacing=0.95)
-        axes.invert_yaxis()
+        axes.set_ylim(len(names) - 0.4, -0.6)
 
 
 def per_line(names: Sequence[str], longest: int = 28) -> list[str]:

@@ -82,7 +82,7 @@ def accuracy_distributions(report: Report, width: Width) -> Figure:
         axes.set_xlabel(f"{report.config['split']} accuracy (%)")
     low, high = _close_up(report)
     close.set_xlim(low, high)
-    name_rows((whole, close), [f"{one.title} ({one.n})" for one in report.sets], width=width)
+    name_rows((whole, close), [f"{one.title}: {one.n}" for one in report.sets], width=width)
     return figure
 
 

@@ -9,6 +9,8 @@ from dwf.evaluation.report.drawing import ONE_COLUMN, TWO_COLUMNS, inline_svg, s
 from dwf.evaluation.report.style import STYLE_SHEET
 from dwf.plain import Json
 
+_LONG_NAME = 16  # letters of a row's name from which the column of names is wide
+
 
 def whole_page(title: str, body: Sequence[str]) -> str:
     """Return a page of parts, each of them HTML."""
@@ -70,13 +72,15 @@ def table(
     for cells, kind in zip(rows, kinds or [""] * len(rows), strict=True):
         shown = "".join(f"<td>{_cell(cell)}</td>" for cell in cells)
         lines.append(f'<tr class="{kind}">{shown}</tr>')
-    return '<div class="scroll"><table>' + "\n".join(lines) + "</table></div>"
+    longest = max((len(cells[0]) for cells in rows if cells), default=0)
+    kind = ' class="named"' if longest >= _LONG_NAME else ""
+    return f'<div class="scroll"><table{kind}>' + "\n".join(lines) + "</table></div>"
 
 
 def _head(words: str, hint: str) -> str:
     if not hint:
-        return f"<th>{escape(words)}</th>"
-    return f'<th><abbr title="{escape(hint.replace("`", ""))}">{escape(words)}</abbr></th>'
+        return f"<th>{as_html(words)}</th>"
+    return f'<th><abbr title="{escape(hint.replace("`", ""))}">{as_html(words)}</abbr></th>'
 
 
 def _cell(words: str) -> str:
@@ -121,5 +125,9 @@ def details(title: str, facts: dict[str, Json]) -> str:
         f"<tr><td>{escape(str(key))}</td><td>{escape(str(value))}</td></tr>"
         for key, value in facts.items()
     )
-    folded = f'<div class="scroll"><table>{rows}</table></div>'
-    return f"<details><summary>{escape(title)}</summary>{folded}</details>"
+    return folded(title, f'<div class="scroll"><table>{rows}</table></div>')
+
+
+def folded(title: str, part: str) -> str:
+    """Return a part of a page that a reader may unfold."""
+    return f"<details><summary>{escape(title)}</summary>{part}</details>"

@@ -10,18 +10,23 @@ from datetime import UTC, datetime
 from html import escape, unescape
 from pathlib import Path
 
+import numpy as np
+
 from dwf.errors import DwfError
 from dwf.evaluation.report.html import as_html, paragraphs, whole_page
+from dwf.evaluation.report.style import STYLE_SHEET
 from dwf.files import read_json, refuse_irregular
 from dwf.generators.config import GeneratorConfig
 from dwf.plain import Json
 from dwf.run_folder import replacing_alone
 from dwf.settings import build, read_yaml
-from dwf.zoo.facts import Facts
+from dwf.zoo.manifest import read_manifest
+from dwf.zoo.store import Zoo
 
 FILE = Path("reports") / "index.html"
-_HEAD = 2000  # letters of a page that hold its title
-_LONGEST = 220  # letters of a report's first sentence
+_HEAD = len(STYLE_SHEET) + 8000  # letters of a page that hold its title and its first sentences
+_LONGEST = 220  # letters of a report's first sentences
+_PAGES = ("report.html", "audit.html", "sweep.html", "transfer.html")
 
 
 @dataclass(frozen=True)
@@ -37,16 +42,18 @@ class Entry:
     """When it was finished; or that it is not."""
     at: float
     """The same in seconds, by which rows are ordered; 0 while it is not finished."""
+    about: str = ""
+    """What a report is about, as `an audit of generators`."""
 
 
 def write_index(root: Path) -> Path:
-    """Write the page over all zoos, runs, reports, audits, sweeps and fine-tunings; return it.
+    """Write the page over all that stages have made in a root folder; return it.
 
     Args:
-        root: folder that holds them. A folder that cannot be read is named with no words.
+        root: folder that holds it. A folder that cannot be read is named with no words.
     """
     root = Path(root)
-    body = [f"<h1>{escape(root.resolve().name)}</h1>"]
+    body = [f"<h1>All in {escape(root.resolve().name)}</h1>"]
     for title, entries in sections(root).items():
         if entries:
             body += [f"<h2>{title}</h2>", _table(entries)]
@@ -61,62 +68,83 @@ def write_index(root: Path) -> Path:
 def sections(root: Path) -> dict[str, list[Entry]]:
     """Return title of a section -> its rows, the latest first, those that are not finished last."""
     found = {
-        "Reports": [*_pages(root, "reports", "report.html"), *_pages(root, "audits", "audit.html")],
-        "Sweeps": list(_pages(root, "sweeps", "sweep.html")),
-        "Fine-tunings": list(_pages(root, "finetunes", "report.html")),
+        "Reports": [*_summaries(root), *_pages(root, "reports"), *_pages(root, "audits")],
+        "Sweeps": list(_pages(root, "sweeps")),
+        "Fine-tunings": list(_pages(root, "finetunes")),
+        "Pipelines": list(_pages(root, "pipelines")),
         "Generators and predictors": list(_runs(root)),
         "Zoos": list(_zoos(root)),
+        "Exports": list(_pages(root, "exports")),
     }
     return {t: sorted(e, key=lambda one: (-one.at, one.name)) for t, e in found.items()}
 
 
-def _pages(root: Path, kind: str, file: str) -> Iterator[Entry]:
+def _summaries(root: Path) -> Iterator[Entry]:
+    """Yield the table over several pipelines, where one was written."""
+    for file in (root / "reports").glob("summary.md"):
+        yield _entry("summary", "summary.md", what="every row of every report", done=file)
+
+
+def _pages(root: Path, kind: str) -> Iterator[Entry]:
     for folder in _folders(root, kind):
-        done = _first(folder / "done.json", folder / "run" / "done.json", folder / file)
-        page = f"../{kind}/{folder.name}/" + (file if (folder / file).exists() else "")
-        said = _told(done).get("headline") or [_title(folder / file)]
-        yield _entry(folder.name, page, what=str(said[0]), done=done)
+        file = _first(*(folder / name for name in _PAGES))
+        page = f"../{kind}/{folder.name}/" + (file.name if file.exists() else "")
+        ends = [each / "done.json" for each in (folder, folder / "run")]
+        done = _first(*ends, folder / "export.json", file)
+        about, said = _read_page(file)
+        said = (_told(done).get("headline") or [said])[0]
+        yield _entry(folder.name, page, what=str(said), done=done, about=about)
 
 
-def _title(page: Path) -> str:
-    """Return the title of a page without the name of its report."""
+def _read_page(page: Path) -> tuple[str, str]:
+    """Return the title of a page without the name of its report, and its first sentences."""
     try:
         refuse_irregular(page)
         with open(page, encoding="utf-8", errors="replace") as file:
-            found = re.search("<title>[^:<]*: ([^<]*)</title>", file.read(_HEAD))
+            text = file.read(_HEAD)
     except (OSError, DwfError):
-        return ""
-    return unescape(found[1]) if found else ""
+        return "", ""
+    title = re.search("<title>[^:<]*: ([^<]*)</title>", text)
+    said = re.search('<p class="headline">(.*?)</p>', text, re.DOTALL)
+    words = re.sub("</?code>", "`", said[1]) if said else ""
+    return unescape(title[1]) if title else "", unescape(re.sub("<[^>]*>", "", words))
 
 
 def _runs(root: Path) -> Iterator[Entry]:
     for folder in _folders(root, "runs"):
-        settings = folder / "config.yaml"
-        words = ""
-        if (folder / "generator.json").exists() and settings.exists():
+        settings, done, words = folder / "config.yaml", folder / "done.json", ""
+        if (folder / "experiment.json").exists():
+            done, words = folder / "run" / "done.json", "predictors of properties"
+        elif (folder / "generator.json").exists() and settings.exists():
             try:
                 config = build(GeneratorConfig, read_yaml(settings), source=str(settings))
                 words = f"{config.title}, learnt from {config.zoo}"
             except DwfError:
                 words = "a generator"
-        page = f"../runs/{folder.name}/"
-        yield _entry(folder.name, page, what=words, done=folder / "done.json")
+        yield _entry(folder.name, f"../runs/{folder.name}/", what=words, done=done)
 
 
 def _zoos(root: Path) -> Iterator[Entry]:
     for folder in _folders(root, "zoos"):
         if not (folder / "zoo.json").exists():
             continue
-        done, words = folder / "run" / "done.json", ""
+        done = _first(folder / "run" / "done.json", folder / "zoo.h5")
         try:
-            facts = Facts.read(folder)
-            words = f"{facts.layout.size:,} weights"
-            words += f" on {facts.data.title}" if facts.data else ""
-        except DwfError:
-            pass
-        rows = _told(done).get("rows")
-        words = f"{rows:,} networks of {words}" if rows and words else words
+            words = _words_of_zoo(folder)
+        except (DwfError, OSError):  # not whole, or being written by somebody else
+            words = ""
         yield _entry(folder.name, f"../zoos/{folder.name}/", what=words, done=done)
+
+
+def _words_of_zoo(folder: Path) -> str:
+    several = read_manifest(folder)
+    if several:
+        return f"a family of {', '.join(several.values())}"
+    zoo = Zoo.open(folder)
+    networks = len(np.unique(zoo.columns["network"]))
+    rows = "" if networks == len(zoo) else f" in {len(zoo):,} rows"
+    where = f" on {zoo.facts.data.title}" if zoo.facts.data else ""
+    return f"{networks:,} networks{rows} of {zoo.layout.size:,} weights{where}"
 
 
 def _folders(root: Path, kind: str) -> list[Path]:
@@ -135,20 +163,24 @@ def _told(done: Path) -> dict[str, Json]:
         return {}
 
 
-def _entry(name: str, page: str, *, what: str, done: Path) -> Entry:
-    short = what if len(what) <= _LONGEST else f"{what[:_LONGEST]} ..."
+def _entry(name: str, page: str, *, what: str, done: Path, about: str = "") -> Entry:
+    short = what if len(what) <= _LONGEST else f"{what[:_LONGEST].rsplit(' ', 1)[0]} ..."
     if not done.exists():
-        return Entry(name, page, what=short, state="not finished", at=0)
+        return Entry(name, page, what=short, state="not finished", at=0, about=about)
     at = done.stat().st_mtime
     moment = datetime.fromtimestamp(at, UTC)
-    return Entry(name, page, what=short, state=f"{moment:%Y-%m-%d %H:%M}", at=at)
+    return Entry(name, page, what=short, state=f"{moment:%Y-%m-%d %H:%M}", at=at, about=about)
 
 
 def _table(entries: list[Entry]) -> str:
     rows = "".join(
         f'<tr><td><a href="{escape(one.page)}">{escape(one.name)}</a></td>'
-        f'<td class="words">{as_html(one.what)}</td><td>{one.state}</td></tr>'
+        f'<td class="words">{_about(one)}{as_html(one.what)}</td><td>{one.state}</td></tr>'
         for one in entries
     )
     head = "<tr><th>name</th><th class='words'>what</th><th>finished (UTC)</th></tr>"
-    return f'<div class="scroll"><table>{head}{rows}</table></div>'
+    return f'<div class="scroll"><table class="named">{head}{rows}</table></div>'
+
+
+def _about(one: Entry) -> str:
+    return f"<b>{escape(one.about)}</b><br>" if one.about else ""

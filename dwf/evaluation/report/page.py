@@ -1,6 +1,5 @@
 """The page of a report: it needs nothing else, as figures are inside it."""
 
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from dwf.evaluation.report.html import (
     beginning,
     bullets,
     figure,
+    folded,
     legend,
     paragraphs,
     table,
@@ -24,7 +24,7 @@ from dwf.evaluation.report.html import (
 )
 from dwf.evaluation.report.record import Record
 from dwf.evaluation.report.report import Report
-from dwf.evaluation.report.sets import NetworkSet
+from dwf.evaluation.report.sets import row_kinds
 from dwf.evaluation.report.words import FIT_TEXT, LEGEND, MARK_RULES, MARKS_TEXT, PROFILE_TEXT
 
 _EXPLAINED = {
@@ -34,7 +34,8 @@ _EXPLAINED = {
     "seen here. Where accuracies take few values, dots are moved a little up and down, so that "
     "they do not hide each other.",
     "Accuracies of all networks": "Each dot is a network; none is left out. Bar: median. Dotted "
-    "line: good enough (mean of the originals less two standard deviations).",
+    "line: good enough (mean of the originals less two standard deviations). After each name: the "
+    "number of networks.",
     "Map of originals and samples": "Only two of many directions: near-copies and lost variety can "
     "be seen here, novelty cannot.",
     "Asked for and drawn": "Each dot is a network. On the dotted line it is as it was asked for; "
@@ -53,7 +54,7 @@ def write_page(report: Report, record: Record, *, figures: dict[str, Path], fold
         folder: where the figures of its analyses lie.
     """
     name, *headline = beginning(report.name, report.headline)
-    kinds, tests = _kinds(report.sets), shown(TEST_COLUMNS, report.sets)
+    kinds, tests = row_kinds(report.sets), shown(TEST_COLUMNS, report.sets)
     body = [
         name,
         *record.top(),
@@ -84,12 +85,6 @@ def write_page(report: Report, record: Record, *, figures: dict[str, Path], fold
     return whole_page(f"{report.name}: how good, how new", body)
 
 
-def _kinds(sets: Sequence[NetworkSet]) -> list[str]:
-    first_baseline = next((i for i, one in enumerate(sets) if one.is_baseline), None)
-    kinds = ["samples" if one.family == "samples" else "" for one in sets]
-    return ["first-baseline" if i == first_baseline else kind for i, kind in enumerate(kinds)]
-
-
 def _more_tables(report: Report) -> list[str]:
     return [
         part
@@ -106,7 +101,7 @@ def _profile(report: Report) -> list[str]:
     if not report.profile_table:
         return []
     heading = "<h2>Under other limits</h2>"
-    kinds = _kinds([one for one in report.sets if "profile" in one.summary])
+    kinds = row_kinds([one for one in report.sets if "profile" in one.summary])
     words = paragraphs([PROFILE_TEXT])
     rows = table(
         report.profile_columns, report.profile_table, kinds=kinds, hints=hints(PROFILE_COLUMNS)
@@ -117,12 +112,15 @@ def _profile(report: Report) -> list[str]:
 def _marks(report: Report) -> list[str]:
     if not report.reasons:
         return []
+    said = list(zip(report.marked, report.reasons, strict=True))
+    baselines = [words for one, words in said if one.is_baseline]
     return [
         "<h2>What the sets are</h2>",
         *paragraphs([MARKS_TEXT]),
         bullets(MARK_RULES),
         *paragraphs(["These sets:"]),
-        bullets(report.reasons),
+        bullets([words for one, words in said if not one.is_baseline]),
+        folded(f"{len(baselines)} baselines", bullets(baselines)),
     ]
 
 
@@ -141,7 +139,7 @@ def _running_statistics(report: Report) -> list[str]:
     return [
         "<h2>Running statistics of BatchNorm</h2>",
         *paragraphs([report.statistics_text]),
-        table(headings(STATISTICS_COLUMNS), report.statistics_table, kinds=_kinds(compared)),
+        table(headings(STATISTICS_COLUMNS), report.statistics_table, kinds=row_kinds(compared)),
     ]
 
 

@@ -214,8 +214,14 @@ def _on_error(sets: Sequence[ReconstructedSet], tensors: Sequence[dict[str, Json
     return text + "."
 
 
-def write_reconstruction(report: Reconstruction, folder: Path) -> None:
-    """Write `report.json`, `report.md`, the figures and `report.html` to a run folder."""
+def write_reconstruction(report: Reconstruction, folder: Path, *, record: Record) -> None:
+    """Write `report.json`, `report.md`, the figures and `report.html` to a run folder.
+
+    Args:
+        report: the numbers.
+        folder: where to write.
+        record: what made it, and where the rest lies.
+    """
     content = vars(report) | {"sets": [vars(one) for one in report.sets]}
     write_json(folder / "report.json", plain(content))
     write_text(folder / "report.md", for_markdown(report.markdown()))
@@ -226,13 +232,15 @@ def write_reconstruction(report: Reconstruction, folder: Path) -> None:
             "errors.png": (errors, partial(_error_figure, report)),
         }
         figures = save_figures(drawn, folder)
-    record = Record.read(folder, links=[("all reports", "../index.html")])
     write_text(folder / "report.html", _page(report, record, figures))
 
 
 def _page(report: Reconstruction, record: Record, figures: dict[str, Path]) -> str:
+    name, *headline = html.beginning(report.name, report.headline)
     body = [
-        *html.beginning(report.name, report.headline),
+        name,
+        *record.top(),
+        *headline,
         html.table(report.columns, report.table, hints=hints(COLUMNS)),
         *(
             html.figure(caption, file, explained=_EXPLAINED[caption])

@@ -156,10 +156,15 @@ class Report:
         return cells(PROFILE_COLUMNS, (one for one in self.sets if "profile" in one.summary))
 
     @property
+    def marked(self) -> list[NetworkSet]:
+        """The sets that have a mark."""
+        return [one for one in self.sets if "mark" in one.summary]
+
+    @property
     def reasons(self) -> tuple[str, ...]:
         """Each marked set with its mark and why."""
-        marked = [(one.title, one.summary["mark"]) for one in self.sets if "mark" in one.summary]
-        return tuple(f"{title}: {mark['name']}. {mark['why']}" for title, mark in marked)
+        told = ((one.title, one.summary["mark"]) for one in self.marked)
+        return tuple(f"{title}: {mark['name']}. {mark['why']}" for title, mark in told)
 
     @property
     def fit_table(self) -> list[tuple[str, ...]]:
@@ -209,7 +214,7 @@ class Report:
             "training networks as the nearest 1 % of these are from the others, a network being "
             f"left out with all its rows: {_novel(limits)}. Ratios are to the medians of the same; "
             f"that of weights is {limits.unit:.4g}. "
-            "Copies and averages are those of the rules under `What the sets are`."
+            'Copies and averages are those of the rules under "What the sets are".'
         )
         if limits.left_out:
             text += (

@@ -4,8 +4,9 @@ Shape suffixes: S networks of a set.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -146,6 +147,15 @@ class NetworkSet:
         """Return one measure of all networks; NaN where a number was not finite."""
         numbers = self.networks[measure]
         return np.array([math.nan if v is None else v for v in numbers], float)
+
+
+def row_kinds(sets: Sequence[NetworkSet]) -> list[str]:
+    """Return how a page shows each row: samples marked, a line above each group of baselines."""
+    kinds = ["samples" if one.family == "samples" else "" for one in sets]
+    for row, (before, one) in enumerate(pairwise(sets), start=1):
+        if one.is_baseline and not before.is_baseline:
+            kinds[row] = "first-baseline"
+    return kinds
 
 
 def asked_words(asked: Mapping[str, float | str]) -> str:

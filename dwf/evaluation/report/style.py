@@ -15,7 +15,7 @@ p, li { max-width: 46rem; overflow-wrap: anywhere; }
 .headline { font-size: 1.4rem; line-height: 1.45; max-width: 52rem; margin: 0 0 1rem; }
 .legend { margin: 1.5rem 0 0.8rem; padding: 0; list-style: none; color: var(--soft);
   font-size: 0.92rem; line-height: 1.5; }
-.legend li { max-width: none; }
+.legend li { max-width: none; margin-bottom: 0.25rem; }
 .legend b { color: var(--text); font-weight: 600; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
@@ -23,7 +23,7 @@ th, td { padding: 0.35rem 0.5rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 th abbr { text-decoration: underline dotted; text-underline-offset: 0.25em; cursor: help; }
-th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem;
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 4rem;
   position: sticky; left: 0; background: var(--page); }
 tr.samples td { background: var(--mark); font-weight: 600; }
 tr.first-baseline td { border-top: 2px solid var(--soft); }
@@ -39,11 +39,16 @@ details th:first-child, details td:first-child { min-width: 9rem; }
 pre { overflow-x: auto; font-size: 0.88rem; line-height: 1.5; padding: 0.7rem 0.9rem;
   border: 1px solid var(--line); border-radius: 6px; }
 .soft { color: var(--soft); }
+@media (min-width: 721px) {
+  .named th:first-child, .named td:first-child { min-width: 15rem; } }
 @media (max-width: 720px) {
   body { padding: 1.2rem 0.9rem 3rem; font-size: 0.98rem; }
   .headline { font-size: 1.15rem; }
   h2 { margin-top: 2.2rem; }
-  th:first-child, td:first-child { min-width: 7.5rem; max-width: 8.5rem; font-size: 0.82rem;
+  th { white-space: normal; } td .soft { display: block; }
+  th.words, td.words { min-width: 10rem; }
+  .named th:first-child, .named td:first-child { min-width: 7.5rem; }
+  th:first-child, td:first-child { max-width: 8.5rem; font-size: 0.82rem;
     overflow-wrap: anywhere; border-right: 1px solid var(--line); }
   figure svg.wide { display: none; }
   figure svg.narrow { display: block; max-width: 26rem; } }

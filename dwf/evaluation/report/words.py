@@ -14,7 +14,7 @@ LEGEND = (
         "to the nearest training network, by weights, answers, hidden units: 0 a copy, 1 "
         "independent",
     ),
-    ("rows", "generated networks are highlighted; for those below the line nothing was learnt"),
+    ("rows", "generated networks are highlighted; for others below a line nothing was learnt"),
 )
 """Legend above the main table: a word, and what it means."""
 MARKS_TEXT = (

@@ -85,7 +85,7 @@ class Row:
         if symmetry not in self.changes:
             return f"{claimed}, not tried"
         largest = self.changes[symmetry]
-        return f"{claimed}, {'holds' if largest <= TOLERANCE else 'fails'}: {largest:.1e}"
+        return f"{claimed}, {'holds' if largest <= TOLERANCE else 'fails'}: {largest:.2g}"
 
     @property
     def holds(self) -> list[str]:

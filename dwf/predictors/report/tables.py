@@ -122,7 +122,7 @@ def headline(report: Report) -> Iterator[str]:
         for symmetry in row.breaks:
             yield (
                 f"{row.name} claims that {symmetry} change no prediction, but they change one by "
-                f"{row.changes[symmetry]:.1e} of the property's unit."
+                f"{row.changes[symmetry]:.2g} of the property's unit."
             )
 
 
