@@ -26,7 +26,7 @@ class FunctionsConfig(CodecSettings):
     """Places of each input, chosen by the seed, at which a filter is read."""
     energy: Annotated[float, Bounds(0, 1)] = 0.98
     """Share of the inputs' variance that the coded directions of the first layer's rows hold, as
-    few of them as possible; `decode` draws the other directions from the zoo's deviation."""
+    few of them as possible; `decode` draws the other directions around what these say of them."""
     components: Count | None = None
     """Coded directions of the first layer's rows; default: as `energy` says."""
     functions: Count = 32

@@ -125,7 +125,7 @@ def test_weights_are_the_ridge_least_squares_of_numpy(make_zoo, run):
     lost = np.linalg.norm(along @ weight.T - wanted) / np.linalg.norm(wanted)
     residual = codec.residuals(replace(codes, values=values), zoo.layout)
     assert residual.shape == (2, 1) and lost > 0.01
-    np.testing.assert_allclose(residual[1].numpy(), lost, rtol=0.2)  # there the rest is its mean
+    np.testing.assert_allclose(residual[1].numpy(), lost, rtol=0.2)  # there nothing is drawn
 
 
 def _seeded() -> torch.Generator:
@@ -206,13 +206,45 @@ def test_the_rest_is_drawn_by_the_number_of_the_sample(make_zoo, run):
     part = codec.draw(codes.take(slice(8, 11)), zoo.layout, seed=5, first=8)
     torch.testing.assert_close(part, whole[8:11], rtol=0, atol=1e-4)
     other = codec.draw(codes, zoo.layout, seed=6)
-    basis = torch.from_numpy(codec.arrays["basis_II"])
-    along = [zoo.layout.unflatten(each)["layers.0.weight"] @ basis for each in (whole, other)]
+    along = [rows_in_basis(codec, zoo, weights_ND=each) for each in (whole, other)]
     torch.testing.assert_close(along[0][..., :20], along[1][..., :20], rtol=0, atol=1e-3)
     assert (along[0][..., 20:] - along[1][..., 20:]).abs().mean() > 0.01
-    units = codec._coder.read(torch.from_numpy(zoo.read(zoo.rows("train"))))
-    drawn = along[0][..., 20:].flatten(0, 1).std(0) / units.rest_NUR.flatten(0, 1).std(0)
-    assert (drawn - 1).abs().mean() < 0.1
+
+
+def rows_in_basis(codec: FunctionsCodec, zoo: Zoo, *, weights_ND: torch.Tensor) -> torch.Tensor:
+    basis_II = torch.from_numpy(codec.arrays["basis_II"])
+    return zoo.layout.unflatten(weights_ND)["layers.0.weight"] @ basis_II
+
+
+def test_the_rest_is_drawn_around_numpys_regression_on_what_is_coded(make_zoo, run):
+    zoo = make_zoo(count=40, widths=(64, 7, 6, 10))
+    codec = fit(zoo, run, components=20, standardise="none")
+    rows, given = [], []
+    for row in zoo.rows("train"):
+        state = zoo.layout.unflatten(torch.from_numpy(zoo.read([row])).double())
+        weight, bias = state["layers.0.weight"][0], state["layers.0.bias"][0]
+        rows += list((weight @ torch.from_numpy(codec.arrays["basis_II"]).double()).numpy())
+        given += list((images_of(codec).flatten(1).double() @ weight.T + bias).mean(0).numpy())
+    rows, given = np.array(rows), np.array(given)
+    norm = np.linalg.norm(rows[:, :20], axis=1)[:, None]
+    coded = np.column_stack([rows[:, :20], given]) / norm
+    slope, *_ = np.linalg.lstsq(coded, rows[:, 20:] / norm)
+    left = rows[:, 20:] / norm - coded @ slope
+    deviation = np.sqrt(np.square(left).sum(0) / (len(left) - 21))
+    np.testing.assert_allclose(codec.arrays["rest_slope_CR"], slope, atol=1e-4)
+    np.testing.assert_allclose(codec.arrays["rest_deviation_R"], deviation, atol=1e-4)
+    codes = codec.encode(torch.from_numpy(zoo.read(zoo.rows("train"))), zoo.layout)
+    drawn = rows_in_basis(codec, zoo, weights_ND=codec.draw(codes, zoo.layout, seed=5))
+    drawn = drawn.flatten(0, 1).double().numpy()
+    scale = np.linalg.norm(drawn[:, :20], axis=1)[:, None]  # in the codec's scale of units
+    normal = (drawn[:, 20:] / scale - coded @ slope) / deviation
+    assert abs(normal.mean()) < 0.05 and abs(normal.std() - 1) < 0.05
+
+
+def test_of_few_units_nothing_is_regressed(make_zoo, run):
+    codec = fit(make_zoo(widths=(64, 7, 6, 10)), run, components=20)  # 8 networks x 7 units
+    assert not codec.arrays["rest_slope_CR"].any()
+    assert (codec.arrays["rest_deviation_R"] > 0).all()
 
 
 def test_a_dead_layer_stays_dead_and_is_told(make_zoo, run, tmp_path, caplog):

@@ -8,7 +8,7 @@ least-squares solution that gives the coded functions. A small error in one laye
 the next.
 
 What is lost: the rows of the first layer in directions along which the inputs hardly vary, which
-`decode` draws anew from the zoo's deviation; functions off the principal ones; scales of units that
+`decode` draws anew, see `rest.py`; functions off the principal ones; scales of units that
 the answers do not depend on.
 
 Shape suffixes: N networks, B networks of a block, D numbers of a network, M inputs, U units, T
@@ -35,6 +35,7 @@ from dwf.codecs.functions.bases import (
     sum_products,
 )
 from dwf.codecs.functions.chain import Chain, refuse_unreadable
+from dwf.codecs.functions.rest import Rest
 from dwf.codecs.functions.units import UnitCoder
 from dwf.codecs.functions_config import FunctionsConfig
 from dwf.codecs.neurons import read_layers
@@ -97,6 +98,9 @@ class FunctionsCodec(Codec):
         components = self.config.components or leading(energy_I, self.config.energy)
         components = min(components, len(energy_I))
         self._coder = self._new_coder(chain, bases, components)
+        rest = Rest.fit(self._coder, some).to_arrays()
+        self.arrays |= ours.on_first(lambda: rest)
+        self._rest = Rest.of(self.arrays)
         moments = measure_moments(train, prepare=self._measured)
         self._take_moments(moments)
         self._describe_fit(moments, energies, len_functions=count_networks(some))
@@ -120,11 +124,11 @@ class FunctionsCodec(Codec):
         return build(NetworkConfig, told, source="the codec's network")
 
     def _measured(self, weights_BD: np.ndarray) -> np.ndarray:
-        """Return weights, tokens, rows in uncoded directions and dead units, side by side."""
+        """Return weights, tokens and dead units, side by side."""
         blocks = []
         for some_BD in torch.from_numpy(weights_BD).split(self._coder.chain.block_size):
             units = self._coder.read(some_BD)
-            parts = [*units.tokens, units.rest_NUR, units.dead_NU]
+            parts = [*units.tokens, units.dead_NU]
             blocks.append(torch.cat([some_BD, *(part.flatten(1) for part in parts)], 1))
         return torch.cat(blocks).numpy()
 
@@ -138,20 +142,12 @@ class FunctionsCodec(Codec):
                 shift_TC[token : token + units, :size] = mean_C
                 scale_TC[token : token + units, :size] = floored(deviation_C)
             token, at = token + units, at + units * size
-        units, rest = sections[0][0], self._num_rest
-        mean_R, deviation_R = _pooled(moments, at, units, rest)
         learnt = {
             "template_D": moments.mean_D[: self.layout.size],
             "shift_TC": shift_TC,
             "scale_TC": scale_TC,
-            "rest_mean_R": mean_R,
-            "rest_deviation_R": deviation_R,
         }
         self.arrays |= {name: array.astype(np.float32) for name, array in learnt.items()}
-
-    @property
-    def _num_rest(self) -> int:
-        return len(self._coder.bases.energy_I) - self._coder.components
 
     def _describe_fit(
         self, moments: Moments, energies: Sequence[float], *, len_functions: int
@@ -198,14 +194,16 @@ class FunctionsCodec(Codec):
 
     def draw(self, codes: Codes, layout: Layout, *, seed: int, first: int = 0) -> torch.Tensor:
         """Return weights_ND of samples, the rest of the first layer drawn; see `Codec.draw`."""
-        units, rest = self._coder.sections[0][0], self._num_rest
-        drawn_NUR = np.empty((len(codes), units, rest), np.float32)
+        return self._solved(codes, layout, self._drawn_rest(codes, seed=seed, first=first))[0]
+
+    def _drawn_rest(self, codes: Codes, *, seed: int, first: int) -> torch.Tensor:
+        units, rest = self._coder.sections[0][0], len(self._rest.deviation_R)
+        normal_NUR = np.empty((len(codes), units, rest), np.float32)
         for number in range(len(codes)):
             stream = numpy_stream(seed, "rest", first + number)
-            drawn_NUR[number] = stream.standard_normal((units, rest))
-        mean_R, deviation_R = self.arrays["rest_mean_R"], self.arrays["rest_deviation_R"]
-        rest_NUR = torch.from_numpy(drawn_NUR * deviation_R + mean_R)
-        return self._solved(codes, layout, rest_NUR)[0]
+            normal_NUR[number] = stream.standard_normal((units, rest))
+        token_NUC = self._raw(codes.values)[0]
+        return self._rest.around(token_NUC, torch.from_numpy(normal_NUR))
 
     def decode_beside(
         self, codes: Codes, layout: Layout, *, weights_ND: torch.Tensor
@@ -216,12 +214,16 @@ class FunctionsCodec(Codec):
         return self._solved(codes, layout, torch.cat(rest))[0]
 
     def residuals(self, codes: Codes, layout: Layout) -> torch.Tensor:
-        """Return what no weights give of each network's coded functions, [N, layers].
+        """Return what no weights give of each network's coded functions; see `Codec.residuals`."""
+        expected_NUR = self._rest.expected(self._raw(codes.values)[0])
+        return self._solved(codes, layout, expected_NUR)[1]
 
-        The root of the share of energy, of each hidden layer but the first; 0: they are reached.
-        """
-        units, mean_R = self._coder.sections[0][0], torch.from_numpy(self.arrays["rest_mean_R"])
-        return self._solved(codes, layout, mean_R.expand(len(codes), units, -1))[1]
+    def _raw(self, values: torch.Tensor) -> list[torch.Tensor]:
+        """Return tokens_NUC of codes' values, before standardising, section by section."""
+        shift_TC, scale_TC = self._scaling
+        sections = self._coder.sections
+        tokens = (values * scale_TC + shift_TC).split([units for units, _ in sections], 1)
+        return [each[..., :size] for each, (_, size) in zip(tokens, sections, strict=True)]
 
     def _solved(
         self, codes: Codes, layout: Layout, rest_NUR: torch.Tensor
@@ -229,16 +231,12 @@ class FunctionsCodec(Codec):
         self._refuse_other(codes.shape.layout)
         self._refuse_other(layout.digest)
         template_D, size = torch.from_numpy(self.arrays["template_D"]), self._coder.chain.block_size
-        shift_TC, scale_TC = self._scaling
-        units = [count for count, _ in self._coder.sections]
-        found = []
-        for values, rest in zip(codes.values.split(size), rest_NUR.split(size), strict=True):
-            tokens = (values * scale_TC + shift_TC).split(units, 1)
-            sizes = [numbers for _, numbers in self._coder.sections]
-            tokens = [each[..., :numbers] for each, numbers in zip(tokens, sizes, strict=True)]
-            found.append(self._coder.solve(tokens, rest, template_D=template_D))
+        found = [
+            self._coder.solve(self._raw(values), rest, template_D=template_D)
+            for values, rest in zip(codes.values.split(size), rest_NUR.split(size), strict=True)
+        ]
         if not found:
-            none = torch.empty(0, len(units) - 2)
+            none = torch.empty(0, len(self._coder.hidden) - 1)
             return torch.empty(0, self.layout.size), none
         weights, residuals = zip(*found, strict=True)
         return torch.cat(weights), torch.cat(residuals)
@@ -251,7 +249,8 @@ class FunctionsCodec(Codec):
         inputs_MX = torch.from_numpy(self.arrays["inputs_MX"])
         chain = Chain(self._network, self.layout, inputs_MX=inputs_MX)
         bases = Bases.of(self.arrays)
-        components = len(bases.energy_I) - len(self.arrays["rest_mean_R"])
+        self._rest = Rest.of(self.arrays)
+        components = len(self._rest.slope_CR) - 1
         self._coder = self._new_coder(chain, bases, components)
 
     @classmethod
