@@ -10,7 +10,7 @@ import torch
 from dwf.densities.density import Setting
 from dwf.errors import ConfigError
 from dwf.generators.config import SampleConfig
-from dwf.generators.generator import Generator
+from dwf.generators.generator import Generator, Told
 from dwf.metrics import logger
 from dwf.networks.config import NetworkConfig
 from dwf.networks.initialisation import initialise
@@ -79,8 +79,13 @@ class NewArchitecture(Generator):
         network, layers = to_dict(self._subject.network), self._tiling.names
         return {"network": network, "layers": layers, "tokens": len(self._tiling.tokens_S)}
 
-    def sample(self, count: int, seed: int, *, first: int = 0, **how: Setting) -> torch.Tensor:
-        """Draw networks of the new architecture, weights_BD; see the base. There is no `how`."""
+    def sample(
+        self, count: int, seed: int, *, first: int = 0, told: Told | None = None, **how: Setting
+    ) -> torch.Tensor:
+        """Draw networks of the new architecture, weights_BD; see the base. There is no `how`.
+
+        Tokens are laid, nothing is solved for, so that `told` is given nothing.
+        """
         values_BSL = self.density.sample_tokens(
             self._tiling.tokens_S, count, seed=seed, first=first
         )

@@ -213,10 +213,9 @@ class FunctionsCodec(Codec):
         rest = [self._coder.read(some_ND).rest_NUR for some_ND in blocks]
         return self._solved(codes, layout, torch.cat(rest))[0]
 
-    def residuals(self, codes: Codes, layout: Layout) -> torch.Tensor:
-        """Return what no weights give of each network's coded functions; see `Codec.residuals`."""
-        expected_NUR = self._rest.expected(self._raw(codes.values)[0])
-        return self._solved(codes, layout, expected_NUR)[1]
+    def unreached(self, codes: Codes, layout: Layout, *, seed: int, first: int = 0) -> torch.Tensor:
+        """Return what no weights give of coded functions, of each hidden layer but the first."""
+        return self._solved(codes, layout, self._drawn_rest(codes, seed=seed, first=first))[1]
 
     def _raw(self, values: torch.Tensor) -> list[torch.Tensor]:
         """Return tokens_NUC of codes' values, before standardising, section by section."""

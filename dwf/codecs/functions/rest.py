@@ -78,14 +78,16 @@ class Rest:
         deviation_R = np.sqrt(left_R.clip(min=0) / free)
         return cls(*(torch.from_numpy(each).float() for each in (slope_CR, deviation_R)))
 
-    def expected(self, token_NUC: torch.Tensor) -> torch.Tensor:
-        """Return what first-layer tokens, before standardising, say of their rest, rest_NUR."""
-        return token_NUC[..., : len(self.slope_CR)] @ self.slope_CR
-
     def around(self, token_NUC: torch.Tensor, normal_NUR: torch.Tensor) -> torch.Tensor:
-        """Return rest_NUR drawn around `expected`, given numbers from a standard normal."""
-        scale_NU1 = _norm(token_NUC[..., : len(self.slope_CR)])
-        return self.expected(token_NUC) + scale_NU1 * self.deviation_R * normal_NUR
+        """Return the rest of rows, rest_NUR, drawn around what is expected of it.
+
+        Args:
+            token_NUC: tokens of the first layer, before standardising.
+            normal_NUR: numbers from a standard normal.
+        """
+        coded_NUC = token_NUC[..., : len(self.slope_CR)]
+        expected_NUR = coded_NUC @ self.slope_CR
+        return expected_NUR + _norm(coded_NUC) * self.deviation_R * normal_NUR
 
 
 def _norm(coded_NUC: torch.Tensor) -> torch.Tensor:
