@@ -336,7 +336,7 @@ class Generator:
 
     @property
     def _kind(self) -> int:
-        return self.density.shape.layouts.index(self.source["layout"])
+        return self.density.shape.layouts.index(self.layout.digest)
 
     def stream(
         self, count: int, seed: int, *, first: int = 0, **how: Setting

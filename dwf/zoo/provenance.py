@@ -141,7 +141,8 @@ class Sampled(Provenance):
     """The new head, plain data: its number of `classes`, and its `tensors`."""
     architecture: dict[str, Any] | None = None
     """The architecture, where the generator did not learn from it, plain data: `network`, `layers`
-    (each -> the layer of the known architecture that it is drawn as), and its `tokens`."""
+    (each -> the layer of the known architecture that it is drawn as, if it is one), and its
+    `tokens`."""
 
 
 _KINDS = {

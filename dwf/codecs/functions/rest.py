@@ -9,6 +9,7 @@ Shape suffixes: N networks, U units of the first layer, C coded directions and t
 pre-activation, R the other directions, Z both.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,29 +45,18 @@ class Rest:
         return cls(*(torch.from_numpy(arrays[name]) for name in names))
 
     @classmethod
-    def fit(cls, coder: UnitCoder, sources: Sources) -> "Rest":
-        """Measure it over the units of networks. Ranks call it together and share them."""
-        parts, coded = parts_of(sources), coder.components + 1
-        rest = len(coder.bases.energy_I) - coder.components
+    def fit(cls, learnt: Sequence[tuple[UnitCoder, Sources]]) -> "Rest":
+        """Measure it over the units of networks. Ranks call it together and share them.
 
-        def gather(part: int) -> np.ndarray:
-            total_ZZ = np.zeros((coded + rest,) * 2)
-            for zoo, rows_B in parts[part]:
-                weights_BD = torch.from_numpy(zoo.read(rows_B))
-                for some_BD in weights_BD.split(coder.chain.block_size):
-                    units = coder.read(some_BD)
-                    coded_NUC = units.tokens[0][..., :coded]
-                    norm_NU1 = _norm(coded_NUC)
-                    whole_NUZ = torch.cat([coded_NUC, units.rest_NUR], 2)
-                    relative_NUZ = (whole_NUZ / norm_NU1.clamp_min(_LEAST)).double()
-                    relative_NUZ = relative_NUZ * (norm_NU1 > _LEAST)
-                    flat = relative_NUZ.flatten(0, 1).numpy()
-                    total_ZZ += flat.T @ flat
-            return total_ZZ
-
-        total_ZZ = sum(world().in_order(len(parts), gather), np.zeros((coded + rest,) * 2))
-        units = count_networks(sources) * coder.sections[0][0]
-        return cls._solve(total_ZZ, coded, units=units)
+        Args:
+            learnt: the coder and the networks of each architecture.
+        """
+        first, _ = learnt[0]
+        total_ZZ, units = 0.0, 0
+        for coder, sources in learnt:
+            total_ZZ = total_ZZ + _sum_products(coder, sources)
+            units += count_networks(sources) * coder.sections[0][0]
+        return cls._solve(total_ZZ, first.components + 1, units=units)
 
     @classmethod
     def _solve(cls, total_ZZ: np.ndarray, coded: int, *, units: int) -> "Rest":
@@ -93,3 +83,24 @@ class Rest:
 def _norm(coded_NUC: torch.Tensor) -> torch.Tensor:
     """Return the norm of the coded directions, [N, U, 1], the mean pre-activation apart."""
     return coded_NUC[..., :-1].norm(dim=2, keepdim=True)
+
+
+def _sum_products(coder: UnitCoder, sources: Sources) -> np.ndarray:
+    """Return the sum over units of z z^T, z its whole row by the norm of the coded part."""
+    parts, coded = parts_of(sources), coder.components + 1
+    size = len(coder.bases.energy_I) + 1
+
+    def gather(part: int) -> np.ndarray:
+        total_ZZ = np.zeros((size, size))
+        for zoo, rows_B in parts[part]:
+            for some_BD in torch.from_numpy(zoo.read(rows_B)).split(coder.chain.block_size):
+                units = coder.read(some_BD)
+                coded_NUC = units.tokens[0][..., :coded]
+                norm_NU1 = _norm(coded_NUC)
+                whole_NUZ = torch.cat([coded_NUC, units.rest_NUR], 2)
+                relative_NUZ = (whole_NUZ / norm_NU1.clamp_min(_LEAST)) * (norm_NU1 > _LEAST)
+                flat = relative_NUZ.flatten(0, 1).double().numpy()
+                total_ZZ += flat.T @ flat
+        return total_ZZ
+
+    return sum(world().in_order(len(parts), gather), np.zeros((size, size)))
