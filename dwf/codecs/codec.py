@@ -201,6 +201,20 @@ class Codec:
         """
         return self.decode(codes, layout)
 
+    def unreached(self, codes: Codes, layout: Layout, *, seed: int, first: int = 0) -> torch.Tensor:
+        """Return what `draw` reaches by no weights, of each network and solved layer, [N, layers].
+
+        The root of the share that it has of the energy of the layer's coded functions: 0 where they
+        are reached. Of codecs that do not solve for functions there are no such layers.
+
+        Args:
+            codes: as of `draw`.
+            layout: of the networks.
+            seed: as of `draw`.
+            first: as of `draw`.
+        """
+        return torch.zeros(len(codes), 0)
+
     @classmethod
     def describe(cls, config: CodecSettings, sources: Sources) -> Iterator[str]:
         """Yield in words what a fit to these training networks would find; most know nothing."""
@@ -309,3 +323,18 @@ class Codec:
                 f"the networks have layout {digest}, this codec was fitted to "
                 f"{self.layout.digest}: give it networks of the zoo's architecture, or fit another"
             )
+
+
+def unreached_words(parts: Sequence[torch.Tensor]) -> dict[str, str]:
+    """Return by layer what `Codec.unreached` says of networks, in words; nothing of no layer.
+
+    Args:
+        parts: what it returned of some networks at a time.
+    """
+    if not parts:
+        return {}
+    share_NL, found = 100 * torch.cat(list(parts)).double(), {}
+    for number, share_N in enumerate(share_NL.unbind(1), 2):
+        said = f"{share_N.mean():.3g} %, at most {share_N.max():.3g} % (n = {len(share_N)})"
+        found[f"layer {number}"] = said
+    return found

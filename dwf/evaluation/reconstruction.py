@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from dwf import preemption
-from dwf.codecs.codec import ARRAYS, Codec
+from dwf.codecs.codec import ARRAYS, Codec, unreached_words
 from dwf.devices import find_device
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.evaluation.config import BatchNormConfig, ReconstructionConfig
@@ -177,6 +177,8 @@ def _measure(
             sets.append(measurer.measure(words, rows, progress=bar, done=done))
             done += len(rows)
     facts = {"generator": name, "codec": codec.config.kind} | measurer.facts
+    for layer, words in unreached_words(measurer.unreached).items():
+        facts[f"coded functions that no weights give, {layer}"] = words
     if codec.config.exchanges_tokens:
         facts |= measurer.null_arms(next(iter(chosen.values())))
     notes = [*[f"{STEPS}."] * zoo.is_one_network, *zoo.facts.caveats]
@@ -270,6 +272,8 @@ class Reconstructor:
             {"name": e.name, "shape": list(e.shape), "covered": covered[e.name]}
             for e in self.entries
         ]
+        self.unreached: list[torch.Tensor] = []
+        """See `Codec.unreached`; of the networks measured, some at a time."""
         self.facts = {
             "zoo": zoo.name,
             "numbers of a network": zoo.layout.size,
@@ -351,6 +355,9 @@ class Reconstructor:
             if self.codec.config.draws_rest:
                 weights = torch.from_numpy(weights_BD)
                 beside_BD = self.codec.decode_beside(codes, layout, weights_ND=weights).numpy()
+            if self.codec.config.solves_functions:
+                found = self.codec.unreached(codes, layout, seed=self.seed, first=first)
+                self.unreached.append(found)
             first += len(rows_B)
             for entry in self.aside:
                 part = slice(entry.offset, entry.stop)

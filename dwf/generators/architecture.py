@@ -1,4 +1,4 @@
-"""A generator that draws networks of an architecture that it did not learn from.
+"""Generators that draw networks of an architecture that they did not learn from.
 
 Shape suffixes: B networks of a block, D numbers of a network, S tokens.
 """
@@ -8,9 +8,9 @@ import dataclasses
 import torch
 
 from dwf.densities.density import Setting
-from dwf.errors import ConfigError
+from dwf.errors import ConfigError, ShapeMismatch
 from dwf.generators.config import SampleConfig
-from dwf.generators.generator import Generator
+from dwf.generators.generator import Generator, Told
 from dwf.metrics import logger
 from dwf.networks.config import NetworkConfig
 from dwf.networks.initialisation import initialise
@@ -79,12 +79,63 @@ class NewArchitecture(Generator):
         network, layers = to_dict(self._subject.network), self._tiling.names
         return {"network": network, "layers": layers, "tokens": len(self._tiling.tokens_S)}
 
-    def sample(self, count: int, seed: int, *, first: int = 0, **how: Setting) -> torch.Tensor:
-        """Draw networks of the new architecture, weights_BD; see the base. There is no `how`."""
+    def sample(
+        self, count: int, seed: int, *, first: int = 0, told: Told | None = None, **how: Setting
+    ) -> torch.Tensor:
+        """Draw networks of the new architecture, weights_BD; see the base. There is no `how`.
+
+        Tokens are laid, nothing is solved for, so that `told` is given nothing.
+        """
         values_BSL = self.density.sample_tokens(
             self._tiling.tokens_S, count, seed=seed, first=first
         )
         return self.codec.decode_tiles(values_BSL, self._tiling, template_D=self._initial_D)
+
+
+class UnseenWidths(Generator):
+    """A generator's codec and density, for networks of widths that the codec kept room for.
+
+    Args:
+        generator: one that is fitted.
+        network: the architecture.
+
+    Raises:
+        ConfigError: the codec has no room for it; or the zoo's data do not fit it.
+    """
+
+    def __init__(self, generator: Generator, network: NetworkConfig):
+        number = generator.zoos.index(generator.source)
+        parts = generator.codec, generator.density
+        super().__init__(*parts, origin=generator.origin, head=generator.head, zoo=number)
+        known = generator.subject
+        module = refuse_other_data(network, known.load_data(), title=known.data.title)
+        try:
+            self._layout = self.codec.layout_of(Layout.of(module).digest)
+        except ShapeMismatch as error:
+            raise ConfigError(f"network: {error}") from None
+        self._subject = dataclasses.replace(known, network=network, permutations=None)
+
+    @property
+    def subject(self) -> Subject:
+        """The architecture drawn, and the data of the first zoo."""
+        return self._subject
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of the networks that it draws."""
+        return self._layout
+
+    @property
+    def numbers(self) -> int:
+        """The most numbers that a network takes while it is drawn."""
+        return max(super().numbers, self._layout.size)
+
+    @property
+    def architecture(self) -> dict[str, Json]:
+        """The architecture, plain data for the provenance of samples."""
+        kind = self.density.shape.layouts.index(self._layout.digest)
+        tokens = int(self.density.shape.mask[kind].any(1).sum())
+        return {"network": to_dict(self._subject.network), "layers": {}, "tokens": tokens}
 
 
 def of_network(generator: Generator, config: SampleConfig) -> Generator:
@@ -105,6 +156,8 @@ def of_network(generator: Generator, config: SampleConfig) -> Generator:
                 f"{known}: give it {known} too, or --classes {network.num_classes} for a new head"
             )
         network = network.with_classes(known)
+    if generator.codec.config.reserves_widths:
+        return UnseenWidths(generator, network)
     return NewArchitecture(generator, network, seed=config.seed)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dwf import preemption
+from dwf.codecs.codec import unreached_words
 from dwf.densities.asked import Asked
 from dwf.densities.conditions import mixture
 from dwf.densities.config import DensitySettings
@@ -67,6 +68,7 @@ class Drawing:
         self._unusable = Unusable(config.generator, drawn, statistics=self.statistics)
         self._selected: Selected | None = None
         self._evaluations = 0
+        self._unreached: list[torch.Tensor] = []
 
     def blocks(self, folder: Path) -> Iterator[Block]:
         """Yield the blocks of the zoo's shard.
@@ -108,7 +110,9 @@ class Drawing:
         with Progress(f"sample {config.generator}", config.count, unit="networks") as progress:
             for first, num in self.generator.blocks(config.count):
                 how = self.solver | self.condition
-                weights_BD = self.generator.sample(num, config.seed, first=first, **how)
+                weights_BD = self.generator.sample(
+                    num, config.seed, first=first, told=self._unreached.append, **how
+                )
                 self._unusable.find(first, weights_BD)
                 progress.update(first + num)
                 if preemption.is_asked():
@@ -151,6 +155,7 @@ class Drawing:
             solver=None if used is None else used.method,
             steps=None if used is None or used.is_adaptive else used.steps,
             evaluations_per_sample=self._evaluations / config.drawn,
+            unreached=unreached_words(self._unreached) or None,
             learnt_from=tuple(each["zoo"] for each in generator.zoos) if several else (),
             subset=generator.origin.get("subset"),
             **(self.asked.facts if self.asked else {}),

@@ -10,7 +10,7 @@ Shape suffixes: N networks, B networks of a block, D numbers of a network.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -49,6 +49,7 @@ from dwf.zoo.moments import Sources
 FORMAT, VERSION = "dwf-generator", 3
 HEAD, DENSITY, METRIC = "generator.json", "density", "metric.pt"
 _BLOCK_BYTES = 2**28
+Told = Callable[[torch.Tensor], None]
 
 
 class Generator:
@@ -305,6 +306,7 @@ class Generator:
         *,
         first: int = 0,
         watch: Watch | None = None,
+        told: Told | None = None,
         **how: Setting,
     ) -> torch.Tensor:
         """Draw networks, of the architecture of one of its zoos; see `of_zoo`.
@@ -316,6 +318,7 @@ class Generator:
             first: number of the first sample.
             watch: is shown codes on their way, of a density with a solver; see
                 `LearntDensity.sample`, and `decode` for networks.
+            told: is given what no weights reach, of a codec that solves; see `Codec.unreached`.
             how: settings of the density's solver other than its own; `condition`, `guidance`.
 
         Returns:
@@ -325,6 +328,8 @@ class Generator:
             how["kind"] = self._kind
         watching = {} if watch is None else {"watch": watch}
         codes = self.density.sample(count, seed, first=first, **how, **watching)
+        if told is not None and self.codec.config.solves_functions:
+            told(self.codec.unreached(codes, self.layout, seed=seed, first=first))
         return self.codec.draw(codes, self.layout, seed=seed, first=first)
 
     def decode(self, numbers_BK: torch.Tensor) -> torch.Tensor:
@@ -335,7 +340,7 @@ class Generator:
 
     @property
     def _kind(self) -> int:
-        return self.density.shape.layouts.index(self.source["layout"])
+        return self.density.shape.layouts.index(self.layout.digest)
 
     def stream(
         self, count: int, seed: int, *, first: int = 0, **how: Setting

@@ -2,9 +2,11 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TypeVar
 
 from dwf.checked import Checked
+from dwf.errors import ConfigError
 from dwf.settings import Count
 
 T = TypeVar("T", bound="Architecture")
@@ -55,6 +57,16 @@ class Architecture(Checked, ABC):
         Raises:
             ConfigError: their number cannot be changed.
         """
+
+    def with_hidden(self: T, units: Sequence[int]) -> T:
+        """Return the architecture with other numbers of units in its hidden layers.
+
+        Raises:
+            ConfigError: it is no MLP, or has another number of hidden layers.
+        """
+        raise ConfigError(
+            f"{list(units)} hidden units: {self.named} cannot be given other widths, only an mlp"
+        )
 
     def multiplications(self, shape: tuple[int, ...]) -> int | None:
         """Return how many numbers a network multiplies to answer one input; None if not known.

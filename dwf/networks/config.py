@@ -1,6 +1,7 @@
 """Settings of a zoo member, and the table of architectures."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -67,6 +68,16 @@ class MLPConfig(Architecture):
     def with_classes(self, classes: int) -> "MLPConfig":
         """Return the architecture with another number of logits."""
         return replace(self, widths=(*self.widths[:-1], classes))
+
+    def with_hidden(self, units: Sequence[int]) -> "MLPConfig":
+        """Return the architecture with other numbers of hidden units; see the base."""
+        inputs, *hidden, outputs = self.widths
+        if len(units) != len(hidden):
+            raise ConfigError(
+                f"{list(units)} hidden units: {self.named} has {len(hidden)} hidden layers: give "
+                "as many numbers"
+            )
+        return replace(self, widths=(inputs, *units, outputs))
 
     def multiplications(self, shape: tuple[int, ...]) -> int:
         """Return how many numbers a network multiplies to answer one input."""

@@ -120,6 +120,9 @@ class Sampled(Provenance):
     """Its steps; None of a solver that chooses them."""
     evaluations_per_sample: float
     """Evaluations of the density's network for each network drawn."""
+    unreached: dict[str, Any] | None = None
+    """Share of the coded functions that no weights give, in words by layer, of all samples that
+    were drawn; None of a codec that does not solve for functions, and of samples selected."""
     learnt_from: tuple[Name, ...] = ()
     """Names of all zoos that the generator learnt from, where there are several."""
     subset: dict[str, Any] | None = None
@@ -138,7 +141,8 @@ class Sampled(Provenance):
     """The new head, plain data: its number of `classes`, and its `tensors`."""
     architecture: dict[str, Any] | None = None
     """The architecture, where the generator did not learn from it, plain data: `network`, `layers`
-    (each -> the layer of the known architecture that it is drawn as), and its `tokens`."""
+    (each -> the layer of the known architecture that it is drawn as, if it is one), and its
+    `tokens`."""
 
 
 _KINDS = {

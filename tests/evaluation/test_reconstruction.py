@@ -369,3 +369,17 @@ def test_what_a_codec_draws_is_told_beside_the_networks_own(zoo):
     said = f"{wanted.mean():.2f} +- {wanted.std(ddof=1):.2f} % (n = 25)"
     assert arms["null arm, first layer of another: test accuracy"] == said
     assert len(arms) == 4
+
+
+def test_the_share_of_coded_functions_that_no_weights_give_is_told(make_zoo):
+    zoo = make_zoo(count=12, widths=(64, 6, 5, 10))
+    codec = fit(zoo, FunctionsConfig(inputs=60, functions=12, components=8))
+    found, parts, first = report(zoo), [], 0
+    for rows in choose_networks(zoo, ReconstructionConfig()).values():
+        codes = codec.encode(torch.from_numpy(zoo.read(rows)), zoo.layout)
+        parts.append(100 * codec.unreached(codes, zoo.layout, seed=0, first=first).double())
+        first += len(rows)
+    share = torch.cat(parts)
+    said = f"{share.mean():.3g} %, at most {share.max():.3g} % (n = {len(share)})"
+    assert share.shape[1] == 1 and share.min() > 0.1
+    assert found.facts["coded functions that no weights give, layer 2"] == said

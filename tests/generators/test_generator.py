@@ -12,13 +12,14 @@ from dwf.backbones.config import (
     TransformerConfig,
 )
 from dwf.codecs.config import (
+    FunctionsConfig,
     SaneComputeConfig,
     SaneConfig,
     SaneLoopConfig,
     SaneTokensConfig,
     TokensConfig,
 )
-from dwf.densities.config import KdeConfig
+from dwf.densities.config import GaussianConfig, KdeConfig
 from dwf.errors import RunConflict
 from dwf.generators import generator as module
 from dwf.generators.config import GeneratorConfig, SampleConfig
@@ -174,3 +175,16 @@ def test_a_generator_says_in_a_line_what_it_is(make_zoo, tmp_path, gaussian_on_w
     part = dataclasses.replace(gaussian_on_weights, networks=5)
     subset = fit_generator(part, str(tmp_path), name="part")
     assert f"(first 5 of {num} training networks)" in repr(subset)
+
+
+def test_samples_tell_what_no_weights_reach_of_their_functions(make_zoo, tmp_path):
+    zoo = make_zoo(count=12, widths=(64, 6, 5, 10))
+    codec = FunctionsConfig(inputs=60, functions=12, components=8)
+    config = GeneratorConfig(zoo="small", codec=codec, density=GaussianConfig())
+    generator = fit_generator(config, tmp_path, name="functions")
+    how = SampleConfig(generator="functions", count=7, seed=3)
+    told = sample_networks(how, tmp_path, name="drawn").facts.sampled.unreached
+    codes = generator.density.sample(7, 3)
+    share = 100 * generator.codec.unreached(codes, zoo.layout, seed=3)
+    assert share.shape == (7, 1) and share.min() > 0.1
+    assert told == {"layer 2": f"{share.mean():.3g} %, at most {share.max():.3g} % (n = 7)"}

@@ -139,21 +139,32 @@ def some_networks(sources: Sources, *, seed: int) -> Sources:
     return [source for source in some if len(source[1])]
 
 
-def refuse_few_functions(count: int, sources: Sources, *, units: int, places: int) -> None:
+def refuse_few_functions(
+    count: int, learnt: Sequence[tuple[Chain, Sources]], *, places: Sequence[int]
+) -> None:
     """Refuse more principal functions than units or places span.
+
+    Args:
+        count: functions.
+        learnt: layers and networks of each architecture.
+        places: at how many places each hidden layer is read.
 
     Raises:
         TooFewNetworks: fewer units over all networks than functions.
         ConfigError: fewer places than functions.
     """
-    num = count_networks(sources)
-    if num * units < count:
-        raise TooFewNetworks(
-            f"codec.functions = {count}: {num} networks of {units} units in a hidden layer span "
-            f"at most {num * units} functions: train a larger zoo, or set codec.functions lower"
-        )
-    if places <= count:
-        raise ConfigError(
-            f"codec.functions = {count}: units are read at {places} places, more are expected: "
-            "raise codec.inputs or codec.places"
-        )
+    numbers = [count_networks(sources) for _, sources in learnt]
+    for layer in range(1, len(places)):
+        units = [chain.layers[layer].units for chain, _ in learnt]
+        total = sum(num * each for num, each in zip(numbers, units, strict=True))
+        if total < count:
+            raise TooFewNetworks(
+                f"codec.functions = {count}: {sum(numbers)} networks of "
+                f"{' and '.join(map(str, units))} units in a hidden layer span at most {total} "
+                "functions: train a larger zoo, or set codec.functions lower"
+            )
+        if places[layer] <= count:
+            raise ConfigError(
+                f"codec.functions = {count}: units are read at {places[layer]} places, more are "
+                "expected: raise codec.inputs or codec.places"
+            )

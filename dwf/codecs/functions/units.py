@@ -16,6 +16,7 @@ directions of the first layer and R the others, C numbers of a token, K function
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from dwf.codecs.functions.bases import Bases
@@ -168,3 +169,13 @@ class UnitCoder:
         weight_NUI = weight_NIU.mT.float()
         bias_NU = token_NUC[..., size] - (weight_NUI @ mean_NI.unsqueeze(2)).squeeze(2)
         return {"weight_NUI": weight_NUI, "bias_NU": bias_NU}, lost_N.detach().sqrt()
+
+
+def measured(coder: UnitCoder, weights_BD: np.ndarray) -> np.ndarray:
+    """Return weights, tokens and dead units of networks, side by side."""
+    blocks = []
+    for some_BD in torch.from_numpy(weights_BD).split(coder.chain.block_size):
+        units = coder.read(some_BD)
+        parts = [*units.tokens, units.dead_NU]
+        blocks.append(torch.cat([some_BD, *(part.flatten(1) for part in parts)], 1))
+    return torch.cat(blocks).numpy()

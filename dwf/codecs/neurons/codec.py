@@ -26,7 +26,6 @@ and logarithms of its hidden units, T tokens, C numbers of the longest token, K 
 tokens, S slots of all tokens, U units of all hidden layers, A architectures.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,9 +36,7 @@ from dwf.codecs.codes import Codes, CodeShape
 from dwf.codecs.config import NeuronsConfig
 from dwf.codecs.neurons.layers import NeuronTokens, check_units, token_sequence
 from dwf.codecs.neurons.scaling import Measured, balanced, measure, scale_back, standardisation
-from dwf.codecs.several import SeveralLayouts
-from dwf.errors import ShapeMismatch
-from dwf.files import parse_json
+from dwf.codecs.several import SeveralLayouts, refuse_other_kind
 from dwf.metrics import logger
 from dwf.ranks import world
 from dwf.run_folder import RunFolder
@@ -168,7 +165,7 @@ class NeuronsCodec(SeveralLayouts):
         """
         self._refuse_other(codes.shape.layout)
         self._refuse_other(layout.digest)
-        _refuse_other_kind(codes, layout)
+        refuse_other_kind(codes, layout)
         order_K, slots_K = self._slots(layout)
         shift_E, scale_E = (self._array(name, layout) for name in ("shift_D", "scale_D"))
         template_D = self._array("template_D", layout)
@@ -200,31 +197,12 @@ class NeuronsCodec(SeveralLayouts):
 
     def save(self, folder: Path) -> None:
         """Write it to a folder; `Codec.load` reads it."""
-        if len(self.layouts) > 1:
-            text = json.dumps([layout.to_json() for layout in self.layouts.values()])
-            self.arrays["layouts"] = np.array(text)
+        self._keep_layouts()
         super().save(folder)
 
     def _open(self, folder: Path) -> None:
-        layouts = [self.layout]
-        if "layouts" in self.arrays:
-            told = parse_json(str(self.arrays["layouts"]), "layouts", of=list)
-            layouts = [Layout.from_json(each) for each in told]
-        self._take(layouts)
+        self._take(self._kept_layouts())
 
 
 def _sequence(config: NeuronsConfig, layouts: tuple[Layout, ...]) -> NeuronTokens:
     return token_sequence(layouts, config.scale == "logarithm")
-
-
-def _refuse_other_kind(codes: Codes, layout: Layout) -> None:
-    if not codes.shape.is_mixed:
-        return
-    layouts = codes.shape.layouts
-    others = codes.kind_N[codes.kind_N != layouts.index(layout.digest)]
-    if len(others):
-        raise ShapeMismatch(
-            f"{len(others)} of {len(codes)} codes are of networks of another layout than "
-            f"{layout.digest}, first {layouts[int(others[0])]}: decode those of each layout "
-            "by themselves (`Codes.take`)"
-        )
