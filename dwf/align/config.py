@@ -70,8 +70,8 @@ class AlignConfig(Checked):
             because = f"method = {self.method} looks at no images: set {told}"
             refuse_idle(self, "activation_images", by=("method",), because=because)
         if self.method not in MATCHING:
-            because = f"method = {self.method} flips none: set {' or '.join(MATCHING)}"
-            refuse_idle(self, "signs", by=("method",), because=because)
+            because = f"method = {self.method} improves no orders: set {' or '.join(MATCHING)}"
+            refuse_idle(self, "start", "max_sweeps", "signs", by=("method",), because=because)
         if self.reference != "iterated_mean":
             because = "reference = network is no mean: set iterated_mean"
             refuse_idle(self, "max_rounds", by=("reference",), because=because)

@@ -7,7 +7,7 @@ dwf audit --config mnist14 --nodes 4    # rows through Slurm
 
 from collections.abc import Sequence
 
-from dwf import settings
+from dwf import room, settings
 from dwf.audit.config import AuditConfig
 from dwf.cluster.config import ClusterLaunch
 from dwf.commands.beginning import begins
@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not launch.resume:  # else a folder's settings, which the user has not named
         trust_named(config)
     folder = launch.root / "audits" / name
-    if begins(parsed, plan(config, launch.root, name=name), folders=(folder,)):
+    with room.planned_only(launch.dry_run or backend.is_elsewhere(launch, folder)):
+        planned = plan(config, launch.root, name=name)
+    if begins(parsed, planned, folders=(folder,)):
         run = backend.runner(launch, folder)
         report(audit_generators(config, launch.root, name=name, run=run), folder)

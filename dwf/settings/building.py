@@ -46,7 +46,7 @@ class _IdleSettings:
     by: tuple[str, ...]
     """Dotted keys of the settings that take their effect away."""
     words: str
-    """What has no effect, and why."""
+    """Sentence that says why they have none."""
 
 
 class Faults(Exception):

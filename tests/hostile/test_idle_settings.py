@@ -91,6 +91,8 @@ IDLE = [
     (ConvAutoencoderConfig, {"log_variances": False}, {"buffers": True}),
     (align, {"activation_images": 64}, {"method": "activations"}),
     (align, {"signs": True, "method": "norm_sort"}, {"method": "transfusion"}),
+    (align, {"start": "identity", "method": "norm_sort"}, {"method": "git_rebasin"}),
+    (align, {"max_sweeps": 9, "method": "activations"}, {"method": "transfusion"}),
     (align, {"max_rounds": 3}, {"reference": "iterated_mean"}),
     (PartsConfig, {"val": 0.3}, {"by": "network"}),
     (PartsConfig, {"test": 0.3}, {"by": "draw"}),

@@ -1,62 +1,21 @@
 """Processes that are killed leave no other processes, and files that the next run sweeps."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dwf import preemption
-from dwf.cluster import local
 from dwf.datasets.cache import open_or_make
 from dwf.evaluation.report.index import write_index
 from dwf.run_folder import LEFTOVERS
-from dwf.stages import Product, Work, stage
+from dwf.stages import Product, stage
 from dwf.summary import Summary
+from tests.hostile.launcher import wait_for
 
 ROOT = Path(__file__).parents[2]
-_SECONDS_OF_A_HANG = 240
-
-
-def unit(folder: Path, index: int) -> None:
-    """Unit 0 ends, so that its worker waits for more; unit 1 works until it is asked to save."""
-    (folder / f"began-{index}").write_text(str(os.getpid()))
-    if index == 0:
-        wait_for((folder / "began-1").exists)  # in another worker
-        return
-    wait_for(preemption.is_asked)
-    (folder / "saved").touch()
-    preemption.stop()
-
-
-def launch(folder: Path) -> None:
-    """Run both units in two workers."""
-    local.run_units(
-        Work(
-            folder,
-            2,
-            unit=unit,
-            finished=lambda folder: set(),
-            progress=lambda folder: (0.0, ""),
-            what="x",
-            size=2,
-            unit_name="units",
-        ),
-        [0, 1],
-        workers=2,
-    )
-
-
-def wait_for(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + _SECONDS_OF_A_HANG
-    while not happened():
-        assert time.monotonic() < end, "it never happens"
-        time.sleep(0.01)
 
 
 def is_over(pid: int) -> bool:
@@ -70,7 +29,7 @@ def is_over(pid: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_workers_end_with_a_launcher_that_is_killed_and_save_before(tmp_path):
     program = (
-        "from pathlib import Path; from tests.hostile.test_processes import launch; "
+        "from pathlib import Path; from tests.hostile.launcher import launch; "
         f"launch(Path({str(tmp_path)!r}))"
     )
     launcher = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
