@@ -222,6 +222,41 @@ def test_facts_and_splits_come_from_a_table(source, tmp_path):
     assert np.allclose(columns["learning_rate"], np.arange(12) / 10)
 
 
+@pytest.mark.parametrize("form", ["runs", "published"])
+def test_splits_come_from_a_file(source, tmp_path, form):
+    """Names in it may be paths of another machine, and of members that are not here."""
+    splits = {"train": [*range(8), 99], "val": [8, 9], "test": [10, 11]}
+    told = {split: [f"net_{i}" for i in numbers] for split, numbers in splits.items()}
+    if form == "published":
+        paths = {split: [f"data/zoo/{name}.pt" for name in names] for split, names in told.items()}
+        told = {split: {"path": names, "score": [0.1]} for split, names in paths.items()}
+    (tmp_path / "splits.json").write_text(json.dumps(told))
+    more = {"split_file": str(tmp_path / "splits.json")}
+    columns = import_zoo(settings(source, **more), tmp_path, name="zoo").columns
+    assert columns["split"].tolist() == ["train"] * 8 + ["val"] * 2 + ["test"] * 2
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"train": ["net_0"]}, r"tells nothing of net_1.pt \(and 10 more\)"),
+        ({"train": ["net_0"], "test": ["a/net_0.pt"]}, "a run is in one"),
+        ({"train": {"file": ["net_0"]}}, "train is dict, a list of names is expected"),
+        ({"val": [0, 1]}, "val is list, a list of names is expected"),
+        (["net_0"], "pairs are expected"),
+        (None, "no such file"),
+    ],
+)
+def test_files_that_split_no_runs_are_refused(source, tmp_path, told, said):
+    if told is not None:
+        (tmp_path / "splits.json").write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match=said):
+        more = {"split_file": str(tmp_path / "splits.json")}
+        import_zoo(settings(source, **more), tmp_path, name="zoo")
+    with pytest.raises(ValueError, match="give one"):
+        settings(source, split_file="a.json", split_column="part")
+
+
 def test_a_run_in_two_splits_is_refused(source, tmp_path):
     lines = ["member,part", *(f"net_{i},{'train' if i else 'test'}" for i in range(12))]
     (tmp_path / "facts.csv").write_text("\n".join(lines))
