@@ -63,8 +63,9 @@ def wrap_prefixes(state):
         lambda state: {name: tensor.double() for name, tensor in state.items()},
         lambda state: {name: tensor.half() for name, tensor in state.items()},
         lambda state: state | {"num_batches_tracked": torch.tensor(7)},
+        lambda state: state | {"steps": torch.tensor([7])},
     ],
-    ids=["prefixes", "nested", "other key", "float64", "half", "counter"],
+    ids=["prefixes", "nested", "other key", "float64", "half", "counter", "integers"],
 )
 def test_what_lies_around_the_tensors_is_taken_off(source, tmp_path, wrap):
     state = Named(99).state_dict()
@@ -74,6 +75,12 @@ def test_what_lies_around_the_tensors_is_taken_off(source, tmp_path, wrap):
     is_half = any(t.dtype == torch.half for t in wrap(state).values() if torch.is_tensor(t))
     expected = row_of({n: t.half() for n, t in state.items()} if is_half else state)
     assert np.array_equal(zoo.read([row])[0], expected)
+    said = json.loads((zoo.path / "run" / "done.json").read_text())["converted"]
+    kinds = {name: str(t.dtype) for name, t in wrap(state).items() if torch.is_tensor(t)}
+    expected = {"steps of integers left out": 1} if "steps" in kinds else {}
+    for kind in ("float64", "float16"):
+        expected |= {f"{kind} made float32": 1} if f"torch.{kind}" in kinds.values() else {}
+    assert said == expected
 
 
 def test_safetensors_are_read_and_layers_put_in_their_order(tmp_path):
