@@ -23,7 +23,7 @@ from dwf.settings import to_dict
 from dwf.zoo.network_files import METADATA
 from dwf.zoo.store import Zoo
 
-_BLOCK = 2048  # networks whose files are flushed to disk together
+_BLOCK = 4096  # networks whose files are flushed to disk together
 
 
 class Exporter(ABC):

@@ -86,6 +86,8 @@ class ImportConfig(Checked):
     """Shares of the runs that are held out, by draw."""
     split_column: str | None = None
     """Column of the facts, or of the format's own, that says train, val or test of each run."""
+    split_file: str | None = None
+    """JSON file of `train`, `val` and `test`, each a list of runs or members."""
     run_pattern: str | None = None
     """Regular expression whose first group is a member's run, searched in its path; default: as the
     format says, else each file is a run."""
@@ -111,6 +113,8 @@ class ImportConfig(Checked):
             raise ValueError(
                 f"{NO_DATASET}; without one, `network: {{kind: none}}` takes the networks unscored"
             )
+        if self.split_file and self.split_column:
+            raise ValueError("split_file with split_column: both tell the split, so give one")
         if self.permutations and self.is_scored:
             raise ValueError(
                 "permutations with a network: its groups are traced, so leave permutations out, "

@@ -39,7 +39,7 @@ _SMALL_CNNS = "https://storage.googleapis.com/gresearch/smallcnnzoo-dataset/{}.t
 _TARS = "https://ai.unisg.ch/files/tar_files/{}.tar"
 _UNKNOWN_SIZE = "size told by the server"
 _LIST = "README of github.com/ModelZoos/ModelZooDataset"
-_SANE = "download scripts of SANE"
+_SANE = "download scripts of github.com/HSG-AIML/SANE"
 
 
 def _model_zoo(
@@ -89,7 +89,7 @@ SOURCES = {
         _TARS.format("tune_zoo_cifar10_resnet18_kaiming_uniform"),
         size=_UNKNOWN_SIZE,
         what="1,000 ResNet-18 on CIFAR-10, all epochs",
-        told_by=_SANE,
+        told_by="repositories that use SANE's zoos",
     ),
     "unterthiner_mnist": _small_cnns("mnist"),
     "unterthiner_fashion_mnist": _small_cnns("fashion_mnist"),
@@ -100,7 +100,7 @@ SOURCES = {
         _ZENODO.format(12797219),
         size=_UNKNOWN_SIZE,
         what="CNN Wild Park, 117,241 checkpoints of mixed architectures on CIFAR-10",
-        told_by="README of github.com/jonkahana/ProbeGen",
+        told_by="README of github.com/mkofinas/neural-graphs",
         files=("cnn_wild_park.zip",),
     ),
 }

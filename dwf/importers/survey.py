@@ -20,6 +20,7 @@ from dwf.importers.facts_file import with_facts
 from dwf.importers.importer import Importer, Member, Unusable, natural
 from dwf.importers.naming import MOST_NAMED, Shapes, match_names
 from dwf.importers.recognise import block_of, recognise
+from dwf.importers.split_file import with_splits
 from dwf.importers.tensors import as_float32, without_prefixes
 from dwf.metrics import logger
 from dwf.networks.config import NetworkConfig
@@ -56,6 +57,8 @@ class Survey:
         """
         importer, members = list_members(config)
         members = _where(members, config.where)
+        if config.split_file is not None:
+            members = with_splits(members, Path(config.split_file))
         members.sort(key=lambda one: (natural(one.run), one.epoch, natural(one.name)))
         found = _architectures(importer, members)
         network = config.network or importer.network(members)
@@ -82,7 +85,8 @@ class Survey:
     @cached_property
     def splits(self) -> np.ndarray:
         """Split of each member, shape [members]: by its run or, of a single one, by its place."""
-        split, column = self.config.split, self.config.split_column
+        split = self.config.split
+        column = "split" if self.config.split_file else self.config.split_column
         if column is not None:
             of_run = split_by_column(self.members, column)
             return np.array([of_run[one.run] for one in self.members])

@@ -63,8 +63,9 @@ def wrap_prefixes(state):
         lambda state: {name: tensor.double() for name, tensor in state.items()},
         lambda state: {name: tensor.half() for name, tensor in state.items()},
         lambda state: state | {"num_batches_tracked": torch.tensor(7)},
+        lambda state: state | {"steps": torch.tensor([7])},
     ],
-    ids=["prefixes", "nested", "other key", "float64", "half", "counter"],
+    ids=["prefixes", "nested", "other key", "float64", "half", "counter", "integers"],
 )
 def test_what_lies_around_the_tensors_is_taken_off(source, tmp_path, wrap):
     state = Named(99).state_dict()
@@ -74,6 +75,12 @@ def test_what_lies_around_the_tensors_is_taken_off(source, tmp_path, wrap):
     is_half = any(t.dtype == torch.half for t in wrap(state).values() if torch.is_tensor(t))
     expected = row_of({n: t.half() for n, t in state.items()} if is_half else state)
     assert np.array_equal(zoo.read([row])[0], expected)
+    said = json.loads((zoo.path / "run" / "done.json").read_text())["converted"]
+    kinds = {name: str(t.dtype) for name, t in wrap(state).items() if torch.is_tensor(t)}
+    expected = {"steps of integers left out": 1} if "steps" in kinds else {}
+    for kind in ("float64", "float16"):
+        expected |= {f"{kind} made float32": 1} if f"torch.{kind}" in kinds.values() else {}
+    assert said == expected
 
 
 def test_safetensors_are_read_and_layers_put_in_their_order(tmp_path):
@@ -220,6 +227,41 @@ def test_facts_and_splits_come_from_a_table(source, tmp_path):
     columns = import_zoo(settings(source, **more), tmp_path, name="zoo").columns
     assert columns["split"].tolist() == splits and columns["note"][11] == "n11"
     assert np.allclose(columns["learning_rate"], np.arange(12) / 10)
+
+
+@pytest.mark.parametrize("form", ["runs", "published"])
+def test_splits_come_from_a_file(source, tmp_path, form):
+    """Names in it may be paths of another machine, and of members that are not here."""
+    splits = {"train": [*range(8), 99], "val": [8, 9], "test": [10, 11]}
+    told = {split: [f"net_{i}" for i in numbers] for split, numbers in splits.items()}
+    if form == "published":
+        paths = {split: [f"data/zoo/{name}.pt" for name in names] for split, names in told.items()}
+        told = {split: {"path": names, "score": [0.1]} for split, names in paths.items()}
+    (tmp_path / "splits.json").write_text(json.dumps(told))
+    more = {"split_file": str(tmp_path / "splits.json")}
+    columns = import_zoo(settings(source, **more), tmp_path, name="zoo").columns
+    assert columns["split"].tolist() == ["train"] * 8 + ["val"] * 2 + ["test"] * 2
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"train": ["net_0"]}, r"tells nothing of net_1.pt \(and 10 more\)"),
+        ({"train": ["net_0"], "test": ["a/net_0.pt"]}, "a run is in one"),
+        ({"train": {"file": ["net_0"]}}, "train is dict, a list of names is expected"),
+        ({"val": [0, 1]}, "val is list, a list of names is expected"),
+        (["net_0"], "pairs are expected"),
+        (None, "no such file"),
+    ],
+)
+def test_files_that_split_no_runs_are_refused(source, tmp_path, told, said):
+    if told is not None:
+        (tmp_path / "splits.json").write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match=said):
+        more = {"split_file": str(tmp_path / "splits.json")}
+        import_zoo(settings(source, **more), tmp_path, name="zoo")
+    with pytest.raises(ValueError, match="give one"):
+        settings(source, split_file="a.json", split_column="part")
 
 
 def test_a_run_in_two_splits_is_refused(source, tmp_path):
