@@ -24,6 +24,7 @@ from dwf.evaluation.measure import (
     Measured,
     Yardstick,
     average_of,
+    coherence,
     retrieved,
 )
 from dwf.evaluation.report import NetworkSet, marked, network_set
@@ -208,8 +209,19 @@ class _Measuring:
 
     def _exchanged(self, zoo: Zoo, rows: np.ndarray, measured: Measured) -> dict[str, Json]:
         """Return what is left of a set's accuracy when its networks' layers are exchanged."""
-        accuracy_S = measured.accuracy_S
-        return self.yardstick.coherence(zoo, rows, accuracy_S=accuracy_S, seed=self.config.seed)
+        yardstick = self.yardstick
+        part = yardstick.data.part(yardstick.split)
+        counts = part.labels[part.index].bincount()
+        return coherence(
+            zoo,
+            rows,
+            accuracy_S=measured.accuracy_S,
+            chance=int(counts.max()) / int(counts.sum()),
+            seed=self.config.seed,
+            score=lambda weights_BD: yardstick.scorer.accuracy(
+                weights_BD, yardstick.batchnorm.score
+            ),
+        )
 
     def _retrieval(self, samples: Zoo) -> Iterator[NetworkSet]:
         """Yield the training networks nearest to what samples were asked for, if they were."""

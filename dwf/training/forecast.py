@@ -87,7 +87,7 @@ def refuse_no_room(
     device = find_device(config.compute.device)
     room = device_bytes(device)
     if need["total"] > room:
-        where = "this machine's memory has" if device.type == "cpu" else f"the {device.type} has"
+        where = "the GPU has" if device.type == "cuda" else "this machine's memory has"
         raise TooLarge(
             f"{key}: training takes {_sizes(need)}, and {where} {room / 2**30:,.1f} GiB: "
             f"{_that_fits(need, room, share, key, hints)}"

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from dwf.backbones.config import ResidualMLPConfig
-from dwf.codecs.codes import Codes
+from dwf.codecs import codes as codes_module
+from dwf.codecs.codes import Codes, gather
 from dwf.densities import paths
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.flow import Flow
@@ -40,11 +41,17 @@ def codes(count: int, seed: int) -> Codes:
 
 def fit(folder: Path, name: str, settings: dict) -> Flow:
     """Fit once in FOLDER/NAME; ranks together."""
+    on_disk, pairing = settings.pop("on_disk", False), settings.pop("pairing", FLOW.pairing)
     training = dataclasses.replace(TRAINING, **settings)
-    flow = Flow(dataclasses.replace(FLOW, training=training))
+    flow = Flow(dataclasses.replace(FLOW, training=training, pairing=pairing))
     ours = world()
     run = open_run(folder / name, flow.config)
-    flow.fit(codes(64, 1), codes(16, 2), run=run, seed=7)
+    train = codes(64, 1)
+    if on_disk:
+        codes_module.MOST_HELD = 0
+        train = gather([train], len(train), file=folder / name / "train.npy")
+        assert train.is_mapped
+    flow.fit(train, codes(16, 2), run=run, seed=7)
     if ours.is_first:
         flow.save(folder / name / "density")
     return flow

@@ -28,6 +28,8 @@ def jobs():
         yield {"name": f"{name}-whole", **resumed}
         yield {"name": f"{name}-cut", "stop_at": 9, "stop_rank": 1, **resumed}
         yield {"name": f"{name}-cut", **resumed}
+    for name, on_disk in (("held", False), ("stored", True)):
+        yield {"name": name, "engine": "ddp", "pairing": "independent", "on_disk": on_disk}
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +66,13 @@ def test_a_fit_that_a_signal_stopped_goes_on_to_the_same_bits(fitted, name):
     )
     assert all(torch.equal(one["module"][key], two["module"][key]) for key in one["module"])
     assert out.count("rank 1: stopped by SIGUSR2") == len(ENGINES)
+
+
+def test_ranks_that_read_their_rows_from_the_disk_fit_the_same_bits(fitted):
+    folder, _ = fitted
+    for key in ("train_loss", "val_loss"):
+        assert losses(folder, "stored", key=key) == losses(folder, "held", key=key)
+    held, stored = (
+        load_state(folder / name / "density" / "flow.pt") for name in ("held", "stored")
+    )
+    assert all(torch.equal(held["module"][key], stored["module"][key]) for key in held["module"])

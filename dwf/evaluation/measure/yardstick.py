@@ -24,7 +24,6 @@ from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
 from dwf.evaluation.config import BatchNormConfig
 from dwf.evaluation.measure.baselines import Drawn
 from dwf.evaluation.measure.behaviour import behaviour_images
-from dwf.evaluation.measure.coherence import coherence
 from dwf.evaluation.measure.ensembles import SumInOrder, draw_members, vote_accuracy
 from dwf.evaluation.measure.limits import Limits, Novelty
 from dwf.evaluation.measure.nearness import Nearness
@@ -307,29 +306,6 @@ class Yardstick:
             zoo, rows, accuracy_S=own_S, split=self.split, num_images=len(self._labels())
         )
         return measured
-
-    def coherence(
-        self, zoo: Zoo, rows: np.ndarray, *, accuracy_S: np.ndarray, seed: int
-    ) -> dict[str, Json]:
-        """Return what is left of the accuracy of rows whose layers are exchanged; see `coherence`.
-
-        Running statistics of networks that are put together are those of `batchnorm.score`.
-
-        Args:
-            zoo: this zoo, or one of generated networks.
-            rows: which of its rows.
-            accuracy_S: their own accuracy.
-            seed: of who gives what to whom.
-        """
-        counts = np.bincount(self._labels())
-        return coherence(
-            zoo,
-            rows,
-            accuracy_S=accuracy_S,
-            chance=float(counts.max() / counts.sum()),
-            seed=seed,
-            score=lambda weights_BD: self.scorer.accuracy(weights_BD, self.batchnorm.score),
-        )
 
     def measure_drawn(
         self, drawn: Drawn, compare: bool = False, *, in_frame: bool = True
