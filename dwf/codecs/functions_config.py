@@ -16,6 +16,8 @@ class FunctionsConfig(CodecSettings):
 
     title: ClassVar[str] = "unit functions"
     mixes: ClassVar[bool] = True
+    buffers: ClassVar[bool] = True
+    """Running statistics are measured on the inputs where networks are solved for."""
     makes_tokens: ClassVar[bool] = True
     has_derivative: ClassVar[bool] = True
     exchanges_tokens: ClassVar[bool] = True

@@ -34,7 +34,8 @@ def open_unaligned(zoo: Zoo, *, wanted_by: str) -> Zoo | None:
 def refuse_other_frame(zoo: Zoo, samples: Sequence[Zoo]) -> None:
     """Raise where samples were learnt from another zoo, or in another frame.
 
-    In another frame than that of its training networks every near-copy looks new.
+    In another frame than that of its training networks every near-copy looks new. Samples of widths
+    that their generator learnt from no zoo of stand beside any zoo of these widths.
 
     Raises:
         ConfigError: names the samples, and the zoo that they were learnt from.
@@ -43,6 +44,8 @@ def refuse_other_frame(zoo: Zoo, samples: Sequence[Zoo]) -> None:
     for each in samples:
         sampled = each.facts.sampled
         if sampled is None or sampled.zoo_fingerprint == expected:
+            continue
+        if sampled.is_of_unseen_widths and each.layout.digest == zoo.layout.digest:
             continue
         if sampled.architecture is not None:
             raise ConfigError(
@@ -63,3 +66,13 @@ def refuse_other_frame(zoo: Zoo, samples: Sequence[Zoo]) -> None:
             f"{sampled.zoo!r} of fingerprint {sampled.zoo_fingerprint}, this "
             f"zoo has {expected}: evaluate samples against the zoo they were learnt from"
         )
+
+
+def unseen_notes(samples: Sequence[Zoo]) -> list[str]:
+    """Return a sentence on each zoo of samples whose generator saw no networks of their widths."""
+    return [
+        f"The generator of {each.name} learnt from no networks of these widths, so it could not "
+        "copy this zoo's: novelty is told against networks that it has not seen."
+        for each in samples
+        if each.facts.sampled is not None and each.facts.sampled.is_of_unseen_widths
+    ]

@@ -12,7 +12,7 @@ from dwf.errors import ConfigError, RunConflict
 from dwf.evaluation.analyses import Material, analyse, chosen
 from dwf.evaluation.comparisons import comparisons_of, measure_all
 from dwf.evaluation.config import EvaluateConfig
-from dwf.evaluation.frames import refuse_other_frame
+from dwf.evaluation.frames import refuse_other_frame, unseen_notes
 from dwf.evaluation.lineage import commands_of, links_of
 from dwf.evaluation.measure import Yardstick, ensemble_size
 from dwf.evaluation.network_files import are_files, open_samples
@@ -126,7 +126,12 @@ def _evaluate(
             asked=asked_against_drawn(sets),
             limits_of={subset: limits.to_json() for subset, limits in limits_of.items()},
             sets=tuple(sets),
-            headline=(*said, *[ONE_NETWORK] * zoo.is_one_network, *zoo.facts.caveats),
+            headline=(
+                *said,
+                *[ONE_NETWORK] * zoo.is_one_network,
+                *unseen_notes(samples),
+                *zoo.facts.caveats,
+            ),
             facts=_facts(root, zoo, samples) | {"evaluation": {"device": device} | _how(yardstick)},
             map_share=tuple(yardstick.axes_share_C[:2].tolist()),
             fits={each: read_fit(path) for each, path in _generators(root, samples).items()},

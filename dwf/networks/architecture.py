@@ -58,6 +58,10 @@ class Architecture(Checked, ABC):
             ConfigError: their number cannot be changed.
         """
 
+    def folded(self: T) -> T:
+        """Return the architecture without norms that can be folded into the weights before them."""
+        return self
+
     def with_hidden(self: T, units: Sequence[int]) -> T:
         """Return the architecture with other numbers of units in its hidden layers.
 

@@ -142,6 +142,10 @@ class CNNConfig(ImageArchitecture):
         """Whether nothing between two layers has weights."""
         return self.norm == "none"
 
+    def folded(self) -> "CNNConfig":
+        """Return the architecture without norms; see the base."""
+        return replace(self, norm="none")
+
     @property
     def scales_units(self) -> bool:
         """Whether filters can be scaled: with an activation that scales with what it takes in."""

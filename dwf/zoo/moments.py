@@ -115,8 +115,8 @@ def common_layout(sources: Sources) -> Layout:
             raise ShapeMismatch(
                 f"{zoo.path} has layout {zoo.layout.digest}, {first.path} {first.layout.digest}: "
                 "this codec learns from zoos of one architecture; one that takes several widths is "
-                "codec.kind = 'neurons' (name the other zoos in more_zoos), one for any is 'sane' "
-                "(codec_zoos)"
+                "codec.kind = 'neurons' or 'functions' (name the other zoos in more_zoos), one for "
+                "any is 'sane' (codec_zoos)"
             )
     return first.layout
 

@@ -144,6 +144,11 @@ class Sampled(Provenance):
     (each -> the layer of the known architecture that it is drawn as, if it is one), and its
     `tokens`."""
 
+    @property
+    def is_of_unseen_widths(self) -> bool:
+        """Whether units were drawn for widths that no zoo has, and no layer as another's copy."""
+        return self.architecture is not None and not self.architecture["layers"]
+
 
 _KINDS = {
     "trained_by": Trained,

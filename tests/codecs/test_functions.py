@@ -18,7 +18,7 @@ from dwf.codecs.config import FunctionsConfig
 from dwf.codecs.functions import FunctionsCodec
 from dwf.datasets.config import DataConfig
 from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
-from dwf.networks.config import CNNConfig, MLPConfig
+from dwf.networks.config import CifarResNetConfig, CNNConfig, MLPConfig
 from dwf.networks.functional import run_networks
 from dwf.zoo.store import Zoo, write_zoo
 
@@ -156,6 +156,36 @@ def test_answers_of_convolutions_come_back(make_zoo, run):
     back = codec.decode(codes, zoo.layout)
     wanted, found = (logits(zoo, codec, weights_ND=each) for each in (weights, back))
     torch.testing.assert_close(found, wanted, rtol=0, atol=5e-3 * wanted.std().item())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_answers_of_networks_with_batchnorm_come_back_with_statistics_of_the_inputs(
+    make_zoo, run, tmp_path, bias
+):
+    def make_sound(state):
+        for name, each in state.items():
+            if name.endswith("running_var"):
+                each.abs_().add_(0.1)
+
+    normed = make_zoo(network=replace(CNN, norm="batch", bias=bias), count=12)
+    zoo = changed(normed, tmp_path / "sound", make_sound)
+    codec = fit(zoo, run, energy=1.0, functions=30, places=36, ridge=1e-8)
+    weights = torch.from_numpy(zoo.read())
+    codes = codec.encode(weights, zoo.layout)
+    back = codec.decode(codes, zoo.layout)
+    wanted, found = (logits(zoo, codec, weights_ND=each) for each in (weights, back))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=5e-3 * wanted.std().item())
+    assert (found.argmax(2) == wanted.argmax(2)).double().mean() >= 0.9999
+    network = zoo.build_network()
+    network.load_state_dict(
+        {name: each[0] for name, each in zoo.layout.unflatten(back).items()}, strict=False
+    )
+    given = network.convs[0](images_of(codec))  # its statistics, as PyTorch would measure them
+    norm = network.norms[0]
+    torch.testing.assert_close(norm.running_mean, given.mean((0, 2, 3)), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        norm.running_var, given.var((0, 2, 3), correction=0), rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("network", [MLPConfig(DEEP), CNN])
@@ -330,9 +360,9 @@ def test_what_cannot_be_coded_is_refused(make_zoo, run, tmp_path):
     sources = [(each, each.rows("train")) for each in (zoo, other)]
     with pytest.raises(ConfigError, match="inputs of one data set"):
         FunctionsCodec(FunctionsConfig(**SMALL)).fit(sources, [], run=run)
-    normed = make_zoo(network=replace(CNN, norm="batch"), name="normed")
-    with pytest.raises(ConfigError, match="CNNs without norms"):
-        fit(normed, run)
+    residual = make_zoo(network=CifarResNetConfig(8, 4, 10), name="residual")
+    with pytest.raises(ConfigError, match="takes MLPs and CNNs"):
+        fit(residual, run)
     unbiased = make_zoo(network=replace(CNN, bias=False), name="unbiased")
     with pytest.raises(ConfigError, match=r"cannot take convs.0.weight: means are folded"):
         fit(unbiased, run)

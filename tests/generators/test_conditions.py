@@ -14,6 +14,7 @@ from dwf.commands import COMMANDS
 from dwf.datasets.config import DataConfig
 from dwf.densities.config import FlowConfig, GaussianConfig
 from dwf.errors import ConfigError
+from dwf.evaluation.measure import Yardstick
 from dwf.generators.config import GeneratorConfig, SampleConfig, SubsampleConfig
 from dwf.generators.facts import FACTS
 from dwf.generators.generator import Generator
@@ -85,6 +86,38 @@ def test_networks_are_as_they_were_asked_for(make_planted, conditioned, tmp_path
     train = zoo.read(zoo.rows("train"))
     assert any_.read().mean() == pytest.approx(train.mean(), abs=0.1)
     assert any_.read().mean(1).std() > 0.5 * train.mean(1).std()
+
+
+def test_last_epochs_are_more_rows_and_the_last_is_asked_for(conditioned, tmp_path):
+    """Networks rise with their epochs; split by network, and one network counts once."""
+    network = MLPConfig((64, 4, 10))
+    layout, epochs = Layout.of(build_network(network)), np.array([5, 6, 7], np.int32)
+    split = split_networks(NUM, 0.2, test=0.2, seed=0)
+    columns = {"network": np.repeat(np.arange(NUM), 3), "split": np.repeat(split, 3)}
+    columns["epoch"] = np.tile(epochs, NUM)
+    weights_ND = 0.05 * np.random.default_rng(0).standard_normal((3 * NUM, layout.size))
+    weights_ND += columns["epoch"][:, None]
+    blocks = [(columns, weights_ND.astype(np.float32))]
+    path, facts = tmp_path / "zoos" / "small", facts_of(layout, network)
+    zoo = write_zoo(path, facts, num_rows=3 * NUM, blocks=blocks)
+    density = dataclasses.replace(conditioned.density, condition="epoch")
+    config = dataclasses.replace(conditioned, density=density, epochs=(6, 7))
+    learning = learning_of_density(config, zoo)
+    (_, train), (_, val) = learning.train[0], learning.val[0]
+    for rows, name in ((train, "train"), (val, "val")):
+        assert len(rows) == 2 * (split == name).sum()
+        assert set(columns["network"][rows]) == set(np.flatnonzero(split == name))
+    assert learning.conditions[0]["epoch"].tolist() == columns["epoch"][train].tolist()
+    fit_generator(config, tmp_path, name="fitted")
+    for asked in (6, 7):
+        how = SampleConfig("fitted", count=40, condition=asked)
+        drawn = sample_networks(how, tmp_path, name=f"epoch-{asked}")
+        assert drawn.facts.sampled.condition == {"epoch": asked}
+        assert drawn.read().mean() == pytest.approx(asked, abs=0.2)
+    yardstick = Yardstick(zoo, zoo.load_data())
+    held = yardstick.training.rows  # one row of each network, at the epoch asked for
+    assert sorted(columns["network"][held]) == sorted(np.flatnonzero(split == "train"))
+    assert set(columns["epoch"][held]) == {7}
 
 
 def test_a_draw_is_the_densitys_under_the_condition(make_planted, conditioned, tmp_path):

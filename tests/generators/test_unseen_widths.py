@@ -10,12 +10,14 @@ from dwf.backbones.config import TransformerConfig
 from dwf.codecs.config import FunctionsConfig
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.errors import ConfigError
+from dwf.evaluation.frames import refuse_other_frame, unseen_notes
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.generators.generator import Generator
 from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator
 from dwf.networks.config import MLPConfig
 from dwf.training.config import LoopComputeConfig, LoopConfig
+from dwf.zoo.store import Zoo
 
 WIDTHS = {"small": (64, 6, 5, 10), "wide": (64, 8, 7, 10)}
 UNSEEN = ((7, 6), (9, 9))
@@ -51,10 +53,17 @@ def test_widths_that_no_zoo_has_are_drawn_where_there_is_room(make_zoo, tmp_path
         codes = generator.density.sample(5, 2, kind=kind)
         wanted = generator.codec.draw(codes, drawn.layout, seed=2)
         assert torch.equal(torch.from_numpy(drawn.read()), wanted)
+        (note,) = unseen_notes([drawn])
+        assert f"generator of drawn-{hidden[0]} learnt from no networks of these widths" in note
+    zoo = make_zoo(widths=network.widths, name="trained")
+    refuse_other_frame(zoo, [drawn])
+    with pytest.raises(ConfigError, match="networks of another architecture"):
+        refuse_other_frame(Zoo.open(tmp_path / "zoos" / "wide"), [drawn])
     learnt = sample_networks(
         SampleConfig(generator="g", count=3, zoo="wide"), tmp_path, name="learnt"
     )
     assert learnt.facts.network == MLPConfig(WIDTHS["wide"])
+    assert unseen_notes([learnt]) == []
     config = dataclasses.replace(config, network=MLPConfig((64, 20, 20, 10)))
     with pytest.raises(ConfigError, match=r"their hidden widths among codec.unseen_widths"):
         sample_networks(config, tmp_path, name="other")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from dwf.codecs.functions.folding import Folding, refuse_unfoldable
 from dwf.codecs.neurons import NeuronLayer, read_layers
 from dwf.errors import ConfigError
 from dwf.networks.architecture import Architecture
@@ -33,18 +34,13 @@ def refuse_unreadable(network: Architecture, layout: Layout) -> None:
     Raises:
         ConfigError: names the setting or tensor.
     """
-    if not network.is_layered:
+    if not network.folded().is_layered:
         raise ConfigError(
-            f"{network.named}: codec.kind = 'functions' takes MLPs and CNNs without norms, whose "
-            f"layers follow one another; {_INSTEAD}"
+            f"{network.named}: codec.kind = 'functions' takes MLPs and CNNs, whose layers follow "
+            f"one another, without norms or with BatchNorm; {_INSTEAD}"
         )
     for layer in read_layers(layout):
-        if [entry.role for entry in layer.own] != ["bias"]:
-            raise ConfigError(
-                f"codec.kind = 'functions' cannot take {layer.weight.name}: means are folded into "
-                f"biases, and each layer needs one (found beside it: {len(layer.own)} tensors); "
-                f"{_INSTEAD}"
-            )
+        refuse_unfoldable(layer, layout, instead=_INSTEAD)
 
 
 @dataclass(frozen=True)
@@ -67,12 +63,12 @@ class Chain:
     def __init__(self, config: Architecture, layout: Layout, *, inputs_MX: torch.Tensor):
         self.layers: tuple[NeuronLayer, ...] = read_layers(layout)
         self.inputs_MX, self.num_inputs = inputs_MX, len(inputs_MX)
-        self._network = build_network(config).eval()
+        self._network = build_network(config.folded()).eval()
         names = [layer.weight.name.rpartition(".")[0] for layer in self.layers]
         self._modules = [self._network.get_submodule(name) for name in names]
         self._maps = self._map_sizes(names)
-        self._places = [torch.from_numpy(layer.incoming()) for layer in self.layers]
-        self._biases = [torch.from_numpy(layer.rest()[:, 0]) for layer in self.layers]
+        whole = build_network(config)
+        self._folds = [Folding.of(each, layout, network=whole) for each in self.layers]
 
     @torch.no_grad()
     def _map_sizes(self, names: list[str]) -> list[tuple[int, ...]]:
@@ -94,8 +90,8 @@ class Chain:
     def block_size(self) -> int:
         """How many networks are computed at once in bounded memory."""
         numbers = max(
-            self.num_places(number) * max(places.shape)
-            for number, places in enumerate(self._places)
+            self.num_places(number) * max(fold.places_UI.shape)
+            for number, fold in enumerate(self._folds)
         )
         return max(1, _BLOCK_BYTES // (4 * _LIVE_TENSORS * self.num_inputs * numbers))
 
@@ -131,12 +127,8 @@ class Chain:
         return self._network.pass_on(number, given)
 
     def weights(self, number: int, weights_ND: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return a layer's weight_NUI and bias_NU."""
-        places_UI = self._places[number]
-        return {
-            "weight_NUI": weights_ND[:, places_UI],
-            "bias_NU": weights_ND[:, self._biases[number]],
-        }
+        """Return a layer's weight_NUI and bias_NU, with the norm behind it."""
+        return self._folds[number].get(weights_ND)
 
     def put(
         self,
@@ -145,10 +137,11 @@ class Chain:
         *,
         weight_NUI: torch.Tensor,
         bias_NU: torch.Tensor,
+        given_NMLU: torch.Tensor | None = None,
     ) -> None:
-        """Write a layer's weights into networks."""
-        weights_ND[:, self._places[number]] = weight_NUI
-        weights_ND[:, self._biases[number]] = bias_NU
+        """Write a layer's weights into networks; see `Folding.put`."""
+        found = {"weight_NUI": weight_NUI, "bias_NU": bias_NU}
+        self._folds[number].put(weights_ND, **found, given_NMLU=given_NMLU)
 
     def walk(self, weights_ND: torch.Tensor) -> Iterator[Step]:
         """Yield what each layer takes in and gives, the last gives logits."""

@@ -131,8 +131,9 @@ class UnitCoder:
                 residuals.append(residual_N)
             else:
                 found = self._first(token_NUC, rest_NUR)
-            chain.put(number, weights_ND, **found)
-            hidden_BX = chain.pass_on(number, chain.give(taken_NMLI, **found))
+            given_NMLU = chain.give(taken_NMLI, **found)
+            chain.put(number, weights_ND, **found, given_NMLU=given_NMLU)
+            hidden_BX = chain.pass_on(number, given_NMLU)
         last, number = self.sections[-2][1] - self._taken.shape[1], len(self.hidden)
         weights_ND[:, self._taken] = tokens[-2][..., last : self.sections[-2][1]]
         weight_NUI = chain.weights(number, weights_ND)["weight_NUI"]
