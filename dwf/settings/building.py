@@ -17,6 +17,7 @@ from dwf.names import NAME_WANTED, why_no_name
 from dwf.plain import Json, visible
 from dwf.settings.marks import Bounds, FolderName, Preset, PresetsByKey
 from dwf.settings.presets import named, presets
+from dwf.shipped import CONFIGS
 from dwf.systems import NO_MPS
 from dwf.yaml_files import nearest
 
@@ -92,6 +93,11 @@ class _Source:
         if COMMAND_LINE in files:
             return COMMAND_LINE
         return self.file if self.file in files or not files else files[0]
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the file is a preset."""
+        return Path(self.file).resolve().is_relative_to(CONFIGS.resolve())
 
     def folder_of(self, key: str) -> Path:
         """Return the folder that names of files in a setting are relative to."""
@@ -222,10 +228,10 @@ def _convert_dataclass(value: object, cls: type, source: _Source, key: str) -> o
                 )
             made[name] = _convert(own, hints[name], source, prefix + name)
     for name in missing(cls, value):
-        flag = f" or by --{(prefix + name).replace('_', '-')}"
-        told += source.fault(
-            prefix + name, f"{prefix}{name} is missing; set it there{flag}"
-        ).sentences
+        cure = f"--{(prefix + name).replace('_', '-')}"
+        # Nobody writes into what is shipped.
+        cure = f"give {cure}" if source.is_shipped else f"set it there or by {cure}"
+        told += source.fault(prefix + name, f"{prefix}{name} is missing; {cure}").sentences
     if told:
         raise Faults(*told)
     try:
