@@ -102,9 +102,13 @@ def name_said(word: str, parent: Path, *, key: str, may_be_path: bool = False) -
 def folder_said(word: Path, place: str) -> Path:
     """Return the folder that a word of a command line says: a path to it, or its name in a place.
 
+    It has a name, also where the word has none, as `.` and `..`.
+
     Args:
         word: as it was typed: `zoos/x` or `x`.
         place: folder under the current one in which such names lie, as `zoos`.
     """
+    if word.name in ("", ".."):
+        return word.resolve()
     inside = Path(place) / word
     return inside if not word.exists() and inside.exists() else word

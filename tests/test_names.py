@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from dwf import settings
-from dwf.errors import ConfigError
+from dwf.errors import ConfigError, NotAZoo
 from dwf.evaluation.config import EvaluateConfig
 from dwf.exporters.config import ExportConfig
 from dwf.generators.config import GeneratorConfig, SampleConfig
 from dwf.measurements.folder import resumed_under
 from dwf.names import folder_said, name_said
+from dwf.zoo import care
 
 
 @pytest.fixture
@@ -90,3 +91,18 @@ def test_commands_of_folders_take_names(root, monkeypatch):
     assert folder_said(Path("x"), "zoos") == Path("zoos/x")
     assert folder_said(Path("zoos/x"), "zoos") == Path("zoos/x")
     assert folder_said(Path("none"), "zoos") == Path("none")
+
+
+@pytest.mark.parametrize("word", [".", "..", "zoos/..", "/"])
+def test_folders_without_a_name_are_refused_in_one_sentence(root, monkeypatch, word):
+    monkeypatch.chdir(root)
+    for look in (care.info, lambda folder: care.verify((folder,))):
+        with pytest.raises(NotAZoo, match=r"is not a zoo: it has no zoo\.json"):
+            look(Path(word))
+
+
+def test_a_zoo_is_looked_at_from_within(root, monkeypatch, make_zoo, capsys):
+    zoo = make_zoo()
+    monkeypatch.chdir(zoo.path)
+    assert care.verify((Path(),)) == 0
+    assert f"{zoo.path.resolve()}: 1 shards are whole" in capsys.readouterr().out

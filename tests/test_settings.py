@@ -11,8 +11,10 @@ import pytest
 
 from dwf import settings
 from dwf.errors import ConfigError
+from dwf.evaluation.config import EvaluateConfig
 from dwf.run_folder import RunFolder
 from dwf.settings import Bounds, Count, Fraction, Positive, Whole
+from dwf.shipped import CONFIGS
 from dwf.zoo.config import ZooConfig
 
 
@@ -118,6 +120,11 @@ def test_plain_data_comes_back_as_the_same_settings():
 def test_a_wrong_file_says_where_and_what_is_allowed(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
         settings.load(Config, write(tmp_path, text))
+
+
+def test_what_a_preset_leaves_out_is_given_by_a_flag():
+    with pytest.raises(ConfigError, match=r"default.yaml: zoo is missing; give --zoo$"):
+        settings.load(EvaluateConfig, CONFIGS / "evaluate" / "default.yaml")
 
 
 def test_flags_are_held_to_the_same_ranges(tmp_path):

@@ -17,8 +17,8 @@ def status(folders: Folders = (), *, root: Path = Path()) -> int:
     """How far everything is, and who works on it. Reads no weights, changes nothing.
 
     Without a folder: all zoos, runs, reports, sweeps, audits and others in --root. With folders:
-    these; zoos in detail, shard by shard. The exit code is 1 where a folder that was given is not
-    finished, or anything is damaged or cannot be read.
+    these; zoos in detail, shard by shard; of a root all in it. The exit code is 1 where a folder
+    that was given is not finished, or anything is damaged or cannot be read.
 
     Args:
         folders: folders to look at; default: all in the root.
@@ -30,6 +30,9 @@ def status(folders: Folders = (), *, root: Path = Path()) -> int:
 def _status(folders: tuple[Path, ...], root: Path) -> int:
     if not folders:
         return _print_all(root)
+    (first, *more) = folders
+    if not more and kind_of(first) is None and (first / "zoos").is_dir():
+        return _print_all(first)
     others = [folder for folder in folders if kind_of(folder) not in (KINDS["zoo"], None)]
     zoos = [folder for folder in folders if folder not in others]  # whoever reads it refuses others
     code = 0

@@ -77,7 +77,7 @@ def _grow(parsed: settings.Parsed, config: FamilyConfig) -> None:
     launch, name = parsed.launch, parsed.name
     found = targets(config, launch.root, name=name)
     plans = [plan(each, launch.root, name=made) for made, each in found.items()]
-    said = f"family {name} grows: {', '.join(found)}; their names then open as one with these"
+    said = f"family {name} grows: {', '.join(found)}; the zoos then open as one with these"
 
     def cost() -> str:
         lines: list[str] = []

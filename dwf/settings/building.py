@@ -19,6 +19,7 @@ from dwf.names import NAME_WANTED, why_no_name
 from dwf.plain import Json, visible
 from dwf.settings.marks import Bounds, FolderName, Preset, PresetsByKey
 from dwf.settings.presets import named, presets
+from dwf.shipped import CONFIGS
 from dwf.systems import NO_MPS
 from dwf.yaml_files import nearest
 
@@ -163,6 +164,11 @@ class _Source:
             return COMMAND_LINE
         return self.file if self.file in files or not files else files[0]
 
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the file is a preset."""
+        return Path(self.file).resolve().is_relative_to(CONFIGS.resolve())
+
     def folder_of(self, key: str) -> Path:
         """Return the folder that names of files in a setting are relative to."""
         file = Path(self.file_of(key))
@@ -299,8 +305,10 @@ def _convert_dataclass(value: object, cls: type, source: _Source, key: str) -> o
                 )
             made[name] = _convert(own, hints[name], source, prefix + name)
     for name in missing(cls, value):
-        flag = f" or by --{(prefix + name).replace('_', '-')}"
-        told.append(source.fault(prefix + name, f"{prefix}{name} is missing; set it there{flag}"))
+        cure = f"--{(prefix + name).replace('_', '-')}"
+        # Nobody writes into what is shipped.
+        cure = f"give {cure}" if source.is_shipped else f"set it there or by {cure}"
+        told.append(source.fault(prefix + name, f"{prefix}{name} is missing; {cure}"))
     if told:
         raise _joined(told)
     try:

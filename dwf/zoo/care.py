@@ -272,6 +272,8 @@ def _some(folders: Sequence[Path]) -> Sequence[Path]:
 def _zoos_of(folder: Path) -> list[Path]:
     """Return the folders of the zoos that one stands for: of a manifest its zoos."""
     folder = folder_said(folder, "zoos")
+    if not folder.name:  # the root of all folders, which whoever reads it refuses
+        return [folder]
     return [folder.with_name(name) for name in zoos_named(folder.parent, [folder.name])]
 
 

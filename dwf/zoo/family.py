@@ -124,7 +124,8 @@ def targets(config: FamilyConfig, root: Path, *, name: str) -> dict[str, ZooConf
     found: dict[str, ZooConfig] = {}
     for label, each in config.members.items():
         target, made = grow.target_of(each, root, name=f"{name}-{label}")
-        found[made] = target
+        if made != f"{name}-{label}":
+            found[made] = target
     return found
 
 

@@ -160,10 +160,13 @@ def test_the_index_tells_what_each_report_says_and_counts_networks(tmp_path):
         (folder / file).write_text(page, encoding="utf-8")
     (tmp_path / "exports" / "e").mkdir(parents=True)
     (tmp_path / "pipelines" / "p").mkdir(parents=True)
+    (tmp_path / "pipelines" / "p" / "config.yaml").write_text("{zoo: a, align: null, seeds: 2}")
+    (tmp_path / "pipelines" / "p" / "seconds.json").write_text("{}")
     (tmp_path / "reports" / "summary.md").write_text("")
     text = write_index(tmp_path).read_text(encoding="utf-8")
     assert "3 networks in 6 rows of 650 weights on digits" in text
     assert "a family of drawn, other" in text
+    assert '<a href="../pipelines/p/">p</a></td><td class="words">zoo</td><td>20' in text
     links = _Links()
     links.feed(text)
     assert {link.removeprefix("../") for link in links.found} == {
@@ -178,7 +181,7 @@ def test_the_index_tells_what_each_report_says_and_counts_networks(tmp_path):
         "summary.md",
     }
     for kind, title in (("reports", "transfer"), ("audits", "an audit of generators")):
-        said = f"<b>{title}</b><br><code>{kind}</code> say 5 &plusmn; 1 % &lt;"
+        said = f"<b>{title}</b><br><code>{kind}</code> say 5 \u00b1 1 % &lt;"
         assert said in text
 
 

@@ -59,6 +59,8 @@ def test_everything_in_a_root_is_listed_with_how_far_it_is(make_zoo, tmp_path, c
     said = capsys.readouterr().out
     assert all(path in said for path in expected)
     assert "7 folders: 3 stopped, 4 finished" in said
+    run(tmp_path)
+    assert capsys.readouterr().out == said, "a root that is given as a folder"
     assert kind_of(zoo.path) == KINDS["zoo"]
 
 

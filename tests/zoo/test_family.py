@@ -263,7 +263,7 @@ def test_a_family_grows_zoo_by_zoo(tmp_path, monkeypatch, capsys):
         yaml.safe_dump({"zoos": FAMILY.zoos, "shared": shared, "seed": 3})
     )
     COMMANDS["zoo"].run(["--config", "larger.yaml", "--name", "mine/both", "--dry-run"])
-    assert "family mine/both grows: mine/both-" in capsys.readouterr().out
+    assert "family mine/both grows: mine/both-thin-6; the zoos then" in capsys.readouterr().out
     done = Path("zoos/mine/both/run/done.json")
     done.rename("done.json")
     larger = settings.load(FamilyConfig, Path("larger.yaml"))

@@ -28,6 +28,8 @@ _HEAD = len(STYLE_SHEET) + 8000  # letters of a page that hold its title and its
 _LONGEST = 220  # letters of a report's first sentences
 _PAGES = ("report.html", "audit.html", "sweep.html", "transfer.html")
 
+_NO_STAGES = ("seed", "seeds", "set")  # settings of a pipeline that name no stage
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -71,7 +73,7 @@ def sections(root: Path) -> dict[str, list[Entry]]:
         "Reports": [*_summaries(root), *_pages(root, "reports"), *_pages(root, "audits")],
         "Sweeps": list(_pages(root, "sweeps")),
         "Fine-tunings": list(_pages(root, "finetunes")),
-        "Pipelines": list(_pages(root, "pipelines")),
+        "Pipelines": list(_pipelines(root)),
         "Generators and predictors": list(_runs(root)),
         "Zoos": list(_zoos(root)),
         "Exports": list(_pages(root, "exports")),
@@ -94,6 +96,18 @@ def _pages(root: Path, kind: str) -> Iterator[Entry]:
         about, said = _read_page(file)
         said = (_told(done).get("headline") or [said])[0]
         yield _entry(folder.name, page, what=str(said), done=done, about=about)
+
+
+def _pipelines(root: Path) -> Iterator[Entry]:
+    for folder in _folders(root, "pipelines"):
+        try:
+            told = read_yaml(folder / "config.yaml")
+        except (DwfError, OSError):
+            told = {}
+        report = root / "reports" / folder.name / "done.json"
+        done = report if told.get("evaluate") else folder / "seconds.json"
+        words = ", ".join(key for key in told if told[key] and key not in _NO_STAGES)
+        yield _entry(folder.name, f"../pipelines/{folder.name}/", what=words, done=done)
 
 
 def _read_page(page: Path) -> tuple[str, str]:
