@@ -80,8 +80,10 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
         Raises:
             ConfigError: without layouts, its shape is not known; or learned positions are too few.
         """
+        found = geometries(config, layouts)
+        backbone = _backbone(config, found)  # asks geometries, whose tensors are kept and no shapes
         with torch.device("meta"):
-            return _autoencoder(config, geometries(config, layouts))
+            return _autoencoder(config, found, backbone=backbone)
 
     @classmethod
     def activation_bytes(cls, config: SaneConfig, module: TokenAutoencoder, *, share: Share) -> int:
@@ -158,7 +160,8 @@ class SaneCodec(SeveralLayouts, TrainedCodec):
 
     def _new_module(self, seed: int) -> TokenAutoencoder:
         with seeded(seed, "initialisation"):
-            return _autoencoder(self.config, list(self.geometries.values()))
+            found = list(self.geometries.values())
+            return _autoencoder(self.config, found, backbone=_backbone(self.config, found))
 
     def _take(self, layouts: dict[str, Layout], size: int | None = None) -> None:
         """Learn the shapes of the architectures, by digest; the first is the codec's own."""
@@ -339,13 +342,20 @@ def _shape(config: SaneConfig, geometry: Geometry) -> CodeShape:
     return CodeShape.sequences((geometry.layout.digest,), geometry.positions_T3, mask=mask_TL)
 
 
-def _autoencoder(config: SaneConfig, found: Sequence[Geometry]) -> TokenAutoencoder:
-    """Build the autoencoder for tokens of these geometries, of which there may be none yet."""
+def _backbone(config: SaneConfig, found: Sequence[Geometry]) -> TokenAutoencoderConfig:
+    """Return the backbone's settings with what follows from the others and from geometries."""
     backbone = config.backbone
     if not config.contrast:
         backbone = replace(backbone, projection=0)
     if backbone.positions == "learned":
         backbone = replace(backbone, max_positions=_positions(backbone, found))
+    return backbone
+
+
+def _autoencoder(
+    config: SaneConfig, found: Sequence[Geometry], *, backbone: TokenAutoencoderConfig
+) -> TokenAutoencoder:
+    """Build the autoencoder for tokens of these geometries, of which there may be none yet."""
     if not found and config.tokens.size is None:
         raise ConfigError(
             "codec.tokens.size is not set and no zoo is there to take it from: set it, or train "
