@@ -118,7 +118,7 @@ class FunctionsCodec(SeveralLayouts):
 
         Raises:
             TooFewNetworks: there is no network, or too few for so many functions.
-            ConfigError: the architecture is no chain without norms; the zoos are for several data
+            ConfigError: the architecture is no such chain of layers; the zoos are for several data
                 sets, or differ in more than widths; or there are too few inputs, or functions.
         """
         ours = world()
