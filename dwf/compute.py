@@ -3,6 +3,7 @@
 No torch is imported here.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,3 +29,8 @@ class ComputeConfig(Checked):
     """Use of `torch.compile`, which first takes 10 s or more: for long trainings."""
     save_seconds: NonNegative = 300.0
     """Seconds between two saves of what is in work."""
+
+
+def device_of_all(devices: Iterable[str]) -> str:
+    """Return the device of work of several parts: `cuda` if a part needs it, `auto` if one may."""
+    return max(devices, key=("cpu", "auto", "cuda").index, default="cpu")

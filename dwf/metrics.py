@@ -131,6 +131,11 @@ def duration(seconds: float) -> str:
 _UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
+def plainly(number: float, digits: int) -> str:
+    """A number to so many digits, never with an exponent above 1: 0.25, 12.5, 12531."""
+    return f"{number:.{digits}g}" if number < 10**digits - 0.5 else f"{number:.0f}"
+
+
 class Progress:
     """How far long work is: a bar with rate and time left, or a log line a minute.
 
@@ -180,11 +185,11 @@ class Progress:
     def _told(self) -> str:
         """How many of how many, the rate and the time left once it is known, that of the whole."""
         is_over = self.done >= self.total
-        done = f"{self.total}" if is_over else f"{self.done:.4g}"
+        done = f"{self.total}" if is_over else plainly(self.done, 4)
         told = f"{done} of {self.total} {self.unit}"
         if is_over or not math.isinf(self.seconds_left):
             tail = f"{self._seconds():.1f} s" if is_over else f"{duration(self.seconds_left)} left"
-            told += f", {self.rate:.3g} {self.unit}/s, {tail}"
+            told += f", {plainly(self.rate, 3)} {self.unit}/s, {tail}"
         return "; ".join([told, *(whole.words(self.seconds_left) for whole in _whole[-1:])])
 
     @property

@@ -154,8 +154,8 @@ class Work:
     size: int
     """How many of `unit_name` make up the work."""
     unit_name: str
-    uses_gpu: bool = False
-    """Whether a unit computes on a GPU where it is given one."""
+    device: str = "cpu"
+    """Device of its units: `cpu`, `cuda`, or `auto` where each takes a GPU that it is given."""
 
 
 Runner = Callable[[Work], None]

@@ -71,6 +71,17 @@ def test_progress_without_a_terminal_is_one_line_a_minute(caplog, monkeypatch):
         )
 
 
+def test_large_numbers_of_progress_have_no_exponents(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("dwf.metrics.time.monotonic", lambda: now[0])
+    with Progress("train", 16896, unit="networks") as bar:
+        now[0] = 10.0
+        bar.update(12531)
+        assert bar.line().startswith("train: 12531 of 16896 networks, 1253 networks/s, ")
+        bar.update(0.25)
+        assert bar.line().startswith("train: 0.25 of 16896 networks, 0.025 networks/s, ")
+
+
 def test_streams_are_the_same_in_every_process():
     program = "from dwf.randomness import seed_of; print(seed_of(3, 'shuffle', 7))"
     seeds = {

@@ -32,7 +32,6 @@ from dwf.audit.row import (
     steps_path,
 )
 from dwf.audit.table import FILE, HOW_TO_READ, AuditReport, Failure, Line, sentences
-from dwf.devices import find_device
 from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.evaluation.report import (
     LEGEND,
@@ -153,7 +152,7 @@ def work(root: Path, *, name: str) -> Work:
         what=f"audit {name}",
         size=count,
         unit_name="rows",
-        uses_gpu=find_device("auto").type == "cuda",
+        device="auto",
     )
 
 

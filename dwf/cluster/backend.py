@@ -65,7 +65,7 @@ def describe(launch: ClusterLaunch, work: Work) -> str:
         f"at most {min(runs.nodes, len(array.elements))} at once; each has up to "
         f"{max(map(len, array.elements))} shards, {array.workers} at a time, {array.gpus} GPUs and "
         f"{array.cpus} cores of a node",
-        *([_IDLE_GPUS] if array.gpus and not work.uses_gpu else []),
+        *([_IDLE_GPUS] if array.gpus and work.device == "cpu" else []),
         "site:",
         *(f"  {key}  {value}" for key, value in flatten(to_dict(runs.site)).items()),
         "sbatch script:",
@@ -95,7 +95,7 @@ def _slurm(launch: ClusterLaunch, folder: Path) -> Slurm | None:
 
 def _submitted(work: Work, runs: Slurm) -> None:
     """Submit, and leave a record for a later `--resume`."""
-    if runs.site.gpus_per_node and not work.uses_gpu:
+    if runs.site.gpus_per_node and work.device == "cpu":
         logger.warning(_IDLE_GPUS)
     told = {"nodes": runs.nodes, "workers": runs.workers, "site": to_dict(runs.site)}
     write_json(jobs_folder(work.folder) / submit.LAUNCH, signed(told))

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from dwf.cluster.work import progress_of, show
-from dwf.metrics import cell_of, duration
+from dwf.metrics import cell_of, duration, plainly
 from dwf.stages import Work
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ class Board:
             table.add_column(column, justify="right")
         done = f"{progress.done:.0f} of {self.work.size}"
         left = "-" if math.isinf(progress.seconds_left) else duration(progress.seconds_left)
-        table.add_row(*(str(counts[name]) for name in _COLUMNS), done, f"{progress.rate:.3g}", left)
+        table.add_row(
+            *(str(counts[name]) for name in _COLUMNS), done, plainly(progress.rate, 3), left
+        )
         return table
 
 

@@ -69,8 +69,17 @@ def run(work: Work, workers: int | None = None, *, refuse: Refuse = refuse_none)
     """
     refuse(work.folder)
     with hold(work.folder / "run"):
-        workers = workers or (_num_gpus() if work.uses_gpu else num_cores())
+        workers = workers or (_num_gpus() if _is_for_gpu(work) else num_cores())
         raise_failures(work, run_units(work, missing(work), workers=workers))
+
+
+def _is_for_gpu(work: Work) -> bool:
+    """Whether the units of work compute on GPUs of this machine."""
+    if work.device == "cpu":
+        return False
+    from dwf.devices import find_device
+
+    return find_device(work.device, elsewhere=True).type == "cuda"
 
 
 def _num_gpus() -> int:

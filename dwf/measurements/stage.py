@@ -111,7 +111,7 @@ def work(folder: Path) -> Work:
         what=f"measure {told.zoo}",
         size=told.rows,
         unit_name="networks",
-        uses_gpu=told.device == "cuda",
+        device=told.device,
     )
 
 

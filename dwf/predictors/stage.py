@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from dwf.devices import find_device
+from dwf.compute import device_of_all
 from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.evaluation.report import Record, save_timing, write_index
 from dwf.files import read_json
@@ -180,7 +180,8 @@ def work(root: Path, *, name: str) -> Work:
     folder = _folder(root, name)
     config = read_config(folder)
     count = len(units_of(config))
-    trains = any(config.rows[row].training is not None for row in config.chosen)
+    trainings = [config.rows[row].training for row in config.chosen]
+    trained = [one for one in trainings if one is not None]
     return Work(
         folder=folder,
         count=count,
@@ -190,7 +191,7 @@ def work(root: Path, *, name: str) -> Work:
         what=f"experiment {name}",
         size=count,
         unit_name="rows",
-        uses_gpu=trains and find_device("auto").type == "cuda",
+        device=device_of_all(one.compute.device for one in trained),
     )
 
 

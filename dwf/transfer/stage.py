@@ -140,7 +140,7 @@ def work(root: Path, *, name: str) -> Work:
         what=f"fine-tune {name}",
         size=starts.num_networks,
         unit_name="networks",
-        uses_gpu=starts.method.device == "cuda",
+        device=starts.method.device,
     )
 
 

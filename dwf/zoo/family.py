@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from dwf.compute import device_of_all
 from dwf.datasets.own import identified
 from dwf.errors import RunConflict, StillRunning
 from dwf.flags import words_naming
@@ -161,7 +162,7 @@ def work(config: FamilyConfig, root: Path, *, name: str) -> Work:
         what=f"train zoos {name}",
         size=sum(each.size for each in works),
         unit_name="networks",
-        uses_gpu=any(each.uses_gpu for each in works),
+        device=device_of_all(each.device for each in works),
     )
 
 

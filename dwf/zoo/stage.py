@@ -202,17 +202,17 @@ def work(config: ZooConfig, root: Path, *, name: str) -> Work:
         what=f"train zoo {name}",
         size=config.num_networks,
         unit_name="networks",
-        uses_gpu=_uses_gpu(config, folder),
+        device=_device_of(config, folder),
     )
 
 
-def _uses_gpu(config: ZooConfig, folder: Path) -> bool:
-    """Tell whether a GPU is used: as recorded; before that, as the settings say."""
+def _device_of(config: ZooConfig, folder: Path) -> str:
+    """Return the device of the training: as recorded; before that, as the settings say."""
     if (folder / FILE).exists():
-        return _method_of(folder, Facts.read(folder)).device == "cuda"
+        return _method_of(folder, Facts.read(folder)).device
     from dwf.devices import find_device
 
-    return find_device(config.compute.device, elsewhere=True).type == "cuda"
+    return find_device(config.compute.device, elsewhere=True).type
 
 
 def _create(config: ZooConfig, folder: Path, sound: Sound | None) -> None:

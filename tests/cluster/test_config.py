@@ -144,6 +144,18 @@ def test_flags_take_the_place_of_what_the_site_says(tmp_path, monkeypatch):
         read_site(ClusterLaunch(Path("x"), cluster=tmp_path / "none.yaml"))
 
 
+@pytest.mark.parametrize(("device", "idle"), [("cpu", True), ("auto", False), ("cuda", False)])
+def test_idle_gpus_are_told_of_only_where_no_unit_can_use_one(tmp_path, monkeypatch, device, idle):
+    """A login node sees no GPU, and work of `auto` finds those of its nodes."""
+    monkeypatch.setattr(slurm_module, "has_slurm", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (tmp_path / "site.yaml").write_text('time: "10"\ngpus_per_node: 2\ncpus_per_node: 2\n')
+    monkeypatch.setenv("DWF_CLUSTER", str(tmp_path / "site.yaml"))
+    (folder := tmp_path / "work").mkdir()
+    work = Work(folder, device=device)
+    assert ("would lie idle" in backend.describe(ClusterLaunch(Path("x"), nodes=2), work)) == idle
+
+
 def test_pickles_of_jobs_to_come_are_removed_before_one_is_submitted(tmp_path):
     for name in ("7_0_submitted.pkl", "8_0_submitted.pkl", "9_0_0_result.pkl", "8_submission.sh"):
         (tmp_path / name).touch()

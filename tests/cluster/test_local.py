@@ -52,7 +52,7 @@ class Work:
     what: str = "test"
     size: int = 6
     unit_name: str = "units"
-    uses_gpu: bool = False
+    device: str = "cpu"
 
 
 def test_every_unit_is_tried_and_failures_are_listed(tmp_path):

@@ -77,6 +77,7 @@ def test_rows_tell_what_their_predictors_do_and_the_report_is_on_the_test_networ
     saved = Predictor.load(tmp_path / "runs/run/rows/constant/seed-0")
     np.testing.assert_array_equal(saved.mean_P, by_hand.mean_P)
     assert "2 of 2 are over and kept" in plan(config, tmp_path, name="run")
+    assert work(tmp_path, name="run").device == "cpu"
     before = (tmp_path / "reports/run/report.json").stat().st_mtime_ns
     fit_predictors(config, tmp_path, name="run")
     assert (tmp_path / "reports/run/report.json").stat().st_mtime_ns == before, "finished already"

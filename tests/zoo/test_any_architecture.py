@@ -266,9 +266,9 @@ def test_a_gpu_asked_for_is_needed_where_networks_are_trained(tmp_path, monkeypa
     assert find_device("auto", elsewhere=True).type == "cpu"
     with pytest.raises(ConfigError, match=r"method.device = cuda, and this machine shows no GPU"):
         stage.train_zoo(config, tmp_path, name="zoo")
-    assert stage.work(config, tmp_path, name="zoo").uses_gpu
-    assert stage.work(config, tmp_path, name="nothing").uses_gpu
-    assert not stage.work(CONFIG, tmp_path, name="nothing").uses_gpu
+    assert stage.work(config, tmp_path, name="zoo").device == "cuda"
+    assert stage.work(config, tmp_path, name="nothing").device == "cuda"
+    assert stage.work(CONFIG, tmp_path, name="nothing").device == "cpu"
 
 
 def test_time_and_memory_are_told_before(tmp_path):
