@@ -50,6 +50,8 @@ STYLE = {
     "savefig.dpi": 300,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor"), INK),
     **dict.fromkeys(("xtick.color", "ytick.color", "axes.titlecolor"), INK),
+    **{f"boxplot.{part}.color": INK for part in ("boxprops", "whiskerprops", "capprops")},
+    "boxplot.flierprops.markeredgecolor": INK,
 }
 """Settings of matplotlib under which figures are drawn and saved."""
 _PAD = 0.06  # inches: letters of the page may be a little wider than those measured here

@@ -45,7 +45,7 @@ class Entry:
     at: float
     """The same in seconds, by which rows are ordered; 0 while it is not finished."""
     about: str = ""
-    """What a report is about, as `an audit of generators`."""
+    """Subject of a report, as `an audit of generators`; empty for what is none."""
 
 
 def write_index(root: Path) -> Path:
