@@ -8,6 +8,7 @@ or memory without measure.
 import gzip
 import importlib
 import json
+import math
 import os
 import pickle
 import pkgutil
@@ -73,6 +74,8 @@ TEXTS = {
     "deep-keys": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "digits": b'{"format": ' + b"9" * 5000 + b"}",
     "twice": b'{"format": "dwf-zoo", "a": 1, "a": 2}',
+    "no number": b'{"format": NaN}',
+    "endless": b'{"format": 1e999}',
     "binary": bytes(range(256)),
 }
 ODD = {
@@ -511,6 +514,15 @@ def test_whole_files_are_read_of_files_alone(read, tmp_path):
         with pytest.raises(DwfError, match=r"row\.safetensors"):
             read(file)
         (os.rmdir if file.is_dir() else os.unlink)(file)
+
+
+def test_numbers_that_json_does_not_have_are_read_of_other_tools_alone(tmp_path):
+    file = tmp_path / "result.json"
+    for word in ("NaN", "Infinity", "-Infinity", "1e999"):
+        file.write_text(f'{{"loss": {word}}}')
+        with pytest.raises(DwfError, match=r"result\.json"):
+            read_json(file)
+        assert not math.isfinite(read_json(file, is_finite=False)["loss"])
 
 
 def test_kinds_that_are_no_words_are_told(tmp_path):
