@@ -492,8 +492,19 @@ def test_status_tells_of_damaged_folders_among_others(make_zoo, tmp_path):
             place = tmp_path / folder / content
             place.mkdir(parents=True)
             (place / name).write_bytes(TEXTS[content])
+    odd = tmp_path / "exports" / "odd"
+    odd.mkdir()
+    (odd / "export.json").write_text('{"zoo": "whole", "kind": "npz", "rows": true}')
+    for name, jobs in {"words": "[1, {}]", "cut": "["}.items():
+        place = tmp_path / "runs" / name
+        (place / "jobs").mkdir(parents=True)
+        (place / "config.yaml").write_text("codec: {kind: flat}\n")
+        (place / "generator.json").write_text("{}")
+        (place / "jobs" / "submitted.json").write_text(jobs)
     standings = read_standings(tmp_path)
-    assert len(standings) == 11 and any(one.place.path.name == "whole" for one in standings)
+    states = {f"{one.place.kind.noun} {one.place.path.name}": one.state for one in standings}
+    assert states["export odd"] == states["run words"] == states["run cut"] == "damaged"
+    assert len(standings) == 14 and any(one.place.path.name == "whole" for one in standings)
 
 
 WHOLE = {
