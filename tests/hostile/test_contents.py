@@ -46,7 +46,9 @@ from dwf.importers.tensors import read_tensors
 from dwf.measurements.folder import Measured
 from dwf.metrics import read_metrics
 from dwf.networks.config import MLPConfig
+from dwf.predictors import distance
 from dwf.predictors.experiment import Origin
+from dwf.predictors.row import Unit, read_record
 from dwf.run_folder import RunFolder, load_state, sha256_of
 from dwf.settings import Bounds, build, load, read_yaml
 from dwf.sweeps.report import SweepReport
@@ -546,6 +548,23 @@ def test_kinds_that_are_no_words_are_told(tmp_path):
         (tmp_path / "codec" / "codec.json").touch()
         with pytest.raises(DwfError, match="kind"):
             Generator.is_whole(tmp_path)
+
+
+def test_what_rows_of_predictors_told_is_held_to_its_form(tmp_path):
+    unit = Unit("norm", 0)
+    file = unit.folder(tmp_path) / "told.json"
+    file.parent.mkdir(parents=True)
+    for told in ({}, {"facts": None}, {"facts": []}, {"reason": None}, {"reason": {}}):
+        file.write_text(json.dumps(told))
+        with pytest.raises(DwfError, match=r"told\.json"):
+            read_record(tmp_path, unit)
+    for told in ({"facts": {}}, {"reason": "words"}):
+        file.write_text(json.dumps(told))
+        assert read_record(tmp_path, unit) == told
+    for arrays in ({"a": np.zeros(3)}, {"a/limit": np.zeros(3)}, {"a/limit": np.float64(0)}):
+        np.savez(tmp_path / "reference.npz", **arrays)
+        with pytest.raises(DwfError, match=r"reference\.npz"):
+            distance.load(tmp_path)
 
 
 def test_what_is_told_of_damage_is_short(tmp_path):

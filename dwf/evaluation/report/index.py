@@ -3,20 +3,26 @@
 It is written anew whenever a report is finished, from what the folders say of themselves.
 """
 
+import contextlib
+import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from html import escape, unescape
 from pathlib import Path
+from urllib.parse import quote
 
 from dwf.errors import DwfError
 from dwf.evaluation.report.html import as_html, paragraphs, whole_page
-from dwf.files import read_json, refuse_irregular
+from dwf.files import read_json, refuse_irregular, told_by
 from dwf.generators.config import GeneratorConfig
+from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.run_folder import replacing_alone
 from dwf.settings import build, read_yaml
+from dwf.system_errors import sentence_of
 from dwf.zoo.facts import Facts
 
 FILE = Path("reports") / "index.html"
@@ -53,9 +59,19 @@ def write_index(root: Path) -> Path:
     if len(body) == 1:
         body += paragraphs(["There is nothing here yet: begin with dwf zoo."])
     page = whole_page("zoos, runs, reports", body)
-    with replacing_alone(root / FILE) as partial:
-        partial.write_text(page, encoding="utf-8")
+    with replacing_alone(root / FILE) as written:
+        written.write_text(page, encoding="utf-8")
     return root / FILE
+
+
+def renew_index(root: Path) -> None:
+    """Write the page anew after something was finished; where that is another's, tell so."""
+    try:
+        write_index(root)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        logger.warning("%s is as it was: %s", Path(root) / FILE, sentence_of(error))
 
 
 def sections(root: Path) -> dict[str, list[Entry]]:
@@ -72,59 +88,68 @@ def sections(root: Path) -> dict[str, list[Entry]]:
 
 def _pages(root: Path, kind: str, file: str) -> Iterator[Entry]:
     for folder in _folders(root, kind):
-        done = _first(folder / "done.json", folder / "run" / "done.json", folder / file)
-        page = f"../{kind}/{folder.name}/" + (file if (folder / file).exists() else "")
-        said = _told(done).get("headline") or [_title(folder / file)]
-        yield _entry(folder.name, page, what=str(said[0]), done=done)
+        yield _entry(folder, partial(_of_page, file=file), page=file)
+
+
+def _of_page(folder: Path, *, file: str) -> str:
+    said = _told(_done(folder)).get("headline") or [_title(folder / file)]
+    return str(said[0])
 
 
 def _title(page: Path) -> str:
     """Return the title of a page without the name of its report."""
-    try:
-        refuse_irregular(page)
-        with open(page, encoding="utf-8", errors="replace") as file:
-            found = re.search("<title>[^:<]*: ([^<]*)</title>", file.read(_HEAD))
-    except (OSError, DwfError):
+    if not page.exists():
         return ""
+    refuse_irregular(page)
+    with open(page, encoding="utf-8", errors="replace") as file:
+        found = re.search("<title>[^:<]*: ([^<]*)</title>", file.read(_HEAD))
     return unescape(found[1]) if found else ""
 
 
 def _runs(root: Path) -> Iterator[Entry]:
     for folder in _folders(root, "runs"):
-        settings = folder / "config.yaml"
-        words = ""
-        if (folder / "generator.json").exists() and settings.exists():
-            try:
-                config = build(GeneratorConfig, read_yaml(settings), source=str(settings))
-                words = f"{config.title}, learnt from {config.zoo}"
-            except DwfError:
-                words = "a generator"
-        page = f"../runs/{folder.name}/"
-        yield _entry(folder.name, page, what=words, done=folder / "done.json")
+        yield _entry(folder, _of_run)
+
+
+def _of_run(folder: Path) -> str:
+    settings = folder / "config.yaml"
+    if not ((folder / "generator.json").exists() and settings.exists()):
+        return ""
+    try:
+        config = build(GeneratorConfig, read_yaml(settings), source=str(settings))
+    except DwfError:
+        return "a generator"
+    return f"{config.title}, learnt from {config.zoo}"
 
 
 def _zoos(root: Path) -> Iterator[Entry]:
     for folder in _folders(root, "zoos"):
-        if not (folder / "zoo.json").exists():
-            continue
-        done, words = folder / "run" / "done.json", ""
-        try:
-            facts = Facts.read(folder)
-            words = f"{facts.layout.size:,} weights"
-            words += f" on {facts.data.title}" if facts.data else ""
-        except DwfError:
-            pass
-        rows = _told(done).get("rows")
-        words = f"{rows:,} networks of {words}" if rows and words else words
-        yield _entry(folder.name, f"../zoos/{folder.name}/", what=words, done=done)
+        if _is_there(folder / "zoo.json"):
+            yield _entry(folder, _of_zoo)
+
+
+def _of_zoo(folder: Path) -> str:
+    facts, rows = Facts.read(folder), _told(_done(folder)).get("rows")
+    words = f"{facts.layout.size:,} weights"
+    words += f" on {facts.data.title}" if facts.data else ""
+    return f"{rows:,} networks of {words}" if rows else words
 
 
 def _folders(root: Path, kind: str) -> list[Path]:
     place = root / kind
-    return sorted(each for each in place.iterdir() if each.is_dir()) if place.is_dir() else []
+    return sorted(each for each in place.iterdir() if _is_there(each)) if place.is_dir() else []
 
 
-def _first(*files: Path) -> Path:
+def _is_there(path: Path) -> bool:
+    """Whether a folder or file is there, as far as this user may look."""
+    try:
+        return path.is_dir() or path.is_file()
+    except OSError:
+        return True
+
+
+def _done(folder: Path) -> Path:
+    files = (folder / "done.json", folder / "run" / "done.json")
     return next((file for file in files if file.exists()), files[0])
 
 
@@ -135,13 +160,26 @@ def _told(done: Path) -> dict[str, Json]:
         return {}
 
 
-def _entry(name: str, page: str, *, what: str, done: Path) -> Entry:
+def _entry(folder: Path, tell: Callable[[Path], str], *, page: str = "") -> Entry:
+    """Return the row of a folder, with what `tell` says of it.
+
+    Args:
+        folder: the folder.
+        tell: returns words; what it cannot read, or was altered, is named with none.
+        page: file in it that its name leads to, where that is there.
+    """
+    what, at, shown = "", 0.0, ""
+    with contextlib.suppress(OSError, DwfError), told_by(folder):
+        what = tell(folder)
+    with contextlib.suppress(OSError):
+        shown = page if page and (folder / page).exists() else ""
+        done = _done(folder)
+        if done.exists() or shown:
+            at = (done if done.exists() else folder / shown).stat().st_mtime
     short = what if len(what) <= _LONGEST else f"{what[:_LONGEST]} ..."
-    if not done.exists():
-        return Entry(name, page, what=short, state="not finished", at=0)
-    at = done.stat().st_mtime
-    moment = datetime.fromtimestamp(at, UTC)
-    return Entry(name, page, what=short, state=f"{moment:%Y-%m-%d %H:%M}", at=at)
+    state = f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}" if at else "not finished"
+    place = f"../{folder.parent.name}/{quote(folder.name)}/{shown}"
+    return Entry(folder.name, place, what=short, state=state, at=at)
 
 
 def _table(entries: list[Entry]) -> str:
