@@ -28,9 +28,9 @@ def give_data(*told: str) -> None:
         name, _, file = one.partition("=")
         if not name or not file:
             raise ConfigError(f"--data-path {one}: expected NAME=FILE, as flowers.npz=/data/f.npz")
-        if not Path(file).expanduser().exists():
+        if not Path(os.path.expanduser(file)).exists():
             raise ConfigError(f"--data-path {one}: {file} is not there")
-        _put(name, Path(file).expanduser().absolute())
+        _put(name, Path(os.path.expanduser(file)).absolute())
 
 
 def _put(name: str, file: Path) -> None:

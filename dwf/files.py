@@ -129,6 +129,7 @@ def read_json(
     keys: Collection[str] = (),
     cure: str = CURE,
     error: type[DwfError] = CorruptCheckpoint,
+    is_finite: bool = True,
 ) -> Any:
     """Return what a JSON file holds.
 
@@ -138,13 +139,16 @@ def read_json(
         keys: keys that the mapping must have.
         cure: what to do about another, for the error.
         error: class of the error.
+        is_finite: whether NaN and infinity, which JSON does not have, are refused; Python's own
+            writer, which other tools use, writes them.
 
     Raises:
         error: it is empty, cut short, nested without end, of another type, lacks a key or has one
             twice.
         DwfError: see `refuse_irregular`.
     """
-    return parse_json(read_bytes(path), path, of=of, keys=keys, cure=cure, error=error)
+    content = read_bytes(path)
+    return parse_json(content, path, of=of, keys=keys, cure=cure, error=error, is_finite=is_finite)
 
 
 def parse_json(
@@ -155,10 +159,12 @@ def parse_json(
     keys: Collection[str] = (),
     cure: str = CURE,
     error: type[DwfError] = CorruptCheckpoint,
+    is_finite: bool = True,
 ) -> Any:
     """Return what JSON says that stands in a file; see `read_json`."""
     try:
-        told: Json = json.loads(content, parse_int=_whole, object_pairs_hook=_each_once)
+        numbers = {"parse_float": _finite, "parse_constant": _finite} if is_finite else {}
+        told: Json = json.loads(content, parse_int=_whole, object_pairs_hook=_each_once, **numbers)
     except RecursionError:
         raise error(f"{path} is damaged (nested too deeply): {cure}") from None
     except ValueError as why:
@@ -179,13 +185,20 @@ def _whole(digits: str) -> int:
     return number
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits[:_SHOWN]}, which is no number of JSON")
+    return number
+
+
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return pairs as a mapping; readers differ in which of two equal keys they take."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"{twice[:_SHOWN]!r} twice")
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key[:_SHOWN]!r} twice")
+        found[key] = value
     return found
 
 

@@ -81,7 +81,7 @@ def name_said(word: str, parent: Path, *, key: str, may_be_path: bool = False) -
     plain = word.rstrip("/")
     if why_no_name(plain) is None and ("/" not in plain or (parent / plain).exists()):
         return plain
-    paths = [Path(word).expanduser(), parent.parent / word]
+    paths = [Path(os.path.expanduser(word)), parent.parent / word]
     for path in paths if plain else ():
         for found, place in (
             (Path(os.path.abspath(path)), Path(os.path.abspath(parent))),

@@ -181,7 +181,7 @@ def _key() -> bytes:
 
 def _state() -> Path:
     if own := os.environ.get("DWF_STATE"):
-        return Path(own).expanduser().absolute()
+        return Path(os.path.expanduser(own)).absolute()
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "dwf"
 

@@ -45,7 +45,7 @@ def read_chain(path: Path) -> list[Said]:
             return chain
         if not isinstance(base, str):
             raise ConfigError(f"{path}: extends = {base!r}: expected the name of one file")
-        base = Path(base).expanduser()
+        base = Path(os.path.expanduser(base))
         by, path = f", which {path} extends", Path(os.path.normpath(path.parent / base))
         circle = [said.file for said in chain]
         if path in circle:

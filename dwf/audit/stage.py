@@ -42,10 +42,10 @@ from dwf.evaluation.report import (
     bullets,
     figure,
     legend,
+    renew_index,
     save_timing,
     table,
     whole_page,
-    write_index,
 )
 from dwf.evaluation.stage import evaluate
 from dwf.flags import making_again
@@ -383,4 +383,4 @@ def _write(made: AuditReport, folder: Path, record: RunFolder) -> None:
     body += run.bottom(facts={"settings of this audit": made.config})
     write_text(folder / "audit.html", whole_page(f"{made.name}: an audit of generators", body))
     made.save(folder)
-    write_index(folder.parent.parent)
+    renew_index(folder.parent.parent)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from dwf.arguments import POSITIONAL
+from dwf.errors import ConfigError
 
 
 def index(root: Annotated[Path, POSITIONAL] = Path(".")) -> None:
@@ -16,4 +17,6 @@ def index(root: Annotated[Path, POSITIONAL] = Path(".")) -> None:
     """
     from dwf.evaluation.report import write_index
 
+    if not root.is_dir():
+        raise ConfigError(f"{root}: no such folder: give the one that holds zoos/, runs/, reports/")
     print(f"index: {write_index(root)}")

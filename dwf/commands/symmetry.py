@@ -4,6 +4,7 @@ dwf symmetry configs/zoo/*.yaml
 dwf symmetry zoos/mnist_mlp configs/zoo/resnet20_narrow_cifar10.yaml --members
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo
 
 Paths = Annotated[tuple[Path, ...], Argument(is_positional=True, metavar="PATH")]
+_MOST_INPUTS = 2**26  # of one image, which is run through the network
 Repeated = Annotated[tuple[str, ...], REPEATED]
 
 
@@ -45,6 +47,9 @@ def symmetry(
         trust_code: code that may be imported though a folder names it, as package.module:factory.
         data_path: place of own data that a zoo names, as NAME=FILE.
     """
+    if any(side < 1 for side in shape) or math.prod(shape) > _MOST_INPUTS:
+        allowed = f"sides of at least 1 and {_MOST_INPUTS:,} numbers at most"
+        raise ConfigError(f"--shape {' '.join(map(str, shape))}: allowed are {allowed}")
     trust(*trust_code)
     give_data(*data_path)
     print("| network | parameters | symmetry groups | deviation |\n| --- | --- | --- | --- |")

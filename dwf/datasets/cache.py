@@ -35,7 +35,7 @@ logger = logging.getLogger("dwf")
 def data_folder() -> Path:
     """`$DWF_DATA`, or `dwf` in the user's cache folder."""
     if os.environ.get("DWF_DATA"):
-        return Path(os.environ["DWF_DATA"]).expanduser()
+        return Path(os.path.expanduser(os.environ["DWF_DATA"]))
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "dwf"
 

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 import shlex
 from dataclasses import dataclass
 from functools import lru_cache
@@ -194,7 +195,7 @@ def _given(config: OwnSettings) -> Path | None:
     path = given_data().get(config.source, config.path)
     if path is None:
         return None
-    places = (path.expanduser(), data_folder() / path)
+    places = (Path(os.path.expanduser(path)), data_folder() / path)
     return next((place for place in places if place.exists()), None)
 
 

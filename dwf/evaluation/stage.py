@@ -24,8 +24,8 @@ from dwf.evaluation.report import (
     draw_figures,
     headline,
     read_fit,
+    renew_index,
     save_timing,
-    write_index,
     write_page,
 )
 from dwf.evaluation.titles import titles_of
@@ -149,7 +149,7 @@ def _evaluate(
         page = write_page(made, record, figures=figures, folder=run.path)
         write_text(run.path / "report.html", page)
         run.finish(headline=list(made.headline), fingerprints=fingerprints)
-    write_index(root)
+    renew_index(root)
     return made
 
 

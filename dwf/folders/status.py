@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dwf.errors import DwfError
-from dwf.files import read_json
+from dwf.errors import CorruptShard, DwfError
+from dwf.files import read_json, told_by
 from dwf.folders.kinds import KINDS, MADE_BY, Place, place_of, places
 from dwf.metrics import read_metrics
 from dwf.pipeline import PipelineConfig, commands
@@ -64,15 +64,17 @@ def read_standing(place: Place, root: Path) -> Standing:
     """
     who = holder(place.records)
     try:
-        is_finished, far = _FAR.get(place.kind.noun, _by_records)(place, root)
+        with told_by(place.path, cure="its records were altered"):
+            is_finished, far = _FAR.get(place.kind.noun, _by_records)(place, root)
+            jobs = [] if who or is_finished else _jobs(place.records)
     except OSError as error:
         return Standing(place, "unreadable", sentence_of(error), who, _changed(place))
-    except (DwfError, ValueError, KeyError) as error:
+    except DwfError as error:
         return Standing(place, "damaged", " ".join(str(error).split()), who, _changed(place))
     state: State = "finished" if is_finished else "stopped"
     if who:
         state = "in work"
-    elif not is_finished and (jobs := _jobs(place.records)):
+    elif jobs:
         state, far = "submitted", ", ".join(filter(None, (far, f"Slurm job {', '.join(jobs)}")))
     return Standing(place, state, far, who, _changed(place))
 
@@ -107,7 +109,7 @@ def _of_zoo(place: Place, root: Path) -> tuple[bool, str]:
 
     told = read_status(place.path)
     if told.damaged:
-        raise ValueError(next(iter(told.damaged.values())))
+        raise CorruptShard(next(iter(told.damaged.values())))
     if told.unread:
         return False, f"{len(told.unread)} of {told.num_shards} shards cannot be read"
     counts = f"{told.num_networks:,} networks, {told.num_rows:,} rows"

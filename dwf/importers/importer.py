@@ -169,7 +169,7 @@ def walk(folder: Path) -> Iterator[Path]:
 def read_object(file: Path) -> dict[str, Json] | None:
     """Return the object in a JSON file; None where it holds something else, or is damaged."""
     try:
-        return read_json(file)
+        return read_json(file, is_finite=False)
     except DwfError:
         return None
 

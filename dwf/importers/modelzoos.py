@@ -85,7 +85,7 @@ def _results(file: Path) -> dict[int, dict[str, Value]]:
     found: dict[int, dict[str, Value]] = {}
     for line in read_bytes(file).splitlines() if file.is_file() else ():
         try:
-            told = parse_json(line, file)
+            told = parse_json(line, file, is_finite=False)
             at = int(told["training_iteration"])
         except (CorruptCheckpoint, ValueError, KeyError, TypeError, OverflowError):
             continue

@@ -144,7 +144,7 @@ def root_of(folder: Path) -> Path:
 def resumed_under(argv: Sequence[str]) -> str:
     """Return the folder below the root that `--resume --zoo ZOO --name NAME` looks in."""
     zoo, name = flag_of(argv, "--zoo") or "", flag_of(argv, "--name") or ""
-    root = Path(flag_of(argv, "--root") or "").expanduser()
+    root = Path(os.path.expanduser(flag_of(argv, "--root") or ""))
     zoo = name_said(zoo, root / "zoos", key="--zoo")
     return str(folder_of(root, zoo, name=name).parent.relative_to(root.absolute()))
 

@@ -103,7 +103,7 @@ def load(folder: Path) -> dict[str, Reference]:
         for key in file.files:
             digest, _, name = key.partition("/")
             found.setdefault(digest, {})[name] = file[key]
-    return {
-        digest: Reference(**(arrays | {"limit": float(arrays["limit"])}))
-        for digest, arrays in found.items()
-    }
+        return {
+            digest: Reference(**(arrays | {"limit": float(arrays["limit"])}))
+            for digest, arrays in found.items()
+        }

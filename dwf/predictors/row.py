@@ -20,7 +20,7 @@ import numpy as np
 
 from dwf import preemption
 from dwf.errors import DwfError, Preempted, WorkFailed
-from dwf.files import read_json, reading_arrays
+from dwf.files import read_json, reading_arrays, told_by
 from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.predictors.config import PREDICTORS, PredictorSettings
@@ -69,9 +69,17 @@ def units_of(config: ExperimentConfig, every: bool = False) -> tuple[Unit, ...]:
 
 
 def read_record(run: Path, unit: Unit) -> dict[str, Json] | None:
-    """Return what came of a row; None where it is not over."""
+    """Return what came of a row, its `facts` or the `reason` that it has none; None: not over."""
     file = unit.folder(run) / RECORD
-    return read_json(file) if file.exists() else None
+    if not file.exists():
+        return None
+    told = read_json(file)
+    with told_by(file):
+        if not isinstance(told.get("reason", ""), str):
+            raise TypeError("reason is no word")
+        if "reason" not in told and not isinstance(told["facts"], dict):
+            raise TypeError("facts are no `key: value` pairs")
+    return told
 
 
 def finished_units(run: Path) -> set[int]:

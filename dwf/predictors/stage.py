@@ -16,7 +16,7 @@ import yaml
 
 from dwf.compute import device_of_all
 from dwf.errors import ConfigError, RunConflict, WorkFailed
-from dwf.evaluation.report import Record, save_timing, write_index
+from dwf.evaluation.report import Record, renew_index, save_timing
 from dwf.files import read_json
 from dwf.flags import making_again
 from dwf.names import folder_in
@@ -348,7 +348,7 @@ def _report(folder: Path, config: ExperimentConfig, units: tuple[Unit, ...]) -> 
         record=record,
         seed=config.seed,
     )
-    write_index(folder.parent.parent)
+    renew_index(folder.parent.parent)
     return made
 
 

@@ -1,6 +1,7 @@
 """Command lines: settings of a file or preset, then flags; what they come to, and from where."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -256,7 +257,7 @@ def _read_words(words: Sequence[str], flags: type, folder: str) -> tuple[Overlay
     is_help = any(flag.name == "help" for flag in given)
     given = [flag for flag in given if flag.name != "help"]
     roots = [flag.words[-1] for flag in given if flag.name == "root" and flag.words]
-    line = Overlay(flags, {}, root=Path((roots or [""])[-1]).expanduser())
+    line = Overlay(flags, {}, root=Path(os.path.expanduser((roots or [""])[-1])))
     mine = [flag for flag in given if places(flags, flag.name, data={})]
     line.put(mine)
     if isinstance(name := line.data.get("name"), str):
@@ -285,7 +286,7 @@ def _find(
     if line.data.get("resume"):
         name, root = line.data.get("name") or Path(word).stem, line.data.get("root") or ""
         refuse_no_name(name, "--name")
-        return Path(word), _record(Path(root).expanduser() / folder / name)
+        return Path(word), _record(Path(os.path.expanduser(root)) / folder / name)
     file = find_file(word, command)
     return file, file
 
@@ -294,7 +295,7 @@ def _refuse_guess(names: list[str], line: Overlay, *, folder: str, named: str = 
     """Refuse to go on with a run that nobody named: it would be whichever the defaults name."""
     if line.data.get("name") or (names and not named):
         return
-    where = Path(line.data.get("root") or "").expanduser() / folder
+    where = Path(os.path.expanduser(line.data.get("root") or "")) / folder
     found = {file.parent for file in where.glob("*/config.yaml")}
     found |= {file.parents[1] for file in where.glob("*/run/config.yaml")}
     open_ = [run.name for run in sorted(found) if not any(run.glob("done.json"))]

@@ -28,7 +28,7 @@ def find_file(word: str | Path, command: str, *, folder: Path | None = None) -> 
     Raises:
         ConfigError: there is no such file and no such preset; names those that look like it.
     """
-    path = Path(os.path.normpath((folder or Path()) / Path(word).expanduser()))
+    path = Path(os.path.normpath((folder or Path()) / Path(os.path.expanduser(word))))
     if path.is_file():
         return path
     shipped = _shipped(str(word), command)

@@ -1,5 +1,6 @@
 """Settings files: what they say, laid over those that they extend."""
 
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +25,7 @@ def load(cls: type[T], path: Path | str) -> T:
     Raises:
         ConfigError: as in `read_yaml` and `build`.
     """
-    data, origins = read_merged(Path(path).expanduser())
+    data, origins = read_merged(Path(os.path.expanduser(path)))
     take_track(data, str(path), origins=origins)
     config = build(cls, data, source=str(path), origins=origins)
     trust_code(*code_in(config))

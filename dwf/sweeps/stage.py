@@ -92,7 +92,7 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
             no trial was finished.
         Preempted: a signal asked to stop.
     """
-    from dwf.evaluation.report import Record, save_timing, write_index
+    from dwf.evaluation.report import Record, renew_index, save_timing
     from dwf.sweeps.curves import write_curves
     from dwf.sweeps.figures import draw_trials
     from dwf.sweeps.page import FILE, headline, sweep_page
@@ -127,7 +127,7 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
         write_text(folder / FILE, sweep_page(made, told, figures=figures))
         record.finish(best=made.best, trials=len(made.rows), headline=headline(made))
         sweep(folder.rglob(LEFTOVERS))
-    write_index(Path(root))
+    renew_index(Path(root))
     return made
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from dwf.datasets.known import is_here, why_not_here
 from dwf.datasets.own import identified
 from dwf.errors import RunConflict
-from dwf.evaluation.report import Record, save_timing, write_index
+from dwf.evaluation.report import Record, renew_index, save_timing
 from dwf.files import read_json
 from dwf.flags import making_again
 from dwf.metrics import print_report
@@ -233,5 +233,5 @@ def _finish(record: RunFolder, seconds: float) -> TransferReport:
     record.finish(headline=list(made.headline), seconds=round(seconds, 2))
     shutil.rmtree(work_folder(folder), ignore_errors=True)
     sweep(folder.rglob(LEFTOVERS))
-    write_index(folder.parent.parent)
+    renew_index(folder.parent.parent)
     return made

@@ -6,6 +6,7 @@ Each command tells by its exit code whether all is well (0) or something is miss
 """
 
 import json
+import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from dwf.arguments import POSITIONAL, Argument
 from dwf.errors import ConfigError
 from dwf.flags import words_naming
 from dwf.metrics import Progress, print_table
-from dwf.names import folder_said
+from dwf.names import folder_said, refuse_no_name
 from dwf.plain import Json
 from dwf.ranks import world
 from dwf.settings import Count
@@ -36,6 +37,7 @@ Folder = Annotated[Path, Argument(is_positional=True, metavar="FOLDER")]
 
 _LINES = 20
 _MIB = 2**20
+_MOST_DIGITS = 19  # of 64 bits
 
 
 def status(folders: Folders) -> int:
@@ -152,6 +154,8 @@ def verify(folders: Folders, threads: Count | None = None, *, mend: bool = False
     """
     from dwf.zoo.verify import find_damage
 
+    if threads is not None and threads < 1:
+        raise ConfigError(f"--threads = {threads}: allowed is at least 1")
     is_damaged = False
     for folder in _some(folders):
         num = world().on_first(_num_shards, folder)
@@ -216,7 +220,8 @@ def statistics(
     """
     from dwf.zoo.tensor_statistics import measure_tensors
 
-    if epoch not in ("last", "all") and not epoch.isdecimal():
+    is_number = epoch.isdecimal() and len(epoch) < _MOST_DIGITS
+    if epoch not in ("last", "all") and not is_number:
         raise ConfigError(f"--epoch = {epoch!r}: allowed is last, all or a number")
     folder = folder_said(folder, "zoos")
     world().on_first(lambda: len(Zoo.open(folder)))  # what is wrong with it is said once
@@ -251,6 +256,7 @@ def merge(folder: Folder, sources: Folders) -> int:
 def _merge(folder: Path, sources: Sequence[Path]) -> int:
     from dwf.zoo.merge import merge_zoos
 
+    refuse_no_name(Path(os.path.abspath(folder)).name, "name of the new zoo")
     sources = [folder_said(source, "zoos") for source in sources]
     total = sum(len(Zoo.open(source)) for source in sources)
     with _progress(f"merge into {folder.name}", total, "rows") as report:

@@ -8,6 +8,7 @@ or memory without measure.
 import gzip
 import importlib
 import json
+import math
 import os
 import pickle
 import pkgutil
@@ -45,7 +46,9 @@ from dwf.importers.tensors import read_tensors
 from dwf.measurements.folder import Measured
 from dwf.metrics import read_metrics
 from dwf.networks.config import MLPConfig
+from dwf.predictors import distance
 from dwf.predictors.experiment import Origin
+from dwf.predictors.row import Unit, read_record
 from dwf.run_folder import RunFolder, load_state, sha256_of
 from dwf.settings import Bounds, build, load, read_yaml
 from dwf.sweeps.report import SweepReport
@@ -73,6 +76,8 @@ TEXTS = {
     "deep-keys": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "digits": b'{"format": ' + b"9" * 5000 + b"}",
     "twice": b'{"format": "dwf-zoo", "a": 1, "a": 2}',
+    "no number": b'{"format": NaN}',
+    "endless": b'{"format": 1e999}',
     "binary": bytes(range(256)),
 }
 ODD = {
@@ -489,8 +494,19 @@ def test_status_tells_of_damaged_folders_among_others(make_zoo, tmp_path):
             place = tmp_path / folder / content
             place.mkdir(parents=True)
             (place / name).write_bytes(TEXTS[content])
+    odd = tmp_path / "exports" / "odd"
+    odd.mkdir()
+    (odd / "export.json").write_text('{"zoo": "whole", "kind": "npz", "rows": true}')
+    for name, jobs in {"words": "[1, {}]", "cut": "["}.items():
+        place = tmp_path / "runs" / name
+        (place / "jobs").mkdir(parents=True)
+        (place / "config.yaml").write_text("codec: {kind: flat}\n")
+        (place / "generator.json").write_text("{}")
+        (place / "jobs" / "submitted.json").write_text(jobs)
     standings = read_standings(tmp_path)
-    assert len(standings) == 11 and any(one.place.path.name == "whole" for one in standings)
+    states = {f"{one.place.kind.noun} {one.place.path.name}": one.state for one in standings}
+    assert states["export odd"] == states["run words"] == states["run cut"] == "damaged"
+    assert len(standings) == 14 and any(one.place.path.name == "whole" for one in standings)
 
 
 WHOLE = {
@@ -513,6 +529,15 @@ def test_whole_files_are_read_of_files_alone(read, tmp_path):
         (os.rmdir if file.is_dir() else os.unlink)(file)
 
 
+def test_numbers_that_json_does_not_have_are_read_of_other_tools_alone(tmp_path):
+    file = tmp_path / "result.json"
+    for word in ("NaN", "Infinity", "-Infinity", "1e999"):
+        file.write_text(f'{{"loss": {word}}}')
+        with pytest.raises(DwfError, match=r"result\.json"):
+            read_json(file)
+        assert not math.isfinite(read_json(file, is_finite=False)["loss"])
+
+
 def test_kinds_that_are_no_words_are_told(tmp_path):
     for kind in ([], {}, [[None]], 7, None):
         with pytest.raises(DwfError, match="kind"):
@@ -523,6 +548,23 @@ def test_kinds_that_are_no_words_are_told(tmp_path):
         (tmp_path / "codec" / "codec.json").touch()
         with pytest.raises(DwfError, match="kind"):
             Generator.is_whole(tmp_path)
+
+
+def test_what_rows_of_predictors_told_is_held_to_its_form(tmp_path):
+    unit = Unit("norm", 0)
+    file = unit.folder(tmp_path) / "told.json"
+    file.parent.mkdir(parents=True)
+    for told in ({}, {"facts": None}, {"facts": []}, {"reason": None}, {"reason": {}}):
+        file.write_text(json.dumps(told))
+        with pytest.raises(DwfError, match=r"told\.json"):
+            read_record(tmp_path, unit)
+    for told in ({"facts": {}}, {"reason": "words"}):
+        file.write_text(json.dumps(told))
+        assert read_record(tmp_path, unit) == told
+    for arrays in ({"a": np.zeros(3)}, {"a/limit": np.zeros(3)}, {"a/limit": np.float64(0)}):
+        np.savez(tmp_path / "reference.npz", **arrays)
+        with pytest.raises(DwfError, match=r"reference\.npz"):
+            distance.load(tmp_path)
 
 
 def test_what_is_told_of_damage_is_short(tmp_path):

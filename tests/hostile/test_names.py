@@ -92,6 +92,36 @@ def test_other_names_are_names(name, tmp_path):
     assert Launch(Path("x.yaml"), name=name).name == name
 
 
+def test_a_home_of_nobody_is_a_name_of_no_folder(tmp_path, capsys):
+    commands = (
+        ["sample", "--generator", "~nobody-here"],
+        ["sample", "--generator", "g", "--name", "~nobody-here"],
+        ["compare", "~nobody-here", "b", "--root", "~nobody-there"],
+        ["zoo", "--config", "~nobody-here"],
+        ["pipeline", "--root", "~nobody-here", "--config", "~nobody-there"],
+    )
+    for command, *words in commands:
+        with pytest.raises(DwfError, match="nobody-"):
+            COMMANDS[command].run(words, command)
+
+
+def test_words_that_mean_nothing_are_refused_by_each_command(make_zoo, tmp_path):
+    zoo = str(make_zoo(widths=(64, 4, 10)).path)
+    commands = (
+        ["merge", str(tmp_path / "zoos" / "a\x1b[31m"), zoo, zoo],
+        ["index", str(tmp_path / "none")],
+        ["statistics", zoo, "--epoch", "9" * 5000],
+        ["verify", zoo, "--threads", "-3"],
+        ["symmetry", zoo, "--shape", "99999999999"],
+        ["symmetry", zoo, "--shape", "-1"],
+    )
+    for command, *words in commands:
+        with pytest.raises(DwfError, match=r"allowed|expected|no screen|no such folder|--shape"):
+            COMMANDS[command].run(words, command)
+    assert [file.name for file in tmp_path.iterdir()] == ["zoos"]
+    assert [file.name for file in (tmp_path / "zoos").iterdir()] == ["small"]
+
+
 def test_a_name_beside_another_is_no_path():
     assert why_no_part("a/b") and why_no_part("..") and why_no_part("a") is None
     assert why_no_part(3) and why_no_name(None)

@@ -4,17 +4,20 @@ A folder that is passed on may hold a link at the place of its lock or its log. 
 link must stay as it is.
 """
 
+import errno
 import os
 import socket
 
 import pytest
 
 from dwf.errors import DwfError
-from dwf.evaluation.report.index import write_index
+from dwf.evaluation.report import index
+from dwf.evaluation.report.index import renew_index, write_index
 from dwf.files import open_own
 from dwf.metrics import MetricsLog
 from dwf.run_folder import RunFolder, hold, holder
 from dwf.screen import kept, kept_in, note
+from dwf.zoo.facts import Facts
 
 PRIVATE = '{"step": 0}\n'
 
@@ -98,3 +101,45 @@ def test_a_page_of_pages_passes_by_what_is_no_page(tmp_path):
         place.parent.mkdir(parents=True)
         os.mkfifo(place) if content is None else place.write_bytes(content)
     assert "bytes" in write_index(tmp_path).read_text()
+
+
+RECORDS = [
+    "[]",
+    "null",
+    "{",
+    '{"rows": "x"}',
+    '{"rows": [1]}',
+    '{"headline": {"a": 1}}',
+    '{"headline": 1}',
+]
+
+
+def test_a_page_of_pages_names_what_was_altered_without_words(make_zoo):
+    root = make_zoo(widths=(64, 4, 10)).path.parent.parent
+    for record in RECORDS:
+        for folder in ("zoos/small/run", "runs/r", "reports/e", "audits/a/run"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            (root / folder / "done.json").write_text(record)
+        text = write_index(root).read_text()
+        assert all(f">{name}</a>" in text for name in ("small", "r", "e", "a"))
+
+
+def test_a_page_of_pages_that_is_anothers_ends_no_work(tmp_path, monkeypatch, caplog):
+    def denied(path, *args, **named):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(index, "replacing_alone", denied)
+    renew_index(tmp_path)
+    assert "index.html is as it was: Permission denied" in caplog.text
+    with pytest.raises(PermissionError):
+        write_index(tmp_path)
+
+
+def test_a_page_of_pages_passes_by_folders_that_may_not_be_read(make_zoo, monkeypatch):
+    root = make_zoo(widths=(64, 4, 10)).path.parent.parent
+
+    def denied(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Facts, "read", denied)
+    assert ">small</a>" in write_index(root).read_text()

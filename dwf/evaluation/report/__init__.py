@@ -48,7 +48,7 @@ from dwf.evaluation.report.html import (
     table,
     whole_page,
 )
-from dwf.evaluation.report.index import write_index
+from dwf.evaluation.report.index import renew_index, write_index
 from dwf.evaluation.report.intervals import share_interval, share_with_interval
 from dwf.evaluation.report.marks import MARKS, accuracy_error, mark, marked, percent
 from dwf.evaluation.report.page import write_page
@@ -121,6 +121,7 @@ __all__ = [
     "print_reconstruction",
     "read_fit",
     "reconstructed_set",
+    "renew_index",
     "row_kinds",
     "save_figures",
     "save_timing",

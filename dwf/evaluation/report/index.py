@@ -3,23 +3,28 @@
 It is written anew whenever a report is finished, from what the folders say of themselves.
 """
 
+import contextlib
+import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape, unescape
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
 from dwf.errors import DwfError
 from dwf.evaluation.report.html import as_html, paragraphs, whole_page
 from dwf.evaluation.report.style import STYLE_SHEET
-from dwf.files import read_json, refuse_irregular
+from dwf.files import read_json, refuse_irregular, told_by
 from dwf.generators.config import GeneratorConfig
+from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.run_folder import replacing_alone
 from dwf.settings import build, read_yaml
+from dwf.system_errors import sentence_of
 from dwf.zoo.manifest import read_manifest
 from dwf.zoo.store import Zoo
 
@@ -27,7 +32,7 @@ FILE = Path("reports") / "index.html"
 _HEAD = len(STYLE_SHEET) + 8000  # letters of a page that hold its title and its first sentences
 _LONGEST = 220  # letters of a report's first sentences
 _PAGES = ("report.html", "audit.html", "sweep.html", "transfer.html")
-
+_NOT_FINISHED = "not finished"
 _NO_STAGES = ("seed", "seeds", "set")  # settings of a pipeline that name no stage
 
 
@@ -48,6 +53,14 @@ class Entry:
     """Subject of a report, as `an audit of generators`; empty for what is none."""
 
 
+@dataclass(frozen=True)
+class _Words:
+    """Words that a folder says of itself, see `Entry`."""
+
+    what: str = ""
+    about: str = ""
+
+
 def write_index(root: Path) -> Path:
     """Write the page over all that stages have made in a root folder; return it.
 
@@ -62,9 +75,19 @@ def write_index(root: Path) -> Path:
     if len(body) == 1:
         body += paragraphs(["There is nothing here yet: begin with dwf zoo."])
     page = whole_page("zoos, runs, reports", body)
-    with replacing_alone(root / FILE) as partial:
-        partial.write_text(page, encoding="utf-8")
+    with replacing_alone(root / FILE) as written:
+        written.write_text(page, encoding="utf-8")
     return root / FILE
+
+
+def renew_index(root: Path) -> None:
+    """Write the page anew after something was finished; where that is another's, tell so."""
+    try:
+        write_index(root)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        logger.warning("%s is as it was: %s", Path(root) / FILE, sentence_of(error))
 
 
 def sections(root: Path) -> dict[str, list[Entry]]:
@@ -84,89 +107,101 @@ def sections(root: Path) -> dict[str, list[Entry]]:
 def _summaries(root: Path) -> Iterator[Entry]:
     """Yield the table over several pipelines, where one was written."""
     for file in (root / "reports").glob("summary.md"):
-        yield _entry("summary", "summary.md", what="every row of every report", done=file)
+        state, at = _finished(file)
+        yield Entry("summary", file.name, what="every row of every report", state=state, at=at)
 
 
 def _pages(root: Path, kind: str) -> Iterator[Entry]:
     for folder in _folders(root, kind):
-        file = _first(*(folder / name for name in _PAGES))
-        page = f"../{kind}/{folder.name}/" + (file.name if file.exists() else "")
-        ends = [each / "done.json" for each in (folder, folder / "run")]
-        done = _first(*ends, folder / "export.json", file)
-        about, said = _read_page(file)
-        said = (_told(done).get("headline") or [said])[0]
-        yield _entry(folder.name, page, what=str(said), done=done, about=about)
+        page = _first(*(folder / name for name in _PAGES))
+        yield _entry(folder, _of_page, ends=(folder / "export.json", page), page=page.name)
 
 
-def _pipelines(root: Path) -> Iterator[Entry]:
-    for folder in _folders(root, "pipelines"):
-        try:
-            told = read_yaml(folder / "config.yaml")
-        except (DwfError, OSError):
-            told = {}
-        report = root / "reports" / folder.name / "done.json"
-        done = report if told.get("evaluate") else folder / "seconds.json"
-        words = ", ".join(key for key in told if told[key] and key not in _NO_STAGES)
-        yield _entry(folder.name, f"../pipelines/{folder.name}/", what=words, done=done)
+def _of_page(folder: Path) -> _Words:
+    about, said = _read_page(_first(*(folder / name for name in _PAGES)))
+    headline = _told(_first(*_ends(folder))).get("headline") or [said]
+    return _Words(str(headline[0]), about)
 
 
 def _read_page(page: Path) -> tuple[str, str]:
     """Return the title of a page without the name of its report, and its first sentences."""
-    try:
-        refuse_irregular(page)
-        with open(page, encoding="utf-8", errors="replace") as file:
-            text = file.read(_HEAD)
-    except (OSError, DwfError):
+    if not page.exists():
         return "", ""
+    refuse_irregular(page)
+    with open(page, encoding="utf-8", errors="replace") as file:
+        text = file.read(_HEAD)
     title = re.search("<title>[^:<]*: ([^<]*)</title>", text)
     said = re.search('<p class="headline">(.*?)</p>', text, re.DOTALL)
     words = re.sub("</?code>", "`", said[1]) if said else ""
     return unescape(title[1]) if title else "", unescape(re.sub("<[^>]*>", "", words))
 
 
+def _pipelines(root: Path) -> Iterator[Entry]:
+    for folder in _folders(root, "pipelines"):
+        report = root / "reports" / folder.name / "done.json"
+        yield _entry(folder, _of_pipeline, ends=(report, folder / "seconds.json"))
+
+
+def _of_pipeline(folder: Path) -> _Words:
+    told = read_yaml(folder / "config.yaml")
+    return _Words(", ".join(key for key in told if told[key] and key not in _NO_STAGES))
+
+
 def _runs(root: Path) -> Iterator[Entry]:
     for folder in _folders(root, "runs"):
-        settings, done, words = folder / "config.yaml", folder / "done.json", ""
-        if (folder / "experiment.json").exists():
-            done, words = folder / "run" / "done.json", "predictors of properties"
-        elif (folder / "generator.json").exists() and settings.exists():
-            try:
-                config = build(GeneratorConfig, read_yaml(settings), source=str(settings))
-                words = f"{config.title}, learnt from {config.zoo}"
-            except DwfError:
-                words = "a generator"
-        yield _entry(folder.name, f"../runs/{folder.name}/", what=words, done=done)
+        yield _entry(folder, _of_run)
+
+
+def _of_run(folder: Path) -> _Words:
+    if (folder / "experiment.json").exists():
+        return _Words("predictors of properties")
+    settings = folder / "config.yaml"
+    if not ((folder / "generator.json").exists() and settings.exists()):
+        return _Words()
+    try:
+        config = build(GeneratorConfig, read_yaml(settings), source=str(settings))
+    except DwfError:
+        return _Words("a generator")
+    return _Words(f"{config.title}, learnt from {config.zoo}")
 
 
 def _zoos(root: Path) -> Iterator[Entry]:
     for folder in _folders(root, "zoos"):
-        if not (folder / "zoo.json").exists():
-            continue
-        done = _first(folder / "run" / "done.json", folder / "zoo.h5")
-        try:
-            words = _words_of_zoo(folder)
-        except (DwfError, OSError):  # not whole, or being written by somebody else
-            words = ""
-        yield _entry(folder.name, f"../zoos/{folder.name}/", what=words, done=done)
+        if _is_there(folder / "zoo.json"):
+            yield _entry(folder, _of_zoo, ends=(folder / "zoo.h5",))
 
 
-def _words_of_zoo(folder: Path) -> str:
+def _of_zoo(folder: Path) -> _Words:
     several = read_manifest(folder)
     if several:
-        return f"a family of {', '.join(several.values())}"
+        return _Words(f"a family of {', '.join(several.values())}")
     zoo = Zoo.open(folder)
     networks = len(np.unique(zoo.columns["network"]))
     rows = "" if networks == len(zoo) else f" in {len(zoo):,} rows"
     where = f" on {zoo.facts.data.title}" if zoo.facts.data else ""
-    return f"{networks:,} networks{rows} of {zoo.layout.size:,} weights{where}"
+    return _Words(f"{networks:,} networks{rows} of {zoo.layout.size:,} weights{where}")
 
 
 def _folders(root: Path, kind: str) -> list[Path]:
     place = root / kind
-    return sorted(each for each in place.iterdir() if each.is_dir()) if place.is_dir() else []
+    return sorted(each for each in place.iterdir() if _is_there(each)) if place.is_dir() else []
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a folder or file is there, as far as this user may look."""
+    try:
+        return path.is_dir() or path.is_file()
+    except OSError:
+        return True
+
+
+def _ends(folder: Path) -> tuple[Path, Path]:
+    """Return where a stage says that it has ended."""
+    return folder / "done.json", folder / "run" / "done.json"
 
 
 def _first(*files: Path) -> Path:
+    """Return the first of these that is there, or the first."""
     return next((file for file in files if file.exists()), files[0])
 
 
@@ -177,13 +212,35 @@ def _told(done: Path) -> dict[str, Json]:
         return {}
 
 
-def _entry(name: str, page: str, *, what: str, done: Path, about: str = "") -> Entry:
+def _entry(
+    folder: Path, tell: Callable[[Path], _Words], *, ends: Sequence[Path] = (), page: str = ""
+) -> Entry:
+    """Return the row of a folder, with what `tell` says of it.
+
+    Args:
+        folder: the folder.
+        tell: returns words; what it cannot read, or was altered, is named with none.
+        ends: further files that are there once it is finished.
+        page: file in it that its name leads to, where that is there.
+    """
+    words, state, at, shown = _Words(), _NOT_FINISHED, 0.0, ""
+    with contextlib.suppress(OSError, DwfError), told_by(folder):
+        words = tell(folder)
+    with contextlib.suppress(OSError):
+        shown = page if page and (folder / page).exists() else ""
+        state, at = _finished(_first(*_ends(folder), *ends))
+    what = words.what
     short = what if len(what) <= _LONGEST else f"{what[:_LONGEST].rsplit(' ', 1)[0]} ..."
+    place = f"../{folder.parent.name}/{quote(folder.name)}/{shown}"
+    return Entry(folder.name, place, what=short, state=state, at=at, about=words.about)
+
+
+def _finished(done: Path) -> tuple[str, float]:
+    """Return when something was finished, in words and in seconds."""
     if not done.exists():
-        return Entry(name, page, what=short, state="not finished", at=0, about=about)
+        return _NOT_FINISHED, 0.0
     at = done.stat().st_mtime
-    moment = datetime.fromtimestamp(at, UTC)
-    return Entry(name, page, what=short, state=f"{moment:%Y-%m-%d %H:%M}", at=at, about=about)
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}", at
 
 
 def _table(entries: list[Entry]) -> str:
