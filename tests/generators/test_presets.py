@@ -33,7 +33,7 @@ AT_ONCE = [
 FLOWS = [path for path in PRESETS if path not in (*SANE, *VECTORS, *AT_ONCE)]
 WIDTHS = {"mnist14": (196, 16, 10), "fashion_mnist_neurons": (784, 32, 32, 10)}
 WIDTHS |= {"mnist_and_fashion_mnist": (784, 32, 32, 10)}
-WIDTHS |= {"digits_two_layers": (64, 16, 16, 10)}
+WIDTHS |= {"digits_two_layers": (64, 16, 16, 10), "digits_widths": (64, 16, 16, 10)}
 WIDTHS |= {"fashion_mnist": (784, 128, 128, 10), "mnist": (784, 32, 32, 10), "iris": (4, 16, 3)}
 CNN_OF_DIGITS = CNNConfig((8, 16), (1, 8, 8), kernels=(3, 2), pools=(2, 0))
 FEW_STEPS = ("training.steps", "6"), ("training.batch-size", "8"), ("training.warm-up", "0")
