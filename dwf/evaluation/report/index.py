@@ -184,13 +184,21 @@ def _of_zoo(folder: Path) -> _Words:
 
 def _folders(root: Path, kind: str) -> list[Path]:
     place = root / kind
-    return sorted(each for each in place.iterdir() if _is_there(each)) if place.is_dir() else []
+    return sorted(filter(_is_folder, place.iterdir())) if place.is_dir() else []
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a folder is there, as far as this user may look."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return True
 
 
 def _is_there(path: Path) -> bool:
-    """Whether a folder or file is there, as far as this user may look."""
+    """Whether a file is there, as far as this user may look."""
     try:
-        return path.is_dir() or path.is_file()
+        return path.exists()
     except OSError:
         return True
 
