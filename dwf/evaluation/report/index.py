@@ -124,7 +124,7 @@ def _of_run(folder: Path) -> str:
 
 def _zoos(root: Path) -> Iterator[Entry]:
     for folder in _folders(root, "zoos"):
-        if _is_there(folder / "zoo.json"):
+        if _has(folder, "zoo.json"):
             yield _entry(folder, _of_zoo)
 
 
@@ -137,13 +137,21 @@ def _of_zoo(folder: Path) -> str:
 
 def _folders(root: Path, kind: str) -> list[Path]:
     place = root / kind
-    return sorted(each for each in place.iterdir() if _is_there(each)) if place.is_dir() else []
+    return sorted(each for each in place.iterdir() if _is_folder(each)) if place.is_dir() else []
 
 
-def _is_there(path: Path) -> bool:
-    """Whether a folder or file is there, as far as this user may look."""
+def _is_folder(path: Path) -> bool:
+    """Whether a path is a folder, as far as this user may look."""
     try:
-        return path.is_dir() or path.is_file()
+        return path.is_dir()
+    except OSError:
+        return True
+
+
+def _has(folder: Path, name: str) -> bool:
+    """Whether a folder has a file of a name, as far as this user may look."""
+    try:
+        return (folder / name).exists()
     except OSError:
         return True
 
