@@ -570,7 +570,7 @@ def test_what_rows_of_predictors_told_is_held_to_its_form(tmp_path):
 def test_what_is_told_of_damage_is_short(tmp_path):
     """NumPy quotes what it found in the place of a name: a kilobyte of bytes."""
     file = tmp_path / "a.npz"
-    np.savez(file, abc=np.zeros(200), abd=np.zeros(200))
+    np.savez(file, abc=np.zeros(200), xyz=np.zeros(200))
     file.write_bytes(file.read_bytes().replace(b"abc.npy", b"\x1b" * 7, 1))
     with pytest.raises(DwfError, match=r"a\.npz") as told, reading_arrays(file):
         np.load(file)["abc"]
