@@ -234,21 +234,28 @@ def _failed_units(folder: Path, config: ExperimentConfig) -> list[Unit]:
 
 def _take_changed_rows(folder: Path, config: ExperimentConfig) -> None:
     """Take new rows, and new settings of rows that have not finished under any seed."""
-    file = folder / "run" / "config.yaml"
-    if not file.exists():
+    if not _changed_rows(folder, config):  # a lock would ask for writing where all is finished
         return
+    file, now = folder / "run" / "config.yaml", to_dict(config)
     with hold(folder / "run"):
-        begun = read_mapping(file)
-        now = to_dict(config)
-        before, rows = begun["rows"], now["rows"]
-        changed = [name for name in before | rows if before.get(name) != rows.get(name)]
-        others = [key for key, *_ in differences(begun | {"rows": rows}, now) if key not in FREE]
-        if not changed or others or any(_is_finished(folder, name) for name in changed):
-            return  # where something else differs, the folder's settings say what
-        for name in changed:
+        for name in _changed_rows(folder, config):
             for unit in (Unit(name, seed) for seed in config.all_seeds):
                 forget(folder, unit)
-        write_text(file, yaml.safe_dump(begun | {"rows": rows}, sort_keys=False))
+        begun = read_mapping(file)
+        write_text(file, yaml.safe_dump(begun | {"rows": now["rows"]}, sort_keys=False))
+
+
+def _changed_rows(folder: Path, config: ExperimentConfig) -> list[str]:
+    """Return the rows that may be taken; none where something else differs, which is then told."""
+    file = folder / "run" / "config.yaml"
+    if not file.exists():
+        return []
+    begun, now = read_mapping(file), to_dict(config)
+    before, rows = begun["rows"], now["rows"]
+    changed = [name for name in before | rows if before.get(name) != rows.get(name)]
+    others = [key for key, *_ in differences(begun | {"rows": rows}, now) if key not in FREE]
+    is_told = others or any(_is_finished(folder, name) for name in changed)
+    return [] if is_told else changed
 
 
 def _is_finished(folder: Path, row: str) -> bool:
