@@ -24,7 +24,7 @@ from dwf.evaluation.measure import (
     Measured,
     Yardstick,
     average_of,
-    coherence,
+    measure_coherence,
     retrieved,
 )
 from dwf.evaluation.report import NetworkSet, marked, network_set
@@ -212,7 +212,7 @@ class _Measuring:
         yardstick = self.yardstick
         part = yardstick.data.part(yardstick.split)
         counts = part.labels[part.index].bincount()
-        return coherence(
+        return measure_coherence(
             zoo,
             rows,
             accuracy_S=measured.accuracy_S,

@@ -207,15 +207,10 @@ def test_a_size_that_pads_more_than_it_holds_is_warned_of(caplog):
 
 
 @pytest.mark.parametrize("size", [0, -3])
-def test_a_size_below_one_is_refused_with_a_better_one(size):
-    layout = layout_of(CNN3)
-    for make in (Geometry.of, lambda layout, settings: Geometry.common([layout], settings)):
-        with pytest.raises(ConfigError, match=rf"codec.size = {size}: .* codec.size to 73,"):
-            make(layout, TokenSettings(size))
-        with pytest.raises(
-            ConfigError, match=rf"^codec.tokens.size = {size}: .* codec.tokens.size to 73,"
-        ):
-            make(layout, SaneTokensConfig(size))
+def test_a_size_below_one_is_refused_where_settings_are_made(size):
+    for made in (TokenSettings, SaneTokensConfig):
+        with pytest.raises(ConfigError, match=rf"size = {size}: allowed is at least 1"):
+            made(size)
 
 
 def test_a_size_longer_than_any_row_is_refused():

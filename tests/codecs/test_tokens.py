@@ -121,8 +121,6 @@ def test_loaded_codec_is_the_saved_one_bit_for_bit(zoo_of, run, tmp_path, monkey
 
 def test_sizes_and_networks_that_do_not_fit(zoo_of, run, caplog):
     zoo, other = zoo_of("cnn"), zoo_of("mlp")
-    with pytest.raises(ConfigError, match=r"codec.size = 0: .*set codec.size to"):
-        fit(zoo, run, size=0)
     with pytest.raises(ConfigError, match=r"codec.size = 999: the longest row"):
         fit(zoo, run, size=999)
     with caplog.at_level(logging.WARNING):

@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from dwf.evaluation.config import EvaluateConfig
-from dwf.evaluation.measure.coherence import MOST_EXCHANGED, coherence, exchange_layers, layers_of
+from dwf.evaluation.measure.coherence import (
+    MOST_EXCHANGED,
+    exchange_layers,
+    layers_of,
+    measure_coherence,
+)
 from dwf.evaluation.stage import evaluate
 from dwf.networks.config import CNNConfig
 from dwf.networks.functional import build_network, score_networks
@@ -50,7 +55,7 @@ def test_what_is_left_is_counted_above_chance(zoo):
     given = {"chance": 0.1, "seed": 0}
 
     def found(accuracy, after):
-        return coherence(
+        return measure_coherence(
             zoo,
             rows,
             accuracy_S=np.array(accuracy),
@@ -63,7 +68,7 @@ def test_what_is_left_is_counted_above_chance(zoo):
     assert found(spread, 0.9)["left"] == pytest.approx(1)
     assert found(spread - 0.8, 0.5)["left"] is None  # no better than chance
     assert found(spread, 0.5)["n"] == len(rows) < MOST_EXCHANGED
-    assert coherence(zoo, rows[:1], accuracy_S=spread[:1], score=None, **given) == {}
+    assert measure_coherence(zoo, rows[:1], accuracy_S=spread[:1], score=None, **given) == {}
 
 
 def test_at_most_so_many_are_exchanged(zoo, monkeypatch):
@@ -75,7 +80,7 @@ def test_at_most_so_many_are_exchanged(zoo, monkeypatch):
         return np.full(len(weights_BD), 0.5)
 
     accuracy_S = np.linspace(0.5, 0.9, len(rows))
-    told = coherence(zoo, rows, accuracy_S=accuracy_S, chance=0.1, seed=0, score=score)
+    told = measure_coherence(zoo, rows, accuracy_S=accuracy_S, chance=0.1, seed=0, score=score)
     chosen = np.sort(numpy_stream(0, "exchanged networks").permutation(len(rows))[:5])
     assert sum(seen) == told["n"] == 5
     assert told["before"] == pytest.approx(accuracy_S[chosen].mean())

@@ -230,7 +230,7 @@ def test_a_last_batch_of_one_image_is_refused_where_batchnorm_cannot_take_it():
 
 
 def test_settings_that_contradict_each_other_are_refused():
-    with pytest.raises(ValueError, match="multistep needs them"):
+    with pytest.raises(ValueError, match="multistep needs milestones"):
         RecipeConfig(schedule="multistep")
     with pytest.raises(ValueError, match="prune ends at epoch 9, the recipe at 5"):
         RecipeConfig(prune=PruneConfig(from_epoch=1, rounds=5, every=2))

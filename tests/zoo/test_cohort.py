@@ -165,8 +165,9 @@ def test_an_interrupted_cohort_ends_bitwise_equal(tmp_path, monkeypatch, stop_af
 
 def test_a_network_that_diverges_is_recorded_and_the_others_go_on(tmp_path):
     recipe = RecipeConfig(epochs=3, batch_size=16, optimizer="sgd")
-    rates = tuple(1e30 if i == 2 else 0.05 for i in range(5))
-    wild = config(recipe=recipe, vary=VaryConfig(learning_rate=rates))
+    wild = config(recipe=recipe, vary=VaryConfig(learning_rate=(0.05,) * 5))
+    rates = (0.05, 0.05, 1e30, 0.05, 0.05)  # larger than settings take, so that it is soon over
+    object.__setattr__(wild.vary, "learning_rate", rates)
     cohort = trained(wild, range(5), folder=tmp_path / "wild")
     lost = (cohort.diverged_N >= 0).tolist()
     assert [int(n) for n, is_lost in zip(cohort.networks, lost, strict=True) if is_lost] == [2]

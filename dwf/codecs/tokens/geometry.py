@@ -264,12 +264,6 @@ def _geometry(layout: Layout, settings: TokenSettings) -> Geometry:
     size, packing = settings.size, settings.packing
     if size is None:
         size = best_size((layout,), settings)
-    if size < 1:
-        name, best = f"{settings.key}.size", best_size((layout,), settings)
-        raise ConfigError(
-            f"{name} = {size}: a token holds at least 1 number; set {name} to {best}, "
-            "which suits these networks, or leave it out"
-        )
     layers: list[TokenLayer] = []
     for weight, bias, axis in matrices(layout, settings):
         rows, columns = matrix_shape(weight, bias, axis=axis)

@@ -2,7 +2,7 @@
 
 from dwf.evaluation.measure.baselines import FAMILIES, Baseline, Drawn, average_of
 from dwf.evaluation.measure.behaviour import behaviour_images
-from dwf.evaluation.measure.coherence import coherence
+from dwf.evaluation.measure.coherence import measure_coherence
 from dwf.evaluation.measure.ensembles import ensemble_size, vote_accuracy
 from dwf.evaluation.measure.limits import DRAWN_IN, HALF_WAY, NEAR_COPY, Limits
 from dwf.evaluation.measure.nearness import Nearness
@@ -49,8 +49,8 @@ __all__ = [
     "average_of",
     "behaviour_images",
     "check_accuracy",
-    "coherence",
     "ensemble_size",
+    "measure_coherence",
     "moments",
     "nearest",
     "overlap",

@@ -52,7 +52,7 @@ def exchange_layers(zoo: Zoo, rows_S: np.ndarray, *, seed: int) -> Iterator[np.n
         yield np.concatenate(parts, axis=1)
 
 
-def coherence(
+def measure_coherence(
     zoo: Zoo,
     rows_S: np.ndarray,
     *,
