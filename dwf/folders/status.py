@@ -1,7 +1,8 @@
 """How far each folder under a root is, from the disk alone; changes nothing."""
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,8 +39,8 @@ class Standing:
     def cells(self) -> list[str]:
         """Its cells under `COLUMNS`."""
         when = "" if self.changed is None else time.strftime(_TIME, time.localtime(self.changed))
-        path = f"{self.place.kind.parent}/{self.place.path.name}"
-        return [path, self.place.kind.noun, self.state, self.far, when]
+        path = self.place.path.absolute()
+        return [f"{path.parent.name}/{path.name}", self.place.kind.noun, self.state, self.far, when]
 
 
 COLUMNS = ("folder", "kind", "state", "how far", "last change")
@@ -52,7 +53,31 @@ def read_standings(root: Path) -> list[Standing]:
     Args:
         root: folder that holds zoos/, runs/ and reports/.
     """
-    return [read_standing(place, root) for kind in KINDS.values() for place in places(root, kind)]
+    known = [place for kind in KINDS.values() for place in places(root, kind)]
+    paths = {place.path for place in known}
+    closed = [one for one in _closed(root) if one.place.path not in paths]
+    return [*(read_standing(place, root) for place in known), *closed]
+
+
+def _closed(root: Path) -> Iterator[Standing]:
+    """Yield the folders that the system does not list, of whichever kind they are."""
+    for kind in {kind.parent: kind for kind in reversed(KINDS.values())}.values():
+        parent = root / kind.parent
+        for folder in (parent, *_listed(parent)):
+            try:
+                os.scandir(folder).close()
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except OSError as error:
+                told = sentence_of(error)
+                yield Standing(Place(folder, kind), "unreadable", told, None, changed=None)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def read_standing(place: Place, root: Path) -> Standing:

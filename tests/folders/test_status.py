@@ -1,7 +1,11 @@
 """What a root holds and how far it is, against what was put there."""
 
+import errno
 import json
+import os
+from pathlib import Path
 
+import pytest
 import yaml
 
 from dwf.commands import COMMANDS
@@ -83,6 +87,26 @@ def test_damage_is_told_and_does_not_hide_the_rest(make_zoo, tmp_path):
     assert standing(tmp_path, "zoos/z")[0] == "damaged"
     assert standing(tmp_path, "runs/done")[0] == "finished"
     run("--root", tmp_path, code=1)
+
+
+@pytest.mark.parametrize(("closed", "told"), [("runs/theirs", "runs/theirs"), ("runs", "/runs")])
+def test_a_folder_that_is_not_listed_is_told_beside_the_rest(
+    make_zoo, tmp_path, monkeypatch, capsys, closed, told
+):
+    RunFolder(make_zoo(4, name="z").path / "run", {}).finish()
+    (tmp_path / "runs" / "theirs").mkdir(parents=True)  # what is in it is not seen
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path) == tmp_path / closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refusing)
+    run("--root", tmp_path, code=1)
+    said = capsys.readouterr().out
+    assert "zoos/z" in said and told in said
+    assert "unreadable" in said and "Permission denied" in said
 
 
 def written(folder, name):
