@@ -22,7 +22,7 @@ NARROW = {
     "density.backbone.heads": 2,
     "density.backbone.depth": 2,
     "density.backbone.window": 8,
-    "density.training.steps": 400,
+    "density.training.steps": 200,
     "density.training.batch-size": 8,
     "density.training.validate-every": 10,
     "density.training.compute.device": "cpu",

@@ -28,10 +28,10 @@ SANE = {
         "halo": 4,
         "backbone": {"width": 32, "heads": 2, "depth": 1, "latent": 16, "positions": "sinusoidal"},
         "training": {
-            "steps": 1000,
+            "steps": 600,
             "batch_size": 8,
             "learning_rate": 0.002,
-            "validate_every": 50,
+            "validate_every": 30,
             "compute": {"device": "cpu", "kernel": "torch"},
         },
     },
