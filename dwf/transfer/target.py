@@ -23,8 +23,8 @@ from dwf.zoo.config import ZooConfig
 from dwf.zoo.facts import Facts
 from dwf.zoo.layout import Layout
 
-# More than the steps of a zoo touch: 32 networks 784-32-32-10 together are 2.9 times as fast each as
-# one in memory, 8 are 2.6 times (medians of two runs in turn, on a machine that did other work too).
+# More than the steps of a zoo touch: 32 networks 784-32-32-10 together are 2.9 times as fast each
+# as one in memory, 8 are 2.6 times (medians of two runs in turn, on a machine that did other work).
 # A zoo keeps to its rule, since bytes of a network depend on which others are trained beside it.
 _CACHE_BYTES = 4 * roster.CACHE_BYTES
 
