@@ -7,6 +7,7 @@ link must stay as it is.
 import errno
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -112,6 +113,21 @@ RECORDS = [
     '{"headline": {"a": 1}}',
     '{"headline": 1}',
 ]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named_beside_the_rest(tmp_path, monkeypatch):
+    for name in ("mine", "theirs"):
+        (tmp_path / "reports" / name).mkdir(parents=True)
+    exists = Path.exists
+
+    def refusing(path):
+        if path.parent.name == "theirs":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refusing)
+    text = write_index(tmp_path).read_text()
+    assert ">mine</a>" in text and ">theirs</a>" in text
 
 
 def test_a_page_of_pages_names_what_was_altered_without_words(make_zoo):

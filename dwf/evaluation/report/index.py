@@ -113,8 +113,7 @@ def _summaries(root: Path) -> Iterator[Entry]:
 
 def _pages(root: Path, kind: str) -> Iterator[Entry]:
     for folder in _folders(root, kind):
-        page = _first(*(folder / name for name in _PAGES))
-        yield _entry(folder, _of_page, ends=(folder / "export.json", page), page=page.name)
+        yield _entry(folder, _of_page, ends=(folder / "export.json",), pages=_PAGES)
 
 
 def _of_page(folder: Path) -> _Words:
@@ -221,7 +220,11 @@ def _told(done: Path) -> dict[str, Json]:
 
 
 def _entry(
-    folder: Path, tell: Callable[[Path], _Words], *, ends: Sequence[Path] = (), page: str = ""
+    folder: Path,
+    tell: Callable[[Path], _Words],
+    *,
+    ends: Sequence[Path] = (),
+    pages: Sequence[str] = (),
 ) -> Entry:
     """Return the row of a folder, with what `tell` says of it.
 
@@ -229,14 +232,15 @@ def _entry(
         folder: the folder.
         tell: returns words; what it cannot read, or was altered, is named with none.
         ends: further files that are there once it is finished.
-        page: file in it that its name leads to, where that is there.
+        pages: files in it of which one is its page, to which its name leads where that is there.
     """
     words, state, at, shown = _Words(), _NOT_FINISHED, 0.0, ""
     with contextlib.suppress(OSError, DwfError), told_by(folder):
         words = tell(folder)
     with contextlib.suppress(OSError):
-        shown = page if page and (folder / page).exists() else ""
-        state, at = _finished(_first(*_ends(folder), *ends))
+        own = [folder / name for name in pages if (folder / name).exists()]
+        shown = own[0].name if own else ""
+        state, at = _finished(_first(*_ends(folder), *ends, *own))
     what = words.what
     short = what if len(what) <= _LONGEST else f"{what[:_LONGEST].rsplit(' ', 1)[0]} ..."
     place = f"../{folder.parent.name}/{quote(folder.name)}/{shown}"
