@@ -15,6 +15,7 @@ import torch
 
 from dwf.backbones.shape import Sections, Shape
 from dwf.errors import ShapeMismatch
+from dwf.files import read_array
 from dwf.ranks import world
 from dwf.run_folder import replacing
 
@@ -281,8 +282,7 @@ def join(parts: Sequence[Codes], file: Path | None = None) -> Codes:
 def map_values(file: Path) -> torch.Tensor:
     """Return the values of an `.npy` of codes, mapped; ranks call it together."""
     # Copy on write: who changes codes in place changes memory, not the file.
-    mapped = world().on_all(lambda: np.load(file, mmap_mode="c", allow_pickle=False))
-    return torch.from_numpy(mapped)
+    return torch.from_numpy(world().on_all(read_array, file, "c"))
 
 
 def _values_like(first: Codes, codes: Codes, kinds: list[torch.Tensor | None]) -> torch.Tensor:
