@@ -135,12 +135,7 @@ class TrainedCodec(Codec):
         """Refuse a training that this rank's device has no room for; see `refuse_no_room`."""
         training, layouts = self.config.training, [zoo.layout for zoo, _ in train]
         module = self.planned_module(self.config, layouts)
-        share = Share(
-            0,
-            1 if training.engine == "plain" else world().size,
-            batch_size=training.batch_size,
-            accumulate=training.accumulate,
-        )
+        share = Share.of_first(training, world().size)
         refuse_no_room(
             module,
             training,

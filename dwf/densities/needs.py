@@ -34,12 +34,7 @@ class Needs:
             ConfigError: the batch cannot be shared by so many ranks.
         """
         training, backbone = density.training, density.backbone
-        share = Share(
-            0,
-            1 if training.engine == "plain" else ranks,
-            batch_size=training.batch_size,
-            accumulate=training.accumulate,
-        )
+        share = Share.of_first(training, ranks)
         kept = numbers_in_bytes(share.micro * backbone.kept_numbers(shape), training)
         hints = tuple(f"--density.backbone.{name}" for name in backbone.saves_memory)
         return cls(share, kept, hints)

@@ -83,8 +83,10 @@ def _describe_row(
         raise
     except DwfError as error:
         return f"WARNING: it cannot be built: {error}"
-    together = 1 if training.engine == "plain" else ranks
-    share = Share(0, together, batch_size=training.batch_size, accumulate=training.accumulate)
     return describe_training(
-        module, training, share=share, key=f"rows.{name}.training", gpu_memory_gb=gpu_memory_gb
+        module,
+        training,
+        share=Share.of_first(training, ranks),
+        key=f"rows.{name}.training",
+        gpu_memory_gb=gpu_memory_gb,
     )

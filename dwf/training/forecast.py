@@ -43,13 +43,11 @@ def describe_training(
     Raises:
         ConfigError: the settings of DeepSpeed are wrong.
     """
-    sizes = [p.numel() for p in module.parameters()]
-    need = memory_of_training(
-        config, sum(sizes), world=share.world, activations=activations, largest_layer=max(sizes)
-    )
+    parameters = sum(p.numel() for p in module.parameters())
+    need = _need(module, config, share=share, activations=activations)
     return "\n".join(
         [
-            f"{sum(sizes):,} parameters; {_describe_ranks(config, share)}",
+            f"{parameters:,} parameters; {_describe_ranks(config, share)}",
             f"memory per GPU: {_sizes(need)}",
             *_advice(need, key, hints, gpu_memory_gb),
             *_warning(need, config, share, key, hints),
@@ -80,10 +78,7 @@ def refuse_no_room(
         TooLarge: so it is; names the setting that would fit, if one does.
         ConfigError: the settings of DeepSpeed are wrong.
     """
-    sizes = [p.numel() for p in module.parameters()]
-    need = memory_of_training(
-        config, sum(sizes), world=share.world, activations=activations, largest_layer=max(sizes)
-    )
+    need = _need(module, config, share=share, activations=activations)
     device = find_device(config.compute.device)
     room = device_bytes(device)
     if need["total"] > room:
@@ -92,6 +87,16 @@ def refuse_no_room(
             f"{key}: training takes {_sizes(need)}, and {where} {room / 2**30:,.1f} GiB: "
             f"{_that_fits(need, room, share, key, hints)}"
         )
+
+
+def _need(
+    module: nn.Module, config: LoopConfig, *, share: Share, activations: int
+) -> dict[str, int]:
+    """Return what training takes on each rank, in bytes; see `memory_of_training`."""
+    sizes = [p.numel() for p in module.parameters()]
+    return memory_of_training(
+        config, sum(sizes), world=share.world, activations=activations, largest_layer=max(sizes)
+    )
 
 
 def device_bytes(device: torch.device) -> int:
@@ -105,8 +110,8 @@ def _that_fits(
     need: dict[str, int], room: int, share: Share, key: str, hints: Sequence[str]
 ) -> str:
     """Return in words the setting with which a training fits, or what brings it nearer."""
-    free, an_example = room - (need["total"] - need["activations"]), need["activations"]
-    an_example = an_example // share.micro
+    free = room - (need["total"] - need["activations"])
+    an_example = need["activations"] // share.micro
     each = share.batch_size // share.world
     for accumulate in range(share.accumulate + 1, each + 1):
         if each % accumulate == 0 and an_example * (each // accumulate) <= free:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from dwf.errors import ConfigError, TooFewNetworks
+from dwf.training.config import LoopConfig
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,16 @@ class Share:
     """Examples of an update, over all ranks and micro-batches."""
     accumulate: int = 1
     """Micro-batches of an update on each rank."""
+
+    @classmethod
+    def of_first(cls, config: LoopConfig, ranks: int) -> "Share":
+        """Return the first rank's of a training; that of the engine `plain` is of one rank.
+
+        Raises:
+            ConfigError: the batch cannot be shared by so many ranks.
+        """
+        world = 1 if config.engine == "plain" else ranks
+        return cls(0, world, batch_size=config.batch_size, accumulate=config.accumulate)
 
     def __post_init__(self):
         if self.batch_size % (self.world * self.accumulate):
