@@ -6,6 +6,7 @@ Shape suffixes: B networks of a block, D numbers of a network, S tokens.
 import dataclasses
 
 import torch
+from torch import nn
 
 from dwf.densities.density import Setting
 from dwf.errors import ConfigError, ShapeMismatch
@@ -22,7 +23,40 @@ from dwf.zoo.layout import Layout, Span
 from dwf.zoo.misfit import refuse_other_data
 
 
-class NewArchitecture(Generator):
+class OtherArchitecture(Generator):
+    """Base of a generator's codec and density for networks of an architecture of no zoo.
+
+    Args:
+        generator: one that is fitted, of the zoo whose data they are for.
+        network: the architecture.
+        module: one of it, see `_module_of`.
+    """
+
+    def __init__(self, generator: Generator, network: NetworkConfig, *, module: nn.Module):
+        number = generator.zoos.index(generator.source)
+        parts = generator.codec, generator.density
+        super().__init__(*parts, origin=generator.origin, head=generator.head, zoo=number)
+        self._subject = dataclasses.replace(generator.subject, network=network, permutations=None)
+        self._layout = Layout.of(module)
+
+    @property
+    def subject(self) -> Subject:
+        """The architecture drawn, and the data of the zoo whose architecture is known."""
+        return self._subject
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of the networks that it draws."""
+        return self._layout
+
+
+def _module_of(network: NetworkConfig, generator: Generator) -> nn.Module:
+    """Return a network of an architecture; raises `ConfigError` where the data do not fit it."""
+    known = generator.subject
+    return refuse_other_data(network, known.load_data(), title=known.data.title)
+
+
+class NewArchitecture(OtherArchitecture):
     """A generator's codec and density, for networks of another architecture.
 
     Their layers are copies of known ones, see `codecs.tokens.tiling`; what the codec does not cover
@@ -39,29 +73,14 @@ class NewArchitecture(Generator):
     """
 
     def __init__(self, generator: Generator, network: NetworkConfig, *, seed: int):
-        head, number = generator.head, generator.zoos.index(generator.source)
-        codec, density = generator.codec, generator.density
-        super().__init__(codec, density, origin=generator.origin, head=head, zoo=number)
         _refuse_unable(generator)
-        known = generator.subject
-        module = refuse_other_data(network, known.load_data(), title=known.data.title)
-        self._layout = Layout.of(module)
-        self._subject = dataclasses.replace(known, network=network, permutations=None)
-        self._tiling = codec.tiling(generator.layout, self._layout)
+        module = _module_of(network, generator)
+        super().__init__(generator, network, module=module)
+        self._tiling = self.codec.tiling(generator.layout, self._layout)
         initialise(module, network, kind="default", seed=seed_of(seed, "new architecture"))
         self._initial_D = self._layout.flatten(module.state_dict())
         for new, source in self._tiling.names.items():
             logger.info("new architecture: %s is drawn as %s", new, source)
-
-    @property
-    def subject(self) -> Subject:
-        """The new architecture, and the data of the zoo whose architecture is known."""
-        return self._subject
-
-    @property
-    def layout(self) -> Layout:
-        """Layout of the networks that it draws."""
-        return self._layout
 
     @property
     def numbers(self) -> int:
@@ -92,7 +111,7 @@ class NewArchitecture(Generator):
         return self.codec.decode_tiles(values_BSL, self._tiling, template_D=self._initial_D)
 
 
-class UnseenWidths(Generator):
+class UnseenWidths(OtherArchitecture):
     """A generator's codec and density, for networks of widths that the codec kept room for.
 
     Args:
@@ -104,26 +123,11 @@ class UnseenWidths(Generator):
     """
 
     def __init__(self, generator: Generator, network: NetworkConfig):
-        number = generator.zoos.index(generator.source)
-        parts = generator.codec, generator.density
-        super().__init__(*parts, origin=generator.origin, head=generator.head, zoo=number)
-        known = generator.subject
-        module = refuse_other_data(network, known.load_data(), title=known.data.title)
+        super().__init__(generator, network, module=_module_of(network, generator))
         try:
-            self._layout = self.codec.layout_of(Layout.of(module).digest)
+            self.codec.layout_of(self._layout.digest)
         except ShapeMismatch as error:
             raise ConfigError(f"network: {error}") from None
-        self._subject = dataclasses.replace(known, network=network, permutations=None)
-
-    @property
-    def subject(self) -> Subject:
-        """The architecture drawn, and the data of the first zoo."""
-        return self._subject
-
-    @property
-    def layout(self) -> Layout:
-        """Layout of the networks that it draws."""
-        return self._layout
 
     @property
     def numbers(self) -> int:
