@@ -26,7 +26,7 @@ from dwf.plain import Json, Settings
 from dwf.randomness import threads
 from dwf.ranks import alone
 from dwf.run_folder import hold, write_json
-from dwf.settings import Overlay, assign, build, read_yaml, to_dict
+from dwf.settings import Overlay, assigned, build, read_yaml, to_dict
 from dwf.yaml_files import read_mapping
 from dwf.zoo.config import ZooConfig
 
@@ -72,15 +72,13 @@ class Audit:
             if file is not None:
                 data = Overlay(STAGES[stage].config, read_yaml(file, stage))
                 stages.setdefault(stage, {})[file] = data
-        assign(config.set, stages, filled=_FILLED)
-        for file, overlay in (pair for files in stages.values() for pair in files.items()):
-            overlay.leave_out_idle(file)
+        said = assigned(config.set, stages, filled=_FILLED)
         return cls(
             config,
             {
-                known_as(stage, file): overlay.data
-                for stage, files in stages.items()
-                for file, overlay in files.items()
+                known_as(stage, file): data
+                for stage, files in said.items()
+                for file, data in files.items()
             },
         )
 

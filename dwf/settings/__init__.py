@@ -5,7 +5,7 @@ contract: `Literal` and `Bounds` say what is allowed, a union of dataclasses is 
 and the marks in `marks` say how it is given. Every setting is a flag. No torch is imported here.
 """
 
-from dwf.settings.assign import assign
+from dwf.settings.assign import assign, assigned
 from dwf.settings.building import build
 from dwf.settings.launch import Launch, Parsed, file_named, parse, take_files
 from dwf.settings.marks import (
@@ -59,6 +59,7 @@ __all__ = [
     "RunName",
     "Whole",
     "assign",
+    "assigned",
     "build",
     "file_named",
     "find",

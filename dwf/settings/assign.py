@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from dwf.errors import ConfigError
+from dwf.plain import Json
 from dwf.settings.overlay import Overlay
 from dwf.settings.words import Flag, places
 from dwf.yaml_files import nearest
@@ -51,6 +52,22 @@ def assign(
         if faults:
             raise ConfigError("\n".join(f"--set {text}: {told}" for told in dict.fromkeys(faults)))
     return put
+
+
+def assigned(
+    texts: Sequence[str], stages: Overlays, *, filled: Mapping[str, Collection[str]]
+) -> dict[str, dict[str, dict[str, Json]]]:
+    """Return stage -> settings file -> what it says, with what is set in its place; see `assign`.
+
+    What this leaves without effect is left out.
+    """
+    assign(texts, stages, filled=filled)
+    for file, overlay in (pair for files in stages.values() for pair in files.items()):
+        overlay.leave_out_idle(file)
+    return {
+        stage: {file: overlay.data for file, overlay in files.items()}
+        for stage, files in stages.items()
+    }
 
 
 def _files(text: str, stages: Overlays, stage: str, name: str | None) -> Mapping[str, Overlay]:

@@ -14,7 +14,7 @@ from dwf.errors import ConfigError
 from dwf.pipeline import STAGES
 from dwf.plain import Json, Settings
 from dwf.randomness import numpy_stream
-from dwf.settings import Overlay, assign, build, flatten, read_yaml
+from dwf.settings import Overlay, assigned, build, flatten, read_yaml
 from dwf.sweeps.config import AxisConfig, SweepConfig
 from dwf.trust import code_in, trust_code
 
@@ -53,13 +53,7 @@ def _with_set(bases: Bases, texts: tuple[str, ...]) -> Bases:
         stage: {file: Overlay(STAGES[stage].config, data) for file, data in files.items()}
         for stage, files in bases.items()
     }
-    assign(texts, overlays, filled=FILLED)
-    for file, overlay in (pair for files in overlays.values() for pair in files.items()):
-        overlay.leave_out_idle(file)
-    return {
-        stage: {file: overlay.data for file, overlay in files.items()}
-        for stage, files in overlays.items()
-    }
+    return assigned(texts, overlays, filled=FILLED)
 
 
 def trust_named(config: SweepConfig) -> None:
