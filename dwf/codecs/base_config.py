@@ -45,8 +45,6 @@ class CodecSettings(Checked):
     """Whether `decode` draws what codes leave out; see `Codec.draw` and `Codec.decode_beside`."""
     reserves_widths: ClassVar[bool] = False
     """Whether networks of widths that no zoo has can be decoded; see `FunctionsConfig`."""
-    solves_functions: ClassVar[bool] = False
-    """Whether `draw` solves for weights that compute coded functions; see `Codec.unreached`."""
 
     @property
     def looks_at_samples(self) -> bool:

@@ -7,7 +7,7 @@ Shape suffixes: N networks, D numbers of a network, K numbers of a code.
 """
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # tokens are a codec, which this module is the base of
     from dwf.codecs.tokens import Tiling
 
 HEAD, ARRAYS = "codec.json", "codec.npz"
+TellUnreached = Callable[[torch.Tensor], None]
+"""Function that `Codec.draw` tells what no weights give of coded functions."""
 _KEYS = ("kind", "config", "layout", "facts")
 
 
@@ -175,7 +177,15 @@ class Codec:
         self._decode_into(codes.values, weights_ND)
         return weights_ND
 
-    def draw(self, codes: Codes, layout: Layout, *, seed: int, first: int = 0) -> torch.Tensor:
+    def draw(
+        self,
+        codes: Codes,
+        layout: Layout,
+        *,
+        seed: int,
+        first: int = 0,
+        told: TellUnreached | None = None,
+    ) -> torch.Tensor:
         """Return weights_ND of codes that are samples, or stand for such; see `decode`.
 
         Where the settings say `draws_rest`, what codes leave out is drawn by the stream of each
@@ -186,6 +196,9 @@ class Codec:
             layout: of the networks.
             seed: of the streams.
             first: number of the first sample.
+            told: is given, by codecs that solve for weights which compute coded functions, what no
+                weights give of these, of each network and solved layer, [N, layers]: the root of
+                its share of the energy, 0 where the functions are reached.
         """
         return self.decode(codes, layout)
 
@@ -200,20 +213,6 @@ class Codec:
             weights_ND: the networks.
         """
         return self.decode(codes, layout)
-
-    def unreached(self, codes: Codes, layout: Layout, *, seed: int, first: int = 0) -> torch.Tensor:
-        """Return what `draw` reaches by no weights, of each network and solved layer, [N, layers].
-
-        The root of the share that it has of the energy of the layer's coded functions: 0 where they
-        are reached. Of codecs that do not solve for functions there are no such layers.
-
-        Args:
-            codes: as of `draw`.
-            layout: of the networks.
-            seed: as of `draw`.
-            first: as of `draw`.
-        """
-        return torch.zeros(len(codes), 0)
 
     @classmethod
     def describe(cls, config: CodecSettings, sources: Sources) -> Iterator[str]:
@@ -326,10 +325,10 @@ class Codec:
 
 
 def unreached_words(parts: Sequence[torch.Tensor]) -> dict[str, str]:
-    """Return by layer what `Codec.unreached` says of networks, in words; nothing of no layer.
+    """Return by layer what no weights give of coded functions, in words; nothing of no layer.
 
     Args:
-        parts: what it returned of some networks at a time.
+        parts: what `Codec.draw` told of some networks at a time.
     """
     if not parts:
         return {}

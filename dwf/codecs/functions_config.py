@@ -22,7 +22,6 @@ class FunctionsConfig(CodecSettings):
     has_derivative: ClassVar[bool] = True
     exchanges_tokens: ClassVar[bool] = True
     draws_rest: ClassVar[bool] = True
-    solves_functions: ClassVar[bool] = True
 
     inputs: Count = 1000
     """Training inputs, chosen by the seed, on which units are read; labels are not used."""

@@ -273,7 +273,7 @@ class Reconstructor:
             for e in self.entries
         ]
         self.unreached: list[torch.Tensor] = []
-        """See `Codec.unreached`; of the networks measured, some at a time."""
+        """Told by `Codec.draw` of the networks measured, some at a time."""
         self.facts = {
             "zoo": zoo.name,
             "numbers of a network": zoo.layout.size,
@@ -351,13 +351,12 @@ class Reconstructor:
             )
             codes = self.codec.encode(torch.from_numpy(weights_BD), layout)
             self.facts["numbers of a code"] = codes.shape.size
-            decoded_BD = self.codec.draw(codes, layout, seed=self.seed, first=first).numpy()
+            decoded_BD = self.codec.draw(
+                codes, layout, seed=self.seed, first=first, told=self.unreached.append
+            ).numpy()
             if self.codec.config.draws_rest:
                 weights = torch.from_numpy(weights_BD)
                 beside_BD = self.codec.decode_beside(codes, layout, weights_ND=weights).numpy()
-            if self.codec.config.solves_functions:
-                found = self.codec.unreached(codes, layout, seed=self.seed, first=first)
-                self.unreached.append(found)
             first += len(rows_B)
             for entry in self.aside:
                 part = slice(entry.offset, entry.stop)

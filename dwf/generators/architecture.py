@@ -8,10 +8,11 @@ import dataclasses
 import torch
 from torch import nn
 
+from dwf.codecs.codec import TellUnreached
 from dwf.densities.density import Setting
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.generators.config import SampleConfig
-from dwf.generators.generator import Generator, Told
+from dwf.generators.generator import Generator
 from dwf.metrics import logger
 from dwf.networks.config import NetworkConfig
 from dwf.networks.initialisation import initialise
@@ -99,7 +100,13 @@ class NewArchitecture(OtherArchitecture):
         return {"network": network, "layers": layers, "tokens": len(self._tiling.tokens_S)}
 
     def sample(
-        self, count: int, seed: int, *, first: int = 0, told: Told | None = None, **how: Setting
+        self,
+        count: int,
+        seed: int,
+        *,
+        first: int = 0,
+        told: TellUnreached | None = None,
+        **how: Setting,
     ) -> torch.Tensor:
         """Draw networks of the new architecture, weights_BD; see the base. There is no `how`.
 

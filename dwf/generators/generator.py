@@ -10,13 +10,13 @@ Shape suffixes: N networks, B networks of a block, D numbers of a network.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from dwf.codecs.codec import HEAD as CODEC_HEAD
-from dwf.codecs.codec import Codec, codec_folder
+from dwf.codecs.codec import Codec, TellUnreached, codec_folder
 from dwf.codecs.codes import Judge
 from dwf.codecs.config import CODECS, CodecSettings
 from dwf.codecs.stored import CodeStore
@@ -49,7 +49,6 @@ from dwf.zoo.moments import Sources
 FORMAT, VERSION = "dwf-generator", 3
 HEAD, DENSITY, METRIC = "generator.json", "density", "metric.pt"
 _BLOCK_BYTES = 2**28
-Told = Callable[[torch.Tensor], None]
 
 
 class Generator:
@@ -306,7 +305,7 @@ class Generator:
         *,
         first: int = 0,
         watch: Watch | None = None,
-        told: Told | None = None,
+        told: TellUnreached | None = None,
         **how: Setting,
     ) -> torch.Tensor:
         """Draw networks, of the architecture of one of its zoos; see `of_zoo`.
@@ -318,7 +317,7 @@ class Generator:
             first: number of the first sample.
             watch: is shown codes on their way, of a density with a solver; see
                 `LearntDensity.sample`, and `decode` for networks.
-            told: is given what no weights reach, of a codec that solves; see `Codec.unreached`.
+            told: see `Codec.draw`.
             how: settings of the density's solver other than its own; `condition`, `guidance`.
 
         Returns:
@@ -328,9 +327,7 @@ class Generator:
             how["kind"] = self._kind
         watching = {} if watch is None else {"watch": watch}
         codes = self.density.sample(count, seed, first=first, **how, **watching)
-        if told is not None and self.codec.config.solves_functions:
-            told(self.codec.unreached(codes, self.layout, seed=seed, first=first))
-        return self.codec.draw(codes, self.layout, seed=seed, first=first)
+        return self.codec.draw(codes, self.layout, seed=seed, first=first, told=told)
 
     def decode(self, numbers_BK: torch.Tensor) -> torch.Tensor:
         """Return the networks of codes that are given by their numbers, weights_BD, float32."""

@@ -377,9 +377,9 @@ def test_the_share_of_coded_functions_that_no_weights_give_is_told(make_zoo):
     found, parts, first = report(zoo), [], 0
     for rows in choose_networks(zoo, ReconstructionConfig()).values():
         codes = codec.encode(torch.from_numpy(zoo.read(rows)), zoo.layout)
-        parts.append(100 * codec.unreached(codes, zoo.layout, seed=0, first=first).double())
+        codec.draw(codes, zoo.layout, seed=0, first=first, told=parts.append)
         first += len(rows)
-    share = torch.cat(parts)
+    share = 100 * torch.cat(parts).double()
     said = f"{share.mean():.3g} %, at most {share.max():.3g} % (n = {len(share)})"
     assert share.shape[1] == 1 and share.min() > 0.1
     assert found.facts["coded functions that no weights give, layer 2"] == said

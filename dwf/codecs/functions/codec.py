@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dwf.codecs.codec import TellUnreached
 from dwf.codecs.codes import Codes, CodeShape
 from dwf.codecs.functions.bases import (
     Bases,
@@ -262,10 +263,21 @@ class FunctionsCodec(SeveralLayouts):
         """Return weights_ND of codes; what they leave out is drawn, as of samples of seed 0."""
         return self.draw(codes, layout, seed=0)
 
-    def draw(self, codes: Codes, layout: Layout, *, seed: int, first: int = 0) -> torch.Tensor:
+    def draw(
+        self,
+        codes: Codes,
+        layout: Layout,
+        *,
+        seed: int,
+        first: int = 0,
+        told: TellUnreached | None = None,
+    ) -> torch.Tensor:
         """Return weights_ND of samples, the rest of the first layer drawn; see `Codec.draw`."""
         rest_NUR = self._drawn_rest(codes, layout, seed=seed, first=first)
-        return self._solved(codes, layout, rest_NUR)[0]
+        weights_ND, unreached_NL = self._solved(codes, layout, rest_NUR)
+        if told is not None:
+            told(unreached_NL)
+        return weights_ND
 
     def _drawn_rest(self, codes: Codes, layout: Layout, *, seed: int, first: int) -> torch.Tensor:
         self._refuse_misfit(codes, layout)
@@ -291,11 +303,6 @@ class FunctionsCodec(SeveralLayouts):
         blocks = weights_ND.split(coder.chain.block_size)
         rest = [coder.read(some_ND).rest_NUR for some_ND in blocks]
         return self._solved(codes, layout, torch.cat(rest))[0]
-
-    def unreached(self, codes: Codes, layout: Layout, *, seed: int, first: int = 0) -> torch.Tensor:
-        """Return what no weights give of coded functions, of each hidden layer but the first."""
-        rest_NUR = self._drawn_rest(codes, layout, seed=seed, first=first)
-        return self._solved(codes, layout, rest_NUR)[1]
 
     def _raw(self, values: torch.Tensor, layout: Layout) -> list[torch.Tensor]:
         """Return tokens_NUC of codes' values, before standardising, section by section."""
