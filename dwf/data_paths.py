@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 
 from dwf.errors import ConfigError
+from dwf.names import expanded
 
 ENVIRONMENT = "DWF_DATA_PATHS"
 """Variable that hands the files on to worker processes and jobs, quoted as a shell's words."""
@@ -28,9 +29,9 @@ def give_data(*told: str) -> None:
         name, _, file = one.partition("=")
         if not name or not file:
             raise ConfigError(f"--data-path {one}: expected NAME=FILE, as flowers.npz=/data/f.npz")
-        if not Path(os.path.expanduser(file)).exists():
+        if not expanded(file).exists():
             raise ConfigError(f"--data-path {one}: {file} is not there")
-        _put(name, Path(os.path.expanduser(file)).absolute())
+        _put(name, expanded(file).absolute())
 
 
 def _put(name: str, file: Path) -> None:

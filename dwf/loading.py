@@ -4,10 +4,10 @@ No torch is imported here.
 """
 
 import difflib
-import os
 from pathlib import Path
 
 from dwf.errors import ConfigError
+from dwf.names import expanded
 from dwf.pipeline import STAGES
 from dwf.plain import Json, Settings
 from dwf.settings import build, find, flatten, read_yaml, to_dict
@@ -57,7 +57,7 @@ def load_settings(
         ConfigError: no preset or file is called so, or several presets are; nothing tells the
             stage; a setting is unknown, of the wrong type, out of its range or missing.
     """
-    file = _preset(source, stage) or Path(os.path.expanduser(source))
+    file = _preset(source, stage) or expanded(source)
     data = read_yaml(file)
     given: dict[str, Json] = {}
     for name, value in overrides.items():
@@ -78,7 +78,7 @@ def _preset(source: Path | str, stage: str | None) -> Path | None:
         ConfigError: neither is there.
     """
     word = str(source)
-    if Path(os.path.expanduser(word)).is_file() or Path(word).suffix in (".yaml", ".yml"):
+    if expanded(word).is_file() or Path(word).suffix in (".yaml", ".yml"):
         return None
     there = _presets()
     found = [name for name in there if name == word or name == f"{stage}/{word}"]

@@ -15,6 +15,14 @@ NAME_WANTED = "give the name of a folder, as digits_1024, and where it lies as -
 _MOST = 200  # bytes of a part: a file system takes 255, and dwf adds endings
 
 
+def expanded(word: Path | str) -> Path:
+    """Return a path whose `~` is the user's home; one of a user who is not known stays as it is.
+
+    `Path.expanduser` raises RuntimeError there.
+    """
+    return Path(os.path.expanduser(word))
+
+
 def why_no_name(name: object) -> str | None:
     """Return why a word is no name of a folder; None where it is one."""
     if not isinstance(name, str) or not name:
@@ -81,7 +89,7 @@ def name_said(word: str, parent: Path, *, key: str, may_be_path: bool = False) -
     plain = word.rstrip("/")
     if why_no_name(plain) is None and ("/" not in plain or (parent / plain).exists()):
         return plain
-    paths = [Path(os.path.expanduser(word)), parent.parent / word]
+    paths = [expanded(word), parent.parent / word]
     for path in paths if plain else ():
         for found, place in (
             (Path(os.path.abspath(path)), Path(os.path.abspath(parent))),

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Annotated
 
 from dwf.errors import ConfigError
+from dwf.names import expanded
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +182,7 @@ def _key() -> bytes:
 
 def _state() -> Path:
     if own := os.environ.get("DWF_STATE"):
-        return Path(os.path.expanduser(own)).absolute()
+        return expanded(own).absolute()
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "dwf"
 

@@ -14,6 +14,7 @@ import yaml
 
 from dwf.errors import ConfigError, DwfError
 from dwf.files import MOST_INTEGER, read_text
+from dwf.names import expanded
 from dwf.plain import Json
 
 _DEEP = re.compile(r"(?:[\[{]\s*){200}")
@@ -45,7 +46,7 @@ def read_chain(path: Path) -> list[Said]:
             return chain
         if not isinstance(base, str):
             raise ConfigError(f"{path}: extends = {base!r}: expected the name of one file")
-        base = Path(os.path.expanduser(base))
+        base = expanded(base)
         by, path = f", which {path} extends", Path(os.path.normpath(path.parent / base))
         circle = [said.file for said in chain]
         if path in circle:

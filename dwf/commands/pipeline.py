@@ -5,7 +5,6 @@ dwf pipeline --config digits_neurons --set generator.density.training.steps=2000
 dwf pipeline --config FILE FILE    # then one summary: reports/summary.md, summary.csv
 """
 
-import os
 import shlex
 import sys
 import time
@@ -21,6 +20,7 @@ from dwf.commands.time_left import TimeLeft
 from dwf.errors import ConfigError, DwfError
 from dwf.flags import flag_of
 from dwf.metrics import part_of, print_table
+from dwf.names import expanded
 from dwf.pipeline import STAGES, Command, PipelineConfig, begin, commands
 from dwf.plain import visible
 from dwf.screen import kept, kept_in
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if flag_of(others, "--name") or {"--resume", "--resume=true"} & {*others}:
         raise ConfigError(f"--name and --resume are of one pipeline, and here are {len(files)}")
-    is_dry, root = "--dry-run" in others, Path(os.path.expanduser(flag_of(others, "--root") or ""))
+    is_dry, root = "--dry-run" in others, expanded(flag_of(others, "--root") or "")
     summary = Summary(root, done="planned" if is_dry else "finished")
     for file in files:
         with summary.following(Path(file).stem) as given:

@@ -26,6 +26,7 @@ from dwf.datasets.resize import resize
 from dwf.datasets.sources import read_published
 from dwf.errors import ConfigError, DataUnavailable
 from dwf.files import read_array, read_json, refuse_irregular
+from dwf.names import expanded
 from dwf.run_folder import LEFTOVERS, replacing, sweep, write_json
 from dwf.system_errors import sentence_of
 
@@ -35,7 +36,7 @@ logger = logging.getLogger("dwf")
 def data_folder() -> Path:
     """`$DWF_DATA`, or `dwf` in the user's cache folder."""
     if os.environ.get("DWF_DATA"):
-        return Path(os.path.expanduser(os.environ["DWF_DATA"]))
+        return expanded(os.environ["DWF_DATA"])
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "dwf"
 

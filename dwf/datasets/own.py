@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 import shlex
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +27,7 @@ from dwf.datasets.formats import Arrays
 from dwf.datasets.sources import Known
 from dwf.datasets.tree import digest_of
 from dwf.errors import ConfigError, DataUnavailable
+from dwf.names import expanded
 from dwf.run_folder import write_json
 from dwf.settings import find, to_dict
 
@@ -195,7 +195,7 @@ def _given(config: OwnSettings) -> Path | None:
     path = given_data().get(config.source, config.path)
     if path is None:
         return None
-    places = (Path(os.path.expanduser(path)), data_folder() / path)
+    places = (expanded(path), data_folder() / path)
     return next((place for place in places if place.exists()), None)
 
 

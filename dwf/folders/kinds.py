@@ -3,12 +3,12 @@
 ROOT/zoos/NAME   ROOT/runs/NAME   ROOT/reports/NAME   ...
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dwf.errors import ConfigError
+from dwf.names import expanded
 from dwf.plain import Json
 from dwf.yaml_files import nearest, read_mapping
 
@@ -113,7 +113,7 @@ def find_alike(words: Sequence[str], root: Path) -> list[Place]:
     Raises:
         ConfigError: one stands for nothing; or the two are of different kinds.
     """
-    paths = [Path(os.path.expanduser(word)) for word in words]
+    paths = [expanded(word) for word in words]
     kinds = [kind_of(path) if path.is_dir() else None for path in paths]
     if None in kinds:
         able = [KINDS[noun] for noun in _BY_NAME]

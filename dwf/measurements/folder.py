@@ -16,7 +16,7 @@ from typing import Any, Literal
 from dwf.errors import ConfigError, CorruptCheckpoint
 from dwf.files import read_json
 from dwf.flags import flag_of
-from dwf.names import name_said
+from dwf.names import expanded, name_said
 from dwf.run_folder import write_json
 from dwf.settings import build, to_dict
 
@@ -144,7 +144,7 @@ def root_of(folder: Path) -> Path:
 def resumed_under(argv: Sequence[str]) -> str:
     """Return the folder below the root that `--resume --zoo ZOO --name NAME` looks in."""
     zoo, name = flag_of(argv, "--zoo") or "", flag_of(argv, "--name") or ""
-    root = Path(os.path.expanduser(flag_of(argv, "--root") or ""))
+    root = expanded(flag_of(argv, "--root") or "")
     zoo = name_said(zoo, root / "zoos", key="--zoo")
     return str(folder_of(root, zoo, name=name).parent.relative_to(root.absolute()))
 

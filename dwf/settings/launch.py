@@ -1,7 +1,6 @@
 """Command lines: settings of a file or preset, then flags; what they come to, and from where."""
 
 import dataclasses
-import os
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Annotated, Generic, TypeVar
 
 from dwf.data_paths import give_data
 from dwf.errors import ConfigError
-from dwf.names import NAME_WANTED, name_said, refuse_no_name, why_no_name
+from dwf.names import NAME_WANTED, expanded, name_said, refuse_no_name, why_no_name
 from dwf.plain import Json, visible
 from dwf.settings.building import COMMAND_LINE, Origins, build, default_of
 from dwf.settings.help import help_text
@@ -257,7 +256,7 @@ def _read_words(words: Sequence[str], flags: type, folder: str) -> tuple[Overlay
     is_help = any(flag.name == "help" for flag in given)
     given = [flag for flag in given if flag.name != "help"]
     roots = [flag.words[-1] for flag in given if flag.name == "root" and flag.words]
-    line = Overlay(flags, {}, root=Path(os.path.expanduser((roots or [""])[-1])))
+    line = Overlay(flags, {}, root=expanded((roots or [""])[-1]))
     mine = [flag for flag in given if places(flags, flag.name, data={})]
     line.put(mine)
     if isinstance(name := line.data.get("name"), str):
@@ -286,7 +285,7 @@ def _find(
     if line.data.get("resume"):
         name, root = line.data.get("name") or Path(word).stem, line.data.get("root") or ""
         refuse_no_name(name, "--name")
-        return Path(word), _record(Path(os.path.expanduser(root)) / folder / name)
+        return Path(word), _record(expanded(root) / folder / name)
     file = find_file(word, command)
     return file, file
 
@@ -295,7 +294,7 @@ def _refuse_guess(names: list[str], line: Overlay, *, folder: str, named: str = 
     """Refuse to go on with a run that nobody named: it would be whichever the defaults name."""
     if line.data.get("name") or (names and not named):
         return
-    where = Path(os.path.expanduser(line.data.get("root") or "")) / folder
+    where = expanded(line.data.get("root") or "") / folder
     found = {file.parent for file in where.glob("*/config.yaml")}
     found |= {file.parents[1] for file in where.glob("*/run/config.yaml")}
     open_ = [run.name for run in sorted(found) if not any(run.glob("done.json"))]

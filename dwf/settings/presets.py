@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from dwf.errors import ConfigError
+from dwf.names import expanded
 from dwf.shipped import CONFIGS
 from dwf.yaml_files import nearest
 
@@ -28,7 +29,7 @@ def find_file(word: str | Path, command: str, *, folder: Path | None = None) -> 
     Raises:
         ConfigError: there is no such file and no such preset; names those that look like it.
     """
-    path = Path(os.path.normpath((folder or Path()) / Path(os.path.expanduser(word))))
+    path = Path(os.path.normpath((folder or Path()) / expanded(word)))
     if path.is_file():
         return path
     shipped = _shipped(str(word), command)

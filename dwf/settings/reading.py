@@ -1,9 +1,9 @@
 """Settings files: what they say, laid over those that they extend."""
 
-import os
 from pathlib import Path
 from typing import TypeVar
 
+from dwf.names import expanded
 from dwf.plain import Json
 from dwf.settings.building import Origins, build
 from dwf.settings.plain_data import flatten
@@ -25,7 +25,7 @@ def load(cls: type[T], path: Path | str) -> T:
     Raises:
         ConfigError: as in `read_yaml` and `build`.
     """
-    data, origins = read_merged(Path(os.path.expanduser(path)))
+    data, origins = read_merged(expanded(path))
     take_track(data, str(path), origins=origins)
     config = build(cls, data, source=str(path), origins=origins)
     trust_code(*code_in(config))
