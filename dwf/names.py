@@ -12,6 +12,7 @@ from dwf.plain import is_visible, visible
 
 NAME_WANTED = "give the name of a folder, as digits_1024, and where it lies as --root"
 """Words on what is expected of a name."""
+_RECORDS = "run"  # folder of records within a zoo
 _MOST = 200  # bytes of a part: a file system takes 255, and dwf adds endings
 
 
@@ -72,6 +73,45 @@ def folder_in(parent: Path | str, name: str) -> Path:
     """
     refuse_no_name(name, f"name of a folder in {Path(parent).name}/")
     return Path(parent) / name
+
+
+def folders_in(place: Path) -> list[Path]:
+    """Return the folders that have a name in a place, as `root / "zoos"`, by name.
+
+    A folder that holds folders alone, none of them `run`, is the first part of nested names. One
+    that the system does not list, and a link, is returned as it is.
+    """
+    found: list[Path] = []
+    for path in _inside(place):
+        found += folders_in(path) if _is_part(path) else [path]
+    return found
+
+
+def _inside(place: Path) -> list[Path]:
+    """Return the folders in a folder, as far as this user may look."""
+    try:
+        return sorted(path for path in place.iterdir() if _is_folder(path))
+    except OSError:  # none is there, or it is closed
+        return []
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether a folder is there; of one that this user may not look at, that it is."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return True
+
+
+def _is_part(folder: Path) -> bool:
+    """Return whether a folder holds folders of nested names and nothing of its own."""
+    if folder.is_symlink():
+        return False
+    try:
+        inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        return bool(inside) and all(path.is_dir() and path.name != _RECORDS for path in inside)
+    except OSError:
+        return False
 
 
 def name_said(word: str, parent: Path, *, key: str, may_be_path: bool = False) -> str:

@@ -34,6 +34,7 @@ from dwf.audit.row import (
 from dwf.audit.table import FILE, HOW_TO_READ, AuditReport, Failure, Line, sentences
 from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.evaluation.report import (
+    INDEX,
     LEGEND,
     PROFILE_TEXT,
     Record,
@@ -48,7 +49,7 @@ from dwf.evaluation.report import (
     whole_page,
 )
 from dwf.evaluation.stage import evaluate
-from dwf.flags import making_again
+from dwf.flags import making_again, name_and_root
 from dwf.generators.plan import describe_sizes, layout_of, parts_that_train
 from dwf.metrics import print_report
 from dwf.names import folder_in
@@ -279,7 +280,7 @@ def _finish(record: RunFolder, problem: str) -> AuditReport:
         lines += mine
         failed += others
     made = AuditReport(
-        name=folder.name,
+        name=name_and_root(folder, "audits")[0],
         config=to_dict(audit.config),
         lines=tuple(lines),
         failed=tuple(failed),
@@ -362,13 +363,18 @@ def _seconds(folder: Path) -> float:
 
 def _write(made: AuditReport, folder: Path, record: RunFolder) -> None:
     drawn = draw(made, folder)
+    _, root = name_and_root(folder, "audits")
     save_timing(record.path, _seconds(folder))
     run = Record.read(
         record.path,
         commands=[making_again("audit", folder, parent="audits", records="run")],
+        page=folder,
         links=[
-            ("all reports", "../../reports/index.html"),
-            *((f"report on {zoo}", f"{zoo}/reports/{zoo}/report.html") for zoo in made.zoos),
+            ("all reports", root / INDEX),
+            *(
+                (f"report on {zoo}", folder / zoo / "reports" / zoo / "report.html")
+                for zoo in made.zoos
+            ),
         ],
     )
     name, *headline = beginning(made.name, made.headline)
@@ -383,4 +389,4 @@ def _write(made: AuditReport, folder: Path, record: RunFolder) -> None:
     body += run.bottom(facts={"settings of this audit": made.config})
     write_text(folder / "audit.html", whole_page(f"{made.name}: an audit of generators", body))
     made.save(folder)
-    renew_index(folder.parent.parent)
+    renew_index(root)

@@ -7,6 +7,7 @@ from dwf import trust
 from dwf.arguments import REPEATED, Argument
 from dwf.data_paths import give_data
 from dwf.evaluation.config import ReconstructionConfig
+from dwf.flags import name_and_root
 from dwf.names import folder_said
 from dwf.settings import build, to_dict
 
@@ -39,4 +40,5 @@ def reconstruction(
         folder_said(run, "runs").absolute(),
         build(ReconstructionConfig, to_dict(settings), source="command line"),
     )
-    report_reconstruction(folder.parent.parent, folder.name, config=config)
+    name, root = name_and_root(folder, "runs")
+    report_reconstruction(root, name, config=config)

@@ -43,7 +43,7 @@ def _status(folders: tuple[Path, ...], root: Path) -> int:
     if others:
         from dwf.folders.status import COLUMNS, read_standing
 
-        found = [read_standing(_place(each), each.absolute().parents[1]) for each in others]
+        found = [read_standing(_place(each)) for each in others]
         print_table(list(COLUMNS), [one.cells for one in found])
         for one in found:
             if one.holder:

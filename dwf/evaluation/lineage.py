@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dwf.errors import DwfError
+from dwf.evaluation.report import INDEX
 from dwf.flags import making_again
 from dwf.names import why_no_name
 from dwf.settings import read_yaml
@@ -27,16 +28,17 @@ def commands_of(root: Path, name: str, *, zoo: str, samples: Sequence[str]) -> l
     return [*found, making_again("evaluate", Path(root) / "reports" / name, parent="reports")]
 
 
-def links_of(root: Path, *, zoo: str, samples: Sequence[str]) -> list[tuple[str, str]]:
-    """Return words and addresses, seen from a report's page, of what it is about."""
-    root, found = Path(root), {"all reports": "../index.html", f"zoo {zoo}": f"../../zoos/{zoo}/"}
+def links_of(root: Path, *, zoo: str, samples: Sequence[str]) -> list[tuple[str, Path]]:
+    """Return words for a report's page, and the folders that they lead to: what it is about."""
+    root = Path(root)
+    found = {"all reports": root / INDEX, f"zoo {zoo}": root / "zoos" / zoo}
     for each in samples:
         if not (root / "zoos" / each / "zoo.json").exists():
             continue
-        found[f"samples {each}"] = f"../../zoos/{each}/"
+        found[f"samples {each}"] = root / "zoos" / each
         generator = _drawn_by(root, each)
         if generator:
-            found[f"generator {generator}"] = f"../../runs/{generator}/"
+            found[f"generator {generator}"] = root / "runs" / generator
     return list(found.items())
 
 

@@ -32,6 +32,7 @@ from dwf.evaluation.measure import (
     refuse_without_statistics,
 )
 from dwf.evaluation.report import (
+    INDEX,
     STEPS,
     ReconstructedSet,
     Reconstruction,
@@ -42,6 +43,7 @@ from dwf.evaluation.report import (
     write_reconstruction,
 )
 from dwf.evaluation.stage import REPORT
+from dwf.flags import name_and_root
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.generator import read_head
 from dwf.generators.learning import origin_facts
@@ -126,10 +128,13 @@ def _record(folder: Path, zoo: Zoo, *, generator: str, config: ReconstructionCon
     changed = {key: value for key, value in to_dict(config).items() if value != usual[key]}
     flags = [word for key, value in changed.items() for word in (f"--{key}", str(value))]
     command = shlex.join(["dwf", "reconstruction", f"runs/{generator}", *flags])
-    places = {f"generator {generator}": f"runs/{generator}", f"zoo {zoo.name}": f"zoos/{zoo.name}"}
-    links = [("all reports", "../index.html")]
-    links += [(words, f"../../{to}/") for words, to in places.items()]
-    return Record.read(folder, commands=[command], links=links)
+    _, root = name_and_root(folder, "reports")
+    links = [
+        ("all reports", root / INDEX),
+        (f"generator {generator}", root / "runs" / generator),
+        (f"zoo {zoo.name}", zoo.path),
+    ]
+    return Record.read(folder, page=folder, commands=[command], links=links)
 
 
 def _refuse_other_zoo(zoo: Zoo, name: str, origin: dict[str, Json]) -> None:

@@ -143,6 +143,7 @@ def _evaluate(
         save_timing(run.path, time.monotonic() - begun)
         record = Record.read(
             run.path,
+            page=run.path,
             commands=commands_of(root, name, zoo=zoo.name, samples=config.samples),
             links=links_of(root, zoo=zoo.name, samples=config.samples),
         )

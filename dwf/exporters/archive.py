@@ -47,7 +47,7 @@ class ArchiveExporter(Exporter):
     @property
     def files(self) -> list[str]:
         """All files of a whole export; the checksums come last."""
-        return [f"{self.zoo.name}.h5", READER.name, SUMS]
+        return [f"{self.zoo.path.name}.h5", READER.name, SUMS]
 
     def write(self, folder: Path) -> Iterator[int]:
         """Write the files that are missing; yield the number of networks that are there so far."""
@@ -98,6 +98,6 @@ class ArchiveExporter(Exporter):
             f"Splits (`columns/split`), by network: {splits}. Choose by validation networks and "
             "images; the test split is for reports.\n\n"
             f"`{READER.name}` reads and checks the file: `state, columns = "
-            f"read('{zoo.name}.h5', 'train')`. `weights` is [rows, weights]; a row holds these "
-            f"tensors one after the other:\n\n{tensors}\n"
+            f"read('{zoo.path.name}.h5', 'train')`. `weights` is [rows, weights]; a row holds "
+            f"these tensors one after the other:\n\n{tensors}\n"
         )

@@ -3,7 +3,9 @@
 from dwf.errors import ConfigError
 from dwf.evaluation.report import NetworkSet, Report
 from dwf.files import read_json
+from dwf.flags import name_and_root
 from dwf.metrics import logger
+from dwf.names import folders_in
 from dwf.zoo.store import Zoo
 
 
@@ -13,8 +15,9 @@ def newest_on(zoo: Zoo) -> str:
     Raises:
         ConfigError: there is none.
     """
-    reports = zoo.path.parent.parent / "reports"
-    done = {file.parent.name: file for file in sorted(reports.glob("*/done.json"))}
+    reports = name_and_root(zoo.path, "zoos")[1] / "reports"
+    files = {str(one.relative_to(reports)): one / "done.json" for one in folders_in(reports)}
+    done = {name: file for name, file in files.items() if file.exists()}
     told = {name: read_json(file) for name, file in done.items()}
     own = (zoo.name, zoo.fingerprint)
     on_it = [name for name, one in told.items() if own in one.get("fingerprints", {}).items()]
@@ -35,7 +38,7 @@ def judged(report: str, zoo: Zoo) -> NetworkSet:
     Raises:
         ConfigError: there is no such report, or it is not on these networks as they are now.
     """
-    folder = zoo.path.parent.parent / "reports" / report
+    folder = name_and_root(zoo.path, "zoos")[1] / "reports" / report
     if not (folder / "done.json").exists():
         raise ConfigError(
             f"report = {report!r}: {folder} holds no finished report: make it with dwf evaluate"

@@ -117,7 +117,7 @@ class UnterthinerExporter(Exporter):
         heads = [*same, "modeldir", *own]
         lines = [heads]
         for row in self.rows_R.tolist():
-            folder = f"{zoo.name}/network-{zoo.columns['network'][row]:07d}"
+            folder = f"{zoo.path.name}/network-{zoo.columns['network'][row]:07d}"
             lines.append([*same.values(), folder, *(values_N[row] for values_N in own.values())])
         return _csv(lines)
 

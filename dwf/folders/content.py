@@ -201,7 +201,7 @@ def _floats(values: list[float | None]) -> np.ndarray:
 
 def _of_predictors(place: Place) -> _Read:
     report = PredictorReport.load(place.path)
-    beside = place.path.absolute().parents[1] / "runs" / place.path.name
+    beside = place.root / "runs" / place.name
     settings = flatten(Place(beside, KINDS["experiment"]).settings)
     return settings, [
         _single(row.name, {f"tau of {p}": _tau(report, row.name, p) for p in report.properties})

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dwf.errors import ConfigError
-from dwf.names import expanded
+from dwf.flags import name_and_root
+from dwf.names import expanded, folders_in
 from dwf.plain import Json
 from dwf.yaml_files import nearest, read_mapping
 
@@ -61,6 +62,16 @@ class Place:
     kind: Kind
 
     @property
+    def name(self) -> str:
+        """Its name; names may be nested."""
+        return name_and_root(self.path, self.kind.parent)[0]
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds zoos/, runs/ and reports/."""
+        return name_and_root(self.path, self.kind.parent)[1]
+
+    @property
     def records(self) -> Path:
         """The folder of its records."""
         return self.path / self.kind.records
@@ -84,8 +95,15 @@ class Place:
 
 def places(root: Path, kind: Kind) -> list[Place]:
     """Return the folders of a kind under a root, by name."""
-    found = sorted((root / kind.parent).glob(f"*/{kind.head}"))
-    return [Place(file.parent, kind) for file in found]
+    found = folders_in(root / kind.parent)
+    return [Place(path, kind) for path in found if _has(path, kind.head)]
+
+
+def _has(folder: Path, file: str) -> bool:
+    try:
+        return (folder / file).exists()
+    except OSError:  # the folder is closed
+        return False
 
 
 def place_of(stage: str, root: Path, *, name: str) -> Place:
@@ -97,7 +115,9 @@ def place_of(stage: str, root: Path, *, name: str) -> Place:
 def kind_of(folder: Path) -> Kind | None:
     """Return which kind a folder is by its place, else by its files; None of another."""
     able = [kind for kind in KINDS.values() if (folder / kind.head).exists()]
-    at_home = [kind for kind in able if kind.parent == folder.absolute().parent.name]
+    parents = {kind.parent for kind in KINDS.values()}
+    home = next((path.name for path in folder.absolute().parents if path.name in parents), None)
+    at_home = [kind for kind in able if kind.parent == home]
     return next(iter(at_home or able), None)
 
 
@@ -134,7 +154,7 @@ def _is_there(root: Path, kind: Kind, word: str) -> bool:
 def _not_found(words: Sequence[str], root: Path, kinds: Sequence[Kind | None]) -> str:
     for word, kind in zip(words, kinds, strict=True):
         if not kind and not _parents(root, word):
-            known = [place.path.name for one in KINDS.values() for place in places(root, one)]
+            known = [place.name for one in KINDS.values() for place in places(root, one)]
             return (
                 f"{word}: no folder of dwf, and no name of one under {root}"
                 f"{nearest(word, known)}; dwf status --root {root} lists them"

@@ -11,6 +11,7 @@ from dwf.errors import CorruptShard, DwfError
 from dwf.files import read_json, told_by
 from dwf.folders.kinds import KINDS, MADE_BY, Place, place_of, places
 from dwf.metrics import read_metrics
+from dwf.names import folders_in
 from dwf.pipeline import PipelineConfig, commands
 from dwf.plain import Json
 from dwf.run_folder import holder
@@ -39,8 +40,9 @@ class Standing:
     def cells(self) -> list[str]:
         """Its cells under `COLUMNS`."""
         when = "" if self.changed is None else time.strftime(_TIME, time.localtime(self.changed))
-        path = self.place.path.absolute()
-        return [f"{path.parent.name}/{path.name}", self.place.kind.noun, self.state, self.far, when]
+        kind = self.place.kind
+        folder = self.place.path.absolute().relative_to(self.place.root)
+        return [str(folder), kind.noun, self.state, self.far, when]
 
 
 COLUMNS = ("folder", "kind", "state", "how far", "last change")
@@ -56,14 +58,14 @@ def read_standings(root: Path) -> list[Standing]:
     known = [place for kind in KINDS.values() for place in places(root, kind)]
     paths = {place.path for place in known}
     closed = [one for one in _closed(root) if one.place.path not in paths]
-    return [*(read_standing(place, root) for place in known), *closed]
+    return [*map(read_standing, known), *closed]
 
 
 def _closed(root: Path) -> Iterator[Standing]:
     """Yield the folders that the system does not list, of whichever kind they are."""
     for kind in {kind.parent: kind for kind in reversed(KINDS.values())}.values():
         parent = root / kind.parent
-        for folder in (parent, *_listed(parent)):
+        for folder in (parent, *folders_in(parent)):
             try:
                 os.scandir(folder).close()
             except (FileNotFoundError, NotADirectoryError):
@@ -73,24 +75,12 @@ def _closed(root: Path) -> Iterator[Standing]:
                 yield Standing(Place(folder, kind), "unreadable", told, None, changed=None)
 
 
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
-
-
-def read_standing(place: Place, root: Path) -> Standing:
-    """Return how far a folder is.
-
-    Args:
-        place: the folder.
-        root: folder that holds zoos/, runs/ and reports/, of which a pipeline makes several.
-    """
+def read_standing(place: Place) -> Standing:
+    """Return how far a folder is."""
     who = holder(place.records)
     try:
         with told_by(place.path, cure="its records were altered"):
-            is_finished, far = _FAR.get(place.kind.noun, _by_records)(place, root)
+            is_finished, far = _FAR.get(place.kind.noun, _by_records)(place)
             jobs = [] if who or is_finished else _jobs(place.records)
     except OSError as error:
         return Standing(place, "unreadable", sentence_of(error), who, _changed(place))
@@ -121,11 +111,11 @@ def _jobs(records: Path) -> list[str]:
 # --- kinds ---------------------------------------------------------------------------------------
 
 
-def _by_records(place: Place, root: Path) -> tuple[bool, str]:
+def _by_records(place: Place) -> tuple[bool, str]:
     return place.is_finished, ""
 
 
-def _of_zoo(place: Place, root: Path) -> tuple[bool, str]:
+def _of_zoo(place: Place) -> tuple[bool, str]:
     zoos = read_manifest(place.path)
     if zoos is not None:
         of = f"names {len(zoos)} zoos: {', '.join(zoos.values())}"
@@ -145,7 +135,7 @@ def _of_zoo(place: Place, root: Path) -> tuple[bool, str]:
     return False, f"{len(told.whole)} of {told.num_shards} shards{begun}; {counts}"
 
 
-def _of_run(place: Place, root: Path) -> tuple[bool, str]:
+def _of_run(place: Place) -> tuple[bool, str]:
     if place.is_finished:
         return True, _last_loss(place.path)
     settings = flatten(place.settings)
@@ -166,7 +156,7 @@ def _last_loss(folder: Path) -> str:
     return f"validation loss {loss:.4g}" if isinstance(loss, float) else ""
 
 
-def _of_report(place: Place, root: Path) -> tuple[bool, str]:
+def _of_report(place: Place) -> tuple[bool, str]:
     if not place.is_finished:
         return False, ""
     told: dict[str, Json] = read_json(place.done_file)
@@ -174,13 +164,13 @@ def _of_report(place: Place, root: Path) -> tuple[bool, str]:
     return True, f"on {zoo}" if zoo else ""
 
 
-def _of_experiment(place: Place, root: Path) -> tuple[bool, str]:
+def _of_experiment(place: Place) -> tuple[bool, str]:
     from dwf.predictors.stage import progress
 
     return place.is_finished, _share(*progress(place.path), "rows")
 
 
-def _of_finetune(place: Place, root: Path) -> tuple[bool, str]:
+def _of_finetune(place: Place) -> tuple[bool, str]:
     if place.is_finished:
         return True, ""
     from dwf.transfer.stage import progress
@@ -188,7 +178,7 @@ def _of_finetune(place: Place, root: Path) -> tuple[bool, str]:
     return False, _share(*progress(place.path), "training")
 
 
-def _of_audit(place: Place, root: Path) -> tuple[bool, str]:
+def _of_audit(place: Place) -> tuple[bool, str]:
     from dwf.audit.stage import progress
 
     return place.is_finished, _share(*progress(place.path), "rows")
@@ -198,31 +188,31 @@ def _share(share: float, fact: str, what: str) -> str:
     return f"{share:.0%} of {what}" + (f", {fact}" if fact else "")
 
 
-def _of_sweep(place: Place, root: Path) -> tuple[bool, str]:
+def _of_sweep(place: Place) -> tuple[bool, str]:
     from dwf.sweeps.trial import read_points, read_records
 
     over, begun = len(read_records(place.path)), len(read_points(place.path))
     return place.is_finished, f"{over} trials over of {begun} begun"
 
 
-def _of_pipeline(place: Place, root: Path) -> tuple[bool, str]:
+def _of_pipeline(place: Place) -> tuple[bool, str]:
     """Tell how many of its commands' folders are finished; measurements have none of their own."""
     file = place.path / "config.yaml"
     config = build(PipelineConfig, read_mapping(file), source=str(file))
-    given = [one for one in commands(config, place.path.name) if one.stage in MADE_BY]
-    open_ = [one for one in given if not place_of(one.stage, root, name=one.name).is_finished]
+    given = [one for one in commands(config, place.name) if one.stage in MADE_BY]
+    open_ = [one for one in given if not place_of(one.stage, place.root, name=one.name).is_finished]
     if not open_:
         return True, f"all {len(given)} stages"
     done = len(given) - len(open_)
     return False, f"{done} of {len(given)} stages, next {open_[0].stage} {open_[0].name}"
 
 
-def _of_export(place: Place, root: Path) -> tuple[bool, str]:
+def _of_export(place: Place) -> tuple[bool, str]:
     told = read_json(place.path / "export.json", keys=("zoo", "kind", "rows"))
     return True, f"networks of {told['zoo']} as {told['kind']}: {len(told['rows']):,}"
 
 
-_FAR: dict[str, Callable[[Place, Path], tuple[bool, str]]] = {
+_FAR: dict[str, Callable[[Place], tuple[bool, str]]] = {
     "zoo": _of_zoo,
     "run": _of_run,
     "experiment": _of_experiment,

@@ -21,6 +21,7 @@ import numpy as np
 from dwf import preemption
 from dwf.errors import DwfError, Preempted, WorkFailed
 from dwf.files import read_json, reading_arrays, told_by
+from dwf.flags import name_and_root
 from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.predictors.config import PREDICTORS, PredictorSettings
@@ -158,7 +159,7 @@ def _fit_and_tell(config: ExperimentConfig, unit: Unit, run: Path) -> dict[str, 
     if preemption.agreed():
         preemption.stop()
     ours, seconds = world(), dict[str, float]()
-    experiment = ours.on_all(Experiment.read, run, root=run.parents[1])
+    experiment = ours.on_all(Experiment.read, run, root=name_and_root(run, "runs")[1])
     settings = config.rows[unit.row]
     predictor: Predictor = find(PREDICTORS, settings.kind)(settings)
     if (start := start_of(config, settings)) is not None:

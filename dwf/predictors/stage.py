@@ -16,9 +16,9 @@ import yaml
 
 from dwf.compute import device_of_all
 from dwf.errors import ConfigError, RunConflict, WorkFailed
-from dwf.evaluation.report import Record, renew_index, save_timing
+from dwf.evaluation.report import INDEX, Record, renew_index, save_timing
 from dwf.files import read_json
-from dwf.flags import making_again
+from dwf.flags import making_again, name_and_root
 from dwf.names import folder_in
 from dwf.plain import Json
 from dwf.predictors import plan as planned
@@ -217,7 +217,8 @@ def _folder(root: Path, name: str) -> Path:
 
 
 def _report_folder(folder: Path) -> Path:
-    return folder.parents[1] / "reports" / folder.name
+    name, root = name_and_root(folder, "runs")
+    return root / "reports" / name
 
 
 def _refuse_other_products(folder: Path) -> None:
@@ -339,15 +340,17 @@ def _report(folder: Path, config: ExperimentConfig, units: tuple[Unit, ...]) -> 
         reasons = {_reason(folder, unit, "it is not over") for unit in units}
         raise WorkFailed(f"no row of {folder} is finished:\n  " + "\n  ".join(sorted(reasons)))
     seconds = sum(sum(one.seconds.values()) for one in told)
+    name, root = name_and_root(folder, "runs")
     save_timing(folder / "run", seconds)
     record = Record.read(
         folder / "run",
         commands=[making_again("predictor", folder, parent="runs", records="run")],
-        links=[("all reports", "../index.html"), ("predictors", f"../../runs/{folder.name}/")],
+        page=_report_folder(folder),
+        links=[("all reports", root / INDEX), ("predictors", folder)],
     )
     made = write_report(
         _report_folder(folder),
-        folder.name,
+        name,
         truth=read_truth(folder),
         told=told,
         baselines=[name for name, row in config.rows.items() if row.is_baseline],
@@ -355,7 +358,7 @@ def _report(folder: Path, config: ExperimentConfig, units: tuple[Unit, ...]) -> 
         record=record,
         seed=config.seed,
     )
-    renew_index(folder.parent.parent)
+    renew_index(root)
     return made
 
 

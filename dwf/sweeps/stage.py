@@ -92,7 +92,7 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
             no trial was finished.
         Preempted: a signal asked to stop.
     """
-    from dwf.evaluation.report import Record, renew_index, save_timing
+    from dwf.evaluation.report import INDEX, Record, renew_index, save_timing
     from dwf.sweeps.curves import write_curves
     from dwf.sweeps.figures import draw_trials
     from dwf.sweeps.page import FILE, headline, sweep_page
@@ -120,9 +120,11 @@ def run_sweep(config: SweepConfig, root: Path, *, name: str, run: Runner = run_h
         figures = draw_trials(made, folder) | write_curves(made, folder)
         _show_trials(record, read_records(folder))
         save_timing(folder, sum(row["seconds"] for row in made.rows))
-        links = [("all reports", "../../reports/index.html")]
         told = Record.read(
-            folder, commands=[making_again("sweep", folder, parent="sweeps")], links=links
+            folder,
+            page=folder,
+            commands=[making_again("sweep", folder, parent="sweeps")],
+            links=[("all reports", Path(root) / INDEX)],
         )
         write_text(folder / FILE, sweep_page(made, told, figures=figures))
         record.finish(best=made.best, trials=len(made.rows), headline=headline(made))

@@ -27,7 +27,9 @@ from dwf.errors import (
     WorkFailed,
 )
 from dwf.files import read_json
+from dwf.flags import name_and_root
 from dwf.generators.config import GeneratorConfig
+from dwf.names import folders_in
 from dwf.pipeline import STAGES
 from dwf.plain import Json
 from dwf.ranks import alone
@@ -191,7 +193,7 @@ def make_zoo(
         if is_whole(path):
             return
         path.unlink()  # the zoo was removed
-    known = known or folder.parent.parent / "zoos"
+    known = known or name_and_root(folder, "sweeps")[1] / "zoos"
     there = None if path.exists() else _finished_zoo(config, known)
     if there is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,8 +205,10 @@ def make_zoo(
 def _finished_zoo(config: ZooConfig, zoos: Path) -> Path | None:
     from dwf.zoo.store import is_whole
 
-    for done in sorted(zoos.glob("*/run/done.json")):
-        zoo, file = done.parent.parent, done.with_name("config.yaml")
+    for zoo in folders_in(zoos):
+        file = zoo / "run" / "config.yaml"
+        if not file.with_name("done.json").exists():
+            continue
         with contextlib.suppress(ConfigError):  # of another version, or of no zoo that was trained
             made = build(ZooConfig, read_yaml(file), source=str(file))
             if made == config and is_whole(zoo):

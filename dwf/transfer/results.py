@@ -9,6 +9,7 @@ import torch
 
 from dwf.evaluation.measure import vote_accuracy
 from dwf.files import reading_arrays
+from dwf.flags import name_and_root
 from dwf.networks.batchnorm import recalibrate
 from dwf.networks.functional import batchnorm_buffers, build_network, score_networks
 from dwf.randomness import threads
@@ -26,7 +27,7 @@ def assemble(job: Job) -> TransferReport:
         arms = tuple(_arm(job, place) for place in range(len(job.starts.arms)))
     config, target = job.config, job.target
     return TransferReport(
-        name=job.folder.name,
+        name=name_and_root(job.folder, "finetunes")[0],
         config=to_dict(config),
         epochs=config.recorded,
         steps=tuple(look_steps(config, target)),

@@ -21,9 +21,9 @@ import numpy as np
 from dwf.datasets.known import is_here, why_not_here
 from dwf.datasets.own import identified
 from dwf.errors import RunConflict
-from dwf.evaluation.report import Record, renew_index, save_timing
+from dwf.evaluation.report import INDEX, Record, renew_index, save_timing
 from dwf.files import read_json
-from dwf.flags import making_again
+from dwf.flags import making_again, name_and_root
 from dwf.metrics import print_report
 from dwf.names import folder_in
 from dwf.run_folder import LEFTOVERS, RunFolder, hold, replacing, sweep, write_json, write_text
@@ -223,15 +223,17 @@ def _finish(record: RunFolder, seconds: float) -> TransferReport:
     made = assemble(job)
     figures = draw_curves(made, folder)
     save_timing(record.path, seconds)
+    _, root = name_and_root(folder, "finetunes")
     run = Record.read(
         record.path,
         commands=[making_again("finetune", folder, parent="finetunes", records=record.path.name)],
-        links=[("all reports", "../../reports/index.html")],
+        page=folder,
+        links=[("all reports", root / INDEX)],
     )
     write_text(folder / "report.html", page(made, run, figures=figures))
     made.save(folder)
     record.finish(headline=list(made.headline), seconds=round(seconds, 2))
     shutil.rmtree(work_folder(folder), ignore_errors=True)
     sweep(folder.rglob(LEFTOVERS))
-    renew_index(folder.parent.parent)
+    renew_index(root)
     return made

@@ -18,6 +18,7 @@ import torch
 
 from dwf.errors import ConfigError
 from dwf.files import read_array, read_json, reading_arrays
+from dwf.flags import name_and_root
 from dwf.networks.functional import build_network, score_networks
 from dwf.randomness import threads
 from dwf.run_folder import replacing
@@ -105,7 +106,7 @@ class Job:
                 f"{folder / FILE} says method.device = cuda, and this machine shows no GPU: go on "
                 "where there is one, or begin anew under another --name with --compute.device cpu"
             )
-        facts = Facts.read(folder.parent.parent / "zoos" / config.zoo)
+        facts = Facts.read(_root(folder) / "zoos" / config.zoo)
         return cls(folder, config, starts, find_target(config, facts))
 
     @cached_property
@@ -117,7 +118,7 @@ class Job:
         """Yield the cohorts of a unit."""
         file, size = work_folder(self.folder) / NOISE_UNIT, self.starts.method.cohort
         unit_D = read_array(file) if arm.noise else None
-        reader = StartReader(self.config, self.folder.parent.parent, self.target, unit_D)
+        reader = StartReader(self.config, _root(self.folder), self.target, unit_D)
         for start in range(0, len(networks), size):
             some = networks[start : start + size]
             begin = Start(
@@ -206,3 +207,7 @@ def _votes(job: Job, weights_ND: np.ndarray) -> np.ndarray:
         voting_N=np.ones(len(weights_ND), bool),
     )
     return scores.votes_MK
+
+
+def _root(folder: Path) -> Path:
+    return name_and_root(folder, "finetunes")[1]

@@ -23,7 +23,7 @@ import numpy as np
 
 from dwf.dataframes import dataframe
 from dwf.errors import ConfigError, IncompleteZoo, ShapeMismatch
-from dwf.flags import words_naming
+from dwf.flags import name_and_root, words_naming
 from dwf.notebooks import facts_html
 from dwf.run_folder import write_json
 from dwf.stages import Product
@@ -169,8 +169,8 @@ class Zoo:
 
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return self.path.name
+        """The name, under `zoos/` of a root; names may be nested."""
+        return name_and_root(self.path, "zoos")[0]
 
     def __len__(self) -> int:
         """N: the number of rows."""

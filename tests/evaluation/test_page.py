@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from dwf.errors import ConfigError
 from dwf.evaluation.lineage import commands_of, links_of
-from dwf.evaluation.report import share_interval, write_index
+from dwf.evaluation.report import INDEX, share_interval, write_index
 from dwf.evaluation.report.drawing import inline_svg
 from dwf.evaluation.report.figures import accuracy_step
 from dwf.evaluation.report.html import as_html, beginning, table, whole_page
@@ -108,7 +108,12 @@ def test_durations_are_told_in_words(tmp_path):
     ]
     (tmp_path / "environment.json").write_text('{"cores": 2, "system": "s", "python": "3"}')
     save_timing(tmp_path, 61)
-    record = Record.read(tmp_path, commands=["dwf zoo --name a"], links=[("all", "../x.html")])
+    record = Record.read(
+        tmp_path,
+        page=tmp_path / "r",
+        commands=["dwf zoo --name a"],
+        links=[("all", tmp_path / "x.html")],
+    )
     assert re.fullmatch(r"\d+ \w+ \d{4}, \d\d:\d\d UTC, 61 seconds", record.when)
     assert '<a href="../x.html">all</a>' in record.top()[0]
     assert "<pre>dwf zoo --name a</pre>" in record.bottom(facts={})
@@ -191,4 +196,4 @@ def test_commands_and_links_of_what_was_made_elsewhere_are_left_out(tmp_path):
         "dwf evaluate --config reports/r/config.yaml --name r"
     ]
     found = links_of(tmp_path, zoo="z", samples=["files"])
-    assert found == [("all reports", "../index.html"), ("zoo z", "../../zoos/z/")]
+    assert found == [("all reports", tmp_path / INDEX), ("zoo z", tmp_path / "zoos" / "z")]

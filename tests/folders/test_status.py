@@ -24,7 +24,7 @@ def run(*words, code=0):
 
 
 def standing(root, path):
-    found = {f"{one.place.kind.parent}/{one.place.path.name}": one for one in read_standings(root)}
+    found = {f"{one.place.kind.parent}/{one.place.name}": one for one in read_standings(root)}
     return found[path].state, found[path].far
 
 
@@ -121,12 +121,12 @@ def test_a_pipeline_is_as_far_as_its_stages(tmp_path):
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(told))
     place = Place(folder, KINDS["pipeline"])
-    assert read_standing(place, tmp_path).far == "0 of 4 stages, next zoo p"
+    assert read_standing(place).far == "0 of 4 stages, next zoo p"
     for made in ("zoos/p/run", "runs/p"):
         RunFolder(tmp_path / made, {}).finish()
-    assert read_standing(place, tmp_path).far == "2 of 4 stages, next sample p-samples"
+    assert read_standing(place).far == "2 of 4 stages, next sample p-samples"
     for made in ("zoos/p-samples/run", "reports/p"):
         RunFolder(tmp_path / made, {}).finish()
-    found = read_standing(place, tmp_path)
+    found = read_standing(place)
     assert (found.state, found.far) == ("finished", "all 4 stages")
     assert json.loads((tmp_path / "reports" / "p" / "done.json").read_text()) == {}

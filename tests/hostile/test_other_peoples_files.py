@@ -100,7 +100,7 @@ def test_a_shard_that_cannot_be_opened_is_told_with_its_path(make_zoo, monkeypat
     assert care.status((zoo.path,)) == 1
     told = capsys.readouterr().out
     assert "cannot be read" in told and "damaged:" not in told
-    assert read_standing(Place(zoo.path, KINDS["zoo"]), zoo.path.parents[1]).state != "damaged"
+    assert read_standing(Place(zoo.path, KINDS["zoo"])).state != "damaged"
 
 
 def test_other_locks_on_a_shard_are_no_damage(make_zoo):

@@ -48,7 +48,7 @@ from dwf.evaluation.report.html import (
     table,
     whole_page,
 )
-from dwf.evaluation.report.index import renew_index, write_index
+from dwf.evaluation.report.index import INDEX, renew_index, write_index
 from dwf.evaluation.report.intervals import share_interval, share_with_interval
 from dwf.evaluation.report.marks import MARKS, accuracy_error, mark, marked, percent
 from dwf.evaluation.report.page import write_page
@@ -68,6 +68,7 @@ from dwf.evaluation.report.words import LEGEND, PROFILE_TEXT
 __all__ = [
     "COLUMNS",
     "HELD_OUT_COLOUR",
+    "INDEX",
     "INK",
     "LEGEND",
     "MARKS",

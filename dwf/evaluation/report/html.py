@@ -1,9 +1,11 @@
 """Parts of pages: HTML that needs nothing else, with the figures in it."""
 
+import os
 import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from dwf.evaluation.report.drawing import ONE_COLUMN, TWO_COLUMNS, inline_svg, sized
 from dwf.evaluation.report.style import STYLE_SHEET
@@ -117,6 +119,11 @@ def hardware(environment: dict[str, Json]) -> str:
         f"Commit {commit}; {environment['cores']} cores, {environment['system']}; Python "
         f"{environment['python']}, {packages}."
     )
+
+
+def address(of: Path, page: Path) -> str:
+    """Return where a link leads to a file or folder, from a page that lies in the folder `page`."""
+    return quote(os.path.relpath(of, page))
 
 
 def details(title: str, facts: dict[str, Json]) -> str:

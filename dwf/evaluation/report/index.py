@@ -19,8 +19,10 @@ from dwf.errors import DwfError
 from dwf.evaluation.report.html import as_html, paragraphs, whole_page
 from dwf.evaluation.report.style import STYLE_SHEET
 from dwf.files import read_json, refuse_irregular, told_by
+from dwf.flags import name_and_root
 from dwf.generators.config import GeneratorConfig
 from dwf.metrics import logger
+from dwf.names import folders_in
 from dwf.plain import Json
 from dwf.run_folder import replacing_alone
 from dwf.settings import build, read_yaml
@@ -28,7 +30,7 @@ from dwf.system_errors import sentence_of
 from dwf.zoo.manifest import read_manifest
 from dwf.zoo.store import Zoo
 
-FILE = Path("reports") / "index.html"
+INDEX = Path("reports") / "index.html"
 _HEAD = len(STYLE_SHEET) + 8000  # letters of a page that hold its title and its first sentences
 _LONGEST = 220  # letters of a report's first sentences
 _PAGES = ("report.html", "audit.html", "sweep.html", "transfer.html")
@@ -75,9 +77,9 @@ def write_index(root: Path) -> Path:
     if len(body) == 1:
         body += paragraphs(["There is nothing here yet: begin with dwf zoo."])
     page = whole_page("zoos, runs, reports", body)
-    with replacing_alone(root / FILE) as written:
+    with replacing_alone(root / INDEX) as written:
         written.write_text(page, encoding="utf-8")
-    return root / FILE
+    return root / INDEX
 
 
 def renew_index(root: Path) -> None:
@@ -87,7 +89,7 @@ def renew_index(root: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-        logger.warning("%s is as it was: %s", Path(root) / FILE, sentence_of(error))
+        logger.warning("%s is as it was: %s", Path(root) / INDEX, sentence_of(error))
 
 
 def sections(root: Path) -> dict[str, list[Entry]]:
@@ -112,8 +114,8 @@ def _summaries(root: Path) -> Iterator[Entry]:
 
 
 def _pages(root: Path, kind: str) -> Iterator[Entry]:
-    for folder in _folders(root, kind):
-        yield _entry(folder, _of_page, ends=(folder / "export.json",), pages=_PAGES)
+    for folder in folders_in(root / kind):
+        yield _entry(folder, _of_page, kind=kind, ends=(folder / "export.json",), pages=_PAGES)
 
 
 def _of_page(folder: Path) -> _Words:
@@ -136,9 +138,10 @@ def _read_page(page: Path) -> tuple[str, str]:
 
 
 def _pipelines(root: Path) -> Iterator[Entry]:
-    for folder in _folders(root, "pipelines"):
-        report = root / "reports" / folder.name / "done.json"
-        yield _entry(folder, _of_pipeline, ends=(report, folder / "seconds.json"))
+    for folder in folders_in(root / "pipelines"):
+        report = root / "reports" / folder.relative_to(root / "pipelines") / "done.json"
+        ends = (report, folder / "seconds.json")
+        yield _entry(folder, _of_pipeline, kind="pipelines", ends=ends)
 
 
 def _of_pipeline(folder: Path) -> _Words:
@@ -147,8 +150,8 @@ def _of_pipeline(folder: Path) -> _Words:
 
 
 def _runs(root: Path) -> Iterator[Entry]:
-    for folder in _folders(root, "runs"):
-        yield _entry(folder, _of_run)
+    for folder in folders_in(root / "runs"):
+        yield _entry(folder, _of_run, kind="runs")
 
 
 def _of_run(folder: Path) -> _Words:
@@ -165,9 +168,9 @@ def _of_run(folder: Path) -> _Words:
 
 
 def _zoos(root: Path) -> Iterator[Entry]:
-    for folder in _folders(root, "zoos"):
+    for folder in folders_in(root / "zoos"):
         if _is_there(folder / "zoo.json"):
-            yield _entry(folder, _of_zoo, ends=(folder / "zoo.h5",))
+            yield _entry(folder, _of_zoo, kind="zoos", ends=(folder / "zoo.h5",))
 
 
 def _of_zoo(folder: Path) -> _Words:
@@ -179,19 +182,6 @@ def _of_zoo(folder: Path) -> _Words:
     rows = "" if networks == len(zoo) else f" in {len(zoo):,} rows"
     where = f" on {zoo.facts.data.title}" if zoo.facts.data else ""
     return _Words(f"{networks:,} networks{rows} of {zoo.layout.size:,} weights{where}")
-
-
-def _folders(root: Path, kind: str) -> list[Path]:
-    place = root / kind
-    return sorted(filter(_is_folder, place.iterdir())) if place.is_dir() else []
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether a folder is there, as far as this user may look."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return True
 
 
 def _is_there(path: Path) -> bool:
@@ -223,6 +213,7 @@ def _entry(
     folder: Path,
     tell: Callable[[Path], _Words],
     *,
+    kind: str,
     ends: Sequence[Path] = (),
     pages: Sequence[str] = (),
 ) -> Entry:
@@ -231,6 +222,7 @@ def _entry(
     Args:
         folder: the folder.
         tell: returns words; what it cannot read, or was altered, is named with none.
+        kind: the folder under the root that it lies in.
         ends: further files that are there once it is finished.
         pages: files in it of which one is its page, to which its name leads where that is there.
     """
@@ -243,8 +235,9 @@ def _entry(
         state, at = _finished(_first(*_ends(folder), *ends, *own))
     what = words.what
     short = what if len(what) <= _LONGEST else f"{what[:_LONGEST].rsplit(' ', 1)[0]} ..."
-    place = f"../{folder.parent.name}/{quote(folder.name)}/{shown}"
-    return Entry(folder.name, place, what=short, state=state, at=at, about=words.about)
+    name, _ = name_and_root(folder, kind)
+    place = f"../{kind}/{quote(name)}/{shown}"
+    return Entry(name, place, what=short, state=state, at=at, about=words.about)
 
 
 def _finished(done: Path) -> tuple[str, float]:

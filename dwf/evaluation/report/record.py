@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from dwf.evaluation.report.html import details, hardware, paragraphs
+from dwf.evaluation.report.html import address, details, hardware, paragraphs
 from dwf.files import read_json
 from dwf.plain import Json
 from dwf.run_folder import write_json
@@ -41,16 +41,24 @@ class Record:
         cls,
         folder: Path,
         *,
+        page: Path,
         commands: Sequence[str] = (),
-        links: Sequence[tuple[str, str]] = (),
+        links: Sequence[tuple[str, Path]] = (),
     ) -> "Record":
-        """Return what a run's folder tells."""
+        """Return what a run's folder tells.
+
+        Args:
+            folder: the folder of its records.
+            page: the folder that its page lies in.
+            commands: see the field.
+            links: words, and the file or folder that they lead to.
+        """
         timing = folder / FILE
         return cls(
             read_json(folder / "environment.json"),
             read_json(timing) if timing.exists() else {},
             commands=tuple(commands),
-            links=tuple(links),
+            links=tuple((words, address(to, page)) for words, to in links),
         )
 
     @property
