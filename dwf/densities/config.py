@@ -56,6 +56,8 @@ class DensitySettings(Checked):
     """How samples are drawn, where a network is evaluated several times for each."""
     condition: ClassVar[str | tuple[str, ...]] = "none"
     """Conditions that it is told of each network, or `none`."""
+    has_temperature: ClassVar[bool] = False
+    """Whether samples may start from less noise than it learnt from."""
     drop_condition: ClassVar[float] = 1.0
     """Share of the networks that it learns without their condition."""
     behaviour: ClassVar[float] = 0.0
@@ -168,6 +170,7 @@ class FlowConfig(LearntSettings):
     title: ClassVar[str] = "flow"
     mixes: ClassVar[bool] = True
     methods: ClassVar[tuple[str, ...]] = get_args(OdeMethod)
+    has_temperature: ClassVar[bool] = True
 
     backbone: BackboneConfig = field(default_factory=ResidualMLPConfig)
     """The network that learns the velocity."""

@@ -77,8 +77,8 @@ class Density:
             first: number of the first sample.
 
         One whose settings say so also takes: `condition` and `guidance` (`takes_condition`),
-        `kind`, the number of the architecture (`mixes`), and settings of its `solver`; see
-        `LearntDensity.sample`.
+        `temperature` (`has_temperature`), `kind`, the number of the architecture (`mixes`), and
+        settings of its `solver`; see `LearntDensity.sample`.
 
         Returns:
             Codes on the CPU, in the shape of the training codes.

@@ -276,6 +276,7 @@ class LearntDensity(Density):
         watch: Watch | None = None,
         condition: Wanted = None,
         guidance: Guidance = 1.0,
+        temperature: float = 1.0,
         kind: int = 0,
         **solver: Setting,
     ) -> Codes:
@@ -290,6 +291,7 @@ class LearntDensity(Density):
                 their numbers [B, K] in the units of the codes).
             condition: what to ask for, see `ask`; None: nothing.
             guidance: how strongly; 1: as learnt.
+            temperature: factor of the noise that they start from; 1: as learnt.
             kind: number of the architecture, of codes of several.
             solver: settings of `config.solver` other than the configured ones.
 
@@ -306,7 +308,7 @@ class LearntDensity(Density):
         noise_NK = draw_noise(count, self.shape.size, seed=seed, first=first)
         chunk = chunk or self._chunk()
         for place, x_BK in enumerate(noise_NK.split(chunk)):  # views: noise becomes the samples
-            noise_BK = x_BK.to(self.device)
+            noise_BK = x_BK.to(self.device) * temperature
             noise_BK = noise_BK if present_BK is None else noise_BK * present_BK
             number = first + place * chunk
             drawn_BK = self.draw(

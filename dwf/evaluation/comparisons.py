@@ -311,7 +311,7 @@ class _Measuring:
 
 
 def _how_drawn(zoo: Zoo) -> dict[str, Json]:
-    """How the networks of a zoo of samples were selected, and on what condition, if they were."""
+    """How the networks of a zoo of samples were drawn, where that says less than all it learnt."""
     told, found = zoo.facts.sampled, {}
     if told and told.selection:
         found["selection"] = told.selection
@@ -321,6 +321,8 @@ def _how_drawn(zoo: Zoo) -> dict[str, Json]:
             "asked": told.condition,
             "guidance": told.guidance,
         }
+    if told and told.temperature is not None:
+        found["temperature"] = told.temperature
     return found
 
 

@@ -9,7 +9,7 @@ from dwf.datasets.config import AnyDataConfig
 from dwf.densities.config import DensityConfig, FlowConfig
 from dwf.densities.solver_config import SamplingMethod
 from dwf.networks.config import NetworkConfig
-from dwf.settings import Bounds, Count, Fraction, Name, Positive, RunName, Whole
+from dwf.settings import Bounds, Count, Fraction, Name, Positive, PositiveFraction, RunName, Whole
 
 BATCHNORM_IMAGES = 2000
 """Training images on which BatchNorm is re-estimated, where settings do not say how many."""
@@ -203,6 +203,9 @@ class SampleConfig(Checked):
     """Exaggeration of the conditions together (classifier-free guidance, arXiv 2207.12598), or, as
     `name=number`, of each given the others; otherwise than at 1 each step costs another evaluation,
     or one for each of these."""
+    temperature: PositiveFraction = 1.0
+    """Standard deviation of the noise that a flow starts from, as a share of that which it learnt
+    from. Below 1 networks lie nearer to what is frequent: more accurate, less spread."""
     zoo: Name | None = None
     """Zoo of the generator (`zoo`, `more_zoos`) whose architecture to sample; default: the first of
     those whose dataset is asked for, or of all."""

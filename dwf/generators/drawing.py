@@ -59,6 +59,7 @@ class Drawing:
         self.condition: dict[str, Setting] = {}
         if self.asked:
             self.condition = {"condition": config.condition, "guidance": config.guidance}
+        self.start = _start_settings(config, generator)
         drawn = self.generator.layout
         self.statistics = source_of_statistics(config, drawn, spans=self.generator.spans)
         self.head, self.subject = new_head(config, drawn, subject=self.generator.subject)
@@ -109,7 +110,7 @@ class Drawing:
         config = self.config
         with Progress(f"sample {config.generator}", config.count, unit="networks") as progress:
             for first, num in self.generator.blocks(config.count):
-                how = self.solver | self.condition
+                how = self.solver | self.condition | self.start
                 weights_BD = self.generator.sample(
                     num, config.seed, first=first, told=self._unreached.append, **how
                 )
@@ -124,7 +125,7 @@ class Drawing:
     def _best(self, folder: Path) -> Iterator[Part]:
         """Yield the samples that selection keeps, the best first."""
         config, at = self.config, 0
-        how = self.solver | self.condition
+        how = self.solver | self.condition | self.start
         self._selected = select(
             self.generator, config, how=how, unusable=self._unusable, folder=folder
         )
@@ -159,6 +160,7 @@ class Drawing:
             learnt_from=tuple(each["zoo"] for each in generator.zoos) if several else (),
             subset=generator.origin.get("subset"),
             **(self.asked.facts if self.asked else {}),
+            temperature=None if config.temperature == 1 else config.temperature,
             batchnorm_images=config.batchnorm_images if recalibrated else None,
             selection=self._selected.facts if self._selected else None,
             head=self.head.to_json() if self.head else None,
@@ -206,6 +208,20 @@ def _solver_settings(config: SampleConfig, generator: Generator) -> dict[str, st
             "set --solver to euler, midpoint, heun2 or rk4"
         )
     return given
+
+
+def _start_settings(config: SampleConfig, generator: Generator) -> dict[str, Setting]:
+    """Return how samples start otherwise than was learnt."""
+    density = generator.density.config
+    if config.temperature == 1:
+        return {}
+    if not density.has_temperature:
+        raise ConfigError(
+            f"temperature = {config.temperature:g}: the density of {config.generator} is "
+            f"{density.kind}, and a flow alone starts from noise without more on the way: leave "
+            "out --temperature"
+        )
+    return {"temperature": config.temperature}
 
 
 def _refuse_misfit(density: DensitySettings, given: dict[str, str | int]) -> None:

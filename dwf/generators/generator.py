@@ -318,7 +318,8 @@ class Generator:
             watch: is shown codes on their way, of a density with a solver; see
                 `LearntDensity.sample`, and `decode` for networks.
             told: see `Codec.draw`.
-            how: settings of the density's solver other than its own; `condition`, `guidance`.
+            how: settings of the density's solver other than its own; `condition`, `guidance`,
+                `temperature`.
 
         Returns:
             weights_ND, float32; not held to be finite.

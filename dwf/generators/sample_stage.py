@@ -21,6 +21,7 @@ def plan(config: SampleConfig, root: Path, *, name: str) -> str:
     best = f", the best of {config.drawn}" if config.drawn > config.count else ""
     asked = "" if config.condition is None else f" asked for {_words(config.condition)}"
     asked += "" if config.guidance == 1 else f", guidance {_words(config.guidance)}"
+    asked += "" if config.temperature == 1 else f", temperature {config.temperature:g}"
     asked += f", of the architecture of {config.zoo}" * (config.zoo is not None)
     if config.network is not None:
         asked += f", of a new architecture ({config.network.kind})"

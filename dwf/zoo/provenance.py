@@ -133,6 +133,8 @@ class Sampled(Provenance):
     column `asked_NAME` (`ASKED`)."""
     guidance: float | dict[str, float] | None = None
     """How far they were exaggerated: together, or each by itself."""
+    temperature: float | None = None
+    """Factor of the noise that a flow started from; None: 1, as it learnt."""
     batchnorm_images: int | None = None
     """Training images on which running statistics were re-estimated."""
     selection: dict[str, Any] | None = None

@@ -189,6 +189,24 @@ def test_without_a_residual_samples_are_standard_normal():
     torch.testing.assert_close(drawn, draw_noise(20, drawn.shape[1], seed=3), rtol=1e-4, atol=1e-5)
 
 
+def test_a_temperature_scales_the_noise_that_samples_start_from():
+    """Codes ~ N(m, c^2): a perfect flow moves its noise x0 / s = z to m + c z."""
+    s, c, m = 0.5, 2.0, 1.5
+    flow, _ = linear_flow(source_std=s)
+    flow.scaling = Scaling(torch.zeros(1), torch.ones(1))
+
+    def oracle(x, t):
+        t = t.unsqueeze(1)
+        spread = t**2 * c**2 + (1 - t) ** 2 * s**2
+        return m + (t * c**2 - (1 - t) * s**2) / spread * (x - t * m)
+
+    flow.module = oracle
+    noise = draw_noise(20, 3, seed=3)
+    for temperature in (1.0, 0.5):
+        drawn = flow.sample(20, seed=3, method="rk4", steps=200, temperature=temperature).values
+        torch.testing.assert_close(drawn, m + c * temperature * noise, rtol=1e-3, atol=1e-3)
+
+
 def test_samples_depend_neither_on_chunk_nor_on_count():
     flow, _ = linear_flow()
     fixed = {"method": "rk4", "steps": 10}

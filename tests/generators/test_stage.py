@@ -175,6 +175,25 @@ def test_samples_are_a_zoo_that_says_where_it_is_from(make_zoo, tmp_path, flow_o
     assert samples.build_network() is not None
 
 
+def test_a_temperature_is_recorded_and_refused_where_no_noise_flows(
+    make_zoo, tmp_path, flow_on_pca, gaussian_on_weights
+):
+    make_zoo(60)
+    fit_generator(flow_on_pca, tmp_path, name="fitted")
+    spread = []
+    for temperature in (1.0, 0.2):
+        config = SampleConfig("fitted", count=40, temperature=temperature)
+        drawn = sample_networks(config, tmp_path, name=f"drawn-{temperature}")
+        spread.append(drawn.read().std(0).mean())
+        own = None if temperature == 1 else temperature
+        assert drawn.facts.sampled.temperature == own
+    assert spread[1] < 0.5 * spread[0]
+    fit_generator(gaussian_on_weights, tmp_path, name="gaussian")
+    with pytest.raises(ConfigError, match=r"temperature = 0.2.*density of gaussian is gaussian"):
+        sample_networks(dataclasses.replace(config, generator="gaussian"), tmp_path, name="refused")
+    assert not (tmp_path / "zoos" / "refused").exists()
+
+
 def test_solver_and_steps_can_be_chosen(make_zoo, tmp_path, flow_on_pca):
     make_zoo()
     generator = fit_generator(flow_on_pca, tmp_path, name="fitted")

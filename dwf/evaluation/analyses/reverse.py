@@ -122,6 +122,8 @@ def _follow(material: Material, generator: Generator, zoo: Zoo) -> dict[str, Jso
     if told.condition is not None:
         condition, guidance = again(told.condition, told.guidance)
         how |= {"condition": condition, "guidance": guidance}
+    if told.temperature is not None:
+        how["temperature"] = told.temperature
     count = min(len(zoo), MOST_NETWORKS)
     step = max(1, generator.block_size // len(LOOKS))
     parts: list[list[np.ndarray]] = [[] for _ in LOOKS]

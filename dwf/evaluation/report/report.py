@@ -117,6 +117,8 @@ class Report:
         for one in self.sets:
             if one.family == "samples" and one.summary.get("condition"):
                 notes.append(_on_condition(one.title, one.summary["condition"]))
+            if one.family == "samples" and one.summary.get("temperature"):
+                notes.append(_on_temperature(one.title, one.summary["temperature"]))
             if one.summary.get("selection"):
                 notes.append(_on_selection(one.title, one.summary["selection"]))
         return tuple(notes)
@@ -377,6 +379,14 @@ def _on_condition(title: str, told: dict[str, Json]) -> str:
         f"{title} was drawn on conditions: {asked_words(told['asked'])}, with a guidance of "
         f"{words}. That is a part of what the generator has learnt; its dispersion is held against "
         "that of the whole zoo."
+    )
+
+
+def _on_temperature(title: str, temperature: float) -> str:
+    return (
+        f"{title} was drawn at a temperature of {temperature:g}: from that share of the noise that "
+        "was learnt from. It is a part of what the generator has learnt; its dispersion says how "
+        "large a part."
     )
 
 
