@@ -193,6 +193,9 @@ class FlowConfig(LearntSettings):
     """Mean of `logit_normal`'s normal number; below 0: more times near the noise."""
     time_std: Positive = 1.0
     """Standard deviation of `logit_normal`'s normal number."""
+    stagger: Fraction = 0.0
+    """Share to which layers are drawn one after the other, from the last to the first: 0, all at
+    once; 1, each once all behind it are drawn; between, they overlap."""
     prediction: Literal["velocity", "target", "residual"] = "velocity"
     """Output of the network: the velocity; the code that a point moves to; or, `residual`, only how
     the velocity differs from that of standard normal codes, which is known: then numbers without
@@ -222,7 +225,20 @@ class FlowConfig(LearntSettings):
             refuse_idle(self, "time_mean", "time_std", by=("time",), because=because)
         self.check_condition()
         self._check_pairing()
+        self._check_stagger()
         self.check_behaviour()
+
+    def _check_stagger(self) -> None:
+        if self.stagger and not self.backbone.takes_tokens:
+            raise ValueError(
+                f"stagger = {self.stagger:g} draws layers one after the other, and backbone.kind = "
+                f"{self.backbone.kind!r} takes vectors: choose the backbone transformer, or 0"
+            )
+        if self.stagger and (self.sigma or self.prediction != "velocity"):
+            raise ValueError(
+                f"stagger = {self.stagger:g} goes with sigma 0 and the prediction velocity, not "
+                f"with {self.sigma:g} and {self.prediction}: set these, or stagger 0"
+            )
 
     def _check_pairing(self) -> None:
         if self.pairing in ("tokens", "equivariant"):

@@ -8,6 +8,7 @@ nothing.
 Shape suffixes: N codes, B codes of a chunk, K numbers of a code, A architectures.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -15,10 +16,12 @@ import torch
 from dwf.codecs.codes import Codes
 from dwf.densities.asked import Wanted
 from dwf.densities.config import FlowConfig, SolverConfig
+from dwf.densities.course import Course
 from dwf.densities.density import Setting
 from dwf.densities.flow_matching import (
     LAST_TIME,
     FlowMatching,
+    course_of,
     normal_velocity,
     velocity_of_target,
 )
@@ -68,9 +71,22 @@ class Flow(LearntDensity):
                 target_BK, x_BK, t=t, source_std=config.source_std, sigma=config.sigma
             )
         said_BK = self.module(x_BK, t.reshape(1), **told)
+        if self.course is not None:
+            _, moves_1K = self.course.gone(t.reshape(1))
+            return said_BK * (moves_1K / self.course.length)
         if config.prediction == "velocity":
             return said_BK
         return said_BK + normal_velocity(x_BK, t, source_std=config.source_std, sigma=config.sigma)
+
+    @property
+    def course(self) -> Course | None:
+        """When the numbers of each layer move; None: all the time."""
+        return course_of(self.config, self.sections)
+
+    @property
+    def spans(self) -> Sequence[tuple[float, float]]:
+        """Spans of time between which the velocity jumps."""
+        return self.course.spans if self.course else ()
 
     def draw(
         self,
@@ -95,7 +111,7 @@ class Flow(LearntDensity):
             )
 
         start_BK = noise_BK * self.config.source_std
-        return solve(velocity, start_BK, config=solver, watch=watch)
+        return solve(velocity, start_BK, config=solver, spans=self.spans, watch=watch)
 
     def log_prob(
         self,
@@ -150,6 +166,7 @@ class Flow(LearntDensity):
                 ),
                 x_BK,
                 settings=settings,
+                spans=self.spans,
                 source_std=self.config.source_std,
                 present_BK=present_BK,
                 signs_SBK=None if exact else signs.to(x_BK),

@@ -9,11 +9,13 @@ Shape suffixes: N training codes, B codes of a batch, K numbers of a code.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from dwf.densities.config import FlowConfig
+from dwf.densities.course import Course
 from dwf.densities.examples import Examples, Learnable
 from dwf.densities.pairing import PairedSections, pair
 from dwf.densities.paths import Paths, PathTask, draw_source
@@ -57,6 +59,7 @@ class FlowMatching(PathTask):
             generator = torch_stream(seed, "bank", device=train.device.type)
             bank_NK = torch.empty(len(train), train.size, device=train.device)
             self.bank_NK = bank_NK.normal_(0, config.source_std, generator=generator)
+        self.course = course_of(config, sections)
 
     @property
     def pairs_batches(self) -> bool:
@@ -86,8 +89,13 @@ class FlowMatching(PathTask):
             kind_B=batch.kind_N,
             present_BK=present_BK,
         )
-        t_B = draw_times(config, len(x1_BK), generator=generator)
-        xt_BK = torch.lerp(x0_BK, x1_BK, t_B.unsqueeze(1))
+        t_B, moves_BK = draw_times(config, len(x1_BK), generator=generator), None
+        if self.course is None:
+            xt_BK = torch.lerp(x0_BK, x1_BK, t_B.unsqueeze(1))
+        else:
+            t_B = self.course.at_random(t_B, generator)
+            tau_BK, moves_BK = self.course.gone(t_B)
+            xt_BK = torch.lerp(x0_BK, x1_BK, tau_BK)
         if config.sigma:
             xt_BK += draw_source(x1_BK, config.sigma, generator=generator)
         wanted_BK = x1_BK if config.prediction == "target" else x1_BK - x0_BK
@@ -98,8 +106,31 @@ class FlowMatching(PathTask):
             )
         condition_BP = self.draw_conditions(batch, generator, learns=learns)
         return Paths(
-            xt_BK, t_B, wanted_BK=wanted_BK, condition_BP=condition_BP, present_BK=present_BK
+            xt_BK,
+            t_B,
+            wanted_BK=wanted_BK,
+            condition_BP=condition_BP,
+            present_BK=present_BK,
+            moves_BK=moves_BK,
         )
+
+    def error(
+        self, said_BK: torch.Tensor, paths: Paths, *, count: int | torch.Tensor
+    ) -> torch.Tensor:
+        """Return the squared error over the numbers that move; see the base."""
+        if self.course is None or paths.moves_BK is None:
+            return super().error(said_BK, paths, count=count)
+        # A share w of all numbers move: the scale keeps the loss what it is where all do.
+        weight_BK = paths.moves_BK * self.course.length**-0.5
+        paths = replace(paths, wanted_BK=paths.wanted_BK * weight_BK)
+        return super().error(said_BK * weight_BK, paths, count=count)
+
+
+def course_of(config: FlowConfig, sections: PairedSections) -> Course | None:
+    """Return when the numbers of each layer of codes move; None: all the time."""
+    if not config.stagger:
+        return None
+    return Course.of(config.stagger, ((count, size) for count, size, _ in sections))
 
 
 def draw_times(config: FlowConfig, count: int, *, generator: torch.Generator) -> torch.Tensor:

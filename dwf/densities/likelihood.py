@@ -7,7 +7,7 @@ Shape suffixes: B points, K numbers of a point, S random signs.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -25,6 +25,7 @@ def log_density(
     *,
     settings: SolverConfig,
     source_std: float,
+    spans: Sequence[tuple[float, float]] = (),
     present_BK: torch.Tensor | None = None,
     signs_SBK: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -35,6 +36,7 @@ def log_density(
         x_BK: points, 0 where one has no number.
         settings: of the solver.
         source_std: deviation of the source.
+        spans: spans of time between which the velocity jumps.
         present_BK: which numbers each point has; the density is on these. None: all.
         signs_SBK: random signs of an estimate of the divergence; None: it is exact.
     """
@@ -49,7 +51,7 @@ def log_density(
     # Attention's fused kernels know no vmap: it would call them once for each row.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         start = (x_BK, x_BK.new_zeros(len(x_BK)))
-        x0_BK, change_B = solve(rates, start, config=settings, start=1.0, end=0.0)
+        x0_BK, change_B = solve(rates, start, config=settings, start=1.0, end=0.0, spans=spans)
     variance = source_std**2
     log_source_BK = -0.5 * (x0_BK.square() / variance + math.log(2 * math.pi * variance))
     if present_BK is not None:

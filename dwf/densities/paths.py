@@ -44,6 +44,8 @@ class Paths:
     """Standardised conditions, NaN for none; None where the density is told nothing."""
     present_BK: torch.Tensor | None
     """bool, of several architectures: numbers that each code has."""
+    moves_BK: torch.Tensor | None = None
+    """bool: numbers that are asked about; None: all. See `course`."""
 
     def take(self, part: slice) -> "Paths":
         """Return those of some places, as views."""
@@ -53,6 +55,7 @@ class Paths:
             wanted_BK=self.wanted_BK[part],
             condition_BP=None if self.condition_BP is None else self.condition_BP[part],
             present_BK=None if self.present_BK is None else self.present_BK[part],
+            moves_BK=None if self.moves_BK is None else self.moves_BK[part],
         )
 
 

@@ -3,7 +3,8 @@
 Shape suffixes: B points, K numbers of a point.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torchdiffeq import odeint
@@ -24,6 +25,7 @@ def solve(
     config: SolverConfig,
     start: float = 0.0,
     end: float = 1.0,
+    spans: Sequence[tuple[float, float]] = (),
     watch: Watch | None = None,
 ) -> State:
     """Return the solution at `end` of d state / d time = velocity(time, state).
@@ -34,11 +36,24 @@ def solve(
         config: method, and number of equal intervals or tolerances.
         start: first time.
         end: last time; may be the earlier one.
+        spans: spans of time between which the velocity jumps, in order; each is solved by itself,
+            by its share of the steps.
         watch: is shown the state, a tensor, before each step that is taken.
 
     Raises:
         SolverFailed: `dopri5` finds no step short enough.
     """
+    for low, high in spans if start < end else reversed(spans):
+        state = solve(
+            _within(velocity, low, high),
+            state,
+            config=replace(config, steps=max(1, round(config.steps * (high - low)))),
+            start=low if start < end else high,
+            end=high if start < end else low,
+            watch=watch,
+        )
+    if spans:
+        return state
     first = state if isinstance(state, torch.Tensor) else state[0]
     times = torch.tensor([start, end], dtype=first.dtype, device=first.device)
     if config.method == "dopri5":
@@ -57,6 +72,12 @@ def solve(
             "them, or choose rk4"
         ) from None
     return solution[-1] if isinstance(state, torch.Tensor) else tuple(s[-1] for s in solution)
+
+
+def _within(velocity: Callable, low: float, high: float) -> Callable:
+    """Return a velocity whose times lie inside a span, on this side of the jumps at its ends."""
+    inset = 1e-6 * (high - low) + 1e-7  # above the rounding of float32
+    return lambda time, state: velocity(time.clamp(low + inset, high - inset), state)
 
 
 class _Watched:
