@@ -48,13 +48,19 @@ def python(script: str, *words: str, **given: str) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize(
-    ("given", "found"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")]
+    ("given", "policy", "spins"),
+    [
+        ({}, "PASSIVE", "'1800'"),
+        ({"OMP_WAIT_POLICY": "active"}, "ACTIVE", "'30000000000'"),
+        ({"OMP_WAIT_POLICY": "passive"}, "PASSIVE", "'0'"),
+        ({"GOMP_SPINCOUNT": "7"}, "PASSIVE", "'7'"),
+    ],
 )
-def test_torchs_own_library_waits_as_dwf_or_the_user_says(given, found):
+def test_torchs_own_library_waits_as_dwf_or_the_user_says(given, policy, spins):
     """`OMP_DISPLAY_ENV` lets the library print its settings when it is loaded."""
     script = "import dwf.run_folder, torch"
-    told = python(script, OMP_DISPLAY_ENV="true", **given).stderr
-    assert f"OMP_WAIT_POLICY = '{found}'" in told
+    told = python(script, OMP_DISPLAY_ENV="verbose", **given).stderr
+    assert f"OMP_WAIT_POLICY = '{policy}'" in told and f"GOMP_SPINCOUNT = {spins}" in told
 
 
 FIT = """
