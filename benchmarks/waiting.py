@@ -1,8 +1,9 @@
 """Stages of a small demo on a quiet machine and beside one busy process.
 
 Threads that wait can sleep after some microseconds, as dwf lets them (see `dwf/__init__.py`), or
-spin, as OpenMP does otherwise. Beside other work a thread that spins holds the core that another needs to go on. Each
-run is a whole pipeline in a process of its own, from an empty folder; sides alternate.
+spin, as OpenMP does otherwise. Beside other work a thread that spins holds the core that another
+needs to go on. Each run is a whole pipeline in a process of its own, from an empty folder; sides
+alternate.
 
 The bounds hold on a machine that is quiet but for this: the load before each run is recorded.
 """

@@ -36,9 +36,9 @@ if sys.platform == "win32":  # before modules are imported that Windows lacks
     sys.exit(2)
 # Read when torch loads, so set before any import of it. By default OpenMP's threads spin while they
 # wait: beside other work small operations then take tens of times as long. Threads that sleep at
-# once take a half longer on a quiet machine. So GNU's library spins for some microseconds, and others
-# sleep. What a user says goes before: this variable, and GOMP_SPINCOUNT and KMP_BLOCKTIME, which the
-# libraries prefer to it.
+# once take a half longer on a quiet machine. So GNU's library spins for some microseconds, and
+# others sleep. What a user says goes before: this variable, and GOMP_SPINCOUNT and KMP_BLOCKTIME,
+# which the libraries prefer to it.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "passive"
     os.environ.setdefault("GOMP_SPINCOUNT", "1800")

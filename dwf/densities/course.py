@@ -2,9 +2,9 @@
 
 The numbers of layer l go from noise to code in a window of the whole time, [a_l, a_l + w], the last
 layer's first: x_t = (1 - tau_l) x0 + tau_l x1 with tau_l = (t - a_l) / w, cut to [0, 1]. Whatever
-windows there are, it is noise at t = 0 and a code at t = 1, and the velocity E[x1 - x0 | x_t] / w of
-the layers that move carries the distribution along, as in flow matching. What is drawn first, the
-layers behind it are drawn given.
+windows there are, it is noise at t = 0 and a code at t = 1, and the velocity E[x1 - x0 | x_t] / w
+of the layers that move carries the distribution along, as in flow matching. One after the other,
+each layer is drawn given those behind it.
 
 Source: an interpolant may have a schedule of its own for each number (Albergo et al., Stochastic
 interpolants, arXiv 2303.08797, section 4.1).

@@ -26,11 +26,11 @@ SHAPE = CodeShape.sequences(
     mask=torch.ones(4, 1, dtype=torch.bool),
 )
 CONFIG = FlowConfig(
-    backbone=TransformerConfig(width=16, heads=2, depth=2),
+    backbone=TransformerConfig(width=16, heads=2, depth=2, positions=True),
     training=LoopConfig(
         steps=400,
-        batch_size=256,
-        learning_rate=3e-3,
+        batch_size=128,
+        learning_rate=1e-2,
         ema=0.99,
         validate_every=200,
         compute=LoopComputeConfig(threads=1),
