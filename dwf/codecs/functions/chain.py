@@ -54,7 +54,7 @@ class Step:
     """Inputs and outputs of a layer, of N networks."""
 
     hidden_BX: torch.Tensor
-    """What came in, as the network computes it."""
+    """Inputs, as the network computes them."""
     given_NMLU: torch.Tensor
 
 

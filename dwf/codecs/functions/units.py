@@ -44,13 +44,13 @@ class Units:
 
 @dataclass(frozen=True)
 class _Written:
-    """What a layer says of the units that it writes."""
+    """A layer's part in the tokens of the units that it writes."""
 
     coded_NUK: torch.Tensor
     mean_NU: torch.Tensor
     deviation_NU: torch.Tensor
     rest_NUR: torch.Tensor | None = None
-    """Of the first layer, what is not coded of its rows."""
+    """Rows of the first layer in the directions that are not coded."""
 
 
 class UnitCoder:
