@@ -30,8 +30,8 @@ from tests.zoos import facts_of
 
 BLOCKS = CifarResNetConfig(8, 2, 10, channels=1)
 # A filter of the last stage has 72 weights.
-WHOLE = FunctionsConfig(inputs=120, functions=100, places=4, energy=1.0, ridge=1e-10)
-COUNT = 90
+WHOLE = FunctionsConfig(inputs=90, functions=90, places=4, energy=1.0, ridge=1e-10)
+COUNT = 75
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_a_streams_token_is_what_pytorchs_modules_compute_for_one_network(zoo, c
         parts += [coded, read.mean(0)[:, None]]
     wanted = np.hstack(parts) / np.sqrt(squares)[:, None]
     np.testing.assert_allclose(token_NUC, wanted, atol=1e-4)
-    of_first, of_later = 9 + 1, 100 + 1
+    of_first, of_later = 9 + 1, 90 + 1
     assert codec.shape.sections == (
         (2, of_first + of_later),
         *((2, of_later), (4, of_later), (4, 2 * of_later), (8, of_later)),
