@@ -29,7 +29,7 @@ from tests.codecs.test_functions import images_of, logits, unreached
 from tests.zoos import facts_of
 
 BLOCKS = CifarResNetConfig(8, 2, 10, channels=1)
-# A filter of the last stage has 72 weights.
+# A filter of the last stage has 72 weights: of about as many functions they are badly determined.
 WHOLE = FunctionsConfig(inputs=90, functions=90, places=4, energy=1.0, ridge=1e-10)
 COUNT = 75
 
