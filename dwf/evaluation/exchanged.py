@@ -5,6 +5,9 @@
     every unit of another       each hidden unit of every layer from a network of its own
     mean units                  all units of a layer the mean one
 
+In codes of residual networks a set of units stands for a layer: the first is the stream that the
+stem begins, with what the blocks add to it.
+
 How far they lie below the networks is what a generator has to learn of how tokens go together.
 
 Shape suffixes: N networks, T tokens.

@@ -22,8 +22,8 @@ class Architecture(Checked, ABC):
     """Whether each layer takes what the one before it gives, and nothing else does."""
 
     is_layered = False
-    """Whether its module says what is between two layers, and this has no weights: see
-    `functional.Layered`."""
+    """Whether its weights are those of linear layers and convolutions, each with a bias or a
+    BatchNorm behind it, and what is between them has none."""
 
     scales_units = False
     """Whether a hidden unit times a factor, and the weights that take it in by the inverse, is the
@@ -57,10 +57,6 @@ class Architecture(Checked, ABC):
         Raises:
             ConfigError: their number cannot be changed.
         """
-
-    def folded(self: T) -> T:
-        """Return the architecture without norms that can be folded into the weights before them."""
-        return self
 
     def with_hidden(self: T, units: Sequence[int]) -> T:
         """Return the architecture with other numbers of units in its hidden layers.

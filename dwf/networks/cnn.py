@@ -49,11 +49,11 @@ class CNN(nn.Module):
         """Return logits_BK of images [B, channels, height, width]."""
         hidden = images
         for number, layer in enumerate((*self.convs, *self.linears[:-1])):
-            hidden = self.pass_on(number, layer(hidden))
+            hidden = self._pass_on(number, layer(hidden))
         return self.linears[-1](hidden)
 
-    def pass_on(self, layer: int, given: torch.Tensor) -> torch.Tensor:
-        """Return what the next layer takes in; see `functional.Layered`."""
+    def _pass_on(self, layer: int, given: torch.Tensor) -> torch.Tensor:
+        """Return what the next layer takes in, of what a layer gives before its norm."""
         if layer >= len(self.convs):
             return self.dropout(self.activation(given))
         hidden = self.norms[layer](given) if self.norms else given

@@ -135,16 +135,7 @@ class CNNConfig(ImageArchitecture):
     kind: Literal["cnn"] = "cnn"
     """The architecture."""
 
-    is_chain = True
-
-    @property
-    def is_layered(self) -> bool:
-        """Whether nothing between two layers has weights."""
-        return self.norm == "none"
-
-    def folded(self) -> "CNNConfig":
-        """Return the architecture without norms; see the base."""
-        return replace(self, norm="none")
+    is_chain = is_layered = True
 
     @property
     def scales_units(self) -> bool:
@@ -220,6 +211,8 @@ class ResNetConfig(ImageArchitecture):
     kind: Literal["resnet"] = "resnet"
     """The architecture."""
 
+    is_layered = scales_units = True
+
 
 @dataclass(frozen=True)
 class CifarResNetConfig(ImageArchitecture):
@@ -235,6 +228,8 @@ class CifarResNetConfig(ImageArchitecture):
     """Channels of an image."""
     kind: Literal["resnet_cifar"] = "resnet_cifar"
     """The architecture."""
+
+    is_layered = scales_units = True
 
     def __post_init__(self):
         if self.depth < 8 or (self.depth - 2) % 6:

@@ -55,19 +55,6 @@ class Stacked(Protocol):
         """Return logits_NBK of N networks; arguments as of `run_networks`."""
 
 
-@runtime_checkable
-class Layered(Protocol):
-    """An architecture whose module says what happens between two layers of weights."""
-
-    def pass_on(self, layer: int, given: torch.Tensor) -> torch.Tensor:
-        """Return what the next layer takes in, [B, ...], of what a layer gives, [B, units, ...].
-
-        Args:
-            layer: its number; any but the last.
-            given: before norm, activation and pooling.
-        """
-
-
 def is_stacked(network: nn.Module) -> TypeGuard[Stacked]:
     """Whether networks of this architecture run as one program of its own; others are batched."""
     return isinstance(network, Stacked)

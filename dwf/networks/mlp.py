@@ -24,13 +24,9 @@ class MLP(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return logits_BK of inputs of shape [B, *shape]."""
         hidden = inputs.flatten(1)
-        for number, layer in enumerate(self.layers[:-1]):
-            hidden = self.pass_on(number, layer(hidden))
+        for layer in self.layers[:-1]:
+            hidden = self.activation(layer(hidden))
         return self.layers[-1](hidden)
-
-    def pass_on(self, layer: int, given: torch.Tensor) -> torch.Tensor:
-        """Return what the next layer takes in; see `functional.Layered`."""
-        return self.activation(given)
 
     def run_stacked(
         self,

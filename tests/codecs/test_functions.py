@@ -18,7 +18,7 @@ from dwf.codecs.config import FunctionsConfig
 from dwf.codecs.functions import FunctionsCodec
 from dwf.datasets.config import DataConfig
 from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
-from dwf.networks.config import CifarResNetConfig, CNNConfig, MLPConfig
+from dwf.networks.config import CNNConfig, MLPConfig, ViTConfig
 from dwf.networks.functional import run_networks
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo, write_zoo
@@ -368,9 +368,9 @@ def test_what_cannot_be_coded_is_refused(make_zoo, run, tmp_path):
     sources = [(each, each.rows("train")) for each in (zoo, other)]
     with pytest.raises(ConfigError, match="inputs of one data set"):
         FunctionsCodec(FunctionsConfig(**SMALL)).fit(sources, [], run=run)
-    residual = make_zoo(network=CifarResNetConfig(8, 4, 10), name="residual")
-    with pytest.raises(ConfigError, match="takes MLPs and CNNs"):
-        fit(residual, run)
+    attending = make_zoo(network=ViTConfig(8, 4, 6, 1, channels=1), name="attending")
+    with pytest.raises(ConfigError, match="takes MLPs, CNNs and ResNets"):
+        fit(attending, run)
     unbiased = make_zoo(network=replace(CNN, bias=False), name="unbiased")
     with pytest.raises(ConfigError, match=r"cannot take convs.0.weight: means are folded"):
         fit(unbiased, run)

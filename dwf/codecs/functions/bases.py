@@ -7,13 +7,13 @@ all units, f a unit's pre-activation at the read places, less its mean.
 Shape suffixes: P read places of all inputs, I weights of a unit, U units, N networks, K functions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from dwf.codecs.functions.chain import Chain, read
+from dwf.codecs.functions.chain import Chain, Step, read
 from dwf.errors import ConfigError, TooFewNetworks
 from dwf.randomness import numpy_stream
 from dwf.ranks import world
@@ -86,7 +86,8 @@ def sum_products(
     def gather(part: int) -> list[np.ndarray]:
         sums = [np.zeros((len(rows_P),) * 2) for rows_P in rows[1:]]
         for zoo, rows_B in parts[part]:
-            for functions in _functions(chain, torch.from_numpy(zoo.read(rows_B)), rows=rows):
+            for some_ND in torch.from_numpy(zoo.read(rows_B)).split(chain.block_size):
+                functions = _functions(chain, some_ND, rows=rows)
                 for total_PP, each_FP in zip(sums, functions, strict=True):
                     total_PP += (each_FP.T @ each_FP).double().numpy()
         return sums
@@ -101,14 +102,17 @@ def sum_products(
 @torch.no_grad()
 def _functions(
     chain: Chain, weights_ND: torch.Tensor, *, rows: Sequence[torch.Tensor]
-) -> Iterator[list[torch.Tensor]]:
-    """Yield, of some networks at a time, each later hidden layer's functions, [N x U, P]."""
-    for some_ND in weights_ND.split(chain.block_size):
-        found = []
-        for step, rows_P in zip(chain.walk(some_ND), rows, strict=False):
-            given_NPU = read(step.given_NMLU, rows_P)
+) -> list[torch.Tensor]:
+    """Return each later hidden layer's functions, [N x U, P]."""
+    found = []
+
+    def note(number: int, step: Step) -> None:
+        if 0 < number < len(rows):
+            given_NPU = read(step.given_NMLU, rows[number])
             found.append((given_NPU - given_NPU.mean(1, keepdim=True)).mT.flatten(0, 1))
-        yield found[1:]
+
+    chain.walk(weights_ND, note)
+    return found
 
 
 def principal_functions(total_PP: np.ndarray, count: int) -> tuple[np.ndarray, float]:

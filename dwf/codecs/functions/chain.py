@@ -1,21 +1,25 @@
-"""N networks that are chains of layers, computed layer by layer on the same inputs.
+"""N networks computed layer by layer on the same inputs, each layer by who asks for it.
 
 What a layer takes in is kept as [N, M, L, I]: M inputs, L places of each (1 of a linear layer, the
 pixels of its map of a convolution), I what a unit weighs there, in the order of its row of weights.
 What it gives is [N, M, L, U]. Where all networks take in the same, as the first layer does, N is 1.
 
+What is between the layers, sums of skips too, is computed by the architecture's own module, in
+which others stand where its layers were, and nothing where its norms were.
+
 Shape suffixes: N networks, M inputs, L places, I weights of a unit, U units, P read places of all
 inputs, B: N networks of M inputs, one after the other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from dwf.codecs.functions.folding import Folding, refuse_unfoldable
-from dwf.codecs.neurons import NeuronLayer, read_layers
+from dwf.codecs.functions.wiring import INSTEAD, read_wiring
+from dwf.codecs.neurons import NeuronLayer
 from dwf.errors import ConfigError
 from dwf.networks.architecture import Architecture
 from dwf.networks.functional import build_network
@@ -23,9 +27,11 @@ from dwf.networks.watched import watched
 from dwf.randomness import torch_stream
 from dwf.zoo.layout import Layout
 
-_INSTEAD = "choose the codec neurons, or one that takes any network (tokens, sane, flat, pca)"
 # Bytes of activations that are held at once: a network's largest layer, some copies of it.
 _BLOCK_BYTES, _LIVE_TENSORS = 2**27, 4
+
+Visit = Callable[[int, torch.Tensor], torch.Tensor]
+"""Function that returns given_NMLU of a layer, of its number and hidden_BX, what comes in."""
 
 
 def refuse_unreadable(network: Architecture, layout: Layout) -> None:
@@ -34,21 +40,35 @@ def refuse_unreadable(network: Architecture, layout: Layout) -> None:
     Raises:
         ConfigError: names the setting or tensor.
     """
-    if not network.folded().is_layered:
+    if not network.is_layered:
         raise ConfigError(
-            f"{network.named}: codec.kind = 'functions' takes MLPs and CNNs, whose layers follow "
-            f"one another, without norms or with BatchNorm; {_INSTEAD}"
+            f"{network.named}: codec.kind = 'functions' takes MLPs, CNNs and ResNets (mlp, cnn, "
+            f"resnet_cifar, resnet), without norms or with BatchNorm; {INSTEAD}"
         )
-    for layer in read_layers(layout):
-        refuse_unfoldable(layer, layout, instead=_INSTEAD)
+    for layer in read_wiring(layout).layers:
+        refuse_unfoldable(layer, layout, instead=INSTEAD)
 
 
 @dataclass(frozen=True)
 class Step:
     """Inputs and outputs of a layer, of N networks."""
 
-    taken_NMLI: torch.Tensor
+    hidden_BX: torch.Tensor
+    """Inputs, as the network computes them."""
     given_NMLU: torch.Tensor
+
+
+class _Stand(nn.Module):
+    """A module that stands where a layer was: it gives what is said of what comes in."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
+        self.say: Visit | None = None
+
+    def forward(self, hidden_BX: torch.Tensor) -> torch.Tensor:
+        """Return a layer's outputs."""
+        return self.say(self.number, hidden_BX)
 
 
 class Chain:
@@ -61,14 +81,21 @@ class Chain:
     """
 
     def __init__(self, config: Architecture, layout: Layout, *, inputs_MX: torch.Tensor):
-        self.layers: tuple[NeuronLayer, ...] = read_layers(layout)
+        self.wiring = read_wiring(layout)
+        self.layers: tuple[NeuronLayer, ...] = self.wiring.layers
         self.inputs_MX, self.num_inputs = inputs_MX, len(inputs_MX)
-        self._network = build_network(config.folded()).eval()
-        names = [layer.weight.name.rpartition(".")[0] for layer in self.layers]
+        self._network = build_network(config)
+        names = [_owner(layer.weight.name) for layer in self.layers]
         self._modules = [self._network.get_submodule(name) for name in names]
         self._maps = self._map_sizes(names)
-        whole = build_network(config)
-        self._folds = [Folding.of(each, layout, network=whole) for each in self.layers]
+        self._folds = [Folding.of(each, layout, network=self._network) for each in self.layers]
+        # What adds layers up may do so in place.
+        self._copies = any(len(layers) > 1 for layers in self.wiring.writers)
+        self._stands = [_Stand(number) for number in range(len(names))]
+        for name, stand in zip(names, self._stands, strict=True):
+            self._network.set_submodule(name, stand)
+        for name in {_owner(e.name) for each in self.layers for e in each.own if e.role == "norm"}:
+            self._network.set_submodule(name, nn.Identity())
 
     @torch.no_grad()
     def _map_sizes(self, names: list[str]) -> list[tuple[int, ...]]:
@@ -96,7 +123,7 @@ class Chain:
         return max(1, _BLOCK_BYTES // (4 * _LIVE_TENSORS * self.num_inputs * numbers))
 
     def taken(self, number: int, hidden_BX: torch.Tensor) -> torch.Tensor:
-        """Return what a layer takes in, [N, M, L, I], of the inputs or of what was passed on."""
+        """Return what a layer takes in, [N, M, L, I], of what comes in."""
         module = self._modules[number]
         if isinstance(module, nn.Conv2d):
             options = (module.dilation, module.padding, module.stride)
@@ -120,12 +147,6 @@ class Chain:
             )
         return given.unflatten(1, shape)
 
-    def pass_on(self, number: int, given_NMLU: torch.Tensor) -> torch.Tensor:
-        """Return what is passed on to the next layer, [B, ...]."""
-        given_BUL = given_NMLU.flatten(0, 1).transpose(1, 2)
-        given = given_BUL.reshape(*given_BUL.shape[:2], *self._maps[number])
-        return self._network.pass_on(number, given)
-
     def weights(self, number: int, weights_ND: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return a layer's weight_NUI and bias_NU, with the norm behind it."""
         return self._folds[number].get(weights_ND)
@@ -137,27 +158,47 @@ class Chain:
         *,
         weight_NUI: torch.Tensor,
         bias_NU: torch.Tensor,
-        given_NMLU: torch.Tensor | None = None,
+        given_NMLU: torch.Tensor,
     ) -> None:
         """Write a layer's weights into networks; see `Folding.put`."""
         found = {"weight_NUI": weight_NUI, "bias_NU": bias_NU}
         self._folds[number].put(weights_ND, **found, given_NMLU=given_NMLU)
 
-    def walk(self, weights_ND: torch.Tensor) -> Iterator[Step]:
-        """Yield what each layer takes in and gives, the last gives logits."""
-        hidden_BX = self.inputs_MX
-        for number in range(len(self.layers)):
-            taken_NMLI = self.taken(number, hidden_BX)
-            step = Step(taken_NMLI, self.give(taken_NMLI, **self.weights(number, weights_ND)))
-            yield step
-            if number + 1 < len(self.layers):
-                hidden_BX = self.pass_on(number, step.given_NMLU)
+    def run(self, visit: Visit) -> None:
+        """Compute networks on the inputs, what each layer gives as `visit` says."""
+        asked = 0
 
-    def is_constant(self, number: int, step: Step) -> torch.Tensor:
-        """Return which units pass the same on whatever the input, bool_NU: they are dead."""
-        hidden_BX = self.pass_on(number, step.given_NMLU)
-        num, units = len(step.given_NMLU), step.given_NMLU.shape[-1]
-        hidden = hidden_BX.reshape(num, self.num_inputs, units, -1)
+        def say(number: int, hidden_BX: torch.Tensor) -> torch.Tensor:
+            nonlocal asked
+            assert number == asked, "layers come in the order of the wiring"
+            asked += 1
+            given_BUL = visit(number, hidden_BX).flatten(0, 1).transpose(1, 2)
+            given = given_BUL.reshape(*given_BUL.shape[:2], *self._maps[number])
+            return given.clone() if self._copies else given
+
+        try:
+            for stand in self._stands:
+                stand.say = say
+            self._network(self.inputs_MX)
+        finally:
+            for stand in self._stands:
+                stand.say = None
+
+    def walk(self, weights_ND: torch.Tensor, note: Callable[[int, Step], None]) -> None:
+        """Compute networks on the inputs, and tell `note` of each layer; the last gives logits."""
+
+        def visit(number: int, hidden_BX: torch.Tensor) -> torch.Tensor:
+            taken_NMLI = self.taken(number, hidden_BX)
+            given_NMLU = self.give(taken_NMLI, **self.weights(number, weights_ND))
+            note(number, Step(hidden_BX, given_NMLU))
+            return given_NMLU
+
+        self.run(visit)
+
+    def is_constant(self, number: int, hidden_BX: torch.Tensor) -> torch.Tensor:
+        """Return which units come into a layer the same whatever the input, bool_NU."""
+        units = self.layers[number].units_before
+        hidden = hidden_BX.reshape(-1, self.num_inputs, units, hidden_BX[0].numel() // units)
         return (hidden == hidden[:, :1]).all(3).all(1)
 
     def choose_places(self, number: int, places: int, *, seed: int) -> torch.Tensor:
@@ -167,6 +208,10 @@ class Chain:
         keys = torch.rand(self.num_inputs, count, generator=generator)
         chosen = keys.argsort(1)[:, :places].sort(1).values
         return (chosen + count * torch.arange(self.num_inputs)[:, None]).flatten()
+
+
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def read(values_NMLC: torch.Tensor, rows_P: torch.Tensor) -> torch.Tensor:

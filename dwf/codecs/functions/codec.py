@@ -7,6 +7,9 @@ needed. `decode` goes layer by layer: given the layers before, a layer's weights
 least-squares solution that gives the coded functions. A small error in one layer is so repaired by
 the next.
 
+In a residual network a channel of a stream is a unit that several layers write: its token holds
+what each of them computes, see `wiring.py`.
+
 What is lost: the rows of the first layer in directions along which the inputs hardly vary, which
 `decode` draws anew, see `rest.py`; functions off the principal ones; scales of units that
 the answers do not depend on.
@@ -45,14 +48,13 @@ from dwf.codecs.functions.units import UnitCoder, measured
 from dwf.codecs.functions.widths import (
     by_layout,
     code_shape,
-    planned_sections,
     refuse_other_depth,
     refuse_same,
     slots,
     widest,
 )
+from dwf.codecs.functions.wiring import Wiring, read_wiring
 from dwf.codecs.functions_config import FunctionsConfig
-from dwf.codecs.neurons import read_layers
 from dwf.codecs.several import SeveralLayouts, refuse_other_kind
 from dwf.codecs.standardise import floored
 from dwf.errors import ConfigError
@@ -86,12 +88,8 @@ class FunctionsCodec(SeveralLayouts):
         sections_A = []
         for layout in layouts:
             _refuse_wide(config, layout)
-            *hidden, output = read_layers(layout)
-            sizes = [config.most_components(hidden[0].incoming().shape[1])]
-            sizes += [config.functions] * (len(hidden) - 1)
-            coded = [(layer.units, size) for layer, size in zip(hidden, sizes, strict=True)]
-            taken = output.taken().shape[1]
-            sections_A.append(planned_sections(coded, outputs=output.units, taken=taken))
+            wiring = read_wiring(layout)
+            sections_A.append(wiring.sections(_planned_sizes(config, wiring)))
         *coded, last = sections_A[0]
         for units in config.unseen_widths:
             refuse_other_depth(units, len(coded))
@@ -217,7 +215,7 @@ class FunctionsCodec(SeveralLayouts):
         num_networks = sum(each.num_networks for each in moments.values())
         num_hidden, num_dead = 0, 0
         for digest, each in moments.items():
-            units = sum(layer.units for layer in self._coders[digest].hidden)
+            units = self._coders[digest].wiring.num_units
             num_hidden += units * each.num_networks
             num_dead += round(each.num_networks * float(each.mean_D[-units:].sum()))
         self.facts = {
@@ -320,7 +318,7 @@ class FunctionsCodec(SeveralLayouts):
             for values, rest in zip(codes.values.split(size), rest_NUR.split(size), strict=True)
         ]
         if not found:
-            return torch.empty(0, layout.size), torch.empty(0, len(coder.hidden) - 1)
+            return torch.empty(0, layout.size), torch.empty(0, len(coder.wiring.hidden) - 1)
         weights, residuals = zip(*found, strict=True)
         return torch.cat(weights), torch.cat(residuals)
 
@@ -355,6 +353,7 @@ class FunctionsCodec(SeveralLayouts):
             f"{len(inputs_MX):,} training inputs, {100 * _share(energy_I, count):.1f} % of their "
             f"variance; the rest is drawn"
         )
+        yield from chain.wiring.describe()
         for number, energy in enumerate(energies, 2):
             yield (
                 f"functions: layer {number} in {config.functions} principal functions, "
@@ -391,10 +390,16 @@ def _inputs(
     return first.facts.network, data.prepare(images)
 
 
+def _planned_sizes(config: FunctionsConfig, wiring: Wiring) -> list[int]:
+    """Return in how many directions or functions each hidden layer is coded, at most."""
+    first, *later = wiring.hidden
+    most = config.most_components(first.incoming().shape[1])
+    return [most, *(config.functions for _ in later)]
+
+
 def _refuse_wide(config: FunctionsConfig, layout: Layout) -> None:
     """Refuse layers of more units than functions, whose weights no function tells apart."""
-    *hidden, _ = read_layers(layout)
-    for layer in hidden[:-1]:
+    for layer in read_wiring(layout).hidden[:-1]:
         if layer.units > config.functions:
             raise ConfigError(
                 f"codec.functions = {config.functions}: {layer.weight.name} has {layer.units} "
@@ -414,8 +419,8 @@ def _find_bases(
         seed: of the places.
     """
     chain, _ = learnt[0]
-    hidden = chain.layers[:-1]
-    rows = [chain.choose_places(i, config.places, seed=seed) for i in range(len(hidden))]
+    numbers = range(len(chain.wiring.hidden))
+    rows = [chain.choose_places(number, config.places, seed=seed) for number in numbers]
     refuse_few_functions(config.functions, learnt, places=[len(rows_P) for rows_P in rows])
     sums = [sum_products(each, sources, rows=rows) for each, sources in learnt]
     found = [

@@ -71,7 +71,7 @@ class Folding:
         *,
         weight_NUI: torch.Tensor,
         bias_NU: torch.Tensor,
-        given_NMLU: torch.Tensor | None,
+        given_NMLU: torch.Tensor,
     ) -> None:
         """Write a layer into networks, in which it gives the same as without a norm.
 
@@ -79,7 +79,7 @@ class Folding:
             weights_ND: the networks.
             weight_NUI: without a norm.
             bias_NU: likewise.
-            given_NMLU: what it gives on the inputs; None of a layer without a norm.
+            given_NMLU: what it gives on the inputs.
         """
         weights_ND[:, self.places_UI] = weight_NUI
         if self.norm is None:

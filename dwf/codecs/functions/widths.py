@@ -67,20 +67,6 @@ def slots(whole: Sections, sections: Sections) -> Iterator[tuple[slice, slice]]:
         first += room
 
 
-def planned_sections(
-    layers: Sequence[tuple[int, int]], *, outputs: int, taken: int
-) -> list[tuple[int, int]]:
-    """Return the sections of a network before the fit.
-
-    Args:
-        layers: units of each hidden layer, and directions or functions in which they are coded.
-        outputs: logits.
-        taken: weights by which the output takes in each unit of the last hidden layer.
-    """
-    *earlier, (units, size) = [(units, size + 1) for units, size in layers]
-    return [*earlier, (units, size + taken), (1, outputs)]
-
-
 def refuse_same(known: Collection[str], new: Layout, *, units: Sequence[int]) -> None:
     """Refuse room for widths that there are; raises `ConfigError`."""
     if new.digest in known:

@@ -82,7 +82,7 @@ def read_layers(layout: Layout) -> tuple[NeuronLayer, ...]:
         ConfigError: the layout is no such chain, or has no hidden layer; names the tensor.
     """
     layers: list[NeuronLayer] = []
-    for weight, *own in _own_tensors(layout):
+    for weight, *own in own_tensors(layout):
         misfit = next((entry for entry in own if entry.shape != weight.shape[:1]), None)
         if misfit is not None:
             raise _refusal(misfit)
@@ -96,7 +96,7 @@ def read_layers(layout: Layout) -> tuple[NeuronLayer, ...]:
     return tuple(layers)
 
 
-def _own_tensors(layout: Layout) -> list[list[Entry]]:
+def own_tensors(layout: Layout) -> list[list[Entry]]:
     """Return each weight with what its units have beside it; what is neither is refused."""
     found: list[list[Entry]] = []
     norms: list[list[Entry]] = []  # since the last weight
