@@ -275,8 +275,10 @@ class DiffusionConfig(LearntSettings):
 
 # float64 numbers of a Gaussian's fit to codes on a disk: vectors of a code's length (mean, squares
 # and what they are merged by), and square matrices (a block below the triangle, the factorisation's
-# copies of these, the parts of the singular value decomposition).
-_VECTORS, _MATRICES = 8, 8
+# copies of these, the parts of the singular value decomposition), and blocks of codes.
+_VECTORS, _MATRICES, _BLOCKS = 8, 10, 8
+BLOCK_NUMBERS = 2**20
+"""Numbers of codes on a disk that a Gaussian's fit works on at once."""
 
 
 def _gigabytes(*factors: int) -> str:
@@ -310,7 +312,7 @@ class GaussianConfig(DensitySettings):
         """
         vectors = _VECTORS * size
         matrices = _MATRICES * min(num, size) ** 2 if self.covariance == "full" else 0
-        return 8 * (vectors + matrices)
+        return 8 * (vectors + matrices + _BLOCKS * BLOCK_NUMBERS)
 
     def describe_stored(self, num: int, size: int) -> Iterator[str]:
         """Yield where the directions lie and what they take to find; see the base."""

@@ -24,12 +24,11 @@ import torch
 
 from dwf import preemption
 from dwf.codecs.codes import Codes
+from dwf.densities.config import BLOCK_NUMBERS
 from dwf.densities.scaling import vectors
 from dwf.metrics import Progress
 from dwf.zoo.moments import Moments
 
-BLOCK_NUMBERS = 2**22
-"""Numbers of codes that are held at once."""
 _BYTES = 8
 
 
