@@ -279,10 +279,45 @@ def join(parts: Sequence[Codes], file: Path | None = None) -> Codes:
     return gather(parts, sum(map(len, parts)), file=file)
 
 
+def pick(codes: Codes, rows: torch.Tensor, *, file: Path) -> Codes:
+    """Return the codes of some networks, which are held, or mapped where they are too many.
+
+    Args:
+        codes: to take them of.
+        rows: their numbers, int64.
+        file: see `gather`.
+    """
+    size = max(1, MOST_HELD // (4 * math.prod(codes.shape.of_code)))
+    parts = rows.split(size)
+    if len(parts) < 2:
+        return codes.take(rows)
+    return gather(map(codes.take, parts), len(rows), file=file)
+
+
 def map_values(file: Path) -> torch.Tensor:
     """Return the values of an `.npy` of codes, mapped; ranks call it together."""
     # Copy on write: who changes codes in place changes memory, not the file.
     return torch.from_numpy(world().on_all(read_array, file, "c"))
+
+
+def write_array(
+    file: Path, shape: tuple[int, ...], *, parts: Iterable[torch.Tensor], dtype: str = "<f4"
+) -> None:
+    """Write an array that comes in parts, one after the other, as an `.npy`.
+
+    Written, not mapped: a full disk is then no bus fault.
+
+    Args:
+        file: its folder is made if it is missing.
+        shape: of the whole.
+        parts: of the array's type, with as many numbers together.
+        dtype: its type, as NumPy writes it.
+    """
+    head = {"descr": dtype, "fortran_order": False, "shape": shape}
+    with replacing(file) as partial, open(partial, "wb") as opened:
+        np.lib.format.write_array_header_1_0(opened, head)
+        for part in parts:
+            opened.write(part.contiguous().numpy())
 
 
 def _values_like(first: Codes, codes: Codes, kinds: list[torch.Tensor | None]) -> torch.Tensor:
@@ -299,17 +334,10 @@ def _values_like(first: Codes, codes: Codes, kinds: list[torch.Tensor | None]) -
 
 
 def _write(parts: Iterable[torch.Tensor], shape: tuple[int, ...], file: Path) -> None:
-    """Write codes to a file; ranks call it together, the first writes for all.
-
-    Written, not mapped: a full disk is then no bus fault.
-    """
+    """Write codes to a file; ranks call it together, the first writes for all."""
     ours = world()
     if ours.is_first:
-        head = {"descr": "<f4", "fortran_order": False, "shape": shape}
-        with replacing(file) as partial, open(partial, "wb") as opened:
-            np.lib.format.write_array_header_1_0(opened, head)
-            for part in parts:
-                opened.write(part.contiguous().numpy().data.cast("B"))
+        write_array(file, shape, parts=parts)
     else:
         for _ in parts:  # coded together
             pass

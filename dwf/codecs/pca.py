@@ -138,7 +138,11 @@ class PcaCodec(Codec):
         return float(np.log(self.arrays["deviation_C"]).sum())
 
     def encode_zoo(self, sources: Sources, file: Path | None = None) -> Codes:
-        """Return the codes of networks of zoos; reads each component once, not once a block."""
+        """Return the codes of networks of zoos; reads each component once, not once a block.
+
+        They are held whatever their number: N x C numbers, and the fit held N x N or K x K of them,
+        with C no more than either.
+        """
         scores_NC, _ = self._project_zoos(sources)
         return Codes(self._as_codes(scores_NC), self.shape)
 

@@ -2,6 +2,8 @@
 
     RUN/codes/train.npy, val.npy    float32, [N, K] or [N, T, C]; gone when the density is fitted
 
+and beside them what else is as large, as the noise of a flow's `source: fixed`.
+
 A run that goes on maps what its last attempt wrote; networks are coded once.
 
 Shape suffixes: N networks.

@@ -1,26 +1,22 @@
 """Settings of the densities over codes, and the table of them."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
-from dwf.backbones.config import (
-    BackboneConfig,
-    BackboneSettings,
-    ResidualMLPConfig,
-    build_backbone,
-)
-from dwf.checked import Checked, refuse_idle
+from dwf.backbones.config import BackboneConfig, ResidualMLPConfig
+from dwf.checked import refuse_idle
+from dwf.densities.base_config import DensitySettings, LearntSettings
 from dwf.densities.solver_config import (
     DiffusionMethod,
     DiffusionSolverConfig,
     OdeMethod,
     SolverConfig,
-    SolverSettings,
 )
+from dwf.room import machine_bytes
 from dwf.settings import Bounds, Count, Fraction, NonNegative, Positive
 from dwf.training.config import LoopConfig
-from dwf.zoo.config import is_test_score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,133 +30,6 @@ DENSITIES = {
     "gaussian": "dwf.densities.gaussian:Gaussian",
     "kde": "dwf.densities.kde:Kde",
 }
-
-
-class DensitySettings(Checked):
-    """Base of a density's settings: what it can do, and settings that not all densities have."""
-
-    kind: ClassVar[str]
-    title: ClassVar[str]
-    """Its name in a title."""
-    has_likelihood: ClassVar[bool] = True
-    """Whether `log_prob` is known."""
-    mixes: ClassVar[bool] = False
-    """Whether it takes codes of several architectures; see `CodeShape`."""
-    methods: ClassVar[tuple[str, ...]] = ()
-    """Methods that `solver` may have when samples are drawn."""
-    backbone: ClassVar[BackboneSettings | None] = None
-    """The network that learns."""
-    training: ClassVar[LoopConfig | None] = None
-    """How it learns."""
-    solver: ClassVar[SolverSettings | None] = None
-    """How samples are drawn, where a network is evaluated several times for each."""
-    condition: ClassVar[str | tuple[str, ...]] = "none"
-    """Conditions that it is told of each network, or `none`."""
-    has_temperature: ClassVar[bool] = False
-    """Whether samples may start from less noise than it learnt from."""
-    drop_condition: ClassVar[float] = 1.0
-    """Share of the networks that it learns without their condition."""
-    behaviour: ClassVar[float] = 0.0
-    """Share of the loss that needs a metric of codes; see `generators/sensitivity.py`."""
-
-    draws_tokens: ClassVar[bool] = False
-    """Whether each token of a code is drawn by itself, so that any sequence of them can be."""
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """Names of its conditions: columns of the zoo, or facts of it (`learning.FACTS`)."""
-        if isinstance(self.condition, str):
-            return () if self.condition == "none" else (self.condition,)
-        return self.condition
-
-    @property
-    def takes_condition(self) -> bool:
-        """Whether `fit` and `sample` are told conditions."""
-        return bool(self.conditions)
-
-    @property
-    def takes_metric(self) -> bool:
-        """Whether `fit` is given a metric."""
-        return self.behaviour > 0
-
-    @property
-    def looks_at_samples(self) -> bool:
-        """Whether `fit` is given a judge of what is drawn in training."""
-        return self.training is not None and self.training.sample_every > 0
-
-    @property
-    def reads_graph(self) -> bool:
-        """Whether its backbone takes tokens for the units of an MLP; see `BackboneSettings`."""
-        return self.backbone is not None and self.backbone.reads_graph
-
-    @property
-    def has_anchors(self) -> bool:
-        """Whether it draws around training codes, which others may replace."""
-        return False
-
-    @property
-    def words(self) -> str:
-        """Name of the kind, with what tells it apart, for an error."""
-        return self.kind
-
-    def build_network(self, shape: "Shape", *, told: Sequence[int] = ()) -> "nn.Module":
-        """Return the network that learns: the backbone, where nothing more does.
-
-        Args:
-            shape: of the codes.
-            told: numbers of each condition that it is told.
-
-        Raises:
-            ConfigError: the backbone is not for such codes; see `build_backbone`.
-        """
-        return build_backbone(self.backbone, shape, told=told)
-
-    def describe(self) -> Iterator[str]:
-        """Yield what a plan should say of it."""
-        yield from ()
-
-
-class LearntSettings(DensitySettings):
-    """Base of the settings of a `LearntDensity`, which have all of the above as fields.
-
-    And `standardise`, as `FlowConfig` has it.
-    """
-
-    def check_condition(self) -> None:
-        """Raise ValueError for conditions that may not be, and settings of them without effect."""
-        for name in self.conditions:
-            if is_test_score(name):
-                raise ValueError(
-                    f"condition = {name!r}: scores on test images are read by reports alone, and a "
-                    "generator that had learnt them could not be judged by them: choose "
-                    "val_accuracy"
-                )
-        if len(set(self.conditions)) < len(self.conditions) or "none" in self.conditions:
-            raise ValueError(f"condition = {list(self.conditions)}: name each condition once")
-        if "classes" in self.conditions and self.backbone.reads_labels:
-            raise ValueError(
-                f"condition = 'classes' with backbone.kind = {self.backbone.kind!r}, to which a "
-                "category is one number, and a set of classes is several: choose the backbone "
-                "residual_mlp"
-            )
-        if not self.takes_condition:
-            because = "condition = none is never left out: set one"
-            refuse_idle(self, "drop_condition", by=("condition",), because=because)
-
-    def check_behaviour(self) -> None:
-        """Raise ValueError where `behaviour` does not go with what else is set."""
-        if self.takes_metric and not self.backbone.takes_tokens:
-            raise ValueError(
-                f"behaviour = {self.behaviour:g} measures tokens, and backbone.kind = "
-                f"{self.backbone.kind!r} takes vectors: choose the backbone transformer or "
-                "neural_graph, or set it to 0"
-            )
-        if self.takes_metric and self.standardise == "per_dimension":
-            raise ValueError(
-                f"behaviour = {self.behaviour:g} has one measure for all tokens of a layer, and "
-                "standardise = 'per_dimension' scales each by itself: set it to none or global "
-                "(the codec standardises), or behaviour to 0"
-            )
 
 
 @dataclass(frozen=True)
@@ -238,6 +107,14 @@ class FlowConfig(LearntSettings):
             raise ValueError(
                 f"stagger = {self.stagger:g} goes with sigma 0 and the prediction velocity, not "
                 f"with {self.sigma:g} and {self.prediction}: set these, or stagger 0"
+            )
+
+    def describe_stored(self, num: int, size: int) -> Iterator[str]:
+        """Yield where fixed noise lies; see the base."""
+        if self.source == "fixed":
+            yield (
+                f"the noise of density.source = 'fixed', up to {_gigabytes(4, num, size)}, lies "
+                "beside them"
             )
 
     def _check_pairing(self) -> None:
@@ -412,11 +289,28 @@ class DiffusionConfig(LearntSettings):
         return "raise beta_end, choose the schedule cosine, or set zero_terminal_snr"
 
 
+# float64 numbers of a Gaussian's fit to codes on a disk: vectors of a code's length (mean, squares
+# and what they are merged by), and square matrices (a block below the triangle, the factorisation's
+# copies of these, the parts of the singular value decomposition), and blocks of codes.
+_VECTORS, _MATRICES, _BLOCKS = 8, 10, 8
+BLOCK_NUMBERS = 2**20
+"""Numbers of codes on a disk that a Gaussian's fit works on at once."""
+
+
+def _gigabytes(*factors: int) -> str:
+    return f"{math.prod(factors) / 1e9:.1f} GB"
+
+
 @dataclass(frozen=True)
 class GaussianConfig(DensitySettings):
     """A multivariate Gaussian: the null that every generator must beat."""
 
     title: ClassVar[str] = "Gaussian"
+    less_memory: ClassVar[str] = (
+        "set density.covariance diagonal, learn from fewer networks (--networks), or choose a "
+        "codec of fewer numbers (pca)"
+    )
+    """Words on what takes less memory to fit."""
 
     covariance: Literal["full", "diagonal"] = "full"
     """`full` has the rank of the training codes; `diagonal` treats each number alone."""
@@ -424,6 +318,32 @@ class GaussianConfig(DensitySettings):
     """Weight of the mean variance times the identity in the covariance."""
     kind: Literal["gaussian"] = "gaussian"
     """The density."""
+
+    def bytes_to_fit(self, num: int, size: int) -> int:
+        """Return about how much memory a fit to codes on a disk takes.
+
+        Args:
+            num: how many codes.
+            size: numbers of each.
+        """
+        vectors = _VECTORS * size
+        matrices = _MATRICES * min(num, size) ** 2 if self.covariance == "full" else 0
+        return 8 * (vectors + matrices + _BLOCKS * BLOCK_NUMBERS)
+
+    def describe_stored(self, num: int, size: int) -> Iterator[str]:
+        """Yield where the directions lie and what they take to find; see the base."""
+        need = self.bytes_to_fit(num, size)
+        if self.covariance == "full":
+            rank = min(num - 1, size)
+            yield (
+                f"the Gaussian's directions, up to {_gigabytes(8, rank, size)}, lie in "
+                f"density/directions.npy, and take {_gigabytes(need)} of memory to find"
+            )
+        if need > machine_bytes():
+            yield (
+                f"WARNING: with the {machine_bytes() / 2**30:,.1f} GiB of this machine it is "
+                f"refused: {self.less_memory}"
+            )
 
 
 @dataclass(frozen=True)
@@ -456,6 +376,15 @@ class KdeConfig(DensitySettings):
         else:
             because = "mode = gaussian has no anchors: set token, joint or individual"
             refuse_idle(self, "anchors", "relative", by=("mode",), because=because)
+
+    def describe_stored(self, num: int, size: int) -> Iterator[str]:
+        """Yield where the anchors lie; see the base."""
+        if self.has_anchors:
+            num = min(self.anchors or num, num)
+            yield (
+                f"the anchors, up to {_gigabytes(4, num, size)}, lie in density/anchors.npy "
+                "afterwards, and are read from there"
+            )
 
     @property
     def draws_tokens(self) -> bool:

@@ -18,7 +18,7 @@ from torch import nn
 from dwf.backbones.embedding import FourierTime, zeroed
 from dwf.backbones.hidden import WithHiddenMatrices
 from dwf.densities.config import DiffusionConfig
-from dwf.densities.examples import Examples
+from dwf.densities.examples import ALL, Examples
 from dwf.densities.paths import Paths, PathTask, draw_source
 from dwf.errors import ConfigError
 
@@ -166,7 +166,12 @@ class Denoising(PathTask):
         return Noising(self.config.kept_S, self.train.device)
 
     def draw_paths(
-        self, batch: Examples, generator: torch.Generator, *, learns: bool = False
+        self,
+        batch: Examples,
+        generator: torch.Generator,
+        *,
+        learns: bool = False,
+        read: slice = ALL,
     ) -> Paths:
         """Return codes in noise after random steps, and what is wanted there; see the base."""
         noising, codes_BK = self.noising, batch.codes_NK

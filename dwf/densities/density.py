@@ -1,6 +1,6 @@
 """The base of every density: fitted to codes, it draws codes and says how likely some are.
 
-What a kind can do its settings say; see `config.DensitySettings`.
+What a kind can do its settings say; see `base_config.DensitySettings`.
 
 Shape suffixes: N codes, B codes of a chunk.
 """
@@ -14,7 +14,7 @@ from torch import nn
 
 from dwf.codecs.codes import Codes, CodeShape
 from dwf.densities.asked import Asked, Guidance, Wanted
-from dwf.densities.config import DensitySettings
+from dwf.densities.base_config import DensitySettings
 from dwf.errors import ConfigError
 from dwf.plain import Json
 from dwf.run_folder import RunFolder

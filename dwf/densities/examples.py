@@ -7,10 +7,12 @@ architectures.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 from dwf.codecs.codes import Codes
+from dwf.densities.fixed_noise import FixedNoise
 from dwf.densities.scaling import Scaling, vectors
 
 ALL = slice(None)
@@ -35,6 +37,17 @@ class Learnable(ABC):
         Args:
             rows_B: their numbers, int64, on the device.
             read: places among them whose codes are needed; those of the others may be 0.
+        """
+
+    @abstractmethod
+    def fixed_noise(self, std: float, *, seed: int) -> FixedNoise:
+        """Return noise of a standard deviation, a row for each, that lies where the codes lie.
+
+        Ranks call it together.
+
+        Args:
+            std: the deviation.
+            seed: of the noise.
         """
 
     def blocks(self, num: int) -> Iterator["Examples"]:
@@ -84,6 +97,10 @@ class Examples(Learnable):
             sizes=self.sizes,
         )
 
+    def fixed_noise(self, std: float, *, seed: int) -> FixedNoise:
+        """Return noise that is held on the device; see the base."""
+        return FixedNoise.held(tuple(self.codes_NK.shape), std, seed=seed, device=self.device)
+
     @property
     def present_NK(self) -> torch.Tensor | None:  # noqa: N802
         """Which numbers each has; None: all."""
@@ -97,10 +114,13 @@ class StoredExamples(Learnable):
         codes: mapped, in their own units.
         scaling: to standardised units; on the device.
         known: what else is known of each, with codes of no numbers.
+        folder: for what is as large as the codes; None where nothing is learnt from them.
     """
 
-    def __init__(self, codes: Codes, scaling: Scaling, *, known: Examples):
-        self.codes, self.scaling, self.known = codes, scaling, known
+    def __init__(
+        self, codes: Codes, scaling: Scaling, *, known: Examples, folder: Path | None = None
+    ):
+        self.codes, self.scaling, self.known, self.folder = codes, scaling, known, folder
         self.size, self.device = codes.shape.size, known.device
 
     def __len__(self) -> int:
@@ -116,3 +136,8 @@ class StoredExamples(Learnable):
             None if present_BK is None else present_BK[read],
         )
         return replace(batch, codes_NK=codes_BK)
+
+    def fixed_noise(self, std: float, *, seed: int) -> FixedNoise:
+        """Return noise that lies in a file of `folder`; see the base."""
+        shape, where = (len(self), self.size), {"device": self.device, "folder": self.folder}
+        return FixedNoise.stored(shape, std, seed=seed, **where)

@@ -16,10 +16,11 @@ from torch import nn
 
 from dwf.densities.config import FlowConfig
 from dwf.densities.course import Course
-from dwf.densities.examples import Examples, Learnable
+from dwf.densities.examples import ALL, Examples, Learnable
+from dwf.densities.fixed_noise import FixedNoise
 from dwf.densities.pairing import PairedSections, pair
 from dwf.densities.paths import Paths, PathTask, draw_source
-from dwf.randomness import torch_stream
+from dwf.training.task import Share
 
 # The velocity of a predicted target divides by the time left; nearer to 1 than this, it is kept.
 LAST_TIME = 0.99
@@ -54,12 +55,15 @@ class FlowMatching(PathTask):
         super().__init__(
             config, module, train=train, val=val, seed=seed, sections=sections, metric=metric
         )
-        self.bank_NK = None
-        if config.source == "fixed":
-            generator = torch_stream(seed, "bank", device=train.device.type)
-            bank_NK = torch.empty(len(train), train.size, device=train.device)
-            self.bank_NK = bank_NK.normal_(0, config.source_std, generator=generator)
         self.course = course_of(config, sections)
+        self.noise: FixedNoise | None = None
+        """Noise of `source: fixed`, once it learns."""
+
+    def start(self, step: int, share: Share) -> None:
+        """Draw the fixed source, or find it where an attempt before drew it; see the base."""
+        super().start(step, share)
+        if self.config.source == "fixed":
+            self.noise = self.train.fixed_noise(self.config.source_std, seed=self.seed)
 
     @property
     def pairs_batches(self) -> bool:
@@ -73,12 +77,17 @@ class FlowMatching(PathTask):
         return super().validation_rows()
 
     def draw_paths(
-        self, batch: Examples, generator: torch.Generator, *, learns: bool = False
+        self,
+        batch: Examples,
+        generator: torch.Generator,
+        *,
+        learns: bool = False,
+        read: slice = ALL,
     ) -> Paths:
         """Return points on random paths to codes, and what is wanted there; see the base."""
         config, x1_BK, present_BK = self.config, batch.codes_NK, batch.present_NK
-        if learns and self.bank_NK is not None:
-            x0_BK = self.bank_NK.index_select(0, self.draw_rows(len(x1_BK), generator))
+        if learns and config.source == "fixed":
+            x0_BK = self.noise.take(self.draw_rows(len(x1_BK), generator), read)
         else:
             x0_BK = draw_source(x1_BK, config.source_std, generator=generator)
         x0_BK = pair(

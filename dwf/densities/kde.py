@@ -9,7 +9,8 @@ a_1 ... a_A and noise of deviation h the density of a code z is, with N a Gaussi
     gaussian     prod_tc N(z_tc; mean, sigma)            no anchor
 
 Anchors and noise are drawn anew for each token of each sample: tokens are independent, as the
-formula says. Anchors are read from a memory map; only what a draw takes of them is read.
+formula says. Anchors that lie on a disk, as the codes of a large fit and those that `load` finds,
+stay there: only what a draw takes of them is read, and the rest is worked on in windows of tokens.
 
     kde.pt         settings, shape, widths; written last
     anchors.npy    float32, shape [A, *shape of a code]
@@ -27,15 +28,14 @@ import numpy as np
 import torch
 
 from dwf.codecs.codes import Codes, CodeShape
+from dwf.densities.beside import map_array, open_array, save_array
 from dwf.densities.config import KdeConfig
 from dwf.densities.density import Density
 from dwf.densities.scaling import check_codes
-from dwf.errors import ConfigError, CorruptCheckpoint, TooFewNetworks
-from dwf.files import read_array
+from dwf.errors import ConfigError, TooFewNetworks
 from dwf.randomness import numpy_stream, torch_stream
-from dwf.run_folder import RunFolder, load_state, replacing, save_state
+from dwf.run_folder import RunFolder, load_state, save_state
 from dwf.settings import build, to_dict
-from dwf.zoo.checksums import file_checksum
 
 FILE, ANCHORS = "kde.pt", "anchors.npy"
 # A number that no anchor varies is drawn as if it varied by this share of all numbers' deviation.
@@ -128,6 +128,7 @@ class Kde(Density):
 
     def _take(self, codes: Codes, rows_A: torch.Tensor) -> None:
         self.shape = codes.shape
+        self.is_mapped = codes.is_mapped
         held = codes.values if len(rows_A) else codes.shape.empty().values
         self.values_NTC, self.rows_A = _as_tokens(held), rows_A
         self.mask_TC = codes.shape.mask
@@ -267,20 +268,18 @@ class Kde(Density):
     def save(self, folder: Path) -> None:
         """Write the anchors to `folder/anchors.npy`, row by row, then `folder/kde.pt`."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        shape = (len(self.rows_A), *self.shape.of_code)
-        with replacing(folder / ANCHORS) as partial, open(partial, "wb") as file:
-            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for row in self.rows_A.tolist():
-                file.write(self.values_NTC[row].float().numpy().tobytes())
+        file, shape = folder / ANCHORS, (len(self.rows_A), *self.shape.of_code)
+        rows = (self.values_NTC[row].float() for row in self.rows_A.tolist())
+        checksum = save_array(file, shape, parts=rows, dtype="<f4")
         state = {
             "config": to_dict(self.config),
             "shape": vars(self.shape),
             "width_TC": self.width_TC,
-            "checksum": file_checksum(folder / ANCHORS),
+            "checksum": checksum,
         }
         save_state(folder / FILE, state)
+        if self.is_mapped and len(self.rows_A):  # from there, so that the codes of the fit may go
+            self._take_saved(map_array(file))
 
     @classmethod
     def load(cls, folder: Path) -> "Kde":
@@ -291,18 +290,16 @@ class Kde(Density):
         """
         path, file = Path(folder) / FILE, Path(folder) / ANCHORS
         state = load_state(path)
-        if file_checksum(file) != state["checksum"]:
-            raise CorruptCheckpoint(
-                f"{file} is damaged (it does not match its checksum): remove it and give the "
-                "command again"
-            )
         kde = cls(build(KdeConfig, state["config"], source=str(path)))
-        # Copy on write, since torch takes no read-only array; nothing is written.
-        mode = "c" if kde.config.has_anchors else None
-        values = torch.from_numpy(read_array(file, mode))
-        kde._take(Codes(values, CodeShape(**state["shape"])), torch.arange(len(values)))
+        values = open_array(file, state["checksum"], has_rows=kde.config.has_anchors)
+        kde.shape = CodeShape(**state["shape"])
+        kde._take_saved(values)
         kde.width_TC = state["width_TC"]
         return kde
+
+    def _take_saved(self, values: torch.Tensor) -> None:
+        codes = Codes(values, self.shape, is_mapped=self.config.has_anchors)
+        self._take(codes, torch.arange(len(values)))
 
 
 def _as_tokens(values: torch.Tensor) -> torch.Tensor:

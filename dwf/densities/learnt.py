@@ -18,9 +18,10 @@ from torch import nn
 
 from dwf.backbones.linear import kernel_of, use_kernel
 from dwf.codecs.codes import Codes, CodeShape, Judge
+from dwf.codecs.stored import FOLDER
 from dwf.densities.asked import Asked, Guidance, Wanted
+from dwf.densities.base_config import LearntSettings
 from dwf.densities.conditions import Conditions, Told
-from dwf.densities.config import LearntSettings, SolverSettings
 from dwf.densities.density import Density, Setting
 from dwf.densities.examples import Examples, Learnable, StoredExamples
 from dwf.densities.needs import Needs
@@ -28,6 +29,7 @@ from dwf.densities.pairing import PairedSections
 from dwf.densities.paths import PathTask
 from dwf.densities.scaling import Scaling, check_codes, vectors
 from dwf.densities.solver import Watch, draw_noise
+from dwf.densities.solver_config import SolverSettings
 from dwf.devices import find_device
 from dwf.errors import ConfigError
 from dwf.randomness import seed_of, seeded
@@ -155,7 +157,7 @@ class LearntDensity(Density):
         needs = Needs.of(self.config, train_codes.shape, ranks=world().size)
         refuse_no_room(self.module, self.config.training, **vars(needs))
         task = self.task(
-            self.examples(train_codes, train_conditions),
+            self.examples(train_codes, train_conditions, folder=run.path / FOLDER),
             self.examples(val_codes, val_conditions),
             seed=seed,
             metric=self._metric(metric),
@@ -216,7 +218,7 @@ class LearntDensity(Density):
         present_AK = shape.present_AK
         self.present_AK = None if present_AK is None else present_AK.to(self.device)
 
-    def examples(self, codes: Codes, told: Told | None) -> Learnable:
+    def examples(self, codes: Codes, told: Told | None, *, folder: Path | None = None) -> Learnable:
         """Return codes on the device, standardised, with what is known of them.
 
         Codes that are mapped stay on the disk, to be read batch by batch.
@@ -224,6 +226,7 @@ class LearntDensity(Density):
         Args:
             codes: in the shape of the training codes.
             told: conditions as the zoo has them; None: of none.
+            folder: for what is as large as mapped codes; None where nothing is learnt from them.
         """
         condition_NP, kind_N, sizes = None, None, ()
         if self.conditions is not None:
@@ -239,7 +242,7 @@ class LearntDensity(Density):
             sizes=sizes,
         )
         if codes.is_mapped:
-            return StoredExamples(codes, self.scaling, known=known)
+            return StoredExamples(codes, self.scaling, known=known, folder=folder)
         numbers_NK = vectors(codes).to(self.device)
         return replace(known, codes_NK=self.scaling.apply(numbers_NK, known.present_NK))
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dwf.backbones.shape import Shape
-from dwf.densities.config import DensitySettings
+from dwf.densities.base_config import DensitySettings
 from dwf.training.memory import numbers_in_bytes
 from dwf.training.task import Share
 

@@ -20,7 +20,7 @@ from torch.nn.functional import mse_loss
 
 from dwf.backbones.shape import Shape
 from dwf.codecs.codes import tokens_of
-from dwf.densities.config import LearntSettings
+from dwf.densities.base_config import LearntSettings
 from dwf.densities.examples import ALL, Examples, Learnable
 from dwf.densities.pairing import PairedSections
 from dwf.randomness import torch_stream
@@ -91,7 +91,12 @@ class PathTask(Task):
         self.share = Share()
 
     def draw_paths(
-        self, batch: Examples, generator: torch.Generator, *, learns: bool = False
+        self,
+        batch: Examples,
+        generator: torch.Generator,
+        *,
+        learns: bool = False,
+        read: slice = ALL,
     ) -> Paths:
         """Return random points of a batch.
 
@@ -99,6 +104,7 @@ class PathTask(Task):
             batch: codes.
             generator: the only source of chance.
             learns: whether it is for learning: then conditions are left out of a share.
+            read: places in the batch whose points are needed; those of the others may be any.
         """
         raise NotImplementedError
 
@@ -116,9 +122,10 @@ class PathTask(Task):
         rows_B = self.draw_rows(batch_size * self.share.world, generator)
         mine = self.share.of_round(batch_size)
         begun = time.perf_counter()
-        batch = self.train.take(rows_B, ALL if self.pairs_batches else mine)
+        read = ALL if self.pairs_batches else mine
+        batch = self.train.take(rows_B, read)
         self.seconds_waited += time.perf_counter() - begun
-        paths = self.draw_paths(batch, generator, learns=True)
+        paths = self.draw_paths(batch, generator, learns=True, read=read)
         return self._error(module, paths, mine)
 
     @property

@@ -15,8 +15,8 @@ from torch import nn
 from dwf import preemption
 from dwf.codecs.codec import unreached_words
 from dwf.densities.asked import Asked
+from dwf.densities.base_config import DensitySettings
 from dwf.densities.conditions import mixture
-from dwf.densities.config import DensitySettings
 from dwf.densities.density import Setting
 from dwf.errors import ConfigError
 from dwf.generators.architecture import of_network

@@ -20,7 +20,8 @@ from dwf.codecs.codec import Codec, TellUnreached, codec_folder
 from dwf.codecs.codes import Judge
 from dwf.codecs.config import CODECS, CodecSettings
 from dwf.codecs.stored import CodeStore
-from dwf.densities.config import DENSITIES, DensitySettings
+from dwf.densities.base_config import DensitySettings
+from dwf.densities.config import DENSITIES
 from dwf.densities.density import Density, Setting
 from dwf.densities.solver import Watch
 from dwf.errors import ConfigError, RunConflict
@@ -227,6 +228,7 @@ class Generator:
                     val_codes=val_codes,
                     count=likelihood,
                     seed=seed,
+                    folder=store.folder,
                 )
                 told = told | {"likelihood": found}
             error = round_trip_error(self.codec, learning.val)

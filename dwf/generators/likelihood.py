@@ -8,11 +8,13 @@ else it is one of codes. Under a density that can be conditioned: whatever the c
 Shape suffixes: N networks.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from dwf.codecs.codec import Codec
-from dwf.codecs.codes import Codes
+from dwf.codecs.codes import Codes, pick
 from dwf.densities.density import Density
 from dwf.metrics import logger
 from dwf.plain import Json
@@ -23,7 +25,14 @@ _PROBES = 4
 
 
 def measure_likelihood(
-    codec: Codec, density: Density, *, train_codes: Codes, val_codes: Codes, count: int, seed: int
+    codec: Codec,
+    density: Density,
+    *,
+    train_codes: Codes,
+    val_codes: Codes,
+    count: int,
+    seed: int,
+    folder: Path,
 ) -> dict[str, Json]:
     """Return the mean log density of some training and some held-out networks.
 
@@ -34,6 +43,7 @@ def measure_likelihood(
         val_codes: of those that it did not; may be none.
         count: how many of each, at most.
         seed: of their draw, and of a flow's estimate (see `Flow.log_prob`).
+        folder: on whose disk the codes of these lie meanwhile, if they are too many to hold.
 
     Returns:
         Plain data. `train` and `val`: `nats_per_number` (mean; None where it is not finite, as off
@@ -46,7 +56,8 @@ def measure_likelihood(
     found: dict[str, Json] = {}
     for split, codes in (("train", train_codes), ("val", val_codes)):
         order_N = numpy_stream(seed, "likelihood", split).permutation(len(codes))
-        some = codes.take(torch.from_numpy(np.sort(order_N[:count])))
+        rows = torch.from_numpy(np.sort(order_N[:count]))
+        some = pick(codes, rows, file=folder / f"likelihood_{split}.npy")
         found[split] = _summary(density, some, offset_A, seed) if len(some) else None
     found["of"] = "weights" if is_of_weights else "codes"
     logger.info("likelihood, nats per number of %s: %s", found["of"], _told(found))

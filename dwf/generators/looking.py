@@ -51,6 +51,7 @@ def judge_of(
             )
         )
 
+    # All `training.sample_count` networks of a look are drawn and decoded at once.
     def judge(drawn: T) -> dict[str, float]:
         return ours.on_first(lambda: examiners[0].summary(decode(drawn)))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dwf.codecs.config import CODECS
-from dwf.densities.config import DensitySettings
+from dwf.densities.base_config import DensitySettings
 from dwf.errors import ConfigError, TooFewNetworks
 from dwf.generators.config import GateConfig, GeneratorConfig
 from dwf.room import within_memory
@@ -201,7 +201,7 @@ def _describe_density(
     most = "up to " if config.codec.has_open_size else ""
     several = f" for {len(layouts)} architectures" if len(layouts) > 1 else ""
     codes = f"{config.codec.kind} codes of {most}{shape.size:,} numbers{several}"
-    yield from _describe_store(shape, num_train, reads=density.training is not None)
+    yield from _describe_store(density, shape, num_train)
     if density.backbone is None:
         yield f"{codes}, density {density.kind}"
         return
@@ -214,18 +214,20 @@ def _describe_density(
     yield f"{density.kind}: {_describe_learning(density, backbone, shape, ranks, gpu_memory_gb)}"
 
 
-def _describe_store(shape: "CodeShape", num_train: int, *, reads: bool) -> Iterator[str]:
+def _describe_store(density: DensitySettings, shape: "CodeShape", num_train: int) -> Iterator[str]:
     """Yield where codes of training networks lie while the density is fitted, if on a disk."""
     from dwf.codecs.codes import MOST_HELD
     from dwf.codecs.stored import FOLDER
 
-    num_bytes = 4 * num_train * math.prod(shape.of_code)
+    numbers = math.prod(shape.of_code)
+    num_bytes = 4 * num_train * numbers
     if num_bytes > MOST_HELD:
-        how = "read from there batch by batch" if reads else "mapped from there"
+        how = "batch by batch" if density.training is not None else "block by block"
         yield (
             f"the training networks' codes, up to {num_bytes / 1e9:.1f} GB, lie in the run's "
-            f"folder {FOLDER}/ while the density is fitted, {how}"
+            f"folder {FOLDER}/ while the density is fitted, read from there {how}"
         )
+        yield from density.describe_stored(num_train, numbers)
 
 
 def _describe_codec(config: GeneratorConfig, zoos: Path) -> Iterator[str]:

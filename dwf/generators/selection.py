@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from dwf import preemption
+from dwf.codecs.codes import gather
 from dwf.densities.density import Setting
 from dwf.errors import ConfigError
 from dwf.generators.config import SampleConfig
@@ -30,6 +31,9 @@ from dwf.plain import Json
 
 Key = tuple[float, float, int]
 """Key that orders networks: accuracy (negated), then loss, then the number of the draw."""
+
+
+_ANCHORS = "anchors.npy"
 
 
 class Best:
@@ -136,7 +140,7 @@ def select(
             means.append(_draw_round(stream, best, examiner, unusable, progress))
             unusable.refuse_fewer(len(best.keys), best.count, drawn=size)
             if not is_last:
-                drawing = _around(drawing, best)
+                drawing = _around(drawing, best, folder)
     kept = float(np.mean([-key[0] for key in best.keys]))
     facts = {
         "kind": chosen.kind,
@@ -188,9 +192,22 @@ def _draw_round(
     return float(total / num) if num else math.nan
 
 
-def _around(generator: Generator, best: Best) -> Generator:
-    """Return a generator whose density has the best networks' codes as anchors."""
-    codes = generator.codec.encode(best.read(best.ordered()), generator.layout)
+def _around(generator: Generator, best: Best, folder: Path) -> Generator:
+    """Return a generator whose density has the best networks' codes as anchors.
+
+    Networks are coded block by block, and many codes lie in a file that goes when it is used no
+    more.
+    """
+    order, size, file = best.ordered(), generator.block_size, folder / _ANCHORS
+    codes = gather(
+        (
+            generator.codec.encode(best.read(order[start : start + size]), generator.layout)
+            for start in range(0, len(order), size)
+        ),
+        len(order),
+        file=file,
+    )
+    file.unlink(missing_ok=True)  # what is mapped stays good
     return Generator(
         generator.codec, generator.density.with_anchors(codes), origin=generator.origin
     )

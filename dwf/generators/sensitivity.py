@@ -18,17 +18,22 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from dwf.codecs.codec import Codec
 from dwf.codecs.codes import Codes, tokens_of
+from dwf.datasets.dataset import Dataset
 from dwf.errors import ConfigError
 from dwf.networks.functional import run_networks
 from dwf.randomness import numpy_stream, torch_stream
+from dwf.zoo.layout import Layout
 from dwf.zoo.moments import Sources
 from dwf.zoo.store import Zoo
 
 # Of each zoo: networks, and images for each of them. A token of 200 numbers needs a few thousand.
 _NETWORKS, _IMAGES = 128, 32
+# Bytes of the networks that are worked on at once: 128 of half a million weights, 5 ResNet-18.
+_BLOCK_BYTES = 2**28
 
 
 def measure_sensitivity(codec: Codec, train: Sources, *, seed: int) -> list[torch.Tensor]:
@@ -57,13 +62,15 @@ def measure_sensitivity(codec: Codec, train: Sources, *, seed: int) -> list[torc
             "the codec neurons, or set it to 0"
         )
     totals, counts = ([torch.zeros(size, size).double() for _, size in sections] for _ in range(2))
-    for zoo, rows in train:
+    for zoo, rows in (source for source in train if len(source[1])):
+        num = 0
         for gradients in _gradients(codec, zoo, rows, seed):
             _add_products(totals, gradients.flatten(), sections)
+            num += len(gradients)
         present_1K = torch.ones(1, codec.shape.size)
         if gradients.present_NK is not None:  # all of a zoo are of one architecture
             present_1K = gradients.take(slice(1)).present_NK
-        _add_products(counts, present_1K, sections, times=_IMAGES * len(gradients))
+        _add_products(counts, present_1K, sections, times=num)
     # Mean over the tokens that have both numbers: narrower networks lack some.
     pairs = zip(totals, counts, strict=True)
     roots = [_root(total / count.clamp(min=1)) for total, count in pairs]
@@ -86,21 +93,41 @@ def _gradients(codec: Codec, zoo: Zoo, rows: np.ndarray, seed: int) -> Iterator[
     running statistics, are each network's own.
     """
     order = numpy_stream(seed, "sensitivity", zoo.layout.digest).permutation(rows)
-    weights_ND = torch.from_numpy(zoo.read(np.sort(order[:_NETWORKS])))
-    codes, spans = codec.encode(weights_ND, zoo.layout), codec.spans_of(zoo.layout)
-    own = zoo.layout.unflatten(weights_ND)
-    buffers = {each.name: own[each.name] for each in zoo.layout.entries if not each.is_learnt}
     network, data = zoo.build_network(), zoo.load_data()
     generator = torch_stream(seed, "sensitivity", zoo.layout.digest)
+    for _, weights in zoo.stream(np.sort(order[:_NETWORKS]), max_bytes=_BLOCK_BYTES):
+        yield from _gradients_of(
+            codec,
+            torch.from_numpy(weights),
+            layout=zoo.layout,
+            network=network,
+            data=data,
+            generator=generator,
+        )
+
+
+def _gradients_of(
+    codec: Codec,
+    weights_ND: torch.Tensor,
+    *,
+    layout: Layout,
+    network: nn.Module,
+    data: Dataset,
+    generator: torch.Generator,
+) -> Iterator[Codes]:
+    """Yield those of some networks, for one image of each after the other."""
+    codes, spans = codec.encode(weights_ND, layout), codec.spans_of(layout)
+    own = layout.unflatten(weights_ND)
+    buffers = {each.name: own[each.name] for each in layout.entries if not each.is_learnt}
     for _ in range(_IMAGES):
         chosen_N = torch.randint(len(data.train), (len(codes),), generator=generator)
         inputs = data.prepare(data.train.batch(chosen_N)[0]).unsqueeze(1)
         values = codes.values.clone().requires_grad_()
-        decoded_ND = codec.decode(replace(codes, values=values), zoo.layout)
+        decoded_ND = codec.decode(replace(codes, values=values), layout)
         whole_ND = weights_ND.clone()
         for start, stop in spans:
             whole_ND[:, start:stop] = decoded_ND[:, start:stop]
-        state = zoo.layout.unflatten(whole_ND) | buffers
+        state = layout.unflatten(whole_ND) | buffers
         logits = run_networks(network, state, inputs=inputs, own_inputs=True)
         signs = torch.randint(0, 2, logits.shape, generator=generator) * 2.0 - 1
         gradient = torch.autograd.grad((logits * signs).sum(), values)[0]

@@ -42,8 +42,9 @@ def codes(count: int, seed: int) -> Codes:
 def fit(folder: Path, name: str, settings: dict) -> Flow:
     """Fit once in FOLDER/NAME; ranks together."""
     on_disk, pairing = settings.pop("on_disk", False), settings.pop("pairing", FLOW.pairing)
+    source = settings.pop("source", FLOW.source)
     training = dataclasses.replace(TRAINING, **settings)
-    flow = Flow(dataclasses.replace(FLOW, training=training, pairing=pairing))
+    flow = Flow(dataclasses.replace(FLOW, training=training, pairing=pairing, source=source))
     ours = world()
     run = open_run(folder / name, flow.config)
     train = codes(64, 1)

@@ -117,11 +117,14 @@ def test_fixed_sources_are_the_published_bank():
     again = FlowMatching(
         config, nn.Identity(), train=Examples(codes), val=Examples(codes[:0]), seed=4
     )
-    assert torch.equal(task.bank_NK, again.bank_NK)
+    for each in (task, again):
+        each.start(0, Share())
+    bank_NK = task.noise.values_NK
+    assert torch.equal(bank_NK, again.noise.values_NK)
     recorder = Recorder()
     task.loss(recorder, 500, generator=generator())
     sources = recorder.x / (1 - recorder.t).unsqueeze(1)  # the codes are zero
-    nearest = torch.cdist(sources, task.bank_NK).min(1)
+    nearest = torch.cdist(sources, bank_NK).min(1)
     assert nearest.values.max() < 1e-5
     assert set(nearest.indices.tolist()) == set(range(12))
 

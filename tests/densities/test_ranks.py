@@ -28,8 +28,9 @@ def jobs():
         yield {"name": f"{name}-whole", **resumed}
         yield {"name": f"{name}-cut", "stop_at": 9, "stop_rank": 1, **resumed}
         yield {"name": f"{name}-cut", **resumed}
+    settings = {"engine": "ddp", "pairing": "independent", "source": "fixed"}
     for name, on_disk in (("held", False), ("stored", True)):
-        yield {"name": name, "engine": "ddp", "pairing": "independent", "on_disk": on_disk}
+        yield {"name": name, **settings, "on_disk": on_disk}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_a_fit_that_a_signal_stopped_goes_on_to_the_same_bits(fitted, name):
     assert out.count("rank 1: stopped by SIGUSR2") == len(ENGINES)
 
 
-def test_ranks_that_read_their_rows_from_the_disk_fit_the_same_bits(fitted):
+def test_ranks_that_read_rows_of_codes_and_noise_from_the_disk_fit_the_same_bits(fitted):
     folder, _ = fitted
     for key in ("train_loss", "val_loss"):
         assert losses(folder, "stored", key=key) == losses(folder, "held", key=key)

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from dwf import preemption
+from dwf.codecs import codes as codes_module
 from dwf.codecs.config import FlatConfig
 from dwf.datasets import load as loading
 from dwf.datasets.config import DataConfig
 from dwf.densities.config import KdeConfig
+from dwf.densities.kde import Kde
 from dwf.errors import ConfigError, Preempted, WorkFailed
 from dwf.generators import generator as module
 from dwf.generators import selection
@@ -111,6 +113,27 @@ def test_bootstrap_draws_around_the_best(make_zoo, tmp_path, kde_on_neurons):
     told = kept.facts.sampled.selection
     assert told["val_accuracy_drawn"] == pytest.approx(means)
     assert (told["drawn"], told["kept"], told["drawn_per_kept"], told["rounds"]) == (60, 4, 15, 3)
+
+
+def test_anchors_on_a_disk_draw_what_those_in_memory_draw(
+    make_zoo, tmp_path, kde_on_neurons, monkeypatch
+):
+    make_zoo()
+    fit_generator(kde_on_neurons, tmp_path, name="fitted")
+    chosen = BootstrapConfig(draws=3, rounds=2, anchors=3)
+    config = SampleConfig("fitted", count=2, seed=2, selection=chosen)
+    held = sample_networks(config, tmp_path, name="held")
+    monkeypatch.setattr(codes_module, "MOST_HELD", 0)
+    asked, around = [], Kde.with_anchors
+
+    def noted(self, codes):
+        asked.append(codes.is_mapped)
+        return around(self, codes)
+
+    monkeypatch.setattr(Kde, "with_anchors", noted)
+    stored = sample_networks(config, tmp_path, name="stored")
+    np.testing.assert_array_equal(stored.read(), held.read())
+    assert asked == [True] and not list(stored.path.rglob("anchors.npy"))
 
 
 def test_what_cannot_be_used_is_not_kept(make_zoo, tmp_path, gaussian_on_weights, monkeypatch):

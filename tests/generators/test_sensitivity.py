@@ -68,8 +68,10 @@ def exact(zoo, rows):
 
 
 def test_is_the_root_of_the_gauss_newton_matrix(make_zoo, tmp_path, monkeypatch):
+    """Of networks that come in blocks of three."""
     monkeypatch.setattr(sensitivity, "_IMAGES", 2000)
     zoo = make_zoo(count=6, widths=(64, 4, 10))
+    monkeypatch.setattr(sensitivity, "_BLOCK_BYTES", 4 * zoo.layout.size * 3)
     codec, sources = fitted(tmp_path, zoo, config=NeuronsConfig(standardise="none"))
     found = measure_sensitivity(codec, sources, seed=0)
     wanted = exact(*sources[0])
