@@ -101,13 +101,18 @@ def test_zoos_of_one_name_are_told_apart(make_sharded):
     one = make_sharded("same")
     one.path.rename(one.path.parent / "elsewhere")
     other = make_sharded("same", seed=1)
-    place = one.path.parent / "deeper" / "same"
-    place.parent.mkdir()
+    place = one.path.parents[1] / "other root" / "zoos" / "same"
+    place.parent.mkdir(parents=True)
     (one.path.parent / "elsewhere").rename(place)
     merged = merge_zoos(folder_of(other), [place, other.path])
     assert sorted(set(merged.columns["source"])) == sorted(
         f"same-{zoo.fingerprint[:8]}" for zoo in (Zoo.open(place), other)
     )
+    deeper = other.path.parent / "deeper" / "same"
+    deeper.parent.mkdir()
+    place.rename(deeper)
+    merged = merge_zoos(other.path.with_name("by whole names"), [deeper, other.path])
+    assert sorted(set(merged.columns["source"])) == ["deeper/same", "same"]
 
 
 # --- what cannot be merged -----------------------------------------------------------------------
