@@ -10,6 +10,7 @@ Shape suffixes: N codes, B codes of a chunk, K numbers of a code, A architecture
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 
@@ -78,7 +79,7 @@ class Flow(LearntDensity):
             return said_BK
         return said_BK + normal_velocity(x_BK, t, source_std=config.source_std, sigma=config.sigma)
 
-    @property
+    @cached_property
     def course(self) -> Course | None:
         """When the numbers of each layer move; None: all the time."""
         return course_of(self.config, self.sections)

@@ -127,7 +127,7 @@ class FlowMatching(PathTask):
         self, said_BK: torch.Tensor, paths: Paths, *, count: int | torch.Tensor
     ) -> torch.Tensor:
         """Return the squared error over the numbers that move; see the base."""
-        if self.course is None or paths.moves_BK is None:
+        if paths.moves_BK is None:
             return super().error(said_BK, paths, count=count)
         # A share w of all numbers move: the scale keeps the loss what it is where all do.
         weight_BK = paths.moves_BK * self.course.length**-0.5

@@ -340,16 +340,16 @@ def _report(folder: Path, config: ExperimentConfig, units: tuple[Unit, ...]) -> 
         reasons = {_reason(folder, unit, "it is not over") for unit in units}
         raise WorkFailed(f"no row of {folder} is finished:\n  " + "\n  ".join(sorted(reasons)))
     seconds = sum(sum(one.seconds.values()) for one in told)
-    name, root = name_and_root(folder, "runs")
+    (name, root), place = name_and_root(folder, "runs"), _report_folder(folder)
     save_timing(folder / "run", seconds)
     record = Record.read(
         folder / "run",
         commands=[making_again("predictor", folder, parent="runs", records="run")],
-        page=_report_folder(folder),
+        page=place,
         links=[("all reports", root / INDEX), ("predictors", folder)],
     )
     made = write_report(
-        _report_folder(folder),
+        place,
         name,
         truth=read_truth(folder),
         told=told,
