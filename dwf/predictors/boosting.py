@@ -27,7 +27,7 @@ class Boosting(Head):
     def _fit(self, train: Labelled, val: Labelled, *, run: RunPart, seed: int) -> dict[str, Json]:
         refuse_no_choice("boosting", val)
         x_NF, val_x_NF = _whole(train.features), _whole(val.features)
-        wanted_NP, val_wanted_NP = self.units(train.values_NP), self.units(val.values_NP)
+        wanted_NP, val_wanted_NP = (self.targets.apply(some.values_NP) for some in (train, val))
         self.ensembles, errors = [], []
         for place in range(wanted_NP.shape[1]):
             told = lightgbm.Dataset(x_NF, wanted_NP[:, place], params=self._parameters(seed, place))
@@ -71,7 +71,7 @@ class Boosting(Head):
             "verbosity": -1,
         }
 
-    def _units(self, features_BF: np.ndarray, last: bool) -> np.ndarray:
+    def _tell(self, features_BF: np.ndarray, last: bool) -> np.ndarray:
         x_BF = np.asarray(features_BF, np.float64)
         said = [each.predict(x_BF, num_threads=1) for each in self.ensembles]
         return np.stack(said, 1)

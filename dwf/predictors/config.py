@@ -3,8 +3,14 @@
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, TypeVar, get_args
 
-from dwf.checked import Checked
-from dwf.predictors.head_config import BoostingConfig, HeadConfig, PerceptronConfig, RidgeConfig
+from dwf.checked import Checked, refuse_idle
+from dwf.predictors.head_config import (
+    BoostingConfig,
+    HeadConfig,
+    PerceptronConfig,
+    RidgeConfig,
+    TargetKind,
+)
 from dwf.predictors.reading_config import MessagesConfig, ProbingConfig
 from dwf.settings import Count, Fraction, RunName
 from dwf.training.config import LoopConfig
@@ -77,8 +83,14 @@ class LearntPredictorSettings(PredictorSettings):
 
     training: LoopConfig
     loss: Literal["mse", "mae", "huber", "bce"]
-    """Loss in units of each property's standard deviation; `bce`: of values from 0 to 1, as they
-    are."""
+    """Loss, of `targets`; `bce`: of values from 0 to 1, as they are."""
+    targets: TargetKind
+    """Targets that it learns; those of `bce` are shares."""
+
+    def __post_init__(self):
+        if self.loss == "bce":
+            because = "loss = bce is of shares as they are: set mse, mae or huber for ranks"
+            refuse_idle(self, "targets", by=("loss",), because=because)
 
 
 class HeadedSettings(PredictorSettings):
@@ -265,8 +277,10 @@ class ProbesConfig(JoinedSettings):
     training: LoopConfig = field(default_factory=_peers_training)
     """How probes and perceptron learn."""
     loss: Literal["mse", "mae", "huber", "bce"] = "mse"
-    """Loss in units of each property's standard deviation; `bce`: of values from 0 to 1, as they
-    are."""
+    """Loss, of `targets`; `bce`: of values from 0 to 1, as they are."""
+    targets: TargetKind = "deviations"
+    """Targets that it learns: `deviations` of properties from their means, or `ranks` among the
+    training networks, as normal scores."""
     kind: Literal["probes"] = "probes"
     """The predictor."""
 
@@ -289,8 +303,10 @@ class GraphConfig(JoinedSettings):
     training: LoopConfig = field(default_factory=_peers_training)
     """How it learns."""
     loss: Literal["mse", "mae", "huber", "bce"] = "mse"
-    """Loss in units of each property's standard deviation; `bce`: of values from 0 to 1, as they
-    are."""
+    """Loss, of `targets`; `bce`: of values from 0 to 1, as they are."""
+    targets: TargetKind = "deviations"
+    """Targets that it learns: `deviations` of properties from their means, or `ranks` among the
+    training networks, as normal scores."""
     kind: Literal["graph"] = "graph"
     """The predictor."""
 
@@ -323,12 +339,15 @@ class CombinedConfig(JoinedSettings):
     training: LoopConfig = field(default_factory=_peers_training)
     """How all of it learns."""
     loss: Literal["mse", "mae", "huber", "bce"] = "mse"
-    """Loss in units of each property's standard deviation; `bce`: of values from 0 to 1, as they
-    are."""
+    """Loss, of `targets`; `bce`: of values from 0 to 1, as they are."""
+    targets: TargetKind = "deviations"
+    """Targets that it learns: `deviations` of properties from their means, or `ranks` among the
+    training networks, as normal scores."""
     kind: Literal["combined"] = "combined"
     """The predictor."""
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.parts or len(set(self.parts)) < len(self.parts):
             raise ValueError(f"parts = {list(self.parts)}: name at least one, and each once")
 
@@ -371,8 +390,10 @@ class WeightNetConfig(LearntPredictorSettings):
     )
     """Optimisation of the module."""
     loss: Literal["mse", "mae", "huber", "bce"] = "mse"
-    """Loss in units of each property's standard deviation; `bce`: of values from 0 to 1, as they
-    are."""
+    """Loss, of `targets`; `bce`: of values from 0 to 1, as they are."""
+    targets: TargetKind = "deviations"
+    """Targets that it learns: `deviations` of properties from their means, or `ranks` among the
+    training networks, as normal scores."""
     tokens: Tokenisation = "neuron"
     """Pieces that are a token each: `neuron`, units and filters; `global`, chunks of 64 numbers of
     the flattened network; `layer`, tensors (statistics and 60 values of each)."""
@@ -416,6 +437,7 @@ class WeightNetConfig(LearntPredictorSettings):
     """The predictor."""
 
     def __post_init__(self):
+        super().__post_init__()
         for name, num in (("heads", self.heads), ("cross_heads", self.cross_heads)):
             if self.width % num:
                 raise ValueError(

@@ -7,6 +7,8 @@ from dwf.checked import Checked
 from dwf.settings import Count, Fraction, NonNegative, Positive, Rate
 from dwf.training.config import LoopConfig
 
+TargetKind = Literal["deviations", "ranks"]
+"""Targets made of the values of properties."""
 HEADS = {
     "boosting": "dwf.predictors.boosting:Boosting",
     "perceptron": "dwf.predictors.perceptron:Perceptron",
@@ -18,6 +20,8 @@ class HeadSettings(Checked):
     """Base of the settings of a head: the function from features to properties."""
 
     kind: ClassVar[str]
+    targets: TargetKind
+    """Targets that it learns."""
     training: ClassVar[LoopConfig | None] = None
     """How its module learns, where it has one."""
 
@@ -42,6 +46,9 @@ class BoostingConfig(HeadSettings):
     """Share of the training networks, drawn anew, that each tree is grown from."""
     penalty: NonNegative = 1.0
     """Penalty on the squares of the leaves' answers."""
+    targets: TargetKind = "deviations"
+    """Targets that it learns: `deviations` of properties from their means, or `ranks` among the
+    training networks, as normal scores."""
     kind: Literal["boosting"] = "boosting"
     """The head."""
 
@@ -57,7 +64,10 @@ class PerceptronConfig(HeadSettings):
     dropout: Fraction = 0.1
     """Share of hidden activations dropped while training."""
     loss: Literal["mse", "mae", "huber"] = "mse"
-    """Loss in units of each property's standard deviation."""
+    """Loss, of `targets`."""
+    targets: TargetKind = "deviations"
+    """Targets that it learns: `deviations` of properties from their means, or `ranks` among the
+    training networks, as normal scores."""
     training: LoopConfig = field(
         default_factory=lambda: LoopConfig(
             steps=4000, weight_decay=0.01, validate_every=200, keep="best"
@@ -73,7 +83,7 @@ class RidgeConfig(HeadSettings):
     """A linear map with a penalty on its squares, of each property that of the validation networks.
 
     Penalties count as scikit-learn's `alpha`: beside the sum of squared errors, of features and
-    values in units of their standard deviations.
+    values as `targets` has them.
     """
 
     smallest: Positive = 1e-4
@@ -82,6 +92,9 @@ class RidgeConfig(HeadSettings):
     """Largest penalty."""
     penalties: Count = 41
     """Number of penalties, evenly spaced by their logarithms."""
+    targets: TargetKind = "deviations"
+    """Targets that it learns: `deviations` of properties from their means, or `ranks` among the
+    training networks, as normal scores."""
     kind: Literal["ridge"] = "ridge"
     """The head."""
 

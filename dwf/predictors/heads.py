@@ -19,6 +19,7 @@ from dwf import preemption
 from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
 from dwf.plain import Json, State
 from dwf.predictors.head_config import HEADS, HeadConfig, HeadSettings
+from dwf.predictors.targets import TARGETS, Targets
 from dwf.run_folder import RunPart
 from dwf.settings import find
 
@@ -152,8 +153,8 @@ class Head:
     """Class of its settings."""
     num_features: int
     """F; known once it is fitted."""
-    mean_P: np.ndarray
-    std_P: np.ndarray
+    targets: Targets
+    """Map from values to what it learns; known once it is fitted."""
 
     def __init__(self, config: HeadSettings):
         self.config = config
@@ -178,8 +179,7 @@ class Head:
         if not len(train):
             raise TooFewNetworks(f"{self.config.kind}: there are no networks to learn from")
         self.num_features = train.features.shape[1]
-        self.mean_P, std_P = train.values_NP.mean(0), train.values_NP.std(0)
-        self.std_P = np.where(std_P > 0, std_P, 1.0)  # a constant is told by its mean
+        self.targets = TARGETS[self.config.targets].of(train.values_NP)
         return self._fit(train, val, run=run, seed=seed)
 
     def _fit(self, train: Labelled, val: Labelled, *, run: RunPart, seed: int) -> dict[str, Json]:
@@ -203,31 +203,27 @@ class Head:
                 f"{features.shape[1]} features of each network, and {self.config.kind} learnt from "
                 f"{self.num_features}: give it networks of the kind that it learnt from"
             )
-        parts = [self._units(features.rows(places_B), last) for places_B in features.blocks()]
-        units_NP = np.concatenate([np.zeros((0, len(self.mean_P))), *parts])
-        return units_NP * self.std_P + self.mean_P
+        parts = [self._tell(features.rows(places_B), last) for places_B in features.blocks()]
+        return self.targets.undo(
+            np.concatenate([np.zeros((0, self.targets.num_properties)), *parts])
+        )
 
-    def _units(self, features_BF: np.ndarray, last: bool) -> np.ndarray:
-        """Return units_BP: what it says in units of deviations, float64."""
+    def _tell(self, features_BF: np.ndarray, last: bool) -> np.ndarray:
+        """Return targets_BP: what it says of the targets, float64."""
         raise NotImplementedError
-
-    def units(self, values_NP: np.ndarray) -> np.ndarray:
-        """Return values in units of the training networks' deviations, float64."""
-        return (values_NP - self.mean_P) / self.std_P
 
     def state(self) -> State:
         """Return what it learnt: tensors, numbers, words, and lists and dicts of them."""
         return {
             "num_features": self.num_features,
-            "mean_P": torch.from_numpy(self.mean_P),
-            "std_P": torch.from_numpy(self.std_P),
+            "targets": self.targets.state(),
             "own": self._own(),
         }
 
     def restore(self, state: State) -> None:
         """Take what `state` returned."""
         self.num_features = state["num_features"]
-        self.mean_P, self.std_P = state["mean_P"].numpy(), state["std_P"].numpy()
+        self.targets = TARGETS[self.config.targets].restore(state["targets"])
         self._take_own(state["own"])
 
     def _own(self) -> State:

@@ -20,6 +20,7 @@ from dwf.predictors.config import LearntPredictorSettings
 from dwf.predictors.examples import Examples
 from dwf.predictors.predictor import Predictor
 from dwf.predictors.regression import Inputs, Regression, Trained
+from dwf.predictors.targets import TARGETS, Shares, Targets
 from dwf.randomness import seeded
 from dwf.run_folder import RunPart
 from dwf.training.task import refuse_few
@@ -35,12 +36,11 @@ class LearntPredictor(Trained, Predictor, Generic[Inputs]):
 
     config: LearntPredictorSettings
     module: nn.Module
-    """Called as `module(inputs)`, returns [B, P], in the order of the networks: units of `mean_P`
-    and `std_P`, or logits under the loss `bce`."""
+    """Called as `module(inputs)`, returns [B, P], targets in the order of the networks."""
+    targets: Targets
+    """Map from values to what it learns; known once it is fitted."""
     start: "LearntPredictor[Inputs] | None" = None
     """A fitted one, at whose weights, inputs and units `fit` begins."""
-    mean_P: torch.Tensor
-    std_P: torch.Tensor
 
     def __init__(self, config: LearntPredictorSettings):
         super().__init__(config)
@@ -73,7 +73,7 @@ class LearntPredictor(Trained, Predictor, Generic[Inputs]):
         """Train the module, or go on where the run stopped; see the base."""
         refuse_few(len(train), self.config.training.batch_size)
         self.properties = train.properties
-        self._fit_units(train)
+        self.targets = self._targets().of(train.values_NP)
         if self.start is None:
             self._prepare(train)
         else:
@@ -95,7 +95,7 @@ class LearntPredictor(Trained, Predictor, Generic[Inputs]):
                 f"it would begin at weights that tell {', '.join(start.properties)}, and is to "
                 f"tell {', '.join(self.properties)}: set the same properties"
             )
-        self.mean_P, self.std_P = start.mean_P, start.std_P
+        self.targets = start.targets
         self._take_own(start._own())
 
     def _take_weights(self, start: "LearntPredictor[Inputs]") -> None:
@@ -106,23 +106,12 @@ class LearntPredictor(Trained, Predictor, Generic[Inputs]):
                 f"{self.config.kind}: it would begin at weights of another module: {error}"
             ) from None
 
-    def _fit_units(self, train: Examples) -> None:
-        values_NP = train.values_NP
-        if self.config.loss == "bce":
-            if values_NP.min() < 0 or values_NP.max() > 1:
-                raise ConfigError(
-                    f"loss = 'bce' is for values from 0 to 1, and {', '.join(train.properties)} "
-                    f"reach from {values_NP.min():.3g} to {values_NP.max():.3g}: set mse"
-                )
-            mean_P, std_P = np.zeros(values_NP.shape[1]), np.ones(values_NP.shape[1])
-        else:
-            mean_P, std_P = values_NP.mean(0), values_NP.std(0)
-            std_P = np.where(std_P > 0, std_P, 1.0)  # a constant is told by its mean
-        self.mean_P, self.std_P = torch.from_numpy(mean_P), torch.from_numpy(std_P)
+    def _targets(self) -> type[Targets]:
+        return Shares if self.config.loss == "bce" else TARGETS[self.config.targets]
 
-    def units(self, values_NP: np.ndarray) -> torch.Tensor:
-        """Return values in the units that the module learns, float32, on the CPU."""
-        return ((torch.from_numpy(values_NP) - self.mean_P) / self.std_P).float()
+    def wanted(self, some: Examples) -> torch.Tensor:
+        """Return values in the units that the module learns, float32, on the CPU: [N, P]."""
+        return torch.from_numpy(self.targets.apply(some.values_NP)).float()
 
     def predict(self, sources: Sources) -> np.ndarray:
         """Return what the module says; see the base."""
@@ -136,9 +125,7 @@ class LearntPredictor(Trained, Predictor, Generic[Inputs]):
     def _predict(self, module: nn.Module, sources: Sources) -> np.ndarray:
         parts = [module(self.inputs([one])).double().cpu() for one in self.chunks(sources)]
         said_NP = torch.cat(parts) if parts else torch.zeros(0, len(self.properties))
-        if self.config.loss == "bce":
-            return said_NP.double().sigmoid().numpy()
-        return (said_NP.double() * self.std_P + self.mean_P).numpy()
+        return self.targets.undo(said_NP.double().numpy())
 
     def chunks(self, sources: Sources) -> Iterator[Source]:
         """Yield networks in order, of one zoo and as many as are looked at at once."""
@@ -148,11 +135,10 @@ class LearntPredictor(Trained, Predictor, Generic[Inputs]):
                 yield zoo, rows_B
 
     def _state(self) -> State:
-        units = {"mean_P": self.mean_P, "std_P": self.std_P}
-        return super()._state() | units | self._modules()
+        return super()._state() | {"targets": self.targets.state()} | self._modules()
 
     def _restore(self, state: State) -> None:
-        self.mean_P, self.std_P = state["mean_P"], state["std_P"]
+        self.targets = self._targets().restore(state["targets"])
         super()._restore(state)
         self._take_modules(state)
 
@@ -170,8 +156,8 @@ class PredictionTask(Regression[Inputs]):
         super().__init__(
             predictor.module,
             loss=predictor.config.loss,
-            wanted_NP=predictor.units(train.values_NP),
-            val_wanted_NP=predictor.units(val.values_NP),
+            wanted_NP=predictor.wanted(train),
+            val_wanted_NP=predictor.wanted(val),
         )
         self.predictor, self.train, self.val = predictor, train, val
         self.starts = np.cumsum([0] + [len(rows) for _, rows in train.sources])

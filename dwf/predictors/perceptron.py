@@ -46,7 +46,7 @@ class Perceptron(Trained, Head):
         for _ in range(config.depth):
             layers += [nn.Linear(size, config.width), nn.ReLU(), nn.Dropout(config.dropout)]
             size = config.width
-        return nn.Sequential(*layers, nn.Linear(size, len(self.mean_P)))
+        return nn.Sequential(*layers, nn.Linear(size, self.targets.num_properties))
 
     def inputs(self, features_BF: np.ndarray) -> torch.Tensor:
         """Return what the module takes, float32, on the device."""
@@ -54,7 +54,7 @@ class Perceptron(Trained, Head):
         return torch.from_numpy(scaled_BF.astype(np.float32)).to(self.device)
 
     @torch.no_grad()
-    def _units(self, features_BF: np.ndarray, last: bool) -> np.ndarray:
+    def _tell(self, features_BF: np.ndarray, last: bool) -> np.ndarray:
         module = self.last_module if last and self.last_module else self.module
         return module(self.inputs(features_BF)).double().cpu().numpy()
 
@@ -77,7 +77,7 @@ class HeadTask(Regression[torch.Tensor]):
 
     def __init__(self, head: Perceptron, *, train: Labelled, val: Labelled):
         wanted_NP, val_wanted_NP = (
-            torch.from_numpy(head.units(some.values_NP)).float() for some in (train, val)
+            torch.from_numpy(head.targets.apply(some.values_NP)).float() for some in (train, val)
         )
         super().__init__(
             head.module, loss=head.config.loss, wanted_NP=wanted_NP, val_wanted_NP=val_wanted_NP

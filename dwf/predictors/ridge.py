@@ -62,7 +62,7 @@ class Ridge(Head):
         self, train: Labelled, val: Labelled, penalties_A: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find the weights by the features' products; return what `_choose` does."""
-        features, wanted_NP = train.features, self.units(train.values_NP)
+        features, wanted_NP = train.features, self.targets.apply(train.values_NP)
         size = features.shape[1]
         products_FF, moments_FP = np.zeros((size, size)), np.zeros((size, wanted_NP.shape[1]))
         for places_B in features.blocks():
@@ -82,7 +82,7 @@ class Ridge(Head):
         self, train: Labelled, val: Labelled, penalties_A: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find the weights by the networks' products; return what `_choose` does."""
-        features, wanted_NP = train.features, self.units(train.values_NP)
+        features, wanted_NP = train.features, self.targets.apply(train.values_NP)
         gram_NN, cross_VN = np.zeros((len(train), len(train))), np.zeros((len(val), len(train)))
         for start, stop in features.windows():
             scaled_NW = self._window(features, start, stop)
@@ -101,10 +101,10 @@ class Ridge(Head):
 
     def _choose(self, said_AVP: np.ndarray, val: Labelled) -> tuple[np.ndarray, np.ndarray]:
         """Return which penalty each property has, and its mean squared error, in units."""
-        errors_AP = np.square(said_AVP - self.units(val.values_NP)).mean(1)
+        errors_AP = np.square(said_AVP - self.targets.apply(val.values_NP)).mean(1)
         return errors_AP.argmin(0), errors_AP.min(0)
 
-    def _units(self, features_BF: np.ndarray, last: bool) -> np.ndarray:
+    def _tell(self, features_BF: np.ndarray, last: bool) -> np.ndarray:
         with _one_thread():
             return self.scaling.apply(features_BF) @ self.weights_FP
 

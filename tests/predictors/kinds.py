@@ -28,6 +28,7 @@ class LineConfig(LearntPredictorSettings):
 
     training: LoopConfig = field(default_factory=LoopConfig)
     loss: Literal["mse", "mae", "huber", "bce"] = "mse"
+    targets: Literal["deviations", "ranks"] = "deviations"
     kind: Literal["line"] = "line"
 
 

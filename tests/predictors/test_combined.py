@@ -53,7 +53,7 @@ def test_claims_of_all_parts_hold_and_no_more(zoos, tmp_path, parts):
             (moved(zoo, tmp_path / f"{how}-{i}", how=(how,)), np.arange(len(zoo)))
             for i, zoo in enumerate(zoos)
         ]
-        apart = np.abs(combined.predict(others) - said).max() / combined.std_P.min().item()
+        apart = np.abs(combined.predict(others) - said).max() / combined.targets.std_P.min()
         assert (apart < 1e-5) == (how in combined.config.invariances)
     combined.save(tmp_path)
     again = Predictor.load(tmp_path)

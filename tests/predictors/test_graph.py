@@ -114,7 +114,7 @@ def test_no_symmetry_moves_a_prediction(zoos, all_of_them, tmp_path):
     for name, zoo in zoos.items():
         said = all_of_them.predict([(zoo, np.arange(len(zoo)))])
         again = all_of_them.predict([(moved(zoo, tmp_path / name), np.arange(len(zoo)))])
-        assert np.abs(again - said).max() / all_of_them.std_P.min() < 1e-5, name
+        assert np.abs(again - said).max() / all_of_them.targets.std_P.min() < 1e-5, name
 
 
 def test_kept_scales_move_it_and_orders_do_not(zoos, tmp_path):
@@ -125,7 +125,7 @@ def test_kept_scales_move_it_and_orders_do_not(zoos, tmp_path):
     said = graph.predict([(zoo, rows)])
     for how, most in (("permutations", 1e-5), ("scales", np.inf)):
         other = moved(zoo, tmp_path / how, how=(how,))
-        apart = np.abs(graph.predict([(other, rows)]) - said).max() / graph.std_P.min()
+        apart = np.abs(graph.predict([(other, rows)]) - said).max() / graph.targets.std_P.min()
         assert apart < most
     assert apart > 1e-2
 

@@ -168,7 +168,7 @@ def test_the_last_step_is_kept_beside_the_chosen_one(run, tmp_path):
     found = head.fit(train, val, run=run, seed=0)
     assert found["kept_step"] < 400
     errors = [
-        np.square(head.units(said) - head.units(val.values_NP)).mean()
+        np.square(head.targets.apply(said) - head.targets.apply(val.values_NP)).mean()
         for said in (head.predict(val.features), head.predict_last(val.features))
     ]
     assert errors[0] < errors[1]

@@ -50,13 +50,25 @@ def test_a_line_is_learnt_from_two_zoos_and_told_in_its_units(networks, tmp_path
     np.testing.assert_allclose(np.concatenate(each), line.predict(train.sources), atol=1e-5)
 
 
+def test_a_line_that_learns_ranks_tells_values(networks, tmp_path):
+    train, val = networks
+    loop = LoopConfig(steps=600, batch_size=16, learning_rate=0.02)
+    line = Line(LineConfig(targets="ranks", training=loop))
+    line.fit(train, val, run=RunPart(tmp_path / "run"), seed=0)
+    told = line.predict(train.sources)
+    assert np.corrcoef(told[:, 0], train.values_NP[:, 0])[0, 1] > 0.98
+    np.testing.assert_allclose(told.mean(0), train.values_NP.mean(0), atol=1.0)
+    scores = line.targets.apply(train.values_NP)
+    np.testing.assert_allclose(line.wanted(train).numpy(), scores, atol=1e-6)
+
+
 def test_the_chosen_step_and_the_last_one_are_both_kept(networks, tmp_path):
     train, val = networks
     line = Line(LineConfig(training=FEW_STEPS))
     line.fit(train, val, run=RunPart(tmp_path / "run"), seed=0)
     # 80 networks do not tell 650 weights: the held-out error of the best step is no worse.
     errors = [
-        np.square((said - val.values_NP) / line.std_P.numpy()).mean()
+        np.square((said - val.values_NP) / line.targets.std_P).mean()
         for said in (line.predict(val.sources), line.predict_last(val.sources))
     ]
     alone = Line(LineConfig(training=replace(FEW_STEPS, keep="last")))

@@ -107,7 +107,7 @@ def test_no_symmetry_moves_a_prediction(zoos, all_of_them, tmp_path):
         other = moved(zoo, tmp_path / name)
         assert not np.array_equal(other.read(), zoo.read())
         again = all_of_them.predict([(other, np.arange(len(zoo)))])
-        assert np.abs(again - said).max() / all_of_them.std_P.min() < 1e-5
+        assert np.abs(again - said).max() / all_of_them.targets.std_P.min() < 1e-5
 
 
 def test_one_batch_of_several_layouts_comes_back_in_order(zoos, all_of_them, tmp_path):

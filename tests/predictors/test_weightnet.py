@@ -162,8 +162,8 @@ def test_a_network_is_told_the_same_alone_and_beside_another_architecture(tmp_pa
     apart = np.concatenate([told(net, zoo) for zoo in zoos])
     with torch.no_grad():
         mixed = net.module(net.inputs([(zoo, np.arange(8)) for zoo in zoos]))
-    mixed = mixed.double() * net.std_P + net.mean_P
-    np.testing.assert_allclose(mixed.numpy(), apart, atol=1e-6)
+    mixed = mixed.double().numpy() * net.targets.std_P + net.targets.mean_P
+    np.testing.assert_allclose(mixed, apart, atol=1e-6)
 
 
 def test_it_is_told_what_a_masked_attention_is(tmp_path):
@@ -190,7 +190,7 @@ def test_it_is_told_what_a_masked_attention_is(tmp_path):
 def test_it_comes_back_from_its_file_and_says_where_it_looks(tmp_path):
     zoo = zoo_of_networks(tmp_path / "zoo", CNN, count=16, seed=0)
     training = replace(FEW, compute=replace(FEW.compute, kernel=ONEDNN))
-    config = replace(SMALL, canonical="optimal_transport", training=training)
+    config = replace(SMALL, canonical="optimal_transport", targets="ranks", training=training)
     net = WeightNet(config)
     found = net.fit(examples(zoo), examples(zoo), run=RunPart(tmp_path / "run"), seed=0)
     shares = found["attention"]
