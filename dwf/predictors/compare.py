@@ -65,7 +65,9 @@ class Target:
     property: str
     """Name of the property."""
     n: int
-    """Number of networks."""
+    """Number of rows: of networks, or of their epochs."""
+    networks: int
+    """Number of different networks."""
     images: int | None
     """Images behind a share; None of other properties."""
     mean: float
@@ -128,7 +130,7 @@ def compare(
         by_row[one.row].append(one)
     entries, targets = list[Entry](), list[Target]()
     for subset, places in subsets_of(truth, better_by).items():
-        counts_SN = draw_networks(len(places), seed=seed_of(seed, subset))
+        counts_SN = draw_networks(truth.network_N[places], seed=seed_of(seed, subset))
         for p, name in enumerate(truth.properties):
             yardstick = Yardstick(truth.values_NP[places, p], counts_SN)
             found = list(_score(by_row, yardstick, places, p, subset))
@@ -189,6 +191,7 @@ def _target(
         subset,
         truth.properties[p],
         n=len(places),
+        networks=len(np.unique(truth.network_N[places])),
         images=images,
         mean=float(f"{values_N.mean():.8g}"),
         std=float(f"{values_N.std():.8g}"),

@@ -72,6 +72,8 @@ class Networks:
 
     rows: tuple[np.ndarray, ...]
     """Rows of each zoo, int64."""
+    network: tuple[np.ndarray, ...]
+    """Network of each of these rows, int64; of a zoo of one network each row counts as one."""
     values_NP: np.ndarray
     """Values of their properties, one zoo after the other."""
 
@@ -97,7 +99,7 @@ class Experiment:
         found = read_properties(zoos, config.properties, root=root)
         chosen = _choose(config, zoos)
         kept, left_out = _without_missing(config, zoos, found, chosen)
-        parts = {name: _networks(kept, name, found) for name in PARTS}
+        parts = {name: _networks(zoos, kept, name, found=found) for name in PARTS}
         origin = Origin(
             zoos=tuple(
                 ZooFacts(zoo.name, zoo.fingerprint, zoo.layout.digest, architecture_of(zoo))
@@ -134,6 +136,7 @@ class Experiment:
         arrays = {f"{name}_values": part.values_NP for name, part in self.parts.items()}
         for name, part in self.parts.items():
             arrays |= {f"{name}_{index}": rows_K for index, rows_K in enumerate(part.rows)}
+            arrays |= {f"{name}_network_{i}": own_K for i, own_K in enumerate(part.network)}
         with replacing(folder / NETWORKS) as partial, open(partial, "wb") as file:
             np.savez(file, **arrays)
         write_json(folder / FILE, asdict(self.origin))
@@ -153,10 +156,19 @@ def read_truth(folder: Path) -> Truth:
     return Truth(
         properties=origin.properties,
         values_NP=part.values_NP,
+        network_N=_numbered(part.network),
         zoo_N=np.repeat([one.name for one in origin.zoos], counts),
         architecture_N=np.repeat([one.architecture for one in origin.zoos], counts),
         images_P=origin.images,
     )
+
+
+def _numbered(network: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Return a number for each row, the same for rows of one network of one zoo, int64."""
+    pairs_N2 = np.concatenate(
+        [np.stack([np.full_like(own_K, zoo), own_K], 1) for zoo, own_K in enumerate(network)]
+    )
+    return np.unique(pairs_N2, axis=0, return_inverse=True)[1].ravel()
 
 
 def _read_parts(folder: Path, num_zoos: int) -> dict[str, Networks]:
@@ -164,6 +176,7 @@ def _read_parts(folder: Path, num_zoos: int) -> dict[str, Networks]:
         return {
             name: Networks(
                 tuple(file[f"{name}_{index}"] for index in range(num_zoos)),
+                tuple(file[f"{name}_network_{index}"] for index in range(num_zoos)),
                 file[f"{name}_values"],
             )
             for name in PARTS
@@ -194,12 +207,13 @@ def _refuse_other_zoo(folder: Path, begun: ZooFacts, zoo: Zoo) -> None:
 
 def _choose(config: ExperimentConfig, zoos: tuple[Zoo, ...]) -> list[dict[str, np.ndarray]]:
     """Return, of each zoo, the rows of each part."""
-    epoch = "last" if config.epochs == "last" else None
+    takes_all = {"last": (), "learn_all": ("train",), "all": PARTS}[config.epochs]
     all_parts = parts_of(config.split, zoos, seed=config.seed)
     chosen = []
     for zoo, part_N in zip(zoos, all_parts, strict=True):
-        rows = zoo.rows(epoch=epoch)
-        chosen.append({name: rows[part_N[rows] == name] for name in PARTS})
+        every, last = zoo.rows(), zoo.rows(epoch="last")
+        rows = {name: every if name in takes_all else last for name in PARTS}
+        chosen.append({name: rows[name][part_N[rows[name]] == name] for name in PARTS})
     return chosen
 
 
@@ -228,15 +242,21 @@ def _without_missing(
     return kept, total
 
 
-def _networks(kept: list[dict[str, np.ndarray]], name: str, found: list[Property]) -> Networks:
+def _networks(
+    zoos: tuple[Zoo, ...], kept: list[dict[str, np.ndarray]], name: str, *, found: list[Property]
+) -> Networks:
     rows = tuple(parts[name] for parts in kept)
+    network = tuple(
+        rows_K if zoo.is_one_network else zoo.columns["network"][rows_K].astype(np.int64)
+        for zoo, rows_K in zip(zoos, rows, strict=True)
+    )
     columns = [
         np.concatenate(
             [values_N[rows_K] for values_N, rows_K in zip(one.values, rows, strict=True)]
         )
         for one in found
     ]
-    return Networks(rows, np.stack(columns, axis=1))
+    return Networks(rows, network, np.stack(columns, axis=1))
 
 
 def _digest(parts: dict[str, Networks]) -> str:

@@ -66,8 +66,9 @@ class ExperimentConfig(Checked):
     """Rows that are fitted now, by name; default: all."""
     split: PartsConfig = field(default_factory=PartsConfig)
     """Networks to learn from, to choose by, and to be judged by."""
-    epochs: Literal["last", "all"] = "last"
-    """Rows of each network that count: its last, or all that the zoo has kept."""
+    epochs: Literal["last", "all", "learn_all"] = "last"
+    """Rows of each network that count: its last; all that the zoo has kept; or `learn_all`: all of
+    those to learn from, and the last of those to choose and to be judged by."""
     missing: Literal["refuse", "leave_out"] = "refuse"
     """Fate of networks of which a property was not measured."""
     resume_from: str | None = None

@@ -63,25 +63,29 @@ def plain(value: float | None) -> float | None:
     return float(f"{value:.{_DIGITS}g}")
 
 
-def num_draws(num_networks: int) -> int:
-    """Return of how many draws intervals are made: 1,000, and fewer of more than 1,000 networks."""
-    return int(np.clip(_DRAWN // max(num_networks, 1), LEAST_DRAWS, MOST_DRAWS))
+def num_draws(num_rows: int) -> int:
+    """Return of how many draws intervals are made: 1,000, and fewer of more than 1,000 rows."""
+    return int(np.clip(_DRAWN // max(num_rows, 1), LEAST_DRAWS, MOST_DRAWS))
 
 
-def draw_networks(num_networks: int, *, seed: int, draws: int | None = None) -> np.ndarray:
-    """Return counts_SN, float32: how often each network is in each draw; the first holds all once.
+def draw_networks(network_N: np.ndarray, *, seed: int, draws: int | None = None) -> np.ndarray:
+    """Return counts_SN, float32: how often each row is in each draw; the first holds all once.
+
+    Networks are drawn, each with all its rows: its epochs tell little that is new of each other.
 
     Args:
-        num_networks: N.
+        network_N: number of each row's network.
         seed: of the draws; rows that are compared take the same.
         draws: how many; None: `num_draws`.
     """
-    draws = num_draws(num_networks) if draws is None else draws
+    own_N = np.unique(network_N, return_inverse=True)[1]
+    num_networks = int(own_N.max(initial=-1)) + 1
+    draws = num_draws(len(network_N)) if draws is None else draws
     shape = (draws, num_networks)
     drawn = numpy_stream(seed, "bootstrap", num_networks).integers(num_networks, size=shape)
     places = drawn + np.arange(draws)[:, None] * num_networks
     counts = np.bincount(places.ravel(), minlength=draws * num_networks).reshape(shape)
-    return np.concatenate([np.ones((1, num_networks)), counts]).astype(np.float32)
+    return np.concatenate([np.ones((1, num_networks)), counts]).astype(np.float32)[:, own_N]
 
 
 class Ranked:

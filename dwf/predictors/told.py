@@ -18,6 +18,8 @@ class Truth:
     """Names of the properties, P of them."""
     values_NP: np.ndarray
     """Values, float64, finite."""
+    network_N: np.ndarray
+    """Number of each row's network: rows of one network (its epochs) share it."""
     zoo_N: np.ndarray
     """Label of each network's zoo, words."""
     architecture_N: np.ndarray

@@ -29,7 +29,7 @@ def truth_of(count: int = 240, seed: int = 0) -> tuple[Truth, np.ndarray]:
     values = np.stack([accuracy, 2 - 2 * accuracy + 0.1 * random.normal(size=count)], 1)
     zoo = np.where(np.arange(count) % 3 == 0, "mnist", "fashion")
     architecture = np.full(count, "mlp 196-16-10")
-    return Truth(PROPERTIES, values, zoo, architecture, (IMAGES, None)), expected
+    return Truth(PROPERTIES, values, np.arange(count), zoo, architecture, (IMAGES, None)), expected
 
 
 def told_of(truth: Truth, row: str, *, noise: float, seed: int = 0, **own) -> Told:
@@ -180,7 +180,7 @@ def test_another_version_or_schema_is_refused(made, tmp_path):
     with pytest.raises(ConfigError, match="is damaged"):
         Report.load(tmp_path)
     file.write_text(json.dumps(told | {"version": 9}))
-    with pytest.raises(ConfigError, match="version = 9, this dwf reads 'dwf-predictors', 1"):
+    with pytest.raises(ConfigError, match="version = 9, this dwf reads 'dwf-predictors', 2"):
         Report.load(tmp_path)
     told["rows"][0]["access"] = "everything"
     file.write_text(json.dumps(told))
@@ -199,7 +199,9 @@ def test_rows_that_tell_no_numbers_are_refused(planted):
         compare(truth, [replace(one, values_NP=bad[:, :1])], baselines=())
     with pytest.raises(ConfigError, match="no row told"):
         compare(truth, [], baselines=())
-    few = Truth(PROPERTIES, bad[:2], truth.zoo_N[:2], truth.architecture_N[:2], (None, None))
+    few = Truth(
+        PROPERTIES, bad[:2], np.arange(2), truth.zoo_N[:2], truth.architecture_N[:2], (None, None)
+    )
     with pytest.raises(ConfigError, match="2 test networks"):
         compare(few, [one], baselines=())
 

@@ -244,9 +244,18 @@ def test_whole_data_sets_are_held_out_and_manifests_name_zoos(tmp_path):
 
 def test_all_epochs_or_the_last_one_count(tmp_path):
     zoo = write_made_zoo(tmp_path)
-    last = Experiment.decide(experiment(), tmp_path).parts["train"].rows[0]
-    every = Experiment.decide(experiment(epochs="all"), tmp_path).parts["train"].rows[0]
-    assert (zoo.columns["epoch"][last] == 2).all() and len(every) == 2 * len(last)
+    last, every, learn_all = (
+        {
+            name: part.rows[0]
+            for name, part in Experiment.decide(experiment(epochs=which), tmp_path).parts.items()
+        }
+        for which in ("last", "all", "learn_all")
+    )
+    assert (zoo.columns["epoch"][last["train"]] == 2).all()
+    assert len(every["train"]) == 2 * len(last["train"])
+    np.testing.assert_array_equal(learn_all["train"], every["train"])
+    for name in ("val", "test"):
+        np.testing.assert_array_equal(learn_all[name], last[name])
 
 
 # --- bad input ------------------------------------------------------------------------------------

@@ -60,13 +60,20 @@ def score_cell(score: Score | None, *, sign: str = "") -> str:
     return f"{score.mean:{sign}.3f}{spread}{ends}"
 
 
+def _count(target: Target) -> str:
+    """Return how many networks figures are of, and of how many epochs of them."""
+    if target.n == target.networks:
+        return f"{target.n} test networks"
+    return f"{target.n} epochs of {target.networks} test networks"
+
+
 def tables(report: Report) -> Iterator[Table]:
     """Yield all tables, in reading order."""
     for name in report.properties:
         lines = lines_of(report, name)
         columns = shown(MAIN, lines)
         marks = tuple(line.row.is_baseline for line in lines)
-        title = f"{name}: {report.target(name).n} test networks"
+        title = f"{name}: {_count(report.target(name))}"
         told = cells(columns, lines)
         yield Table(title, "", headings(columns), told, baselines=marks, hints=hints(columns))
     yield _ceilings(report)
@@ -133,7 +140,7 @@ def terminal(report: Report) -> Iterator[str]:
         columns = [column for column in MAIN if column.heading in _SHORT]
         table = [headings(columns), *cells(columns, lines)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        yield f"{name}: {report.target(name).n} test networks"
+        yield f"{name}: {_count(report.target(name))}"
         for one in table:
             padded = [
                 cell.ljust(width) if place < 2 else cell.rjust(width)  # words left, numbers right
