@@ -8,7 +8,7 @@ Shape suffixes: N networks, P properties, S draws.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,12 +42,19 @@ class Entry:
     n: int
     """Number of networks."""
     scores: dict[str, Score]
-    """Metric -> figure; `gain` is tau less that of the best baseline, on the same draws."""
+    """Metric -> figure; `gain` is tau less that of the best baseline, on the same draws, and
+    `val_tau` the tau of all validation networks, without an interval."""
 
     @property
     def tau(self) -> float | None:
         """Mean tau over seeds."""
         return self.scores["tau"].mean
+
+    @property
+    def val_tau(self) -> float:
+        """Mean tau of the validation networks, by which rows are chosen; -1 where there is none."""
+        score = self.scores.get("val_tau")
+        return -1.0 if score is None or score.mean is None else score.mean
 
     @classmethod
     def from_json(cls, told: dict[str, Json]) -> "Entry":
@@ -135,7 +142,11 @@ def compare(
             yardstick = Yardstick(truth.values_NP[places, p], counts_SN)
             found = list(_score(by_row, yardstick, places, p, subset))
             best = _best(found, baselines)
-            entries += [_entry(found_one, best, subset, name, len(places)) for found_one in found]
+            for one in found:
+                entry = _entry(one, best, subset, name, len(places))
+                chosen = (subset, entry.step) == (ALL, CHOSEN)
+                val = {"val_tau": _val_tau(truth, by_row[entry.row], p)} if chosen else {}
+                entries.append(replace(entry, scores=entry.scores | val))
             own = subset == BETTER_HALF and name == better_by
             targets.append(_target(truth, subset, places, p, own, best and best[0], seed))
     return entries, targets
@@ -153,6 +164,13 @@ def _score(
         last = [one.last_NP for one in each if one.last_NP is not None]
         if last and subset == ALL:
             yield row, LAST, [yardstick.scores(values_NP[places, p]) for values_NP in last]
+
+
+def _val_tau(truth: Truth, each: list[Told], p: int) -> Score:
+    """Return tau of the validation networks, of a row under all its seeds."""
+    values_V = truth.val_values_VP[:, p]
+    yardstick = Yardstick(values_V, draw_networks(np.arange(len(values_V)), seed=0, draws=0))
+    return Score.of([yardstick.scores(one.val_VP[:, p])["tau"] for one in each])
 
 
 def _mean_tau(by_seed: list[Figures]) -> np.ndarray:
@@ -209,13 +227,17 @@ def _refuse(truth: Truth, told: Sequence[Told]) -> None:
     if not told:
         raise ConfigError("no row told anything of the test networks: give at least one row")
     for one in told:
-        for values_NP in (one.values_NP, one.last_NP):
+        for values_NP, wanted_NP in (
+            (one.values_NP, truth.values_NP),
+            (one.last_NP, truth.values_NP),
+            (one.val_VP, truth.val_values_VP),
+        ):
             if values_NP is None:
                 continue
-            if values_NP.shape != truth.values_NP.shape:
+            if values_NP.shape != wanted_NP.shape:
                 raise ConfigError(
                     f"row {one.row} (seed {one.seed}) tells values of shape {values_NP.shape}, "
-                    f"expected {truth.values_NP.shape}: networks and properties of the experiment"
+                    f"expected {wanted_NP.shape}: networks and properties of the experiment"
                 )
             if num_bad := int((~np.isfinite(values_NP)).any(1).sum()):
                 raise ConfigError(

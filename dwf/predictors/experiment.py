@@ -149,13 +149,15 @@ class Experiment:
 
 
 def read_truth(folder: Path) -> Truth:
-    """Return the test networks of an experiment that was begun; its zoos may be gone."""
+    """Return the held-out networks of an experiment that was begun; its zoos may be gone."""
     origin = Origin.read(folder)
-    part = _read_parts(folder, len(origin.zoos))["test"]
+    parts = _read_parts(folder, len(origin.zoos))
+    part = parts["test"]
     counts = [len(rows) for rows in part.rows]
     return Truth(
         properties=origin.properties,
         values_NP=part.values_NP,
+        val_values_VP=parts["val"].values_NP,
         network_N=_numbered(part.network),
         zoo_N=np.repeat([one.name for one in origin.zoos], counts),
         architecture_N=np.repeat([one.architecture for one in origin.zoos], counts),

@@ -1,7 +1,7 @@
 """One row of an experiment under one seed, a unit of its work: fitted, saved, then what it tells.
 
 runs/NAME/rows/ROW/seed-S/predictor.pt    the predictor; metrics.jsonl and checkpoints/ if it trains
-runs/NAME/rows/ROW/seed-S/told.npz        what it tells of the test networks
+runs/NAME/rows/ROW/seed-S/told.npz        what it tells of test and validation networks
 runs/NAME/rows/ROW/seed-S/seconds.json    how long that took
 runs/NAME/rows/ROW/seed-S/told.json       a row that is over: finished, or failed and why; last
 
@@ -38,7 +38,6 @@ from dwf.run_folder import RunPart, hold, replacing, write_json
 from dwf.settings import build, find, to_dict
 from dwf.stages import Work
 from dwf.yaml_files import read_mapping
-from dwf.zoo.moments import Sources
 
 RECORD, VALUES, SECONDS = "told.json", "told.npz", "seconds.json"
 _LOOKED_AT = 8
@@ -169,8 +168,8 @@ def _fit_and_tell(config: ExperimentConfig, unit: Unit, run: Path) -> dict[str, 
         train, val = experiment.examples("train"), experiment.examples("val")
         facts = predictor.fit(train, val, run=part, seed=unit.seed)
         facts = facts | ours.on_first(_invariance, predictor, train, seed=unit.seed)
-    sources = experiment.examples("test").sources
-    ours.on_first(_tell, predictor, unit.folder(run), sources=sources, seconds=seconds)
+    test = experiment.examples("test")
+    ours.on_first(_tell, predictor, unit.folder(run), val=val, test=test, seconds=seconds)
     return facts
 
 
@@ -186,18 +185,23 @@ def _invariance(predictor: Predictor, train: Examples, *, seed: int) -> dict[str
 
 
 def _tell(
-    predictor: Predictor, folder: Path, *, sources: Sources, seconds: dict[str, float]
+    predictor: Predictor,
+    folder: Path,
+    *,
+    val: Examples,
+    test: Examples,
+    seconds: dict[str, float],
 ) -> None:
-    """Save a fitted predictor, and what it tells of the test networks."""
+    """Save a fitted predictor, and what it tells of the networks that it did not learn from."""
     predictor.save(folder)
     with _clock(seconds, "predict"):
-        values_NP = predictor.predict(sources)
-    arrays = {"values": values_NP}
+        values_NP = predictor.predict(test.sources)
+    arrays = {"values": values_NP, "val": predictor.predict(val.sources)}
     if _keeps_best(predictor.config):
-        arrays["last"] = predictor.predict_last(sources)
+        arrays["last"] = predictor.predict_last(test.sources)
     for told_NP in arrays.values():
         if num := int((~np.isfinite(told_NP)).any(1).sum()):
-            raise WorkFailed(f"it tells no number of {num} of {len(told_NP)} test networks")
+            raise WorkFailed(f"it tells no number of {num} of {len(told_NP)} held-out networks")
     with replacing(folder / VALUES) as partial, open(partial, "wb") as file:
         np.savez(file, **arrays)
     write_json(folder / SECONDS, {name: round(value, 2) for name, value in seconds.items()})
@@ -226,7 +230,7 @@ def read_told(run: Path, unit: Unit, *, config: ExperimentConfig) -> Told | None
         return None
     settings = config.rows[unit.row]
     with reading_arrays(folder / VALUES), np.load(folder / VALUES) as file:
-        values_NP, last_NP = file["values"], file.get("last")
+        values_NP, last_NP, val_VP = file["values"], file.get("last"), file["val"]
     seconds = read_json(folder / SECONDS) if (folder / SECONDS).exists() else {}
     return Told(
         row=unit.row,
@@ -235,6 +239,7 @@ def read_told(run: Path, unit: Unit, *, config: ExperimentConfig) -> Told | None
         invariances=tuple(sorted(settings.invariances)),
         values_NP=values_NP,
         last_NP=last_NP,
+        val_VP=val_VP,
         seconds=seconds,
         facts=record["facts"],
     )

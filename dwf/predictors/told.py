@@ -1,6 +1,6 @@
-"""The test networks of an experiment, and what each row says of them.
+"""The held-out networks of an experiment, and what each row says of them.
 
-Shape suffixes: N networks, P properties.
+Shape suffixes: N test networks, V validation networks, P properties.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,14 @@ from dwf.plain import Json
 
 @dataclass(frozen=True)
 class Truth:
-    """The test networks of an experiment, in a fixed order."""
+    """The test networks of an experiment, in a fixed order, and values of those to choose by."""
 
     properties: tuple[str, ...]
     """Names of the properties, P of them."""
     values_NP: np.ndarray
     """Values, float64, finite."""
+    val_values_VP: np.ndarray
+    """Values of the validation networks, likewise."""
     network_N: np.ndarray
     """Number of each row's network: rows of one network (its epochs) share it."""
     zoo_N: np.ndarray
@@ -30,7 +32,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Told:
-    """Predictions of one row for the test networks, under one seed."""
+    """Predictions of one row for the held-out networks, under one seed."""
 
     row: str
     """Name of the row."""
@@ -44,6 +46,8 @@ class Told:
     """Values of the chosen step, float64."""
     last_NP: np.ndarray | None
     """Values of the last step, where the step was chosen; None else."""
+    val_VP: np.ndarray
+    """Values for the validation networks, of the chosen step."""
     seconds: dict[str, float]
     """Seconds of `fit` and `predict`."""
     facts: dict[str, Json]

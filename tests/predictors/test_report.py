@@ -29,13 +29,15 @@ def truth_of(count: int = 240, seed: int = 0) -> tuple[Truth, np.ndarray]:
     values = np.stack([accuracy, 2 - 2 * accuracy + 0.1 * random.normal(size=count)], 1)
     zoo = np.where(np.arange(count) % 3 == 0, "mnist", "fashion")
     architecture = np.full(count, "mlp 196-16-10")
-    return Truth(PROPERTIES, values, np.arange(count), zoo, architecture, (IMAGES, None)), expected
+    val, network = values[: count // 2] + 0.01, np.arange(count)
+    return Truth(PROPERTIES, values, val, network, zoo, architecture, (IMAGES, None)), expected
 
 
 def told_of(truth: Truth, row: str, *, noise: float, seed: int = 0, **own) -> Told:
     random = np.random.default_rng([seed, len(row)])
     values = truth.values_NP + noise * random.normal(size=truth.values_NP.shape)
-    usual = {"access": "weights", "invariances": (), "last_NP": None}
+    val = truth.val_values_VP + noise * random.normal(size=truth.val_values_VP.shape)
+    usual = {"access": "weights", "invariances": (), "last_NP": None, "val_VP": val}
     usual |= {"seconds": {"fit": 2.0 + seed, "predict": 0.5}, "facts": {}}
     return Told(row=row, seed=seed, values_NP=values, **usual | own)
 
@@ -44,11 +46,12 @@ def told_of(truth: Truth, row: str, *, noise: float, seed: int = 0, **own) -> To
 def planted():
     truth, expected = truth_of()
     constant = np.tile(truth.values_NP.mean(0), (len(expected), 1))
+    flat = {"values_NP": constant, "val_VP": constant[: len(truth.val_values_VP)]}
     oracle = np.stack([expected, truth.values_NP[:, 1]], 1)
     changes = {"permutations": {"largest": 2e-7, "claimed": True}}
     changes |= {"scales": {"largest": 0.4, "claimed": True}}
     told = [
-        replace(told_of(truth, "constant", noise=0, access="columns"), values_NP=constant),
+        replace(told_of(truth, "constant", noise=0, access="columns"), **flat),
         told_of(truth, "statistics", noise=0.06),
     ]
     for seed in (1, 0, 2):
@@ -140,6 +143,21 @@ def test_sentences_say_who_is_above_whom_and_which_claim_fails(made):
     )
 
 
+def test_the_row_that_is_named_is_chosen_on_validation_networks(planted, tmp_path):
+    """Of two rows the better one on test networks is the worse on validation networks."""
+    truth, _ = planted
+    lucky, steady = (told_of(truth, name, noise=0.05) for name in ("lucky", "steady"))
+    lucky = replace(lucky, values_NP=truth.values_NP, val_VP=-truth.val_values_VP)
+    report = write_report(tmp_path, "two", truth=truth, told=[lucky, steady])
+    entries = [report.entry(name, "test_loss") for name in ("lucky", "steady")]
+    assert entries[0].tau == 1 > entries[1].tau > 0 > entries[0].val_tau == -1
+    expected = kendalltau(truth.val_values_VP[:, 1], steady.val_VP[:, 1]).statistic
+    assert entries[1].scores["val_tau"].mean == pytest.approx(expected, abs=1e-6)
+    assert "test_loss: steady, the best row on validation networks" in "\n".join(headline(report))
+    with pytest.raises(ConfigError, match=r"shape \(119, 2\), expected \(120, 2\)"):
+        compare(truth, [replace(steady, val_VP=steady.val_VP[1:])], baselines=())
+
+
 def files_below(folder):
     return sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
 
@@ -199,9 +217,8 @@ def test_rows_that_tell_no_numbers_are_refused(planted):
         compare(truth, [replace(one, values_NP=bad[:, :1])], baselines=())
     with pytest.raises(ConfigError, match="no row told"):
         compare(truth, [], baselines=())
-    few = Truth(
-        PROPERTIES, bad[:2], np.arange(2), truth.zoo_N[:2], truth.architecture_N[:2], (None, None)
-    )
+    labels = truth.zoo_N[:2], truth.architecture_N[:2]
+    few = Truth(PROPERTIES, bad[:2], bad[:2], np.arange(2), *labels, (None, None))
     with pytest.raises(ConfigError, match="2 test networks"):
         compare(few, [one], baselines=())
 

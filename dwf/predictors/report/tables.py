@@ -123,7 +123,7 @@ def headline(report: Report) -> Iterator[str]:
         if not lines:
             yield f"{name}: all test networks have one value, so none is ranked above another."
             continue
-        best = max(own or lines, key=lambda line: line.entry.tau)
+        best = max(own or lines, key=lambda line: line.entry.val_tau)
         yield f"{name}: {_sentence(best)}"
     for row in report.rows:
         for symmetry in row.breaks:
@@ -152,7 +152,8 @@ def terminal(report: Report) -> Iterator[str]:
 
 def _sentence(line: Line) -> str:
     over = "" if line.over is None else f", {line.over:.3f} of what can be reached"
-    said = f"{line.row.label} has tau {score_cell(line.entry.scores['tau'])}{over}"
+    tau = score_cell(line.entry.scores["tau"])
+    said = f"{line.row.label}, the best row on validation networks, has tau {tau}{over}"
     gain = line.entry.scores.get("gain")
     if gain is None or gain.low is None:
         return f"{said}; there is no other baseline to hold it against."
@@ -226,6 +227,12 @@ MAIN: tuple[Column[Line], ...] = (
     ),
     Column("MAE", partial(_score, "mae"), words="MAE and RMSE are in units of the property."),
     Column("RMSE", partial(_score, "rmse")),
+    Column(
+        "validation tau",
+        lambda line: number_cell(line.entry.scores["val_tau"].mean),
+        words="Validation tau: that of the validation networks, by which the row is chosen that "
+        "the first sentences name. Rows chose steps, penalties and trees by them, too.",
+    ),
     Column(
         "tau at last step",
         _last,
