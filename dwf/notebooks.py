@@ -55,8 +55,9 @@ def table_html(
     ]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     below = "".join(f"<p>{escape(sentence)}</p>" for sentence in words)
-    head = f"<thead><tr>{heading}</tr></thead>"
-    table = f"<div style='overflow-x:auto'><table>{head}<tbody>{body}</tbody></table></div>"
+    head = f"<thead style='white-space:normal'><tr>{heading}</tr></thead>"
+    table = f"<table style='white-space:nowrap'>{head}<tbody>{body}</tbody></table>"
+    table = f"<div style='overflow-x:auto'>{table}</div>"
     return f"<div><b>{escape(title)}</b>{table}{below}</div>"
 
 

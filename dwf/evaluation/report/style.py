@@ -26,7 +26,8 @@ th, td { padding: 0.35rem 0.5rem; text-align: right; white-space: nowrap;
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 th abbr { text-decoration: underline dotted; text-underline-offset: 0.25em; cursor: help; }
 th:first-child, td:first-child { text-align: left; white-space: normal;
-  min-width: clamp(4rem, var(--name, 0rem), 15rem); position: sticky; left: 0; background: var(--page); }
+  min-width: clamp(4rem, var(--name, 0rem), 15rem);
+  position: sticky; left: 0; background: var(--page); }
 tr.samples td { background: var(--mark); font-weight: 600; }
 tr.first-baseline td { border-top: 2px solid var(--soft); }
 th.left, td.left { text-align: left; }
