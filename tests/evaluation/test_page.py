@@ -20,7 +20,7 @@ from dwf.evaluation.report.figures import (
     SAMPLE_COLOURS,
     accuracy_step,
 )
-from dwf.evaluation.report.html import as_html, beginning, table, whole_page
+from dwf.evaluation.report.html import TOP, as_html, beginning, table, whole_page
 from dwf.evaluation.report.record import Record, in_words, save_timing
 from dwf.evaluation.report.style import STYLE_SHEET
 from dwf.evaluation.titles import titles_of
@@ -140,6 +140,16 @@ def luminance(colour):
     return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
+def test_a_page_of_several_sections_links_to_them_below_its_record():
+    sections = ["<h2>First</h2>", "<p>x</p>", "<h2>A &amp; b</h2>", "<h2>First</h2>"]
+    short = whole_page("r: t", ["<h1>r</h1>", f"{TOP}when</p>", *sections])
+    assert "On this page" not in short and '<h2 id="section-3">First</h2>' in short
+    page = whole_page("r: t", ["<h1>r</h1>", f"{TOP}when</p>", *sections, "<h2>Last</h2>"])
+    assert "when</p>\n" + '<p class="soft">On this page: <a href="#section-1">First</a>' in page
+    assert '<a href="#section-2">A &amp; b</a>' in page
+    assert set(re.findall('href="#(.*?)"', page)) == set(re.findall('<h2 id="(.*?)"', page))
+
+
 def test_an_svg_in_a_page_has_names_of_its_own_and_the_pages_ink(tmp_path):
     file = tmp_path / "a.b.svg"
     file.write_text(
@@ -228,7 +238,8 @@ def test_the_index_tells_what_each_report_says_and_counts_networks(tmp_path):
     assert '<a href="../pipelines/p/">p</a></td><td class="words">zoo</td><td>20' in text
     links = _Links()
     links.feed(text)
-    assert {link.removeprefix("../") for link in links.found} == {
+    elsewhere = [link for link in links.found if not link.startswith("#")]
+    assert {link.removeprefix("../") for link in elsewhere} == {
         "reports/properties_told_from_weights/report.html",
         "reports/transfer/transfer.html",
         "audits/an_audit_of_generators/audit.html",

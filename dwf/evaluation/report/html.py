@@ -11,18 +11,42 @@ from dwf.evaluation.report.drawing import ONE_COLUMN, TWO_COLUMNS, inline_svg, s
 from dwf.evaluation.report.style import STYLE_SHEET
 from dwf.plain import Json
 
+TOP = '<p class="soft top">'
+"""How the line of a page's record begins."""
+_SECTIONS = 4  # from so many on a page says what is on it
 # A space that would part a number from its unit or spread at the end of a line.
 _NOT_TO_BREAK = re.compile(r"(?<=\d) (?=%|&plusmn;)|(?<=&plusmn;) (?=\d)")
 
 
 def whole_page(title: str, body: Sequence[str]) -> str:
-    """Return a page of parts, each of them HTML."""
+    """Return a page of parts, each of them HTML.
+
+    A page of several sections has links to them below the line of its record.
+    """
+    body = _with_contents(body)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE_SHEET}</style></head>"
         "<body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
+
+
+def _with_contents(body: Sequence[str]) -> list[str]:
+    """Return parts of which each heading has an anchor, and the record's line links to them."""
+    titles: list[str] = []
+
+    def anchored(heading: re.Match[str]) -> str:
+        titles.append(heading[1])
+        return f'<h2 id="section-{len(titles)}">{heading[1]}</h2>'
+
+    parts = [re.sub("<h2>(.*?)</h2>", anchored, part) for part in body]
+    links = [f'<a href="#section-{n}">{title}</a>' for n, title in enumerate(titles, start=1)]
+    if len(links) >= _SECTIONS:
+        line = f'<p class="soft">On this page: {" &middot; ".join(links)}</p>'
+        after = next((i for i, part in enumerate(parts) if part.startswith(TOP)), 0)
+        parts.insert(after + 1, line)
+    return parts
 
 
 def beginning(name: str, headline: Sequence[str]) -> list[str]:
