@@ -42,15 +42,23 @@ def table_html(
     Args:
         title: above it.
         columns: its heading.
-        rows: its cells, as text.
+        rows: its cells, as text; all but the first of each are numbers.
         words: sentences below it.
     """
-    heading = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+    left = " style='text-align:left'"
+    heading = "".join(
+        f"<th{'' if i else left}>{escape(name)}</th>" for i, name in enumerate(columns)
+    )
+    lines = [
+        "".join(f"<td{'' if i else left}>{escape(cell)}</td>" for i, cell in enumerate(row))
+        for row in rows
+    ]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     below = "".join(f"<p>{escape(sentence)}</p>" for sentence in words)
-    head = f"<thead><tr>{heading}</tr></thead>"
-    return f"<div><b>{escape(title)}</b><table>{head}<tbody>{body}</tbody></table>{below}</div>"
+    head = f"<thead style='white-space:normal'><tr>{heading}</tr></thead>"
+    table = f"<table style='white-space:nowrap'>{head}<tbody>{body}</tbody></table>"
+    table = f"<div style='overflow-x:auto'>{table}</div>"
+    return f"<div><b>{escape(title)}</b>{table}{below}</div>"
 
 
 class NotebookBar:

@@ -6,19 +6,23 @@ offers the same names as its siblings': `plan` says in words what would be made,
 """
 
 import glob
+import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dwf.errors import RunConflict
-from dwf.metrics import logger
+from dwf.errors import DwfError, RunConflict
+from dwf.metrics import Progress, logger
+from dwf.notebooks import in_notebook
 from dwf.plain import Json, Settings
 from dwf.randomness import threads
 from dwf.ranks import World
 from dwf.run_folder import LEFTOVERS, MEETING, RunFolder, hold, sweep
 from dwf.screen import kept_in
 from dwf.trackers import where_to_look
+
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def _is_whole(folder: Path) -> bool:
@@ -162,8 +166,37 @@ Runner = Callable[[Work], None]
 """Returns when every unit is whole; raises `WorkFailed`, `Preempted` or `StillRunning` else."""
 
 
+@contextmanager
+def _bar_in_notebook(work: Work) -> Iterator[None]:
+    """Show in a notebook how far work is while the block does it; elsewhere show nothing."""
+    if not in_notebook():
+        yield
+        return
+    over = threading.Event()
+    with Progress(work.what, work.size, unit=work.unit_name, done=_done(work)) as progress:
+
+        def look() -> None:
+            while not over.wait(_SECONDS_BETWEEN_LOOKS):
+                with suppress(OSError, DwfError):  # a file that has just been replaced
+                    progress.update(_done(work))
+
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            progress.update(_done(work))
+
+
+def _done(work: Work) -> float:
+    """Return how many of the work's units of size are done."""
+    return work.progress(work.folder)[0] * work.size
+
+
 def run_here(work: Work) -> None:
     """Run the units one after the other in this process, on one thread as in a worker's."""
-    with hold(work.folder / "run"), threads(1):
+    with hold(work.folder / "run"), threads(1), _bar_in_notebook(work):
         for index in sorted(set(range(work.count)) - work.finished(work.folder)):
             work.unit(work.folder, index)

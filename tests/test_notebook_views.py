@@ -30,6 +30,23 @@ def test_a_notebook_shows_one_bar_that_ends_full(tmp_path, monkeypatch):
     assert "networks/s" in shown.data["text/plain"] and "accuracy 8 %" in shown.data["text/plain"]
 
 
+ZOO = """
+import dwf
+zoo = dwf.train_zoo(dwf.load_settings("zoo/iris_mlp", count=6, shard=3), ".", name="z")
+zoo
+"""
+
+
+def test_a_zoo_that_is_trained_in_a_notebook_shows_a_bar_and_then_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ZOO)])
+    where = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=where).execute()
+    bar, shown = (out.data["text/html"] for out in notebook.cells[0].outputs if "data" in out)
+    assert "train zoo z <progress value='6' max='6'></progress> 100%" in bar
+    assert "<b>zoo z</b>" in shown.replace("zoos/z", "z")
+
+
 def test_elsewhere_there_is_no_notebook():
     assert not in_notebook()
     bar = NotebookBar("work", 3, done=0)  # before it is shown, nothing is
@@ -40,4 +57,5 @@ def test_elsewhere_there_is_no_notebook():
 def test_tables_are_html_with_their_text_as_text():
     assert "<b>zoo a&amp;b</b>" in facts_html("zoo a&b", {"rows": "<3"})
     table = table_html("report", ["networks", "n"], rows=[("a<b", "2")], words=("Fine.",))
-    assert "<td>a&lt;b</td><td>2</td>" in table and "<p>Fine.</p>" in table
+    assert "<td style='text-align:left'>a&lt;b</td><td>2</td>" in table
+    assert "<th>n</th>" in table and "<p>Fine.</p>" in table

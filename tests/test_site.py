@@ -7,6 +7,7 @@ the classes and functions as Python has them.
 import dataclasses
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -108,6 +109,33 @@ def test_every_setting_stands_with_its_docstring(pages):
                 assert f"{module.__name__}.{name}.{key}" in page.ids
                 count += 1
     assert count > 400, "settings of all packages"
+
+
+def test_what_a_function_returns_is_words_and_no_type(pages):
+    """The first line of a docstring's `Returns` may have a colon, as that of `Generator.fit`."""
+    words = pages["reference/python.html"].words
+    assert "Return type" not in words and "What was measured, plain data: the codec" in words
+
+
+def test_the_reference_begins_with_links_to_its_parts(pages):
+    for name in dwf.PUBLIC:
+        assert f"#dwf.{name}" in pages["reference/python.html"].links
+    settings = pages["reference/settings/dwf.evaluation.config.html"]
+    assert settings.words.index("On this page") < settings.words.index("With which running")
+
+
+def test_a_number_keeps_its_spread_and_unit_on_one_line(pages):
+    """`1.209 +- 0.051` is cut by the end of a line in the source; code stays as it is."""
+    results = pages["docs/results.html"].path.read_text()
+    assert "1.209\u00a0\u00b1\u00a00.051" in results and "86.4\u00a0%" in results
+    assert '<td class="number"><p>96.22\u00a0\u00b1\u00a00.44</p></td>' in results
+    assert not re.search(r"\d %|\d \+- \d", re.sub(r"<(code|pre).*?</\1>", "", results, flags=re.S))
+
+
+def test_a_link_to_a_page_bears_its_title(pages):
+    front = pages["index.html"].words
+    assert "More: Start here ." in front and "docs/start.md" not in front
+    assert "Tutorials Adding a method" in front
 
 
 def plain(text: str) -> str:

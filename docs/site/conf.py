@@ -5,7 +5,9 @@ Docstrings are the reference: Google style, with code in single back-ticks and n
 
 import dataclasses
 import inspect
+import itertools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from docutils import nodes
@@ -31,6 +33,7 @@ html_domain_indices = False
 toc_object_entries = False  # members in the menu cost a tenth of the build, and hide the pages
 # No fonts, scripts or badges of other hosts: a built site is read without a network.
 html_theme_options = {"navigation_with_keys": True}
+html_static_path, html_css_files = ["site.css"], ["site.css"]
 
 myst_heading_anchors = 6  # anchors as GitHub makes them
 default_role = "code"  # one back-tick in a docstring is code, as in Markdown
@@ -48,6 +51,20 @@ _BOUNDED = re.compile(
     r"Annotated\[(\w+), Bounds\(low=(?P<low>[^,]+), high=(?P<high>[^,]+), open=(?P<open>\w+)\)\]"
 )
 _MARKED = re.compile(r"Annotated\[(\w+(?:\[[^\[\]]*\])?), [^\[\]]*\]")  # marks of the command line
+# A value with its spread, its unit and its interval: `96.01 +- 0.57`, `85.4 % [82.0, 88.2]`.
+_SPREAD, _INTERVAL = r"\s\+-\s\d[\d.]*", r"\[[-+]?[\d.]+,\s[-+]?[\d.]+\]"
+_NUMBER = re.compile(rf"[-+]?\d[\d.,]*({_SPREAD})?(\s%)?(\s{_INTERVAL})?")
+_NOT_TO_BREAK = re.compile(rf"(?<=\d)({_SPREAD})?\s%|(?<=\d){_SPREAD}|{_INTERVAL}")
+
+
+class _Docstring(GoogleDocstring):
+    """A docstring whose `Returns` are words: what stands before a colon in them is no type."""
+
+    def _consume_returns_section(
+        self, preprocess_types: bool = False
+    ) -> list[tuple[str, str, list[str]]]:
+        lines = self._dedent(self._consume_to_next_section())
+        return [("", "", lines)] if lines else []
 
 
 def _signature(
@@ -77,6 +94,29 @@ def _short_types(app: Sphinx, doctree: nodes.document) -> None:
         if _short(text) != text:
             node.children = []
             node += nodes.Text(_short(text))
+
+
+def _keep_numbers_whole(app: Sphinx, doctree: nodes.document) -> None:
+    """Let numbers stay on one line with their unit, spread and interval, in place.
+
+    Cells of tables that hold nothing else are marked, for the style sheet.
+    """
+    for cell in doctree.findall(nodes.entry):
+        if _NUMBER.fullmatch(cell.astext()):
+            cell["classes"].append("number")
+    for part in list(doctree.findall(nodes.TextElement)):
+        if not isinstance(part, (nodes.literal, nodes.FixedTextElement, nodes.Invisible)):
+            part[:] = list(_with_whole_numbers(part.children))
+
+
+def _with_whole_numbers(nodes_of_text: list[nodes.Node]) -> Iterator[nodes.Node]:
+    """Yield nodes of which those that hold words are joined: a line may end within a number."""
+    for is_words, run in itertools.groupby(nodes_of_text, lambda one: isinstance(one, nodes.Text)):
+        if not is_words:
+            yield from run
+            continue
+        whole = _NOT_TO_BREAK.sub(lambda found: re.sub(r"\s", "\u00a0", found[0]), "".join(run))
+        yield nodes.Text(whole.replace("\u00a0+-\u00a0", "\u00a0\u00b1\u00a0"))
 
 
 def _short(types: str) -> str:
@@ -110,7 +150,7 @@ def _plain_docstring(
     code_and_words[::2] = [re.sub(r"([*|])(?=\S)", r"\\\1", words) for words in code_and_words[::2]]
     lines[:] = "".join(code_and_words).splitlines()
     if what not in ("attribute", "data", "property"):
-        google = GoogleDocstring(lines, Config(), app, what, name, value, options)
+        google = _Docstring(lines, Config(), app, what, name, value, options)
         lines[:] = google.lines()
 
 
@@ -119,4 +159,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _plain_docstring)
     app.connect("doctree-read", _short_types)
+    app.connect("doctree-read", _keep_numbers_whole)
     return {"parallel_read_safe": True}

@@ -1,9 +1,12 @@
 """The pages of the site: the repository's Markdown files in order, and the reference.
 
-Pages keep their places, so links between them stay as they are. A link to another file of the
-repository becomes a download, and a link to a folder plain text.
+Pages keep their places, so links between them stay as they are; one whose words are a page's file
+name has its title instead. A link to another file of the repository becomes a download, and a link
+to a folder plain text.
 """
 
+import importlib
+import inspect
 import re
 import shutil
 from pathlib import Path
@@ -84,8 +87,7 @@ def write(source: Path) -> None:
     trees = [
         _tree(
             caption,
-            [str(page.with_suffix("")) for page in found]
-            + (reference if caption == REFERENCE else []),
+            [_in_menu(page) for page in found] + (reference if caption == REFERENCE else []),
         )
         for caption, found in order.items()
     ]
@@ -119,17 +121,32 @@ def _with_links(page: Path, *, pages: set[Path], source: Path) -> str:
         path, _, anchor = target.partition("#")
         file = (ROOT / page).parent.joinpath(path).resolve()
         place = file.relative_to(ROOT)
+        words = match["words"]
         if file.is_dir():
-            return match["words"]
+            return words
+        if place in pages and Path(words).name == file.name:
+            words = title_of(file)
         if place == Path(FRONT):
             up = "../" * (len(page.parts) - 1)
-            return f"[{match['words']}]({up}index.md{anchor and '#' + anchor})"
+            return f"[{words}]({up}index.md{anchor and '#' + anchor})"
         if place not in pages and file.exists():
             (source / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, source / place)
-        return match[0]
+        return f"[{words}]({target})"
 
     return _CODE_OR_LINK.sub(changed, (ROOT / page).read_text(encoding="utf-8"))
+
+
+def title_of(page: Path) -> str:
+    """Return the first heading of a page."""
+    return re.search(r"^# (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)[1]
+
+
+def _in_menu(page: Path) -> str:
+    """Return a page as a menu names it, whose caption says already that it is a tutorial."""
+    document, title = str(page.with_suffix("")), title_of(ROOT / page)
+    _, is_tutorial, short = title.partition("Tutorial: ")
+    return f"{short[0].upper()}{short[1:]} <{document}>" if is_tutorial else document
 
 
 def _write_reference(folder: Path) -> list[str]:
@@ -140,7 +157,8 @@ def _write_reference(folder: Path) -> list[str]:
         kind = "class" if name[0].isupper() else "function"
         entries.append(f".. auto{kind}:: dwf.{name}\n{options}")
     words = "Stages, and what they read and write. ``import dwf`` gives all names of this page.\n"
-    _put(folder / "python.rst", "\n".join([_title("Python"), words, *entries]))
+    listed = _on_this_page([(name, f"dwf.{name}") for name in dwf.PUBLIC])
+    _put(folder / "python.rst", "\n".join([_title("Python"), words, listed, *entries]))
     modules = settings_modules()
     names = "\n".join(f"   settings/{module}" for module in modules)
     words = (
@@ -152,8 +170,27 @@ def _write_reference(folder: Path) -> list[str]:
     for module in modules:
         options = "   :members:\n   :undoc-members:\n   :show-inheritance:\n"
         entry = f".. automodule:: {module}\n{options}"
-        _put(folder / "settings" / f"{module}.rst", f"{_title(module)}\n{entry}")
+        listed = _on_this_page([(name, f"{module}.{name}") for name in _classes(module)])
+        _put(folder / "settings" / f"{module}.rst", f"{_title(module)}\n{listed}\n{entry}")
     return ["reference/python", "reference/settings"]
+
+
+def _on_this_page(names: list[tuple[str, str]]) -> str:
+    """Return links to the parts of a page that autodoc fills: words, and a name in full."""
+    if len(names) < 2:
+        return ""
+    links = ", ".join(f":py:obj:`{words} <{name}>`" for words, name in names)
+    return f"On this page: {links}.\n"
+
+
+def _classes(module: str) -> list[str]:
+    """Return the classes that a module defines, in its order."""
+    found = vars(importlib.import_module(module)).items()
+    return [
+        name
+        for name, one in found
+        if inspect.isclass(one) and one.__module__ == module and not name.startswith("_")
+    ]
 
 
 def settings_modules() -> list[str]:

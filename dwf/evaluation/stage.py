@@ -45,6 +45,7 @@ from dwf.zoo.store import Zoo
 REPORT = Product("report")
 _TABLE_WIDTH = 172
 _SPLITS = ("train", "val", "test")
+_TRACKED = ("good_and_novel", "accurate", "distance_ratio", "overlap", "dispersion")
 _LONGEST_LIST = 16
 _MOST_PARTS = 32
 
@@ -149,9 +150,17 @@ def _evaluate(
         )
         page = write_page(made, record, figures=figures, folder=run.path)
         write_text(run.path / "report.html", page)
-        run.finish(headline=list(made.headline), fingerprints=fingerprints)
+        run.finish(headline=list(made.headline), fingerprints=fingerprints, samples=_figures(made))
     renew_index(root)
     return made
+
+
+def _figures(made: Report) -> dict[str, dict[str, float | None]]:
+    """Return samples -> the figures of them that trackers show."""
+    return {
+        one.source: {name: one.figure(name) for name in (one.scored, *_TRACKED)}
+        for one in made.of("samples")
+    }
 
 
 def report(made: Report, folder: Path) -> None:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from dwf.evaluation.report import (
     HELD_OUT_COLOUR,
-    SAMPLE_COLOURS,
+    LINE_COLOURS,
     SAMPLE_MARKERS,
     STYLE,
     Width,
@@ -35,8 +35,6 @@ from dwf.sweeps.grids import Grid, best_baseline, held_out
 from dwf.sweeps.report import Row, SweepReport
 
 FIGURE, CAPTION = "curves.png", "Good and novel along each number"
-COLOURS = (*SAMPLE_COLOURS, "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
-"""Colours of lines, and so the most lines; the ceiling has that of held-out networks."""
 _BASELINE_COLOUR = "#777777"
 
 
@@ -107,7 +105,7 @@ def _draw(panel: Axes, grid: Grid, axis: str) -> None:
     _line(panel, places, [best_baseline(one) for one in references], **look)
     for index, line in enumerate(grid.line_values):
         rows = [_tested(grid.row(line, point)) for point in points]
-        look = {"color": COLOURS[index], "label": grid.label(line)}
+        look = {"color": LINE_COLOURS[index], "label": grid.label(line)}
         look |= {"marker": SAMPLE_MARKERS[index % len(SAMPLE_MARKERS)]}
         # Smaller from line to line: those that lie on each other are seen.
         _line(panel, places, rows, markersize=max(2.5, 6 - 1.2 * index), **look)

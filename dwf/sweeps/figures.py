@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dwf.evaluation.report import (
-    HELD_OUT_COLOUR,
     INK,
-    SAMPLE_COLOURS,
+    LINE_COLOURS,
     SAMPLE_MARKERS,
     STYLE,
     Width,
@@ -26,7 +25,6 @@ from dwf.evaluation.report import (
 from dwf.sweeps.report import Row, SweepReport, short_names
 
 _PERCENT = ("accuracy", "good_and_novel", "accurate")
-COLOURS = (HELD_OUT_COLOUR, *SAMPLE_COLOURS)
 _MOST_LINES = 8
 _LONGEST_LABEL = 12
 _STATES = {"stopped": "#808080", "failed": "#C23B3B"}
@@ -96,7 +94,7 @@ def _draw(
             [positions[i] for i in mine],
             [values[i] for i in mine],
             yerr=np.array([ends[i] for i in mine]).T if np.any(ends) else None,
-            color=COLOURS[index % len(COLOURS)],
+            color=LINE_COLOURS[index % len(LINE_COLOURS)],
             marker=SAMPLE_MARKERS[index % len(SAMPLE_MARKERS)],
             linestyle="-" if line else "none",
             capsize=2,
@@ -106,7 +104,7 @@ def _draw(
     _draw_others(panel, others, positions[len(rows) :])
     for i, row in enumerate(rows):
         if row["trial"] == report.best:
-            label = f"best by {report.metric.replace('_', ' ')}"
+            label = f"best by {report.metric.replace('val_', 'validation ').replace('_', ' ')}"
             ring = {"facecolors": "none", "edgecolors": INK, "s": 60, "zorder": 5}
             panel.scatter([positions[i]], [values[i]], label=label, **ring)
     _label(panel, report, axis, column, labels)

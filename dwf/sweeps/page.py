@@ -71,10 +71,10 @@ def sweep_page(report: SweepReport, record: Record, *, figures: dict[str, Path])
         table(heading, [_cells(report, row) for row in report.rows], kinds=kinds, hints=hints),
         *(figure(caption, file, explained=EXPLAINED[caption]) for caption, file in figures.items()),
     ]
-    links = [(f"report on test images {each}", each) for each in report.reports]
-    body += ["<h2>Reports on test images</h2>"] if links else []
+    body += ["<h2>Reports on test images</h2>"] if report.reports else []
     body += [
-        f'<p><a href="reports/{escape(each)}/report.html">{words}</a></p>' for words, each in links
+        f'<p><a href="reports/{escape(each)}/report.html">{_trials_in(report, each)}</a></p>'
+        for each in report.reports
     ]
     reasons = {f"trial {row['trial']}": row["reason"] for row in report.rows if "reason" in row}
     if reasons:
@@ -99,8 +99,17 @@ def headline(report: SweepReport) -> list[str]:
     tested = ""
     if best.get("test_good_and_novel") is not None:
         share = share_with_interval(best["test_good_and_novel"], best["n"])
-        tested = f"; on test images, which chose nothing, {share} of its samples are good and novel"
+        tested = (
+            f"; on test images, which chose nothing, {share} of its samples are good and novel "
+            f"(mark: {best['test_mark']})"
+        )
     return [f"{first}{tested}.", f"Trials: {counts}."]
+
+
+def _trials_in(report: SweepReport, name: str) -> str:
+    """Return which trials a report on test images is on; its name is a digest."""
+    numbers = [str(row["trial"]) for row in report.rows if row.get("report") == name]
+    return f"{'trial' if len(numbers) == 1 else 'trials'} {', '.join(numbers)}"
 
 
 def _heading(report: SweepReport) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -111,8 +120,9 @@ def _heading(report: SweepReport) -> tuple[tuple[str, ...], tuple[str, ...]]:
     hints = [f"Setting {axis}." for axis in report.tried]
     chosen = "By validation networks and images the best is chosen."
     hints += [*[chosen] * len(scores), *["No test column chose anything."] * len(scores)]
-    heading = ("trial", *names, *parts, "state", "n", "seconds")
-    told = ("Number of the trial.", *hints, "What became of it.", "Samples of the trial.", "")
+    heading = ("trial", *names, *parts, "test: mark", "state", "n", "seconds")
+    mark = "What the samples are, by the rules of the report on test images."
+    told = ("Number of the trial.", *hints, mark, "What became of it.", "Samples of the trial.", "")
     return heading, told
 
 
@@ -120,7 +130,8 @@ def _cells(report: SweepReport, row: Row) -> tuple[str, ...]:
     point = [in_short(row.get(axis)) for axis in report.tried]
     n = "-" if row.get("n") is None else str(row["n"])
     scores = [*_scores(row, "val"), *_scores(row, "test")]
-    return (str(row["trial"]), *point, *scores, _state(row), n, f"{row['seconds']:.1f}")
+    mark = row.get("test_mark", "-")
+    return (str(row["trial"]), *point, *scores, mark, _state(row), n, f"{row['seconds']:.1f}")
 
 
 def _scores(row: Row, split: str) -> Sequence[str]:

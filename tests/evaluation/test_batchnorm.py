@@ -25,6 +25,7 @@ from dwf.networks.functional import score_networks
 from dwf.randomness import torch_stream
 from dwf.zoo.layout import Layout
 from dwf.zoo.store import Zoo
+from tests.pages import read_page
 
 IMAGES = 300
 ALL_IMAGES = BatchNormConfig(images=10**6)
@@ -250,7 +251,7 @@ def test_the_report_compares_the_strategies(zoo, write, tmp_path):
             assert found["mean"] == pytest.approx(np.mean(accuracies))
             cell = rows[one["title"]][headings(STATISTICS_COLUMNS).index(source) - 1]
             assert cell.startswith(f"{100 * np.mean(accuracies):.2f}")
-    markdown, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
+    markdown, page = (folder / "report.md").read_text(), read_page(folder / "report.html")
     assert "Running statistics of BatchNorm" in markdown and "300 training images" in page
     for row in report.statistics_table:
         assert all(cell in markdown for cell in row)

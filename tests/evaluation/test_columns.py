@@ -15,6 +15,7 @@ from dwf.evaluation.report.sets import MEASURES
 from dwf.evaluation.stage import evaluate
 from dwf.sweeps.config import SweepConfig
 from dwf.sweeps.trial import SCORES, summarise
+from tests.pages import read_page
 
 QUICK = {"noise": (0.03,), "averages": (2,), "count": 6}
 
@@ -49,7 +50,7 @@ def test_a_column_is_one_entry(zoo, monkeypatch):
     monkeypatch.setattr(report, "COLUMNS", (*COLUMNS, reach))
     found = made(zoo)
     folder = zoo.path.parent.parent / "reports" / "r"
-    markdown, html = (folder / "report.md").read_text(), (folder / "report.html").read_text()
+    markdown, html = (folder / "report.md").read_text(), read_page(folder / "report.html")
     assert found.columns[-1] == "reach" and "- Reach is how far out." in markdown
     for one, row in zip(found.sets, found.table, strict=True):
         cell = f"{np.median(one.networks['reach']):.3f}"

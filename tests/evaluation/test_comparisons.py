@@ -22,6 +22,7 @@ from dwf.generators.sample_stage import sample_networks
 from dwf.generators.stage import fit_generator
 from dwf.zoo.store import Zoo, write_zoo
 from tests.evaluation.by_hand import matched_distances
+from tests.pages import read_page
 from tests.zoos import bare_facts
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -163,7 +164,7 @@ def test_sets_that_learnt_from_the_same_networks_share_a_yardstick(zoo, write_sa
 def test_markdown_page_and_json_tell_of_it(zoo, write_samples):
     report = run(zoo, write_samples("s", training(zoo)[:6] + 0.01, subset=FIRST))
     folder = root_of(zoo) / "reports" / "r"
-    markdown, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
+    markdown, page = (folder / "report.md").read_text(), read_page(folder / "report.html")
     content = json.loads((folder / "report.json").read_text())
     assert content["limits_of"] == report.limits_of and list(report.limits_of) == ["first 12"]
     limit = f"{100 * report.limits_of['first 12']['accuracy']:.2f} %"

@@ -18,6 +18,7 @@ from dwf.networks.config import CNNConfig
 from dwf.networks.functional import build_network
 from dwf.randomness import seeded
 from dwf.zoo.layout import Layout
+from tests.pages import read_page
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -76,7 +77,7 @@ def test_a_report_says_how_good_ensembles_of_one_size_are(zoo, write_samples):
     assert "ensembles of 25 networks each" in note and said in note and "few" not in note
     folder = root_of(zoo) / "reports" / "r"
     for file in ("report.md", "report.html"):
-        assert note in (folder / file).read_text()
+        assert note in read_page(folder / file)
     assert few.name in [one.title for one in report.sets]
 
 

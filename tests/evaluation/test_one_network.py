@@ -19,6 +19,7 @@ from dwf.zoo.facts import BLOCKS_OF_STEPS
 from dwf.zoo.store import Zoo, split_steps, write_zoo
 from tests.evaluation.by_hand import matched_distances
 from tests.evaluation.conftest import CONFIG, DATA
+from tests.pages import read_page
 from tests.zoos import facts_of
 
 NUM = 30
@@ -69,7 +70,7 @@ def test_each_step_counts_from_generator_to_report_and_the_report_says_so(
     assert report.headline[-1] == ONE_NETWORK
     folder = tmp_path / "reports" / "r"
     for file in ("report.md", "report.html"):
-        assert ONE_NETWORK in (folder / file).read_text()
+        assert ONE_NETWORK in read_page(folder / file)
     originals, held_out, samples = report.sets[:3]
     assert originals.networks["network"] == zoo.columns["step"][:18].tolist()
     assert held_out.networks["nearest"] == [270] * 6, "a walk: the last training step is nearest"

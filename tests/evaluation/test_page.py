@@ -11,11 +11,18 @@ from scipy.stats import binomtest
 
 from dwf.errors import ConfigError
 from dwf.evaluation.lineage import commands_of, links_of
-from dwf.evaluation.report import INDEX, share_interval, write_index
+from dwf.evaluation.measure import FAMILIES
+from dwf.evaluation.report import INDEX, drawing, share_interval, write_index
 from dwf.evaluation.report.drawing import inline_svg
-from dwf.evaluation.report.figures import accuracy_step
-from dwf.evaluation.report.html import as_html, beginning, table, whole_page
+from dwf.evaluation.report.figures import (
+    HELD_OUT_COLOUR,
+    ORIGINAL_COLOUR,
+    SAMPLE_COLOURS,
+    accuracy_step,
+)
+from dwf.evaluation.report.html import TOP, as_html, beginning, table, whole_page
 from dwf.evaluation.report.record import Record, in_words, save_timing
+from dwf.evaluation.report.style import STYLE_SHEET
 from dwf.evaluation.titles import titles_of
 from dwf.networks.config import MLPConfig
 from dwf.networks.functional import build_network
@@ -80,10 +87,67 @@ def test_accuracies_that_lie_on_lines_are_moved_by_less_than_a_line():
 
 
 def test_back_ticks_become_code_and_hints_stand_on_headings():
-    assert as_html("see `a <b>` +- 1") == "see <code>a &lt;b&gt;</code> &plusmn; 1"
+    assert as_html("see `a <b>` +- 1") == "see <code>a &lt;b&gt;</code> &plusmn;&nbsp;1"
     html = table(("one", "two"), [("x", "5.0 % [1.0, 9.0]")], hints=("", "How `two` is read."))
     assert '<th>one</th><th><abbr title="How two is read.">two</abbr></th>' in html
-    assert '5.0 % <span class="soft">[1.0, 9.0]</span>' in html
+    assert '5.0&nbsp;% <span class="soft">[1.0, 9.0]</span>' in html
+
+
+def test_a_number_is_not_parted_from_its_unit_and_spread():
+    assert as_html("0 % of 60: 84.07 +- 5.44 % at 1") == (
+        "0&nbsp;% of 60: 84.07&nbsp;&plusmn;&nbsp;5.44&nbsp;% at 1"
+    )
+
+
+def test_columns_of_words_begin_at_the_left_and_names_may_break_behind_underscores():
+    rows = [("a_long_name", "copying", "0.5", "-"), ("b", "-", "none", "-")]
+    html = table(("networks", "mark", "n", "m"), rows)
+    assert '<table style="--name: 11ch">' in html and "<td>a_<wbr>long_<wbr>name</td>" in html
+    assert '<th class="left">mark</th>' in html and '<td class="left">copying</td>' in html
+    assert "<th>n</th>" in html and "<td>none</td>" in html and "<th>m</th>" in html
+    assert table(("one", "two"), []).count("<th>") == 2
+
+
+def test_a_figure_in_a_page_has_colours_that_the_style_sheet_makes_lighter_on_a_dark_page(tmp_path):
+    assert set(re.findall(r"var\((--\w+)\)", " ".join(drawing._ON_PAGE.values()))) <= set(
+        re.findall(r"(--\w+): #", STYLE_SHEET.partition("prefers-color-scheme: dark")[2])
+    )
+    file = tmp_path / "a.svg"
+    file.write_text('<svg viewBox="0 0 5 4"><g style="fill: #0072b2; stroke: #d55e00"/></svg>')
+    found = inline_svg(file, label="A figure", shown="wide")
+    assert "fill: var(--blue); stroke: #d55e00" in found
+
+
+def test_every_colour_of_a_figure_can_be_seen_on_a_dark_page():
+    """Contrast of dots and lines; WCAG asks 3 of graphics, and dots are pale."""
+    named = re.findall(r"--(\w+): (#\w{6})", STYLE_SHEET)
+    dark = dict(named)  # the later ones are those of the dark page
+    colours = {*SAMPLE_COLOURS, HELD_OUT_COLOUR, ORIGINAL_COLOUR}
+    colours |= {family.colour for family in FAMILIES.values()}
+    for colour in {each.lower() for each in colours}:
+        name = re.sub(r"var\(--(\w+)\)", r"\1", drawing._ON_PAGE.get(colour, ""))
+        assert contrast(dark.get(name, colour), dark["page"]) >= 4, colour
+
+
+def contrast(one, other):
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour):
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_a_page_of_several_sections_links_to_them_below_its_record():
+    sections = ["<h2>First</h2>", "<p>x</p>", "<h2>A &amp; b</h2>", "<h2>First</h2>"]
+    short = whole_page("r: t", ["<h1>r</h1>", f"{TOP}when</p>", *sections])
+    assert "On this page" not in short and '<h2 id="section-3">First</h2>' in short
+    page = whole_page("r: t", ["<h1>r</h1>", f"{TOP}when</p>", *sections, "<h2>Last</h2>"])
+    assert "when</p>\n" + '<p class="soft">On this page: <a href="#section-1">First</a>' in page
+    assert '<a href="#section-2">A &amp; b</a>' in page
+    assert set(re.findall('href="#(.*?)"', page)) == set(re.findall('<h2 id="(.*?)"', page))
 
 
 def test_an_svg_in_a_page_has_names_of_its_own_and_the_pages_ink(tmp_path):
@@ -174,7 +238,8 @@ def test_the_index_tells_what_each_report_says_and_counts_networks(tmp_path):
     assert '<a href="../pipelines/p/">p</a></td><td class="words">zoo</td><td>20' in text
     links = _Links()
     links.feed(text)
-    assert {link.removeprefix("../") for link in links.found} == {
+    elsewhere = [link for link in links.found if not link.startswith("#")]
+    assert {link.removeprefix("../") for link in elsewhere} == {
         "reports/properties_told_from_weights/report.html",
         "reports/transfer/transfer.html",
         "audits/an_audit_of_generators/audit.html",
@@ -186,7 +251,7 @@ def test_the_index_tells_what_each_report_says_and_counts_networks(tmp_path):
         "summary.md",
     }
     for kind, title in (("reports", "transfer"), ("audits", "an audit of generators")):
-        said = f"<b>{title}</b><br><code>{kind}</code> say 5 \u00b1 1 % &lt;"
+        said = f"<b>{title}</b><br><code>{kind}</code> say 5&nbsp;&plusmn;&nbsp;1&nbsp;% &lt;"
         assert said in text
 
 

@@ -42,6 +42,7 @@ from dwf.zoo.facts import BLOCKS_OF_STEPS
 from dwf.zoo.store import Zoo, write_zoo
 from tests.evaluation.conftest import BATCHNORM_SPLIT
 from tests.evaluation.reconstructing import EXACT, LOSSY, fit, folder_of, of_splits, report, root_of
+from tests.pages import read_page
 
 
 def logits_of(zoo, row_D, part="test"):
@@ -196,7 +197,7 @@ def test_steps_of_one_network_are_called_that(zoo):
     found = report(one)
     assert [each.n for each in found.sets] == [25, 25]
     assert found.headline[-1].startswith("This zoo is one network: its rows are steps")
-    assert found.headline[-1] in (folder_of(one) / "report.html").read_text()
+    assert found.headline[-1] in read_page(folder_of(one) / "report.html")
 
 
 def test_after_a_fit_there_is_a_report_where_there_can_be_one(
@@ -258,7 +259,7 @@ def test_running_statistics_are_the_originals_own_or_re_estimated(batchnorm_zoo)
     assert row[0] == "test networks" and row[2].startswith(
         f"{100 * expected['original'].mean():.2f}"
     )
-    page = (folder_of(zoo) / "report.html").read_text()
+    page = read_page(folder_of(zoo) / "report.html")
     assert "on 300 training images" in page and row[4].replace("+-", "&plusmn;") in page
 
 

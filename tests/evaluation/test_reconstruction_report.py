@@ -16,6 +16,7 @@ from dwf.evaluation.report.reconstructed import reconstructed_set
 from dwf.evaluation.report.reconstruction import Reconstruction
 from dwf.zoo.store import Zoo, write_zoo
 from tests.evaluation.reconstructing import fit, folder_of, report, root_of
+from tests.pages import read_page
 
 
 def told(covered=(True, True, False), split="test", **more) -> Reconstruction:
@@ -75,7 +76,7 @@ def test_files_and_terminal_hold_the_same_numbers(zoo, capsys):
     found = report(zoo)
     folder, said = folder_of(zoo), capsys.readouterr().out
     assert Reconstruction.load(folder) == found
-    markdown, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
+    markdown, page = (folder / "report.md").read_text(), read_page(folder / "report.html")
     for row in (*found.table, *found.tensor_table):
         assert "| " + " | ".join(row) + " |" in markdown
         assert all(f"<td>{cell.replace('+-', '&plusmn;')}</td>" in page for cell in row)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dwf.datasets.config import DataConfig
 from dwf.errors import (
@@ -25,8 +26,10 @@ from dwf.evaluation.report.report import Report
 from dwf.evaluation.stage import evaluate
 from dwf.generators.learning import origin_facts
 from dwf.run_folder import hold
+from dwf.trackers import track_with
 from dwf.zoo.store import Zoo, write_zoo
 from tests.evaluation.by_hand import matched_distances
+from tests.pages import read_page
 
 QUICK = {"noise": (0.03,), "averages": (2, "all"), "count": 20}
 
@@ -46,6 +49,23 @@ def training_weights(zoo):
 
 def row(report, title):
     return next(one for one in report.sets if one.title == title)
+
+
+def test_trackers_show_what_came_of_each_set_of_samples(zoo, write_samples):
+    track_with("tensorboard")
+    try:
+        report = run(zoo, write_samples("copies", training_weights(zoo)[[3, 3, 7]]), name="tracked")
+    finally:
+        track_with()
+    folder = root_of(zoo) / "reports" / "tracked" / "tensorboard"
+    board = EventAccumulator(str(folder)).Reload()
+    shown = {
+        name: board.Scalars(f"summary/samples.copies.{name}")[0].value
+        for name in ("test_accuracy", "good_and_novel", "distance_ratio")
+    }
+    (copies,) = report.of("samples")
+    assert shown["test_accuracy"] == pytest.approx(np.mean(copies.accuracy_S))
+    assert shown["good_and_novel"] == 0 and shown["distance_ratio"] == pytest.approx(0, abs=1e-3)
 
 
 def test_copies_are_never_novel_and_held_out_networks_are(zoo, write_samples):
@@ -139,7 +159,7 @@ def test_markdown_page_and_json_hold_the_same_numbers(zoo, write_samples):
     report = run(zoo, write_samples("s", training_weights(zoo)))
     folder = root_of(zoo) / "reports" / "r"
     content = json.loads((folder / "report.json").read_text())
-    markdown, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
+    markdown, page = (folder / "report.md").read_text(), read_page(folder / "report.html")
     for one in content["sets"]:
         accuracy = [100 * value for value in one["networks"]["test_accuracy"]]
         line = next(text for text in markdown.splitlines() if text.startswith(f"| {one['title']} "))
@@ -255,7 +275,7 @@ def test_facts_of_runs_and_curves_are_found(zoo, write_samples):
     assert report.facts["how zoo z was made"]["closer"] == "0.5"
     assert (root_of(zoo) / "reports/r/curves.png").stat().st_size > 1000
     assert report.fits == {"flow": {"loss": {"step": 3, "train": 0.25, "val": 0.5}}}
-    page = (root_of(zoo) / "reports/r/report.html").read_text()
+    page = read_page(root_of(zoo) / "reports/r/report.html")
     assert "<td>loss at step 3</td><td>0.2500</td><td>0.5000</td><td>+100.0 %</td>" in page
     assert Report.load(root_of(zoo) / "reports/r") == report
 

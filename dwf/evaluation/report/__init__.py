@@ -29,6 +29,7 @@ from dwf.evaluation.report.drawing import (
 )
 from dwf.evaluation.report.figures import (
     HELD_OUT_COLOUR,
+    LINE_COLOURS,
     ORIGINAL_COLOUR,
     SAMPLE_COLOURS,
     SAMPLE_MARKERS,
@@ -71,6 +72,7 @@ __all__ = [
     "INDEX",
     "INK",
     "LEGEND",
+    "LINE_COLOURS",
     "MARKS",
     "ONE_NETWORK",
     "ORIGINAL_COLOUR",

@@ -27,6 +27,17 @@ from dwf.run_folder import replacing
 
 INK = "#1d2430"
 """Colour of text, axes and lines; on the page that of its text, so that it follows dark mode."""
+# Colours that are lighter on a dark page -> what the style sheet calls them.
+_ON_PAGE = {
+    INK: "currentColor",
+    "#0072b2": "var(--blue)",
+    "#555555": "var(--soft)",
+    "#808080": "var(--grey)",
+    "#a0652d": "var(--brown)",
+    "#c23b3b": "var(--red)",
+    "#882255": "var(--purple)",
+    "#7a5fc0": "var(--violet)",
+}
 STYLE = {
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -94,6 +105,9 @@ def panels(
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure and its panels, side by side or one below the other.
 
+    The lines of panels are as even as they can be: four of at most three side by side are two lines
+    of two.
+
     Args:
         width: of the figure.
         count: panels.
@@ -103,6 +117,7 @@ def panels(
     """
     beside = 1 if width.is_narrow else min(count, across)
     down = math.ceil(count / beside)
+    beside = math.ceil(count / down)
     figure = Figure(figsize=(width.inches, height * down), layout="constrained")
     figure.get_layout_engine().set(w_pad=_PAD)
     grid = figure.subplots(down, beside, squeeze=False, sharey="row" if share_y else False)
@@ -242,7 +257,8 @@ def inline_svg(svg: Path, *, label: str, shown: str) -> str:
     mine = re.sub("[^a-zA-Z0-9]+", "-", svg.stem)
     text = re.sub(r'\bid="', f'id="{mine}-', text)
     text = re.sub(r'href="#', f'href="#{mine}-', text).replace("url(#", f"url(#{mine}-")
-    text = text.replace(INK, "currentColor")
+    for colour, of_page in _ON_PAGE.items():
+        text = text.replace(colour, of_page)
     head = f'<svg class="{shown}" role="img" aria-label="{label}"'
     return re.sub(r'<svg((?: (?!width|height)[\w:]+="[^"]*")*)', lambda _: head, text, count=1)
 

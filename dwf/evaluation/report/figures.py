@@ -31,6 +31,10 @@ from dwf.randomness import numpy_stream
 
 SAMPLE_COLOURS = ("#D55E00", "#E69F00", "#A0652D", "#C23B3B")
 SAMPLE_MARKERS = ("o", "^", "P", "*")
+LINE_COLOURS = tuple(
+    ["#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A0652D", "#C23B3B", "#F0E442"]
+)
+"""Colours of lines that stand beside each other; none is that of held-out networks."""
 ORIGINAL_COLOUR, HELD_OUT_COLOUR = "#808080", "#0072B2"
 _CLOSE_UP_RATIO = 1.6
 _EDGE_STDS = 8  # how many standard deviations of the originals a close-up reaches below their mean

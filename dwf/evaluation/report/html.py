@@ -11,17 +11,42 @@ from dwf.evaluation.report.drawing import ONE_COLUMN, TWO_COLUMNS, inline_svg, s
 from dwf.evaluation.report.style import STYLE_SHEET
 from dwf.plain import Json
 
-_LONG_NAME = 16  # letters of a row's name from which the column of names is wide
+TOP = '<p class="soft top">'
+"""How the line of a page's record begins."""
+_SECTIONS = 4  # from so many on a page says what is on it
+# A space that would part a number from its unit or spread at the end of a line.
+_NOT_TO_BREAK = re.compile(r"(?<=\d) (?=%|&plusmn;)|(?<=&plusmn;) (?=\d)")
 
 
 def whole_page(title: str, body: Sequence[str]) -> str:
-    """Return a page of parts, each of them HTML."""
+    """Return a page of parts, each of them HTML.
+
+    A page of several sections has links to them below the line of its record.
+    """
+    body = _with_contents(body)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE_SHEET}</style></head>"
         "<body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
+
+
+def _with_contents(body: Sequence[str]) -> list[str]:
+    """Return parts of which each heading has an anchor, and the record's line links to them."""
+    titles: list[str] = []
+
+    def anchored(heading: re.Match[str]) -> str:
+        titles.append(heading[1])
+        return f'<h2 id="section-{len(titles)}">{heading[1]}</h2>'
+
+    parts = [re.sub("<h2>(.*?)</h2>", anchored, part) for part in body]
+    links = [f'<a href="#section-{n}">{title}</a>' for n, title in enumerate(titles, start=1)]
+    if len(links) >= _SECTIONS:
+        line = f'<p class="soft">On this page: {" &middot; ".join(links)}</p>'
+        after = next((i for i, part in enumerate(parts) if part.startswith(TOP)), 0)
+        parts.insert(after + 1, line)
+    return parts
 
 
 def beginning(name: str, headline: Sequence[str]) -> list[str]:
@@ -50,7 +75,12 @@ def legend(lines: Sequence[tuple[str, str]]) -> str:
 def as_html(words: str) -> str:
     """Return plain words as HTML: names between back-ticks become code."""
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words))
-    return marked.replace("+-", "&plusmn;")
+    return _NOT_TO_BREAK.sub("&nbsp;", marked.replace("+-", "&plusmn;"))
+
+
+def name_html(name: str) -> str:
+    """Return the name of a row as HTML: a narrow column may break it behind each underscore."""
+    return as_html(name).replace("_", "_<wbr>")
 
 
 def table(
@@ -69,25 +99,46 @@ def table(
         hints: of each column how to read it, which is shown where a mouse rests on its heading.
     """
     told = hints or [""] * len(heading)
-    heads = "".join(_head(cell, hint) for cell, hint in zip(heading, told, strict=True))
+    words = [i > 0 and _is_of_words([row[i] for row in rows]) for i in range(len(heading))]
+    heads = "".join(map(_head, heading, told, words))
     lines = [f"<tr>{heads}</tr>"]
     for cells, kind in zip(rows, kinds or [""] * len(rows), strict=True):
-        shown = "".join(f"<td>{_cell(cell)}</td>" for cell in cells)
-        lines.append(f'<tr class="{kind}">{shown}</tr>')
-    longest = max((len(cells[0]) for cells in rows if cells), default=0)
-    kind = ' class="named"' if longest >= _LONG_NAME else ""
-    return f'<div class="scroll"><table{kind}>' + "\n".join(lines) + "</table></div>"
+        name = "".join(f"<td>{name_html(cell)}</td>" for cell in cells[:1])
+        shown = "".join(map(_cell, cells[1:], words[1:]))
+        lines.append(f'<tr class="{kind}">{name}{shown}</tr>')
+    return named_table("\n".join(lines), [cells[0] for cells in rows if cells])
 
 
-def _head(words: str, hint: str) -> str:
+def named_table(lines: str, names: Sequence[str]) -> str:
+    """Return a table of lines of HTML, whose first column is as wide as its names need.
+
+    Args:
+        lines: its rows.
+        names: what its first column holds, in plain words.
+    """
+    longest = max(map(len, names), default=0)
+    return f'<div class="scroll"><table style="--name: {longest}ch">{lines}</table></div>'
+
+
+def _is_of_words(cells: Sequence[str]) -> bool:
+    """Whether a column holds words, not numbers: each cell that holds anything begins with some."""
+    said = [cell for cell in cells if cell not in ("", "-")]
+    return bool(said) and all(cell[0].isalpha() for cell in said)
+
+
+def _head(words: str, hint: str, is_of_words: bool) -> str:
+    kind = ' class="left"' if is_of_words else ""
     if not hint:
-        return f"<th>{as_html(words)}</th>"
-    return f'<th><abbr title="{escape(hint.replace("`", ""))}">{as_html(words)}</abbr></th>'
+        return f"<th{kind}>{as_html(words)}</th>"
+    said = escape(hint.replace("`", ""))
+    return f'<th{kind}><abbr title="{said}">{as_html(words)}</abbr></th>'
 
 
-def _cell(words: str) -> str:
+def _cell(words: str, is_of_words: bool) -> str:
     """Return a cell, an interval at its end in small letters."""
-    return re.sub(r"(\[[^\[\]]+\])$", r'<span class="soft">\1</span>', as_html(words))
+    kind = ' class="left"' if is_of_words else ""
+    said = re.sub(r"(\[[^\[\]]+\])$", r'<span class="soft">\1</span>', as_html(words))
+    return f"<td{kind}>{said}</td>"
 
 
 def figure(caption: str, file: Path, *, explained: str = "") -> str:

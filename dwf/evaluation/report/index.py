@@ -16,7 +16,13 @@ from urllib.parse import quote
 import numpy as np
 
 from dwf.errors import DwfError
-from dwf.evaluation.report.html import as_html, paragraphs, whole_page
+from dwf.evaluation.report.html import (
+    as_html,
+    name_html,
+    named_table,
+    paragraphs,
+    whole_page,
+)
 from dwf.evaluation.report.style import STYLE_SHEET
 from dwf.files import read_json, refuse_irregular, told_by
 from dwf.flags import name_and_root
@@ -134,7 +140,8 @@ def _read_page(page: Path) -> tuple[str, str]:
     title = re.search("<title>[^:<]*: ([^<]*)</title>", text)
     said = re.search('<p class="headline">(.*?)</p>', text, re.DOTALL)
     words = re.sub("</?code>", "`", said[1]) if said else ""
-    return unescape(title[1]) if title else "", unescape(re.sub("<[^>]*>", "", words))
+    words = unescape(re.sub("<[^>]*>", "", words.replace("&nbsp;", " ").replace("&plusmn;", "+-")))
+    return unescape(title[1]) if title else "", words
 
 
 def _pipelines(root: Path) -> Iterator[Entry]:
@@ -250,12 +257,12 @@ def _finished(done: Path) -> tuple[str, float]:
 
 def _table(entries: list[Entry]) -> str:
     rows = "".join(
-        f'<tr><td><a href="{escape(one.page)}">{escape(one.name)}</a></td>'
+        f'<tr><td><a href="{escape(one.page)}">{name_html(one.name)}</a></td>'
         f'<td class="words">{_about(one)}{as_html(one.what)}</td><td>{one.state}</td></tr>'
         for one in entries
     )
     head = "<tr><th>name</th><th class='words'>what</th><th>finished (UTC)</th></tr>"
-    return f'<div class="scroll"><table class="named">{head}{rows}</table></div>'
+    return named_table(f"{head}{rows}", [one.name for one in entries])
 
 
 def _about(one: Entry) -> str:

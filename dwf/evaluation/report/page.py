@@ -40,7 +40,8 @@ _EXPLAINED = {
     "be seen here, novelty cannot.",
     "Asked for and drawn": "Each dot is a network. On the dotted line it is as it was asked for; "
     "of a condition that is not measured, the training network nearest to it is.",
-    "Training curves": "How the zoo and the generators were trained.",
+    "Training curves": "Means over the zoo's networks, where several epochs were kept of them, and "
+    "the losses of generators that learn by steps.",
 }
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from dwf.evaluation.report.html import address, details, hardware, paragraphs
+from dwf.evaluation.report.html import TOP, address, details, hardware, paragraphs
 from dwf.files import read_json
 from dwf.plain import Json
 from dwf.run_folder import write_json
@@ -73,7 +73,7 @@ class Record:
         """Return the line below a page's name: when it was made, and where else to look."""
         parts = [escape(self.when)] if self.when else []
         parts += [f'<a href="{escape(to)}">{escape(words)}</a>' for words, to in self.links]
-        return [f'<p class="soft">{" &middot; ".join(parts)}</p>'] if parts else []
+        return [f"{TOP}{' &middot; '.join(parts)}</p>"] if parts else []
 
     def bottom(self, more: str = "", *, facts: dict[str, dict[str, Json]]) -> list[str]:
         """Return the section on what was run.

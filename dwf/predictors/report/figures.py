@@ -3,6 +3,7 @@
 Shape suffixes: N networks, P properties, R rows, C bins.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from dwf.evaluation.report import (
     HELD_OUT_COLOUR,
     INK,
+    LINE_COLOURS,
     ORIGINAL_COLOUR,
     SAMPLE_COLOURS,
     STYLE,
@@ -32,6 +34,7 @@ from dwf.predictors.told import Told, Truth
 
 MANY = 2000
 """From so many networks on a panel has hexagons, not dots."""
+_MOST_DOTS = 500  # more on a panel are pixels, whose colours are those of a light page
 _PANELS = 6
 _BINS = 10
 EXPLAINED = {
@@ -116,9 +119,8 @@ def predicted(
         if len(x_N) >= MANY:
             axes.hexbin(x_N, y_N, gridsize=40, bins="log", cmap="viridis", mincnt=1, linewidths=0)
         else:
-            axes.scatter(
-                x_N, y_N, s=5, color=_colour(row), rasterized=True, alpha=0.5, linewidths=0
-            )
+            look = {"s": 7, "alpha": 0.7, "linewidths": 0, "rasterized": len(x_N) > _MOST_DOTS}
+            axes.scatter(x_N, y_N, color=_colour(row), **look)
         axes.axline((x_N.mean(), x_N.mean()), slope=1, color=INK, linestyle=":", linewidth=1)
         entry = report.entry(row.name, name)
         axes.set_title(f"{row.label}\ntau {number_cell(entry and entry.tau)}")
@@ -242,12 +244,13 @@ def rank_correlation(values_NP: np.ndarray) -> np.ndarray:
 def calibration(width: Width, report: Report, *, truth: Truth, told: dict[str, Told]) -> Figure:
     """One panel for each property: mean true value of networks that are told alike."""
     figure, each_axes = panels(width, len(report.properties), height=2.4, across=3)
-    colours = (HELD_OUT_COLOUR, *SAMPLE_COLOURS)
+    own = [row.name for row in report.rows if not row.is_baseline]
+    colours = dict(zip(own, itertools.cycle((HELD_OUT_COLOUR, *LINE_COLOURS)), strict=False))
     for p, (axes, name) in enumerate(zip(each_axes, report.properties, strict=False)):
-        for colour, row in zip(colours, best_rows(report, name, most=4), strict=False):
+        for row in best_rows(report, name, most=4):
             said_N = told[row.name].values_NP[:, p]
             said_C, true_C, error_C = binned(said_N, truth.values_NP[:, p])
-            colour = ORIGINAL_COLOUR if row.is_baseline else colour
+            colour = ORIGINAL_COLOUR if row.is_baseline else colours[row.name]
             look = {"fmt": "o-", "color": colour, "markersize": 3, "linewidth": 0.9}
             axes.errorbar(said_C, true_C, yerr=1.96 * error_C, **look, label=row.label)
         middle = float(truth.values_NP[:, p].mean())
@@ -292,9 +295,9 @@ def attention(rows: Sequence[Row], width: Width) -> Figure:
 
 
 def _name_rows(each_axes: Sequence[Axes], rows: Sequence[Row], width: Width) -> None:
-    beside = each_axes if width.is_narrow else each_axes[::3]  # the first of each line of panels
-    for axes in beside:
-        name_rows([axes], [row.label for row in rows], width=width)
+    for axes in each_axes:
+        if axes.get_subplotspec().is_first_col():
+            name_rows([axes], [row.label for row in rows], width=width)
 
 
 def _colour(row: Row) -> str:
