@@ -1,6 +1,9 @@
 """Pick what runs the work: worker processes here, a Slurm job array, or Ray."""
 
 import json
+import os
+import shlex
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +44,7 @@ def runner(launch: ClusterLaunch, folder: Path) -> Runner:
     runs = _slurm(launch, folder)
     if runs:
         slurm.require_slurm()
-        return partial(_submitted, runs=runs)
+        return partial(_submitted, runs=runs, launch=launch)
     if chosen_backend(launch) == "ray":
         from dwf.cluster import ray_cluster
 
@@ -98,13 +101,33 @@ def _slurm(launch: ClusterLaunch, folder: Path) -> Slurm | None:
     return Slurm(slurm.complete(read_site(launch)), nodes or 1, wait=launch.wait, workers=workers)
 
 
-def _submitted(work: Work, runs: Slurm) -> None:
+def _submitted(work: Work, runs: Slurm, *, launch: ClusterLaunch) -> None:
     """Submit, and leave a record for a later `--resume`."""
+    if launch.resume and not launch.cluster:
+        _tell_of_another_site(runs.site, launch)
     if runs.site.gpus_per_node and work.device == "cpu":
         logger.warning(_IDLE_GPUS)
     told = {"nodes": runs.nodes, "workers": runs.workers, "site": to_dict(runs.site)}
     write_json(jobs_folder(work.folder) / submit.LAUNCH, signed(told))
     runs(work)
+
+
+def _tell_of_another_site(site: SiteConfig, launch: ClusterLaunch) -> None:
+    """Say where the site of the first launch, which a resumed one has, is not that of the file."""
+    file = os.environ.get("DWF_CLUSTER")
+    if not file:
+        return
+    with suppress(ConfigError):  # nothing is asked of it
+        now = to_dict(slurm.complete(read_site(launch)))
+        other = [f"{key} {value}" for key, value in to_dict(site).items() if value != now[key]]
+        if other:
+            logger.warning(
+                "jobs are asked for as at the first launch (%s); what %s says now is taken with "
+                "--cluster %s",
+                ", ".join(other),
+                file,
+                shlex.quote(file),
+            )
 
 
 def signed(told: dict[str, Json]) -> dict[str, Json]:
