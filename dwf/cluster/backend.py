@@ -19,10 +19,9 @@ from dwf.cluster.config import (
 )
 from dwf.cluster.element import jobs_folder
 from dwf.cluster.watch import Slurm
-from dwf.cluster.work import missing
+from dwf.cluster.work import going_on, missing
 from dwf.errors import ConfigError, RunConflict
 from dwf.files import read_json
-from dwf.flags import words_naming
 from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.run_folder import write_json
@@ -157,5 +156,5 @@ def refuse_submitted(folder: Path) -> None:
         jobs = submit.job_numbers(alive)
         raise RunConflict(
             f"{folder} is being worked on by Slurm job {', '.join(jobs)}: watch it with "
-            f"--resume {words_naming(folder, 'zoos')}, or end it with scancel {' '.join(jobs)}"
+            f"{going_on(folder)}, or end it with scancel {' '.join(jobs)}"
         )
