@@ -178,6 +178,10 @@ class Progress:
             tell = note if self._bar else logger.info
             tell(f"{self.line()}  {shown}".rstrip())
 
+    def wait(self, done: float) -> None:
+        """Say that nobody works on it now: the rate is counted from here."""
+        self._begun_with, self._started = done, time.monotonic()
+
     def line(self) -> str:
         """The state in words."""
         return f"{self.what}: {self._told()}"
@@ -187,15 +191,15 @@ class Progress:
         is_over = self.done >= self.total
         done = f"{self.total}" if is_over else plainly(self.done, 4)
         told = f"{done} of {self.total} {self.unit}"
-        if is_over or not math.isinf(self.seconds_left):
+        if self.rate:
             tail = f"{self._seconds():.1f} s" if is_over else f"{duration(self.seconds_left)} left"
             told += f", {plainly(self.rate, 3)} {self.unit}/s, {tail}"
         return "; ".join([told, *(whole.words(self.seconds_left) for whole in _whole[-1:])])
 
     @property
     def rate(self) -> float:
-        """Units a second, since this process began."""
-        return (self.done - self._begun_with) / max(self._seconds(), 1e-9)
+        """Units a second, since this process began or last waited."""
+        return max(0.0, self.done - self._begun_with) / max(self._seconds(), 1e-9)
 
     @property
     def seconds_left(self) -> float:

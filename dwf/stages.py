@@ -20,7 +20,7 @@ from dwf.randomness import threads
 from dwf.ranks import World
 from dwf.run_folder import LEFTOVERS, MEETING, RunFolder, hold, sweep
 from dwf.screen import kept_in
-from dwf.trackers import where_to_look
+from dwf.trackers import record_in, where_to_look
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -102,6 +102,7 @@ def stage(
             _tell_where(records)
             if _is_over(product, folder, run):
                 return False, None
+            record_in(records)
             opened.append(run)
             # Workers write no records: partial ones are of attempts that held the folder.
             sweep(records.glob(LEFTOVERS) if has_workers else folder.rglob(LEFTOVERS))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "none"]
 RECORD = "trackers.json"
-"""File of a run folder: tracker -> its name of this run."""
+"""File of a run folder: tracker -> its name of this run; None until it has one."""
 PROJECT = "dwf"
 NONE: TrackerName = "none"
 _chosen: tuple[TrackerName, ...] = ()
@@ -74,21 +74,37 @@ def where_to_look(folder: Path) -> list[str]:
     return [TRACKERS[name].where(folder) for name in _chosen]
 
 
+def record_in(folder: Path) -> None:
+    """Write down that a run is begun with this process's trackers.
+
+    They open when there are first numbers; a run that is left before keeps them when it resumes.
+    """
+    known = _record(folder)
+    if not known.keys() >= set(_chosen):
+        _write_record(folder, dict.fromkeys(_chosen) | known)
+
+
 def recorded_in(folder: Path) -> tuple[str, ...]:
     """Return the trackers that a run was begun with."""
     return tuple(_record(folder))
 
 
-def _record(folder: Path) -> dict[str, str]:
+def _record(folder: Path) -> dict[str, str | None]:
     file = folder / RECORD
     try:
-        return {str(k): str(v) for k, v in read_json(file).items()}
+        return {str(k): None if v is None else str(v) for k, v in read_json(file).items()}
     except FileNotFoundError:
         return {}
     except DwfError:
         raise ConfigError(
             f"{file} does not say which trackers know the run: remove it, and they begin anew"
         ) from None
+
+
+def _write_record(folder: Path, known: Mapping[str, str | None]) -> None:
+    partial = folder / f"{RECORD}.partial-{uuid.uuid4().hex[:12]}"
+    partial.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / RECORD)
 
 
 class Tracker(ABC):
@@ -110,10 +126,7 @@ class Tracker(ABC):
             known = _record(self.folder)
             identity = self.begin(known.get(self.name), config, step=step)
             if known.get(self.name) != identity:
-                text = json.dumps(known | {self.name: identity}, indent=1) + "\n"
-                partial = self.folder / f"{RECORD}.partial-{uuid.uuid4().hex[:12]}"
-                partial.write_text(text, encoding="utf-8")
-                partial.replace(self.folder / RECORD)
+                _write_record(self.folder, known | {self.name: identity})
 
     @property
     def title(self) -> str:

@@ -82,6 +82,13 @@ def test_large_numbers_of_progress_have_no_exponents(monkeypatch):
         assert bar.line().startswith("train: 0.25 of 16896 networks, 0.025 networks/s, ")
 
 
+def test_progress_of_what_was_done_before_has_no_rate():
+    bar = Progress("train", 32, unit="networks", done=32, bar=False)
+    assert bar.line() == "train: 32 of 32 networks"
+    bar.update(20)  # a node died, and what it had not saved is lost
+    assert bar.line() == "train: 20 of 32 networks"
+
+
 def test_streams_are_the_same_in_every_process():
     program = "from dwf.randomness import seed_of; print(seed_of(3, 'shuffle', 7))"
     seeds = {

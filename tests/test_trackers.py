@@ -197,6 +197,20 @@ def test_a_resumed_run_has_the_trackers_it_was_begun_with(tmp_path):
     assert launch_of(IRIS, *words).track == ("none",)
 
 
+def test_a_run_that_is_left_before_it_has_numbers_keeps_its_trackers(tmp_path):
+    """As a zoo does whose launch submits its jobs and leaves: its numbers come at the end."""
+    trackers.track_with("tensorboard")
+    config = settings.load(ZooConfig, IRIS)
+    with stage(Product("zoo", records="run"), tmp_path / "zoos" / "one", config=config) as run:
+        assert run is not None and not (run.path / "tensorboard").exists()
+    trackers.track_with()
+    words = ("--resume", "--name", "one", "--root", str(tmp_path))
+    assert launch_of(IRIS, *words).track == ("tensorboard",)
+    run.log().close()
+    board = EventAccumulator(str(run.path / "tensorboard")).Reload()
+    assert "settings/text_summary" in board.Tags()["tensors"], "it is new to the tracker"
+
+
 def test_bad_input_is_told_before_any_work(tmp_path, monkeypatch):
     file = tmp_path / "own.yaml"
     file.write_text(f"extends: {Path(IRIS).absolute()}\ncompute: {{track: [wanbd]}}\n")

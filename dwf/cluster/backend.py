@@ -1,6 +1,9 @@
 """Pick what runs the work: worker processes here, a Slurm job array, or Ray."""
 
 import json
+import os
+import shlex
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +19,9 @@ from dwf.cluster.config import (
 )
 from dwf.cluster.element import jobs_folder
 from dwf.cluster.watch import Slurm
-from dwf.cluster.work import missing
+from dwf.cluster.work import going_on, missing
 from dwf.errors import ConfigError, RunConflict
 from dwf.files import read_json
-from dwf.flags import words_naming
 from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.run_folder import write_json
@@ -41,7 +43,7 @@ def runner(launch: ClusterLaunch, folder: Path) -> Runner:
     runs = _slurm(launch, folder)
     if runs:
         slurm.require_slurm()
-        return partial(_submitted, runs=runs)
+        return partial(_submitted, runs=runs, launch=launch)
     if chosen_backend(launch) == "ray":
         from dwf.cluster import ray_cluster
 
@@ -98,13 +100,33 @@ def _slurm(launch: ClusterLaunch, folder: Path) -> Slurm | None:
     return Slurm(slurm.complete(read_site(launch)), nodes or 1, wait=launch.wait, workers=workers)
 
 
-def _submitted(work: Work, runs: Slurm) -> None:
+def _submitted(work: Work, runs: Slurm, *, launch: ClusterLaunch) -> None:
     """Submit, and leave a record for a later `--resume`."""
+    if launch.resume and not launch.cluster:
+        _tell_of_another_site(runs.site, launch)
     if runs.site.gpus_per_node and work.device == "cpu":
         logger.warning(_IDLE_GPUS)
     told = {"nodes": runs.nodes, "workers": runs.workers, "site": to_dict(runs.site)}
     write_json(jobs_folder(work.folder) / submit.LAUNCH, signed(told))
     runs(work)
+
+
+def _tell_of_another_site(site: SiteConfig, launch: ClusterLaunch) -> None:
+    """Say where the site of the first launch, which a resumed one has, is not that of the file."""
+    file = os.environ.get("DWF_CLUSTER")
+    if not file:
+        return
+    with suppress(ConfigError):  # nothing is asked of it
+        now = to_dict(slurm.complete(read_site(launch)))
+        other = [f"{key} {value}" for key, value in to_dict(site).items() if value != now[key]]
+        if other:
+            logger.warning(
+                "jobs are asked for as at the first launch (%s); what %s says now is taken with "
+                "--cluster %s",
+                ", ".join(other),
+                file,
+                shlex.quote(file),
+            )
 
 
 def signed(told: dict[str, Json]) -> dict[str, Json]:
@@ -134,5 +156,5 @@ def refuse_submitted(folder: Path) -> None:
         jobs = submit.job_numbers(alive)
         raise RunConflict(
             f"{folder} is being worked on by Slurm job {', '.join(jobs)}: watch it with "
-            f"--resume {words_naming(folder, 'zoos')}, or end it with scancel {' '.join(jobs)}"
+            f"{going_on(folder)}, or end it with scancel {' '.join(jobs)}"
         )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from dwf.cluster.work import progress_of, show
+from dwf.cluster.work import progress_of
 from dwf.metrics import cell_of, duration, plainly
 from dwf.stages import Work
 
@@ -38,19 +38,23 @@ class Board:
     def show(self, todo: int, counts: Counter, *, waiting: Collection[str]) -> None:
         """Show the counts of units now; `waiting` says why jobs wait."""
         counts["done"] = self.work.count - todo
+        share, fact = self.work.progress(self.work.folder)
+        done = share * self.work.size
+        if counts["queued"] and not counts["running"]:
+            self.progress.wait(done)  # hours in the queue say nothing of the time left
         if self._live:
-            self._live.update(self._table(counts, waiting))
+            self.progress.done = done
+            self._live.update(self._table(counts, waiting, fact=fact))
             return
         said = ", ".join(f"{counts[name]} {name}" for name in _COLUMNS)
-        reasons = {"waiting for": ", ".join(sorted(waiting))} if waiting else {}
-        show(self.work, self.progress, shards=said, **reasons)
+        facts = {"waiting for": ", ".join(sorted(waiting))} if waiting else {}
+        facts |= {"": fact} if fact else {}
+        self.progress.update(done, shards=said, **facts)
 
-    def _table(self, counts: Counter, waiting: Collection[str]) -> "Table":
+    def _table(self, counts: Counter, waiting: Collection[str], *, fact: str) -> "Table":
         from rich.table import Table
 
-        share, fact = self.work.progress(self.work.folder)
         progress, name = self.progress, self.work.unit_name
-        progress.done = share * self.work.size
         table = Table(
             title=cell_of(self.work.what), caption=cell_of(", ".join([fact, *sorted(waiting)]))
         )

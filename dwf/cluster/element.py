@@ -8,6 +8,8 @@ import contextlib
 import os
 import platform
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from dwf import preemption
 from dwf.cluster import slurm
 from dwf.cluster.local import run_units
 from dwf.errors import Preempted
-from dwf.metrics import log_to_stderr
+from dwf.metrics import log_to_stderr, logger
 from dwf.run_folder import write_json
 from dwf.stages import Work
 
@@ -59,7 +61,11 @@ class Element:
     workers: int
 
     def __call__(self) -> None:
-        """Do the units; write down why those failed that did."""
+        """Do the units; write down why those failed that did.
+
+        Raises:
+            SystemExit: a signal asked to stop; what was done is saved.
+        """
         preemption.watch()
         log_to_stderr()
         folder = self.work.folder
@@ -67,9 +73,10 @@ class Element:
         forget_failures(folder, todo)
         try:
             failed = run_units(self.work, todo, workers=self.workers)
-        except Preempted:
+        except Preempted as stopped:
             _give_back()
-            raise
+            logger.warning("%s: what was done is saved", stopped)
+            sys.exit(1)  # of an error submitit would print where it was raised
         for index, why in failed.items():
             write_json(failure_path(folder, index), {"unit": index, "reason": why} | _place())
 
@@ -92,7 +99,12 @@ def _give_back() -> None:
         time.sleep(1)
     handler = preemption.previous(SIGNAL)
     if callable(handler):
-        handler(SIGNAL, None)
+        try:
+            handler(SIGNAL, None)
+        except subprocess.CalledProcessError:  # of `scontrol requeue`
+            if slurm.own_state() == "RUNNING":
+                raise
+            logger.info("Slurm has put this job back into the queue itself")
 
 
 def _place() -> dict[str, str]:

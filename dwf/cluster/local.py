@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.context import SpawnContext
 from multiprocessing.queues import SimpleQueue
@@ -117,6 +118,7 @@ def _run_pool(work: Work, units: list[int], workers: int, bar: Progress) -> dict
     # Spawned, not forked: HDF5 and torch hold threads and locks that do not survive a fork.
     context = multiprocessing.get_context("spawn")
     workers = min(workers, len(units))
+    _begin_tracker()
     start = (_devices(context, workers), screen.files())
     with ProcessPoolExecutor(workers, context, _begin, start) as pool:
         futures = {pool.submit(_do, work.unit, work.folder, index): index for index in units}
@@ -136,6 +138,19 @@ def _run_pool(work: Work, units: list[int], workers: int, bar: Progress) -> dict
     if any(isinstance(error, Preempted) for error in errors.values()):
         raise Preempted(f"workers of {work.folder} were stopped by a signal")
     return {index: _reason(error) for index, error in errors.items() if error}
+
+
+def _begin_tracker() -> None:
+    """Start multiprocessing's tracker of semaphores so that signals for the work do not end it.
+
+    Slurm signals every process of a job. The tracker ignores SIGTERM and SIGINT alone; where it
+    ends, each process that leaves a pool starts another, which complains of what it does not know.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, preemption.SIGNALS)  # a child inherits it
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def pause_after(took: float) -> float:

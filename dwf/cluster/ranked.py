@@ -213,7 +213,7 @@ def _submit(job: RankedJob) -> str:
     if ran.returncode:
         with suppress(OSError):  # nothing came of it, so the run's name is free; or logs are there
             folder.rmdir()
-        raise ConfigError(f"sbatch refused the job: {' '.join(ran.stderr.split())}")
+        raise slurm.refusal(ran.stderr)
     number = ran.stdout.strip().partition(";")[0]
     write_json(folder / RECORD, [*_recorded(job.folder), number])
     logger.info("submitted job %s: %s", number, shlex.join(words))

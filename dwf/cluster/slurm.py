@@ -89,6 +89,20 @@ def refuse_patterns(folder: Path) -> None:
         )
 
 
+def refusal(said: str, cure: str = "") -> ConfigError:
+    """Return the error of a job that `sbatch` refused: its words, and what to do.
+
+    Args:
+        said: what it printed.
+        cure: what mends it; default: look at site and flags.
+    """
+    lines = [re.sub(r"^(sbatch: )?(error: )?", "", " ".join(x.split())) for x in said.splitlines()]
+    return ConfigError(
+        f"sbatch refused the job ({'; '.join(filter(None, lines))}): "
+        f"{cure or 'mend that in the file of the site, or by a flag'}; give the command again then"
+    )
+
+
 def refuse_no_number(job: object, file: Path) -> None:
     """Raise `ConfigError` where a record names as a job what is no number of one."""
     if not (isinstance(job, str) and job.isascii() and job.isdecimal()):
@@ -143,10 +157,13 @@ def most_elements() -> int:
 def complete(site: SiteConfig) -> SiteConfig:
     """Fill in cores and GPUs of a node that the site does not say, as `sinfo` says them.
 
+    A partition that is named is looked for in any case, so that a dry run finds a wrong one.
+
     Raises:
         ConfigError: `sinfo` does not know the partition.
     """
-    if site.gpus_per_node is not None and site.cpus_per_node is not None:
+    knows_nodes = site.gpus_per_node is not None and site.cpus_per_node is not None
+    if knows_nodes and site.partition is None:
         return site
     answer = _ask("sinfo", "-h", "-a", "-e", "-o", "%P|%c|%G") if shutil.which("sinfo") else None
     known = [line.split("|") for line in (answer or "").splitlines()]

@@ -144,8 +144,7 @@ def submit(work: Work, array: Array, *, site: SiteConfig, alive: Collection[str]
                 for units in array.elements
             ]
     except FailedJobError as error:
-        told = " ".join(str(error).split())
-        raise ConfigError(f"sbatch refused the job: {told}{_cure(told, array)}") from None
+        raise slurm.refusal(str(error), _cure(str(error), array)) from None
     job = jobs[0].job_id.partition("_")[0]
     write_json(folder / RECORD, [*_records(work.folder), {"job": job, "elements": array.elements}])
     logger.info("submitted job %s: %d elements", job, len(array.elements))
@@ -157,7 +156,7 @@ def _cure(told: str, array: Array) -> str:
     if not _LIMIT.search(told) or len(array.elements) < 2:
         return ""
     return (
-        f": the array has {len(array.elements)} elements; give the site's file fewer with "
+        f"the array has {len(array.elements)} elements; give the site's file fewer with "
         "array_elements: N"
     )
 

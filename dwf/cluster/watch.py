@@ -12,10 +12,9 @@ from dwf.cluster.config import SiteConfig
 from dwf.cluster.element import failed_units, failure_path, jobs_folder
 from dwf.cluster.slurm import Element, Key
 from dwf.cluster.submit import elements, job_numbers, submit_missing
-from dwf.cluster.work import missing, raise_failures
+from dwf.cluster.work import going_on, missing, raise_failures
 from dwf.errors import StillRunning
 from dwf.files import read_json
-from dwf.flags import words_naming
 from dwf.run_folder import hold
 from dwf.stages import Work
 
@@ -93,9 +92,10 @@ def _sleep(work: Work, seconds: float) -> None:
 
 
 def _look_again(work: Work) -> str:
-    jobs = " ".join(job_numbers(elements(work.folder)))
+    known, alive = elements(work.folder), slurm.living()
+    jobs = " ".join(job_numbers(known.keys() & (alive or known) or known))
     return (
-        f"look again with: dwf zoo --resume {words_naming(work.folder, 'zoos')}\n"
+        f"look again with: {going_on(work.folder)}\n"
         f"  logs: {jobs_folder(work.folder)}\n  end them with: scancel {jobs}"
     )
 

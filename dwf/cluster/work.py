@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dwf.errors import DwfError, WorkFailed
+from dwf.flags import words_naming
 from dwf.metrics import Progress, logger
 from dwf.stages import Work
 from dwf.system_errors import sentence_of
@@ -13,6 +14,8 @@ from dwf.system_errors import sentence_of
 ATTEMPTS = 3
 SECONDS_BEFORE_AGAIN = 2.0
 _LONGEST_LIST = 20
+_RESUMED_BY = {"zoos": "zoo", "finetunes": "finetune", "audits": "audit", "runs": "predictor"}
+"""Folder of a kind of product -> command whose units of work lie there."""
 
 
 Refuse = Callable[[Path], None]
@@ -26,6 +29,16 @@ def refuse_none(folder: Path) -> None:
 def missing(work: Work) -> list[int]:
     """Return the units that are not whole on disk, in order."""
     return sorted(set(range(work.count)) - work.finished(work.folder))
+
+
+def going_on(folder: Path) -> str:
+    """Return the command that goes on with the work in a folder, as far as its place tells."""
+    for above in folder.absolute().parents:
+        if above.name.endswith("measured"):
+            break
+        if above.name in _RESUMED_BY:
+            return f"dwf {_RESUMED_BY[above.name]} --resume {words_naming(folder, above.name)}"
+    return "the same command"
 
 
 def progress_of(work: Work, bar: bool = True) -> Progress:

@@ -30,7 +30,7 @@ def why_not_here(config: DataSettings) -> str:
         return f"{config.title} is here, and is first read when work begins"
     if config.size and is_cached(config.published):
         return f"{config.title} is first made, from what is here, when work begins"
-    return f"{config.title} is not on this machine yet"
+    return f"{config.title} is not on this machine yet; dwf data {config.published} fetches it"
 
 
 def input_shape(config: DataSettings) -> tuple[int, ...]:

@@ -133,6 +133,37 @@ def test_a_resumed_launch_goes_on_as_recorded_but_for_what_flags_say(tmp_path, m
             resumed()
 
 
+def test_a_resumed_launch_tells_where_the_sites_file_says_otherwise(tmp_path, monkeypatch, caplog):
+    """A file that was mended after a refusal has no effect by itself, which must be said."""
+    monkeypatch.setattr(slurm_module, "require_slurm", lambda: None)
+    monkeypatch.setattr(Slurm, "__call__", lambda self, work: None)
+    file, work = tmp_path / "site.yaml", Work(tmp_path)
+    monkeypatch.setenv("DWF_CLUSTER", str(file))
+
+    def give(partition: str, **flags) -> str:
+        caplog.clear()
+        file.write_text(f"partition: {partition}\ngpus_per_node: 0\ncpus_per_node: 2\n")
+        backend.runner(ClusterLaunch(Path("x"), **flags), tmp_path)(work)
+        return caplog.text
+
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert "first launch" not in give("gpu", nodes=2)
+    assert "first launch" not in give("gpu", resume=True)
+    said = f"as at the first launch (partition gpu); what {file} says now is taken with --cluster"
+    assert said in give("low", resume=True)
+    assert "first launch" not in give("low", resume=True, cluster=file)
+    assert "first launch" not in give("low", resume=True), "and is the record from then on"
+
+
+def test_a_wrong_partition_is_told_where_the_site_says_all_else(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(slurm_module, "_ask", lambda *words: "main*|64|(null)\nlow|64|(null)\n")
+    site = SiteConfig(partition="low", gpus_per_node=0, cpus_per_node=2)
+    assert slurm_module.complete(site) == site
+    with pytest.raises(ConfigError, match="partition = gpu: `sinfo` knows low, main: name one"):
+        slurm_module.complete(dataclasses.replace(site, partition="gpu"))
+
+
 def test_flags_take_the_place_of_what_the_site_says(tmp_path, monkeypatch):
     (tmp_path / "site.yaml").write_text('partition: gpu\ntime: "10"\ngpus_per_node: 8\n')
     monkeypatch.setenv("DWF_CLUSTER", str(tmp_path / "site.yaml"))

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from dwf import preemption
 from dwf.cluster import local
 from dwf.errors import ConfigError, Preempted, WorkFailed
+from tests.signals import wait_for
 
 
 def unit(folder: Path, index: int) -> None:
@@ -29,6 +32,13 @@ def unit_that_waits(folder: Path, index: int) -> None:
     (folder / f"begun-{index}").touch()
     if index == 0:
         os.kill(os.getppid(), signal.SIGTERM)
+    while not preemption.is_asked():
+        time.sleep(0.01)
+    preemption.stop()
+
+
+def unit_that_is_told(folder: Path, index: int) -> None:
+    (folder / f"begun-{index}").touch()
     while not preemption.is_asked():
         time.sleep(0.01)
     preemption.stop()
@@ -87,6 +97,30 @@ def test_after_a_signal_no_more_units_are_begun_than_lay_ready(tmp_path):
             signal.signal(number, handler)
         preemption.forget()
     assert 1 <= len(list(tmp_path.glob("begun-*"))) <= 3
+
+
+def test_a_signal_to_every_process_of_a_job_leaves_no_traceback(tmp_path):
+    """Slurm sends USR2 to all of a job, also to what multiprocessing keeps beside its workers."""
+    code = f"""if True:
+        from pathlib import Path
+        from dwf import preemption
+        from dwf.cluster import local
+        from dwf.errors import Preempted
+        from tests.cluster.test_local import Work, unit_that_is_told
+        work = Work(Path({str(tmp_path)!r}), unit=unit_that_is_told, count=2)
+        work.finished, work.progress = lambda _: set(), lambda _: (0.0, "")
+        preemption.watch()
+        try:
+            local.run(work, workers=2)
+        except Preempted as stopped:
+            print(stopped)
+    """
+    words = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    job = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **words)
+    wait_for(lambda: len(list(tmp_path.glob("begun-*"))) == 2, "both units")
+    os.killpg(job.pid, signal.SIGUSR2)
+    said, complained = job.communicate(timeout=120)
+    assert (said, complained, job.returncode) == ("stopped by SIGUSR2\n", "", 0)
 
 
 def test_a_look_that_was_held_up_silences_nothing():

@@ -225,8 +225,9 @@ def test_a_job_that_failed_is_told_with_its_log_and_may_be_given_again(fake, tmp
 
 
 def test_a_refusal_of_sbatch_is_told(fake, tmp_path):
-    fake.refuses = "sbatch: error: invalid partition\n  specified: gpu"
-    with pytest.raises(ConfigError, match="sbatch refused the job: sbatch: error: invalid part"):
+    fake.refuses = "sbatch: error: invalid partition  specified: gpu\nsbatch: error: it failed\n"
+    said = r"sbatch refused the job \(invalid partition specified: gpu; it failed\): mend that in"
+    with pytest.raises(ConfigError, match=said):
         ranked.run(job(tmp_path), Settings(), is_done=done)
     fake.refuses = ""
     with pytest.raises(StillRunning):  # the name is free for other settings

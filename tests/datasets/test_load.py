@@ -9,7 +9,7 @@ import torch
 
 from dwf.commands import COMMANDS
 from dwf.datasets import known, load, sources
-from dwf.datasets.config import DataConfig
+from dwf.datasets.config import DataConfig, TorchvisionConfig
 from dwf.datasets.load import load_dataset
 from dwf.datasets.sources import Published, Source
 from dwf.errors import ConfigError, DataUnavailable
@@ -310,6 +310,14 @@ def test_classes_that_are_none_are_refused(cached):
     for classes in ((), (1,), (1, 1)):
         with pytest.raises(ConfigError, match=r"data: classes = .*: give at least two labels"):
             build(DataConfig, {"kind": "iris", "classes": classes}, source="f", key="data")
+
+
+def test_data_that_are_not_here_are_named_with_the_command_that_fetches_them(monkeypatch, tmp_path):
+    monkeypatch.setenv("DWF_DATA", str(tmp_path))
+    emnist = TorchvisionConfig(name="emnist", split="digits")
+    for config, name in ((DataConfig("mnist", size=14), "mnist"), (emnist, "emnist_digits")):
+        assert known.why_not_here(config).endswith(f"yet; dwf data {name} fetches it")
+        assert name in load.by_name()
 
 
 def test_images_trained_on_are_known_before(cached):

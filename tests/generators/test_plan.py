@@ -17,6 +17,8 @@ from dwf.generators.plan import parts_that_train, trains_on_ranks, with_engine
 from dwf.generators.stage import fit_generator, plan
 from dwf.networks.config import CNNConfig
 from dwf.settings import Parsed, build, load
+from dwf.training.forecast import describe_speed
+from dwf.training.task import Share
 
 ROOT = Path(__file__).parents[2]
 
@@ -192,6 +194,8 @@ def test_a_long_transformers_plan_tells_activations_and_steps_an_hour(make_zoo, 
     assert need["activations"] == pytest.approx(wanted, abs=0.01)
     steps = 0.4 * 989e12 * 3600 / (6 * micro * backbone.multiplications(shape))
     assert f"steps an hour: {steps:,.0f} at 40% of 989 TFLOP/s a GPU" in said
+    assert steps > 3.6e6 and "under 1 ms of arithmetic a step" in said
+    assert "under 1 ms" not in describe_speed(1e12, Share(batch_size=8))
     assert "ZeRO stage 2), ranks: 2" in said and "--density.backbone.checkpointing" in said
     _, said, less = told(checkpointing=True)
     assert less["activations"] < 0.6 * need["activations"] and "backbone.checkpoint" not in said
