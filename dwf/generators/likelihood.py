@@ -80,4 +80,9 @@ def _summary(density: Density, codes: Codes, offset_A: torch.Tensor, seed: int) 
 
 def _told(found: dict[str, Json]) -> str:
     parts = ((split, found[split]) for split in ("train", "val") if found[split])
-    return ", ".join(f"{split} {one['nats_per_number']} (n = {one['n']})" for split, one in parts)
+    return ", ".join(f"{split} {_nats(one)} (n = {one['n']})" for split, one in parts)
+
+
+def _nats(one: dict[str, Json]) -> str:
+    nats = one["nats_per_number"]
+    return "not finite" if nats is None else f"{nats:.4f}"

@@ -200,10 +200,10 @@ class SweepConfig(Checked):
             kept = tuple(
                 value
                 for value in axis.values
-                if text not in (str(value), _yaml(value)) and named != value
+                if text not in (str(value), in_yaml(value)) and named != value
             )
             if len(kept) == len(axis.values):
-                listed = ", ".join(map(_yaml, self.space[key].values))
+                listed = ", ".join(map(in_yaml, self.space[key].values))
                 raise ValueError(f"leave_out: {entry!r}: {key} has {listed}")
             if not kept:
                 raise ValueError(f"leave_out: nothing is left of {key}")
@@ -231,6 +231,6 @@ class SweepLaunch(Launch):
     """CPUs of the Ray that is started here; default: all. One that is joined has its own."""
 
 
-def _yaml(value: Json) -> str:
+def in_yaml(value: Json) -> str:
     """A value as settings files have it: `true`, not `True`."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -22,7 +22,7 @@ from dwf.evaluation.report import (
     save_figures,
     share_interval,
 )
-from dwf.sweeps.report import Row, SweepReport, short_names
+from dwf.sweeps.report import Row, SweepReport, in_short, short_names
 
 _PERCENT = ("accuracy", "good_and_novel", "accurate")
 _MOST_LINES = 8
@@ -86,9 +86,9 @@ def _draw(
     scale = 100 if column.endswith(_PERCENT) else 1
     values = [scale * row[column] if row[column] is not None else np.nan for row in rows]
     ends = [_ends(row, column, value) for row, value in zip(rows, values, strict=True)]
-    values_of_line = list(dict.fromkeys(str(row[line]) for row in rows)) if line else [""]
-    for index, value in enumerate(values_of_line):
-        mine = [i for i, row in enumerate(rows) if line is None or str(row[line]) == value]
+    values_of_line = {str(row[line]): row[line] for row in rows} if line else {"": None}
+    for index, (name, value) in enumerate(values_of_line.items()):
+        mine = [i for i, row in enumerate(rows) if line is None or str(row[line]) == name]
         mine.sort(key=lambda i: positions[i])
         panel.errorbar(
             [positions[i] for i in mine],
@@ -99,7 +99,7 @@ def _draw(
             linestyle="-" if line else "none",
             capsize=2,
             elinewidth=0.8,
-            label=f"{_last(line)} = {value}" if line else None,
+            label=f"{_last(line)} = {in_short(value)}" if line else None,
         )
     _draw_others(panel, others, positions[len(rows) :])
     for i, row in enumerate(rows):
@@ -162,11 +162,11 @@ def _positions(rows: list[Row], axis: str) -> tuple[list[float], dict[float, str
     """Where each row lies along an axis, and what is written there."""
     values = [row[axis] for row in rows]
     if _is_numeric(rows, axis):
-        return values, {
-            v: f"{v:.4g}" if isinstance(v, float) else str(v) for v in sorted(set(values))
-        }
-    places = {name: place for place, name in enumerate(dict.fromkeys(map(str, values)), start=1)}
-    return [places[str(v)] for v in values], {p: Path(n).stem for n, p in places.items()}
+        return values, {value: in_short(value) for value in sorted(set(values))}
+    by_name = {str(value): value for value in values}
+    places = {name: place for place, name in enumerate(by_name, start=1)}
+    labels = {places[name]: in_short(value) for name, value in by_name.items()}
+    return [places[str(value)] for value in values], labels
 
 
 def _is_numeric(rows: Sequence[Row], axis: str) -> bool:

@@ -49,7 +49,8 @@ class Grid:
         if self.lines is None:
             return "samples"
         name = in_short(line)
-        return name if name != str(line) else f"{self.lines.rpartition('.')[2]} = {name}"
+        is_file = isinstance(line, str) and name != line
+        return name if is_file else f"{self.lines.rpartition('.')[2]} = {name}"
 
     def title(self, axis: str) -> str:
         """The name of an axis of numbers."""

@@ -27,7 +27,7 @@ from dwf.metrics import cell_of
 from dwf.plain import Json
 from dwf.run_folder import write_json, write_text
 from dwf.settings import to_dict
-from dwf.sweeps.config import SweepConfig
+from dwf.sweeps.config import SweepConfig, in_yaml
 from dwf.sweeps.trial import summarise
 from dwf.sweeps.trials import Trial, name_of, report_config
 
@@ -122,6 +122,8 @@ def in_short(value: Json) -> str:
     """A value of an axis in few letters: of a settings file, its stem."""
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, bool):
+        return in_yaml(value)
     return Path(value).stem if str(value).endswith((".yaml", ".yml")) else str(value)
 
 

@@ -1,12 +1,14 @@
 """The page of a sweep and its figures: marks beside shares, reports by trial, a colour a line."""
 
+import pytest
+
 from dwf.evaluation.report import Record
 from dwf.evaluation.report.drawing import TWO_COLUMNS
 from dwf.sweeps.curves import curves_figure
 from dwf.sweeps.figures import trials_figure
 from dwf.sweeps.grids import Grid
 from dwf.sweeps.page import headline, sweep_page
-from dwf.sweeps.report import SweepReport
+from dwf.sweeps.report import SweepReport, in_short
 
 HIDDEN, ALIGN = "generator.density.backbone.hidden", "align"
 RECORD = Record({"cores": 2, "system": "s", "python": "3"}, {})
@@ -65,3 +67,11 @@ def test_a_line_has_one_colour_in_both_figures():
         for figure in figures
     )
     assert first == second and len(set(first.values())) == len(first) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(True, "true"), (False, "false"), (0.00123456, "0.001235"), ("a/mlp.yaml", "mlp"), (3, "3")],
+)
+def test_a_value_of_an_axis_is_told_as_settings_files_have_it(value, told):
+    assert in_short(value) == told
