@@ -41,6 +41,7 @@ from dwf.settings import flatten, to_dict
 from dwf.source import commit_facts, uncommitted
 from dwf.system_errors import of_system
 from dwf.systems import job_facts
+from dwf.trackers import RECORD as TRACKERS
 from dwf.trackers import Tracker, numbers_in, open_trackers
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ MEETING = ".{}.ranks-{}"
 _SHARED_LOCK = ".lock"
 _BLOCK_BYTES = 16 * 2**20
 _FLUSHES = 64  # files that wait for the disk at a time
-_RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK, screen.FILE}
+_RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK}
+_RECORDS |= {screen.FILE, TRACKERS}
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)  # the kernel's own ENOTSUPP, last
 _without_locks: set[int] = set()  # file systems that were warned of
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "torchdiffeq", "scikit-learn")

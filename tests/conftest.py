@@ -33,20 +33,24 @@ def users_key(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_trusted(users_key, tmp_path_factory, monkeypatch):
+def nothing_is_trusted(users_key, tmp_path_factory):
     """In each test a user who has named no code yet, and no trackers."""
     state = tmp_path_factory.mktemp("state")
     shutil.copy2(users_key, state)
-    monkeypatch.setenv("DWF_STATE", str(state))
-    monkeypatch.setattr(trackers, "_chosen", ())
-    for name in (trust.ENVIRONMENT, trust.PICKLES):
-        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+    with pytest.MonkeyPatch.context() as patched:  # its own: a test may undo what it has patched
+        patched.setenv("DWF_STATE", str(state))
+        patched.setattr(trackers, "_chosen", ())
+        for name in (trust.ENVIRONMENT, trust.PICKLES):
+            patched.setenv(name, "")  # so that it is put back afterwards
+        yield
 
 
 @pytest.fixture(autouse=True)
-def no_kernel_is_tried(monkeypatch):
+def no_kernel_is_tried():
     """Runs that are compared have one kernel, whatever a trial of it would find."""
-    monkeypatch.setattr(kernel, "FEWEST_PRODUCTS", float("inf"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kernel, "FEWEST_PRODUCTS", float("inf"))
+        yield
 
 
 @pytest.fixture

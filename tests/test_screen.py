@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dwf import screen
+from dwf import screen, trackers
 from dwf.errors import DwfError
 from dwf.metrics import Progress, Whole, duration, part_of
 from dwf.stages import Product, stage
@@ -82,8 +82,10 @@ def test_without_a_command_nothing_is_kept_and_the_output_is_as_it_was(tmp_path)
     assert not (tmp_path / "log.txt").exists() and sys.stdout is out
 
 
-def test_a_refused_run_is_free_for_other_settings(tmp_path):
-    """The log is a record and no result."""
+@pytest.mark.parametrize("tracker", ["none", "tensorboard"])
+def test_a_refused_run_is_free_for_other_settings(tmp_path, tracker):
+    """The log is a record and no result, and so is which trackers a run was begun with."""
+    trackers.track_with(tracker)
     with pytest.raises(DwfError), screen.kept(), stage(GENERATOR, tmp_path, config={"a": 1}):
         raise DwfError("wrong")
     with stage(GENERATOR, tmp_path, config={"a": 2}) as run:

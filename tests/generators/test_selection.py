@@ -213,19 +213,19 @@ def test_what_cannot_be_selected_is_refused(make_zoo, tmp_path, gaussian_on_weig
         sample_networks(config, tmp_path, name="kept")
     gaussian = dataclasses.replace(gaussian_on_weights, density=KdeConfig(mode="gaussian"))
     fit_generator(gaussian, tmp_path, name="noise")
-    monkeypatch.setattr(Generator, "stream", None)  # nothing is drawn before it is refused
-    with pytest.raises(ConfigError, match="noise is kde of mode gaussian, which has no anchors"):
-        sample_networks(dataclasses.replace(config, generator="noise"), tmp_path, name="kept")
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(Generator, "stream", None)  # nothing is drawn before it is refused
+        with pytest.raises(ConfigError, match="kde of mode gaussian, which has no anchors"):
+            sample_networks(dataclasses.replace(config, generator="noise"), tmp_path, name="kept")
     with pytest.raises(ConfigError, match=r"anchors = 9: a round draws 8 networks \(draws x count"):
         data = {"kind": "bootstrap", "draws": 2, "anchors": 9}
         build(SampleConfig, {"generator": "fitted", "count": 4, "selection": data}, source="file")
     load = loading.load_dataset
     bare = lambda config: load(dataclasses.replace(config, validation=0.0))  # noqa: E731
-    monkeypatch.setattr(loading, "load_dataset", bare)
-    with pytest.raises(ConfigError, match="subsample' chooses by validation images"):
-        sample_networks(SUBSAMPLE, tmp_path, name="kept")
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(loading, "load_dataset", bare)
+        with pytest.raises(ConfigError, match="subsample' chooses by validation images"):
+            sample_networks(SUBSAMPLE, tmp_path, name="kept")
     sample_networks(dataclasses.replace(SUBSAMPLE, count=2), tmp_path, name="kept")
 
 

@@ -299,6 +299,7 @@ def test_a_hangup_asks_to_save_unless_nohup_asked_to_go_on(monkeypatch):
     monkeypatch.setattr(preemption, "_asked", [])
     before = {number: signal.getsignal(number) for number in preemption.SIGNALS}
     try:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
         preemption.watch()
         signal.raise_signal(signal.SIGHUP)
         assert preemption.asked_by() == (signal.SIGHUP,)
