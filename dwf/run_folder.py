@@ -57,8 +57,10 @@ MEETING = ".{}.ranks-{}"
 _SHARED_LOCK = ".lock"
 _BLOCK_BYTES = 16 * 2**20
 _FLUSHES = 64  # files that wait for the disk at a time
-_RECORDS = {"config.yaml", "command.txt", "environment.json", "uncommitted.diff", LOCK}
-_RECORDS |= {screen.FILE, TRACKERS}
+_RECORDS = {
+    *("config.yaml", "command.txt", "environment.json", "uncommitted.diff"),
+    *(LOCK, screen.FILE, TRACKERS),
+}
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)  # the kernel's own ENOTSUPP, last
 _without_locks: set[int] = set()  # file systems that were warned of
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "h5py", "torchdiffeq", "scikit-learn")

@@ -162,6 +162,11 @@ class Work:
     device: str = "cpu"
     """Device of its units: `cpu`, `cuda`, or `auto` where each takes a GPU that it is given."""
 
+    def so_far(self) -> tuple[float, str]:
+        """Return how much of `size` is done, and a fact to show; looks at the disk."""
+        share, fact = self.progress(self.folder)
+        return share * self.size, fact
+
 
 Runner = Callable[[Work], None]
 """Returns when every unit is whole; raises `WorkFailed`, `Preempted` or `StillRunning` else."""
@@ -174,12 +179,12 @@ def _bar_in_notebook(work: Work) -> Iterator[None]:
         yield
         return
     over = threading.Event()
-    with Progress(work.what, work.size, unit=work.unit_name, done=_done(work)) as progress:
+    with Progress(work.what, work.size, unit=work.unit_name, done=work.so_far()[0]) as progress:
 
         def look() -> None:
             while not over.wait(_SECONDS_BETWEEN_LOOKS):
                 with suppress(OSError, DwfError):  # a file that has just been replaced
-                    progress.update(_done(work))
+                    progress.update(work.so_far()[0])
 
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
@@ -188,12 +193,7 @@ def _bar_in_notebook(work: Work) -> Iterator[None]:
         finally:
             over.set()
             thread.join()
-            progress.update(_done(work))
-
-
-def _done(work: Work) -> float:
-    """Return how many of the work's units of size are done."""
-    return work.progress(work.folder)[0] * work.size
+            progress.update(work.so_far()[0])
 
 
 def run_here(work: Work) -> None:

@@ -38,8 +38,7 @@ class Board:
     def show(self, todo: int, counts: Counter, *, waiting: Collection[str]) -> None:
         """Show the counts of units now; `waiting` says why jobs wait."""
         counts["done"] = self.work.count - todo
-        share, fact = self.work.progress(self.work.folder)
-        done = share * self.work.size
+        done, fact = self.work.so_far()
         if counts["queued"] and not counts["running"]:
             self.progress.wait(done)  # hours in the queue say nothing of the time left
         if self._live:

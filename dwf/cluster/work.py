@@ -43,14 +43,14 @@ def going_on(folder: Path) -> str:
 
 def progress_of(work: Work, bar: bool = True) -> Progress:
     """Begin to show how far work is; see `Progress`."""
-    share, _ = work.progress(work.folder)
-    return Progress(work.what, work.size, unit=work.unit_name, done=share * work.size, bar=bar)
+    done, _ = work.so_far()
+    return Progress(work.what, work.size, unit=work.unit_name, done=done, bar=bar)
 
 
 def show(work: Work, progress: Progress, **facts: str) -> None:
     """Show how far work is now, and its own fact with others."""
-    share, fact = work.progress(work.folder)
-    progress.update(share * work.size, **facts, **({"": fact} if fact else {}))
+    done, fact = work.so_far()
+    progress.update(done, **facts, **({"": fact} if fact else {}))
 
 
 def attempt(unit: Callable[[Path, int], None], folder: Path, *, index: int) -> None:

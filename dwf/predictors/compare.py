@@ -8,7 +8,7 @@ Shape suffixes: N networks, P properties, S draws.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Entry:
     step: str
     """Step of the row's training: `chosen` on validation networks, or the `last`."""
     n: int
-    """Number of networks."""
+    """Number of rows: of networks, or of their epochs."""
     scores: dict[str, Score]
     """Metric -> figure; `gain` is tau less that of the best baseline, on the same draws, and
     `val_tau` the tau of all validation networks, without an interval."""
@@ -136,19 +136,19 @@ def compare(
     for one in told:
         by_row[one.row].append(one)
     entries, targets = list[Entry](), list[Target]()
+    by_val = _val_taus(truth, by_row)
     for subset, places in subsets_of(truth, better_by).items():
         counts_SN = draw_networks(truth.network_N[places], seed=seed_of(seed, subset))
         for p, name in enumerate(truth.properties):
             yardstick = Yardstick(truth.values_NP[places, p], counts_SN)
             found = list(_score(by_row, yardstick, places, p, subset))
             best = _best(found, baselines)
-            for one in found:
-                entry = _entry(one, best, subset, name, len(places))
-                chosen = (subset, entry.step) == (ALL, CHOSEN)
-                val = {"val_tau": _val_tau(truth, by_row[entry.row], p)} if chosen else {}
-                entries.append(replace(entry, scores=entry.scores | val))
+            entries += [_entry(one, best, subset, name, len(places)) for one in found]
             own = subset == BETTER_HALF and name == better_by
             targets.append(_target(truth, subset, places, p, own, best and best[0], seed))
+    for entry in entries:
+        if (entry.subset, entry.step) == (ALL, CHOSEN):
+            entry.scores["val_tau"] = by_val[entry.row, entry.property]
     return entries, targets
 
 
@@ -166,11 +166,15 @@ def _score(
             yield row, LAST, [yardstick.scores(values_NP[places, p]) for values_NP in last]
 
 
-def _val_tau(truth: Truth, each: list[Told], p: int) -> Score:
-    """Return tau of the validation networks, of a row under all its seeds."""
-    values_V = truth.val_values_VP[:, p]
-    yardstick = Yardstick(values_V, draw_networks(np.arange(len(values_V)), seed=0, draws=0))
-    return Score.of([yardstick.scores(one.val_VP[:, p])["tau"] for one in each])
+def _val_taus(truth: Truth, by_row: dict[str, list[Told]]) -> dict[tuple[str, str], Score]:
+    """Return (row, property) -> tau of the validation networks, over all seeds of the row."""
+    found, once_SV = dict[tuple[str, str], Score](), np.ones((1, len(truth.val_values_VP)))
+    for p, name in enumerate(truth.properties):
+        yardstick = Yardstick(truth.val_values_VP[:, p], once_SV)
+        for row, each in by_row.items():
+            taus = [yardstick.scores(one.val_VP[:, p])["tau"] for one in each]
+            found[row, name] = Score.of(taus)
+    return found
 
 
 def _mean_tau(by_seed: list[Figures]) -> np.ndarray:

@@ -40,7 +40,7 @@ class LearntPredictor(Trained, Predictor, Generic[Inputs]):
     targets: Targets
     """Map from values to what it learns; known once it is fitted."""
     start: "LearntPredictor[Inputs] | None" = None
-    """A fitted one, at whose weights, inputs and units `fit` begins."""
+    """A fitted one, at whose weights, inputs and targets `fit` begins."""
 
     def __init__(self, config: LearntPredictorSettings):
         super().__init__(config)
@@ -73,7 +73,10 @@ class LearntPredictor(Trained, Predictor, Generic[Inputs]):
         """Train the module, or go on where the run stopped; see the base."""
         refuse_few(len(train), self.config.training.batch_size)
         self.properties = train.properties
-        self.targets = self._targets().of(train.values_NP)
+        try:
+            self.targets = self._targets().of(train.values_NP)
+        except ConfigError as error:
+            raise ConfigError(f"{', '.join(train.properties)}: {error}") from None
         if self.start is None:
             self._prepare(train)
         else:
@@ -110,7 +113,7 @@ class LearntPredictor(Trained, Predictor, Generic[Inputs]):
         return Shares if self.config.loss == "bce" else TARGETS[self.config.targets]
 
     def wanted(self, some: Examples) -> torch.Tensor:
-        """Return values in the units that the module learns, float32, on the CPU: [N, P]."""
+        """Return the targets of some networks, float32, on the CPU: [N, P]."""
         return torch.from_numpy(self.targets.apply(some.values_NP)).float()
 
     def predict(self, sources: Sources) -> np.ndarray:

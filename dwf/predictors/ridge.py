@@ -100,7 +100,7 @@ class Ridge(Head):
         return self.scaling.apply(features.window(start, stop), start, stop=stop)
 
     def _choose(self, said_AVP: np.ndarray, val: Labelled) -> tuple[np.ndarray, np.ndarray]:
-        """Return which penalty each property has, and its mean squared error, in units."""
+        """Return which penalty each property has, and its mean squared error, of the targets."""
         errors_AP = np.square(said_AVP - self.targets.apply(val.values_NP)).mean(1)
         return errors_AP.argmin(0), errors_AP.min(0)
 

@@ -1,26 +1,28 @@
 """The board's rate and time left: of the time in which jobs run, by arithmetic on a clock."""
 
 from collections import Counter
-from types import SimpleNamespace
 
 import pytest
 
 from dwf.cluster.board import Board
+from dwf.stages import Work
 
 
 @pytest.fixture
-def at(monkeypatch, caplog):
+def at(monkeypatch, caplog, tmp_path):
     """Return what the board says at a second, `at(second, done, running=..., queued=...)`."""
     now, done = [0.0], [0.0]
     monkeypatch.setattr("dwf.metrics.time.monotonic", lambda: now[0])
     caplog.set_level("INFO", "dwf")
-    work = SimpleNamespace(
-        folder=None,
-        count=4,
+    work = Work(
+        tmp_path,
+        4,
+        unit=lambda folder, index: None,
+        finished=lambda folder: set(),
+        progress=lambda folder: (done[0] / 32, "val accuracy 96 %"),
         what="train zoo first",
         size=32,
         unit_name="networks",
-        progress=lambda folder: (done[0] / 32, "val accuracy 96 %"),
     )
     board = Board(work)
 

@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from dwf import preemption
+from dwf import preemption, stages
 from dwf.cluster import local
 from dwf.errors import ConfigError, Preempted, WorkFailed
 from tests.signals import wait_for
@@ -52,17 +53,17 @@ def progress(folder: Path) -> tuple[float, str]:
     return len(finished(folder)) / 6, ""
 
 
-@dataclass
-class Work:
-    folder: Path
-    unit: object = unit
-    finished: object = finished
-    progress: object = progress
+@dataclass(frozen=True)
+class Work(stages.Work):
+    """Six units, each a file."""
+
     count: int = 6
+    unit: Callable[[Path, int], None] = unit
+    finished: Callable[[Path], set[int]] = finished
+    progress: Callable[[Path], tuple[float, str]] = progress
     what: str = "test"
     size: int = 6
     unit_name: str = "units"
-    device: str = "cpu"
 
 
 def test_every_unit_is_tried_and_failures_are_listed(tmp_path):
@@ -88,8 +89,12 @@ def test_after_a_signal_no_more_units_are_begun_than_lay_ready(tmp_path):
     handlers = {number: signal.getsignal(number) for number in preemption.SIGNALS}
     preemption.watch()
     try:
-        work = Work(tmp_path, unit=unit_that_waits, finished=lambda _: set(), count=23)
-        work.progress = lambda _: (0.0, "")
+        waits = {
+            "unit": unit_that_waits,
+            "finished": lambda _: set(),
+            "progress": lambda _: (0.0, ""),
+        }
+        work = Work(tmp_path, count=23, **waits)
         with pytest.raises(Preempted):
             local.runner(workers=1)(work)
     finally:
@@ -103,12 +108,12 @@ def test_a_signal_to_every_process_of_a_job_leaves_no_traceback(tmp_path):
     """Slurm sends USR2 to all of a job, also to what multiprocessing keeps beside its workers."""
     code = f"""if True:
         from pathlib import Path
-        from dwf import preemption
+        from dwf import preemption, stages
         from dwf.cluster import local
         from dwf.errors import Preempted
         from tests.cluster.test_local import Work, unit_that_is_told
-        work = Work(Path({str(tmp_path)!r}), unit=unit_that_is_told, count=2)
-        work.finished, work.progress = lambda _: set(), lambda _: (0.0, "")
+        waits = {{"finished": lambda _: set(), "progress": lambda _: (0.0, "")}}
+        work = Work(Path({str(tmp_path)!r}), count=2, unit=unit_that_is_told, **waits)
         preemption.watch()
         try:
             local.run(work, workers=2)

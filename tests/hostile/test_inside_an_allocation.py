@@ -37,6 +37,7 @@ def in_a_job(tmp_path, monkeypatch):
     lines = ("#!/bin/sh", f"env -0 > {seen}", "echo Submitted batch job 7", "exit $SBATCH_FAILS")
     program.write_text("\n".join(lines))
     program.chmod(0o755)
+    (program.parent / "srun").symlink_to(program)  # submitit asks whether there is one
     monkeypatch.setattr(slurm, "most_elements", lambda: 1000)  # a real Slurm would not answer
     for name in (*OF_THE_JOB, *STAY[:-1]):
         monkeypatch.setenv(name, "3")

@@ -92,7 +92,7 @@ def test_every_loss_takes_steps(networks, tmp_path, loss):
 
 def test_bad_values_and_too_few_networks_are_refused(networks, tmp_path):
     train, val = networks
-    with pytest.raises(ConfigError, match=r"reach from .* set mse"):
+    with pytest.raises(ConfigError, match=r"sum, tenth: .* reach from .* set mse"):
         Line(LineConfig(loss="bce")).fit(train, val, run=RunPart(tmp_path / "run"), seed=0)
     few = Examples([(train.sources[0][0], np.arange(3))], train.properties, train.values_NP[:3])
     with pytest.raises(TooFewNetworks, match="batch_size = 8"):

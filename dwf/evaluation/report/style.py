@@ -48,8 +48,7 @@ pre { overflow-x: auto; font-size: 0.88rem; line-height: 1.5; padding: 0.7rem 0.
   .headline { font-size: 1.15rem; }
   h2 { margin-top: 2.2rem; }
   th { white-space: normal; } td .soft { display: block; }
-  th.left, td.left { text-align: left; }
-th.words, td.words { min-width: 10rem; }
+  th.words, td.words { min-width: 10rem; }
   th:first-child, td:first-child { min-width: clamp(4rem, var(--name, 0rem), 7.5rem);
     max-width: 8.5rem; font-size: 0.82rem;
     overflow-wrap: anywhere; border-right: 1px solid var(--line); }
