@@ -2,6 +2,7 @@
 
 runs/NAME/predicted/ZOO/ROW/seed-S.npz    columns keyed by checksum: properties, distance, flag
 runs/NAME/predicted/ZOO/predicted.json    what they are, and scores where the zoo has measured some
+runs/NAME/predicted/ZOO/PROPERTY.png      predicted against measured values, where there are some
 
 Shape suffixes: N networks, P properties.
 """
@@ -22,6 +23,7 @@ from dwf.predictors.experiment import FILE as HEAD
 from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.predictor import Predictor
 from dwf.predictors.properties import Columns
+from dwf.predictors.report.figures import draw_predictions
 from dwf.predictors.row import Unit, read_record, units_of
 from dwf.run_folder import LEFTOVERS, hold, replacing, sweep, write_json
 from dwf.same_settings import refuse_other_settings
@@ -46,6 +48,12 @@ class Score:
     """Kendall's tau-b; None where one of both is constant."""
     true_mean: float
     told_mean: float
+
+    @property
+    def title(self) -> str:
+        """Row, seed and tau, over a panel of a figure."""
+        tau = "-" if self.tau is None else f"{self.tau:.3f}"
+        return f"{self.row}, seed {self.seed}\ntau {tau}"
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,7 @@ def _refuse_other_zoo(folder: Path, zoo: Zoo) -> None:
 def _predict(units: list[Unit], run: Path, zoo: Zoo, folder: Path, root: Path) -> Predicted:
     flags, columns = _flags(run, zoo), Columns(zoo, root)
     said, refused, scores = list[str](), dict[str, str](), list[Score]()
+    drawn: dict[str, dict[str, np.ndarray]] = {}
     for unit in units:
         label = f"{unit.row}/seed-{unit.seed}"
         predictor = Predictor.load(unit.folder(run))
@@ -175,11 +184,20 @@ def _predict(units: list[Unit], run: Path, zoo: Zoo, folder: Path, root: Path) -
         except (ConfigError, ShapeMismatch) as error:  # a column, or a layout, that it lacks
             refused[label] = str(error)
             continue
-        _write(folder / f"{label}.npz", zoo, flags, _named(predictor, values_NP))
+        told = dict(zip(predictor.properties, values_NP.T, strict=True))
+        _write(folder / f"{label}.npz", zoo, flags, told)
         said.append(label)
-        scores += _scores(unit, columns, predictor.properties, values_NP)
+        for name, told_N in told.items():
+            if score := _score(unit, columns, name, told_N):
+                scores.append(score)
+                drawn.setdefault(name, {})[score.title] = told_N
     if not said:
         raise ShapeMismatch(next(iter(refused.values())))
+    for name, by_row in drawn.items():
+        true_N = columns.read(name)
+        known_N = np.isfinite(true_N)
+        told = {title: told_N[known_N] for title, told_N in by_row.items()}
+        draw_predictions(folder, true_N[known_N], told=told, name=name)
     made = Predicted(
         zoo=zoo.name,
         fingerprint=zoo.fingerprint,
@@ -194,10 +212,6 @@ def _predict(units: list[Unit], run: Path, zoo: Zoo, folder: Path, root: Path) -
     told = {name: value for name, value in asdict(made).items() if name != "folder"}
     write_json(folder / FILE, {"version": VERSION} | told)
     return made
-
-
-def _named(predictor: Predictor, values_NP: np.ndarray) -> dict[str, np.ndarray]:
-    return dict(zip(predictor.properties, values_NP.T, strict=True))
 
 
 def _flags(run: Path, zoo: Zoo) -> Flags:
@@ -217,27 +231,25 @@ def _write(file: Path, zoo: Zoo, flags: Flags, values: dict[str, np.ndarray]) ->
         np.savez(opened, **arrays, **values)
 
 
-def _scores(
-    unit: Unit, columns: Columns, properties: tuple[str, ...], values_NP: np.ndarray
-) -> Iterator[Score]:
-    for name, told_N in zip(properties, values_NP.T, strict=True):
-        if not columns.has(name):
-            continue
-        true_N = columns.read(name)
-        known_N = np.isfinite(true_N)
-        if not known_N.any():
-            continue
-        true_N, told_N = true_N[known_N], told_N[known_N]
-        varies = np.ptp(true_N) > 0
-        ranks = varies and np.ptp(told_N) > 0
-        yield Score(
-            row=unit.row,
-            seed=unit.seed,
-            property=name,
-            networks=len(true_N),
-            mae=float(mean_absolute_error(true_N, told_N)),
-            r2=float(r2_score(true_N, told_N)) if varies else None,
-            tau=float(kendalltau(true_N, told_N).statistic) if ranks else None,
-            true_mean=float(true_N.mean()),
-            told_mean=float(told_N.mean()),
-        )
+def _score(unit: Unit, columns: Columns, name: str, told_N: np.ndarray) -> Score | None:
+    """Return how near a row's predictions are; None where nothing was measured."""
+    if not columns.has(name):
+        return None
+    true_N = columns.read(name)
+    known_N = np.isfinite(true_N)
+    if not known_N.any():
+        return None
+    true_N, told_N = true_N[known_N], told_N[known_N]
+    varies = np.ptp(true_N) > 0
+    ranks = varies and np.ptp(told_N) > 0
+    return Score(
+        row=unit.row,
+        seed=unit.seed,
+        property=name,
+        networks=len(true_N),
+        mae=float(mean_absolute_error(true_N, told_N)),
+        r2=float(r2_score(true_N, told_N)) if varies else None,
+        tau=float(kendalltau(true_N, told_N).statistic) if ranks else None,
+        true_mean=float(true_N.mean()),
+        told_mean=float(told_N.mean()),
+    )

@@ -324,6 +324,7 @@ def test_fitted_rows_tell_of_another_zoo(lines, tmp_path):
     assert made.out_of_distribution < 12, "they are drawn as those that were learnt from"
     said = json.loads((made.folder / "predicted.json").read_text())
     assert said["fingerprint"] == other.fingerprint and said["networks"] == 120
+    assert {file.name for file in made.folder.glob("*.png")} == {"sum.png"}
 
     shutil.rmtree(tmp_path / "zoos/other")
     write_made_zoo(tmp_path, "other", seed=8)

@@ -76,7 +76,7 @@ def draw(report: Report, folder: Path, *, truth: Truth, told: Sequence[Told]) ->
             "heat.png": ("Rows and properties", partial(heat, report)),
         }
         for p, name in enumerate(report.properties):
-            file = f"predicted-{p}-{re.sub('[^a-zA-Z0-9]+', '-', name)}.png"
+            file = f"predicted-{p}-{_file_name(name)}.png"
             drawn = partial(predicted, report=report, truth=truth, told=first, name=name)
             made[file] = (f"Predicted against true: {name}", drawn)
         drawn = partial(errors, report=report, truth=truth, told=first)
@@ -113,20 +113,55 @@ def predicted(
     rows, p = best_rows(report, name), truth.properties.index(name)
     figure, each_axes = panels(width, len(rows), height=2.3, across=3)
     for axes, row in zip(each_axes, rows, strict=False):
-        x_N, y_N = truth.values_NP[:, p], told[row.name].values_NP[:, p]
-        wide = np.ptp(x_N) or 1.0
-        y_N = np.clip(y_N, x_N.min() - wide, x_N.max() + wide)
-        if len(x_N) >= MANY:
-            axes.hexbin(x_N, y_N, gridsize=40, bins="log", cmap="viridis", mincnt=1, linewidths=0)
-        else:
-            look = {"s": 7, "alpha": 0.7, "linewidths": 0, "rasterized": len(x_N) > _MOST_DOTS}
-            axes.scatter(x_N, y_N, color=_colour(row), **look)
-        axes.axline((x_N.mean(), x_N.mean()), slope=1, color=INK, linestyle=":", linewidth=1)
+        told_N = told[row.name].values_NP[:, p]
+        _dots(axes, truth.values_NP[:, p], told_N, colour=_colour(row), name=name)
         entry = report.entry(row.name, name)
         axes.set_title(f"{row.label}\ntau {number_cell(entry and entry.tau)}")
-        axes.set_xlabel(f"{name}, true")
-        axes.set_ylabel("predicted")
     return figure
+
+
+def draw_predictions(
+    folder: Path, true_N: np.ndarray, *, told: dict[str, np.ndarray], name: str
+) -> Path:
+    """Draw what rows said of a zoo's networks against what was measured; return the PNG file.
+
+    Args:
+        folder: where to write.
+        true_N: measured values.
+        told: title of a panel -> predictions, [N]; the first six are drawn.
+        name: name of the property.
+    """
+
+    def drawn(width: Width) -> Figure:
+        shown = list(told.items())[:_PANELS]
+        figure, each_axes = panels(width, len(shown), height=2.3, across=3)
+        for axes, (title, told_N) in zip(each_axes, shown, strict=False):
+            _dots(axes, true_N, told_N, colour=SAMPLE_COLOURS[0], name=name)
+            axes.set_title(title)
+        return figure
+
+    with matplotlib.rc_context(STYLE):
+        file = f"{_file_name(name)}.png"
+        return save_figures({file: (name, drawn)}, folder)[name]
+
+
+def _file_name(name: str) -> str:
+    return re.sub("[^a-zA-Z0-9]+", "-", name)
+
+
+def _dots(axes: Axes, true_N: np.ndarray, told_N: np.ndarray, *, colour: str, name: str) -> None:
+    """Draw predicted against true values; far ones lie on the edge."""
+    wide = np.ptp(true_N) or 1.0
+    told_N = np.clip(told_N, true_N.min() - wide, true_N.max() + wide)
+    if len(true_N) >= MANY:
+        look = {"gridsize": 40, "bins": "log", "cmap": "viridis", "mincnt": 1, "linewidths": 0}
+        axes.hexbin(true_N, told_N, **look)
+    else:
+        look = {"s": 7, "alpha": 0.7, "linewidths": 0, "rasterized": len(true_N) > _MOST_DOTS}
+        axes.scatter(true_N, told_N, color=colour, **look)
+    axes.axline((true_N.mean(), true_N.mean()), slope=1, color=INK, linestyle=":", linewidth=1)
+    axes.set_xlabel(f"{name}, true")
+    axes.set_ylabel("predicted")
 
 
 def errors(width: Width, report: Report, *, truth: Truth, told: dict[str, Told]) -> Figure:
