@@ -10,6 +10,7 @@ Shape suffixes: N networks, B images of a batch, X pixels of a stored image, K c
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 
 import eagerpy
 import foolbox
@@ -29,7 +30,8 @@ from dwf.measurements.folder import Column
 from dwf.measurements.measure import Block, Measure
 from dwf.measurements.pictures import Pictures
 from dwf.networks.checks import evaluating
-from dwf.networks.functional import is_stacked, portion, run_networks
+from dwf.networks.few_channels import ImageGradients
+from dwf.networks.functional import activation_bytes, is_stacked, portion, run_networks
 from dwf.randomness import torch_stream
 from dwf.zoo.facts import Facts
 
@@ -64,7 +66,8 @@ class Crowd(nn.Module):
         """Return logits [N B, K] of images [N B, *stored shape] from 0 to 1."""
         prepared = self._data.prepare(pixels_QX * self._largest)
         own_NBX = prepared.unflatten(0, (self.num, -1))
-        logits_NBK = run_networks(self._run, self._state, inputs=own_NBX, own_inputs=True)
+        with nullcontext() if prepared.is_cuda else ImageGradients():
+            logits_NBK = run_networks(self._run, self._state, inputs=own_NBX, own_inputs=True)
         return logits_NBK.flatten(0, 1)
 
 
@@ -197,7 +200,12 @@ def _at_once(block: Block) -> tuple[int, int]:
     if is_stacked(block.network):
         images = _INPUT_BYTES // (4 * math.prod(shape) * num)
         return num, max(_FEWEST_IMAGES, min(_MOST_IMAGES, images))
+    if block.device == "cpu":
+        # They run one by one, and their graphs are held. Yet Foolbox's own work for a batch takes
+        # as long as a small network's, so some share it: those whose largest three tensors the
+        # cache holds.
+        fitting = _INPUT_BYTES // activation_bytes(block.network, shape)
+        images = max(_FEWEST_IMAGES, min(_MOST_IMAGES, fitting))
+        return max(1, min(num, fitting // (3 * images))), images
     found = portion(block.network, block.state, shape=shape, device=block.device)
-    if block.device == "cpu":  # they run one by one, and their graphs would all be held
-        return 1, found.images
     return max(1, found.networks // 2), max(1, found.images // 2)  # activations are held

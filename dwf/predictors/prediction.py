@@ -23,7 +23,7 @@ from dwf.predictors.experiment import FILE as HEAD
 from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.predictor import Predictor
 from dwf.predictors.properties import Columns
-from dwf.predictors.report.figures import draw_predictions
+from dwf.predictors.report import draw_predictions
 from dwf.predictors.row import Unit, read_record, units_of
 from dwf.run_folder import LEFTOVERS, hold, replacing, sweep, write_json
 from dwf.same_settings import refuse_other_settings
