@@ -208,7 +208,12 @@ def _target(
     """Return the target; `own`: the better half is by this property itself, so luck chose it."""
     whole_N, images = truth.values_NP[:, p], truth.images_P[p]
     values_N = whole_N[places]
-    found = ceiling(whole_N if own else values_N, images, better_half=own, seed=seed)
+    luck_SN = truth.luck.get(truth.properties[p])
+    if luck_SN is not None and not own:
+        luck_SN = luck_SN[:, places]
+    found = ceiling(
+        whole_N if own else values_N, images, luck_SN=luck_SN, better_half=own, seed=seed
+    )
     return Target(
         subset,
         truth.properties[p],

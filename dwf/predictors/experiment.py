@@ -2,6 +2,7 @@
 
 runs/NAME/networks.npz       rows of each zoo that are for training, validation and test; values
 runs/NAME/reference.npz      where training networks lie, see `distance`
+runs/NAME/luck.npz           how accuracies of test networks change with other images, see `luck`
 runs/NAME/experiment.json    zoos by name and fingerprint, properties, counts
 
 Shape suffixes: N networks, P properties, K networks of a zoo that are chosen.
@@ -15,7 +16,7 @@ import numpy as np
 
 from dwf.errors import ConfigError, RunConflict, TooFewNetworks
 from dwf.files import read_json, reading_arrays
-from dwf.predictors import distance
+from dwf.predictors import distance, luck
 from dwf.predictors.examples import Examples
 from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.properties import Property, read_properties
@@ -133,6 +134,9 @@ class Experiment:
     def write(self, folder: Path) -> None:
         """Write its files, the one by which it is known last."""
         distance.save(folder, distance.measure(self.examples("train"), self.examples("val")))
+        test = self.examples("test")
+        found = luck.draw_luck(test.properties, test.values_NP, sources=test.sources)
+        luck.save(folder, found)
         arrays = {f"{name}_values": part.values_NP for name, part in self.parts.items()}
         for name, part in self.parts.items():
             arrays |= {f"{name}_{index}": rows_K for index, rows_K in enumerate(part.rows)}
@@ -162,6 +166,7 @@ def read_truth(folder: Path) -> Truth:
         zoo_N=np.repeat([one.name for one in origin.zoos], counts),
         architecture_N=np.repeat([one.architecture for one in origin.zoos], counts),
         images_P=origin.images,
+        luck=luck.load(folder),
     )
 
 

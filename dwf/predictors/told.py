@@ -1,9 +1,10 @@
 """The held-out networks of an experiment, and what each row says of them.
 
-Shape suffixes: N test networks, V validation networks, P properties.
+Shape suffixes: N test networks, V validation networks, P properties, S draws.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,6 +29,8 @@ class Truth:
     """Architecture of each network, words."""
     images_P: tuple[int | None, ...]
     """Number of images behind each share, whose choice is its noise; None: no share of images."""
+    luck: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Property -> luck_SN: by how much the shares change with other images, where that is known."""
 
 
 @dataclass(frozen=True)

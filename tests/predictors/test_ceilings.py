@@ -4,11 +4,19 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, norm
 from sklearn.metrics import r2_score
 
 from dwf.errors import ConfigError
-from dwf.predictors.ceilings import ceiling, could_be, in_better_half, noise_r2, ties_ceiling
+from dwf.predictors.ceilings import (
+    ceiling,
+    could_be,
+    in_better_half,
+    noise_r2,
+    own_luck,
+    ties_ceiling,
+)
+from dwf.predictors.luck import luck_of
 
 
 @pytest.mark.parametrize(
@@ -50,7 +58,35 @@ def test_the_ceiling_of_r2_is_its_closed_form():
     expected = np.repeat([0.4, 0.6], 20_000)
     for images in (10, 100, 2000):
         labels = random.binomial(images, expected) / images
-        assert noise_r2(labels, images) == pytest.approx(0.01 / (0.01 + 0.24 / images), abs=0.02)
+        assert noise_r2(labels, own_luck(labels, images)) == pytest.approx(
+            0.01 / (0.01 + 0.24 / images), abs=0.02
+        )
+
+
+@pytest.mark.parametrize("alike", [0.5, 3.0])
+def test_of_shared_images_it_is_what_a_real_oracle_reaches(alike):
+    """A network has an image right where its ability, the image and chance say so."""
+    random = np.random.default_rng(0)
+    images, ability = 2000, 1.5 + 0.05 * random.normal(size=1500)
+    ease = alike * random.normal(size=images)
+    right = ability[:, None] + ease + random.normal(size=(len(ability), images)) > 0
+    expected, labels = norm.cdf(ability / np.hypot(alike, 1)), right.mean(1)
+    found = ceiling(labels, images, luck_SN=luck_of(right), seed=1)
+    assert found.luck == "shared"
+    assert found.tau == pytest.approx(kendalltau(expected, labels).statistic, abs=0.03)
+    assert found.r2 == pytest.approx(np.corrcoef(expected, labels)[0, 1] ** 2, abs=0.05)
+    of_own = ceiling(labels, images, seed=1)
+    assert of_own.luck == "own" and of_own.tau < found.tau
+    if alike > 1:
+        assert of_own.tau < found.tau - 0.2, "networks that share their luck hardly move"
+
+
+def test_the_luck_of_images_has_the_variance_of_a_share():
+    right = np.random.default_rng(0).random((300, 400)) < 0.8
+    moved = luck_of(right)
+    assert moved.shape == (100, 300) and moved.dtype == np.float32
+    assert moved.var(0).mean() == pytest.approx(0.8 * 0.2 / 400, rel=0.05)
+    np.testing.assert_array_equal(moved[:, 7:9], luck_of(right[7:9]))
 
 
 def test_luck_alone_has_no_ceiling_above_chance():
@@ -64,7 +100,7 @@ def test_expected_shares_have_the_variance_of_labels_less_that_of_luck():
     random = np.random.default_rng(0)
     expected = random.beta(40, 10, 5000)
     labels = random.binomial(100, expected) / 100
-    drawn = could_be(labels, 100, random=random)
+    drawn = could_be(labels, 100, luck=own_luck(labels, 100), random=random)
     assert drawn.std() == pytest.approx(expected.std(), rel=0.05)
     assert len(np.unique(drawn)) == 5000
 

@@ -198,7 +198,7 @@ def test_another_version_or_schema_is_refused(made, tmp_path):
     with pytest.raises(ConfigError, match="is damaged"):
         Report.load(tmp_path)
     file.write_text(json.dumps(told | {"version": 9}))
-    with pytest.raises(ConfigError, match="version = 9, this dwf reads 'dwf-predictors', 2"):
+    with pytest.raises(ConfigError, match="version = 9, this dwf reads 'dwf-predictors', 3"):
         Report.load(tmp_path)
     told["rows"][0]["access"] = "everything"
     file.write_text(json.dumps(told))

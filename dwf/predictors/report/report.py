@@ -18,7 +18,7 @@ from dwf.run_folder import write_json
 FILE = "report.json"
 SCHEMA = Schema(
     "dwf-predictors",
-    2,
+    3,
     file=Path(__file__).with_name("report.schema.json"),
     wanted="give the folder of a report",
     again="make it again with dwf predictor --evaluate-only",

@@ -254,6 +254,7 @@ CEILINGS: tuple[Column[Target], ...] = (
     Column("images", lambda t: "-" if t.images is None else str(t.images)),
     Column("ties", lambda t: number_cell(t.ceiling.ties)),
     Column("noise", lambda t: number_cell(t.ceiling.noise)),
+    Column("luck", lambda t: t.ceiling.luck or "-"),
     Column("tau", lambda t: number_cell(t.ceiling.tau)),
     Column("R2", lambda t: number_cell(t.ceiling.r2)),
     Column("best baseline", lambda t: t.best_baseline or "-"),
@@ -262,11 +263,13 @@ CEILINGS: tuple[Column[Target], ...] = (
 CEILING_WORDS = (
     "Ties: the largest tau-b of a row that tells no two networks the same, since networks with "
     "equal true values have no order; computed. Noise: what an oracle reaches that knows each "
-    "network's expected share of right images, but not the luck of the images that were drawn "
-    "(binomial, for each network by itself): pairs that it orders rightly less those wrongly, of "
-    "the pairs that are not tied. Tau: both together, their product. R2 of the oracle: in closed "
-    "form, but for a half that is chosen by the property itself. Networks that are scored on the "
-    "same images share some luck, which a row can learn: it may pass the ceiling a little."
+    "network's expected share of right images, but not the luck of the images that were drawn: "
+    "pairs that it orders rightly less those wrongly, of the pairs that are not tied. Luck: "
+    "`shared`, images were drawn anew, the same for all networks; `own`, where their answers to "
+    "each image are not known it is binomial, of each network by itself, and the ceiling too low. "
+    "Tau: both together, their product. R2 of the oracle: in closed form, but for a half that is "
+    "chosen by the property itself. A row learns from labels with the same luck, so it may pass "
+    "the ceiling a little."
 )
 SUBSET_WORDS = (
     "Tau with its interval, and over the ceiling of these networks. The better half has at least "
