@@ -22,7 +22,7 @@ from dwf.predictors.experiment import FILE as HEAD
 from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.predictor import Predictor
 from dwf.predictors.properties import Columns
-from dwf.predictors.row import Unit, read_record, units_of
+from dwf.predictors.row import Unit, is_finished, units_there
 from dwf.run_folder import LEFTOVERS, hold, replacing, sweep, write_json
 from dwf.same_settings import refuse_other_settings
 from dwf.zoo.store import Zoo
@@ -39,7 +39,7 @@ class Score:
     seed: int
     property: str
     networks: int
-    """Networks of which it was measured."""
+    """Networks of which it was measured and told; of weights that overflow none is told."""
     mae: float
     r2: float | None
     tau: float | None
@@ -137,7 +137,7 @@ def predict_zoo(config: ExperimentConfig, root: Path, *, name: str, zoo: str) ->
         raise RunConflict(f"{run} holds no experiment: fit one without --predict")
     refuse_other_settings(run / "run", config, free=("only", "seeds"))
     opened = Zoo.open(folder_in(Path(root) / "zoos", zoo))
-    units = [unit for unit in units_of(config) if _is_finished(run, unit)]
+    units = [unit for unit in units_there(run, config) if is_finished(run, unit)]
     if not units:
         raise WorkFailed(f"no row of {run} is finished: fit some without --predict")
     folder = run / "predicted" / zoo
@@ -145,11 +145,6 @@ def predict_zoo(config: ExperimentConfig, root: Path, *, name: str, zoo: str) ->
         sweep(folder.rglob(LEFTOVERS))
         _refuse_other_zoo(folder, opened)
         return _predict(units, run, opened, folder, Path(root))
-
-
-def _is_finished(run: Path, unit: Unit) -> bool:
-    record = read_record(run, unit)
-    return record is not None and "reason" not in record
 
 
 def _refuse_other_zoo(folder: Path, zoo: Zoo) -> None:
@@ -224,7 +219,7 @@ def _scores(
         if not columns.has(name):
             continue
         true_N = columns.read(name)
-        known_N = np.isfinite(true_N)
+        known_N = np.isfinite(true_N) & np.isfinite(told_N)
         if not known_N.any():
             continue
         true_N, told_N = true_N[known_N], told_N[known_N]
