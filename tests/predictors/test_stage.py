@@ -263,6 +263,8 @@ def test_all_epochs_or_the_last_one_count(tmp_path):
     assert (zoo.columns["epoch"][last["train"]] == 2).all()
     assert len(every["train"]) == 2 * len(last["train"])
     np.testing.assert_array_equal(learn_all["train"], every["train"])
+    said = plan(experiment(epochs="learn_all"), tmp_path, name="run")
+    assert "72 rows of networks for training, 12 for choices" in said
     for name in ("val", "test"):
         np.testing.assert_array_equal(learn_all[name], last[name])
 
