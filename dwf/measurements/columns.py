@@ -5,6 +5,7 @@ Shape suffixes: R rows of the zoo, N rows of a block.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,10 @@ from dwf.metrics import logger
 from dwf.zoo.store import Zoo
 
 _PARTS = ("train", "val", "test")
+GAP = "generalisation_gap"
+"""Training accuracy less test accuracy, of any zoo whose own table has both."""
+OF_GAP = ("train_accuracy", "test_accuracy")
+_WHICH_IMAGES = ("parts", "images", "train_images")
 
 
 def measured(zoo: Zoo, root: Path) -> dict[str, np.ndarray]:
@@ -60,11 +65,51 @@ def images_of(zoo: Zoo, root: Path, *, column: str) -> int | None:
     part, _, what = column.partition("_")
     if what != "accuracy" or part not in _PARTS or column not in zoo.columns:
         return None
+    images = _images_in(zoo, part)
+    if images is None or part != "train":
+        return images
+    return min(images, zoo.facts.train_scores or images)
+
+
+def _images_in(zoo: Zoo, part: str) -> int | None:
+    """Return how many images a part of the zoo's data has; None where they are not here."""
     try:
-        images = len(zoo.load_data().part(part))
+        return len(zoo.load_data().part(part))
     except (ConfigError, DataUnavailable):
         return None
-    return min(images, zoo.facts.train_scores or images) if part == "train" else images
+
+
+def stand_ins(zoo: Zoo, root: Path) -> dict[str, str]:
+    """Return score -> measured column that is the same number, of scores the zoo's table lacks.
+
+    A zoo's accuracy and loss are those of all validation or test images, and so is a measured one
+    of all of them: samples have no others.
+    """
+    found = dict[str, str]()
+    for _, told in measurements(zoo, root):
+        for name, column in told.columns.items():
+            score = f"{column.part}_{name.rpartition('_')[2]}"
+            is_score = told.measures[column.measure]["kind"] == "accuracy"
+            if not is_score or column.part == "train" or score in zoo.columns:
+                continue
+            if column.images == _images_in(zoo, str(column.part)):
+                found.setdefault(score, name)
+    return found
+
+
+def settings_behind(zoo: Zoo, root: Path, *, column: str) -> tuple[dict[str, Any], int | None]:
+    """Return the settings that a column was measured by, and on how many images.
+
+    Settings without parts and numbers of images, which may differ between data sets; none of a
+    column of the zoo's own.
+    """
+    for _, told in measurements(zoo, root):
+        if column in told.columns:
+            one = told.columns[column]
+            settings = told.measures[one.measure]
+            kept = {key: value for key, value in settings.items() if key not in _WHICH_IMAGES}
+            return kept, one.images
+    return {}, images_of(zoo, root, column=column)
 
 
 def measurements(zoo: Zoo, root: Path) -> Iterator[tuple[Path, Measured]]:

@@ -60,9 +60,6 @@ class OnImages(Checked):
 class AccuracyConfig(OnImages):
     """Accuracy and mean cross-entropy of each network on images of a part."""
 
-    named: bool = True
-    """Whether columns begin with the measure's name; else they are called as those that training
-    writes (`val_accuracy`, `test_loss`), for networks that no training scored, as samples."""
     kind: Literal["accuracy"] = "accuracy"
     """The measure."""
 

@@ -44,7 +44,7 @@ class Own(Measure):
         try:
             told = self._function()(
                 block.network,
-                block.state,
+                {name: tensor.clone() for name, tensor in block.state.items()},  # other measures'
                 images_MX,
                 labels_M.to(block.device),
                 **self.config.arguments,

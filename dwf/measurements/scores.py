@@ -23,21 +23,17 @@ class Accuracy(Measure):
     config: AccuracyConfig
 
     def columns(self, pictures: Pictures, facts: Facts) -> dict[str, Column]:
-        """Return `NAME_accuracy` and `NAME_loss`, or `PART_accuracy` and `PART_loss`."""
+        """Return `NAME_accuracy` and `NAME_loss`."""
         images = len(pictures.part(self.part, self.config.images))
         return {
-            f"{self._stem}_accuracy": Column(self.name, self.part, images=images, is_share=True),
-            f"{self._stem}_loss": Column(self.name, self.part, images=images),
+            f"{self.prefix}_accuracy": Column(self.name, self.part, images=images, is_share=True),
+            f"{self.prefix}_loss": Column(self.name, self.part, images=images),
         }
 
     def values(self, block: Block) -> dict[str, np.ndarray]:
         """Return accuracy and loss in nats."""
         found = block.answers(self.part, self.config.images)
-        return {f"{self._stem}_accuracy": found.accuracy_N, f"{self._stem}_loss": found.loss_N}
-
-    @property
-    def _stem(self) -> str:
-        return self.prefix if self.config.named else self.part
+        return {f"{self.prefix}_accuracy": found.accuracy_N, f"{self.prefix}_loss": found.loss_N}
 
 
 class Gap(Measure):

@@ -19,7 +19,7 @@ import numpy as np
 
 from dwf.devices import find_device
 from dwf.errors import ConfigError, IncompleteZoo, NotAZoo, RunConflict
-from dwf.measurements.columns import measured, measurements
+from dwf.measurements.columns import GAP, OF_GAP, measured, measurements
 from dwf.measurements.config import MeasureConfig, block_size
 from dwf.measurements.folder import (
     FILE,
@@ -223,6 +223,8 @@ def _decide(config: MeasureConfig, zoo: Zoo, root: Path) -> Measured:
 def _refuse_known(own: dict[str, Column], columns: dict[str, Column], zoo: Zoo, root: Path) -> None:
     """Refuse a column that is there already, in the zoo's table, here or in another measurement."""
     known = {name: f"the table of {zoo.path}" for name in zoo.columns}
+    if all(name in zoo.columns for name in OF_GAP):
+        known[GAP] = f"{' and '.join(OF_GAP)} of {zoo.path}"
     known |= {name: str(f) for f, told in measurements(zoo, root) for name in told.columns}
     known |= dict.fromkeys(columns, "another measure of these settings")
     for name, column in own.items():

@@ -16,12 +16,11 @@ from dwf.errors import ConfigError
 from dwf.plain import Json
 from dwf.predictors.ceilings import Ceiling, ceiling, in_better_half
 from dwf.predictors.scores import Score, Yardstick, draw_networks
-from dwf.predictors.told import Told, Truth
+from dwf.predictors.told import LEAST, Told, Truth
 from dwf.randomness import seed_of
 
 ALL, BETTER_HALF = "all", "better half"
 CHOSEN, LAST = "chosen", "last"
-_LEAST = 3  # networks that a figure is of
 
 Figures = dict[str, np.ndarray]
 """Metric -> values_S."""
@@ -108,7 +107,7 @@ def subsets_of(truth: Truth, better_by: str) -> dict[str, np.ndarray]:
         names = sorted(set(labels_N.tolist()))
         for name in names if len(names) > 1 else ():
             found[f"{what} {name}"] = np.flatnonzero(labels_N == name)
-    return {name: places for name, places in found.items() if len(places) >= _LEAST}
+    return {name: places for name, places in found.items() if len(places) >= LEAST}
 
 
 def compare(
@@ -228,9 +227,9 @@ def _target(
 
 
 def _refuse(truth: Truth, told: Sequence[Told]) -> None:
-    if len(truth.values_NP) < _LEAST:
+    if len(truth.values_NP) < LEAST:
         raise ConfigError(
-            f"{len(truth.values_NP)} test networks: a report needs {_LEAST} at least; raise "
+            f"{len(truth.values_NP)} test networks: a report needs {LEAST} at least; raise "
             "split.test, or train a larger zoo"
         )
     if not told:

@@ -370,7 +370,9 @@ class CombinedConfig(JoinedSettings):
         return {part: known[part] for part in self.parts}
 
 
-_MEASURED = frozenset(["accuracy", "loss", "error", "gap", "calibration", "robustness", "test"])
+_MEASURED = frozenset(
+    ["accuracy", "loss", "error", "gap", "calibration", "robustness", "test", "diverged"]
+)
 _OF_THE_ROW = frozenset(("network", "seed", "split", "checksum"))
 
 

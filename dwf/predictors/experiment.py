@@ -22,7 +22,7 @@ from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.properties import Property, read_properties
 from dwf.predictors.splits import PARTS, architecture_of, parts_of
 from dwf.predictors.start import digest_of
-from dwf.predictors.told import Truth
+from dwf.predictors.told import LEAST, Truth
 from dwf.run_folder import replacing, write_json
 from dwf.settings import Name, build
 from dwf.zoo.manifest import zoos_named
@@ -78,6 +78,11 @@ class Networks:
     values_NP: np.ndarray
     """Values of their properties, one zoo after the other."""
 
+    @property
+    def count(self) -> int:
+        """How many networks, however many rows of each."""
+        return sum(len(np.unique(own_K)) for own_K in self.network)
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -113,7 +118,7 @@ class Experiment:
             digest=_digest(parts),
             start=digest_of(config),
         )
-        _refuse_few(config, origin, zoos)
+        _refuse_few(config, origin, zoos, parts=parts)
         for name in ("train", "test"):
             _refuse_constant(parts[name].values_NP, config.properties, part=name)
         return cls(zoos, origin, parts)
@@ -274,15 +279,17 @@ def _digest(parts: dict[str, Networks]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _refuse_few(config: ExperimentConfig, origin: Origin, zoos: tuple[Zoo, ...]) -> None:
-    least = {"train": 2, "val": 1, "test": 2}
-    for name, count in origin.counts.items():
-        if count < least[name]:
+def _refuse_few(
+    config: ExperimentConfig, origin: Origin, zoos: tuple[Zoo, ...], *, parts: dict[str, Networks]
+) -> None:
+    counts = {name: part.count for name, part in parts.items()}
+    for name, least in {"train": 2, "val": 1, "test": LEAST}.items():
+        if counts[name] < least:
             left = f", {origin.left_out} were left out" if origin.left_out else ""
             raise TooFewNetworks(
-                f"{', '.join(str(zoo.path) for zoo in zoos)} split by {config.split.by}: {count} "
-                f"networks for {name}, at least {least[name]} expected (train, val, test are "
-                f"{', '.join(map(str, origin.counts.values()))}{left}): set another split, or "
+                f"{', '.join(str(zoo.path) for zoo in zoos)} split by {config.split.by}: "
+                f"{counts[name]} networks for {name}, at least {least} expected (train, val, test "
+                f"are {', '.join(map(str, counts.values()))}{left}): set another split, or "
                 "train a larger zoo"
             )
 

@@ -23,6 +23,8 @@ from dwf.predictors.regression import Inputs, Regression, Trained
 from dwf.predictors.targets import TARGETS, Shares, Targets
 from dwf.randomness import seeded
 from dwf.run_folder import RunPart
+from dwf.same_settings import differences
+from dwf.settings import to_dict
 from dwf.training.task import refuse_few
 from dwf.zoo.moments import Source, Sources
 
@@ -98,6 +100,11 @@ class LearntPredictor(Trained, Predictor, Generic[Inputs]):
                 f"it would begin at weights that tell {', '.join(start.properties)}, and is to "
                 f"tell {', '.join(self.properties)}: set the same properties"
             )
+        if start._targets() is not self._targets():
+            raise ConfigError(
+                f"it would begin at weights that tell {_learns(start.config)}, and is to tell "
+                f"{_learns(self.config)}: set the same"
+            )
         self.targets = start.targets
         self._take_own(start._own())
 
@@ -105,8 +112,15 @@ class LearntPredictor(Trained, Predictor, Generic[Inputs]):
         try:
             self.module.load_state_dict(start.module.state_dict())
         except RuntimeError as error:
+            told = (to_dict(start.config), to_dict(self.config))
+            differ = [
+                f"{key} = {there!r}, this one has {here!r}"
+                for key, there, here in differences(*told)
+                if not key.startswith("training.")
+            ]
             raise ShapeMismatch(
-                f"{self.config.kind}: it would begin at weights of another module: {error}"
+                f"{self.config.kind}: it would begin at weights of another module: "
+                + ("; ".join(differ) or str(error))
             ) from None
 
     def _targets(self) -> type[Targets]:
@@ -144,6 +158,10 @@ class LearntPredictor(Trained, Predictor, Generic[Inputs]):
         self.targets = self._targets().restore(state["targets"])
         super()._restore(state)
         self._take_modules(state)
+
+
+def _learns(config: LearntPredictorSettings) -> str:
+    return "loss = bce" if config.loss == "bce" else f"targets = {config.targets}"
 
 
 class PredictionTask(Regression[Inputs]):

@@ -42,8 +42,9 @@ def describe(
         return
     experiment = Experiment.decide(config, root)
     counts, out = experiment.origin.counts, experiment.origin.left_out
+    noun = "networks" if config.epochs == "last" else "rows of networks"
     yield (
-        f"{counts['train']} networks for training, {counts['val']} for choices and "
+        f"{counts['train']} {noun} for training, {counts['val']} for choices and "
         f"{counts['test']} for the test, split by {config.split.by}, epochs: {config.epochs}"
         + (f"; {out} without a value are left out" if out else "")
     )

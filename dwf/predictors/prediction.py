@@ -24,7 +24,7 @@ from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.predictor import Predictor
 from dwf.predictors.properties import Columns
 from dwf.predictors.report import draw_predictions
-from dwf.predictors.row import Unit, read_record, units_of
+from dwf.predictors.row import Unit, is_finished, units_there
 from dwf.run_folder import LEFTOVERS, hold, replacing, sweep, write_json
 from dwf.same_settings import refuse_other_settings
 from dwf.zoo.store import Zoo
@@ -41,7 +41,7 @@ class Score:
     seed: int
     property: str
     networks: int
-    """Networks of which it was measured."""
+    """Networks of which it was measured and told; of weights that overflow none is told."""
     mae: float
     r2: float | None
     tau: float | None
@@ -145,7 +145,7 @@ def predict_zoo(config: ExperimentConfig, root: Path, *, name: str, zoo: str) ->
         raise RunConflict(f"{run} holds no experiment: fit one without --predict")
     refuse_other_settings(run / "run", config, free=("only", "seeds"))
     opened = Zoo.open(folder_in(Path(root) / "zoos", zoo))
-    units = [unit for unit in units_of(config) if _is_finished(run, unit)]
+    units = [unit for unit in units_there(run, config) if is_finished(run, unit)]
     if not units:
         raise WorkFailed(f"no row of {run} is finished: fit some without --predict")
     folder = run / "predicted" / zoo
@@ -153,11 +153,6 @@ def predict_zoo(config: ExperimentConfig, root: Path, *, name: str, zoo: str) ->
         sweep(folder.rglob(LEFTOVERS))
         _refuse_other_zoo(folder, opened)
         return _predict(units, run, opened, folder, Path(root))
-
-
-def _is_finished(run: Path, unit: Unit) -> bool:
-    record = read_record(run, unit)
-    return record is not None and "reason" not in record
 
 
 def _refuse_other_zoo(folder: Path, zoo: Zoo) -> None:
@@ -236,7 +231,7 @@ def _score(unit: Unit, columns: Columns, name: str, told_N: np.ndarray) -> Score
     if not columns.has(name):
         return None
     true_N = columns.read(name)
-    known_N = np.isfinite(true_N)
+    known_N = np.isfinite(true_N) & np.isfinite(told_N)
     if not known_N.any():
         return None
     true_N, told_N = true_N[known_N], told_N[known_N]

@@ -13,12 +13,17 @@ import numpy as np
 
 from dwf.densities.conditions import are_words
 from dwf.errors import ConfigError
-from dwf.measurements.columns import images_of, measured
+from dwf.measurements.columns import (
+    GAP,
+    OF_GAP,
+    images_of,
+    measured,
+    settings_behind,
+    stand_ins,
+)
+from dwf.plain import Json
 from dwf.zoo.store import Zoo
 
-GAP = "generalisation_gap"
-"""Training accuracy less test accuracy, of any zoo that has both."""
-_OF_GAP = ("train_accuracy", "test_accuracy")
 _NO_PROPERTIES = ("network", "seed", "split", "checksum")
 
 
@@ -42,8 +47,9 @@ def read_properties(zoos: Sequence[Zoo], names: Sequence[str], *, root: Path) ->
         root: folder that holds zoos/ and runs/, where measured columns are.
 
     Raises:
-        ConfigError: a zoo has no such column, or one of words; or two zoos of the same data
-            measured it on different numbers of images. Names the zoo and what it has.
+        ConfigError: a zoo has no such column, or one of words; or two zoos measured it by
+            different settings, or, of the same data, on different numbers of images. Names the
+            zoo and what it has.
     """
     tables = [Columns(zoo, root) for zoo in zoos]
     return [_read(name, tables) for name in names]
@@ -52,16 +58,33 @@ def read_properties(zoos: Sequence[Zoo], names: Sequence[str], *, root: Path) ->
 def _read(name: str, tables: Sequence["Columns"]) -> Property:
     values = tuple(table.read(name) for table in tables)
     images = [table.images(name) for table in tables]
+    _refuse_two_meanings(name, tables)
     known = [count for count in images if count is not None]
-    for table, count in zip(tables, images, strict=True):
-        first = tables[0]
-        if table.zoo.facts.data == first.zoo.facts.data and count != images[0]:
+    return Property(name, values, max(known) if len(known) == len(images) else None)
+
+
+def _refuse_two_meanings(name: str, tables: Sequence["Columns"]) -> None:
+    """Refuse a column that is not the same measure in all zoos."""
+    meant = [table.meaning(name) for table in tables]
+    first = tables[0]
+    for table, (settings, count) in zip(tables, meant, strict=True):
+        if settings != meant[0][0]:
             raise ConfigError(
-                f"{name} of {first.zoo.path} is of {images[0]} images and that of "
-                f"{table.zoo.path} of {count}, of the same data: measure both alike, with "
+                f"{name} of {first.zoo.path} is measured by {_words(meant[0][0])} and that of "
+                f"{table.zoo.path} by {_words(settings)}: measure both alike, with dwf measure, "
+                "or leave one out"
+            )
+        same_data = [t.zoo.facts.data == table.zoo.facts.data for t in tables].index(True)
+        if count != meant[same_data][1]:
+            raise ConfigError(
+                f"{name} of {tables[same_data].zoo.path} is of {meant[same_data][1]} images and "
+                f"that of {table.zoo.path} of {count}, of the same data: measure both alike, with "
                 "dwf measure"
             )
-    return Property(name, values, max(known) if len(known) == len(images) else None)
+
+
+def _words(settings: dict[str, Json]) -> str:
+    return str(settings) if settings else "what made the zoo"
 
 
 class Columns:
@@ -74,11 +97,28 @@ class Columns:
 
     def __init__(self, zoo: Zoo, root: Path):
         self.zoo, self.root = zoo, root
-        self.all = zoo.columns | measured(zoo, root)
+        found = measured(zoo, root)
+        self._stand_ins = stand_ins(zoo, root)
+        self.all = zoo.columns | found | {n: found[one] for n, one in self._stand_ins.items()}
 
     def has(self, name: str) -> bool:
         """Whether it is a column, or can be computed of some."""
-        return name in self.all or (name == GAP and all(each in self.all for each in _OF_GAP))
+        return name in self.all or (name == GAP and self._has_gap)
+
+    @property
+    def _has_gap(self) -> bool:
+        return all(each in self.zoo.columns for each in OF_GAP)
+
+    def meaning(self, name: str) -> tuple[dict[str, Json], int | None]:
+        """Return the settings that a property is measured by, and on how many images.
+
+        No settings of what the zoo's own table has, and of what is the same number.
+        """
+        name_there = self._stand_ins.get(name, name)
+        if name == GAP and self._has_gap:
+            return {}, None
+        settings, images = settings_behind(self.zoo, self.root, column=name_there)
+        return {} if name in self._stand_ins else settings, images
 
     def read(self, name: str) -> np.ndarray:
         """Return values_N of a property, float64.
@@ -86,8 +126,8 @@ class Columns:
         Raises:
             ConfigError: there is no such column, or it holds words.
         """
-        if name == GAP and name not in self.all and self.has(name):
-            train_N, test_N = (self.read(each) for each in _OF_GAP)
+        if name == GAP and self._has_gap:
+            train_N, test_N = (self.read(each) for each in OF_GAP)
             return train_N - test_N
         if name not in self.all or name in _NO_PROPERTIES:
             raise ConfigError(
@@ -111,4 +151,4 @@ class Columns:
 
     def images(self, name: str) -> int | None:
         """Return the number of images behind a share; None where it is none, or nobody knows."""
-        return images_of(self.zoo, self.root, column=name)
+        return images_of(self.zoo, self.root, column=self._stand_ins.get(name, name))

@@ -68,6 +68,15 @@ def units_of(config: ExperimentConfig, every: bool = False) -> tuple[Unit, ...]:
     return tuple(Unit(name, seed) for name in names for seed in config.all_seeds)
 
 
+def units_there(run: Path, config: ExperimentConfig, *, every: bool = False) -> tuple[Unit, ...]:
+    """Return the same with all seeds that were begun before, which settings may not count now."""
+    names = config.rows if every else config.chosen
+    begun = (run / "rows").glob("*/seed-*")
+    seeds = {int(folder.name.removeprefix("seed-")) for folder in begun} | {*config.all_seeds}
+    units = (Unit(name, seed) for name in names for seed in sorted(seeds))
+    return tuple(u for u in units if u.seed in config.all_seeds or u.folder(run).exists())
+
+
 def read_record(run: Path, unit: Unit) -> dict[str, Json] | None:
     """Return what came of a row, its `facts` or the `reason` that it has none; None: not over."""
     file = unit.folder(run) / RECORD
@@ -80,6 +89,12 @@ def read_record(run: Path, unit: Unit) -> dict[str, Json] | None:
         if "reason" not in told and not isinstance(told["facts"], dict):
             raise TypeError("facts are no `key: value` pairs")
     return told
+
+
+def is_finished(run: Path, unit: Unit) -> bool:
+    """Whether a row is over and tells something."""
+    record = read_record(run, unit)
+    return record is not None and "reason" not in record
 
 
 def finished_units(run: Path) -> set[int]:

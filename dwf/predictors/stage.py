@@ -30,10 +30,12 @@ from dwf.predictors.row import (
     do_row,
     finished_units,
     forget,
+    is_finished,
     read_config,
     read_record,
     read_told,
     units_of,
+    units_there,
 )
 from dwf.ranks import world
 from dwf.run_folder import (
@@ -148,9 +150,10 @@ def fit_predictors(
         has_workers=True,
         ours=ours,
     ) as record:
-        if record is None:
-            return ours.on_first(Report.load, _report_folder(folder))
-        ours.on_first(_begin, experiment, folder, config=config)
+        if record is not None:
+            ours.on_first(_begin, experiment, folder, config=config)
+    if record is None:
+        return ours.on_first(_finished_report, folder)
     problem = _run_rows(work(root, name=name), run)
     return ours.on_first(_finish, record, problem)
 
@@ -172,7 +175,7 @@ def report_again(config: ExperimentConfig, root: Path, *, name: str) -> Report:
         raise RunConflict(f"{folder} holds no experiment: fit one without --evaluate-only")
     refuse_other_settings(folder / "run", config, free=FREE)
     with hold(folder / "run"):
-        return _report(folder, config, units_of(config))
+        return _report(folder, config, units_there(folder, config))
 
 
 def work(root: Path, *, name: str) -> Work:
@@ -240,7 +243,7 @@ def _take_changed_rows(folder: Path, config: ExperimentConfig) -> None:
     file, now = folder / "run" / "config.yaml", to_dict(config)
     with hold(folder / "run"):
         for name in _changed_rows(folder, config):
-            for unit in (Unit(name, seed) for seed in config.all_seeds):
+            for unit in units_there(folder, replace(config, only=(name,))):
                 forget(folder, unit)
         begun = read_mapping(file)
         write_text(file, yaml.safe_dump(begun | {"rows": now["rows"]}, sort_keys=False))
@@ -314,7 +317,7 @@ def _finish(record: RunFolder, problem: str) -> Report:
 def _finish_alone(record: RunFolder, problem: str) -> Report:
     folder = record.path.parent
     config = read_config(folder)
-    made = _report(folder, config, units_of(config, every=True))
+    made = _report(folder, config, units_there(folder, config, every=True))
     reasons = {unit: _reason(folder, unit, problem) for unit in units_of(config)}
     failed = {unit: reason for unit, reason in reasons.items() if reason}
     if failed:
@@ -329,6 +332,18 @@ def _finish_alone(record: RunFolder, problem: str) -> Report:
     return made
 
 
+def _finished_report(folder: Path) -> Report:
+    """Read the report; write it again where it is on fewer rows than are finished."""
+    config = read_config(folder)
+    made = Report.load(_report_folder(folder))
+    told = {(row.name, seed) for row in made.rows for seed in row.seeds}
+    units = units_there(folder, config, every=True)
+    if all((u.row, u.seed) in told for u in units if is_finished(folder, u)):
+        return made
+    with hold(folder / "run"):
+        return _report(folder, config, units)
+
+
 def _reason(folder: Path, unit: Unit, problem: str) -> str:
     record = read_record(folder, unit)
     return record.get("reason", "") if record else problem or "it is not over"
@@ -337,7 +352,8 @@ def _reason(folder: Path, unit: Unit, problem: str) -> str:
 def _report(folder: Path, config: ExperimentConfig, units: tuple[Unit, ...]) -> Report:
     told = [one for unit in units if (one := read_told(folder, unit, config=config)) is not None]
     if not told:
-        reasons = {_reason(folder, unit, "it is not over") for unit in units}
+        records = [record for unit in units if (record := read_record(folder, unit)) is not None]
+        reasons = {record["reason"] for record in records} or {"it is not over"}
         raise WorkFailed(f"no row of {folder} is finished:\n  " + "\n  ".join(sorted(reasons)))
     seconds = sum(sum(one.seconds.values()) for one in told)
     (name, root), place = name_and_root(folder, "runs"), _report_folder(folder)

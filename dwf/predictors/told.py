@@ -10,6 +10,9 @@ import numpy as np
 
 from dwf.plain import Json
 
+LEAST = 3
+"""Networks that a figure is of, at least."""
+
 
 @dataclass(frozen=True)
 class Truth:

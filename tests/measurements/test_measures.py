@@ -68,15 +68,6 @@ def test_accuracy_and_loss_are_those_of_the_scorer(config):
         np.testing.assert_allclose(found[f"{prefix}_loss"], wanted.loss_N, rtol=1e-6)
 
 
-@pytest.mark.parametrize("part", ["train", "val", "test"])
-def test_accuracy_without_its_name_is_called_as_training_calls_it(part):
-    block = block_of(MLP)
-    named = values(Accuracy, AccuracyConfig(), block=block, part=part)
-    plain = values(Accuracy, AccuracyConfig(named=False), block=block, part=part)
-    assert list(plain) == [f"{part}_accuracy", f"{part}_loss"]
-    np.testing.assert_array_equal(list(plain.values()), list(named.values()))
-
-
 def test_a_network_without_answers_is_right_nowhere():
     block = block_of(MLP)
     block.state["layers.0.weight"][1] = torch.nan

@@ -22,6 +22,7 @@ from dwf.measurements.config import (
     CorruptionConfig,
     CostConfig,
     FgsmConfig,
+    GapConfig,
     MeasureConfig,
     OwnConfig,
     PgdConfig,
@@ -136,6 +137,9 @@ def test_a_column_of_the_zoos_own_is_refused(root):
     assert "val_accuracy" in zoo.columns
     with pytest.raises(ConfigError, match=r"column val_accuracy is measured already, in the table"):
         measure_zoo(config(measures={"val": own}), root, name="m")
+    gap = {"generalisation_gap": GapConfig()}
+    with pytest.raises(ConfigError, match=r"already, in train_accuracy and test_accuracy of .*/z"):
+        measure_zoo(config(measures=gap), root, name="m")
 
 
 @pytest.mark.parametrize("stop_after", [0, 2])
@@ -262,6 +266,11 @@ def spread(network, state, images_MX, labels_M, scale=1.0):
     logits_NMK = network_logits(network, state, images_MX=images_MX)
     return {"spread": scale * logits_NMK.std((1, 2)), "images": [len(labels_M)] * len(logits_NMK)}
 
+def spoil(network, state, images_MX, labels_M):
+    for tensor in (*state.values(), images_MX, labels_M):
+        tensor.zero_()
+    return {"spread": [1.0] * len(next(iter(state.values())))}
+
 def wrong(network, state, images_MX, labels_M):
     return {"spread": [1.0]}
 """
@@ -293,6 +302,18 @@ def test_a_measure_of_the_users_own_runs_where_they_named_it(root, own):
     (found,) = measure_zoo(asked, root, name="m")
     assert (found.values["test_mine_images"] == 30).all()
     assert (found.values["test_mine_spread"] > 0).all()
+
+
+def test_what_it_does_to_its_arguments_changes_no_other_measure(root, own):
+    trust_code("own_measure:spoil")
+    mine = replace(own, target="own_measure:spoil", columns=("spread",), arguments={})
+    (found,) = measure_zoo(
+        config(measures={"mine": mine, "after": AccuracyConfig(parts=("test",))}), root, name="m"
+    )
+    (alone,) = measure_zoo(
+        config(measures={"alone": AccuracyConfig(parts=("test",))}), root, name="n"
+    )
+    np.testing.assert_array_equal(found.values["test_after_loss"], alone.values["test_alone_loss"])
 
 
 def test_what_it_returns_is_looked_at(root, own):

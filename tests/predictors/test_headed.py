@@ -223,7 +223,8 @@ def test_settings_in_which_zoos_differ_are_hyper_parameters(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["test_accuracy", "val_loss", "train_accuracy", "generalisation_gap", "checksum"]
+    "name",
+    ["test_accuracy", "val_loss", "train_accuracy", "generalisation_gap", "checksum", "diverged"],
 )
 def test_scores_are_no_hyper_parameters(name):
     with pytest.raises(ValueError, match=f"columns has '{name}'"):

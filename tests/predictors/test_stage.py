@@ -156,7 +156,12 @@ def test_some_rows_now_others_and_more_seeds_later_and_the_report_again(lines, t
     shutil.rmtree(tmp_path / "zoos")
     shutil.rmtree(tmp_path / "reports")
     again = report_again(experiment(rows=TWO, only=["line"]), tmp_path, name="run")
-    assert {row.name for row in again.rows} == {"line"}
+    assert {row.name: row.seeds for row in again.rows} == {"line": (0, 1)}
+    write_made_zoo(tmp_path)
+    made = fit_predictors(experiment(rows=TWO, only=["line"]), tmp_path, name="run")
+    assert {row.name: row.seeds for row in made.rows} == {"constant": (0,), "line": (0, 1)}
+    made = predict_zoo(experiment(rows=TWO), tmp_path, name="run", zoo="a")
+    assert made.rows == ("constant/seed-0", "line/seed-0", "line/seed-1")
     with pytest.raises(RunConflict, match="holds no experiment"):
         report_again(config, tmp_path, name="nowhere")
     with pytest.raises(ConfigError, match=r"rows = \['lines'\]: the rows are constant, line"):
@@ -181,6 +186,10 @@ def test_rows_begin_at_the_weights_of_a_file(lines, tmp_path):
     other = experiment(rows=still, resume_from=str(file), properties=["test_accuracy"])
     with pytest.raises(WorkFailed, match=r"weights that tell sum, and is to tell test_accuracy"):
         fit_predictors(other, tmp_path, name="third")
+    other = experiment(rows={"line": still["line"] | {"targets": "ranks"}}, resume_from=str(file))
+    words = r"is finished:\n  it would begin at .* targets = deviations, and is to tell targets = r"
+    with pytest.raises(WorkFailed, match=words):
+        fit_predictors(other, tmp_path, name="fourth")
 
 
 # --- which networks -------------------------------------------------------------------------------
@@ -254,6 +263,8 @@ def test_all_epochs_or_the_last_one_count(tmp_path):
     assert (zoo.columns["epoch"][last["train"]] == 2).all()
     assert len(every["train"]) == 2 * len(last["train"])
     np.testing.assert_array_equal(learn_all["train"], every["train"])
+    said = plan(experiment(epochs="learn_all"), tmp_path, name="run")
+    assert "72 rows of networks for training, 12 for choices" in said
     for name in ("val", "test"):
         np.testing.assert_array_equal(learn_all[name], last[name])
 
@@ -268,6 +279,7 @@ def test_what_cannot_be_told_is_refused_and_leaves_nothing(tmp_path):
     write_made_zoo(tmp_path, columns=columns)
     write_made_zoo(tmp_path, "b", columns={"sum": None})
     write_made_zoo(tmp_path, "few", count=4)
+    write_made_zoo(tmp_path, "ten", count=10)
     cases = [
         (experiment(properties=["some"]), "some of 1 of the 60 networks of .* row 3"),
         (experiment(properties=["same"]), "same is 1 of all 36 networks for train"),
@@ -280,6 +292,8 @@ def test_what_cannot_be_told_is_refused_and_leaves_nothing(tmp_path):
         (experiment(zoos=["few"]), r"held apart as test: give --split.by network"),
         (experiment(zoos=["few"], split={"by": "network"}), r"0 networks for val, at least 1"),
         (experiment(zoos=["c"]), r"zoos/c is not a zoo"),
+        (experiment(zoos=["ten"]), r"2 networks for test, at least 3 expected .* are 6, 2, 2\)"),
+        (experiment(zoos=["ten"], epochs="all"), r"2 networks for test, at least 3"),
     ]
     for config, words in cases:
         with pytest.raises((ConfigError, TooFewNetworks, NotAZoo), match=words):
@@ -376,6 +390,21 @@ def test_a_layout_that_no_row_knows_is_refused(lines, tmp_path, monkeypatch):
     with pytest.raises(ShapeMismatch, match="does not know"):
         predict_zoo(config, tmp_path, name="run", zoo="a")
     assert not (tmp_path / "runs/run/predicted").exists()
+
+
+def test_networks_of_which_a_row_tells_no_number_are_in_no_score(lines, tmp_path, monkeypatch):
+    zoo = write_made_zoo(tmp_path)
+    config = experiment(rows={"line": line()})
+    fit_predictors(config, tmp_path, name="run")
+
+    def overflow(self, sources):
+        return np.where(np.arange(120) < 3, np.nan, zoo.columns["sum"] + 1)[:, None]
+
+    monkeypatch.setattr("tests.predictors.kinds.Line.predict", overflow)
+    (score,) = predict_zoo(config, tmp_path, name="run", zoo="a").scores
+    assert score.networks == 117 and score.mae == pytest.approx(1.0)
+    monkeypatch.setattr("tests.predictors.kinds.Line.predict", lambda *_: np.full((120, 1), np.nan))
+    assert not predict_zoo(config, tmp_path, name="run", zoo="a").scores
 
 
 @pytest.mark.slow

@@ -150,7 +150,9 @@ def _file_name(name: str) -> str:
 
 
 def _dots(axes: Axes, true_N: np.ndarray, told_N: np.ndarray, *, colour: str, name: str) -> None:
-    """Draw predicted against true values; far ones lie on the edge."""
+    """Draw predicted against true values; far ones lie on the edge, no number nowhere."""
+    is_told_N = np.isfinite(told_N)
+    true_N, told_N = true_N[is_told_N], told_N[is_told_N]
     wide = np.ptp(true_N) or 1.0
     told_N = np.clip(told_N, true_N.min() - wide, true_N.max() + wide)
     if len(true_N) >= MANY:
