@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from dwf.compute import device_of_all
+from dwf.compute import Gpus, device_of_all
 from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.evaluation.report import INDEX, Record, renew_index, save_timing
 from dwf.files import read_json
@@ -83,7 +83,7 @@ def plan(
     *,
     name: str,
     ranks: int = 1,
-    gpu_memory_gb: float | None = None,
+    gpus: Gpus | None = None,
 ) -> str:
     """Return in words what `fit_predictors` would fit: networks, rows, parameters, memory.
 
@@ -92,7 +92,7 @@ def plan(
         root: folder that holds zoos/ and runs/.
         name: the experiment's name.
         ranks: how many train together, one for each GPU.
-        gpu_memory_gb: memory of a GPU, where it is known.
+        gpus: those of the site that it is planned for; None: of this machine.
 
     Raises:
         ConfigError, TooFewNetworks, NotAZoo: of zoos that are there, see `Experiment.decide`.
@@ -103,7 +103,7 @@ def plan(
         f"{len(config.chosen)} rows on {', '.join(config.zoos)}, seeds "
         f"{', '.join(map(str, config.all_seeds))} -> {folder}"
         + (f"; {over} of {len(units)} are over and kept" if over else ""),
-        *planned.describe(config, Path(root), ranks=ranks, gpu_memory_gb=gpu_memory_gb),
+        *planned.describe(config, Path(root), ranks=ranks, gpus=gpus),
     ]
     return "\n".join(lines)
 

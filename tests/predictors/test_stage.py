@@ -16,6 +16,9 @@ import yaml
 
 from dwf import preemption
 from dwf.cluster import local
+from dwf.cluster.backend import gpus_elsewhere
+from dwf.cluster.config import ClusterLaunch
+from dwf.compute import Gpus
 from dwf.errors import (
     ConfigError,
     NotAZoo,
@@ -113,6 +116,23 @@ def test_a_killed_experiment_and_any_number_of_workers_end_with_the_same_bytes(
 
     fit_predictors(config, tmp_path, name="again", run=with_workers)
     assert read_bytes(tmp_path, "again") == whole
+
+
+@pytest.mark.parametrize(("site", "each"), [(None, "process"), (4, "GPU"), (0, "process")])
+def test_a_plan_counts_memory_by_what_computes_there(lines, tmp_path, monkeypatch, site, each):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    write_made_zoo(tmp_path)
+    config = experiment(rows={"line": line(compute={"device": "auto"})})
+    gpus = None if site is None else Gpus(site)
+    assert f"memory per {each}: weights" in plan(config, tmp_path, name="run", gpus=gpus)
+
+
+def test_a_launch_asks_the_site_for_its_gpus(tmp_path):
+    file = tmp_path / "site.yaml"
+    file.write_text("{gpus_per_node: 4, cpus_per_node: 8, gpu_memory_gb: 80}")
+    folder = tmp_path / "runs" / "one"
+    assert gpus_elsewhere(ClusterLaunch(tmp_path, nodes=2, cluster=file), folder) == Gpus(4, 80)
+    assert gpus_elsewhere(ClusterLaunch(tmp_path), folder) is None
 
 
 def test_the_chosen_step_and_the_last_one_are_told(lines, tmp_path):
