@@ -22,6 +22,7 @@ from dwf.flags import making_again, name_and_root
 from dwf.names import folder_in
 from dwf.plain import Json
 from dwf.predictors import plan as planned
+from dwf.predictors.compare import ALL, CHOSEN
 from dwf.predictors.experiment import FILE, Experiment, Origin, read_truth
 from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.report import Report, write_report
@@ -50,6 +51,7 @@ from dwf.yaml_files import read_mapping
 
 FREE = ("only", "seeds")
 """Settings by which an experiment is widened."""
+_TRACKED = ("tau", "r2")
 
 
 def _is_whole(folder: Path) -> bool:
@@ -323,10 +325,20 @@ def _finish_alone(record: RunFolder, problem: str) -> Report:
             "others. Mend the cause and give the same command again:\n"
             + "\n".join(f"  {one.row} (seed {one.seed}): {why}" for one, why in failed.items())
         )
-    record.finish(rows=len(config.chosen), seeds=config.seeds)
+    record.finish(rows=len(config.chosen), seeds=config.seeds, scores=_scores(made))
     for one in (folder, _report_folder(folder)):
         sweep(one.rglob(LEFTOVERS))
     return made
+
+
+def _scores(made: Report) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Return row -> property -> the scores on all test networks that trackers show."""
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    for one in made.entries:
+        if (one.subset, one.step) == (ALL, CHOSEN):
+            told = {metric: one.scores[metric].mean for metric in _TRACKED}
+            found.setdefault(one.row, {})[one.property] = told
+    return found
 
 
 def _reason(folder: Path, unit: Unit, problem: str) -> str:

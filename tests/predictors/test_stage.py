@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dwf import preemption
+from dwf import preemption, trackers
 from dwf.cluster import local
 from dwf.cluster.backend import gpus_elsewhere
 from dwf.cluster.config import ClusterLaunch
@@ -87,6 +88,24 @@ def test_rows_tell_what_their_predictors_do_and_the_report_is_on_the_test_networ
     fit_predictors(config, tmp_path, name="run")
     assert not lock.exists(), "what is finished may be a colleague's, and takes no lock"
     assert (tmp_path / "reports/run/report.json").stat().st_mtime_ns == before, "finished already"
+
+
+def test_trackers_show_the_scores_of_the_report_beside_the_settings(tmp_path):
+    write_made_zoo(tmp_path)
+    rows = {name: {"kind": name} for name in ("constant", "statistics")}
+    config = experiment(rows=rows, properties=["sum", "generalisation_gap"])
+    trackers.track_with("tensorboard")
+    made = fit_predictors(config, tmp_path, name="run")
+    board = EventAccumulator(str(tmp_path / "runs/run/run/tensorboard")).Reload()
+    shown = {tag: board.Scalars(tag)[-1].value for tag in board.Tags()["scalars"]}
+    for row in rows:
+        for property_ in config.properties:
+            for metric in ("tau", "r2"):
+                expected = made.entry(row, property_).scores[metric].mean
+                found = shown.pop(f"summary/scores.{row}.{property_}.{metric}")
+                assert found == pytest.approx(expected, rel=1e-6), (row, property_, metric)
+    assert shown == {"summary/rows": 2, "summary/seeds": 1}
+    assert "_hparams_/session_start_info" in board.summary_metadata
 
 
 def test_a_killed_experiment_and_any_number_of_workers_end_with_the_same_bytes(
