@@ -31,6 +31,15 @@ class ComputeConfig(Checked):
     """Seconds between two saves of what is in work."""
 
 
+@dataclass(frozen=True)
+class Gpus:
+    """GPUs of the machines that work is planned for."""
+
+    per_node: int
+    memory_gb: float | None = None
+    """Memory of one; None: not known."""
+
+
 def device_of_all(devices: Iterable[str]) -> str:
     """Return the device of work of several parts: `cuda` if a part needs it, `auto` if one may."""
     return max(devices, key=("cpu", "auto", "cuda").index, default="cpu")

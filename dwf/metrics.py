@@ -153,6 +153,7 @@ class Progress:
         self.what, self.total, self.unit = what, total, unit
         self._begun_with = self.done = done
         self._started = self._last_line = time.monotonic()
+        self._facts = ""
         self._bar = _shown(what, total, done) if bar else None
 
     def __enter__(self) -> "Progress":
@@ -170,13 +171,20 @@ class Progress:
     def update(self, done: float, **facts: str) -> None:
         """Say how many units are done, with facts to show (`accuracy="96.1 %"`)."""
         self.done = done
-        shown = "  ".join(f"{name} {value}" for name, value in facts.items())
+        self._facts = shown = "  ".join(f"{name} {value}" for name, value in facts.items())
         if self._bar:
             self._bar.update(0, completed=done, told=self._told(), facts=shown)
         if time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             tell = note if self._bar else logger.info
             tell(f"{self.line()}  {shown}".rstrip())
+
+    def stop_here(self) -> None:
+        """Say that all is done: work that may need less than its total has come to its end."""
+        self.total = round(self.done)
+        if self._bar:
+            shown = {"told": self._told(), "facts": self._facts}
+            self._bar.update(0, total=self.total, completed=self.done, **shown)
 
     def wait(self, done: float) -> None:
         """Say that nobody works on it now: the rate is counted from here."""

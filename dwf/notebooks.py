@@ -83,14 +83,18 @@ class NotebookBar:
         self._display = display(self._view(), raw=True, display_id=True)
         self._shown_at = time.monotonic()
 
-    def update(self, task: int, *, completed: float, **told: str) -> None:
+    def update(
+        self, task: int, *, completed: float, total: float | None = None, **told: str
+    ) -> None:
         """Show how far the work is, at most some times a second.
 
         Args:
             task: 0: there is one.
             completed: units done.
+            total: units of work in all, where they are others than before.
             told: what to write beside the bar.
         """
+        self._total = self._total if total is None else total
         self._done, self._words = completed, "  ".join(filter(None, told.values()))
         if time.monotonic() - self._shown_at >= _SECONDS_BETWEEN:
             self._show()

@@ -71,6 +71,16 @@ def test_progress_without_a_terminal_is_one_line_a_minute(caplog, monkeypatch):
         )
 
 
+def test_work_that_ends_before_its_total_says_that_all_is_done(caplog, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("dwf.metrics.time.monotonic", lambda: now[0])
+    with caplog.at_level(logging.INFO, "dwf"), Progress("search", 20, unit="rounds") as bar:
+        now[0] = 10.0
+        bar.update(5)
+        bar.stop_here()
+    assert caplog.messages == ["search: 5 of 5 rounds, 0.5 rounds/s, 10.0 s"]
+
+
 def test_large_numbers_of_progress_have_no_exponents(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("dwf.metrics.time.monotonic", lambda: now[0])

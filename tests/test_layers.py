@@ -51,6 +51,7 @@ GROUND = (
     "dataframes",
     "notebooks",
     "flags",
+    "jobs",
     "trackers",
     "plain",
     "compute",

@@ -10,10 +10,11 @@ from dwf.notebooks import NotebookBar, facts_html, in_notebook, table_html
 CELL = """
 import time
 from dwf.metrics import Progress
-with Progress("train zoo <iris>", 8, unit="networks") as progress:
+with Progress("train zoo <iris>", 10, unit="networks") as progress:
     for done in range(9):
         progress.update(done, accuracy=f"{done} %")
         time.sleep(0.05)
+    progress.stop_here()
 """
 
 

@@ -106,6 +106,14 @@ def test_a_bar_leaves_a_line_a_minute_and_its_end(tmp_path, monkeypatch):
     assert text[-1] == "train: 100 of 100 steps, 0.5 steps/s, 200.0 s" and len(text) == 4
 
 
+def test_a_bar_ends_full_where_work_ends_before_its_total(monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Progress("search", 20, unit="rounds") as bar:
+        bar.update(5)
+        bar.stop_here()
+        assert bar._bar.finished
+
+
 def test_progress_tells_of_the_whole(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("dwf.metrics.time.monotonic", lambda: now[0])

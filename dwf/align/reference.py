@@ -14,7 +14,7 @@ from dwf.align.frame import Match
 from dwf.align.groups import Group, permute
 from dwf.align.shards import read_chunks
 from dwf.errors import ConfigError, ShapeMismatch, TooFewNetworks
-from dwf.metrics import logger
+from dwf.metrics import Progress, logger
 from dwf.ranks import world
 from dwf.run_folder import load_state, save_state
 from dwf.zoo.store import Zoo
@@ -120,17 +120,22 @@ def _iterated_mean(
     ours = world()
     state = {"closeness": [], "best": start_D, "next": start_D}
     state = ours.on_first(lambda: load_state(file) if file.exists() else state)
-    while state["next"] is not None and len(state["closeness"]) < max_rounds:
-        mean_D = _mean_of_aligned(zoo, groups, match, state["next"])
-        # One rank decides: on other hardware the last bit of a product may differ.
-        last = ours.on_first(_squared_norm, zoo.layout.learnt(mean_D))
-        *before, _ = closeness = [*state["closeness"], last]
-        if not before or last > before[-1] * (1 + _LEAST_GAIN):
-            state = {"closeness": closeness, "best": state["next"], "next": mean_D}
-        else:
-            state = {"closeness": closeness, "best": state["best"], "next": None}
-        ours.on_first(save_state, file, state)
-        logger.info("reference, round %d: mean inner product %.5g", len(closeness), last)
+    done, what = len(state["closeness"]), f"reference of {zoo.name}"
+    with Progress(what, max_rounds, unit="rounds", done=done, bar=ours.is_first) as progress:
+        while state["next"] is not None and len(state["closeness"]) < max_rounds:
+            mean_D = _mean_of_aligned(zoo, groups, match, state["next"])
+            # One rank decides: on other hardware the last bit of a product may differ.
+            last = ours.on_first(_squared_norm, zoo.layout.learnt(mean_D))
+            *before, _ = closeness = [*state["closeness"], last]
+            if not before or last > before[-1] * (1 + _LEAST_GAIN):
+                state = {"closeness": closeness, "best": state["next"], "next": mean_D}
+            else:
+                state = {"closeness": closeness, "best": state["best"], "next": None}
+            ours.on_first(save_state, file, state)
+            progress.update(len(closeness), **{"mean inner product": f"{last:.5g}"})
+        progress.stop_here()
+    told = state["closeness"][0], max(state["closeness"])
+    logger.info("%s: mean inner product %.5g in the first round, %.5g in the best", what, *told)
     return state["best"] if state["next"] is None else state["next"]
 
 

@@ -193,7 +193,7 @@ def _describe(audit: Audit, unit: Unit, folder: Path) -> Iterator[str]:
     yield f"  {unit.row} ({unit.zoo}): {audit.row(unit).generator}"
     zoos, config = folder / unit.zoo / "zoos", audit.generator(unit)
     try:
-        told = list(describe_sizes(config, zoos, ranks=1, gpu_memory_gb=None))
+        told = list(describe_sizes(config, zoos, ranks=1, gpus=None))
     except ConfigError as error:
         raise ConfigError(f"rows.{unit.row}: {error}") from None
     known = layout_of(zoos / config.zoo) is not None

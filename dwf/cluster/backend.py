@@ -20,6 +20,7 @@ from dwf.cluster.config import (
 from dwf.cluster.element import jobs_folder
 from dwf.cluster.watch import Slurm
 from dwf.cluster.work import going_on, missing
+from dwf.compute import Gpus
 from dwf.errors import ConfigError, RunConflict
 from dwf.files import read_json
 from dwf.metrics import logger
@@ -54,6 +55,12 @@ def runner(launch: ClusterLaunch, folder: Path) -> Runner:
 def is_elsewhere(launch: ClusterLaunch, folder: Path) -> bool:
     """Return whether the work in `folder` may run on other machines than this one."""
     return _slurm(launch, folder) is not None or chosen_backend(launch) == "ray"
+
+
+def gpus_elsewhere(launch: ClusterLaunch, folder: Path) -> Gpus | None:
+    """Return the GPUs of the site that the work in `folder` is submitted to; None: it is not."""
+    runs = _slurm(launch, folder)
+    return runs.site.gpus if runs else None
 
 
 def describe(launch: ClusterLaunch, work: Work) -> str:

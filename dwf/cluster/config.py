@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from dwf.checked import Checked
+from dwf.compute import Gpus
 from dwf.errors import ConfigError
 from dwf.settings import Count, Expert, Launch, Positive, Preset, Repeated, Whole, find_file, load
 
@@ -56,6 +57,11 @@ class SiteConfig(Checked):
     """Folder of each node for temporary files; becomes `TMPDIR`."""
     sbatch: dict[str, str] = field(default_factory=dict)
     """Further options of sbatch, without the dashes: `{reservation: mine}`."""
+
+    @property
+    def gpus(self) -> Gpus:
+        """GPUs of a node."""
+        return Gpus(self.gpus_per_node or 0, self.gpu_memory_gb)
 
     def __post_init__(self):
         words = ("partition", "account", "qos", "constraint", "time", "scratch")

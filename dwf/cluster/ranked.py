@@ -30,6 +30,7 @@ from dwf.cluster.slurm import Element
 from dwf.errors import ConfigError, RunConflict, StillRunning, WorkFailed
 from dwf.files import parse_json, read_json, told_by
 from dwf.flags import name_and_root, words_naming
+from dwf.jobs import RECORD
 from dwf.metrics import SECONDS_BETWEEN_LINES, logger
 from dwf.plain import Settings
 from dwf.run_folder import write_json
@@ -39,7 +40,7 @@ from dwf.shipped import ROOT
 from dwf.stages import Product, stage
 from dwf.trackers import TrackerName
 
-SCRIPT, RECORD = "slurm/generator.sh", "submitted.json"
+SCRIPT = "slurm/generator.sh"
 SECONDS_BETWEEN_LOOKS = 5.0
 _LOOKS_TO_BELIEVE = 3
 _SHOWN = ("train_loss", "val_loss", "sample_accuracy", "tokens/s", "samples/s")

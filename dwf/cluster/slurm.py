@@ -12,6 +12,7 @@ from pathlib import Path
 from dwf.cluster.config import SiteConfig
 from dwf.errors import ConfigError
 from dwf.extras import require
+from dwf.jobs import JobState, Key
 from dwf.metrics import logger
 from dwf.plain import visible
 
@@ -39,9 +40,10 @@ class Element:
     why: str
     """Slurm's reason while it waits."""
 
-
-Key = tuple[str, int]
-"""(job, index in its array)."""
+    @property
+    def is_queued(self) -> bool:
+        """Whether it is still to begin, for the first time or again."""
+        return self.state in ("PENDING", "REQUEUED", "CONFIGURING")
 
 
 def has_slurm() -> bool:
@@ -122,6 +124,14 @@ def living() -> dict[Key, Element] | None:
         job, index, state, node, why = line.strip().split("|")
         found[job, int(index) if index.isdigit() else 0] = Element(state, node, why=why)
     return found
+
+
+def states() -> dict[Key, JobState] | None:
+    """Return whether the user's jobs run or wait, see `living`."""
+    found = living()
+    if found is None:
+        return None
+    return {key: "queued" if one.is_queued else "running" for key, one in found.items()}
 
 
 def ends(keys: Iterable[Key]) -> dict[Key, tuple[str, str]]:

@@ -19,17 +19,17 @@ from pathlib import Path
 from dwf.cluster import slurm
 from dwf.cluster.config import SiteConfig, minutes, refuse_control, setup_lines
 from dwf.cluster.element import Element, forget_failures, jobs_folder
-from dwf.cluster.slurm import Key
 from dwf.cluster.work import missing
 from dwf.errors import ConfigError
 from dwf.extras import require
 from dwf.files import read_json, told_by
+from dwf.jobs import RECORD, Key
 from dwf.metrics import logger
 from dwf.plain import Json
 from dwf.run_folder import write_json
 from dwf.stages import Work
 
-RECORD, LAUNCH = "submitted.json", "launch.json"
+LAUNCH = "launch.json"
 _LIMIT = re.compile(r"submit|job array", re.IGNORECASE)  # of a limit, not of "submission"
 
 

@@ -10,11 +10,12 @@ from dwf.cluster import slurm
 from dwf.cluster.board import Board
 from dwf.cluster.config import SiteConfig
 from dwf.cluster.element import failed_units, failure_path, jobs_folder
-from dwf.cluster.slurm import Element, Key
+from dwf.cluster.slurm import Element
 from dwf.cluster.submit import elements, job_numbers, submit_missing
 from dwf.cluster.work import going_on, missing, raise_failures
 from dwf.errors import StillRunning
 from dwf.files import read_json
+from dwf.jobs import Key
 from dwf.run_folder import hold
 from dwf.stages import Work
 
@@ -107,9 +108,8 @@ def _count(
     counts: Counter = Counter()
     waiting = set()
     for element, units in mine:
-        pending = element.state in ("PENDING", "REQUEUED", "CONFIGURING")
-        counts["queued" if pending else "running"] += len(units)
-        if pending and element.why not in ("None", "JobArrayTaskLimit"):
+        counts["queued" if element.is_queued else "running"] += len(units)
+        if element.is_queued and element.why not in ("None", "JobArrayTaskLimit"):
             waiting.add(element.why)
     counts["failed"] = len(failed_units(work.folder) & todo)
     return counts, waiting

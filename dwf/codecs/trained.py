@@ -12,6 +12,7 @@ from torch import nn
 
 from dwf.codecs.codec import Codec
 from dwf.codecs.config import CodecSettings
+from dwf.compute import Gpus
 from dwf.errors import ConfigError, TooLarge
 from dwf.randomness import seed_of
 from dwf.ranks import world
@@ -171,7 +172,7 @@ class TrainedCodec(Codec):
         layouts: Sequence[Layout],
         *,
         world: int,
-        gpu_memory_gb: float | None = None,
+        gpus: Gpus | None = None,
     ) -> str:
         """Return in words what trains it, and what that takes on each GPU.
 
@@ -179,7 +180,7 @@ class TrainedCodec(Codec):
             config: its settings.
             layouts: of the zoos that are known.
             world: ranks, one for each GPU.
-            gpu_memory_gb: memory of a GPU, where it is known.
+            gpus: those of the site that it is planned for; None: of this machine.
 
         Raises:
             ConfigError: the settings of DeepSpeed are wrong, or the batch cannot be shared by so
@@ -202,5 +203,5 @@ class TrainedCodec(Codec):
             key="codec.training",
             activations=activations,
             hints=hints,
-            gpu_memory_gb=gpu_memory_gb,
+            gpus=gpus,
         )

@@ -47,10 +47,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if ranks.is_first:
         if said := parsed.preset_taken("generator"):
             print(said)
-        memory = job.site.gpu_memory_gb if job else None
-        num = job.ranks if job else ranks.world
+        gpus, num = (job.site.gpus, job.ranks) if job else (None, ranks.world)
         with room.planned_only(launch.dry_run or job is not None):
-            planned = plan(config, launch.root, name=name, ranks=num, gpu_memory_gb=memory)
+            planned = plan(config, launch.root, name=name, ranks=num, gpus=gpus)
         print(planned)
     if launch.dry_run:
         if ranks.is_first:

@@ -60,11 +60,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if said := parsed.preset_taken("predictor"):
             print(said)
         if not (launch.predict or launch.evaluate_only):
+            folder = root / "runs" / name
             with room.planned_only(
-                launch.dry_run
-                or (ranks.world == 1 and backend.is_elsewhere(launch, root / "runs" / name))
+                launch.dry_run or (ranks.world == 1 and backend.is_elsewhere(launch, folder))
             ):
-                print(plan(config, root, name=name, ranks=ranks.world))
+                gpus = backend.gpus_elsewhere(launch, folder) if ranks.world == 1 else None
+                print(plan(config, root, name=name, ranks=ranks.world, gpus=gpus))
     if launch.dry_run:
         print(*[parsed.describe()] * ranks.is_first)
         return

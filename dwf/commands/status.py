@@ -1,15 +1,24 @@
 """How far everything in a root is, or zoos in detail."""
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from dwf.arguments import POSITIONAL, Argument
+from dwf.cluster import slurm
 from dwf.errors import ConfigError
-from dwf.folders.kinds import KINDS, Place, kind_of
+from dwf.folders.kinds import KINDS, find_place, is_root, meant_by
+from dwf.jobs import Living
 from dwf.metrics import print_table
+from dwf.names import folders_in
 from dwf.ranks import world
 
+if TYPE_CHECKING:
+    from dwf.folders.status import Standing
+
 _SEVERAL = Argument(metavar="[FOLDER ...]")
+_IN_DETAIL = ("zoo",)
 Folders = Annotated[tuple[Path, ...], POSITIONAL, _SEVERAL]
 
 
@@ -28,49 +37,49 @@ def status(folders: Folders = (), *, root: Path = Path()) -> int:
 
 
 def _status(folders: tuple[Path, ...], root: Path) -> int:
+    living = functools.cache(slurm.states)  # asked once at most
     if not folders:
-        return _print_all(root)
-    (first, *more) = folders
-    if not more and kind_of(first) is None and (first / "zoos").is_dir():
-        return _print_all(first)
-    others = [folder for folder in folders if kind_of(folder) not in (KINDS["zoo"], None)]
-    zoos = [folder for folder in folders if folder not in others]  # whoever reads it refuses others
+        return _print_all(root, living)
+    if len(folders) == 1 and is_root(folders[0]):
+        return _print_all(folders[0], living)
+    given = [find_place(folder, root) for folder in folders]
+    zoos = [place.path for place in given if place.kind.noun in _IN_DETAIL]
+    others = [place for place in given if place.kind.noun not in _IN_DETAIL]
     code = 0
     if zoos:
         from dwf.zoo.care import status as status_of_zoos
 
-        code = status_of_zoos(tuple(zoos))
+        code = status_of_zoos(zoos, living)
     if others:
-        from dwf.folders.status import COLUMNS, read_standing
+        from dwf.folders.status import read_standing
 
-        found = [read_standing(_place(each)) for each in others]
-        print_table(list(COLUMNS), [one.cells for one in found])
-        for one in found:
-            if one.holder:
-                print(f"{one.place.path}: worked on by {one.holder}")
+        found = [read_standing(place, living) for place in others]
+        _print(found)
         code = max(code, int(any(one.state != "finished" for one in found)))
     return code
 
 
-def _place(folder: Path) -> Place:
-    kind = kind_of(folder)
-    if kind is None:
-        raise ConfigError(f"{folder}: no folder of dwf")
-    return Place(folder, kind)
+def _print_all(root: Path, living: Living) -> int:
+    from dwf.folders.status import in_short, read_standings
 
-
-def _print_all(root: Path) -> int:
-    from dwf.folders.status import COLUMNS, in_short, read_standings
-
-    found = read_standings(root)
+    found = read_standings(root, living)
     if not found:
+        parents = {kind.parent for kind in KINDS.values()}
+        if root.absolute().name in parents and folders_in(root):
+            raise ConfigError(meant_by(root, root))
         print(
             f"{root.absolute()}: no zoos, runs or reports here; --root FOLDER names another place"
         )
         return 0
-    print_table(list(COLUMNS), [one.cells for one in found])
-    print(f"{len(found)} folders: {in_short(found)}")
-    for one in found:
-        if one.holder:
-            print(f"{one.place.path}: worked on by {one.holder}")
+    _print(found, in_short(found))
     return int(any(one.state in ("damaged", "unreadable") for one in found))
+
+
+def _print(found: "Sequence[Standing]", in_short: str = "") -> None:
+    from dwf.folders.status import COLUMNS
+
+    print_table(list(COLUMNS), [one.cells for one in found])
+    if in_short:
+        print(f"{len(found)} folders: {in_short}")
+    for one in found:
+        print(*one.lines, sep="\n", end="\n" * bool(one.lines))

@@ -3,13 +3,14 @@
 ROOT/zoos/NAME   ROOT/runs/NAME   ROOT/reports/NAME   ...
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dwf.errors import ConfigError
 from dwf.flags import name_and_root
-from dwf.names import expanded, folders_in
+from dwf.names import expanded, folder_said, folders_in
 from dwf.plain import Json
 from dwf.yaml_files import nearest, read_mapping
 
@@ -121,6 +122,60 @@ def kind_of(folder: Path) -> Kind | None:
     return next(iter(at_home or able), None)
 
 
+def is_root(folder: Path) -> bool:
+    """Return whether a folder is none of a kind, and holds folders such as zoos/."""
+    parents = (folder / kind.parent for kind in KINDS.values())
+    return kind_of(folder) is None and any(parent.is_dir() for parent in parents)
+
+
+def find_place(word: Path, root: Path) -> Place:
+    """Return the folder that a word of a command line says: a path to it, or the name of a zoo.
+
+    Args:
+        word: as it was typed.
+        root: folder that holds zoos/, runs/ and reports/.
+
+    Raises:
+        ConfigError: it says none; names the commands that show what it may mean.
+    """
+    folder = folder_said(word, KINDS["zoo"].parent)
+    kind = kind_of(folder)
+    if kind is None:
+        raise ConfigError(meant_by(word, root) or _unknown(str(word), root))
+    return Place(folder, kind)
+
+
+def meant_by(word: Path, root: Path) -> str:
+    """Return what a word that is no folder of a kind may mean, and which commands show that.
+
+    Empty where it is neither a kind, nor a folder of folders, nor a name under the root.
+    """
+    parents = {kind.parent for kind in KINDS.values()}
+    name = word.absolute().name
+    if word.is_dir() and name in parents:
+        root = word.parent if word.name else word.absolute().parent
+    kind = next((k for k in KINDS.values() if name in (k.parent, k.noun)), None)
+    every = [place for one in KINDS.values() for place in places(root, one)]
+    if kind:
+        known = [place for place in every if place.kind.parent == kind.parent]
+        what = f"names no {kind.noun}; these lie in {kind.parent}/ of a root"
+    else:
+        known = [place for place in every if word.absolute() in place.path.absolute().parents]
+        what = "is but the first part of a name"
+        if not known:
+            known = [place for place in every if str(word) == place.name]
+            what = "names no zoo, but another folder"
+    if not (kind or known):
+        return ""
+    one = shlex.quote(str(known[0].path)) if known else f"{root / kind.parent}/NAME"
+    return f"{word} {what}: {_listing(root)} lists all, dwf status {one} tells of one"
+
+
+def _listing(root: Path) -> str:
+    is_here = root.absolute() == Path.cwd()
+    return "dwf status" + ("" if is_here else f" --root {shlex.quote(str(root))}")
+
+
 def find_alike(words: Sequence[str], root: Path) -> list[Place]:
     """Return the folders that words stand for: folders, or names under a root of one kind.
 
@@ -154,13 +209,17 @@ def _is_there(root: Path, kind: Kind, word: str) -> bool:
 def _not_found(words: Sequence[str], root: Path, kinds: Sequence[Kind | None]) -> str:
     for word, kind in zip(words, kinds, strict=True):
         if not kind and not _parents(root, word):
-            known = [place.name for one in KINDS.values() for place in places(root, one)]
-            return (
-                f"{word}: no folder of dwf, and no name of one under {root}"
-                f"{nearest(word, known)}; dwf status --root {root} lists them"
-            )
+            return _unknown(word, root)
     where = ", ".join(f"{word} in {_parents(root, word) or 'a folder'}" for word in words)
     return f"{where}: give two of one kind, as folders"
+
+
+def _unknown(word: str, root: Path) -> str:
+    known = [place.name for one in KINDS.values() for place in places(root, one)]
+    return (
+        f"{word}: no folder of dwf, and no name of one under {root}{nearest(word, known)}; "
+        f"{_listing(root)} lists them"
+    )
 
 
 def _parents(root: Path, word: str) -> str:

@@ -9,7 +9,9 @@ from typing import Literal
 
 from dwf.errors import CorruptShard, DwfError
 from dwf.files import read_json, told_by
+from dwf.flags import words_naming
 from dwf.folders.kinds import KINDS, MADE_BY, Place, place_of, places
+from dwf.jobs import Jobs, Living, nobody_tells, read_jobs
 from dwf.metrics import read_metrics
 from dwf.names import folders_in
 from dwf.pipeline import PipelineConfig, commands
@@ -20,7 +22,9 @@ from dwf.system_errors import sentence_of
 from dwf.yaml_files import read_mapping
 from dwf.zoo.manifest import grown_by, read_manifest
 
-State = Literal["finished", "in work", "submitted", "stopped", "damaged", "unreadable"]
+State = Literal[
+    "finished", "in work", "running", "queued", "submitted", "stopped", "damaged", "unreadable"
+]
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,18 @@ class Standing:
     """The process that works on it."""
     changed: float | None
     """When its records last changed, in seconds since 1970; None where it has none."""
+    jobs: Jobs | None = None
+    """Jobs that it was submitted as, while it is not finished and no process works on it."""
+
+    @property
+    def lines(self) -> list[str]:
+        """Sentences on who works on it, or worked and ended."""
+        if self.holder:
+            return [f"{self.place.path}: worked on by {self.holder}"]
+        if not self.jobs:
+            return []
+        said = f"{self.place.path}: {self.jobs.words}"
+        return [said + f": {_going_on(self.place)}" * (self.state == "stopped")]
 
     @property
     def cells(self) -> list[str]:
@@ -49,16 +65,34 @@ COLUMNS = ("folder", "kind", "state", "how far", "last change")
 _TIME = "%Y-%m-%d %H:%M"
 
 
-def read_standings(root: Path) -> list[Standing]:
+_SUBMITTED_BY = {
+    "zoo": "zoo",
+    "run": "generator",
+    "experiment": "predictor",
+    "fine-tuning": "finetune",
+    "audit": "audit",
+}
+"""Kind -> command that submits work on one to Slurm."""
+
+
+def _going_on(place: Place) -> str:
+    """Return how the work that jobs left is taken up."""
+    command = f"dwf {_SUBMITTED_BY[place.kind.noun]} --resume"
+    nodes = " --nodes N" if place.kind.noun == "run" else ""  # of others a record tells it
+    return f"go on with: {command} {words_naming(place.path, place.kind.parent)}{nodes}"
+
+
+def read_standings(root: Path, living: Living = nobody_tells) -> list[Standing]:
     """Return how far everything under a root is, kind by kind, by name.
 
     Args:
         root: folder that holds zoos/, runs/ and reports/.
+        living: asks Slurm.
     """
     known = [place for kind in KINDS.values() for place in places(root, kind)]
     paths = {place.path for place in known}
     closed = [one for one in _closed(root) if one.place.path not in paths]
-    return [*map(read_standing, known), *closed]
+    return [*(read_standing(place, living) for place in known), *closed]
 
 
 def _closed(root: Path) -> Iterator[Standing]:
@@ -75,13 +109,18 @@ def _closed(root: Path) -> Iterator[Standing]:
                 yield Standing(Place(folder, kind), "unreadable", told, None, changed=None)
 
 
-def read_standing(place: Place) -> Standing:
-    """Return how far a folder is."""
+def read_standing(place: Place, living: Living = nobody_tells) -> Standing:
+    """Return how far a folder is.
+
+    Args:
+        place: the folder.
+        living: asks Slurm.
+    """
     who = holder(place.records)
     try:
         with told_by(place.path, cure="its records were altered"):
             is_finished, far = _FAR.get(place.kind.noun, _by_records)(place)
-            jobs = [] if who or is_finished else _jobs(place.records)
+            jobs = None if who or is_finished else read_jobs(place.records, living)
     except OSError as error:
         return Standing(place, "unreadable", sentence_of(error), who, _changed(place))
     except DwfError as error:
@@ -89,23 +128,15 @@ def read_standing(place: Place) -> Standing:
     state: State = "finished" if is_finished else "stopped"
     if who:
         state = "in work"
-    elif jobs:
-        state, far = "submitted", ", ".join(filter(None, (far, f"Slurm job {', '.join(jobs)}")))
-    return Standing(place, state, far, who, _changed(place))
+    elif jobs and jobs.state != "ended":
+        state = jobs.state
+    return Standing(place, state, far, who, changed=_changed(place), jobs=jobs)
 
 
 def _changed(place: Place) -> float | None:
     files = [place.records / name for name in ("done.json", "metrics.jsonl", "environment.json")]
     times = [file.stat().st_mtime for file in files if file.exists()]
     return max(times, default=None)
-
-
-def _jobs(records: Path) -> list[str]:
-    file = records / "jobs" / "submitted.json"
-    if not file.exists():
-        return []
-    told = read_json(file, list)
-    return [str(one["job"]) if isinstance(one, dict) else str(one) for one in told]
 
 
 # --- kinds ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dwf.codecs.config import CODECS
+from dwf.compute import Gpus
 from dwf.densities.base_config import DensitySettings
 from dwf.errors import ConfigError, TooFewNetworks
 from dwf.generators.config import GateConfig, GeneratorConfig
@@ -105,7 +106,7 @@ def is_fitted(folder: Path) -> bool:
 
 
 def describe_sizes(
-    config: GeneratorConfig, zoos: Path, *, ranks: int, gpu_memory_gb: float | None
+    config: GeneratorConfig, zoos: Path, *, ranks: int, gpus: Gpus | None
 ) -> Iterator[str]:
     """Yield what it learns from, what is fitted to that, and what trains the density.
 
@@ -136,7 +137,7 @@ def describe_sizes(
         refuse_unmixed(config, layouts)
         refuse_no_graphs(config, layouts)
         told = _told(config, zoos)
-        yield from _describe_density(config, layouts, num_train, told, ranks, gpu_memory_gb)
+        yield from _describe_density(config, layouts, num_train, told, ranks, gpus)
         yield from _describe_codec(config, zoos)
         yield from _advise_positions(config, layouts[0])
         yield from _advise_frames(config, zoos)
@@ -194,7 +195,7 @@ def _describe_density(
     num_train: int,
     told: tuple[int, ...],
     ranks: int,
-    gpu_memory_gb: float | None,
+    gpus: Gpus | None,
 ) -> Iterator[str]:
     codec, density = find(CODECS, config.codec.kind), config.density
     shape = codec.planned_shape(config.codec, layouts, num_train=num_train)
@@ -211,7 +212,7 @@ def _describe_density(
         f"{codes}, density {density.kind} with a backbone {density.backbone.kind} of {num:,} "
         "parameters"
     )
-    yield f"{density.kind}: {_describe_learning(density, backbone, shape, ranks, gpu_memory_gb)}"
+    yield f"{density.kind}: {_describe_learning(density, backbone, shape, ranks, gpus)}"
 
 
 def _describe_store(density: DensitySettings, shape: "CodeShape", num_train: int) -> Iterator[str]:
@@ -248,7 +249,7 @@ def _describe_learning(
     backbone: "nn.Module",
     shape: "CodeShape",
     ranks: int,
-    gpu_memory_gb: float | None,
+    gpus: Gpus | None,
 ) -> str:
     """Return in words which ranks train a density; one that is `plain` is fitted by the first."""
     from dwf.densities.needs import Needs
@@ -256,7 +257,7 @@ def _describe_learning(
 
     training, settings = density.training, density.backbone
     needs = Needs.of(density, shape, ranks=ranks)
-    said = describe_training(backbone, training, gpu_memory_gb=gpu_memory_gb, **vars(needs))
+    said = describe_training(backbone, training, gpus=gpus, **vars(needs))
     if training.engine == "plain":
         return said
     return f"{said}\n{describe_speed(settings.multiplications(shape), needs.share)}"
@@ -395,11 +396,9 @@ def _count_rows(config: GeneratorConfig, path: Path) -> tuple[int, int, str]:
     return num_train, num_val, where
 
 
-def describe_training(
-    config: GeneratorConfig, zoos: Path, *, ranks: int, gpu_memory_gb: float | None
-) -> str:
+def describe_training(config: GeneratorConfig, zoos: Path, *, ranks: int, gpus: Gpus | None) -> str:
     """Return in words what trains the codec, and what that takes; see `TrainedCodec`."""
     layouts = [layout_of(zoos / name) for name in (config.zoo, *config.codec_zoos)]
     known = [layout for layout in layouts if layout is not None]
     codec = find(CODECS, config.codec.kind)
-    return codec.describe_training(config.codec, known, world=ranks, gpu_memory_gb=gpu_memory_gb)
+    return codec.describe_training(config.codec, known, world=ranks, gpus=gpus)

@@ -4,6 +4,7 @@ import itertools
 from functools import partial
 from pathlib import Path
 
+from dwf.compute import Gpus
 from dwf.errors import RunConflict
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.gate import FREE
@@ -34,7 +35,7 @@ def plan(
     *,
     name: str,
     ranks: int = 1,
-    gpu_memory_gb: float | None = None,
+    gpus: Gpus | None = None,
 ) -> str:
     """Return in words what `fit_generator` would fit: networks, code size, parameters, memory.
 
@@ -45,7 +46,7 @@ def plan(
         root: folder that holds `zoos/` and `runs/`.
         name: the generator's name.
         ranks: how many train together, one for each GPU.
-        gpu_memory_gb: memory of a GPU, where it is known.
+        gpus: those of the site that it is planned for; None: of this machine.
 
     Raises:
         ConfigError: see `describe_sizes` and `TrainedCodec.describe_training`.
@@ -55,10 +56,10 @@ def plan(
     lines = [
         f"{', '.join(str(zoos / each) for each in (config.zoo, *config.more_zoos))} -> "
         f"{_folder(root, name)}",
-        *describe_sizes(config, zoos, ranks=ranks, gpu_memory_gb=gpu_memory_gb),
+        *describe_sizes(config, zoos, ranks=ranks, gpus=gpus),
     ]
     if config.codec.training is not None:
-        lines.append(describe_training(config, zoos, ranks=ranks, gpu_memory_gb=gpu_memory_gb))
+        lines.append(describe_training(config, zoos, ranks=ranks, gpus=gpus))
         lines += [] if config.gate is None else [describe_gate(config.gate)]
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dwf.compute import Gpus
 from dwf.errors import DwfError, TooLarge
 from dwf.generators.plan import layout_of
 from dwf.predictors.config import PREDICTORS, LearntPredictorSettings
@@ -24,7 +25,7 @@ _FEW = 8
 
 
 def describe(
-    config: ExperimentConfig, root: Path, *, ranks: int, gpu_memory_gb: float | None
+    config: ExperimentConfig, root: Path, *, ranks: int, gpus: Gpus | None
 ) -> Iterator[str]:
     """Yield what rows learn from, and what those that train take; nothing is trained or written.
 
@@ -54,7 +55,7 @@ def describe(
         settings = config.rows[name]
         yield f"  {name}: {settings.kind}, of {settings.access}"
         if isinstance(settings, LearntPredictorSettings):
-            told = _describe_row(name, settings, few, ranks, gpu_memory_gb)
+            told = _describe_row(name, settings, few, ranks, gpus)
             yield from (f"    {line}" for line in told.splitlines())
         elif settings.training is not None:
             loop = settings.training
@@ -73,7 +74,7 @@ def _describe_row(
     settings: LearntPredictorSettings,
     few: Examples,
     ranks: int,
-    gpu_memory_gb: float | None,
+    gpus: Gpus | None,
 ) -> str:
     training = settings.training
     predictor: LearntPredictor = find(PREDICTORS, settings.kind)(settings)
@@ -89,5 +90,5 @@ def _describe_row(
         training,
         share=Share.of_first(training, ranks),
         key=f"rows.{name}.training",
-        gpu_memory_gb=gpu_memory_gb,
+        gpus=gpus,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from dwf.compute import device_of_all
+from dwf.compute import Gpus, device_of_all
 from dwf.errors import ConfigError, RunConflict, WorkFailed
 from dwf.evaluation.report import INDEX, Record, renew_index, save_timing
 from dwf.files import read_json
@@ -22,6 +22,7 @@ from dwf.flags import making_again, name_and_root
 from dwf.names import folder_in
 from dwf.plain import Json
 from dwf.predictors import plan as planned
+from dwf.predictors.compare import ALL, CHOSEN
 from dwf.predictors.experiment import FILE, Experiment, Origin, read_truth
 from dwf.predictors.experiment_config import ExperimentConfig
 from dwf.predictors.report import Report, write_report
@@ -52,6 +53,7 @@ from dwf.yaml_files import read_mapping
 
 FREE = ("only", "seeds")
 """Settings by which an experiment is widened."""
+_TRACKED = ("tau", "r2")
 
 
 def _is_whole(folder: Path) -> bool:
@@ -85,7 +87,7 @@ def plan(
     *,
     name: str,
     ranks: int = 1,
-    gpu_memory_gb: float | None = None,
+    gpus: Gpus | None = None,
 ) -> str:
     """Return in words what `fit_predictors` would fit: networks, rows, parameters, memory.
 
@@ -94,7 +96,7 @@ def plan(
         root: folder that holds zoos/ and runs/.
         name: the experiment's name.
         ranks: how many train together, one for each GPU.
-        gpu_memory_gb: memory of a GPU, where it is known.
+        gpus: those of the site that it is planned for; None: of this machine.
 
     Raises:
         ConfigError, TooFewNetworks, NotAZoo: of zoos that are there, see `Experiment.decide`.
@@ -105,7 +107,7 @@ def plan(
         f"{len(config.chosen)} rows on {', '.join(config.zoos)}, seeds "
         f"{', '.join(map(str, config.all_seeds))} -> {folder}"
         + (f"; {over} of {len(units)} are over and kept" if over else ""),
-        *planned.describe(config, Path(root), ranks=ranks, gpu_memory_gb=gpu_memory_gb),
+        *planned.describe(config, Path(root), ranks=ranks, gpus=gpus),
     ]
     return "\n".join(lines)
 
@@ -326,7 +328,7 @@ def _finish_alone(record: RunFolder, problem: str) -> Report:
             "others. Mend the cause and give the same command again:\n"
             + "\n".join(f"  {one.row} (seed {one.seed}): {why}" for one, why in failed.items())
         )
-    record.finish(rows=len(config.chosen), seeds=config.seeds)
+    record.finish(rows=len(config.chosen), seeds=config.seeds, scores=_scores(made))
     for one in (folder, _report_folder(folder)):
         sweep(one.rglob(LEFTOVERS))
     return made
@@ -342,6 +344,16 @@ def _finished_report(folder: Path) -> Report:
         return made
     with hold(folder / "run"):
         return _report(folder, config, units)
+
+
+def _scores(made: Report) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Return row -> property -> the scores on all test networks that trackers show."""
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    for one in made.entries:
+        if (one.subset, one.step) == (ALL, CHOSEN):
+            told = {metric: one.scores[metric].mean for metric in _TRACKED}
+            found.setdefault(one.row, {})[one.property] = told
+    return found
 
 
 def _reason(folder: Path, unit: Unit, problem: str) -> str:

@@ -1,10 +1,11 @@
-"""A forecast of what training takes, in words: parameters, ranks, memory of a GPU."""
+"""A forecast of what training takes, in words: parameters, ranks, memory of each."""
 
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 
+from dwf.compute import Gpus
 from dwf.devices import find_device
 from dwf.errors import TooLarge
 from dwf.room import machine_bytes
@@ -27,9 +28,11 @@ def describe_training(
     key: str,
     activations: int = 0,
     hints: Sequence[str] = (),
-    gpu_memory_gb: float | None = None,
+    gpus: Gpus | None = None,
 ) -> str:
-    """Return in words what is trained, by which ranks, and what that takes on each GPU.
+    """Return in words what is trained, by which ranks, and what that takes of memory.
+
+    It is memory of each GPU where training is planned for GPUs, else of each process.
 
     Args:
         module: what is trained; may be on the device `meta`.
@@ -38,21 +41,30 @@ def describe_training(
         key: dotted key of `config`, for flags that would help.
         activations: bytes that the backward needs of one micro-batch; 0: not counted.
         hints: flags that lower `activations`.
-        gpu_memory_gb: memory of a GPU, where it is known.
+        gpus: those of the site that it is planned for; None: of this machine.
 
     Raises:
         ConfigError: the settings of DeepSpeed are wrong.
     """
     parameters = sum(p.numel() for p in module.parameters())
     need = _need(module, config, share=share, activations=activations)
+    on_gpus = _is_for_gpus(config.compute.device, gpus)
+    room = gpus.memory_gb if gpus and on_gpus else None
+    is_for_here = gpus is None and not on_gpus
     return "\n".join(
         [
             f"{parameters:,} parameters; {_describe_ranks(config, share)}",
-            f"memory per GPU: {_sizes(need)}",
-            *_advice(need, key, hints, gpu_memory_gb),
-            *_warning(need, config, share, key, hints),
+            f"memory per {'GPU' if on_gpus else 'process'}: {_sizes(need)}",
+            *_advice(need, key, hints, room),
+            *(_warning(need, share, key, hints) if is_for_here else ()),
         ]
     )
+
+
+def _is_for_gpus(device: str, gpus: Gpus | None) -> bool:
+    if device == "auto" and gpus is not None:
+        return gpus.per_node > 0
+    return find_device(device, elsewhere=True).type == "cuda"
 
 
 def refuse_no_room(
@@ -119,12 +131,10 @@ def _that_fits(
     return f"try {', '.join([*hints, 'a smaller network, or fewer numbers in a code'])}"
 
 
-def _warning(
-    need: dict[str, int], config: LoopConfig, share: Share, key: str, hints: Sequence[str]
-) -> Iterator[str]:
-    """Yield that this machine would refuse it, where training is not for a GPU."""
+def _warning(need: dict[str, int], share: Share, key: str, hints: Sequence[str]) -> Iterator[str]:
+    """Yield that this machine's memory is too little, if it is."""
     room = machine_bytes()
-    if config.compute.device != "cuda" and not torch.cuda.is_available() and need["total"] > room:
+    if need["total"] > room:
         yield (
             f"WARNING: with the {room / 2**30:,.1f} GiB of this machine it is refused: "
             f"{_that_fits(need, room, share, key, hints)}"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from dwf.arguments import POSITIONAL, Argument
 from dwf.errors import ConfigError
 from dwf.flags import words_naming
+from dwf.jobs import Living, nobody_tells
 from dwf.metrics import Progress, print_table
 from dwf.names import folder_said, refuse_no_name
 from dwf.plain import Json
@@ -40,19 +41,16 @@ _MIB = 2**20
 _MOST_DIGITS = 19  # of 64 bits
 
 
-def status(folders: Folders) -> int:
+def status(folders: Sequence[Path], living: Living = nobody_tells) -> int:
     """How far zoos are: shards whole, in work, missing; who works on them. Reads no weights.
 
     Args:
         folders: the zoos.
+        living: asks Slurm.
     """
-    return world().on_first(_print_status, folders)
-
-
-def _print_status(folders: Sequence[Path]) -> int:
     from dwf.zoo.status import Status, read_status
 
-    found: list[Status] = [read_status(folder) for folder in _some(folders)]
+    found: list[Status] = [read_status(folder, living) for folder in _some(folders)]
     head = ["zoo", "whole", "begun", "missing", "damaged", "networks", "rows", "diverged"]
     rows = [
         [str(one.folder), f"{len(one.whole)} of {one.num_shards}"]
@@ -72,21 +70,22 @@ def _details(one: "Status") -> Iterator[str]:
     if one.holder:
         yield f"{where} worked on by {one.holder}"
     yield from _short(
-        f"{where} shard {index} is at {100 * told['share']:.0f} %" + _accuracy(told)
+        f"{where} shard {index} {'is' if one.holder or index in one.to_come else 'was left'} at "
+        f"{100 * told['share']:.0f} %{_accuracy(told)}"
         for index, told in one.begun.items()
     )
     yield from _short(f"{where} shard {i} is damaged: {why}" for i, why in one.damaged.items())
     yield from _short(f"{where} shard {i} cannot be read: {w}" for i, w in one.unread.items())
-    if one.missing:
-        what = "shards that its job is to make" if one.jobs else "missing shards"
-        yield f"{where} {what}: {_in_short(one.missing)}"
+    if made := [index for index in one.missing if index in one.to_come]:
+        yield f"{where} shards that its job is to make: {_in_short(made)}"
+    if missing := [index for index in one.missing if index not in one.to_come]:
+        yield f"{where} missing shards: {_in_short(missing)}"
     if len(one.whole) == one.num_shards and not one.has_view:
         yield f"{where} all shards are whole, {NAME} is still to be written"
     if one.jobs and not one.is_whole:
-        numbers = ",".join(one.jobs)
-        yield f"{where} submitted to Slurm as job {numbers}: squeue -j {numbers}"
+        yield f"{where} {one.jobs.words}"
     if one.leftovers:
-        may_work = one.holder or one.jobs
+        may_work = one.holder or (one.jobs and one.jobs.state != "ended")
         whose = "of attempts in work or killed" if may_work else "of attempts that were killed"
         yield f"{where} {len(one.leftovers)} partial files {whose}, first {one.leftovers[0].name}"
     if not one.is_whole and not one.holder:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dwf.errors import CorruptCheckpoint, CorruptShard, DwfError, NotAZoo, ShapeMismatch
+from dwf.errors import CorruptShard, DwfError, NotAZoo, ShapeMismatch
 from dwf.files import read_json
+from dwf.jobs import Jobs, Living, nobody_tells, read_jobs
 from dwf.plain import Json
 from dwf.run_folder import LEFTOVERS, holder
 from dwf.system_errors import sentence_of
@@ -39,10 +40,15 @@ class Status:
     """Whether `zoo.h5` is there, which is written last."""
     holder: str | None
     """The process that works on the zoo."""
-    jobs: list[str] = field(default_factory=list)
-    """Numbers of the cluster's jobs that it was submitted as; they may be over."""
+    jobs: Jobs | None = None
+    """The cluster's jobs that it was submitted as."""
     leftovers: list[Path] = field(default_factory=list)
     """Partial files: of attempts in work, or that were killed."""
+
+    @property
+    def to_come(self) -> frozenset[int]:
+        """Shards that jobs still make, or may make."""
+        return self.jobs.units if self.jobs else frozenset()
 
     @property
     def missing(self) -> list[int]:
@@ -56,8 +62,12 @@ class Status:
         return len(self.whole) == self.num_shards and self.has_view
 
 
-def read_status(folder: Path) -> Status:
+def read_status(folder: Path, living: Living = nobody_tells) -> Status:
     """Return how far a zoo is; changes nothing.
+
+    Args:
+        folder: the zoo.
+        living: asks Slurm.
 
     Raises:
         NotAZoo: the folder is not a zoo.
@@ -80,7 +90,7 @@ def read_status(folder: Path) -> Status:
         num_diverged=sum(len(shard.diverged) for shard in shards.values()),
         has_view=(folder / NAME).exists(),
         holder=holder(folder / "run"),
-        jobs=_jobs(folder / "run" / "jobs" / "submitted.json"),
+        jobs=_jobs(folder / "run", living),
         leftovers=sorted([*folder.glob(LEFTOVERS), *folder.glob(f"run/work/{LEFTOVERS}")]),
     )
 
@@ -115,10 +125,8 @@ def _progress(folder: Path) -> dict[int, dict[str, Json]]:
     return told
 
 
-def _jobs(file: Path) -> list[str]:
-    """Numbers of the jobs that `cluster.submit` recorded."""
+def _jobs(records: Path, living: Living) -> Jobs | None:
     try:
-        jobs = [str(record["job"]) for record in read_json(file, list)]
-        return [job for job in jobs if job.isascii() and job.isdecimal()]  # words of a command
-    except (FileNotFoundError, CorruptCheckpoint, KeyError, TypeError):
-        return []
+        return read_jobs(records, living)
+    except DwfError:  # a zoo is none the worse for it
+        return None

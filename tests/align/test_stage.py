@@ -149,16 +149,22 @@ def test_reference_network_can_be_chosen_among_training_networks(tmp_path):
     assert not (tmp_path / "zoos" / "other").exists()
 
 
-def test_iterated_mean_brings_training_networks_closer_and_uses_no_others(tmp_path):
+def test_iterated_mean_brings_training_networks_closer_and_uses_no_others(tmp_path, caplog):
     zoo = write_zoo(tmp_path)
     config = AlignConfig("zoo", reference="iterated_mean", **NO_BARRIER)
-    aligned = align_zoo(config, tmp_path, name="mean")
+    with caplog.at_level("INFO", "dwf"):
+        aligned = align_zoo(config, tmp_path, name="mean")
     to_one = align_zoo(AlignConfig("zoo", **NO_BARRIER), tmp_path, name="one")
     rows = zoo.rows(split="train", epoch="last")
     closeness = [np.linalg.norm(z.read(rows).mean(0)) for z in (zoo, to_one, aligned)]
     assert closeness[0] < closeness[1] <= closeness[2] * (1 + 1e-6)
     kept = torch.load(aligned.path / "run/checkpoints/reference.pt", weights_only=True)
-    assert len(kept["closeness"]) < config.max_rounds
+    rounds = len(kept["closeness"])
+    assert rounds < config.max_rounds
+    told = [line for line in caplog.messages if line.startswith("reference of zoo: ")]
+    assert len(told) == 2, "a line a minute, and two at the end"
+    assert told[0].startswith(f"reference of zoo: {rounds} of {rounds} rounds, ")
+    assert f"{max(kept['closeness']):.5g} in the best" in told[1]
 
     held_out = zoo.rows()[zoo.columns["split"] != "train"]
     shard = zoo.shards[0].path  # other held-out weights: the reference stays as it is

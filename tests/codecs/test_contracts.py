@@ -33,6 +33,7 @@ from dwf.codecs.config import (
 )
 from dwf.codecs.several import SeveralLayouts
 from dwf.codecs.trained import TrainedCodec
+from dwf.compute import Gpus
 from dwf.densities.config import GaussianConfig
 from dwf.errors import ConfigError, ShapeMismatch
 from dwf.generators.config import GeneratorConfig
@@ -232,7 +233,7 @@ def own(monkeypatch):
 
 def test_a_trained_codec_of_ones_own_is_planned(make_zoo, tmp_path, own):
     zoo = make_zoo()
-    said = plan(own, tmp_path, name="g", ranks=2, gpu_memory_gb=80)
+    said = plan(own, tmp_path, name="g", ranks=2, gpus=Gpus(4, 80))
     num = 7 * zoo.layout.size + 7
     assert "own codes of 7 numbers, density gaussian" in said
     assert f"own: {num:,} parameters; engine plain, ranks: 2, batch 8 as 2 x 1 x 4" in said
@@ -250,7 +251,7 @@ def test_a_trained_codec_without_its_zoo_says_what_is_missing(tmp_path, own):
 def test_its_hints_are_given_where_it_does_not_fit(make_zoo, tmp_path, own, monkeypatch):
     monkeypatch.setitem(CODECS, "own", "tests.codecs.test_contracts:GreedyCodec")
     make_zoo()
-    said = plan(own, tmp_path, name="g", gpu_memory_gb=80)
+    said = plan(own, tmp_path, name="g", gpus=Gpus(4, 80))
     assert "does NOT fit a GPU of 80 GiB" in said
     assert "try --codec.thrifty, a larger --codec.training.accumulate" in said
 

@@ -11,12 +11,14 @@ import pytest
 from dwf.cluster.config import RankedLaunch
 from dwf.codecs.sane.codec import SaneCodec
 from dwf.codecs.tokens import TokensCodec
+from dwf.compute import Gpus
 from dwf.errors import ConfigError
 from dwf.generators.config import GeneratorConfig
 from dwf.generators.plan import parts_that_train, trains_on_ranks, with_engine
 from dwf.generators.stage import fit_generator, plan
 from dwf.networks.config import CNNConfig
 from dwf.settings import Parsed, build, load
+from dwf.training import forecast
 from dwf.training.forecast import describe_speed
 from dwf.training.task import Share
 
@@ -103,12 +105,35 @@ def test_a_plan_names_what_trains_a_flow(tmp_path, flags):
         Parsed(config, RankedLaunch(Path("some.yaml"), **flags), origins={})
     ).config
     batch = config.density.training.batch_size
-    said = plan(config, tmp_path, name="g", ranks=2, gpu_memory_gb=80)
+    said = plan(config, tmp_path, name="g", ranks=2, gpus=Gpus(4, 80))
     ranks = 2 if flags else 1  # the first alone fits what is plain
     share = f"batch {batch} as {ranks} x 1 x {batch // ranks}"
     engine = flags.get("engine", "plain")
     assert re.search(rf"flow: [\d,]+ parameters; engine {engine}, ranks: {ranks}, {share}", said)
     assert "memory per GPU: weights" in said and "fits a GPU of 80 GiB" in said
+
+
+@pytest.mark.parametrize(
+    ("here", "device", "gpus", "each"),
+    [
+        (False, "auto", None, "process"),
+        (True, "auto", None, "GPU"),
+        (True, "cpu", None, "process"),
+        (False, "cuda", None, "GPU"),
+        (False, "auto", Gpus(4), "GPU"),
+        (True, "auto", Gpus(0, 80), "process"),
+        (True, "cpu", Gpus(4, 80), "process"),
+    ],
+)
+def test_memory_is_that_of_what_computes(make_zoo, tmp_path, monkeypatch, here, device, gpus, each):
+    """A GPU where this machine has one, or the site for which it is planned; else a process."""
+    make_zoo(widths=(64, 16, 10))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: here)
+    monkeypatch.setattr(forecast, "machine_bytes", lambda: 1000)
+    said = plan(sane({"compute": {"device": device}}), tmp_path, name="g", gpus=gpus)
+    assert re.findall(r"memory per (\w+): weights", said) == [each]
+    assert "a GPU of" not in said
+    assert ("of this machine it is refused" in said) == (each == "process" and gpus is None)
 
 
 def test_a_deepspeed_file_that_a_job_would_not_find_is_refused(tmp_path, monkeypatch):
@@ -170,7 +195,7 @@ def sane(training: dict, zoo: str = "small", **codec) -> GeneratorConfig:
 
 
 def memory_of(said: str) -> dict[str, float]:
-    (line,) = re.findall(r"^memory per GPU: (.*) MiB$", said, re.MULTILINE)
+    (line,) = re.findall(r"^memory per (?:GPU|process): (.*) MiB$", said, re.MULTILINE)
     return {name: float(size) for name, size in (part.split() for part in line.split(", "))}
 
 
@@ -183,7 +208,7 @@ def test_a_long_transformers_plan_tells_activations_and_steps_an_hour(make_zoo, 
         density = {"kind": "flow", "backbone": about, "training": training}
         data = {"zoo": "small", "codec": {"kind": "tokens", "size": 32}, "density": density}
         config = build(GeneratorConfig, data, source="test")
-        said = plan(config, tmp_path, name="g", ranks=2, gpu_memory_gb=0.01)
+        said = plan(config, tmp_path, name="g", ranks=2, gpus=Gpus(4, 0.01))
         return config, said, memory_of(said)
 
     config, said, need = told()
@@ -221,13 +246,13 @@ def test_what_ranks_share_and_what_helps(make_zoo, tmp_path):
     training = {"batch_size": 64, "accumulate": 2, "engine": "deepspeed"}
     config = sane(training, backbone={"width": 256})
     alone = memory_of(plan(config, tmp_path, name="g"))
-    said = plan(config, tmp_path, name="g", ranks=8, gpu_memory_gb=80)
+    said = plan(config, tmp_path, name="g", ranks=8, gpus=Gpus(4, 80))
     assert "ZeRO stage 2), ranks: 8, batch 64 as 8 x 2 x 4" in said
     assert "fits a GPU of 80 GiB" in said
     shared = memory_of(said)
     assert shared["optimizer"] == pytest.approx(alone["optimizer"] / 8, abs=0.1)
     assert shared["activations"] == pytest.approx(alone["activations"] / 8, abs=0.1)
-    said = plan(config, tmp_path, name="g", ranks=1, gpu_memory_gb=0.01)
+    said = plan(config, tmp_path, name="g", ranks=1, gpus=Gpus(4, 0.01))
     assert "does NOT fit a GPU of 0.01 GiB" in said and "--codec.backbone.checkpointing" in said
     assert "configs/deepspeed/zero3.json" in said
     with pytest.raises(ConfigError, match=r"training.batch_size = 64 cannot be shared by 3 ranks"):

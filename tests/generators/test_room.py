@@ -39,7 +39,7 @@ def test_the_setting_that_is_named_fits(make_zoo, tmp_path, monkeypatch, part, t
     config = token_flow if part == "density" else sane
     said = plan(config, tmp_path, name="g")
     assert "WARNING: with the" not in said
-    (line,) = re.findall(r"^memory per GPU: (.*) MiB$", said, re.MULTILINE)
+    (line,) = re.findall(r"^memory per process: (.*) MiB$", said, re.MULTILINE)
     sizes = dict(each.rsplit(" ", 1) for each in line.split(", "))
     total, activations = (float(sizes[name]) * 2**20 for name in ("total", "activations"))
     # Room for all but 0.6 of the activations: micro-batches of a quarter fit, halves do not.

@@ -13,9 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dwf import preemption
+from dwf import preemption, trackers
 from dwf.cluster import local
+from dwf.cluster.backend import gpus_elsewhere
+from dwf.cluster.config import ClusterLaunch
+from dwf.compute import Gpus
 from dwf.errors import (
     ConfigError,
     NotAZoo,
@@ -86,6 +90,24 @@ def test_rows_tell_what_their_predictors_do_and_the_report_is_on_the_test_networ
     assert (tmp_path / "reports/run/report.json").stat().st_mtime_ns == before, "finished already"
 
 
+def test_trackers_show_the_scores_of_the_report_beside_the_settings(tmp_path):
+    write_made_zoo(tmp_path)
+    rows = {name: {"kind": name} for name in ("constant", "statistics")}
+    config = experiment(rows=rows, properties=["sum", "generalisation_gap"])
+    trackers.track_with("tensorboard")
+    made = fit_predictors(config, tmp_path, name="run")
+    board = EventAccumulator(str(tmp_path / "runs/run/run/tensorboard")).Reload()
+    shown = {tag: board.Scalars(tag)[-1].value for tag in board.Tags()["scalars"]}
+    for row in rows:
+        for property_ in config.properties:
+            for metric in ("tau", "r2"):
+                expected = made.entry(row, property_).scores[metric].mean
+                found = shown.pop(f"summary/scores.{row}.{property_}.{metric}")
+                assert found == pytest.approx(expected, rel=1e-6), (row, property_, metric)
+    assert shown == {"summary/rows": 2, "summary/seeds": 1}
+    assert "_hparams_/session_start_info" in board.summary_metadata
+
+
 def test_a_killed_experiment_and_any_number_of_workers_end_with_the_same_bytes(
     lines, tmp_path, monkeypatch
 ):
@@ -113,6 +135,23 @@ def test_a_killed_experiment_and_any_number_of_workers_end_with_the_same_bytes(
 
     fit_predictors(config, tmp_path, name="again", run=with_workers)
     assert read_bytes(tmp_path, "again") == whole
+
+
+@pytest.mark.parametrize(("site", "each"), [(None, "process"), (4, "GPU"), (0, "process")])
+def test_a_plan_counts_memory_by_what_computes_there(lines, tmp_path, monkeypatch, site, each):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    write_made_zoo(tmp_path)
+    config = experiment(rows={"line": line(compute={"device": "auto"})})
+    gpus = None if site is None else Gpus(site)
+    assert f"memory per {each}: weights" in plan(config, tmp_path, name="run", gpus=gpus)
+
+
+def test_a_launch_asks_the_site_for_its_gpus(tmp_path):
+    file = tmp_path / "site.yaml"
+    file.write_text("{gpus_per_node: 4, cpus_per_node: 8, gpu_memory_gb: 80}")
+    folder = tmp_path / "runs" / "one"
+    assert gpus_elsewhere(ClusterLaunch(tmp_path, nodes=2, cluster=file), folder) == Gpus(4, 80)
+    assert gpus_elsewhere(ClusterLaunch(tmp_path), folder) is None
 
 
 def test_the_chosen_step_and_the_last_one_are_told(lines, tmp_path):

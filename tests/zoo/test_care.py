@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dwf.zoo.care import _in_short
+from dwf.run_folder import write_json
+from dwf.zoo.care import _in_short, status
 from dwf.zoo.store import Zoo
 
 ROOT = Path(__file__).parent.parent.parent
@@ -47,10 +48,53 @@ def test_shards_of_a_job_that_waits_are_not_called_missing(make_sharded):
     zoo.shards[1].path.unlink()
     jobs = zoo.path / "run" / "jobs"
     jobs.mkdir(parents=True)
-    (jobs / "submitted.json").write_text(json.dumps([{"job": "7"}]))
+    (jobs / "submitted.json").write_text(json.dumps([{"job": "7", "elements": [[0], [1]]}]))
     told = care("status", zoo.path, code=1)
     assert "shards that its job is to make: 1" in told and "missing" not in told.split("\n", 1)[1]
-    assert "submitted to Slurm as job 7" in told
+    assert "Slurm job 7 was submitted and may be over" in told
+
+
+def test_shards_whose_jobs_ended_are_missing_and_were_left(make_sharded, capsys):
+    zoo = make_sharded("zoo", (2, 2, 2, 2))
+    for index in (0, 1, 2, 3):
+        zoo.shards[index].path.unlink()
+    submitted = [
+        {"job": "7", "elements": [[0], [1]]},
+        {"job": "8", "elements": [[2, 3]]},
+    ]
+    (zoo.path / "zoo.h5").unlink()
+    write_json(zoo.path / "run" / "jobs" / "submitted.json", submitted)
+    for index in (0, 3):
+        told = {"share": 0.25, "val_accuracy": None}
+        write_json(zoo.path / "run" / "work" / f"progress-{index:05d}.json", told)
+    (zoo.path / "shard-00002-of-00004.h5.partial-0123456789ab").touch()
+
+    def said(living) -> list[str]:
+        assert status((zoo.path,), lambda: living) == 1
+        lines = capsys.readouterr().out.splitlines()[2:]
+        return [line.removeprefix(f"{zoo.path}: ").partition(" with: ")[0] for line in lines]
+
+    partial = "shard-00002-of-00004.h5.partial-0123456789ab"
+    assert said({("8", 0): "running"}) == [
+        "shard 0 was left at 25 %",
+        "shard 3 is at 25 %",
+        "shards that its job is to make: 2",
+        "missing shards: 1",
+        "Slurm job 8 is running",
+        f"1 partial files of attempts in work or killed, first {partial}",
+        "go on",
+    ]
+    assert said({}) == [
+        "shard 0 was left at 25 %",
+        "shard 3 was left at 25 %",
+        "missing shards: 1-2",
+        "Slurm jobs 7, 8 have ended",
+        f"1 partial files of attempts that were killed, first {partial}",
+        "go on",
+    ]
+    assert "Slurm job 7 is running, job 8 is queued" in said(
+        {("7", 0): "queued", ("7", 1): "running", ("8", 0): "queued"}
+    )
 
 
 def test_info_as_a_table_and_as_json(make_sharded):

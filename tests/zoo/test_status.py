@@ -39,7 +39,7 @@ def test_a_zoo_in_work(make_sharded):
     assert not told.is_whole and told.whole == [1] and told.missing == [2]
     assert told.begun == {0: {"share": 0.25, "val_accuracy": None}}
     assert list(told.damaged) == [3] and "truncated" in told.damaged[3]
-    assert told.jobs == ["17"] and len(told.leftovers) == 1
+    assert told.jobs.numbers == {"submitted": ("17",)} and len(told.leftovers) == 1
     assert read_status(zoo.path).holder is None
 
 
