@@ -38,7 +38,7 @@ COUNT = 75
 def zoo(tmp_path_factory) -> Zoo:
     """Networks as PyTorch initialises them, norms drawn, with running statistics of images."""
     layout = Layout.of(build_network(BLOCKS))
-    weights = np.empty((COUNT, layout.size), np.float32)
+    weights = np.zeros((COUNT, layout.size), np.float32)
     columns = {
         "network": np.arange(COUNT),
         "epoch": np.ones(COUNT, np.int32),
@@ -46,7 +46,7 @@ def zoo(tmp_path_factory) -> Zoo:
     }
     facts = facts_of(layout, BLOCKS)
     path = tmp_path_factory.mktemp("residual")
-    data = write_zoo(path / "none", facts, num_rows=COUNT, blocks=[(columns, weights)]).load_data()
+    data = facts.load_data()
     images = data.prepare(data.train.batch(torch.arange(100))[0])
     state = layout.unflatten(torch.from_numpy(weights))
     with seeded(0), torch.no_grad():
