@@ -200,12 +200,11 @@ def _at_once(block: Block) -> tuple[int, int]:
     if is_stacked(block.network):
         images = _INPUT_BYTES // (4 * math.prod(shape) * num)
         return num, max(_FEWEST_IMAGES, min(_MOST_IMAGES, images))
+    found = portion(block.network, block.state, shape=shape, device=block.device)
     if block.device == "cpu":
         # They run one by one, and their graphs are held. Yet Foolbox's own work for a batch takes
         # as long as a small network's, so some share it: those whose largest three tensors the
         # cache holds.
-        fitting = _INPUT_BYTES // activation_bytes(block.network, shape)
-        images = max(_FEWEST_IMAGES, min(_MOST_IMAGES, fitting))
-        return max(1, min(num, fitting // (3 * images))), images
-    found = portion(block.network, block.state, shape=shape, device=block.device)
+        largest = found.images * activation_bytes(block.network, shape)
+        return max(1, min(num, _INPUT_BYTES // (3 * largest))), found.images
     return max(1, found.networks // 2), max(1, found.images // 2)  # activations are held

@@ -95,18 +95,18 @@ def _of_part(
     part: str, values_N: np.ndarray, sources: Sequence[Source], progress: Progress
 ) -> np.ndarray | None:
     parts, done = list[np.ndarray](), 0
-    few = [(zoo, some) for zoo, rows in sources for some in _in_blocks(rows)]
-    for zoo, rows_K in blocks_of(few):
-        data = zoo.load_data()
+    for zoo, rows in sources:
+        data, network = zoo.load_data(), zoo.build_network()
         images = data.part(part)
-        state = zoo.layout.unflatten(torch.from_numpy(zoo.read(rows_K)))
-        scores = score_networks(zoo.build_network(), state, data=data, part=images, keep_wrong=True)
-        measured_K = values_N[done : done + len(rows_K)]
-        if np.abs(scores.accuracy_N - measured_K).max() > max(_NEAR, 0.5 / len(images)):
-            return None  # measured on other images, or prepared otherwise
-        parts.append(luck_of(~scores.wrong_NM))
-        done += len(rows_K)
-        progress.update(done)
+        for _, rows_K in blocks_of([(zoo, some) for some in _in_blocks(rows)]):
+            state = zoo.layout.unflatten(torch.from_numpy(zoo.read(rows_K)))
+            scores = score_networks(network, state, data=data, part=images, keep_wrong=True)
+            measured_K = values_N[done : done + len(rows_K)]
+            if np.abs(scores.accuracy_N - measured_K).max() > max(_NEAR, 0.5 / len(images)):
+                return None  # measured on other images, or prepared otherwise
+            parts.append(luck_of(~scores.wrong_NM))
+            done += len(rows_K)
+            progress.update(done)
     return np.concatenate(parts, axis=1)
 
 
