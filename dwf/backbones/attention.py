@@ -10,7 +10,6 @@ Shape suffixes: B sequences of a batch, K numbers of a sequence, T its tokens, U
 section, W width.
 """
 
-import contextlib
 from typing import Generic, TypeVar
 
 import torch
@@ -69,13 +68,7 @@ class AttentionBlock(nn.Module, Generic[Heard]):
 
     def _attend(self, x_BTW: torch.Tensor, heard: Heard) -> torch.Tensor:
         heads = self.project(x_BTW).unflatten(2, (3, self.heads, -1))
-        with contextlib.ExitStack() as stack:
-            if heads.device.type == "cpu" and heads.dtype == torch.bfloat16:
-                # In bf16 torch's attention is fifteen times slower there.
-                stack.enter_context(torch.autocast("cpu", enabled=False))
-                heads = heads.float()
-            joined = self.hear(heads, heard)
-        return self.join(joined)
+        return self.join(self.hear(heads, heard))
 
     def hear(self, heads: torch.Tensor, heard: Heard) -> torch.Tensor:
         """Return what each token hears, [B, T, W].

@@ -54,8 +54,12 @@ def is_plain(x: torch.Tensor) -> bool:
     is_float32 = x.device.type == "cpu" and x.dtype == torch.float32
     if not (is_float32 and x.dim() > 1 and x.numel() > 0):
         return False
-    is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    return not (is_traced or torch.is_autocast_enabled("cpu"))
+    return not (is_traced() or torch.is_autocast_enabled("cpu"))
+
+
+def is_traced() -> bool:
+    """Whether more than autograd follows operations: a compiler, or `torch.func`."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 class _OneDnnLinear(torch.autograd.Function):

@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dwf.backbones.attention import POSITION_STD, AttentionBackbone, AttentionBlock
 from dwf.backbones.config import LongTransformerConfig
+from dwf.backbones.dot_product import attend
 from dwf.backbones.embedding import ConditionEmbedding
 from dwf.backbones.shape import Shape
 
@@ -56,7 +57,7 @@ class _Block(AttentionBlock[_Windows]):
         if not heard.num_global:
             return joined
         query, key, value = others[:, :, 0], heads[:, :, 1], heads[:, :, 2]
-        return torch.cat([joined, _attention(query, key, value, heard.by_global).flatten(2)], dim=1)
+        return torch.cat([joined, attend(query, key, value, heard.by_global).flatten(2)], dim=1)
 
 
 def _hear_windows(tokens: torch.Tensor, others: torch.Tensor, heard: _Windows) -> torch.Tensor:
@@ -76,17 +77,9 @@ def _hear_windows(tokens: torch.Tensor, others: torch.Tensor, heard: _Windows) -
     mask = heard.in_windows
     if mask is not None and len(mask) < len(query):  # one for all sequences
         mask = mask.repeat(num_sequences, 1, 1, 1)
-    joined = _attention(query, key, value, mask)
+    joined = attend(query, key, value, mask)
     joined_BTW = joined.unflatten(0, (num_sequences, -1)).flatten(1, 2).flatten(2)
     return joined_BTW[:, heard.before : heard.before + num]
-
-
-def _attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
-) -> torch.Tensor:
-    """Return what each of `query` hears; all are [sequences, tokens, heads, width of a head]."""
-    parts = (part.transpose(1, 2) for part in (query, key, value))
-    return functional.scaled_dot_product_attention(*parts, mask).transpose(1, 2)
 
 
 class LongTransformer(AttentionBackbone):

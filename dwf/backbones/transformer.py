@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from dwf.backbones.attention import POSITION_STD, AttentionBackbone, AttentionBlock
 from dwf.backbones.config import TransformerConfig
+from dwf.backbones.dot_product import attend
 from dwf.backbones.embedding import ConditionEmbedding
 from dwf.backbones.shape import Shape
 
@@ -29,9 +30,7 @@ class _Block(AttentionBlock[torch.Tensor | None]):
     """All tokens hear each other, but for those that a mask [B, 1, 1, T] leaves out."""
 
     def hear(self, heads: torch.Tensor, heard: torch.Tensor | None) -> torch.Tensor:
-        query, key, value = heads.transpose(1, 3).unbind(2)  # each [B, heads, T, width], a view
-        joined = functional.scaled_dot_product_attention(query, key, value, heard)
-        return joined.transpose(1, 2).flatten(2)
+        return attend(*heads.unbind(2), heard).flatten(2)
 
 
 class Transformer(AttentionBackbone):
