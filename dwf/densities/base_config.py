@@ -1,11 +1,13 @@
 """Bases of the densities' settings: what one can do, and settings that not all have."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from dwf.backbones.config import BackboneSettings, build_backbone
 from dwf.checked import Checked, refuse_idle
 from dwf.densities.solver_config import SolverSettings
+from dwf.settings import Bounds, Positive
 from dwf.training.config import LoopConfig
 from dwf.zoo.config import is_test_score
 
@@ -13,6 +15,21 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dwf.backbones.shape import Shape
+
+
+@dataclass(frozen=True)
+class AutoguidanceConfig(Checked):
+    """Guidance of samples away from what the network said when it had learnt less.
+
+    Its younger self makes the same errors, only larger; so the way from one to the other leads on
+    to where there are fewer (Karras et al., arXiv 2406.02507, eq. 3).
+    """
+
+    after: Annotated[float, Bounds(0, 0.9, open=True)] = 0.1
+    """Share of the steps after which the younger self is kept."""
+    weight: Positive = 2.0
+    """How far samples are led: 1, not at all; 2, as far again as from the younger self to the
+    network. Above 1 each of a solver's steps costs twice as much."""
 
 
 class DensitySettings(Checked):
@@ -37,6 +54,8 @@ class DensitySettings(Checked):
     """Conditions that it is told of each network, or `none`."""
     has_temperature: ClassVar[bool] = False
     """Whether samples may start from less noise than it learnt from."""
+    autoguidance: ClassVar[AutoguidanceConfig | None] = None
+    """How samples are led away from the network's younger self; None: not at all."""
     drop_condition: ClassVar[float] = 1.0
     """Share of the networks that it learns without their condition."""
     behaviour: ClassVar[float] = 0.0

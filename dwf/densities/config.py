@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from dwf.backbones.config import BackboneConfig, ResidualMLPConfig
 from dwf.checked import refuse_idle
-from dwf.densities.base_config import DensitySettings, LearntSettings
+from dwf.densities.base_config import AutoguidanceConfig, DensitySettings, LearntSettings
 from dwf.densities.solver_config import (
     DiffusionMethod,
     DiffusionSolverConfig,
@@ -85,6 +85,9 @@ class FlowConfig(LearntSettings):
     """With conditions: share of a batch that is told none, and, of several, share that is not told
     one by itself, so that samples without one and classifier-free guidance (arXiv 2207.12598) are
     learnt too."""
+    autoguidance: AutoguidanceConfig | None = None
+    """Guidance of samples away from what the network said when it had learnt less; null: none. A
+    likelihood is always that of the network alone."""
     kind: Literal["flow"] = "flow"
     """The density."""
 
@@ -209,6 +212,8 @@ class DiffusionConfig(LearntSettings):
     drop_condition: Fraction = 0.1
     """With conditions: share of a batch that is told none, and, of several, share that is not told
     one by itself; see the flow's."""
+    autoguidance: AutoguidanceConfig | None = None
+    """Guidance of samples away from what the network said when it had learnt less; null: none."""
     kind: Literal["diffusion"] = "diffusion"
     """The density."""
 
@@ -222,6 +227,12 @@ class DiffusionConfig(LearntSettings):
             )
         self._check_betas()
         self._check_signal()
+        if self.autoguidance is not None and self.variance == "learnt":
+            raise ValueError(
+                "autoguidance with variance = 'learnt', which lies between two others and cannot "
+                "be led beyond them: set the variance fixed_small or fixed_large, or autoguidance "
+                "to null"
+            )
 
     @property
     def kept_S(self) -> "np.ndarray":  # noqa: N802

@@ -34,8 +34,8 @@ class Density:
     """Files that `save` writes."""
     shape: CodeShape
     """Shape of the codes it was fitted to."""
-    module: nn.Module | None = None
-    """The network that is evaluated to draw samples; None where there is none."""
+    networks: tuple[nn.Module, ...] = ()
+    """Networks that a draw evaluates, each time the one after the other."""
 
     def __init__(self, config: DensitySettings):
         self.config = config
@@ -77,8 +77,8 @@ class Density:
             first: number of the first sample.
 
         One whose settings say so also takes: `condition` and `guidance` (`takes_condition`),
-        `temperature` (`has_temperature`), `kind`, the number of the architecture (`mixes`), and
-        settings of its `solver`; see `LearntDensity.sample`.
+        `temperature` (`has_temperature`), `autoguidance`, `kind`, the number of the architecture
+        (`mixes`), and settings of its `solver`; see `LearntDensity.sample`.
 
         Returns:
             Codes on the CPU, in the shape of the training codes.

@@ -78,6 +78,7 @@ class Diffusion(LearntDensity):
         first: int,
         condition_BP: torch.Tensor | None = None,
         guidance: float | tuple[float, ...] = 1.0,
+        autoguidance: float = 1.0,
         present_BK: torch.Tensor | None = None,
         watch: Watch | None = None,
     ) -> torch.Tensor:
@@ -90,14 +91,20 @@ class Diffusion(LearntDensity):
                 x_BK = x_BK * present_BK
             if watch is not None:
                 watch(1 - (step + 1) / self.noising.num_steps, x_BK)
+            step_B = torch.tensor([step], device=x_BK.device)
             said_BK = guided(
-                lambda told: self._answer(x_BK, step, condition_BP=told, present_BK=present_BK),
+                lambda told: self.answer(
+                    x_BK,
+                    self.noising.times(step_B),
+                    autoguidance=autoguidance,
+                    condition_BP=told,
+                    present_BK=present_BK,
+                ),
                 condition_BP,
                 guidance=guidance,
                 sizes=self.conditions.sizes if self.conditions else (),
             )
             said_BK, *places = said_BK.split(x_BK.shape[1], dim=1)
-            step_B = torch.tensor([step], device=x_BK.device)
             codes_BK = self.noising.codes(self.config.prediction, said_BK, x_BK=x_BK, step_B=step_B)
             codes_BK, share = self._clip(codes_BK)
             beyond = max(beyond, share)  # of the step that cuts most
@@ -115,20 +122,6 @@ class Diffusion(LearntDensity):
         )
         self._warn_of_clipping(beyond, "a code on its way")
         return drawn_BK
-
-    def _answer(
-        self,
-        x_BK: torch.Tensor,
-        step: int,
-        *,
-        condition_BP: torch.Tensor | None,
-        present_BK: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Return what the network answers."""
-        t_B = self.noising.times(torch.tensor([step], device=x_BK.device))
-        told = {"condition_BP": condition_BP, "present_BK": present_BK}
-        told = {name: value for name, value in told.items() if value is not None}
-        return self.module(x_BK, t_B, **told)
 
     def _clip(self, codes_BK: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Return codes within `clip`, and the largest share of a code's numbers beyond it."""

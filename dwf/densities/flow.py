@@ -53,6 +53,7 @@ class Flow(LearntDensity):
         *,
         condition_BP: torch.Tensor | None = None,
         present_BK: torch.Tensor | None = None,
+        autoguidance: float = 1.0,
     ) -> torch.Tensor:
         """Return the velocity_BK of points in standardised units at one time in [0, 1].
 
@@ -61,17 +62,22 @@ class Flow(LearntDensity):
             t: their time, a scalar.
             condition_BP: standardised conditions, or those of all, [1, P]; None: none.
             present_BK: which numbers each point has, or [1, K]; None: all.
+            autoguidance: see `answer`; 1: as learnt.
         """
-        told = {"condition_BP": condition_BP, "present_BK": present_BK}
-        told = {name: value for name, value in told.items() if value is not None}
         config = self.config
         if config.prediction == "target":
             t = t.clamp(max=LAST_TIME)
-            target_BK = self.module(x_BK, t.reshape(1), **told)
+        said_BK = self.answer(
+            x_BK,
+            t.reshape(1),
+            autoguidance=autoguidance,
+            condition_BP=condition_BP,
+            present_BK=present_BK,
+        )
+        if config.prediction == "target":
             return velocity_of_target(
-                target_BK, x_BK, t=t, source_std=config.source_std, sigma=config.sigma
+                said_BK, x_BK, t=t, source_std=config.source_std, sigma=config.sigma
             )
-        said_BK = self.module(x_BK, t.reshape(1), **told)
         if self.course is not None:
             _, moves_1K = self.course.gone(t.reshape(1))
             return said_BK * (moves_1K / self.course.length)
@@ -98,6 +104,7 @@ class Flow(LearntDensity):
         first: int,
         condition_BP: torch.Tensor | None = None,
         guidance: float | tuple[float, ...] = 1.0,
+        autoguidance: float = 1.0,
         present_BK: torch.Tensor | None = None,
         watch: Watch | None = None,
     ) -> torch.Tensor:
@@ -105,7 +112,13 @@ class Flow(LearntDensity):
 
         def velocity(t: torch.Tensor, x_BK: torch.Tensor) -> torch.Tensor:
             return guided(
-                lambda told: self.velocity(x_BK, t, condition_BP=told, present_BK=present_BK),
+                lambda told: self.velocity(
+                    x_BK,
+                    t,
+                    condition_BP=told,
+                    present_BK=present_BK,
+                    autoguidance=autoguidance,
+                ),
                 condition_BP,
                 guidance=guidance,
                 sizes=self.conditions.sizes if self.conditions else (),

@@ -3,10 +3,14 @@
 A kind gives its task, what the network is asked to learn, and how it draws. Within, all codes are
 vectors: of a sequence, the numbers that stand for weights, token after token.
 
+With `autoguidance` the network as it was early in its training, its younger self, is kept too, and
+samples are led away from what it says.
+
 Shape suffixes: N codes, B codes of a chunk, K numbers of a code, P numbers of all conditions, A
 architectures.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -61,10 +65,17 @@ class LearntDensity(Density):
     """Class of its task."""
     config: LearntSettings
     module: nn.Module
+    younger: nn.Module | None = None
+    """The network when it had learnt less, of `autoguidance`; None until it is trained."""
 
     def __init__(self, config: LearntSettings):
         super().__init__(config)
         self.device = find_device(config.training.compute.device)
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The network and, where it is kept, its younger self."""
+        return tuple(filter(None, (self.module, self.younger)))
 
     def task(
         self, train: Learnable, val: Learnable, *, seed: int, metric: Sequence[torch.Tensor]
@@ -96,6 +107,7 @@ class LearntDensity(Density):
         first: int,
         condition_BP: torch.Tensor | None = None,
         guidance: float | tuple[float, ...] = 1.0,
+        autoguidance: float = 1.0,
         present_BK: torch.Tensor | None = None,
         watch: Watch | None = None,
     ) -> torch.Tensor:
@@ -108,10 +120,35 @@ class LearntDensity(Density):
             first: number of the first sample.
             condition_BP: standardised conditions, or those of all, [1, P]; None: none.
             guidance: how strongly, see `guidance.guided`; 1: as learnt.
+            autoguidance: see `answer`; 1: as learnt.
             present_BK: which numbers codes have, [1, K]; None: all.
             watch: is shown each point on the way: (share of the way done, x_BK).
         """
         raise NotImplementedError
+
+    def answer(
+        self,
+        x_BK: torch.Tensor,
+        t_B: torch.Tensor,
+        *,
+        autoguidance: float = 1.0,
+        **told: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return what the network answers at points, led away from its younger self's answer.
+
+        Source: Karras et al., arXiv 2406.02507, eq. 3.
+
+        Args:
+            x_BK: points.
+            t_B: their times, or, of shape [1], the one time of all.
+            autoguidance: w in younger + w (network - younger); 1: the network's own.
+            told: conditions and masks, see `TokenBackbone.forward`; None: none.
+        """
+        told = {name: value for name, value in told.items() if value is not None}
+        own_BK = self.module(x_BK, t_B, **told)
+        if autoguidance == 1:
+            return own_BK
+        return torch.lerp(self.younger(x_BK, t_B, **told), own_BK, autoguidance)
 
     def fit(
         self,
@@ -167,7 +204,13 @@ class LearntDensity(Density):
             task, self.config.training, seed=seed, run=run, what=self.config.kind, look=look
         )
         self.module = task.module  # an engine may have made another, for the first rank alone
+        self._take_younger(task.early)
         return outcome
+
+    def _take_younger(self, state: dict[str, torch.Tensor] | None) -> None:
+        if state is not None:
+            self.younger = copy.deepcopy(self.module)
+            self.younger.load_state_dict(state)
 
     def _look(self, judge: Judge, seed: int, module: nn.Module) -> dict[str, float]:
         """Return what the judge says of codes drawn with the network as it is now.
@@ -280,6 +323,7 @@ class LearntDensity(Density):
         condition: Wanted = None,
         guidance: Guidance = 1.0,
         temperature: float = 1.0,
+        autoguidance: float | None = None,
         kind: int = 0,
         **solver: Setting,
     ) -> Codes:
@@ -295,6 +339,8 @@ class LearntDensity(Density):
             condition: what to ask for, see `ask`; None: nothing.
             guidance: how strongly; 1: as learnt.
             temperature: factor of the noise that they start from; 1: as learnt.
+            autoguidance: how far they are led away from the network's younger self, where the
+                settings keep it; 1: not at all; default: the settings' weight.
             kind: number of the architecture, of codes of several.
             solver: settings of `config.solver` other than the configured ones.
 
@@ -306,6 +352,7 @@ class LearntDensity(Density):
         """
         settings = replace(self.config.solver, **solver)
         asked = self.ask(condition, guidance)
+        autoguidance = self._weight_of(autoguidance)
         present_BK = self._present_of(kind)
         shown = watch and (lambda done, x_BK: watch(done, self.scaling.undo(x_BK)))
         noise_NK = draw_noise(count, self.shape.size, seed=seed, first=first)
@@ -321,11 +368,29 @@ class LearntDensity(Density):
                 first=number,
                 condition_BP=asked and asked.rows(number, len(x_BK)).to(self.device),
                 guidance=asked.guidance if asked else 1.0,
+                autoguidance=autoguidance,
                 present_BK=present_BK,
                 watch=shown,
             )
             x_BK.copy_(self.scaling.undo(drawn_BK))
         return self.shape.fill(noise_NK, torch.full((count,), kind))
+
+    def _weight_of(self, autoguidance: float | None) -> float:
+        """Return how far samples are led away from the younger self; while it trains, not at all.
+
+        Raises:
+            ConfigError: a weight is asked for, and the settings keep no younger self.
+        """
+        config = self.config.autoguidance
+        if config is None and autoguidance not in (None, 1):
+            raise ConfigError(
+                f"autoguidance = {autoguidance:g}: this {self.config.kind} was fitted with "
+                "density.autoguidance = null and has no younger self to be led away from: leave it "
+                "out, or fit one with density.autoguidance.after = 0.1"
+            )
+        if self.younger is None:
+            return 1.0
+        return config.weight if autoguidance is None else autoguidance
 
     def _chunk(self) -> int:
         """Return how many samples are drawn at once."""
@@ -395,6 +460,7 @@ class LearntDensity(Density):
         state = {
             "config": to_dict(self.config),
             "module": self.module.state_dict(),
+            "younger": self.younger and self.younger.state_dict(),
             "kernel": kernel_of(self.module),
             "scaling": vars(self.scaling),
             "shape": vars(self.shape),
@@ -418,5 +484,7 @@ class LearntDensity(Density):
             CodeShape(**state["shape"]), Scaling(**state["scaling"]), seed=0, conditions=conditions
         )
         density.module.load_state_dict(state["module"])
-        use_kernel(density.module, state["kernel"])
+        density._take_younger(state["younger"])
+        for network in density.networks:
+            use_kernel(network, state["kernel"])
         return density

@@ -89,6 +89,7 @@ class PathTask(Task):
         self.metric = metric
         self.train, self.val, self.sections = train, val, sections
         self.share = Share()
+        self.early_share = config.autoguidance and config.autoguidance.after
 
     def draw_paths(
         self,

@@ -323,6 +323,8 @@ def _how_drawn(zoo: Zoo) -> dict[str, Json]:
         }
     if told and told.temperature is not None:
         found["temperature"] = told.temperature
+    if told and told.autoguidance is not None:
+        found["autoguidance"] = told.autoguidance
     return found
 
 

@@ -206,6 +206,9 @@ class SampleConfig(Checked):
     temperature: PositiveFraction = 1.0
     """Standard deviation of the noise that a flow starts from, as a share of that which it learnt
     from. Below 1 networks lie nearer to what is frequent: more accurate, less spread."""
+    autoguidance: Positive | None = None
+    """Weight by which samples are led away from the network when it had learnt less, of a density
+    with `density.autoguidance`; 1: not at all. Default: the generator's own."""
     zoo: Name | None = None
     """Zoo of the generator (`zoo`, `more_zoos`) whose architecture to sample; default: the first of
     those whose dataset is asked for, or of all."""

@@ -59,7 +59,7 @@ class Drawing:
         self.condition: dict[str, Setting] = {}
         if self.asked:
             self.condition = {"condition": config.condition, "guidance": config.guidance}
-        self.start = _start_settings(config, generator)
+        self.start = _other_settings(config, generator)
         drawn = self.generator.layout
         self.statistics = source_of_statistics(config, drawn, spans=self.generator.spans)
         self.head, self.subject = new_head(config, drawn, subject=self.generator.subject)
@@ -161,6 +161,7 @@ class Drawing:
             subset=generator.origin.get("subset"),
             **(self.asked.facts if self.asked else {}),
             temperature=None if config.temperature == 1 else config.temperature,
+            autoguidance=config.autoguidance,
             batchnorm_images=config.batchnorm_images if recalibrated else None,
             selection=self._selected.facts if self._selected else None,
             head=self.head.to_json() if self.head else None,
@@ -169,20 +170,15 @@ class Drawing:
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
-        """Within, each sample's evaluation of the density's network is counted."""
-        module = self.generator.density.module
-        if module is None:
-            yield
-            return
+        """Within, each sample's evaluation of the density's networks is counted."""
 
         def count(_: nn.Module, inputs: tuple[torch.Tensor, ...], __: torch.Tensor) -> None:
             self._evaluations += len(inputs[0])
 
-        hook = module.register_forward_hook(count)
-        try:
+        with contextlib.ExitStack() as stack:
+            for network in self.generator.density.networks:
+                stack.callback(network.register_forward_hook(count).remove)
             yield
-        finally:
-            hook.remove()
 
 
 def _solver_settings(config: SampleConfig, generator: Generator) -> dict[str, str | int]:
@@ -210,18 +206,26 @@ def _solver_settings(config: SampleConfig, generator: Generator) -> dict[str, st
     return given
 
 
-def _start_settings(config: SampleConfig, generator: Generator) -> dict[str, Setting]:
-    """Return how samples start otherwise than was learnt."""
-    density = generator.density.config
+def _other_settings(config: SampleConfig, generator: Generator) -> dict[str, Setting]:
+    """Return how samples start, and are led, otherwise than the density does by itself."""
+    density, found = generator.density.config, {}
+    if config.autoguidance is not None:
+        found["autoguidance"] = config.autoguidance
+        if density.autoguidance is None:
+            raise ConfigError(
+                f"autoguidance = {config.autoguidance:g}: {config.generator} was fitted with "
+                "density.autoguidance = null, so it kept no younger self: leave out "
+                "--autoguidance, or fit one with --density.autoguidance.after 0.1"
+            )
     if config.temperature == 1:
-        return {}
+        return found
     if not density.has_temperature:
         raise ConfigError(
             f"temperature = {config.temperature:g}: the density of {config.generator} is "
             f"{density.kind}, and a flow alone starts from noise without more on the way: leave "
             "out --temperature"
         )
-    return {"temperature": config.temperature}
+    return found | {"temperature": config.temperature}
 
 
 def _refuse_misfit(density: DensitySettings, given: dict[str, str | int]) -> None:

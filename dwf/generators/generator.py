@@ -321,7 +321,7 @@ class Generator:
                 `LearntDensity.sample`, and `decode` for networks.
             told: see `Codec.draw`.
             how: settings of the density's solver other than its own; `condition`, `guidance`,
-                `temperature`.
+                `temperature`, `autoguidance`.
 
         Returns:
             weights_ND, float32; not held to be finite.

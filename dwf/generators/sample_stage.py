@@ -22,6 +22,7 @@ def plan(config: SampleConfig, root: Path, *, name: str) -> str:
     asked = "" if config.condition is None else f" asked for {_words(config.condition)}"
     asked += "" if config.guidance == 1 else f", guidance {_words(config.guidance)}"
     asked += "" if config.temperature == 1 else f", temperature {config.temperature:g}"
+    asked += "" if config.autoguidance is None else f", autoguidance {config.autoguidance:g}"
     asked += f", of the architecture of {config.zoo}" * (config.zoo is not None)
     if config.network is not None:
         asked += f", of a new architecture ({config.network.kind})"

@@ -140,6 +140,9 @@ class _Loop:
         self.generator = torch_stream(seed, *own, device=self.device.type)
         self.step = 0
         self.best: dict[str, State] | None = None
+        self.early: dict[str, torch.Tensor] | None = None
+        share = task.early_share
+        self.early_step = None if share is None else max(1, round(share * config.steps))
         self.val_loss: float | None = None
         # Losses since the last validation, by step, so that a bad one can be named.
         self.losses = torch.zeros(config.validate_every, device=self.device)
@@ -196,6 +199,8 @@ class _Loop:
         self.losses[self.step % self.config.validate_every] = mean
         self.engine.move_average(self.step)
         self.step += 1
+        if self.step == self.early_step:
+            self.early = _copy(self.engine.whole_state())
 
     # --- the kernel of linear maps ---------------------------------------------------------
 
@@ -270,9 +275,7 @@ class _Loop:
         """Keep the weights of now if no others had as high a score."""
         if self.best is not None and not score > self.best["score"]:
             return
-        state = self.engine.whole_state()
-        if state is not None:
-            state = {name: value.clone() for name, value in state.items()}
+        state = _copy(self.engine.whole_state())
         found = {"val_loss": self.val_loss, "step": self.step, "state": state}
         self.best = found | {"score": score}
 
@@ -326,12 +329,14 @@ class _Loop:
             "step": self.step,
             "val_loss": self.val_loss,
             "best": self.best,
+            "early": self.early,
             "ranks": list(self.ours.to_first(self.ours.size, lambda _: own)),
         }
         self.engine.save(self.step, state)
 
     def _restore(self, saved: dict[str, State]) -> None:
         self.step, self.val_loss, self.best = saved["step"], saved["val_loss"], saved["best"]
+        self.early = saved["early"]
         ranks = saved["ranks"]
         own = ranks[min(self.ours.rank, len(ranks) - 1)]
         is_same_kind = own["generator"].shape == self.generator.get_state().shape
@@ -391,12 +396,16 @@ class _Loop:
             state = self.engine.whole_state()
             kept = {"val_loss": self.val_loss, "step": self.step, "state": state}
         else:
-            last = self.engine.whole_state()  # which `finish` writes over
-            self.task.last = last and {name: value.clone() for name, value in last.items()}
+            self.task.last = _copy(self.engine.whole_state())  # which `finish` writes over
+        self.task.early = self.early
         kernel = kernel_of(self.engine.module)
         self.task.module = self.engine.finish(kept["state"])
         use_kernel(self.task.module, kernel)  # an engine may have made another module
         return Outcome(self.step, kept["step"], val_loss=kept["val_loss"], device=str(self.device))
+
+
+def _copy(state: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor] | None:
+    return state and {name: value.clone() for name, value in state.items()}
 
 
 def _raise(error: Exception) -> None:

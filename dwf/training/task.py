@@ -70,6 +70,11 @@ class Task:
     """Floating-point operations of forward and backward for an example, counted from shapes."""
     last: dict[str, torch.Tensor] | None = None
     """Weights after the last step, where training kept those of another; on the first rank."""
+    early_share: float | None = None
+    """Share of the steps after which the weights that would be kept then are kept too, as `early`;
+    None: none."""
+    early: dict[str, torch.Tensor] | None = None
+    """Those weights, once it has learnt; on the first rank."""
     draws_whole_rounds: bool = False
     """Whether each rank draws the micro-batches of all ranks, from one stream, and takes its own:
     so any number of ranks learns from one batch, where examples are drawn and not numbered."""

@@ -135,6 +135,8 @@ class Sampled(Provenance):
     """How far they were exaggerated: together, or each by itself."""
     temperature: float | None = None
     """Factor of the noise that a flow started from; None: 1, as it learnt."""
+    autoguidance: float | None = None
+    """Weight of the lead away from the network's younger self; None: the generator's own."""
     batchnorm_images: int | None = None
     """Training images on which running statistics were re-estimated."""
     selection: dict[str, Any] | None = None

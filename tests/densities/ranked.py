@@ -14,6 +14,7 @@ from dwf.backbones.config import ResidualMLPConfig
 from dwf.codecs import codes as codes_module
 from dwf.codecs.codes import Codes, gather
 from dwf.densities import paths
+from dwf.densities.base_config import AutoguidanceConfig
 from dwf.densities.config import FlowConfig, SolverConfig
 from dwf.densities.flow import Flow
 from dwf.ranks import exit_together, world
@@ -32,6 +33,7 @@ FLOW = FlowConfig(
     solver=SolverConfig("rk4", 4),
     pairing="optimal_transport",
     condition="none",
+    autoguidance=AutoguidanceConfig(after=0.5, weight=1.5),
 )
 
 

@@ -18,6 +18,7 @@ import yaml
 
 from dwf import preemption
 from dwf.codecs.config import PcaConfig
+from dwf.densities.base_config import AutoguidanceConfig
 from dwf.errors import ConfigError, NotAZoo, Preempted, RunConflict, TooFewNetworks, WorkFailed
 from dwf.generators import generator as module
 from dwf.generators.config import SampleConfig
@@ -191,6 +192,27 @@ def test_a_temperature_is_recorded_and_refused_where_no_noise_flows(
     fit_generator(gaussian_on_weights, tmp_path, name="gaussian")
     with pytest.raises(ConfigError, match=r"temperature = 0.2.*density of gaussian is gaussian"):
         sample_networks(dataclasses.replace(config, generator="gaussian"), tmp_path, name="refused")
+    assert not (tmp_path / "zoos" / "refused").exists()
+
+
+def test_a_lead_away_from_the_younger_self_is_counted_recorded_and_refused_without_one(
+    make_zoo, tmp_path, flow_on_pca
+):
+    make_zoo(60)
+    fit_generator(flow_on_pca, tmp_path, name="plain")
+    density = dataclasses.replace(flow_on_pca.density, autoguidance=AutoguidanceConfig())
+    generator = fit_generator(
+        dataclasses.replace(flow_on_pca, density=density), tmp_path, name="guided"
+    )
+    for weight, evaluations in ((None, 16), (1.0, 8), (3.0, 16)):
+        config = SampleConfig("guided", count=5, seed=2, autoguidance=weight)
+        drawn = sample_networks(config, tmp_path, name=f"drawn-{weight}")
+        told = drawn.facts.sampled
+        assert (told.autoguidance, told.evaluations_per_sample) == (weight, evaluations)
+        given = {} if weight is None else {"autoguidance": weight}
+        np.testing.assert_array_equal(drawn.read(), generator.sample(5, seed=2, **given).numpy())
+    with pytest.raises(ConfigError, match=r"autoguidance = 3: plain was fitted with .* null"):
+        sample_networks(dataclasses.replace(config, generator="plain"), tmp_path, name="refused")
     assert not (tmp_path / "zoos" / "refused").exists()
 
 

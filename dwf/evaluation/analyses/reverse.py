@@ -124,6 +124,8 @@ def _follow(material: Material, generator: Generator, zoo: Zoo) -> dict[str, Jso
         how |= {"condition": condition, "guidance": guidance}
     if told.temperature is not None:
         how["temperature"] = told.temperature
+    if told.autoguidance is not None:
+        how["autoguidance"] = told.autoguidance
     count = min(len(zoo), MOST_NETWORKS)
     step = max(1, generator.block_size // len(LOOKS))
     parts: list[list[np.ndarray]] = [[] for _ in LOOKS]

@@ -73,9 +73,10 @@ class NetworkSet:
     running statistics that were compared. Of some sets
     `ensemble` (n, accuracy), of sets that lie in zoos `exchanged` (see `coherence`), of samples
     that were selected `selection` (how), of samples that were drawn on conditions `condition`
-    (generator, asked, guidance), of those that started from less noise `temperature`. Where
-    generators learnt from different training networks: `learnt_from`, how many of them the set is
-    held against, and `subset`, which, where not all (see `Subset.label`)."""
+    (generator, asked, guidance), of those that started from less noise `temperature`, of those
+    that were led otherwise than their generator does by itself `autoguidance`. Where generators
+    learnt from different training networks: `learnt_from`, how many of them the set is held
+    against, and `subset`, which, where not all (see `Subset.label`)."""
     networks: dict[str, list[Any]]
     """Measure -> one value for each network."""
     source: str = ""
@@ -111,6 +112,8 @@ class NetworkSet:
             words.append(f"asked for {asked_words(asked['asked'])}")
         if "temperature" in self.summary and self.family == "samples":
             words.append(f"temperature {self.summary['temperature']:g}")
+        if "autoguidance" in self.summary and self.family == "samples":
+            words.append(f"autoguidance {self.summary['autoguidance']:g}")
         if chosen:
             words.append(f"{chosen['drawn'] / chosen['kept']:.3g} drawn for each one kept")
         return f"{self.title} ({', '.join(words)})" if words else self.title
