@@ -45,12 +45,15 @@ def pair(
         kind_B: which architecture each code is of; None: all of one.
         present_BK: which numbers each code has; None: all.
     """
-    if kind == "optimal_transport":
-        x0_BK = x0_BK[order(x0_BK, x1_BK, kind_B=kind_B)]
-    if kind == "equivariant":
-        x0_BK = x0_BK[order(x0_BK, x1_BK, kind_B=kind_B, sections=sections, present_BK=present_BK)]
-    if kind in ("tokens", "equivariant"):
-        x0_BK = assign_tokens(x0_BK, x1_BK, sections=sections, present_BK=present_BK)
+    known = {"sections": sections, "present_BK": present_BK}
+    # Autocast would round the products by which pairs are found, to a type that NumPy lacks.
+    with torch.autocast(x0_BK.device.type, enabled=False):
+        if kind == "optimal_transport":
+            x0_BK = x0_BK[order(x0_BK, x1_BK, kind_B=kind_B)]
+        if kind == "equivariant":
+            x0_BK = x0_BK[order(x0_BK, x1_BK, kind_B=kind_B, **known)]
+        if kind in ("tokens", "equivariant"):
+            x0_BK = assign_tokens(x0_BK, x1_BK, **known)
     return x0_BK
 
 

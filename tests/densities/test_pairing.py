@@ -81,6 +81,14 @@ def test_each_kind_costs_no_more_than_the_one_before():
         assert torch.equal(found.flatten().sort().values, x0.flatten().sort().values)
 
 
+@pytest.mark.parametrize("kind", ["optimal_transport", "tokens", "equivariant"])
+def test_a_training_in_bf16_pairs_as_one_in_float32(kind):
+    x0, x1 = torch.randn(2, 6, SIZE, generator=torch.manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = pair(kind, x0, x1_BK=x1, sections=SECTIONS)
+    assert torch.equal(found, pair(kind, x0, x1_BK=x1, sections=SECTIONS))
+
+
 def test_architectures_keep_their_noise_to_themselves():
     """Codes of two kinds; the second lacks a unit of the first section, and the third section."""
     x0, x1 = draw(5, 7), draw(5, 8)
