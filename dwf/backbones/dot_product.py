@@ -19,6 +19,7 @@ _MOST_HEARD = 256
 def attend(
     query_BQHD: torch.Tensor,
     key_BTHD: torch.Tensor,
+    *,
     value_BTHD: torch.Tensor,
     heard: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -31,34 +32,22 @@ def attend(
         heard: bool, which tokens are heard, [B or 1, 1, 1 or Q, T]; None: all.
     """
     if not (query_BQHD.device.type == "cpu" and query_BQHD.dtype == torch.bfloat16):
-        return _by_kernel(query_BQHD, key_BTHD, value_BTHD, heard)
+        return _by_kernel((query_BQHD, key_BTHD, value_BTHD), heard)
     with torch.autocast("cpu", enabled=False):
         if key_BTHD.shape[1] <= _MOST_HEARD:
-            return _by_products(query_BQHD, key_BTHD, value_BTHD, heard)
-        parts = (part.float() for part in (query_BQHD, key_BTHD, value_BTHD))
-        return _by_kernel(*parts, heard)
+            return _by_products((query_BQHD, key_BTHD, value_BTHD), heard)
+        parts = tuple(part.float() for part in (query_BQHD, key_BTHD, value_BTHD))
+        return _by_kernel(parts, heard)
 
 
-def _by_kernel(
-    query_BQHD: torch.Tensor,
-    key_BTHD: torch.Tensor,
-    value_BTHD: torch.Tensor,
-    heard: torch.Tensor | None,
-) -> torch.Tensor:
-    parts = (part.transpose(1, 2) for part in (query_BQHD, key_BTHD, value_BTHD))
-    return functional.scaled_dot_product_attention(*parts, heard).transpose(1, 2)
+def _by_kernel(parts: tuple[torch.Tensor, ...], heard: torch.Tensor | None) -> torch.Tensor:
+    query, key, value = (part.transpose(1, 2) for part in parts)
+    return functional.scaled_dot_product_attention(query, key, value, heard).transpose(1, 2)
 
 
-def _by_products(
-    query_BQHD: torch.Tensor,
-    key_BTHD: torch.Tensor,
-    value_BTHD: torch.Tensor,
-    heard: torch.Tensor | None,
-) -> torch.Tensor:
-    batch, _, heads, width = query_BQHD.shape
-    query, key, value = (  # each [B H, tokens, D]
-        part.transpose(1, 2).flatten(0, 1) for part in (query_BQHD, key_BTHD, value_BTHD)
-    )
+def _by_products(parts: tuple[torch.Tensor, ...], heard: torch.Tensor | None) -> torch.Tensor:
+    batch, _, heads, width = parts[0].shape
+    query, key, value = (part.transpose(1, 2).flatten(0, 1) for part in parts)  # [B H, tokens, D]
     # `beta = 0` ignores what is added, and the products are scaled before they are rounded.
     scores = torch.baddbmm(
         query.new_zeros(1, 1, 1), query, key.transpose(1, 2), beta=0, alpha=width**-0.5

@@ -57,7 +57,9 @@ class _Block(AttentionBlock[_Windows]):
         if not heard.num_global:
             return joined
         query, key, value = others[:, :, 0], heads[:, :, 1], heads[:, :, 2]
-        return torch.cat([joined, attend(query, key, value, heard.by_global).flatten(2)], dim=1)
+        return torch.cat(
+            [joined, attend(query, key, value_BTHD=value, heard=heard.by_global).flatten(2)], dim=1
+        )
 
 
 def _hear_windows(tokens: torch.Tensor, others: torch.Tensor, heard: _Windows) -> torch.Tensor:
@@ -77,7 +79,7 @@ def _hear_windows(tokens: torch.Tensor, others: torch.Tensor, heard: _Windows) -
     mask = heard.in_windows
     if mask is not None and len(mask) < len(query):  # one for all sequences
         mask = mask.repeat(num_sequences, 1, 1, 1)
-    joined = attend(query, key, value, mask)
+    joined = attend(query, key, value_BTHD=value, heard=mask)
     joined_BTW = joined.unflatten(0, (num_sequences, -1)).flatten(1, 2).flatten(2)
     return joined_BTW[:, heard.before : heard.before + num]
 

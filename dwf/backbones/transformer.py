@@ -30,7 +30,8 @@ class _Block(AttentionBlock[torch.Tensor | None]):
     """All tokens hear each other, but for those that a mask [B, 1, 1, T] leaves out."""
 
     def hear(self, heads: torch.Tensor, heard: torch.Tensor | None) -> torch.Tensor:
-        return attend(*heads.unbind(2), heard).flatten(2)
+        query, key, value = heads.unbind(2)
+        return attend(query, key, value_BTHD=value, heard=heard).flatten(2)
 
 
 class Transformer(AttentionBackbone):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from dwf.backbones.config import BackboneSettings, build_backbone
 from dwf.checked import Checked, refuse_idle
 from dwf.densities.solver_config import SolverSettings
-from dwf.settings import Bounds, Positive
+from dwf.settings import Bounds, Count, Positive
 from dwf.training.config import LoopConfig
 from dwf.zoo.config import is_test_score
 
@@ -32,6 +32,18 @@ class AutoguidanceConfig(Checked):
     network. Above 1 each of a solver's steps costs twice as much."""
 
 
+@dataclass(frozen=True)
+class AnswersConfig(Checked):
+    """Errors late on a path counted by what the network at its end answers; see `answers.py`."""
+
+    share: Annotated[float, Bounds(0, 0.9, open=True)] = 0.5
+    """Share of the loss in which they are."""
+    after: Annotated[float, Bounds(0, 0.95)] = 0.75
+    """Time from which networks are asked, 1 at the code."""
+    images: Count = 128
+    """Training images that they are asked about, drawn anew for each step."""
+
+
 class DensitySettings(Checked):
     """Base of a density's settings: what it can do, and settings that not all densities have."""
 
@@ -54,6 +66,8 @@ class DensitySettings(Checked):
     """Conditions that it is told of each network, or `none`."""
     has_temperature: ClassVar[bool] = False
     """Whether samples may start from less noise than it learnt from."""
+    answers: ClassVar[AnswersConfig | None] = None
+    """How errors count by what networks answer; None: they do not."""
     autoguidance: ClassVar[AutoguidanceConfig | None] = None
     """How samples are led away from the network's younger self; None: not at all."""
     drop_condition: ClassVar[float] = 1.0

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from dwf.backbones.config import BackboneConfig, ResidualMLPConfig
 from dwf.checked import refuse_idle
-from dwf.densities.base_config import AutoguidanceConfig, DensitySettings, LearntSettings
+from dwf.densities.base_config import (
+    AnswersConfig,
+    AutoguidanceConfig,
+    DensitySettings,
+    LearntSettings,
+)
 from dwf.densities.solver_config import (
     DiffusionMethod,
     DiffusionSolverConfig,
@@ -77,6 +82,9 @@ class FlowConfig(LearntSettings):
     """Share of the loss in which an error counts by how much it changes what networks answer, and
     not as much as that of any other number; see `generators/sensitivity.py`. Below 1: numbers
     without influence must be learnt too."""
+    answers: AnswersConfig | None = None
+    """Errors late on a path counted by what the very network at its end answers to training images,
+    which `behaviour` does for all networks alike; null: they are not. Training takes longer."""
     condition: str | tuple[str, ...] = "none"
     """Facts of each network that the flow is told, so that samples may be asked for by them:
     columns of the zoo (`val_accuracy`, `initialisation`, `epoch`, ...; no test scores), `data`,
@@ -98,6 +106,12 @@ class FlowConfig(LearntSettings):
         self.check_condition()
         self._check_pairing()
         self._check_stagger()
+        if self.answers is not None and (self.stagger or self.sigma):
+            raise ValueError(
+                f"answers with stagger = {self.stagger:g}, sigma = {self.sigma:g}: the code at a "
+                "path's end follows from a point and the velocity alone where both are 0: set "
+                "them, or answers to null"
+            )
         self.check_behaviour()
 
     def _check_stagger(self) -> None:

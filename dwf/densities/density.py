@@ -56,7 +56,7 @@ class Density:
 
         One whose settings say `takes_condition` also takes `train_conditions` and
         `val_conditions`, one that `takes_metric` a `metric`, one that `looks_at_samples` a
-        `judge`; see `LearntDensity.fit`.
+        `judge`, one with `answers` an `ask`; see `LearntDensity.fit`.
 
         Returns:
             What was measured: an object whose `vars` are plain data; or None.

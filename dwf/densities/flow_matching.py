@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from dwf.densities.answers import Ask, answer_error
 from dwf.densities.config import FlowConfig
 from dwf.densities.course import Course
 from dwf.densities.examples import ALL, Examples, Learnable
@@ -56,6 +57,8 @@ class FlowMatching(PathTask):
             config, module, train=train, val=val, seed=seed, sections=sections, metric=metric
         )
         self.course = course_of(config, sections)
+        self.ask: Ask | None = None
+        """Asks networks, of `answers`; None: they are not asked."""
         self.noise: FixedNoise | None = None
         """Noise of `source: fixed`, once it learns."""
 
@@ -114,6 +117,10 @@ class FlowMatching(PathTask):
                 xt_BK, t_B1, source_std=config.source_std, sigma=config.sigma
             )
         condition_BP = self.draw_conditions(batch, generator, learns=learns)
+        places_M = None
+        if learns and self.ask is not None:
+            num = config.answers.images
+            places_M = torch.rand(num, generator=generator, device=generator.device)
         return Paths(
             xt_BK,
             t_B,
@@ -121,18 +128,41 @@ class FlowMatching(PathTask):
             condition_BP=condition_BP,
             present_BK=present_BK,
             moves_BK=moves_BK,
+            places_M=places_M,
         )
 
     def error(
         self, said_BK: torch.Tensor, paths: Paths, *, count: int | torch.Tensor
     ) -> torch.Tensor:
-        """Return the squared error over the numbers that move; see the base."""
+        """Return the squared error of the numbers that move, and of answers; see the base."""
         if paths.moves_BK is None:
-            return super().error(said_BK, paths, count=count)
+            plain = super().error(said_BK, paths, count=count)
+            if paths.places_M is None:
+                return plain
+            answers = answer_error(
+                self.ask,
+                self._codes(said_BK, paths),
+                true_BK=self._codes(paths.wanted_BK, paths),
+                left_B=1 - paths.t_B,
+                places_M=paths.places_M,
+                config=self.config,
+            )
+            return torch.lerp(plain, answers, self.config.answers.share)
         # A share w of all numbers move: the scale keeps the loss what it is where all do.
         weight_BK = paths.moves_BK * self.course.length**-0.5
         paths = replace(paths, wanted_BK=paths.wanted_BK * weight_BK)
         return super().error(said_BK * weight_BK, paths, count=count)
+
+    def _codes(self, answer_BK: torch.Tensor, paths: Paths) -> torch.Tensor:
+        """Return the codes to which points move where the network says `answer_BK`."""
+        config, xt_BK, t_B1 = self.config, paths.xt_BK, paths.t_B.unsqueeze(1)
+        if config.prediction == "target":
+            return answer_BK
+        if config.prediction == "residual":
+            answer_BK = answer_BK + normal_velocity(
+                xt_BK, t_B1, source_std=config.source_std, sigma=config.sigma
+            )
+        return xt_BK + (1 - t_B1) * answer_BK
 
 
 def course_of(config: FlowConfig, sections: PairedSections) -> Course | None:

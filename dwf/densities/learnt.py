@@ -23,6 +23,7 @@ from torch import nn
 from dwf.backbones.linear import kernel_of, use_kernel
 from dwf.codecs.codes import Codes, CodeShape, Judge
 from dwf.codecs.stored import FOLDER
+from dwf.densities.answers import Ask
 from dwf.densities.asked import Asked, Guidance, Wanted
 from dwf.densities.base_config import LearntSettings
 from dwf.densities.conditions import Conditions, Told
@@ -161,6 +162,7 @@ class LearntDensity(Density):
         val_conditions: Told | None = None,
         metric: Sequence[torch.Tensor] = (),
         judge: Judge | None = None,
+        ask: Ask | None = None,
     ) -> Outcome:
         """Train the network, or go on where the run stopped.
 
@@ -175,6 +177,7 @@ class LearntDensity(Density):
             metric: with `behaviour`, of each section of tokens what their errors count, [C, C]; see
                 `generators/sensitivity.py`.
             judge: with `training.sample_every`, what scores codes drawn in training.
+            ask: with `answers`, what asks the networks that codes stand for.
 
         Raises:
             TooFewNetworks: fewer training codes than the batch size.
@@ -199,6 +202,8 @@ class LearntDensity(Density):
             seed=seed,
             metric=self._metric(metric),
         )
+        if ask is not None:
+            task.ask = lambda codes_RK, places_M: ask(self.scaling.undo(codes_RK), places_M)
         look = partial(self._look, judge, seed) if judge else None
         outcome = train(
             task, self.config.training, seed=seed, run=run, what=self.config.kind, look=look

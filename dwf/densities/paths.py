@@ -46,6 +46,9 @@ class Paths:
     """bool, of several architectures: numbers that each code has."""
     moves_BK: torch.Tensor | None = None
     """bool: numbers that are asked about; None: all. See `course`."""
+    places_M: torch.Tensor | None = None
+    """Places in [0, 1) of training images that networks are asked about, the same for all; None:
+    they are not. See `answers`."""
 
     def take(self, part: slice) -> "Paths":
         """Return those of some places, as views."""
@@ -56,6 +59,7 @@ class Paths:
             condition_BP=None if self.condition_BP is None else self.condition_BP[part],
             present_BK=None if self.present_BK is None else self.present_BK[part],
             moves_BK=None if self.moves_BK is None else self.moves_BK[part],
+            places_M=self.places_M,
         )
 
 

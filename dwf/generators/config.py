@@ -101,6 +101,17 @@ class GeneratorConfig(Checked):
                 f"of what they are decoded to, and codec.kind = {codec.kind!r} has no such "
                 "tokens: choose the codec neurons or tokens, or set it to 0"
             )
+        if density.answers is not None and not codec.has_derivative:
+            raise ValueError(
+                f"density.answers learns by the derivative of what codes are decoded to, and "
+                f"codec.kind = {codec.kind!r} has none: choose the codec functions, neurons or "
+                "tokens, or set it to null"
+            )
+        if density.answers is not None and self.more_zoos:
+            raise ValueError(
+                f"density.answers asks networks of one architecture about one dataset, and "
+                f"more_zoos = {list(self.more_zoos)}: learn from one zoo, or set it to null"
+            )
         if codec.looks_at_samples and not codec.has_prior:
             raise ValueError(
                 f"codec.training.sample_every = {codec.training.sample_every}: a codec "

@@ -3,6 +3,7 @@
     generator.json    kinds, settings and what it learns from; written first
     codec/            see codecs/codec.py
     metric.pt         of a flow with `behaviour`: what its errors count; see sensitivity.py
+    answers.json      of a flow with `answers`: the unit of their errors; see answering.py
     density/          the density's own files; written last
 
 Shape suffixes: N networks, B networks of a block, D numbers of a network.
@@ -17,7 +18,7 @@ import torch
 
 from dwf.codecs.codec import HEAD as CODEC_HEAD
 from dwf.codecs.codec import Codec, TellUnreached, codec_folder
-from dwf.codecs.codes import Judge
+from dwf.codecs.codes import Codes, Judge
 from dwf.codecs.config import CODECS, CodecSettings
 from dwf.codecs.stored import CodeStore
 from dwf.densities.base_config import DensitySettings
@@ -27,6 +28,7 @@ from dwf.densities.solver import Watch
 from dwf.errors import ConfigError, RunConflict
 from dwf.files import read_json, told_by
 from dwf.flags import words_naming
+from dwf.generators.answering import Answering
 from dwf.generators.config import BATCHNORM_IMAGES, GateConfig
 from dwf.generators.examiner import Examiner
 from dwf.generators.gate import pass_gate
@@ -48,7 +50,7 @@ from dwf.zoo.layout import Layout, Span
 from dwf.zoo.moments import Sources
 
 FORMAT, VERSION = "dwf-generator", 3
-HEAD, DENSITY, METRIC = "generator.json", "density", "metric.pt"
+HEAD, DENSITY, METRIC, ANSWERS = "generator.json", "density", "metric.pt", "answers.json"
 _BLOCK_BYTES = 2**28
 
 
@@ -215,6 +217,8 @@ class Generator:
             given["metric"] = self._metric(learning.train, run, seed)
         if self.density.config.looks_at_samples:
             given["judge"] = self._judge()
+        if self.density.config.answers is not None:
+            given["ask"] = self._ask(train_codes, learning.train, run, seed)
         outcome = self.density.fit(train_codes, val_codes, run=run, seed=seed, **given)
 
         def finish() -> dict[str, Json]:
@@ -257,6 +261,19 @@ class Generator:
 
         world().on_first(measure)
         return load_state(file)
+
+    def _ask(self, codes: Codes, train: Sources, run: RunFolder, seed: int) -> Answering:
+        """Return what asks networks, in units as first measured, so that resuming is exact."""
+        file = run.path / ANSWERS
+        answering = Answering(self.codec, train[0][0])
+
+        def measure() -> None:
+            if not file.exists():
+                write_json(file, {"unit": answering.measure(codes, seed=seed)})
+
+        world().on_first(measure)
+        answering.unit = read_json(file)["unit"]
+        return answering
 
     @property
     def layout(self) -> Layout:

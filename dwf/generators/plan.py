@@ -155,6 +155,11 @@ def describe_sizes(
     if density.takes_metric:
         share = f"{density.behaviour:.0%}"
         yield f"{share} of the loss counts errors by what they change in networks' answers"
+    if density.answers is not None:
+        yield (
+            f"{density.answers.share:.0%} of the loss asks the networks at the end of paths, from "
+            f"time {density.answers.after:g} on, about {density.answers.images} training images"
+        )
     if config.likelihood:
         yield f"likelihood of up to {config.likelihood} training and as many held-out networks"
 

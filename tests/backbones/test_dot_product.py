@@ -19,6 +19,11 @@ def by_hand(query, key, value, heard=None):
     return (weights @ value).transpose(1, 2)
 
 
+def attended(parts, heard):
+    query, key, value = parts
+    return attend(query, key, value_BTHD=value, heard=heard)
+
+
 def parts(dtype, *, num_query=5, num_key=7):
     generator = torch.manual_seed(0)
     sizes = (num_query, num_key, num_key)
@@ -35,7 +40,7 @@ def test_attention_and_its_gradient_are_those_of_the_formula(dtype, heard):
     tolerance = {"rtol": 0, "atol": 8 * torch.finfo(dtype).eps}
     told = parts(dtype)
     exact = [part.detach().double().requires_grad_() for part in told]
-    found, wanted = attend(*told, heard), by_hand(*exact, heard)
+    found, wanted = attended(told, heard), by_hand(*exact, heard)
     assert found.dtype == dtype and found.shape == (3, 5, 2, 4)
     weights = torch.linspace(-1, 1, found.numel()).view(found.shape)
     torch.testing.assert_close(found.double(), wanted, **tolerance)
@@ -49,7 +54,7 @@ def test_in_bf16_on_a_cpu_many_tokens_take_torch_s_kernel_in_float32(monkeypatch
     told = parts(torch.bfloat16)
     monkeypatch.setattr(dot_product, "_MOST_HEARD", 6)
     with torch.autocast("cpu", torch.bfloat16):
-        found = attend(*told, HEARD)
+        found = attended(told, HEARD)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), by_hand(*told, HEARD), rtol=0, atol=1e-5)
 
@@ -57,6 +62,6 @@ def test_in_bf16_on_a_cpu_many_tokens_take_torch_s_kernel_in_float32(monkeypatch
 def test_under_autocast_products_stay_in_bf16():
     told = parts(torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
-        found = attend(*told, HEARD)
+        found = attended(told, HEARD)
     assert found.dtype == torch.bfloat16
-    assert torch.equal(found, attend(*told, HEARD))
+    assert torch.equal(found, attended(told, HEARD))
