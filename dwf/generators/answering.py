@@ -26,7 +26,8 @@ class Answering:
         zoo: that it learnt from.
 
     Raises:
-        ConfigError: decoded networks cannot answer: their BatchNorm statistics are not theirs.
+        ConfigError: codes are of several architectures; or decoded networks cannot answer, as their
+            BatchNorm statistics are not theirs.
     """
 
     def __init__(self, codec: Codec, zoo: Zoo):
@@ -34,6 +35,11 @@ class Answering:
         self.network, self.data = zoo.build_network(), zoo.load_data()
         self.unit = 1.0
         """Root mean square change of a logit; see `measure`."""
+        if codec.shape.is_mixed:
+            raise ConfigError(
+                f"density.answers asks networks of one architecture, and the codes are of "
+                f"{len(codec.shape.layouts)}: learn from zoos of one, or set it to null"
+            )
         if has_statistics(self.layout) and not codec.config.buffers:
             raise ConfigError(
                 f"density.answers asks networks as they are decoded, and codec.kind = "

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from dwf.backbones.config import TransformerConfig
-from dwf.codecs.config import FlatConfig, FunctionsConfig, SaneConfig
+from dwf.codecs.config import FlatConfig, FunctionsConfig, NeuronsConfig, SaneConfig
 from dwf.codecs.flat import FlatCodec
+from dwf.codecs.neurons.codec import NeuronsCodec
 from dwf.densities.base_config import AnswersConfig
 from dwf.errors import ConfigError
 from dwf.generators import answering
@@ -106,6 +107,14 @@ def test_what_cannot_answer_is_refused(convolutional, make_zoo, tmp_path, flow_o
     codec, _ = coded(convolutional, tmp_path)
     with pytest.raises(ConfigError, match=r"density\.answers.*BatchNorm's statistics"):
         Answering(codec, convolutional)
+    zoos = [make_zoo(6), make_zoo(6, widths=(64, 4, 10), name="narrow")]
+    mixed = NeuronsCodec(NeuronsConfig()).fit(
+        [(zoo, zoo.rows("train", "last")) for zoo in zoos],
+        [],
+        run=RunFolder(tmp_path / "mixed", NeuronsConfig()),
+    )
+    with pytest.raises(ConfigError, match=r"density\.answers asks .* the codes are of 2: learn"):
+        Answering(mixed, zoos[0])
     told = to_dict(asking(flow_on_pca))
     for changes, words in (
         ({"codec": to_dict(SaneConfig())}, r"density\.answers learns by the derivative"),

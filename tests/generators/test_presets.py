@@ -95,13 +95,17 @@ def test_every_flow_trains_and_draws(preset, make_zoo, tmp_path):
     config = dataclasses.replace(config, networks=config.networks and 8)  # of the few here
     widths = next((w for key, w in WIDTHS.items() if key in preset.stem), (64, 16, 10))
     network = CNN_OF_DIGITS if "cnn_digits" in preset.stem else None
+    if unlike and config.density.answers is not None:
+        unasked = dataclasses.replace(config.density, answers=None)
+        config = dataclasses.replace(config, density=unasked)
     told = {"val_accuracy": np.linspace(0.9, 0.99, 12), "initialisation": ["he", "normal"] * 6}
+    told["train_loss"] = np.linspace(0.02, 0.1, 12)
     told = {name: np.array(told[name]) for name in config.density.conditions if name in told}
     make_zoo(count=12, widths=widths, name=config.zoo, network=network, **told)
     for name, kind in zip(config.more_zoos, ("fashion_mnist",), strict=False):
         make_zoo(count=12, widths=widths, name=name, seed=1, data=DataConfig(kind), **told)
     fit_generator(config, tmp_path, name=preset.stem)
-    asked = {"val_accuracy": 0.95, "initialisation": "each", "data": "digits"}
+    asked = {"val_accuracy": 0.95, "train_loss": 0.04, "initialisation": "each", "data": "digits"}
     asked["checkpoint"] = "each"
     asked = tuple(f"{name}={asked[name]}" for name in config.density.conditions)
     whole = SampleConfig(preset.stem, count=2, condition=asked or None)
