@@ -11,7 +11,6 @@ from typing import ClassVar, Literal
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.nn.functional import mse_loss
 
 from dwf.backbones.config import BackboneConfig, ResidualMLPConfig, TransformerConfig
@@ -110,17 +109,18 @@ class Own(LearntDensity):
         first,
         condition_BP=None,
         guidance=1.0,
+        autoguidance=1.0,
         present_BK=None,
         watch=None,
     ):
         told = {"condition_BP": condition_BP, "present_BK": present_BK}
-        told = {name: value for name, value in told.items() if value is not None}
         x_BK = noise_BK
         for step in range(1, solver.steps + 1):
             if watch is not None:
                 watch((step - 1) / solver.steps, x_BK)
             t = torch.tensor([step / solver.steps])
-            x_BK = torch.lerp(noise_BK, self.module(x_BK, t, **told), t)
+            said_BK = self.answer(x_BK, t, autoguidance=autoguidance, **told)
+            x_BK = torch.lerp(noise_BK, said_BK, t)
         return x_BK
 
 
@@ -281,7 +281,7 @@ def test_densities_do_what_their_settings_say(tmp_path, config):
     density = find(DENSITIES, config.kind)(config)
     density.fit(codes(20), codes(6, seed=1), run=RunFolder(tmp_path / "run", config), seed=0)
     assert density.shape == codes(1).shape
-    assert isinstance(density.module, nn.Module) == (config.backbone is not None)
+    assert bool(density.networks) == (config.backbone is not None)
     assert bool(config.methods) == (config.solver is not None)
     for method in config.methods:
         assert density.sample(2, seed=0, method=method, steps=2).values.isfinite().all()
