@@ -29,7 +29,11 @@ class AutoguidanceConfig(Checked):
     """Share of the steps after which the younger self is kept."""
     weight: Positive = 2.0
     """How far samples are led: 1, not at all; 2, as far again as from the younger self to the
-    network. Above 1 each of a solver's steps costs twice as much."""
+    network. Above 1 each of a solver's led steps costs twice as much."""
+    since: Annotated[float, Bounds(0, 0.95)] = 0.0
+    """Share of the way to the code from which samples are led. Led all the way they are drawn to
+    what is frequent; led late, when it is settled which code they become, only their errors shrink
+    (a limited interval of guidance, arXiv 2404.07724)."""
 
 
 @dataclass(frozen=True)

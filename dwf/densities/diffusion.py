@@ -89,14 +89,15 @@ class Diffusion(LearntDensity):
             nonlocal beyond
             if present_BK is not None:
                 x_BK = x_BK * present_BK
+            done = 1 - (step + 1) / self.noising.num_steps
             if watch is not None:
-                watch(1 - (step + 1) / self.noising.num_steps, x_BK)
+                watch(done, x_BK)
             step_B = torch.tensor([step], device=x_BK.device)
             said_BK = guided(
                 lambda told: self.answer(
                     x_BK,
                     self.noising.times(step_B),
-                    autoguidance=autoguidance,
+                    autoguidance=self.led(autoguidance, done),
                     condition_BP=told,
                     present_BK=present_BK,
                 ),

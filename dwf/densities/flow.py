@@ -111,13 +111,14 @@ class Flow(LearntDensity):
         """Return the standardised codes that noise flows to, without chance; see the base."""
 
         def velocity(t: torch.Tensor, x_BK: torch.Tensor) -> torch.Tensor:
+            weight = self.led(autoguidance, t.item())
             return guided(
                 lambda told: self.velocity(
                     x_BK,
                     t,
                     condition_BP=told,
                     present_BK=present_BK,
-                    autoguidance=autoguidance,
+                    autoguidance=weight,
                 ),
                 condition_BP,
                 guidance=guidance,

@@ -212,6 +212,11 @@ class LearntDensity(Density):
         self._take_younger(task.early)
         return outcome
 
+    def led(self, autoguidance: float, done: float) -> float:
+        """Return the weight of autoguidance at a share of the way done; before `since` it is 1."""
+        config = self.config.autoguidance
+        return 1.0 if config is None or done < config.since else autoguidance
+
     def _take_younger(self, state: dict[str, torch.Tensor] | None) -> None:
         if state is not None:
             self.younger = copy.deepcopy(self.module)

@@ -36,6 +36,21 @@ def test_a_linear_flow_is_led_by_the_sum_of_its_matrices():
     assert torch.equal(flow.log_prob(vector_codes(noise)), alone)
 
 
+@pytest.mark.parametrize("since", [0.5, 0.75])
+def test_led_late_a_flow_goes_its_own_way_first(since):
+    """Until then e^(A s), from there e^((B + w (A - B)) (1 - s)); Euler's steps begin at s."""
+    own, young = 0.4 * normal(3, 3, seed=3), 0.4 * normal(3, 3, seed=4)
+    config = dataclasses.replace(GUIDED.autoguidance, since=since)
+    flow = Flow(dataclasses.replace(GUIDED, autoguidance=config))
+    flow.prepare(vector_codes(normal(4, 3)).shape, Scaling(torch.zeros(1), torch.ones(1)), seed=0)
+    flow.module, flow.younger = (lambda x, t, m=m: x @ m.T for m in (own, young))
+    led = young + 2.5 * (own - young)
+    grown = torch.linalg.matrix_exp((1 - since) * led) @ torch.linalg.matrix_exp(since * own)
+    drawn = flow.sample(20, seed=3, method="euler", steps=2000).values
+    wanted = draw_noise(20, 3, seed=3) @ grown.T
+    torch.testing.assert_close(drawn, wanted, rtol=1e-2, atol=3e-3)
+
+
 def test_a_diffusion_is_led_to_the_code_beyond_its_own():
     solver = DiffusionSolverConfig(method="ddim", steps=5)
     config = DiffusionConfig(
