@@ -111,7 +111,7 @@ class Flow(LearntDensity):
         """Return the standardised codes that noise flows to, without chance; see the base."""
 
         def velocity(t: torch.Tensor, x_BK: torch.Tensor) -> torch.Tensor:
-            weight = self.led(autoguidance, t.item())
+            weight = self.led(autoguidance, t)
             return guided(
                 lambda told: self.velocity(
                     x_BK,

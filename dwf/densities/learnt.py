@@ -212,10 +212,10 @@ class LearntDensity(Density):
         self._take_younger(task.early)
         return outcome
 
-    def led(self, autoguidance: float, done: float) -> float:
+    def led(self, autoguidance: float, done: float | torch.Tensor) -> float:
         """Return the weight of autoguidance at a share of the way done; before `since` it is 1."""
-        config = self.config.autoguidance
-        return 1.0 if config is None or done < config.since else autoguidance
+        is_led = autoguidance != 1 and done >= self.config.autoguidance.since
+        return autoguidance if is_led else 1.0
 
     def _take_younger(self, state: dict[str, torch.Tensor] | None) -> None:
         if state is not None:

@@ -49,7 +49,7 @@ from dwf.zoo.facts import Subject
 from dwf.zoo.layout import Layout, Span
 from dwf.zoo.moments import Sources
 
-FORMAT, VERSION = "dwf-generator", 3
+FORMAT, VERSION = "dwf-generator", 4
 HEAD, DENSITY, METRIC, ANSWERS = "generator.json", "density", "metric.pt", "answers.json"
 _BLOCK_BYTES = 2**28
 

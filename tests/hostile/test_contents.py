@@ -542,7 +542,7 @@ def test_kinds_that_are_no_words_are_told(tmp_path):
     for kind in ([], {}, [[None]], 7, None):
         with pytest.raises(DwfError, match="kind"):
             build(ZooConfig, {"network": {"kind": kind}, "data": {"kind": "digits"}}, source="x")
-        head = {"format": "dwf-generator", "version": 3, "density": {"kind": kind}}
+        head = {"format": "dwf-generator", "version": 4, "density": {"kind": kind}}
         (tmp_path / "generator.json").write_text(json.dumps(head))
         (tmp_path / "codec").mkdir(exist_ok=True)
         (tmp_path / "codec" / "codec.json").touch()
